@@ -1,0 +1,37 @@
+# Everything a person runs. `make demo` and `make test` set up what they need in .venv by themselves.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+
+.PHONY: help set-up demo test lint format deep locks clean
+
+help:  ## what there is to run
+	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+set-up:  ## prepare .venv; instant when nothing changed
+	@tools/set-up
+
+demo: set-up  ## the whole path on an emulated cloud, no account needed
+	@$(BIN)/grafos demo
+
+test: lint  ## all checks: style, types, tests
+	@$(BIN)/python -m pytest -n 2 -q
+
+lint: set-up  ## style and types
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo "Some files are not formatted: run 'make format'." >&2; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+
+format: set-up  ## let the formatter have its way
+	@$(BIN)/ruff check --quiet --fix-only
+	@$(BIN)/ruff format --quiet
+
+deep: set-up  ## the long sweeps over seeds, kills and crash points
+	@$(BIN)/python -m pytest -m deep -q --timeout 1800
+
+locks: set-up  ## resolve the locks anew; `make locks upgrade=1` also takes new versions
+	@$(BIN)/python tools/lock.py $(if $(upgrade),--upgrade)
+
+clean:  ## remove all that was made here
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
