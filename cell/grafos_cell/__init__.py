@@ -1,0 +1,1 @@
+"""What runs on a machine: leases, capability tokens and the WASM runtime."""

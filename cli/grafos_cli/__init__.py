@@ -1,0 +1,1 @@
+"""The grafos command; the one place that wires the rooms together."""
