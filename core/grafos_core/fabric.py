@@ -1,0 +1,242 @@
+"""The fabric's home on an operator's machine: ``$XDG_DATA_HOME/grafos/<fabric>/``.
+
+    fabric-key.pem    the key that everything of this fabric hangs on (0600)
+    fabric.json       its name, id and date of making
+    ledger.db         the one ledger: the operator's cap and the tenants' budgets, and all holds
+    journal.db        the provisioning journal (written by the engines)
+    provisioned       an empty file, made before the first cloud call ever: "there was a journal"
+    cells/<cell_id>/  pinned CA, and the credentials made for that cell
+    runs/<run_id>/    runs brought home, with their receipts
+
+From the one key come: its signature over slices and teardown receipts, secrets by HKDF (one-time claim secrets), and
+the short signature in cloud tags by which a resource is known as ours. Losing it means: sweep can list, not delete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from grafos_core import ledger as ledgers
+from grafos_core import trust
+from grafos_core.changes import Batch, Change, RowCodec
+from grafos_core.clock import Clock
+from grafos_core.errors import GrafosError
+from grafos_core.ids import FabricId, check_name
+from grafos_core.ledger import Ledger
+from grafos_core.money import from_cents
+from grafos_core.paths import data_home, private_folder, sync_folder, write_private
+from grafos_core.receipts import Signed, sign_record
+
+OPERATOR_ACCOUNT = "operator"
+"""Cells are paid from this account, by the operator's cap."""
+STARTING_CENTS = 2_000
+"""What the operator's cap and a tenant's budget start with, as in the public design."""
+LEDGER_SCHEMA = 1
+LEDGER_WAIT_S = 30.0
+"""How long a command waits while another one holds the ledger; each holds it for milliseconds."""
+
+
+def tenant_account(tenant: str) -> str:
+    """Runs are paid from the tenant's account."""
+    return f"tenant/{tenant}"
+
+
+class Fabric:
+    """An operator's key and ledger. Made by ``open_fabric``."""
+
+    def __init__(self, home: Path, name: str, key: trust.PrivateKey) -> None:
+        self.home = home
+        self.name = name
+        self.key = key
+        self.public_key_pem = trust.public_key_to_pem(key.public_key())
+        self.id = fabric_id(key.public_key())
+
+    def sign(self, record: msgspec.Struct) -> Signed:
+        """A record of ``grafos_core.receipts`` with the fabric's signature."""
+        return sign_record(record, self.key)
+
+    def derive_secret(self, purpose: str) -> bytes:
+        """32 bytes that only this fabric's key gives for ``purpose``; the same each time."""
+        scalar = self.key.private_numbers().private_value.to_bytes(32, "big")
+        return HKDF(hashes.SHA256(), 32, salt=b"grafos-fabric-1", info=purpose.encode()).derive(scalar)
+
+    def tag_signature(self, *parts: str) -> str:
+        """32 hex digits for a cloud tag: an HMAC over ``parts`` under a key derived from the fabric's."""
+        message = b"".join(hashlib.sha256(part.encode()).digest() for part in parts)
+        return hmac.new(self.derive_secret("tags"), message, hashlib.sha256).hexdigest()[:32]
+
+    def tag_signature_holds(self, signature: str, *parts: str) -> bool:
+        """Whether this fabric's key made ``signature`` over ``parts``."""
+        return hmac.compare_digest(self.tag_signature(*parts), signature)
+
+    @property
+    def has_provisioned(self) -> bool:
+        """Whether this key ever made a cloud call that creates; then a missing journal is a lost journal."""
+        return (self.home / "provisioned").exists()
+
+    def note_provisioned(self) -> None:
+        """Called before the first creating call."""
+        if not self.has_provisioned:
+            write_private(self.home / "provisioned", b"")
+
+    def cell_home(self, cell_id: str) -> Path:
+        """Where the credentials and the pinned CA of a cell are kept."""
+        return private_folder(self.home / "cells" / check_name("cell", cell_id))
+
+    def cell_ids(self) -> list[str]:
+        """The cells that this fabric has, or had, credentials for."""
+        cells = self.home / "cells"
+        return sorted(entry.name for entry in cells.iterdir()) if cells.is_dir() else []
+
+    @property
+    def runs_home(self) -> Path:
+        """Where runs are kept that were brought home."""
+        return private_folder(self.home / "runs")
+
+    @contextlib.contextmanager
+    def ledger(self) -> Iterator[LedgerTransaction]:
+        """The ledger under an exclusive lock between all processes; what was written is durable when the block ends.
+
+        An exception inside leaves the ledger as it was.
+        """
+        with contextlib.closing(_connect_ledger(self.home / "ledger.db")) as connection:
+            with _exclusive(connection):
+                yield LedgerTransaction(connection)
+
+
+class LedgerTransaction:
+    """The ledger as it is under the lock, and the way to change it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.ledger = Ledger()
+        for kind, key, body in connection.execute("SELECT kind, key, body FROM rows"):
+            self.ledger.apply((Change(kind, key, _CODEC.decode(kind, body)),))
+
+    def write(self, batch: Batch) -> None:
+        """Takes over a batch from ``grafos_core.ledger``'s functions."""
+        self.ledger.apply(batch)
+        for kind, key, row in batch:
+            assert row is not None, "a ledger keeps its ended holds"
+            self._connection.execute(
+                "INSERT OR REPLACE INTO rows (kind, key, body) VALUES (?, ?, ?)", (kind, key, _CODEC.encode(row))
+            )
+
+
+def open_fabric(clock: Clock, name: str = "default", announce: Callable[[str], None] = lambda line: None) -> Fabric:
+    """The fabric of that name; made at first use, which ``announce`` is told in one line.
+
+    Two processes that come first at once make one fabric. ``fabric_invalid`` when the key cannot be read.
+    """
+    home = data_home() / check_name("fabric", name)
+    key_file = home / "fabric-key.pem"
+    made = False
+    if not key_file.exists():
+        private_folder(home)
+        made = _write_once(key_file, trust.key_to_pem(trust.new_key()))
+    fabric = Fabric(home, name, _read_key(key_file))
+    if made or not (home / "ledger.db").exists() or not (home / "fabric.json").exists():
+        _complete(fabric, clock)
+    if made:
+        announce(
+            f"made fabric {name!r} ({fabric.id}) in {home}: cap {STARTING_CENTS:,} cents for cells, "
+            f"{STARTING_CENTS:,} cents for runs"
+        )
+    return fabric
+
+
+def fabric_id(key: trust.PublicKey) -> FabricId:
+    """Named by its key, so that nobody else's fabric has the same id."""
+    return FabricId(f"fab-{trust.key_sha256(key)[:12]}")
+
+
+def _complete(fabric: Fabric, clock: Clock) -> None:
+    """What a first use makes beside the key; repeated when a crash came between."""
+    with fabric.ledger() as transaction:
+        for account in (OPERATOR_ACCOUNT, tenant_account("default")):
+            if account not in transaction.ledger.accounts:
+                cap = from_cents(STARTING_CENTS)
+                transaction.write(ledgers.open_account(transaction.ledger, account, cap))
+    about = {"schema_version": 1, "name": fabric.name, "id": fabric.id, "made_at": clock.now()}
+    write_private(fabric.home / "fabric.json", json.dumps(about, indent=1).encode())
+
+
+def _write_once(path: Path, data: bytes) -> bool:
+    """Writes ``path`` if it does not exist; whether it was us who did. Whole and synced before it has its name."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    write_private(draft, data)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(draft)
+        sync_folder(path.parent)
+    return True
+
+
+def _read_key(path: Path) -> trust.PrivateKey:
+    try:
+        return trust.key_from_pem(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise GrafosError(
+            "fabric_invalid",
+            "the fabric's key cannot be read",
+            where=str(path),
+            why=str(error),
+            next="restore the file from a backup; without it nothing of this fabric can be torn down by grafos",
+        ) from error
+
+
+_CODEC = RowCodec(ledgers.KINDS)
+
+
+def _connect_ledger(path: Path) -> sqlite3.Connection:
+    try:
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        connection = sqlite3.connect(path, timeout=LEDGER_WAIT_S, isolation_level=None)
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("CREATE TABLE IF NOT EXISTS rows (kind TEXT, key TEXT, body BLOB, PRIMARY KEY (kind, key))")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > LEDGER_SCHEMA:
+            raise GrafosError("schema_newer", "the ledger was written by a newer grafos", where=str(path))
+        connection.execute(f"PRAGMA user_version={LEDGER_SCHEMA}")
+    except sqlite3.Error as error:
+        raise _ledger_broken(error, path) from error
+    return connection
+
+
+@contextlib.contextmanager
+def _exclusive(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+    except (sqlite3.Error, msgspec.DecodeError, KeyError) as error:
+        raise _ledger_broken(error, Path(connection.execute("PRAGMA database_list").fetchone()[2])) from error
+
+
+def _ledger_broken(error: Exception, path: Path) -> GrafosError:
+    return GrafosError(
+        "fabric_invalid",
+        "the fabric's ledger cannot be read or written",
+        where=str(path),
+        why=str(error),
+        next="restore ledger.db from a backup, or free disk space; nothing was spent by this command",
+    )

@@ -1,0 +1,190 @@
+"""The ledger: money is held before it is spent.
+
+An account has a cap. A *hold* reserves the worst case of something under that cap before the thing is made or run;
+what it really cost is *settled* against the hold afterwards, or the hold is *released* unspent. At every moment
+
+    spent + open holds <= cap
+
+so nothing that happens in parallel, and no crash, can spend what was not reserved. A *slice* is a hold that is handed
+to a standalone cell's scheduler to spend on its own: its whole amount stays held here until that scheduler's signed
+settlement comes home, and if it runs out without one, all of it counts as spent.
+
+    open --settle--> settled      open --release--> released      open slice --expire--> expired (spent in full)
+
+Every function here is pure: it reads a ``Ledger`` and gives the ``Batch`` of changes, which the caller makes durable
+before it acts. Each may be repeated: the same hold again is the same hold, and an ended hold stays as it ended.
+The fabric's own ledger file and a scheduler's tenant accounts both run on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from grafos_core.changes import Batch, Change
+from grafos_core.errors import GrafosError
+from grafos_core.money import format_cents
+
+ACCOUNT = "account"
+HOLD = "hold"
+
+OPEN, SETTLED, RELEASED, EXPIRED = "open", "settled", "released", "expired"
+
+
+class Account(msgspec.Struct, frozen=True):
+    """Amounts in micro-cents. ``held`` is the sum of the open holds, kept so that no decision sums them anew."""
+
+    name: str
+    cap_micro_cents: int
+    spent_micro_cents: int = 0
+    held_micro_cents: int = 0
+
+    @property
+    def free_micro_cents(self) -> int:
+        """What can still be held."""
+        return self.cap_micro_cents - self.spent_micro_cents - self.held_micro_cents
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """``actual_micro_cents`` is what it came to once it ended. ``slice_for`` names the scheduler that may spend it;
+    only a slice has an ``expires_at`` (Unix seconds)."""
+
+    hold_id: str
+    account: str
+    amount_micro_cents: int
+    purpose: str
+    state: str = OPEN
+    actual_micro_cents: int = 0
+    slice_for: str = ""
+    expires_at: float = 0.0
+
+
+KINDS: dict[str, type[msgspec.Struct]] = {ACCOUNT: Account, HOLD: Hold}
+
+
+class Ledger:
+    """Accounts and holds in memory; the fold of the batches that were applied to it."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, Account] = {}
+        self.holds: dict[str, Hold] = {}
+
+    def apply(self, batch: Iterable[Change]) -> None:
+        """Takes over the ledger's own rows of a batch and passes over all others."""
+        for change in batch:
+            if change.kind == ACCOUNT:
+                _put(self.accounts, change)
+            elif change.kind == HOLD:
+                _put(self.holds, change)
+
+    def account(self, name: str) -> Account:
+        """The account, or ``tenant_unknown``."""
+        if name not in self.accounts:
+            raise GrafosError("tenant_unknown", f"the ledger has no account {name!r}")
+        return self.accounts[name]
+
+
+def open_account(ledger: Ledger, name: str, cap_micro_cents: int) -> Batch:
+    """Opens an account, or sets the cap of one that exists. A cap below what is spent and held is refused."""
+    assert cap_micro_cents >= 0
+    account = ledger.accounts.get(name, Account(name, 0))
+    used = account.spent_micro_cents + account.held_micro_cents
+    if cap_micro_cents < used:
+        raise GrafosError(
+            "budget_exceeded",
+            f"a cap of {format_cents(cap_micro_cents)} for {name!r} is below the {format_cents(used)} spent and held",
+            next="tear down what is held, or set a higher cap",
+        )
+    return (_account(msgspec.structs.replace(account, cap_micro_cents=cap_micro_cents)),)
+
+
+def hold(
+    ledger: Ledger,
+    hold_id: str,
+    account_name: str,
+    amount_micro_cents: int,
+    purpose: str,
+    *,
+    slice_for: str = "",
+    expires_at: float = 0.0,
+) -> Batch:
+    """Reserves ``amount_micro_cents``, or ``budget_exceeded``. A hold that exists is left as it is (empty batch)."""
+    assert amount_micro_cents >= 0
+    assert bool(slice_for) == bool(expires_at), "a slice, and only a slice, runs out"
+    if hold_id in ledger.holds:
+        return ()
+    account = ledger.account(account_name)
+    if amount_micro_cents > account.free_micro_cents:
+        raise GrafosError(
+            "budget_exceeded",
+            f"{purpose} may cost {format_cents(amount_micro_cents)}, and {account_name!r} has "
+            f"{format_cents(max(0, account.free_micro_cents))} left of {format_cents(account.cap_micro_cents)}",
+            next="tear down what is held, choose something smaller or shorter, or raise the cap",
+            context={
+                "account": account_name,
+                "asked_micro_cents": amount_micro_cents,
+                "free_micro_cents": account.free_micro_cents,
+                "cap_micro_cents": account.cap_micro_cents,
+            },
+        )
+    made = Hold(hold_id, account_name, amount_micro_cents, purpose, slice_for=slice_for, expires_at=expires_at)
+    held = account.held_micro_cents + amount_micro_cents
+    return (_hold(made), _account(msgspec.structs.replace(account, held_micro_cents=held)))
+
+
+def settle(ledger: Ledger, hold_id: str, actual_micro_cents: int) -> Batch:
+    """Ends an open hold at what it really cost. The truth is booked even above the held amount: then a dead-man layer
+    failed, and the account has less left, not a wrong balance. A hold that has ended stays as it ended."""
+    assert actual_micro_cents >= 0
+    return _end(ledger, hold_id, SETTLED, actual_micro_cents)
+
+
+def release(ledger: Ledger, hold_id: str) -> Batch:
+    """Ends an open hold of which nothing was spent."""
+    return _end(ledger, hold_id, RELEASED, 0)
+
+
+def expire(ledger: Ledger, now: float) -> Batch:
+    """Counts every slice that ran out unsettled as spent in full."""
+    working = Ledger()
+    working.accounts, working.holds = dict(ledger.accounts), dict(ledger.holds)
+    batch: Batch = ()
+    for held in ledger.holds.values():
+        if held.state == OPEN and held.expires_at and held.expires_at <= now:
+            ended = _end(working, held.hold_id, EXPIRED, held.amount_micro_cents)
+            working.apply(ended)
+            batch += ended
+    return batch
+
+
+def _end(ledger: Ledger, hold_id: str, state: str, actual: int) -> Batch:
+    held = ledger.holds.get(hold_id)
+    if held is None or held.state != OPEN:
+        return ()
+    account = ledger.account(held.account)
+    return (
+        _hold(msgspec.structs.replace(held, state=state, actual_micro_cents=actual)),
+        _account(
+            msgspec.structs.replace(
+                account,
+                held_micro_cents=account.held_micro_cents - held.amount_micro_cents,
+                spent_micro_cents=account.spent_micro_cents + actual,
+            )
+        ),
+    )
+
+
+def _account(row: Account) -> Change:
+    return Change(ACCOUNT, row.name, row)
+
+
+def _hold(row: Hold) -> Change:
+    return Change(HOLD, row.hold_id, row)
+
+
+def _put(rows: dict, change: Change) -> None:  # type: ignore[type-arg]  # one helper for both kinds of row
+    if change.row is None:
+        rows.pop(change.key, None)
+    else:
+        rows[change.key] = change.row

@@ -1,0 +1,40 @@
+"""Money is a whole number of micro-cents (US): 1 cent = 1,000,000 micro-cents. No float ever holds an amount."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+MICRO_CENTS_PER_CENT = 1_000_000
+SECONDS_PER_HOUR = 3600
+
+
+def from_cents(cents: int | Fraction) -> int:
+    """Micro-cents of ``cents``, rounded up."""
+    return math.ceil(cents * MICRO_CENTS_PER_CENT)
+
+
+def from_usd_text(usd: str) -> int:
+    """Micro-cents of a decimal number of dollars as price lists write it ("0.0416000000"), rounded up."""
+    return from_cents(Fraction(usd) * 100)
+
+
+def cost_micro_cents(share: Fraction, rate_micro_cents_per_hour: int, seconds: float | Fraction) -> int:
+    """What ``share`` of a machine costs for ``seconds``, rounded up to whole micro-cents; time below zero is zero."""
+    return math.ceil(share * rate_micro_cents_per_hour * max(Fraction(0), Fraction(seconds)) / SECONDS_PER_HOUR)
+
+
+def cents(micro_cents: int) -> float:
+    """For a JSON number beside the exact micro-cents; never computed with."""
+    return micro_cents / MICRO_CENTS_PER_CENT
+
+
+def format_cents(micro_cents: int) -> str:
+    """For people: ``0.0012¢`` below a cent, ``12.50¢`` below a dollar, else ``$20.00``."""
+    if micro_cents == 0:
+        return "0¢"
+    if abs(micro_cents) < MICRO_CENTS_PER_CENT:
+        return f"{micro_cents / MICRO_CENTS_PER_CENT:.6f}".rstrip("0") + "¢"
+    if abs(micro_cents) < 100 * MICRO_CENTS_PER_CENT:
+        return f"{micro_cents / MICRO_CENTS_PER_CENT:.2f}¢"
+    return f"${micro_cents / MICRO_CENTS_PER_CENT / 100:.2f}"

@@ -1,0 +1,80 @@
+"""Where grafos keeps things, and how it writes what must not be lost or seen.
+
+Per person (XDG Base Directory specification): data in ``$XDG_DATA_HOME/grafos``, caches in ``$XDG_CACHE_HOME/grafos``,
+sockets and state files of running programs in ``$XDG_STATE_HOME/grafos``. Per project: ``.grafos/`` in its folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+
+
+def data_home() -> Path:
+    """``$XDG_DATA_HOME/grafos``: what must not be lost."""
+    return _xdg("XDG_DATA_HOME", ".local/share")
+
+
+def cache_home() -> Path:
+    """``$XDG_CACHE_HOME/grafos``: what can be made again."""
+    return _xdg("XDG_CACHE_HOME", ".cache")
+
+
+def state_home() -> Path:
+    """``$XDG_STATE_HOME/grafos``: what running programs leave for each other, and logs."""
+    return _xdg("XDG_STATE_HOME", ".local/state")
+
+
+def project_home(project: Path) -> Path:
+    """The project's ``.grafos/``, made on first use, private, and ignored by git through a file of its own."""
+    home = project / ".grafos"
+    private_folder(home)
+    ignore = home / ".gitignore"
+    if not ignore.exists():
+        write_private(ignore, b"*\n")
+    return home
+
+
+def private_folder(folder: Path) -> Path:
+    """Makes ``folder`` and what is missing above it, readable by nobody else."""
+    folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    return folder
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Writes a file of mode 0600 so that a crash leaves the old file or the new one, whole, never a part.
+
+    The data is on disk when this returns: the file is synced, and so is its folder.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes names in ``folder`` durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _xdg(variable: str, default: str) -> Path:
+    """The specification says that a relative path in the variable is to be ignored."""
+    base = Path(os.environ.get(variable) or "")
+    return (base if base.is_absolute() else Path.home() / default) / "grafos"

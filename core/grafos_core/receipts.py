@@ -1,0 +1,162 @@
+"""Signed records: what a cell, a scheduler or the fabric vouches for, verifiable after it is gone.
+
+A record is signed in its canonical form: UTF-8 JSON with sorted keys and no spaces, as bytes inside ``Signed``, so
+that a verifier never has to rebuild the very bytes. A cell and a standalone scheduler sign with the key of a
+certificate that their CA issued, and the certificate travels along; the fabric signs with its own key.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from grafos_core import trust
+from grafos_core.errors import GrafosError
+
+RECEIPT_VERSION = 1
+
+
+class Signed(msgspec.Struct, frozen=True):
+    """``body`` is the canonical JSON of a record of this ``kind``; ``certificate_pem`` is empty for the fabric's key."""
+
+    kind: str
+    body: bytes
+    signature: bytes
+    certificate_pem: str = ""
+
+
+class RunReceipt(msgspec.Struct, frozen=True):
+    """What ran, where, on what, and what came of it; signed by the cell. Hashes are SHA-256 in hex, times Unix seconds.
+
+    ``code`` is "finished" or the code of the failure.
+    """
+
+    fabric: str
+    run_id: str
+    tenant: str
+    provider: str
+    cell_id: str
+    region: str
+    tasklet: str
+    module_sha256: str
+    input_sha256: str
+    code: str
+    response_sha256: str
+    output_sha256: str
+    fuel_used: int
+    started_at: float
+    ended_at: float
+    boot_epoch: int
+    version: int = RECEIPT_VERSION
+
+
+class BudgetSlice(msgspec.Struct, frozen=True):
+    """Leave for one scheduler to spend this much of a tenant's budget until it runs out; signed by the fabric."""
+
+    fabric: str
+    slice_id: str
+    scheduler: str
+    tenant: str
+    amount_micro_cents: int
+    expires_at: float
+    version: int = RECEIPT_VERSION
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What a scheduler spent of a slice so far; ``final`` when it admits no more. Signed by the scheduler."""
+
+    fabric: str
+    slice_id: str
+    scheduler: str
+    tenant: str
+    spent_micro_cents: int
+    final: bool
+    settled_at: float
+    version: int = RECEIPT_VERSION
+
+
+class TornDown(msgspec.Struct, frozen=True):
+    """One cloud resource of a stack; ``proof`` says which reads saw it gone, or why it stays or may be left."""
+
+    kind: str
+    id: str
+    region: str
+    gone: bool
+    proof: str
+
+
+class TeardownReceipt(msgspec.Struct, frozen=True):
+    """Everything that a stack consisted of, and that nothing billable is left; signed by the fabric.
+
+    ``left`` counts the resources that are not proved gone: 0 is the proof. Amounts are micro-cents.
+    """
+
+    fabric: str
+    stack: str
+    provider: str
+    account: str
+    region: str
+    cell_id: str
+    resources: tuple[TornDown, ...]
+    left: int
+    held_micro_cents: int
+    cost_micro_cents: int
+    machine_seconds: float
+    runs_brought_home: int
+    settlement: str  # "settled" | "unsettled: why"
+    began_at: float
+    ended_at: float
+    version: int = RECEIPT_VERSION
+
+
+Record = TypeVar("Record", bound=msgspec.Struct)
+
+_KINDS: dict[str, type[msgspec.Struct]] = {
+    "run": RunReceipt,
+    "slice": BudgetSlice,
+    "settlement": Settlement,
+    "teardown": TeardownReceipt,
+}
+_NAMES = {struct: kind for kind, struct in _KINDS.items()}
+
+
+def sign_record(record: msgspec.Struct, key: trust.PrivateKey, certificate_pem: str = "") -> Signed:
+    """The record with ``key``'s signature over its kind and canonical form."""
+    kind = _NAMES[type(record)]
+    body = msgspec.json.encode(record, order="sorted")
+    return Signed(kind, body, trust.sign(key, _message(kind, body)), certificate_pem)
+
+
+def open_signed(signed: Signed, record_type: type[Record], key: trust.PublicKey) -> Record:
+    """The record if ``key`` signed it as one of this type, else ``receipt_invalid``."""
+    kind = _NAMES[record_type]
+    if signed.kind != kind or not trust.signature_holds(key, _message(kind, signed.body), signed.signature):
+        raise GrafosError("receipt_invalid", f"the signature of the {kind} record does not hold")
+    return _decode(signed, record_type)
+
+
+def open_signed_by_cell(signed: Signed, record_type: type[Record], pinned_ca_pems: str, at_field: str) -> Record:
+    """The record if a key signed it whose certificate a pinned CA issued for that very cell or scheduler.
+
+    The certificate must have been valid at the time that the record itself states in ``at_field``, and its name must
+    be the record's ``cell_id`` or ``scheduler``. Else ``receipt_invalid`` or ``identity_not_pinned``.
+    """
+    record = open_signed(signed, record_type, trust.certificate_key(signed.certificate_pem))
+    peer = trust.check_issued_by(signed.certificate_pem, pinned_ca_pems, at=getattr(record, at_field))
+    named = getattr(record, "cell_id", "") or getattr(record, "scheduler", "")
+    if peer.name != named or peer.kind not in ("cell", "scheduler") or peer.fabric != getattr(record, "fabric", ""):
+        raise GrafosError("receipt_invalid", f"the record of {named!r} was signed by {peer.kind} {peer.name!r}")
+    return record
+
+
+def _message(kind: str, body: bytes) -> bytes:
+    """The kind is signed too, so that no record can be passed off as another."""
+    return b"grafos-record-1:" + kind.encode() + b":" + body
+
+
+def _decode(signed: Signed, record_type: type[Record]) -> Record:
+    try:
+        return msgspec.json.decode(signed.body, type=record_type)
+    except msgspec.DecodeError as error:
+        raise GrafosError("receipt_invalid", f"the {signed.kind} record has no valid form", why=str(error)) from error

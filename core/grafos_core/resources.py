@@ -1,0 +1,47 @@
+"""What a cell has and a lease takes: a vector over the resource kinds."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import msgspec
+
+
+class Resources(msgspec.Struct, frozen=True, order=False):
+    """Amounts per kind; all whole and not negative."""
+
+    cpu_cores: int = 0
+    mem_bytes: int = 0
+    block_bytes: int = 0
+    gpu_count: int = 0
+    nic_count: int = 0
+
+    def __add__(self, other: Resources) -> Resources:
+        return Resources(*(a + b for a, b in zip(self.amounts(), other.amounts(), strict=True)))
+
+    def __sub__(self, other: Resources) -> Resources:
+        return Resources(*(a - b for a, b in zip(self.amounts(), other.amounts(), strict=True)))
+
+    def amounts(self) -> tuple[int, ...]:
+        """The amounts in the order of the fields."""
+        return tuple(getattr(self, name) for name in self.__struct_fields__)
+
+    def lacking(self, room: Resources) -> list[str]:
+        """The kinds of which ``room`` has less than this asks for, by field name."""
+        pairs = zip(self.__struct_fields__, self.amounts(), room.amounts(), strict=True)
+        return [name for name, wanted, there in pairs if wanted > there]
+
+    def fits(self, room: Resources) -> bool:
+        """Whether ``room`` has at least this much of every kind."""
+        return not self.lacking(room)
+
+    def share_of(self, total: Resources) -> Fraction:
+        """The largest leased/total over the kinds that this takes, the share that is paid for.
+
+        A kind that the total lacks counts as the whole, so a mistaken total never makes a run free.
+        """
+        shares = [Fraction(0)]
+        for taken, there in zip(self.amounts(), total.amounts(), strict=True):
+            if taken:
+                shares.append(Fraction(taken, there) if there else Fraction(1))
+        return max(shares)

@@ -1,0 +1,161 @@
+"""Two kinds of bearer token, both checked by whoever issued them, so a shared-key MAC suffices.
+
+*API tokens* go beside the client certificate on every REST call: they carry rights, and are bound to the certificate's
+key, so a stolen one is worthless. Form: ``gat1.<claims>.<mac>``.
+
+*Capability tokens* open one lease on one cell. They are macaroons (Birgisson et al., NDSS 2014): each caveat is hashed
+into the MAC under the previous MAC as key, so any holder can narrow a token and nobody can widen one. Form:
+``gct1.<claims>.<caveat>….<mac>``. All parts are base64url without padding; claims and caveats are msgpack.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+
+import msgspec
+
+from grafos_core.errors import GrafosError
+
+CAPABILITY_TTL_MAX_S = 300
+"""The public design's longest life of a capability token; a lease is renewed faster than that."""
+TOKEN_CHARACTERS_MAX = 4096
+CAVEATS_MAX = 16
+
+_API, _CAPABILITY = "gat1", "gct1"
+
+
+class ApiClaims(msgspec.Struct, frozen=True):
+    """``key_sha256`` is the fingerprint of the certificate's key that the token is bound to."""
+
+    issuer: str
+    kind: str
+    name: str
+    key_sha256: str
+    rights: tuple[str, ...]
+    expires_at: float
+
+
+class CapabilityClaims(msgspec.Struct, frozen=True):
+    """What a capability token opens: one lease in one generation, at one cell in one boot epoch, for one tenant."""
+
+    audience: str
+    tenant: str
+    kind: str
+    lease_id: str
+    generation: int
+    boot_epoch: int
+    expires_at: float
+
+
+class Caveat(msgspec.Struct, frozen=True):
+    """A condition that must hold. ``kind``: ``before`` (value: Unix seconds), ``operation``, ``run``, ``tasklet``."""
+
+    kind: str
+    value: str
+
+
+class Use(msgspec.Struct, frozen=True):
+    """The use that a token is presented for; caveats are held against it."""
+
+    operation: str
+    run_id: str = ""
+    tasklet: str = ""
+
+
+def mint_api_token(key: bytes, claims: ApiClaims) -> str:
+    """A token that says what ``claims`` say."""
+    body = msgspec.msgpack.encode(claims)
+    return ".".join((_API, _text(body), _text(_mac(key, body))))
+
+
+def check_api_token(key: bytes, token: str, key_sha256: str, now: float) -> ApiClaims:
+    """The claims of a token of ours that is bound to this certificate key, or ``token_refused`` / ``token_expired``."""
+    parts = _parts(token, _API)
+    if len(parts) != 2 or not hmac.compare_digest(_mac(key, parts[0]), parts[1]):
+        raise _refused("the API token is not one that this scheduler issued")
+    claims = msgspec.msgpack.decode(parts[0], type=ApiClaims)
+    if not hmac.compare_digest(claims.key_sha256, key_sha256):
+        raise _refused("the API token belongs to another certificate")
+    if claims.expires_at <= now:
+        raise GrafosError("token_expired", f"the API token of {claims.name!r} ran out", next="renew the credentials")
+    return claims
+
+
+def mint_capability(key: bytes, claims: CapabilityClaims) -> str:
+    """A token for one lease, without caveats."""
+    body = msgspec.msgpack.encode(claims)
+    return ".".join((_CAPABILITY, _text(body), _text(_mac(key, body))))
+
+
+def narrow(token: str, caveat: Caveat) -> str:
+    """The same token under one more condition; needs no key."""
+    *head, mac = token.split(".")
+    body = msgspec.msgpack.encode(caveat)
+    return ".".join((*head, _text(body), _text(_mac(_bytes(mac), body))))
+
+
+def check_capability(key: bytes, token: str, use: Use, now: float) -> CapabilityClaims:
+    """The claims of a token of ours whose caveats all hold for ``use``, or ``capability_refused`` / ``token_expired``.
+
+    The caller still checks lease, generation and boot epoch against what it has at the moment of the effect.
+    """
+    parts = _parts(token, _CAPABILITY)
+    if not 2 <= len(parts) <= CAVEATS_MAX + 2:
+        raise GrafosError("capability_refused", "the capability token has no valid form")
+    *bodies, seen = parts
+    mac = key
+    for body in bodies:
+        mac = _mac(mac, body)
+    if not hmac.compare_digest(mac, seen):
+        raise GrafosError("capability_refused", "the capability token is not one that this cell issued")
+    claims = msgspec.msgpack.decode(bodies[0], type=CapabilityClaims)
+    if claims.expires_at <= now:
+        raise GrafosError("token_expired", f"the capability token of lease {claims.lease_id} ran out")
+    for body in bodies[1:]:
+        _check_caveat(body, use, now)
+    return claims
+
+
+def _check_caveat(body: bytes, use: Use, now: float) -> None:
+    """Fails closed: a caveat that is unreadable or of an unknown kind refuses every use."""
+    try:
+        caveat = msgspec.msgpack.decode(body, type=Caveat)
+        holds = {
+            "before": lambda value: now < float(value),
+            "operation": lambda value: value == use.operation,
+            "run": lambda value: value == use.run_id,
+            "tasklet": lambda value: value == use.tasklet,
+        }[caveat.kind](caveat.value)
+    except (msgspec.DecodeError, KeyError, ValueError) as error:
+        raise GrafosError("capability_refused", "the token has a caveat that this cell does not know") from error
+    if not holds:
+        raise GrafosError("capability_refused", f"the token's caveat {caveat.kind}={caveat.value} does not hold")
+
+
+def _mac(key: bytes, body: bytes) -> bytes:
+    return hmac.new(key, body, hashlib.sha256).digest()
+
+
+def _parts(token: str, form: str) -> list[bytes]:
+    head, *rest = token[: TOKEN_CHARACTERS_MAX + 1].split(".")
+    if head != form or len(token) > TOKEN_CHARACTERS_MAX:
+        raise _refused("the token has no valid form")
+    return [_bytes(part) for part in rest]
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _refused("the token has no valid form") from error
+
+
+def _refused(what: str) -> GrafosError:
+    return GrafosError("token_refused", what, next="use the credentials that this scheduler issued")

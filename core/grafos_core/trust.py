@@ -1,0 +1,315 @@
+"""Keys, certificates and identities.
+
+One kind of key: ECDSA P-256. A CA signs certificate requests and nothing else leaves it; a private key never leaves
+the machine that made it. Who a certificate is for stands in one SPIFFE URI:
+
+    spiffe://<fabric>/scheduler/<scheduler>      spiffe://<fabric>/tenant/<name>
+    spiffe://<fabric>/cell/<provider>/<cell_id>  spiffe://<fabric>/operator/<name>
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import hmac
+import ipaddress
+import ssl
+from pathlib import Path
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from grafos_core.errors import GrafosError
+
+PrivateKey = ec.EllipticCurvePrivateKey
+PublicKey = ec.EllipticCurvePublicKey
+
+CLOCK_SKEW_S = 300
+"""Certificates are valid this long before they were made, for machines whose clock is a little behind."""
+CA_LIFE_S = 10 * 365 * 86400
+"""A standalone cell's CA outlives its cell; receipts are verified against it when the cell is long gone."""
+
+PEER_KINDS = ("scheduler", "cell", "tenant", "operator")
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """Whom a certificate stands for. ``key_sha256`` is the fingerprint of its public key, ``not_after`` Unix seconds."""
+
+    fabric: str
+    kind: str
+    name: str
+    provider: str
+    key_sha256: str
+    not_after: float
+
+
+def new_key() -> PrivateKey:
+    """A fresh P-256 key from the operating system's chance."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def key_to_pem(key: PrivateKey) -> bytes:
+    """Unencrypted PKCS #8; for files of mode 0600 only."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def key_from_pem(pem: bytes) -> PrivateKey:
+    """The P-256 key, or ``ValueError``."""
+    key = serialization.load_pem_private_key(pem, None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError("not an elliptic-curve key")
+    return key
+
+
+def public_key_to_pem(key: PublicKey) -> str:
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def public_key_from_pem(pem: str) -> PublicKey:
+    """The P-256 public key, or ``ValueError``."""
+    key = serialization.load_pem_public_key(pem.encode())
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ValueError("not an elliptic-curve key")
+    return key
+
+
+def key_sha256(key: PublicKey) -> str:
+    """The SHA-256 of the key's SubjectPublicKeyInfo (DER), in hex."""
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()
+
+
+# --- names ------------------------------------------------------------------------------------------------------
+
+
+def spiffe_id(fabric: str, kind: str, name: str, provider: str = "") -> str:
+    """The URI of an identity; a cell's has its provider in it."""
+    assert kind in PEER_KINDS
+    return f"spiffe://{fabric}/{kind}/{provider}/{name}" if kind == "cell" else f"spiffe://{fabric}/{kind}/{name}"
+
+
+def peer_of(certificate_der: bytes) -> Peer:
+    """Whom a certificate (already verified against its CA) stands for, or ``certificate_refused``."""
+    try:
+        certificate = x509.load_der_x509_certificate(certificate_der)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        [uri] = names.get_values_for_type(x509.UniformResourceIdentifier)
+        key = certificate.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        fabric, kind, *rest = uri.removeprefix("spiffe://").split("/")
+        provider, name = rest if kind == "cell" else ("", *rest)
+        assert kind in PEER_KINDS and uri.startswith("spiffe://")
+    except (ValueError, AssertionError, x509.ExtensionNotFound) as error:
+        raise GrafosError("certificate_refused", "the certificate names no identity of a fabric") from error
+    return Peer(fabric, kind, name, provider, key_sha256(key), certificate.not_valid_after_utc.timestamp())
+
+
+# --- certificates -----------------------------------------------------------------------------------------------
+
+
+def make_ca(key: PrivateKey, common_name: str, now: float, life_s: float = CA_LIFE_S) -> str:
+    """A self-signed CA certificate (PEM) that may sign leaves and no further CA."""
+    name = _name(common_name)
+    usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    builder = (
+        _builder(name, name, key.public_key(), now, life_s)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+    )
+    return _pem(builder.sign(key, hashes.SHA256()))
+
+
+def make_csr(key: PrivateKey, common_name: str) -> str:
+    """A certificate request (PEM); its signature proves possession of the key."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_name(common_name))
+    return _pem(builder.sign(key, hashes.SHA256()))
+
+
+def sign_csr(
+    ca_pem: str,
+    ca_key: PrivateKey,
+    csr_pem: str,
+    uri: str,
+    now: float,
+    life_s: float,
+    addresses: tuple[str, ...] = (),
+) -> str:
+    """A leaf certificate (PEM) for the request's key and *our* names: ``uri`` and, for a server, its IP ``addresses``.
+
+    Nothing of the request but its key is taken over. A request that is not P-256 or whose signature does not hold is
+    ``request_invalid``.
+    """
+    key = csr_key(csr_pem)
+    ca = x509.load_pem_x509_certificate(ca_pem.encode())
+    sans: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri)]
+    sans += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+    uses = [ExtendedKeyUsageOID.CLIENT_AUTH] + ([ExtendedKeyUsageOID.SERVER_AUTH] if addresses else [])
+    builder = (
+        _builder(_name(uri.rsplit("/", 1)[-1]), ca.subject, key, now, life_s)
+        .add_extension(x509.SubjectAlternativeName(sans), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    )
+    return _pem(builder.sign(ca_key, hashes.SHA256()))
+
+
+def csr_key(csr_pem: str) -> PublicKey:
+    """The key that a request proves to possess, or ``request_invalid``."""
+    try:
+        csr = x509.load_pem_x509_csr(csr_pem.encode())
+        key = csr.public_key()
+        if not csr.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
+            raise ValueError("not a P-256 request whose signature holds")
+        if not isinstance(key.curve, ec.SECP256R1):
+            raise ValueError("not on the curve P-256")
+    except ValueError as error:
+        raise GrafosError("request_invalid", "the certificate request cannot be used", why=str(error)) from error
+    return key
+
+
+def certificate_der(pem: str) -> bytes:
+    """The first certificate of a PEM text as DER, or ``certificate_refused``."""
+    try:
+        return x509.load_pem_x509_certificate(pem.encode()).public_bytes(serialization.Encoding.DER)
+    except ValueError as error:
+        raise GrafosError("certificate_refused", "the text is not a PEM certificate") from error
+
+
+def check_issued_by(certificate_pem: str, pinned_ca_pems: str, at: float) -> Peer:
+    """Whom the certificate stands for, if one of the pinned CAs signed it and it was valid ``at`` that time.
+
+    ``pinned_ca_pems`` may hold several CAs, one after the other. Else ``identity_not_pinned``.
+    """
+    try:
+        leaf = x509.load_pem_x509_certificate(certificate_pem.encode())
+        cas = x509.load_pem_x509_certificates(pinned_ca_pems.encode())
+    except ValueError as error:
+        raise GrafosError("identity_not_pinned", "a certificate or the pinned key cannot be read") from error
+    if not any(_signed_by(leaf, ca) for ca in cas):
+        raise GrafosError(
+            "identity_not_pinned",
+            "the signer's certificate was not issued by the key that was pinned when the cell was claimed",
+        )
+    if not leaf.not_valid_before_utc.timestamp() <= at <= leaf.not_valid_after_utc.timestamp():
+        raise GrafosError("identity_not_pinned", "the signer's certificate was not valid at that time")
+    return peer_of(leaf.public_bytes(serialization.Encoding.DER))
+
+
+# --- signatures -------------------------------------------------------------------------------------------------
+
+
+def sign(key: PrivateKey, message: bytes) -> bytes:
+    """ECDSA P-256 with SHA-256, DER."""
+    return key.sign(message, ec.ECDSA(hashes.SHA256()))
+
+
+def signature_holds(key: PublicKey, message: bytes, signature: bytes) -> bool:
+    """Whether ``key``'s owner signed ``message``."""
+    try:
+        key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def certificate_key(certificate_pem: str) -> PublicKey:
+    """The public key of a certificate, or ``certificate_refused``."""
+    try:
+        key = x509.load_pem_x509_certificate(certificate_pem.encode()).public_key()
+    except ValueError as error:
+        raise GrafosError("certificate_refused", "the text is not a PEM certificate") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise GrafosError("certificate_refused", "the certificate's key is not on a curve")
+    return key
+
+
+def claim_mac(secret: bytes, role: str, server_der: bytes, csr_pem: str, fabric_key_pem: str) -> str:
+    """The proof in a claim, hex. Each side proves that it knows the secret *and* sees the same two keys.
+
+    ``role`` is "operator" or "cell", so that neither proof can be sent back as the other. Somebody in the middle has
+    another server certificate or another CSR, and a MAC of one pair is worthless for any other.
+    """
+    assert role in ("operator", "cell")
+    parts = [role.encode(), server_der, csr_pem.encode(), fabric_key_pem.encode()]
+    message = b"grafos-claim-1" + b"".join(hashlib.sha256(part).digest() for part in parts)
+    return hmac.new(secret, message, hashlib.sha256).hexdigest()
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------
+
+
+def server_context(certificate: Path, key: Path, ca: Path, alpn: list[str]) -> ssl.SSLContext:
+    """TLS 1.3 only; client certificates of our CA are required. Costs 1 ms: no system CA bundle is read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.set_alpn_protocols(alpn)
+    return context
+
+
+def client_context(ca_pem: str, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
+    """TLS 1.3 to a server whose certificate our pinned CA signed for the address that we dial."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(cadata=ca_pem)
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
+    return context
+
+
+def unverified_context() -> ssl.SSLContext:
+    """For the claim only: the server proves itself inside, by a MAC over the certificate that it showed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: PublicKey, now: float, life_s: float
+) -> x509.CertificateBuilder:
+    moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(moment - datetime.timedelta(seconds=CLOCK_SKEW_S))
+        .not_valid_after(moment + datetime.timedelta(seconds=life_s))
+    )
+
+
+def _signed_by(leaf: x509.Certificate, ca: x509.Certificate) -> bool:
+    try:
+        leaf.verify_directly_issued_by(ca)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _pem(thing: x509.Certificate | x509.CertificateSigningRequest) -> str:
+    return thing.public_bytes(serialization.Encoding.PEM).decode()

@@ -1,0 +1,1 @@
+"""Who runs where, for how long, at whose cost."""

@@ -1,0 +1,346 @@
+"""The wire: REST bodies (JSON) and the frames of the cell link (msgpack), checked once on entry.
+
+A frame is four bytes of length (big-endian) and one msgpack map of at most ``FRAME_BYTES_MAX``; its ``type`` field
+tells which struct it is. The cell dials, says ``Hello`` and gets ``Welcome`` or ``Goodbye``.
+Unknown fields are ignored, so that a newer peer may add some; an unknown frame type ends the link.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from grafos_core.receipts import Signed
+from grafos_core.resources import Resources
+
+PROTOCOL_MIN = 1
+PROTOCOL_MAX = 1
+LINK_ALPN = "grafos-link/1"
+
+FRAME_BYTES_MAX = 16 * 1024 * 1024
+"""A result with its whole output, and room to spare."""
+BLOB_BYTES_MAX = 8 * 1024 * 1024
+"""A module or an input."""
+BODY_BYTES_MAX = BLOB_BYTES_MAX
+RUNS_PAGE_MAX = 1000
+WAIT_S_MAX = 30.0
+"""How long a long poll may hold; below the idle time-outs of common middle boxes."""
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern="^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$")]
+Text = Annotated[str, msgspec.Meta(max_length=4096)]
+Pem = Annotated[str, msgspec.Meta(max_length=16384)]
+Hex256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+# --- claim: how an operator takes possession of a standalone cell -------------------------------------------------
+
+
+class ClaimRequest(msgspec.Struct, frozen=True):
+    """``mac`` is ``grafos_core.trust.claim_mac`` over the role, the server certificate, this CSR and the fabric's
+    public key (which signs budget slices), keyed with the one-time secret. The secret itself is never sent."""
+
+    fabric: Name
+    operator: Name
+    csr_pem: Pem
+    fabric_key_pem: Pem
+    mac: Hex256
+
+
+class ClaimGrant(msgspec.Struct, frozen=True):
+    """The cell's proof (``mac``), its CA to pin, and the operator's certificate and API token."""
+
+    cell_id: Name
+    ca_pem: Pem
+    certificate_pem: Pem
+    api_token: Text
+    mac: Hex256
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What the operator tells a claimed cell: what it costs and when it must be gone (Unix seconds; 0 = never)."""
+
+    rate_micro_cents_per_hour: Count
+    expires_at: float = 0.0
+
+
+# --- tenants ----------------------------------------------------------------------------------------------------
+
+
+class TenantRequest(msgspec.Struct, frozen=True):
+    """Registers a tenant, or renews its credentials: a CSR to sign, its quota, and its signed budget slice."""
+
+    name: Name
+    csr_pem: Pem
+    budget_slice: Signed
+    quota: Resources | None = None
+
+
+class TenantGrant(msgspec.Struct, frozen=True):
+    name: Name
+    certificate_pem: Pem
+    api_token: Text
+
+
+class TenantView(msgspec.Struct, frozen=True):
+    name: str
+    budget_micro_cents: int
+    held_micro_cents: int
+    spent_micro_cents: int
+    quota: Resources
+    leased: Resources
+
+
+# --- cells ------------------------------------------------------------------------------------------------------
+
+
+class CellRegistration(msgspec.Struct, frozen=True):
+    """``POST /api/v1/cells/register``: who the cell is and what it has."""
+
+    cell_id: Name
+    provider: Name
+    region: Text
+    agent_version: Text
+    total: Resources
+    protocol_min: int = PROTOCOL_MIN
+    protocol_max: int = PROTOCOL_MAX
+
+
+class CellRegistered(msgspec.Struct, frozen=True):
+    protocol: int
+    heartbeat_every_s: float
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """One readiness signal; ``why`` is empty when it is met."""
+
+    met: bool
+    why: str = ""
+
+
+class CellView(msgspec.Struct, frozen=True):
+    """``readiness`` has the six signals by name."""
+
+    cell_id: str
+    provider: str
+    region: str
+    ready: bool
+    readiness: dict[str, Signal]
+    total: Resources
+    leased: Resources
+    rate_micro_cents_per_hour: int
+    expires_at: float
+    draining: bool
+    last_heartbeat_at: float
+
+
+# --- runs -------------------------------------------------------------------------------------------------------
+
+
+class RunRequest(msgspec.Struct, frozen=True):
+    """``run_key`` was made and stored by the client before it asked: the same key never runs or charges twice.
+
+    ``memory_bytes`` bounds the linear memory; ``lease_mem_bytes`` is leased from the cell's pool. Seconds are wall time.
+    """
+
+    run_key: Annotated[str, msgspec.Meta(min_length=16, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
+    provider: Name
+    program: Name
+    tasklet: Name
+    module_sha256: Hex256
+    input_sha256: Hex256
+    fuel: Annotated[int, msgspec.Meta(ge=1, le=10**12)] = 500_000
+    memory_bytes: Annotated[int, msgspec.Meta(ge=65536, le=4 * 1024**3)] = 32 * 1024 * 1024
+    lease_mem_bytes: Count = 0
+    deadline_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 30.0
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """``cents_per_run`` is for reading; ``micro_cents`` is exact."""
+
+    micro_cents: int
+    cents_per_run: float
+    rate_micro_cents_per_hour: int
+    lease_seconds: float
+    share: str  # "1/2"
+
+
+class RunView(msgspec.Struct, frozen=True):
+    """A run as anybody sees it. ``state``: planned, admitted, placed, running, finished, failed, refused, expired or cancelled.
+
+    ``code`` and ``what`` tell why it did not finish.
+    """
+
+    run_id: str
+    tenant: str
+    provider: str
+    cell_id: str
+    region: str
+    program: str
+    tasklet: str
+    module_sha256: str
+    input_sha256: str
+    state: str
+    code: str
+    what: str
+    created_at: float
+    ended_at: float
+    fuel_used: int
+    cost: Cost
+
+
+class RunPage(msgspec.Struct, frozen=True):
+    """Newest first; ``next`` is the cursor for older ones, empty at the end."""
+
+    runs: list[RunView]
+    next: str = ""
+
+
+class Artifacts(msgspec.Struct, frozen=True):
+    """What a run left. ``response_json`` is the tasklet's JSON text or empty; ``output_b64`` its output bytes."""
+
+    run: RunView
+    response_json: str
+    output_b64: str
+    log: str
+    receipt: Signed
+    chain_pem: str
+
+
+class DrainView(msgspec.Struct, frozen=True):
+    """Admission is closed; ``running`` runs have not ended yet."""
+
+    draining: bool
+    running: int
+
+
+# --- cell link, up ----------------------------------------------------------------------------------------------
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """``boot_epoch`` grows at every start of the cell's daemon; ``unacknowledged`` are ended runs it still keeps."""
+
+    cell_id: Name
+    boot_epoch: int
+    agent_version: Text
+    protocol_min: int = PROTOCOL_MIN
+    protocol_max: int = PROTOCOL_MAX
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
+    """Also carries what is leased at the cell, as the cell sees it."""
+
+    leased: Resources
+    fenced: tuple[str, ...] = ()
+
+
+class LeaseGranted(msgspec.Struct, frozen=True, tag="lease_granted"):
+    """The broker made the lease durable and minted a token for it."""
+
+    lease_id: str
+    generation: int
+    token: str
+
+
+class LeaseRefused(msgspec.Struct, frozen=True, tag="lease_refused"):
+    lease_id: str
+    generation: int
+    code: str
+    what: str
+
+
+class LeaseTornDown(msgspec.Struct, frozen=True, tag="lease_torn_down"):
+    """The binding is gone. ``fenced``: tearing down failed, nothing new may land there."""
+
+    lease_id: str
+    generation: int
+    fenced: bool = False
+
+
+class BlobWanted(msgspec.Struct, frozen=True, tag="blob_wanted"):
+    sha256: Hex256
+
+
+class RunEnded(msgspec.Struct, frozen=True, tag="run_ended"):
+    """Kept by the cell, and sent again after every reconnect, until it is acknowledged."""
+
+    run_id: str
+    code: str  # "finished" or an error code
+    what: str
+    fuel_used: int
+    response_json: str
+    output: bytes
+    log: str
+    receipt: Signed  # of a RunReceipt
+
+
+# --- cell link, down --------------------------------------------------------------------------------------------
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    protocol: int
+    heartbeat_every_s: float
+
+
+class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
+    """The scheduler ends the link, and why; with ``version_unsupported`` the cell does not dial again at once."""
+
+    code: str
+    what: str
+
+
+class GrantLease(msgspec.Struct, frozen=True, tag="grant_lease"):
+    """Asks the broker for a lease. Sent again after a reconnect; the same id and generation is granted once."""
+
+    lease_id: str
+    generation: int
+    tenant: str
+    kind: str  # "cpu" | "mem"
+    amount: int
+    expires_at: float
+
+
+class StartRun(msgspec.Struct, frozen=True, tag="start_run"):
+    """Starts a run under its leases' tokens. A run id that the cell has seen is not started again."""
+
+    run_id: str
+    tenant: str
+    provider: str
+    region: str
+    tasklet: str
+    module_sha256: Hex256
+    input_sha256: Hex256
+    fuel: int
+    memory_bytes: int
+    deadline_s: float
+    tokens: tuple[str, ...]
+
+
+class BlobData(msgspec.Struct, frozen=True, tag="blob_data"):
+    """``found`` false: the scheduler has no such blob."""
+
+    sha256: Hex256
+    found: bool
+    data: bytes = b""
+
+
+class RunEndedNoted(msgspec.Struct, frozen=True, tag="run_ended_noted"):
+    """The end of the run is durable at the scheduler; the cell may forget it."""
+
+    run_id: str
+
+
+class TearDownLease(msgspec.Struct, frozen=True, tag="tear_down_lease"):
+    lease_id: str
+    generation: int
+
+
+class StopRun(msgspec.Struct, frozen=True, tag="stop_run"):
+    """Ends a run that the cell may still have going; its end is reported as usual."""
+
+    run_id: str
+    code: str
+
+
+UpFrame = Hello | Heartbeat | LeaseGranted | LeaseRefused | LeaseTornDown | BlobWanted | RunEnded
+DownFrame = Welcome | Goodbye | GrantLease | StartRun | BlobData | RunEndedNoted | TearDownLease | StopRun
