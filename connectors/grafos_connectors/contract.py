@@ -12,14 +12,32 @@ makes in several calls (a gateway, its attachment, the route through it) is seve
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
-from grafos_core.errors import GrafosError
+
+from grafos_core.errors import CODES, GrafosError
 
 Scalar = str | int | bool
+
+# The tags that a resource bears from its create call on. All names have one prefix, so that a connector can tell
+# grafos' tags from a person's own.
+TAG_PREFIX = "grafos:"
+TAG_FABRIC = "grafos:fabric"
+TAG_STACK = "grafos:stack"
+TAG_KEY = "grafos:key"
+TAG_SIGNATURE = "grafos:signature"
+TAG_EXPIRES = "grafos:expires"
+
+# What all three clouds can hold: Compute Engine's labels are the narrowest (lower case, 63 characters), its names too.
+KEY_PATTERN = re.compile(r"[0-9a-f]{32}")
+NAME_PATTERN = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
+TAG_NAME_PATTERN = re.compile(r"grafos:[a-z0-9_-]{1,56}")
+TAG_VALUE_PATTERN = re.compile(r"[a-z0-9_-]{0,63}")
+TOKEN_MAX_CHARACTERS = 64  # EC2's ClientToken; the other clouds derive theirs from it
 
 
 class Kind(StrEnum):
@@ -54,9 +72,11 @@ class State(StrEnum):
 class Desired(msgspec.Struct, frozen=True):
     """One resource to be made, with no choice left in it.
 
-    ``key`` is its identity (32 hex); names and tags come from it. ``needs`` maps a role ("network", "subnet",
-    "firewall", "gateway") to the cloud's id of a resource that exists already. ``inputs`` are per kind, as the
-    decision page lists them. ``tags`` go into the create call itself.
+    ``key`` is its identity (32 hex); names and tags come from it. ``name`` matches ``NAME_PATTERN``. ``needs`` maps a
+    role ("network", "subnet", "firewall", "gateway") to the cloud's id of a resource that exists already. ``inputs``
+    are per kind, as the decision page lists them. ``tags`` go into the create call itself; their names and values
+    match ``TAG_NAME_PATTERN`` and ``TAG_VALUE_PATTERN``. A machine's ``inputs`` hold its user data, and with it a
+    one-time secret.
     """
 
     key: str
@@ -70,9 +90,11 @@ class Desired(msgspec.Struct, frozen=True):
 
 
 class Ref(msgspec.Struct, frozen=True):
-    """Where a resource is found again: the cloud's id, and for kinds without an id of their own what they hang on.
+    """Where a resource is found again; holds no secret.
 
-    ``needs`` and ``inputs`` are those of the ``Desired`` that made it; only kinds without own id read them.
+    ``id`` alone is enough to observe and delete it in its region: the cloud's own, or for a kind without one what it
+    hangs on, joined by "|" ("igw-1|vpc-1"). It is known as soon as ``begin_create`` returns. ``key`` is empty when
+    the resource bears none of its own, as some that ``list`` finds.
     """
 
     key: str
@@ -80,15 +102,15 @@ class Ref(msgspec.Struct, frozen=True):
     id: str
     region: str
     zone: str = ""
-    needs: Mapping[str, str] = {}
-    inputs: Mapping[str, Scalar] = {}
 
 
 class Found(msgspec.Struct, frozen=True):
     """What the cloud told about one resource at one moment.
 
-    ``attributes`` are per kind, all strings; of a machine: ``public_ip``, ``private_ip``, ``machine_type``,
-    ``image_id``, ``reason`` (the cloud's words when it failed or stopped). ``billable``: it costs by existing.
+    ``tags`` are those of ours (``TAG_PREFIX``). ``attributes`` are per kind, all strings, as the decision page lists
+    them; of a machine: ``public_ip``, ``private_ip``, ``machine_type``, ``image``, ``reason`` (the cloud's words when
+    it failed or stopped). A kind that bears no tags of its own shows those of what it hangs on, whose id is then the
+    attribute ``carrier``. ``billable``: it costs by existing.
     """
 
     ref: Ref
@@ -101,7 +123,7 @@ class Found(msgspec.Struct, frozen=True):
 class Operation(msgspec.Struct, frozen=True):
     """A change under way, as data that survives the process. ``handle`` is the cloud's own token, up to 64 KiB."""
 
-    verb: str  # "create" | "delete"
+    verb: Literal["create", "delete"]
     ref: Ref
     handle: str = ""
     began_at: float = 0.0
@@ -124,9 +146,12 @@ class CloudError(GrafosError):
     """A cloud's refusal in our words. The code's class decides what is tried next.
 
     ``cloud_capacity`` (with ``alternatives``: zones that the cloud offers) · ``cloud_quota`` · ``cloud_throttled``
-    (with ``retry_after_s``) · ``cloud_auth`` · ``cloud_denied`` · ``cloud_conflict`` · ``cloud_not_found`` ·
-    ``cloud_in_use`` · ``cloud_invalid`` · ``cloud_unreachable`` · ``cloud_unknown``, which fails closed and keeps the
-    cloud's own words. ``ambiguous``: the call may have had its effect (a lost answer); only a read can tell.
+    (with ``retry_after_s``, 0 when the cloud does not say) · ``cloud_auth`` · ``cloud_denied`` · ``cloud_conflict``
+    (it exists with other properties, or the token is used up: ``find``, then a new token) · ``cloud_not_found``
+    (something needed is not there, or not there yet) · ``cloud_in_use`` · ``cloud_invalid`` · ``cloud_unreachable`` ·
+    ``cloud_unknown``, which fails closed and keeps the cloud's own words; and before any call ``credentials_missing``,
+    ``credentials_mixed``, ``unsupported``. ``ambiguous``: the call may have had its effect (a lost answer); only a
+    read can tell.
     """
 
     def __init__(
@@ -148,6 +173,7 @@ class CloudError(GrafosError):
             "cloud_request_id": request_id,
             "alternatives": list(alternatives),
             "retry_after_s": retry_after_s,
+            "ambiguous": ambiguous,
         }
         super().__init__(code, what, where=where, why=why, next=next, context=context)
         self.cloud_code = cloud_code
@@ -156,19 +182,47 @@ class CloudError(GrafosError):
         self.retry_after_s = retry_after_s
         self.ambiguous = ambiguous
 
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> CloudError:
+        """Reads ``to_wire``'s form back, as a journal keeps it; a code of a newer grafos becomes ``cloud_unknown``."""
+        code, what = str(wire.get("code", "")), str(wire.get("what", ""))
+        if code not in CODES:
+            code, what = "cloud_unknown", f"{code}: {what}"
+        context = wire.get("context")
+        context = context if isinstance(context, Mapping) else {}
+        return cls(
+            code,
+            what,
+            where=str(wire.get("where", "")),
+            why=str(wire.get("why", "")),
+            next=str(wire.get("next", "")),
+            cloud_code=str(context.get("cloud_code", "")),
+            request_id=str(context.get("cloud_request_id", "")),
+            alternatives=[str(zone) for zone in context.get("alternatives", ())],
+            retry_after_s=float(context.get("retry_after_s", 0.0)),
+            ambiguous=bool(context.get("ambiguous", False)),
+        )
+
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """Ended badly; ``error`` is a ``CloudError``'s wire form, so that the outcome too is plain data."""
+    """Ended badly, for good; ``error`` is a ``CloudError``'s wire form, so that the outcome too is plain data.
 
-    error: Mapping[str, object]
+    ``found`` is what stayed behind and must still be deleted, if anything did.
+    """
+
+    error: Mapping[str, Any]
     found: Found | None = None
+
+    def cloud_error(self) -> CloudError:
+        """The error as it can be raised."""
+        return CloudError.from_wire(self.error)
 
 
 Progress = Pending | Done | Failed
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who the credentials are: ``account`` (account, project or subscription id) and ``principal`` in the cloud's words."""
+    """Who the credentials are: ``account`` is the account, project or subscription, ``principal`` the cloud's own words."""
 
     provider: str
     account: str
@@ -211,12 +265,32 @@ class Quota(msgspec.Struct, frozen=True):
 
 
 class Image(msgspec.Struct, frozen=True):
-    """A machine image to start from. ``python`` is the version of its system Python, "3.13"."""
+    """A machine image to start from.
+
+    ``python`` is the version of its system Python, "3.13"; ``disk_gib`` the smallest disk that it fits on;
+    ``root_device`` the name that the machine's disk has in the create call, empty where a cloud needs none.
+    """
 
     id: str
     name: str
-    arch: str
+    arch: str  # "amd64" | "arm64"
     python: str
+    disk_gib: int = 8
+    root_device: str = ""
+
+
+class Traits(msgspec.Struct, frozen=True):
+    """What must be known of a cloud before acting on it.
+
+    ``kinds``: those that ``begin_create`` makes; the others are part of another kind there, or do not exist.
+    ``once``: those of which the cloud itself never makes a second for one token, name or place, however often it is
+    asked. Of every other kind a second call after a lost answer makes a duplicate: wait ``listing_lag_s`` and ``find``.
+    ``listing_lag_s``: how long a resource that exists may be missing from ``find``, ``list`` and ``observe``.
+    """
+
+    kinds: tuple[Kind, ...]
+    once: tuple[Kind, ...]
+    listing_lag_s: float
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -229,7 +303,15 @@ class Scope(msgspec.Struct, frozen=True):
 class Connector(Protocol):
     """One cloud account, as grafos sees it. All methods may raise ``CloudError``; none sleeps or retries a create."""
 
-    provider: str
+    @property
+    def provider(self) -> str:
+        """``aws``, ``gcp``, ``azure``, or ``memory`` for the twin."""
+        ...
+
+    @property
+    def traits(self) -> Traits:
+        """What this cloud promises and what it does not; constant for the life of the connector."""
+        ...
 
     def identity(self) -> Identity:
         """Who we are; also the check that credentials and endpoint belong together."""
@@ -256,29 +338,45 @@ class Connector(Protocol):
         ...
 
     def find(self, desired: Desired) -> Found | None:
-        """The live resource that bears the key, or None. It says nothing about resources younger than the cloud's listing lag."""
+        """The live resource that bears the key (for a kind without tags: that hangs where ``desired`` says), or None.
+
+        None says nothing about resources younger than the listing lag. If several bear the key, the oldest: every
+        process then adopts the same one, and ``list`` shows the others.
+        """
         ...
 
     def begin_create(self, desired: Desired, token: str) -> Operation:
-        """One changing call. The same ``token`` (at most 64 ASCII characters) with the same ``desired`` never makes a second resource
-        where the cloud can promise that; where it cannot, ``find`` before it does."""
+        """One changing call.
+
+        The same ``token`` (1 to ``TOKEN_MAX_CHARACTERS`` ASCII characters) with the same ``desired`` never makes a
+        second resource of a kind in ``traits.once``. With another ``desired``, or when what it made is dead, a token
+        is refused with ``cloud_conflict``.
+        """
         ...
 
     def begin_delete(self, ref: Ref) -> Operation:
-        """One changing call; a resource that is gone already is success."""
+        """One changing call; a resource that is gone already is success. ``cloud_in_use``: something must go first."""
         ...
 
     def poll(self, operation: Operation) -> Progress:
-        """How an operation stands, by reading. A create is ``Done`` when the resource is usable by the next step, a
-        delete when a read no longer sees it."""
+        """How an operation stands, by reading only.
+
+        A create is ``Done`` when the resource is usable by the next step, a delete when it is believed gone: a read
+        shows it ended, or repeated reads over the listing lag do not see it. ``Failed`` is final. What it raises says
+        that the question failed, not the operation: ask again.
+        """
         ...
 
     def observe(self, ref: Ref) -> Found:
-        """The resource as it is now; state ``GONE`` if the cloud has none. A cloud may say GONE of one made a moment ago."""
+        """The resource as it is now; state ``GONE`` if the cloud shows none, which it may also say of one made a
+        moment ago."""
         ...
 
     def list(self, scope: Scope) -> Iterator[tuple[Found, ...]]:
-        """Pages of everything that bears the fabric's tag, billable or not, in any state but gone."""
+        """Pages of everything that bears the fabric's tag, or hangs on such, billable or not, in any state but gone.
+
+        Whether a resource is truly ours the signature says, not the tag.
+        """
         ...
 
     def console(self, ref: Ref) -> str:
