@@ -1,0 +1,69 @@
+"""The nouns of the command line, and the first page of help.
+
+The page is plain text from this table: it needs no argument parser, so `grafos --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Noun(NamedTuple):
+    """One first word after `grafos`; its module is imported when somebody uses it."""
+
+    name: str
+    group: str
+    summary: str
+
+
+NOUNS = (
+    Noun("tasklet", "Programs", "build the tasklets of a program to WASM"),
+    Noun("validate", "Programs", "check a program or a module, without network"),
+    Noun("deploy", "Programs", "run a tasklet on a cell"),
+    Noun("artifacts", "Programs", "fetch what a run left, and verify who signed it"),
+    Noun("runs", "Programs", "list runs and what they cost"),
+    Noun("dev", "Fabric", "a fabric on this machine"),
+    Noun("cloud", "Fabric", "cells on a cloud: provision, list, tear down"),
+    Noun("fabric", "Fabric", "your fabric: its key, its money, its cells"),
+    Noun("emulate", "Fabric", "an emulated cloud on this machine, no account needed"),
+    Noun("demo", "Start here", "the whole path on an emulated cloud, in under a minute"),
+)
+
+GLOBAL_OPTIONS = (
+    ("--json", "one JSON document on stdout, for programs"),
+    ("--no-color", "no colour; NO_COLOR=1 does the same"),
+    ("--debug", "show the traceback of an unexpected error"),
+    ("--version", "print the version"),
+    ("--help", "this text; works after every command"),
+)
+
+EXAMPLES = (
+    ("grafos demo", "see all of it, without an account"),
+    ("grafos dev up", "start a fabric on this machine"),
+    ("grafos deploy run --provider local", "run the program of this folder on it"),
+)
+
+NEXT = "grafos demo"
+
+
+def noun(name: str) -> Noun | None:
+    """The noun of that name, if there is one."""
+    return next((entry for entry in NOUNS if entry.name == name), None)
+
+
+def rows(entries: tuple[tuple[str, str], ...] | list[tuple[str, str]]) -> list[str]:
+    """Two columns, indented by two, the first as wide as its longest entry."""
+    width = max(len(left) for left, _ in entries)
+    return [f"  {left:<{width}}  {right}".rstrip() for left, right in entries]
+
+
+def root_help() -> str:
+    """The first page: examples, nouns by task, global options, the next command."""
+    lines = ["grafos turns cloud accounts into one fabric and runs WASM programs on it.", ""]
+    lines += ["Examples:", *rows(EXAMPLES), "", "Usage: grafos COMMAND [OPTIONS]", ""]
+    width = max(len(entry.name) for entry in NOUNS)
+    for group in dict.fromkeys(entry.group for entry in NOUNS):
+        members = [(f"{entry.name:<{width}}", entry.summary) for entry in NOUNS if entry.group == group]
+        lines += [f"{group}:", *rows(members), ""]
+    lines += ["Options:", *rows(GLOBAL_OPTIONS), "", f"Next: {NEXT}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,95 @@
+"""How an error looks: one shape for people, its twin in JSON, a stable exit code.
+
+An exception that nobody foresaw becomes ``internal``; its traceback goes to a report file with secrets and the home
+folder taken out, and to the screen only with ``--debug``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from grafos_cli.terminal import Terminal
+from grafos_core.errors import GrafosError
+
+REPORTS_KEPT_MAX = 20
+"""Crash reports; older ones are removed."""
+
+_SECRETS = (
+    (re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL), "[PEM removed]"),
+    (re.compile(r"(?i)\b(secret|password|token|authorization|bearer)\b(\s*[=:]\s*)\S+"), r"\1\2[removed]"),
+    (re.compile(r"\bAKIA[0-9A-Z]{12,}\b"), "[access key removed]"),
+    (re.compile(r"[A-Za-z0-9_\-+/=]{48,}"), "[long value removed]"),
+)
+
+
+def error_text(error: GrafosError, terminal: Terminal) -> str:
+    """``error[code]: what`` and, where known, the lines where, why and next; each may have several lines."""
+    head = terminal.paint("red", f"error[{error.code}]:")
+    lines = [f"{head} {error.what}"]
+    for label, text in (("where", error.where), ("why", error.why), ("next", error.next)):
+        if text:
+            first, *more = text.rstrip().splitlines()
+            lines.append(f"  {label + ':':<6} {first}".rstrip())
+            lines += [f"         {line}".rstrip() for line in more]
+    return "\n".join(lines) + "\n"
+
+
+def show_error(error: GrafosError, terminal: Terminal) -> int:
+    """Prints the error (stderr, or stdout as JSON) and gives the exit code."""
+    if terminal.json:
+        terminal.emit({"error": error.to_wire()}, "")
+    else:
+        terminal.err.write(error_text(error, terminal))
+        terminal.err.flush()
+    return error.exit_code
+
+
+def redacted(text: str) -> str:
+    """``text`` without key material, long random values and the name of the home folder."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - a string to look for, no path to open
+    if len(home) > 1:
+        text = text.replace(home, "~")
+    for pattern, instead in _SECRETS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def internal_error(crash: BaseException, words: list[str], terminal: Terminal) -> GrafosError:
+    """The error for a bug of ours; the report's path is in ``next``."""
+    text = "".join(traceback.format_exception(crash))
+    if terminal.debug:
+        terminal.err.write(text)
+    report = redacted(f"grafos {' '.join(words)}\nPython {sys.version}\n{sys.platform}\n\n{text}")
+    summary = redacted(f"{type(crash).__name__}: {crash}").splitlines()[0][:300]
+    return GrafosError(
+        "internal",
+        "Something happened that grafos did not foresee; this is a bug",
+        why=summary,
+        next=_where_it_is(report),
+    )
+
+
+def _where_it_is(report: str) -> str:
+    try:
+        path = write_report(report)
+    except OSError as failed:
+        return f"repeat it with --debug; the report could not be written ({failed.strerror})"
+    return f"read {path}, which holds no secrets, and send it along when you report this"
+
+
+def write_report(report: str) -> Path:
+    """Writes the report below the user's state folder, 0600, and drops the oldest beyond the limit."""
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111
+    folder = Path(state) / "grafos" / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in sorted(folder.glob("crash-*.txt"))[: -REPORTS_KEPT_MAX + 1]:
+        old.unlink(missing_ok=True)
+    path = folder / f"crash-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}.txt"
+    path.touch(mode=0o600)
+    path.write_text(report)
+    return path

@@ -1,0 +1,48 @@
+"""Ctrl-C: the first stops safely and says how to go on, the second leaves at once. SIGTERM counts as Ctrl-C.
+
+Stopping is safe anywhere because whatever changes the world writes its intent down first: the first signal raises
+``KeyboardInterrupt`` where the program stands, and the next command continues or undoes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from grafos_core.errors import INTERRUPTED, GrafosError
+
+
+class _Presses:
+    """How often the person asked to stop."""
+
+    count = 0
+
+
+def install() -> None:
+    """Takes over SIGINT and SIGTERM of this process."""
+
+    def pressed(_number: int, _frame: FrameType | None) -> None:
+        _Presses.count += 1
+        if _Presses.count > 1:
+            os._exit(INTERRUPTED)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, pressed)
+    signal.signal(signal.SIGTERM, pressed)
+
+
+def interrupted(what: str = "Stopped before it was finished", next: str = "") -> GrafosError:
+    """The error that a stopped command ends with."""
+    return GrafosError("interrupted", what, next=next)
+
+
+@contextmanager
+def resumable(what: str, next: str) -> Iterator[None]:
+    """Inside, Ctrl-C ends the command with what is true now and the command that goes on from there."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise interrupted(what, next) from None

@@ -1,0 +1,314 @@
+"""`grafos.toml`: what a program is. Every key that may stand in it is in ``TABLES``, and nothing else may.
+
+    [program]                 [[tasklets]]            [runnable_targets]
+    name = "png-metadata"     name = "png-metadata"   dev = "local"
+    version = "0.1.0"         source = "src/a.zig"    production = "aws"
+    language = "zig"          input = "fixtures/a.png"
+
+`docs/reference/grafos-toml.md` describes each key; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from grafos_core.errors import GrafosError
+
+FILE_NAME = "grafos.toml"
+FILE_BYTES_MAX = 256 * 1024
+"""A manifest is written by hand; a larger file is a mistake."""
+TASKLETS_MAX = 64
+"""Per program; each is one module to build, check and store."""
+
+LANGUAGES = ("zig", "wat", "rust", "c")
+PROVIDERS = ("local", "aws", "gcp", "azure")
+CONTEXT = "context"
+"""An input of that name is not a file: the tasklet's input is its context."""
+
+FUEL_DEFAULT = 500_000
+MEMORY_BYTES_DEFAULT = 32 * 1024 * 1024
+DEADLINE_S_DEFAULT = 30.0
+"""The defaults of tasklet-profile-v0."""
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*")
+
+
+class Key(NamedTuple):
+    """One key: its TOML type, bounds for a number, and whether it must stand there."""
+
+    kind: type
+    required: bool = False
+    least: float = 0
+    most: float = 0
+
+
+TABLES: dict[str, dict[str, Key]] = {
+    "program": {
+        "name": Key(str, required=True),
+        "version": Key(str),
+        "language": Key(str, required=True),
+    },
+    "tasklets": {
+        "name": Key(str, required=True),
+        "source": Key(str, required=True),
+        "input": Key(str),
+        "fuel": Key(int, least=1, most=10**12),
+        "memory_bytes": Key(int, least=65_536, most=4 * 1024**3),
+        "deadline_s": Key(float, least=0.001, most=3600),
+        "mem": Key(int, least=0, most=2**53),
+    },
+    "runnable_targets": {},
+}
+"""Bounds are those of the wire; `runnable_targets` has names of environments as keys and providers as values."""
+
+
+@dataclass(frozen=True)
+class Tasklet:
+    """One tasklet of a program. Paths are absolute; ``input_file`` is None when the input is the context.
+
+    ``mem`` is fabric memory in bytes that a run leases from the cell unless it asks for another amount.
+    """
+
+    name: str
+    source: Path
+    input_file: Path | None
+    fuel: int = FUEL_DEFAULT
+    memory_bytes: int = MEMORY_BYTES_DEFAULT
+    deadline_s: float = DEADLINE_S_DEFAULT
+    mem: int = 0
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program as its `grafos.toml` says it; ``targets`` maps an environment to a provider."""
+
+    folder: Path
+    name: str
+    version: str
+    language: str
+    tasklets: tuple[Tasklet, ...]
+    targets: dict[str, str] = field(default_factory=dict)
+
+    def tasklet(self, name: str = "") -> Tasklet:
+        """The tasklet of that name; without a name the only one. Else ``usage``."""
+        names = [tasklet.name for tasklet in self.tasklets]
+        if not name and len(self.tasklets) == 1:
+            return self.tasklets[0]
+        for tasklet in self.tasklets:
+            if tasklet.name == name:
+                return tasklet
+        what = f"{self.name} has no tasklet {name!r}" if name else f"{self.name} has {len(names)} tasklets"
+        raise GrafosError("usage", what, why=f"it has {', '.join(names)}", next=f"add --tasklet {names[0]}")
+
+
+def load_program(folder: Path) -> Program:
+    """The program in ``folder``; ``manifest_invalid`` names file, line, cause and next step."""
+    path = folder / FILE_NAME
+    text = _read(path)
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _syntax_error(path, str(error)) from error
+    return _Reader(folder, path, text, document).program()
+
+
+def _read(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise GrafosError(
+            "manifest_invalid",
+            f"There is no {FILE_NAME} here",
+            where=str(path.parent),
+            next="go to the folder of a program, or name it: grafos tasklet build FOLDER",
+        ) from None
+    except OSError as error:
+        raise GrafosError("manifest_invalid", f"{FILE_NAME} cannot be read", where=str(path), why=str(error)) from error
+    if len(data) > FILE_BYTES_MAX:
+        raise GrafosError(
+            "manifest_invalid", f"{FILE_NAME} has {len(data)} bytes, the limit is {FILE_BYTES_MAX}", where=str(path)
+        )
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise GrafosError("manifest_invalid", f"{FILE_NAME} is not UTF-8", where=str(path), why=str(error)) from error
+
+
+def _syntax_error(path: Path, why: str) -> GrafosError:
+    """The TOML parser's words; the line it names moves to where."""
+    line = re.search(r"line (\d+)", why)
+    where = f"{path}:{line.group(1)}" if line else str(path)
+    return GrafosError("manifest_invalid", f"{FILE_NAME} is not TOML", where=where, why=why, next="mend that line")
+
+
+class _Reader:
+    """Checks a parsed document against ``TABLES`` and gives the program."""
+
+    def __init__(self, folder: Path, path: Path, text: str, document: dict[str, Any]) -> None:
+        self._folder, self._path, self._text, self._document = folder, path, text, document
+
+    def program(self) -> Program:
+        for name in self._document:
+            if name not in TABLES:
+                raise self._unknown(name, list(TABLES), self._line_of_table(name), "table or key")
+        about = self._table("program", self._document.get("program"), 0)
+        self._check_name("program", about["name"], 0)
+        if about["language"] not in LANGUAGES:
+            raise self._unknown(about["language"], list(LANGUAGES), self._line("program", 0, "language"), "language")
+        if not _VERSION.fullmatch(about.get("version", "0.1.0")):
+            raise self._wrong(
+                "program.version is no version", self._line("program", 0, "version"), "write it like 0.1.0"
+            )
+        return Program(
+            folder=self._folder,
+            name=about["name"],
+            version=about.get("version", "0.1.0"),
+            language=about["language"],
+            tasklets=self._tasklets(),
+            targets=self._targets(),
+        )
+
+    def _tasklets(self) -> tuple[Tasklet, ...]:
+        entries = self._document.get("tasklets", [])
+        if not isinstance(entries, list) or not entries:
+            raise self._wrong(
+                "the program declares no tasklets",
+                self._line_of_table("tasklets"),
+                "add a [[tasklets]] with name and source",
+            )
+        if len(entries) > TASKLETS_MAX:
+            raise self._wrong(f"{len(entries)} tasklets, the limit is {TASKLETS_MAX}", 0, "split the program")
+        seen: set[str] = set()
+        tasklets = []
+        for index, entry in enumerate(entries):
+            tasklet = self._tasklet(index, entry)
+            if tasklet.name in seen:
+                raise self._wrong(
+                    f"two tasklets are called {tasklet.name!r}",
+                    self._line("tasklets", index, "name"),
+                    "rename one of them",
+                )
+            seen.add(tasklet.name)
+            tasklets.append(tasklet)
+        return tuple(tasklets)
+
+    def _tasklet(self, index: int, entry: object) -> Tasklet:
+        values = self._table("tasklets", entry, index)
+        self._check_name("tasklets", values["name"], index)
+        source = self._file(values["source"], "tasklets", index, "source")
+        given = values.pop("input", CONTEXT)
+        input_file = None if given == CONTEXT else self._file(given, "tasklets", index, "input")
+        bounds = {key: values[key] for key in ("fuel", "memory_bytes", "deadline_s", "mem") if key in values}
+        return Tasklet(name=values["name"], source=source, input_file=input_file, **bounds)
+
+    def _targets(self) -> dict[str, str]:
+        targets = self._document.get("runnable_targets", {})
+        if not isinstance(targets, dict):
+            raise self._wrong(
+                "runnable_targets is not a table",
+                self._line_of_table("runnable_targets"),
+                'write [runnable_targets] and below it dev = "local"',
+            )
+        for environment, provider in targets.items():
+            line = self._line("runnable_targets", 0, environment)
+            if not _NAME.fullmatch(environment):
+                raise self._wrong(
+                    f"{environment!r} is no name for an environment", line, "use a-z, 0-9 and inner hyphens"
+                )
+            if provider not in PROVIDERS:
+                raise self._unknown(str(provider), list(PROVIDERS), line, "provider")
+        return targets
+
+    def _table(self, name: str, values: object, index: int) -> dict[str, Any]:
+        """A copy of the table with each key known, of its type and within its bounds."""
+        if not isinstance(values, dict):
+            raise self._wrong(f"there is no table [{name}]", self._line_of_table(name), f"add [{name}]")
+        keys = TABLES[name]
+        checked: dict[str, Any] = {}
+        for key, value in values.items():
+            if key not in keys:
+                raise self._unknown(key, list(keys), self._line(name, index, key), f"key in [{name}]")
+            checked[key] = self._value(name, index, key, value)
+        for key, rule in keys.items():
+            if rule.required and key not in checked:
+                raise self._wrong(f"[{name}] lacks {key}", self._line_of_table(name, index), f"add {key} = …")
+        return checked
+
+    def _value(self, table: str, index: int, key: str, value: object) -> object:
+        rule, line = TABLES[table][key], self._line(table, index, key)
+        if rule.kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, rule.kind) or isinstance(value, bool):
+            words = {str: "a text", int: "a whole number", float: "a number"}
+            raise self._wrong(f"{table}.{key} must be {words[rule.kind]}", line, f"it is {_toml_kind(value)}")
+        if isinstance(value, str) and not value:
+            raise self._wrong(f"{table}.{key} is empty", line, "give it a value")
+        if isinstance(value, (int, float)) and not rule.least <= value <= rule.most:
+            raise self._wrong(f"{table}.{key} is {value:g}", line, f"it must be {rule.least:.12g} to {rule.most:.12g}")
+        return value
+
+    def _check_name(self, table: str, name: str, index: int) -> None:
+        if not _NAME.fullmatch(name):
+            raise self._wrong(
+                f"{name[:60]!r} is no name",
+                self._line(table, index, "name"),
+                "use 1 to 40 characters of a-z, 0-9 and inner hyphens",
+            )
+
+    def _file(self, given: str, table: str, index: int, key: str) -> Path:
+        """The file, which must be there and inside the program's folder."""
+        path, line = (self._folder / given).resolve(), self._line(table, index, key)
+        if not path.is_relative_to(self._folder.resolve()):
+            raise self._wrong(
+                f"{table}.{key} leaves the program's folder: {given}", line, "use a path inside the folder"
+            )
+        if not path.is_file():
+            raise self._wrong(
+                f"{table}.{key} names a file that is not there: {given}", line, "make the file, or mend the path"
+            )
+        return path
+
+    def _wrong(self, what: str, line: int, next: str) -> GrafosError:
+        where = f"{self._path}:{line}" if line else str(self._path)
+        return GrafosError("manifest_invalid", what, where=where, next=next)
+
+    def _unknown(self, word: str, known: list[str], line: int, kind: str) -> GrafosError:
+        import difflib
+
+        match = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+        hint = f"did you mean {match[0]!r}?" if match else f"known are {', '.join(known)}"
+        return self._wrong(f"unknown {kind}: {word[:60]!r}", line, hint)
+
+    def _line_of_table(self, name: str, index: int = 0) -> int:
+        """The line of the table's header, or of a top-level key of that name; 0 when it is not there."""
+        headers = re.compile(rf"^\s*(?:\[\[?\s*{re.escape(name)}\s*\]|{re.escape(name)}\s*=)", re.MULTILINE)
+        found = list(headers.finditer(self._text))
+        return self._text.count("\n", 0, found[index].end()) + 1 if index < len(found) else 0
+
+    def _line(self, table: str, index: int, key: str) -> int:
+        """The line on which the key of that table stands; the table's own where it cannot be told."""
+        start = self._line_of_table(table, index)
+        lines = self._text.splitlines()
+        for number in range(start, len(lines)):
+            if re.match(r"\s*\[", lines[number]):
+                break
+            if re.match(rf'\s*"?{re.escape(key)}"?\s*=', lines[number]):
+                return number + 1
+        return start
+
+
+def _toml_kind(value: object) -> str:
+    kinds = {
+        bool: "true or false",
+        str: "a text",
+        int: "a whole number",
+        float: "a number",
+        list: "a list",
+        dict: "a table",
+    }
+    return kinds.get(type(value), "a date or time")

@@ -1,0 +1,152 @@
+"""Typer with our manners: help that teaches by example, nearest matches, nouns imported when used."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from grafos_cli import catalog
+from grafos_core.errors import GrafosError
+
+if TYPE_CHECKING:
+    from grafos_cli.terminal import Terminal
+
+
+class TaughtCommand(TyperCommand):
+    """A command whose help begins with examples and ends with the next command."""
+
+    examples: tuple[str, ...] = ()
+    next_command: str = ""
+
+    def get_help(self, ctx: Any) -> str:
+        lines = ["Examples:", *(f"  {example}" for example in self.examples), ""]
+        lines += [f"Usage: {ctx.command_path} {' '.join(self.collect_usage_pieces(ctx))}", ""]
+        lines += [(self.help or "").strip(), ""]
+        lines += _parameter_lines(self, ctx)
+        lines += [_global_line(), "", f"Next: {self.next_command}"]
+        return "\n".join(lines)
+
+
+class TaughtGroup(TyperGroup):
+    """A noun with several verbs; its help lists them below examples."""
+
+    examples: tuple[str, ...] = ()
+    next_command: str = ""
+
+    def get_help(self, ctx: Any) -> str:
+        verbs = [(name, _summary(self.commands[name])) for name in self.list_commands(ctx)]
+        lines = ["Examples:", *(f"  {example}" for example in self.examples), ""]
+        lines += [f"Usage: {ctx.command_path} COMMAND [OPTIONS]", "", (self.help or "").strip(), ""]
+        lines += ["Commands:", *catalog.rows(verbs), "", _global_line(), "", f"Next: {self.next_command}"]
+        return "\n".join(lines)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            raise unknown_word(name, self.list_commands(ctx), ctx.command_path)
+        return super().resolve_command(ctx, args)
+
+
+class RootGroup(TaughtGroup):
+    """`grafos` itself: its nouns are modules of this package, imported one at a time."""
+
+    def get_help(self, ctx: Any) -> str:  # noqa: ARG002 - the parser's signature
+        return catalog.root_help().rstrip()
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the parser's signature
+        return [entry.name for entry in catalog.NOUNS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the parser's signature
+        if catalog.noun(cmd_name) is None:
+            return None
+        module = importlib.import_module(f"grafos_cli.{cmd_name}")
+        command = typer.main.get_command(module.app)
+        command.name = cmd_name
+        return command
+
+
+def _summary(command: Any) -> str:
+    """The first sentence of a command's help."""
+    return (command.help or "").strip().split("\n\n")[0].replace("\n", " ").rstrip(".")
+
+
+def _parameter_lines(command: Any, ctx: Any) -> list[str]:
+    """The command's own arguments and options as two columns."""
+    records = [parameter.get_help_record(ctx) for parameter in command.get_params(ctx) if parameter.name != "help"]
+    entries = [record for record in records if record]
+    return ["Options:", *catalog.rows(entries), ""] if entries else []
+
+
+def _global_line() -> str:
+    return "Always: " + "  ".join(name for name, _ in catalog.GLOBAL_OPTIONS if name != "--version")
+
+
+def new_group(*, help: str, examples: tuple[str, ...], next: str) -> typer.Typer:
+    """The Typer application of a noun with verbs."""
+    cls = type("NounGroup", (TaughtGroup,), {"examples": examples, "next_command": next})
+    app = typer.Typer(cls=cls, help=help, add_completion=False, rich_markup_mode=None, no_args_is_help=False)
+
+    @app.callback()
+    def _of_the_noun() -> None:
+        """Does nothing; with a callback, one verb alone still is a verb."""
+
+    return app
+
+
+def new_command_app() -> typer.Typer:
+    """The Typer application of a noun that is a command itself."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+def taught(*, examples: tuple[str, ...], next: str) -> type[TyperCommand]:
+    """The class for ``app.command(cls=…)`` of a command with these examples and this next command."""
+    return type("TaughtVerb", (TaughtCommand,), {"examples": examples, "next_command": next})
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """The known word that was probably meant, or nothing."""
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return matches[0] if matches else ""
+
+
+def unknown_word(word: str, known: list[str], path: str) -> GrafosError:
+    """``usage`` for a command that does not exist."""
+    match = nearest(word, known)
+    return GrafosError(
+        "usage",
+        f"There is no command {word[:60]!r} in '{path}'",
+        why=f"did you mean {match!r}?" if match else "",
+        next=f"{path} {match}" if match else f"{path} --help",
+    )
+
+
+def usage_error(refused: typer.TyperException) -> GrafosError:
+    """The parser's refusal as one of our errors, with the nearest flag where one was mistyped."""
+    ctx: Any = getattr(refused, "ctx", None)
+    path = ctx.command_path if ctx is not None else "grafos"
+    option = getattr(refused, "option_name", "")
+    if option and hasattr(refused, "possibilities"):
+        known = [name for parameter in ctx.command.get_params(ctx) for name in parameter.opts] if ctx else []
+        match = nearest(option, [*known, *(name for name, _ in catalog.GLOBAL_OPTIONS)])
+        return GrafosError(
+            "usage",
+            f"{path} has no flag {option[:60]}",
+            why=f"did you mean {match}?" if match else "",
+            next=f"{path} --help",
+        )
+    return GrafosError("usage", refused.format_message().rstrip("."), where=path, next=f"{path} --help")
+
+
+def terminal_of(ctx: typer.Context) -> Terminal:
+    """The terminal that ``main`` made for this command."""
+    terminal: Terminal = ctx.obj
+    return terminal
+
+
+def root_command() -> RootGroup:
+    """`grafos`, ready to parse."""
+    return RootGroup(name="grafos", rich_markup_mode=None, add_help_option=True)

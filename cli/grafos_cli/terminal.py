@@ -1,0 +1,102 @@
+"""Where words go: data to stdout, everything else to stderr; and what the terminal can show.
+
+``Terminal`` is made once per command by ``main`` and handed on. With ``--json`` stdout holds exactly one JSON
+document with ``schema_version`` and nothing ever has colour, progress or a question.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from grafos_core.errors import GrafosError
+
+SCHEMA_VERSION = 1
+"""Of every JSON document that the command line prints."""
+
+WIDTH_MIN = 60
+"""Columns; a narrower terminal wraps by itself."""
+
+STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """What this command may print, and where to."""
+
+    json: bool
+    color: bool
+    debug: bool
+    out: TextIO
+    err: TextIO
+    interactive: bool
+    """A person can be asked: stdin and stderr are terminals, and nobody wants JSON."""
+    live: bool
+    """Lines on stderr can be redrawn."""
+
+    def emit(self, document: Mapping[str, Any], text: str) -> None:
+        """The command's result: the JSON document with ``--json``, else the text; always on stdout."""
+        if self.json:
+            self.out.write(json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=2) + "\n")
+        elif text:
+            self.out.write(text if text.endswith("\n") else text + "\n")
+        self.out.flush()
+
+    def note(self, line: str) -> None:
+        """A remark beside the data, on stderr; nothing with ``--json``."""
+        if not self.json:
+            self.err.write(line + "\n")
+            self.err.flush()
+
+    def paint(self, style: str, text: str) -> str:
+        """``text`` in a style when colour is wanted; the meaning is never in the colour alone."""
+        return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if self.color else text
+
+    def confirm(self, question: str, flag: str) -> None:
+        """Asks yes or no; without a terminal ``confirmation_needed`` names the flag that would answer."""
+        if not self.interactive:
+            raise GrafosError(
+                "confirmation_needed",
+                f"{question} Nobody can be asked here",
+                next=f"repeat the command with {flag} once you agree",
+            )
+        self.err.write(f"{question} [y/N] ")
+        self.err.flush()
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            raise GrafosError(
+                "confirmation_needed", "Not confirmed; nothing was changed", next="run it again and answer y"
+            )
+
+    @property
+    def width(self) -> int:
+        """Columns that a line may have."""
+        return max(WIDTH_MIN, shutil.get_terminal_size((100, 24)).columns)
+
+
+def wants_color(stream: TextIO, *, no_color_flag: bool, environment: Mapping[str, str]) -> bool:
+    """The flag, then NO_COLOR, then FORCE_COLOR, then a dumb or absent terminal (no-color.org)."""
+    if no_color_flag or environment.get("NO_COLOR"):
+        return False
+    if environment.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and environment.get("TERM") != "dumb"
+
+
+def open_terminal(*, as_json: bool, no_color: bool, debug: bool) -> Terminal:
+    """The terminal of this process."""
+    person = not as_json and sys.stderr.isatty()
+    dumb = os.environ.get("TERM") == "dumb"
+    return Terminal(
+        json=as_json,
+        color=not as_json and wants_color(sys.stderr, no_color_flag=no_color, environment=os.environ),
+        debug=debug,
+        out=sys.stdout,
+        err=sys.stderr,
+        interactive=person and sys.stdin is not None and sys.stdin.isatty(),
+        live=person and not dumb,
+    )
