@@ -14,12 +14,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("core", "scheduler", "cell", "connectors", "stacks", "emulators", "cli")
 
-# Which rooms, extras and groups each lock answers for. cell.txt is also the lock of the software bundle
-# that a bare machine receives, so it must stay as small as the cell itself.
+# Which rooms, extras and groups each lock answers for. dev comes first and binds the others, so that what
+# is tested is what runs. cell.txt is also the lock of the software bundle that a bare machine receives, so
+# it must stay as small as the cell itself.
+DEV = "requirements/dev.txt"
 LOCKS: dict[str, list[str]] = {
-    "cell": ["core/pyproject.toml", "scheduler/pyproject.toml", "cell/pyproject.toml"],
-    "cli": ["cli/pyproject.toml", "--extra", "zig"],
     "dev": ["cli/pyproject.toml", "--extra", "zig", "--group", "pyproject.toml:dev"],
+    "cli": ["cli/pyproject.toml", "--extra", "zig", "--constraint", DEV],
+    "cell": ["core/pyproject.toml", "scheduler/pyproject.toml", "cell/pyproject.toml", "--constraint", DEV],
 }
 
 

@@ -1,0 +1,101 @@
+"""What holds in every test: loopback only, an empty home, no cloud's credentials, no silent skip."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import loopback_only
+import pytest
+
+GUARD_FOLDER = Path(loopback_only.__file__).parent
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
+
+# Whose settings must not reach a test: the clouds', our own, and proxies, which lead away from loopback.
+FOREIGN_PREFIXES = ("AWS_", "AZURE_", "ARM_", "BOTO_", "CLOUDSDK_", "GCLOUD_", "GOOGLE_", "GRAFOS_", "XDG_")
+FOREIGN_SUFFIXES = ("_PROXY",)
+
+
+def empty_home(home: Path) -> dict[str, str]:
+    """The variables that make `home` the whole world of a program that keeps files."""
+    places = {
+        "HOME": home,
+        "XDG_CACHE_HOME": home / "cache",
+        "XDG_CONFIG_HOME": home / "config",
+        "XDG_DATA_HOME": home / "data",
+        "XDG_RUNTIME_DIR": home / "run",
+        "XDG_STATE_HOME": home / "state",
+    }
+    places["XDG_RUNTIME_DIR"].mkdir(mode=0o700, exist_ok=True)
+    return {name: str(place) for name, place in places.items()}
+
+
+def keep_uv_cache() -> None:
+    """Let uv find the wheels that the set-up fetched, and nothing else: no guard sees it, so offline."""
+    cache_home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    os.environ.setdefault("UV_CACHE_DIR", str(Path(cache_home) / "uv"))
+    os.environ["UV_OFFLINE"] = "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before the first fixture of any scope: clean the environment, close the door to the world."""
+    keep_uv_cache()
+    for name in list(os.environ):
+        if name.startswith(FOREIGN_PREFIXES) or name.upper().endswith(FOREIGN_SUFFIXES):
+            del os.environ[name]
+    session_home = tempfile.mkdtemp(prefix="grafos-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(session_home, ignore_errors=True))
+    os.environ.update(empty_home(Path(session_home)))
+    os.environ[loopback_only.REFUSALS_VARIABLE] = str(Path(session_home) / "refusals.txt")
+    os.environ["PYTHONPATH"] = str(GUARD_FOLDER)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    os.environ["TZ"] = "UTC"
+    loopback_only.install()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home folder of this test's own; programs that it starts see no other."""
+    folder = tmp_path_factory.mktemp("home")
+    for name, place in empty_home(folder).items():
+        monkeypatch.setenv(name, place)
+    return folder
+
+
+@pytest.fixture
+def refusals() -> Iterator[Path]:
+    """The file of what the guard refused, for the tests that provoke it; it is empty again afterwards."""
+    written = Path(os.environ[loopback_only.REFUSALS_VARIABLE])
+    written.write_text("")
+    yield written
+    written.write_text("")
+
+
+@pytest.fixture(autouse=True)
+def loopback(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test during which anything left loopback, even if the code under test swallowed that."""
+    yield
+    written = Path(os.environ[loopback_only.REFUSALS_VARIABLE])
+    left = written.read_text() if written.exists() else ""
+    if left and "refusals" not in request.fixturenames:
+        written.write_text("")
+        pytest.fail(f"left loopback:\n{left}")
+
+
+@pytest.fixture
+def needs() -> Callable[[str, str], None]:
+    """`needs("zig", "make set-up")`: skip without the tool and say the cure; in CI that is a failure."""
+
+    def check(tool: str, cure: str) -> None:
+        if shutil.which(tool):
+            return
+        missing = f"{tool} was not found; {cure}"
+        if IN_CI:
+            pytest.fail(missing)
+        pytest.skip(missing)
+
+    return check
