@@ -110,9 +110,9 @@ class Fabric:
 
         An exception inside leaves the ledger as it was.
         """
-        with contextlib.closing(_connect_ledger(self.home / "ledger.db")) as connection:
-            with _exclusive(connection):
-                yield LedgerTransaction(connection)
+        connect = contextlib.closing(_connect_ledger(self.home / "ledger.db"))
+        with connect as connection, _exclusive(connection):
+            yield LedgerTransaction(connection)
 
 
 class LedgerTransaction:
@@ -134,7 +134,7 @@ class LedgerTransaction:
             )
 
 
-def open_fabric(clock: Clock, name: str = "default", announce: Callable[[str], None] = lambda line: None) -> Fabric:
+def open_fabric(clock: Clock, name: str = "default", announce: Callable[[str], object] = str) -> Fabric:
     """The fabric of that name; made at first use, which ``announce`` is told in one line.
 
     Two processes that come first at once make one fabric. ``fabric_invalid`` when the key cannot be read.
@@ -181,7 +181,7 @@ def _write_once(path: Path, data: bytes) -> bool:
     except FileExistsError:
         return False
     finally:
-        os.unlink(draft)
+        draft.unlink()
         sync_folder(path.parent)
     return True
 

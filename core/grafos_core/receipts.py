@@ -18,7 +18,7 @@ RECEIPT_VERSION = 1
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """``body`` is the canonical JSON of a record of this ``kind``; ``certificate_pem`` is empty for the fabric's key."""
+    """``body`` is the canonical JSON of a record of this ``kind``; ``certificate_pem`` is empty for the fabric."""
 
     kind: str
     body: bytes

@@ -123,12 +123,11 @@ def _check_caveat(body: bytes, use: Use, now: float) -> None:
     """Fails closed: a caveat that is unreadable or of an unknown kind refuses every use."""
     try:
         caveat = msgspec.msgpack.decode(body, type=Caveat)
-        holds = {
-            "before": lambda value: now < float(value),
-            "operation": lambda value: value == use.operation,
-            "run": lambda value: value == use.run_id,
-            "tasklet": lambda value: value == use.tasklet,
-        }[caveat.kind](caveat.value)
+        if caveat.kind == "before":
+            holds = now < float(caveat.value)
+        else:
+            wanted = {"operation": use.operation, "run": use.run_id, "tasklet": use.tasklet}[caveat.kind]
+            holds = caveat.value == wanted
     except (msgspec.DecodeError, KeyError, ValueError) as error:
         raise GrafosError("capability_refused", "the token has a caveat that this cell does not know") from error
     if not holds:

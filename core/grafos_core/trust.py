@@ -9,7 +9,7 @@ the machine that made it. Who a certificate is for stands in one SPIFFE URI:
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import hmac
 import ipaddress
@@ -37,7 +37,7 @@ PEER_KINDS = ("scheduler", "cell", "tenant", "operator")
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Whom a certificate stands for. ``key_sha256`` is the fingerprint of its public key, ``not_after`` Unix seconds."""
+    """Whom a certificate stands for. ``key_sha256`` is the fingerprint of its public key, ``not_after`` Unix time."""
 
     fabric: str
     kind: str
@@ -101,11 +101,13 @@ def peer_of(certificate_der: bytes) -> Peer:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         [uri] = names.get_values_for_type(x509.UniformResourceIdentifier)
         key = certificate.public_key()
-        assert isinstance(key, ec.EllipticCurvePublicKey)
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise ValueError("not an elliptic-curve key")
         fabric, kind, *rest = uri.removeprefix("spiffe://").split("/")
         provider, name = rest if kind == "cell" else ("", *rest)
-        assert kind in PEER_KINDS and uri.startswith("spiffe://")
-    except (ValueError, AssertionError, x509.ExtensionNotFound) as error:
+        if kind not in PEER_KINDS or not uri.startswith("spiffe://"):
+            raise ValueError("not an identity of a fabric")
+    except (ValueError, x509.ExtensionNotFound) as error:
         raise GrafosError("certificate_refused", "the certificate names no identity of a fabric") from error
     return Peer(fabric, kind, name, provider, key_sha256(key), certificate.not_valid_after_utc.timestamp())
 
@@ -291,15 +293,15 @@ def _name(common_name: str) -> x509.Name:
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: PublicKey, now: float, life_s: float
 ) -> x509.CertificateBuilder:
-    moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
+    moment = dt.datetime.fromtimestamp(now, dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(moment - datetime.timedelta(seconds=CLOCK_SKEW_S))
-        .not_valid_after(moment + datetime.timedelta(seconds=life_s))
+        .not_valid_before(moment - dt.timedelta(seconds=CLOCK_SKEW_S))
+        .not_valid_after(moment + dt.timedelta(seconds=life_s))
     )
 
 
