@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grafos_core.errors import GrafosError
+from grafos_core.tokens import (
+    CAVEATS_MAX,
+    ApiClaims,
+    CapabilityClaims,
+    Caveat,
+    Use,
+    check_api_token,
+    check_capability,
+    mint_api_token,
+    mint_capability,
+    narrow,
+)
+
+KEY = b"k" * 32
+NOW = 1000.0
+CLAIMS = ApiClaims("aws-1", "tenant", "t", "f" * 64, ("runs:write",), NOW + 60)
+CAPABILITY = CapabilityClaims("aws-1", "t", "mem", "01" * 16, 1, 1, NOW + 60)
+USE = Use(operation="run", run_id="run-1", tasklet="x")
+
+
+def refused(code: str, token: str, *, key: bytes = KEY, bound: str = "f" * 64, now: float = NOW) -> None:
+    with pytest.raises(GrafosError) as refusal:
+        check_api_token(key, token, bound, now)
+    assert refusal.value.code == code
+
+
+def test_an_api_token_says_what_was_minted() -> None:
+    assert check_api_token(KEY, mint_api_token(KEY, CLAIMS), "f" * 64, NOW) == CLAIMS
+
+
+def test_an_api_token_is_refused_when_foreign_altered_stolen_or_expired() -> None:
+    token = mint_api_token(KEY, CLAIMS)
+    refused("token_refused", token, key=b"other")
+    refused("token_refused", token[:-2] + ("AA" if token[-2:] != "AA" else "BB"))
+    refused("token_refused", token, bound="0" * 64)
+    refused("token_expired", token, now=NOW + 60)
+    refused("token_refused", token.replace("gat1", "gct1"))
+    refused("token_refused", "gat1." + "A" * 5000)
+
+
+@given(st.text(max_size=80))
+def test_no_text_is_a_token(text: str) -> None:
+    for check in (
+        lambda: check_api_token(KEY, text, "f" * 64, NOW),
+        lambda: check_capability(KEY, text, USE, NOW),
+    ):
+        with pytest.raises(GrafosError):
+            check()
+
+
+def test_a_capability_says_what_was_minted_and_runs_out() -> None:
+    token = mint_capability(KEY, CAPABILITY)
+    assert check_capability(KEY, token, USE, NOW) == CAPABILITY
+    with pytest.raises(GrafosError) as refusal:
+        check_capability(KEY, token, USE, NOW + 60)
+    assert refusal.value.code == "token_expired"
+
+
+def test_an_api_token_is_no_capability_of_the_same_key() -> None:
+    token = mint_api_token(KEY, CLAIMS).replace("gat1", "gct1")
+    with pytest.raises(GrafosError):
+        check_capability(b"other", token, USE, NOW)
+
+
+@pytest.mark.parametrize(
+    "caveat",
+    [Caveat("before", "999"), Caveat("operation", "write"), Caveat("run", "run-2"), Caveat("colour", "blue")],
+)
+def test_a_caveat_that_does_not_hold_or_is_unknown_refuses(caveat: Caveat) -> None:
+    token = narrow(mint_capability(KEY, CAPABILITY), caveat)
+    with pytest.raises(GrafosError) as refusal:
+        check_capability(KEY, token, USE, NOW)
+    assert refusal.value.code == "capability_refused"
+
+
+def test_a_caveat_cannot_be_taken_off_again() -> None:
+    token = narrow(mint_capability(KEY, CAPABILITY), Caveat("run", "run-1"))
+    assert check_capability(KEY, token, USE, NOW) == CAPABILITY
+    form, claims, _, mac = token.split(".")
+    with pytest.raises(GrafosError):
+        check_capability(KEY, f"{form}.{claims}.{mac}", USE, NOW)
+
+
+@given(st.lists(st.builds(Caveat, st.sampled_from(["before", "run", "tasklet", "operation"]), st.text(max_size=8))))
+def test_narrowing_never_opens_more(caveats: list[Caveat]) -> None:
+    token = mint_capability(KEY, CAPABILITY)
+    for caveat in caveats[:CAVEATS_MAX]:
+        token = narrow(token, caveat)
+    with contextlib.suppress(GrafosError):
+        assert check_capability(KEY, token, USE, NOW) == CAPABILITY
+
+
+def test_too_many_caveats_are_refused() -> None:
+    token = mint_capability(KEY, CAPABILITY)
+    for _ in range(CAVEATS_MAX + 1):
+        token = narrow(token, Caveat("run", "run-1"))
+    with pytest.raises(GrafosError):
+        check_capability(KEY, token, USE, NOW)
