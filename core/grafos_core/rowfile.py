@@ -1,0 +1,194 @@
+"""Rows in one SQLite file: the form that durable state takes wherever a process keeps it by itself.
+
+One table ``rows(kind, key, body)`` holds everything, one table ``meta`` the schema version and the writer's epoch.
+``open`` takes a new epoch, so that whoever had the file open before is fenced: its next commit is refused. A commit
+returns when the rows are on the disk (WAL, ``synchronous=FULL``), and it is all or nothing.
+
+A file that cannot be read is one clear error, never a guess: nothing is repaired, dropped or overwritten.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from grafos_core.changes import Batch, RowCodec, last_of_each
+from grafos_core.errors import GrafosError
+
+SCHEMA_VERSION = 1
+"""The version of the tables and of what their rows mean; a newer file is refused."""
+APPLICATION_ID = 0x67726166
+"""Stands in the file's header ("graf"), so that another program's database is not taken for ours."""
+BUSY_TIMEOUT_S = 5.0
+"""How long a commit waits for another process that writes to the same file."""
+
+_TABLES = """
+CREATE TABLE rows (kind TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('schema_version', %d), ('epoch', 0);
+PRAGMA application_id = %d;
+"""
+_PUT = "INSERT INTO rows VALUES (?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body"
+_REMOVE = "DELETE FROM rows WHERE kind = ? AND key = ?"
+
+_DISK_REFUSES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
+
+
+class RowFile:
+    """The open file. One thread at a time may use it.
+
+    ``invalid_code`` is the error code for a file that cannot be read; ``noun`` names the file in messages.
+    """
+
+    def __init__(self, path: Path, codec: RowCodec, *, noun: str, invalid_code: str = "store_invalid") -> None:
+        self.path = path
+        self._codec = codec
+        self._noun = noun
+        self._invalid_code = invalid_code
+        self._connection = self._connect()
+        try:
+            self.epoch = self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def load(self) -> Iterator[tuple[str, str, Any]]:
+        """Every row as ``(kind, key, row)``, ordered by kind and key; ``invalid_code`` for one that does not decode."""
+        try:
+            for kind, key, body in self._connection.execute("SELECT kind, key, body FROM rows ORDER BY kind, key"):
+                yield kind, key, self._codec.decode(kind, body)
+        except (sqlite3.Error, msgspec.MsgspecError, KeyError, TypeError) as cause:
+            raise self._invalid(cause) from cause
+
+    def commit(self, changes: Batch) -> None:
+        """Makes ``changes`` durable, all or none.
+
+        ``store_fenced`` when a newer writer took the file over, ``store_failed`` when the disk does not take it.
+        """
+        last = last_of_each(changes)
+        puts = [(kind, key, self._codec.encode(row)) for kind, key, row in last if row is not None]
+        removals = [(kind, key) for kind, key, row in last if row is None]
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                if self._meta("epoch") != self.epoch:
+                    raise GrafosError(
+                        "store_fenced",
+                        f"a newer process has taken over the {self._noun}",
+                        where=str(self.path),
+                        next="stop this process; the newer one has all that was acknowledged",
+                    )
+                self._connection.executemany(_PUT, puts)
+                self._connection.executemany(_REMOVE, removals)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as cause:
+            raise self._failed(cause) from cause
+
+    def close(self) -> None:
+        """Closes the file; closing twice is harmless."""
+        self._connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # SQLite would make the file with the process's umask; ours are for their owner alone.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            # Autocommit (isolation_level None): each transaction stands in this module, none is opened unseen.
+            return sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as cause:
+            raise self._invalid(cause) from cause
+
+    def _prepare(self) -> int:
+        """Makes the tables in a new file, checks an old one, and takes the next epoch, which fences older writers."""
+        try:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("BEGIN IMMEDIATE")
+            if not self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+                for statement in (_TABLES % (SCHEMA_VERSION, APPLICATION_ID)).split(";"):
+                    self._connection.execute(statement)
+            elif self._connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise self._invalid("it is the database of another program")
+            self._refuse_newer(self._meta("schema_version"))
+            self._connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'epoch'")
+            epoch = self._meta("epoch")
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as cause:
+            raise (self._failed if cause.sqlite_errorcode in _DISK_REFUSES else self._invalid)(cause) from cause
+        return epoch
+
+    def _refuse_newer(self, version: int) -> None:
+        if version > SCHEMA_VERSION:
+            raise GrafosError(
+                "schema_newer",
+                f"the {self._noun} was written by a newer grafos (schema {version}, this one knows {SCHEMA_VERSION})",
+                where=str(self.path),
+                next="install the newer grafos, or restore the backup from before the upgrade",
+            )
+
+    def _meta(self, name: str) -> int:
+        row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        if row is None or not isinstance(row[0], int):
+            raise self._invalid(f"its table of versions has no {name}")
+        return int(row[0])
+
+    def _failed(self, cause: sqlite3.Error) -> GrafosError:
+        return GrafosError(
+            "store_failed",
+            f"the {self._noun} could not be written",
+            where=str(self.path),
+            why=str(cause),
+            next="check that the disk has room, is writable and nobody else holds the file, then start again",
+        )
+
+    def _invalid(self, cause: object) -> GrafosError:
+        return GrafosError(
+            self._invalid_code,
+            f"the {self._noun} cannot be read",
+            where=str(self.path),
+            why=str(cause) or type(cause).__name__,
+            next="restore it from a backup, or move it away to start without what it held",
+        )
+
+
+class RowMemory:
+    """The twin in memory: what a ``RowFile`` would have on disk, for tests and simulators.
+
+    It outlives whoever writes to it, as a disk does. ``broken`` makes every commit fail with ``store_failed``.
+    """
+
+    def __init__(self, codec: RowCodec) -> None:
+        self._codec = codec
+        self._bodies: dict[tuple[str, str], bytes] = {}
+        self.epoch = 0
+        self.broken = False
+
+    def take(self) -> int:
+        """Opens it anew: the next epoch, which fences older writers."""
+        self.epoch += 1
+        return self.epoch
+
+    def load(self) -> Iterable[tuple[str, str, Any]]:
+        """Every row as ``(kind, key, row)``, ordered by kind and key."""
+        return [(kind, key, self._codec.decode(kind, body)) for (kind, key), body in sorted(self._bodies.items())]
+
+    def commit(self, changes: Batch, epoch: int) -> None:
+        """As ``RowFile.commit``."""
+        if epoch != self.epoch:
+            raise GrafosError("store_fenced", "a newer process has taken over the state in memory")
+        if self.broken:
+            raise GrafosError("store_failed", "the state in memory could not be written", why="told to fail")
+        for kind, key, row in last_of_each(changes):
+            if row is None:
+                self._bodies.pop((kind, key), None)
+            else:
+                self._bodies[kind, key] = self._codec.encode(row)
