@@ -218,11 +218,14 @@ class DrainView(msgspec.Struct, frozen=True):
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """``boot_epoch`` grows at every start of the cell's daemon; ``unacknowledged`` are ended runs it still keeps."""
+    """``boot_epoch`` grows at every start of the cell's daemon; ``unacknowledged`` are the ended runs that it still
+    keeps and reports next; ``fenced`` are the leases whose teardown failed."""
 
     cell_id: Name
     boot_epoch: int
     agent_version: Text
+    unacknowledged: tuple[str, ...] = ()
+    fenced: tuple[str, ...] = ()
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
 
@@ -255,6 +258,12 @@ class LeaseTornDown(msgspec.Struct, frozen=True, tag="lease_torn_down"):
     lease_id: str
     generation: int
     fenced: bool = False
+
+
+class RunStarted(msgspec.Struct, frozen=True, tag="run_started"):
+    """The run is durable at the cell and its worker goes ahead; from here on it is not started again anywhere."""
+
+    run_id: str
 
 
 class BlobWanted(msgspec.Struct, frozen=True, tag="blob_wanted"):
@@ -331,16 +340,11 @@ class RunEndedNoted(msgspec.Struct, frozen=True, tag="run_ended_noted"):
 
 
 class TearDownLease(msgspec.Struct, frozen=True, tag="tear_down_lease"):
+    """Ends the lease, and with it a run that still stands on it. Answered by ``LeaseTornDown``, however often asked."""
+
     lease_id: str
     generation: int
 
 
-class StopRun(msgspec.Struct, frozen=True, tag="stop_run"):
-    """Ends a run that the cell may still have going; its end is reported as usual."""
-
-    run_id: str
-    code: str
-
-
-UpFrame = Hello | Heartbeat | LeaseGranted | LeaseRefused | LeaseTornDown | BlobWanted | RunEnded
-DownFrame = Welcome | Goodbye | GrantLease | StartRun | BlobData | RunEndedNoted | TearDownLease | StopRun
+UpFrame = Hello | Heartbeat | LeaseGranted | LeaseRefused | LeaseTornDown | RunStarted | BlobWanted | RunEnded
+DownFrame = Welcome | Goodbye | GrantLease | StartRun | BlobData | RunEndedNoted | TearDownLease

@@ -1,0 +1,209 @@
+"""What can happen to a scheduler, and what a decision comes to.
+
+An event is a frozen record that was checked once, where it entered: identities are those of verified certificates,
+signatures hold, frames have their documented shape. ``decide`` turns one event into one ``Decision``:
+
+    decision = decide(state, event, clock.now(), chance)     # pure; a GrafosError refuses and changes nothing
+    state.apply(decision.changes)                            # later decisions build on it at once
+    await store.commit(decision.batch, epoch)                # durable
+    ...only now carry out decision.effects, in order, and give decision.answer (or decision.refusal) to the asker
+
+When the commit fails, nothing was promised to anybody: the process ends and starts again from the store.
+Effects may be lost (a crash, a cut link): all of them are decided anew from state when the link opens again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+from grafos_core.changes import Batch
+from grafos_core.errors import GrafosError
+from grafos_core.receipts import RunReceipt
+from grafos_core.resources import Resources
+
+from grafos_scheduler import messages
+
+# --- what happens ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAccepted:
+    """An operator proved that it knows the claim's secret. Answer: none. A second operator is ``claim_refused``."""
+
+    fabric: str
+    operator: str
+    key_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class TermsSet:
+    """The operator says what a cell costs and when it must be gone (0 = never). Answer: none."""
+
+    cell_id: str
+    rate_micro_cents_per_hour: int
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRegistered:
+    """A tenant with a verified slice of its budget. The same slice again changes nothing. ``quota`` None leaves the
+    quota as it is. Answer: ``messages.TenantView``."""
+
+    name: str
+    quota: Resources | None
+    slice_id: str
+    slice_micro_cents: int
+    slice_expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SliceClosed:
+    """The operator takes a slice home: nothing more is admitted on it. Answer: ``receipts.Settlement``, not yet
+    signed; ``final`` once no run holds any of it, so ask again until it is."""
+
+    slice_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CellRegistered:
+    """A cell told who it is and what it has. ``key_sha256`` is the fingerprint of its verified certificate's key.
+    Answer: ``messages.CellRegistered``."""
+
+    registration: messages.CellRegistration
+    key_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOpened:
+    """A cell dialled and said hello. ``link_id`` grows with every link that this process accepts.
+
+    The ``Welcome`` and all frames that the cell may have missed are among the effects. A ``GrafosError`` is to be
+    sent as ``Goodbye`` and the link closed.
+    """
+
+    link_id: int
+    hello: messages.Hello
+    key_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkClosed:
+    cell_id: str
+    link_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class CellSaid:
+    """A frame came over a link. A ``GrafosError`` is to be sent as ``Goodbye`` and the link closed."""
+
+    cell_id: str
+    link_id: int
+    frame: (
+        messages.Heartbeat
+        | messages.LeaseGranted
+        | messages.LeaseRefused
+        | messages.LeaseTornDown
+        | messages.RunStarted
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunReported:
+    """A cell reports the end of a run. ``receipt`` is what ``ended.receipt`` says, its signature by this very cell's
+    key already verified."""
+
+    cell_id: str
+    link_id: int
+    ended: messages.RunEnded
+    receipt: RunReceipt
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequested:
+    """A tenant asks for a run. Answer: ``messages.RunView``, or the decision's ``refusal``. The same run key with the
+    same contents gives the same run."""
+
+    tenant: str
+    request: messages.RunRequest
+
+
+@dataclass(frozen=True, slots=True)
+class DrainAsked:
+    """Closes (or opens again) the admission of one cell, or of the whole scheduler when ``cell_id`` is empty. Runs
+    that were admitted go on. Answer: ``messages.DrainView``."""
+
+    cell_id: str = ""
+    draining: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed; to be sent at least every second."""
+
+
+Event = (
+    ClaimAccepted
+    | TermsSet
+    | TenantRegistered
+    | SliceClosed
+    | CellRegistered
+    | LinkOpened
+    | LinkClosed
+    | CellSaid
+    | RunReported
+    | RunRequested
+    | DrainAsked
+    | Tick
+)
+
+
+# --- what is to be done ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SendToCell:
+    """Send ``frame`` over this very link; if it is closed or another has taken its place, drop the frame."""
+
+    cell_id: str
+    link_id: int
+    frame: messages.DownFrame
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLink:
+    """End a link whose place another has taken."""
+
+    cell_id: str
+    link_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunMoved:
+    """The run has a new state; wake whoever waits for it."""
+
+    run_id: str
+
+
+Effect = SendToCell | CloseLink | RunMoved
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one event comes to.
+
+    ``batch`` must be durable before any effect is carried out or anything is answered. ``volatile`` is state that a
+    restart may forget (who is connected, tokens in hand); it is never stored. ``refusal`` takes the place of the
+    answer when a refusal is itself a record (a refused run); it is an error to the asker all the same.
+    """
+
+    batch: Batch = ()
+    effects: tuple[Effect, ...] = ()
+    answer: msgspec.Struct | None = None
+    volatile: Batch = ()
+    refusal: GrafosError | None = None
+
+    @property
+    def changes(self) -> Batch:
+        """All that ``State.apply`` takes in."""
+        return self.batch + self.volatile

@@ -1,0 +1,189 @@
+"""The rows of a scheduler's state: what must survive a restart, and what may be forgotten.
+
+Each row is immutable and stands under ``(kind, key)``. Times are Unix seconds, money is micro-cents. A field that a
+later version adds gets a default, so that older rows still decode.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from grafos_core import ledger
+from grafos_core.receipts import Signed
+from grafos_core.resources import Resources
+
+from grafos_scheduler.messages import RunRequest
+
+CLAIM, TERMS, TENANT, SLICE, CELL, DRAIN, LEASE, RUN, ARTIFACT = (
+    "claim",
+    "terms",
+    "tenant",
+    "slice",
+    "cell",
+    "drain",
+    "lease",
+    "run",
+    "artifact",
+)
+PRESENCE, TOKEN = "presence", "token"  # noqa: S105  # names of kinds
+
+THE_CLAIM = "claim"
+"""Key of the only claim."""
+WHOLE_SCHEDULER = ""
+"""Key of the drain that closes admission altogether; the others are cell ids."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Whose scheduler this is."""
+
+    fabric: str
+    operator: str
+    key_sha256: str
+    claimed_at: float
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What the operator recorded with a cell: its price and when it must be gone (0 = never)."""
+
+    cell_id: str
+    rate_micro_cents_per_hour: int
+    expires_at: float
+
+
+class Tenant(msgspec.Struct, frozen=True):
+    name: str
+    quota: Resources
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """Money that a tenant may spend here until ``expires_at``. It has a ledger account of its own under the same
+    name, so that each slice is settled to the micro-cent by itself."""
+
+    slice_id: str
+    tenant: str
+    amount_micro_cents: int
+    expires_at: float
+    closed: bool = False
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """A cell that registered. ``key_sha256`` is the key that its identity is bound to; ``boot_epoch`` the newest
+    start of its daemon that a link told of (0: none yet)."""
+
+    cell_id: str
+    provider: str
+    region: str
+    agent_version: str
+    total: Resources
+    key_sha256: str
+    registered_at: float
+    boot_epoch: int = 0
+
+
+class Drain(msgspec.Struct, frozen=True):
+    since: float
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """One resource of one cell, for one run. ``boot_epoch`` is the start of the cell's daemon that it was asked of."""
+
+    lease_id: str
+    run_id: str
+    tenant: str
+    cell_id: str
+    kind: str
+    amount: int
+    generation: int
+    boot_epoch: int
+    state: str
+    expires_at: float
+
+    @property
+    def resources(self) -> Resources:
+        return lease_resources(self.kind, self.amount)
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A run from its admission (or refusal) on. ``share`` is "1/2"; ``attempt`` counts admissions under one run key.
+
+    ``cost_micro_cents`` and ``lease_seconds`` are what was settled; ``held_until`` is when it is given up at the latest.
+    """
+
+    run_id: str
+    tenant: str
+    request: RunRequest
+    state: str
+    created_at: float
+    attempt: int = 1
+    code: str = ""
+    what: str = ""
+    retryable: bool = False
+    cell_id: str = ""
+    region: str = ""
+    lease_ids: tuple[str, ...] = ()
+    hold_id: str = ""
+    rate_micro_cents_per_hour: int = 0
+    share: str = "0"
+    held_until: float = 0.0
+    ended_at: float = 0.0
+    fuel_used: int = 0
+    lease_seconds: float = 0.0
+    cost_micro_cents: int = 0
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """What a run left. Cold: stored with the run's end, read from the store when somebody asks, not kept in memory."""
+
+    run_id: str
+    response_json: str
+    output: bytes
+    log: str
+    receipt: Signed
+
+
+class Presence(msgspec.Struct, frozen=True):
+    """Volatile: the link to a cell. ``link_id`` 0 means closed. ``steady_since`` is since when no beat was missed."""
+
+    cell_id: str
+    link_id: int
+    last_heartbeat_at: float
+    steady_since: float
+
+
+class LeaseToken(msgspec.Struct, frozen=True):
+    """Volatile: the capability token of a granted lease. After a restart the cell is asked for a fresh one."""
+
+    lease_id: str
+    generation: int
+    token: str
+
+
+STORED_KINDS: dict[str, type[msgspec.Struct]] = {
+    CLAIM: Claim,
+    TERMS: Terms,
+    TENANT: Tenant,
+    SLICE: Slice,
+    CELL: Cell,
+    DRAIN: Drain,
+    LEASE: Lease,
+    RUN: Run,
+    ARTIFACT: Artifact,
+    **ledger.KINDS,
+}
+"""What the store holds, for its ``RowCodec``."""
+
+COLD_KINDS = frozenset({ARTIFACT})
+"""Stored, but not loaded into memory."""
+
+LEASE_FIELDS = {
+    "cpu": "cpu_cores",
+    "mem": "mem_bytes",
+    "block": "block_bytes",
+    "gpu": "gpu_count",
+    "net": "nic_count",
+}
+"""Which amount of ``Resources`` a lease of a kind takes."""
+
+
+def lease_resources(kind: str, amount: int) -> Resources:
+    """A lease as a vector over the resource kinds."""
+    return Resources(**{LEASE_FIELDS[kind]: amount})
