@@ -20,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "grafos-stamp"
+# Where Debian and Ubuntu keep the machine's own certificate authorities.
+SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 LOCK_FILE = ROOT / "requirements" / "dev.txt"
 ROOMS = ("core", "scheduler", "cell", "connectors", "stacks", "emulators", "cli")
 
@@ -50,7 +52,11 @@ def only_one_at_a_time() -> Iterator[None]:
     """Hold a lock on the tools folder, so that two `make` in one tree wait for each other."""
     descriptor = os.open(ROOT / "tools", os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("Waiting for another set-up of this folder to end …", flush=True)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
@@ -63,6 +69,9 @@ def run(*command: str | Path) -> None:
     for foreign in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"):
         environment.pop(foreign, None)
     environment["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+    if SYSTEM_CERTIFICATES.exists():
+        # uv trusts a list of its own unless told; behind a company's proxy only the machine's list holds.
+        environment.setdefault("UV_SYSTEM_CERTS", "true")
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise StepError((done.stdout + done.stderr).strip())
@@ -144,7 +153,7 @@ def main() -> None:
         print("error: the set-up did not finish; mend what stands above and run it again", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("\nInterrupted; the next run starts this step again.", file=sys.stderr)
+        print("\nInterrupted; the next run sets up again.", file=sys.stderr)
         sys.exit(130)
 
 
