@@ -222,7 +222,7 @@ Progress = Pending | Done | Failed
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who the credentials are: ``account`` is the account, project or subscription, ``principal`` the cloud's own words."""
+    """Who the credentials are: ``account`` is the account, project or subscription, ``principal`` in the cloud's words."""
 
     provider: str
     account: str

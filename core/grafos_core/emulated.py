@@ -1,0 +1,8 @@
+"""What tells an emulated cloud from a real one, in words that both sides of the wire share."""
+
+from __future__ import annotations
+
+# Each emulated AWS hands out access key ids that begin so. A connector refuses to send them anywhere but to loopback,
+# and refuses to send any other key to loopback. That AWS itself would draw these 14 characters after AKIA by chance is
+# one in 2**70.
+EMULATED_ACCESS_KEY_PREFIX = "AKIAGRAFOSEMULATED"
