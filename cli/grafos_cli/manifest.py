@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from grafos_cell import abi
 from grafos_core.errors import GrafosError
 
 FILE_NAME = "grafos.toml"
@@ -28,11 +29,6 @@ LANGUAGES = ("zig", "wat", "rust", "c")
 PROVIDERS = ("local", "aws", "gcp", "azure")
 CONTEXT = "context"
 """An input of that name is not a file: the tasklet's input is its context."""
-
-FUEL_DEFAULT = 500_000
-MEMORY_BYTES_DEFAULT = 32 * 1024 * 1024
-DEADLINE_S_DEFAULT = 30.0
-"""The defaults of tasklet-profile-v0."""
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*")
@@ -57,14 +53,14 @@ TABLES: dict[str, dict[str, Key]] = {
         "name": Key(str, required=True),
         "source": Key(str, required=True),
         "input": Key(str),
-        "fuel": Key(int, least=1, most=10**12),
-        "memory_bytes": Key(int, least=65_536, most=4 * 1024**3),
-        "deadline_s": Key(float, least=0.001, most=3600),
+        "fuel": Key(int, least=1, most=abi.FUEL_MAX),
+        "memory_bytes": Key(int, least=abi.MEMORY_BYTES_MIN, most=abi.MEMORY_BYTES_MAX),
+        "deadline_s": Key(float, least=0.001, most=abi.DEADLINE_S_MAX),
         "mem": Key(int, least=0, most=2**53),
     },
     "runnable_targets": {},
 }
-"""Bounds are those of the wire; `runnable_targets` has names of environments as keys and providers as values."""
+"""Bounds are those of the ABI and the wire; the keys of `runnable_targets` are environments, its values providers."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +73,9 @@ class Tasklet:
     name: str
     source: Path
     input_file: Path | None
-    fuel: int = FUEL_DEFAULT
-    memory_bytes: int = MEMORY_BYTES_DEFAULT
-    deadline_s: float = DEADLINE_S_DEFAULT
+    fuel: int = abi.FUEL_DEFAULT
+    memory_bytes: int = abi.MEMORY_BYTES_DEFAULT
+    deadline_s: float = abi.DEADLINE_S_DEFAULT
     mem: int = 0
 
 

@@ -35,6 +35,7 @@ CODES: dict[str, CodeFacts] = {
     "body_too_large": CodeFacts(USAGE, 413, False, "More bytes than the documented limit."),
     "budget_exceeded": CodeFacts(BUDGET, 402, False, "The worst case does not fit under the cap or budget."),
     "build_failed": CodeFacts(FAILURE, 422, False, "The compiler refused the program."),
+    "build_stale": CodeFacts(USAGE, 409, False, "The tasklet was not built, or its sources changed since."),
     "bundle_unavailable": CodeFacts(FAILURE, 503, True, "The software bundle for the cell could not be built."),
     "capability_refused": CodeFacts(PERMISSION, 403, False, "The capability token is not one that this cell honours."),
     "cell_gone": CodeFacts(CONFLICT, 410, False, "The cell exists no longer."),
