@@ -15,7 +15,7 @@ demo: set-up  ## the whole path on an emulated cloud, no account needed
 	@$(BIN)/grafos demo
 
 test: lint  ## all checks: style, types, tests
-	@$(BIN)/python -m pytest -n 2 -q
+	@$(BIN)/python -m pytest -n 2 --no-header
 
 lint: set-up  ## style and types
 	@$(BIN)/ruff check --quiet
@@ -27,7 +27,7 @@ format: set-up  ## let the formatter have its way
 	@$(BIN)/ruff format --quiet
 
 deep: set-up  ## the long sweeps over seeds, kills and crash points
-	@$(BIN)/python -m pytest -m deep -q --timeout 1800
+	@$(BIN)/python -m pytest -m deep -n 2 --no-header --timeout 1800
 
 locks: set-up  ## resolve the locks anew; `make locks upgrade=1` also takes new versions
 	@$(BIN)/python tools/lock.py $(if $(upgrade),--upgrade)

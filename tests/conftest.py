@@ -41,6 +41,11 @@ def keep_uv_cache() -> None:
     os.environ["UV_OFFLINE"] = "1"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--rewrite` takes what the code says now for golden; the diff is then for review."""
+    parser.addoption("--rewrite", action="store_true", help="write golden files anew instead of comparing")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Before the first fixture of any scope: clean the environment, close the door to the world."""
     keep_uv_cache()
@@ -84,6 +89,20 @@ def loopback(request: pytest.FixtureRequest) -> Iterator[None]:
     if left and "refusals" not in request.fixturenames:
         written.write_text("")
         pytest.fail(f"left loopback:\n{left}")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """`golden(path, text)`: the file under review holds exactly this text; `--rewrite` writes it."""
+
+    def compare(path: Path, text: str) -> None:
+        if request.config.getoption("--rewrite"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        held = path.read_text(encoding="utf-8") if path.exists() else ""
+        assert text.splitlines() == held.splitlines(), f"if this is meant: pytest {request.path} --rewrite"
+
+    return compare
 
 
 @pytest.fixture

@@ -112,6 +112,16 @@ def test_the_scheduler_is_seen_only_through_its_wire_and_its_client(room: str) -
     assert inside == []
 
 
+def test_a_room_keeps_its_private_names_to_itself() -> None:
+    reaching = [
+        str(found)
+        for room in rooms()
+        for found in own_imports(room)
+        if room_of(found.target) not in (None, room) and re.search(r"\._(?!_)", found.target)
+    ]
+    assert reaching == []
+
+
 @pytest.mark.parametrize(("sdk", "folder"), SDKS.items())
 def test_a_cloud_sdk_is_seen_in_its_own_folder_only(sdk: str, folder: str) -> None:
     seen = [

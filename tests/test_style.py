@@ -27,11 +27,6 @@ PRIVATE_PLACE = re.compile(r"(?<![\w.])/(?:wo" + r"rk|ro" + r"ot)/|\.lib" + r"ra
 PYTHON = [path for path in tracked_files() if path.suffix == ".py"]
 
 
-def findings(found: Iterator[str]) -> str:
-    """One finding a line, so that a failure reads as a list of what to mend."""
-    return "\n".join(found)
-
-
 def place(path: Path, line: int = 0) -> str:
     return f"{path.relative_to(ROOT)}:{line}" if line else str(path.relative_to(ROOT))
 
@@ -56,7 +51,7 @@ def test_a_function_fits_a_screen() -> None:
                     if length > FUNCTION_LINES_MAX:
                         yield f"{place(path, node.lineno)} {node.name} has {length} lines"
 
-    assert not findings(too_long())
+    assert list(too_long()) == []
 
 
 def test_a_module_has_one_subject() -> None:
@@ -66,22 +61,22 @@ def test_a_module_has_one_subject() -> None:
             if length > MODULE_LINES_MAX:
                 yield f"{place(path)} has {length} lines"
 
-    assert not findings(too_long())
+    assert list(too_long()) == []
 
 
 def test_nothing_says_that_it_is_unfinished() -> None:
-    assert not findings(lines_with(list(tracked_files()), any_of(UNFINISHED)))
+    assert list(lines_with(list(tracked_files()), any_of(UNFINISHED))) == []
 
 
 def test_our_own_code_is_never_mocked() -> None:
     """Tests use the real core, an in-memory twin, or an emulator that speaks the cloud's real wire format."""
-    assert not findings(lines_with(PYTHON, any_of(MOCKS)))
+    assert list(lines_with(PYTHON, any_of(MOCKS))) == []
 
 
 def test_no_file_names_a_registry_or_a_place_on_one_machine() -> None:
     files = list(tracked_files())
-    assert not findings(lines_with(files, REGISTRY))
-    assert not findings(lines_with(files, PRIVATE_PLACE))
+    assert list(lines_with(files, REGISTRY)) == []
+    assert list(lines_with(files, PRIVATE_PLACE)) == []
 
 
 @pytest.mark.parametrize("lock", ["cell", "cli", "dev"])
@@ -97,6 +92,21 @@ def test_every_python_file_of_a_room_tells_what_it_is_for() -> None:
     assert not [place(module.path) for module in modules() if not ast.get_docstring(module.tree)]
 
 
+def strings_of(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def lazy_prefixes(tree: ast.AST) -> Iterator[str]:
+    """What stands before the name in calls such as `import_module(f"grafos_cli.{name}")`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            for name in node.args[:1]:
+                if isinstance(name, ast.JoinedStr) and isinstance(name.values[0], ast.Constant):
+                    yield str(name.values[0].value)
+
+
 def reached_modules() -> set[str]:
     """Modules that a room's code imports, starts by name (`-m grafos_x.y`), or declares as a command."""
     known = {module.name for module in modules()}
@@ -104,12 +114,13 @@ def reached_modules() -> set[str]:
     for room in rooms():
         scripts = settings(ROOT / room / "pyproject.toml")["project"].get("scripts", {})
         reached |= {target.partition(":")[0] for target in scripts.values()}
+        own = [module.tree for module in modules() if module.room == room]
+        strings = {text.partition(":")[0] for tree in own for text in strings_of(tree)}
+        prefixes = {prefix for tree in own for prefix in lazy_prefixes(tree)}
+        reached |= strings | {prefix + text for prefix in prefixes for text in strings}
     for module in modules():
         for found in imports_of(module):
             reached |= {found.target, found.target.rpartition(".")[0]}
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                reached.add(node.value.partition(":")[0])
     return reached & known
 
 
@@ -151,14 +162,8 @@ def test_the_table_of_errors_is_in_order() -> None:
 def test_every_code_can_be_met() -> None:
     """A code that nothing raises is a promise to nobody."""
     table = ROOT / "core" / "grafos_core" / "errors.py"
-    raised = {
-        node.value
-        for module in modules()
-        if module.path != table
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    assert not findings(code for code in CODES if code not in raised)
+    raised = {text for module in modules() if module.path != table for text in strings_of(module.tree)}
+    assert [code for code in CODES if code not in raised] == []
 
 
 FRAGMENT_KINDS = ("feature", "change", "fix", "security", "removal")
@@ -180,4 +185,4 @@ def faults_of_fragment(path: Path) -> Iterator[str]:
 def test_a_news_fragment_is_a_few_sentences_under_a_telling_name() -> None:
     """The rules are those of newsfragments/README.md."""
     fragments = sorted(set((ROOT / "newsfragments").iterdir()) - {ROOT / "newsfragments" / "README.md"})
-    assert not findings(fault for path in fragments for fault in faults_of_fragment(path))
+    assert [fault for path in fragments for fault in faults_of_fragment(path)] == []
