@@ -7,9 +7,10 @@ Unknown fields are ignored, so that a newer peer may add some; an unknown frame 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
+
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 
@@ -31,6 +32,28 @@ Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Pem = Annotated[str, msgspec.Meta(max_length=16384)]
 Hex256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """Every answer that is not 2xx: ``GrafosError.to_wire`` (docs/reference/errors.md has the codes)."""
+
+    code: str
+    what: str
+    where: str
+    why: str
+    next: str
+    retryable: bool
+    context: dict[str, Any]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Anybody who reaches the port may ask. ``claimed``: an operator has taken possession."""
+
+    cell_id: str
+    version: str
+    claimed: bool
+    protocol_min: int = PROTOCOL_MIN
+    protocol_max: int = PROTOCOL_MAX
 
 
 # --- claim: how an operator takes possession of a standalone cell -------------------------------------------------
@@ -91,6 +114,10 @@ class TenantView(msgspec.Struct, frozen=True):
     leased: Resources
 
 
+class TenantList(msgspec.Struct, frozen=True):
+    tenants: list[TenantView]
+
+
 # --- cells ------------------------------------------------------------------------------------------------------
 
 
@@ -134,13 +161,28 @@ class CellView(msgspec.Struct, frozen=True):
     last_heartbeat_at: float
 
 
+class CellList(msgspec.Struct, frozen=True):
+    cells: list[CellView]
+
+
+# --- blobs ------------------------------------------------------------------------------------------------------
+
+
+class BlobStored(msgspec.Struct, frozen=True):
+    """The bytes are on the scheduler's disk under their SHA-256."""
+
+    sha256: str
+    size_bytes: int
+
+
 # --- runs -------------------------------------------------------------------------------------------------------
 
 
 class RunRequest(msgspec.Struct, frozen=True):
     """``run_key`` was made and stored by the client before it asked: the same key never runs or charges twice.
 
-    ``memory_bytes`` bounds the linear memory; ``lease_mem_bytes`` is leased from the cell's pool. Seconds are wall time.
+    ``memory_bytes`` bounds the linear memory; ``lease_mem_bytes`` is leased from the cell's pool. Seconds are wall
+    time.
     """
 
     run_key: Annotated[str, msgspec.Meta(min_length=16, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
@@ -166,9 +208,8 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class RunView(msgspec.Struct, frozen=True):
-    """A run as anybody sees it. ``state``: planned, admitted, placed, running, finished, failed, refused, expired or cancelled.
-
-    ``code`` and ``what`` tell why it did not finish.
+    """A run as anybody sees it. ``state``: planned, admitted, placed, running, finished, failed, refused, expired or
+    cancelled. ``code`` and ``what`` tell why it did not finish.
     """
 
     run_id: str
@@ -189,6 +230,19 @@ class RunView(msgspec.Struct, frozen=True):
     cost: Cost
 
 
+class RunsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``after`` is the ``next`` of the page before."""
+
+    after: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=RUNS_PAGE_MAX)] = 100
+
+
+class RunQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``wait_s``: hold the answer until the run has ended, at most this long."""
+
+    wait_s: Annotated[float, msgspec.Meta(ge=0, le=WAIT_S_MAX)] = 0.0
+
+
 class RunPage(msgspec.Struct, frozen=True):
     """Newest first; ``next`` is the cursor for older ones, empty at the end."""
 
@@ -207,6 +261,13 @@ class Artifacts(msgspec.Struct, frozen=True):
     chain_pem: str
 
 
+class DrainRequest(msgspec.Struct, frozen=True):
+    """``cell_id`` empty: all cells of this scheduler. ``draining`` false opens admission again."""
+
+    cell_id: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    draining: bool = True
+
+
 class DrainView(msgspec.Struct, frozen=True):
     """Admission is closed; ``running`` runs have not ended yet."""
 
@@ -214,16 +275,24 @@ class DrainView(msgspec.Struct, frozen=True):
     running: int
 
 
+class Settlements(msgspec.Struct, frozen=True):
+    """A signed ``Settlement`` for each slice of budget; one is final once its slice is closed and no run holds any."""
+
+    settlements: list[Signed]
+
+
 # --- cell link, up ----------------------------------------------------------------------------------------------
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """``boot_epoch`` grows at every start of the cell's daemon; ``unacknowledged`` are the ended runs that it still
-    keeps and reports next; ``fenced`` are the leases whose teardown failed."""
+    keeps and reports next; ``fenced`` are the leases whose teardown failed. ``api_token`` is bound to the certificate
+    of the link, as beside any REST call."""
 
     cell_id: Name
     boot_epoch: int
     agent_version: Text
+    api_token: Text = ""
     unacknowledged: tuple[str, ...] = ()
     fenced: tuple[str, ...] = ()
     protocol_min: int = PROTOCOL_MIN
