@@ -1,0 +1,119 @@
+"""From what a person asks and what the cloud says to a plan.
+
+``read_facts`` asks the cloud and changes nothing; ``plan_cell`` decides and asks nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from grafos_connectors.contract import CloudError, Connector, Image, Kind, Offer
+from grafos_core.errors import GrafosError
+from grafos_core.ids import FabricId
+from grafos_stacks.bill import worst_case
+from grafos_stacks.layouts import Layout, layout_of
+from grafos_stacks.plan import BundlePin, CellFacts, Planned, StackPlan, shared_stack_of
+from grafos_stacks.spec import CellSpec, check_spec
+
+PREDICTED_S: dict[Kind, float] = {Kind.MACHINE: 12.0}
+PREDICTED_OTHER_S = 1.0
+PREDICTED_BOOT_S = 30.0
+"""From a running machine to a ready cell. EC2 starts a guest about 26 s after the call, as public benchmarks say."""
+PREDICTED_EMULATED_S = 6.0
+
+BundleFor = Callable[[str, str], BundlePin]
+"""Gives the software for an architecture and a version of Python ("arm64", "3.13")."""
+
+
+def read_facts(connector: Connector, spec: CellSpec, bundle_for: BundleFor) -> CellFacts:
+    """What the plan needs to know; the choices that ``spec`` leaves open are made here.
+
+    Besides what the cloud may raise: ``cloud_capacity`` when no zone offers the type, ``config_invalid`` when type,
+    architecture and disk do not go together.
+    """
+    check_spec(spec)
+    identity = connector.identity()
+    image, machine_type = _image_and_type(connector, spec, layout_of(spec.provider))
+    if spec.disk_gib < image.disk_gib:
+        raise GrafosError(
+            "config_invalid",
+            f"a disk of {spec.disk_gib} GiB is too small for the image {image.name}",
+            next=f"choose {image.disk_gib} GiB or more",
+        )
+    return CellFacts(
+        account=identity.account,
+        emulated=identity.emulated,
+        offer=_offer(connector, spec, machine_type, image.arch),
+        image=image,
+        price=connector.price(spec.region, machine_type),
+        bundle=bundle_for(image.arch, image.python),
+    )
+
+
+def plan_cell(spec: CellSpec, facts: CellFacts, fabric: FabricId, now: float) -> StackPlan:
+    """The plan of a cell, its worst-case bill and its expiry. Pure: the same arguments give the same plan."""
+    expires_at = int(now) + spec.ttl_s
+    resources = layout_of(spec.provider).standalone(fabric, spec, facts, expires_at)
+    return StackPlan(
+        fabric=fabric,
+        stack=spec.cell_id,
+        shared_stack=shared_stack_of(spec.provider, spec.region),
+        spec=spec,
+        facts=facts,
+        made_at=now,
+        expires_at=expires_at,
+        resources=resources,
+        bill=worst_case(facts.price, spec.disk_gib, spec.ttl_s),
+        predicted_s=_predicted(resources, emulated=facts.emulated),
+    )
+
+
+def _image_and_type(connector: Connector, spec: CellSpec, layout: Layout) -> tuple[Image, str]:
+    """The default type follows the image, and the image the architecture, which a named type may settle."""
+    if spec.arch:
+        arches = [spec.arch]
+    elif spec.machine_type:
+        arches = sorted({offer.arch for offer in connector.offers(spec.region, spec.machine_type)})
+    else:
+        arches = list(layout.default_types)
+    if not arches:
+        raise _not_offered(spec, spec.machine_type)
+    for arch in arches[:-1]:
+        try:
+            return connector.image(spec.region, arch), spec.machine_type or layout.default_types[arch]
+        except CloudError as error:
+            if error.code != "cloud_not_found":
+                raise
+    return connector.image(spec.region, arches[-1]), spec.machine_type or layout.default_types[arches[-1]]
+
+
+def _offer(connector: Connector, spec: CellSpec, machine_type: str, arch: str) -> Offer:
+    """The first zone, by name, that offers the type; the same one each time, so that cells share a subnet."""
+    offers = connector.offers(spec.region, machine_type)
+    if offers and all(offer.arch != arch for offer in offers):
+        raise GrafosError(
+            "config_invalid",
+            f"{machine_type} is a machine for {offers[0].arch}, not for {arch}",
+            next="leave out --arch, or choose another machine type",
+        )
+    fitting = [offer for offer in offers if offer.arch == arch and spec.zone in ("", offer.zone)]
+    if not fitting:
+        raise _not_offered(spec, machine_type)
+    return min(fitting, key=lambda offer: offer.zone)
+
+
+def _not_offered(spec: CellSpec, machine_type: str) -> GrafosError:
+    place = spec.zone or spec.region
+    return GrafosError(
+        "cloud_capacity",
+        f"{place} does not offer {machine_type or 'a machine that fits'}",
+        where=f"{spec.provider} {spec.region}",
+        next="choose another machine type, zone or region",
+        retryable=False,
+    )
+
+
+def _predicted(resources: tuple[Planned, ...], *, emulated: bool) -> float:
+    if emulated:
+        return PREDICTED_EMULATED_S
+    return PREDICTED_BOOT_S + sum(PREDICTED_S.get(what.kind, PREDICTED_OTHER_S) for what in resources)

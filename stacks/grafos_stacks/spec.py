@@ -1,0 +1,106 @@
+"""What a person asks for: a cell, by its inputs.
+
+A changed input means another machine. What follows from the inputs (zone, type, image, price, expiry) is resolved
+once, when the plan is made, and stays with the cell for as long as it lives.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+
+import msgspec
+
+from grafos_connectors.contract import Scalar
+from grafos_core.errors import GrafosError
+from grafos_core.ids import check_name, random_text
+
+TTL_S_DEFAULT = 8 * 3600
+TTL_S_MIN = 60
+"""The operating system's timer counts in minutes."""
+TTL_S_MAX = 30 * 86400
+"""A longer life is a decision to take anew."""
+CELL_PORT = 8443
+DISK_GIB_DEFAULT = 8
+DISK_GIB_MAX = 1024
+CELL_ID_CHARACTERS_MAX = 30
+"""So that a stack's name still fits into a cloud's name beside what the resource is."""
+SHARED_PREFIX = "net-"
+"""Stacks of shared networks begin with it; a cell's stack bears the cell's name."""
+PATTERNS = ("standalone",)
+ARCHES = ("amd64", "arm64")
+
+
+class CellSpec(msgspec.Struct, frozen=True):
+    """The inputs of a cell. Empty ``zone``, ``machine_type`` and ``arch`` leave the choice to the plan.
+
+    ``operator_cidr`` is the one address from which the cell's ``port`` can be reached ("203.0.113.7/32").
+    """
+
+    provider: str
+    cell_id: str
+    region: str
+    operator_cidr: str
+    zone: str = ""
+    machine_type: str = ""
+    arch: str = ""
+    ttl_s: int = TTL_S_DEFAULT
+    port: int = CELL_PORT
+    disk_gib: int = DISK_GIB_DEFAULT
+    pattern: str = "standalone"
+
+    def replace_inputs(self) -> dict[str, Scalar]:
+        """The inputs whose change means another machine. The TTL is none: it is renewed, not replaced."""
+        return {
+            "pattern": self.pattern,
+            "region": self.region,
+            "zone": self.zone,
+            "machine_type": self.machine_type,
+            "arch": self.arch,
+            "disk_gib": self.disk_gib,
+            "port": self.port,
+        }
+
+
+def new_cell_id(provider: str, chance: random.Random) -> str:
+    """A fresh name for a cell: ``aws-k3f9q2``."""
+    return f"{provider}-{random_text(6, chance)}"
+
+
+def check_spec(spec: CellSpec) -> CellSpec:
+    """``spec`` if it can be planned, else an error that names the input: ``config_invalid`` or ``name_invalid``."""
+    check_name("cell", spec.cell_id)
+    if len(spec.cell_id) > CELL_ID_CHARACTERS_MAX:
+        raise GrafosError(
+            "name_invalid", f"a cell's name has at most {CELL_ID_CHARACTERS_MAX} characters", where=spec.cell_id
+        )
+    if spec.cell_id.startswith(SHARED_PREFIX):
+        raise GrafosError("name_invalid", f"names that begin with {SHARED_PREFIX!r} are taken by shared networks")
+    if not spec.region:
+        raise _invalid("region", "no region was given", "name one with --region")
+    if not TTL_S_MIN <= spec.ttl_s <= TTL_S_MAX:
+        raise _invalid("ttl", f"{spec.ttl_s} s is no TTL", f"choose {TTL_S_MIN} s to {TTL_S_MAX // 86400} days")
+    if not 1024 <= spec.port <= 65535:
+        raise _invalid("port", f"{spec.port} is no port for a cell", "choose 1024 to 65535")
+    if not 1 <= spec.disk_gib <= DISK_GIB_MAX:
+        raise _invalid("disk", f"{spec.disk_gib} GiB is no size for a disk", f"choose 1 to {DISK_GIB_MAX} GiB")
+    if spec.arch and spec.arch not in ARCHES:
+        raise _invalid("arch", f"{spec.arch!r} is no architecture", f"choose one of {', '.join(ARCHES)}")
+    if spec.pattern not in PATTERNS:
+        raise _invalid("pattern", f"{spec.pattern!r} is no pattern of a cell", f"choose one of {', '.join(PATTERNS)}")
+    _check_cidr(spec.operator_cidr)
+    return spec
+
+
+def _check_cidr(text: str) -> None:
+    """One IPv4 address, or a small network of the operator's own; never the world."""
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise _invalid("operator address", f"{text!r} is no IPv4 network", "give one as 203.0.113.7/32") from error
+    if network.prefixlen < 16:
+        raise _invalid("operator address", f"{text} opens the cell to too many", "give a /16 or smaller")
+
+
+def _invalid(where: str, what: str, next_step: str) -> GrafosError:
+    return GrafosError("config_invalid", what, where=where, next=next_step)
