@@ -9,9 +9,10 @@ A file that cannot be read is one clear error, never a guess: nothing is repaire
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('schema_version', %d), ('epoch', 0);
 PRAGMA application_id = %d;
 """
+_LOAD = """
+SELECT kind, key, body FROM rows WHERE kind NOT IN (SELECT value FROM json_each(?)) ORDER BY kind, key
+"""
 _PUT = "INSERT INTO rows VALUES (?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body"
 _REMOVE = "DELETE FROM rows WHERE kind = ? AND key = ?"
 
@@ -40,7 +44,7 @@ _DISK_REFUSES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READON
 
 
 class RowFile:
-    """The open file. One thread at a time may use it.
+    """The open file. One thread at a time may use it, and one more may ``read``.
 
     ``invalid_code`` is the error code for a file that cannot be read; ``noun`` names the file in messages.
     """
@@ -50,6 +54,7 @@ class RowFile:
         self._codec = codec
         self._noun = noun
         self._invalid_code = invalid_code
+        self._reader: sqlite3.Connection | None = None
         self._connection = self._connect()
         try:
             self.epoch = self._prepare()
@@ -57,11 +62,25 @@ class RowFile:
             self._connection.close()
             raise
 
-    def load(self) -> Iterator[tuple[str, str, Any]]:
-        """Every row as ``(kind, key, row)``, ordered by kind and key; ``invalid_code`` for one that does not decode."""
+    def load(self, without: Collection[str] = ()) -> Iterator[tuple[str, str, Any]]:
+        """Every row as ``(kind, key, row)``, ordered by kind and key, but for the kinds in ``without``.
+
+        ``invalid_code`` for a row that does not decode.
+        """
         try:
-            for kind, key, body in self._connection.execute("SELECT kind, key, body FROM rows ORDER BY kind, key"):
+            for kind, key, body in self._connection.execute(_LOAD, (json.dumps(list(without)),)):
                 yield kind, key, self._codec.decode(kind, body)
+        except (sqlite3.Error, msgspec.MsgspecError, KeyError, TypeError) as cause:
+            raise self._invalid(cause) from cause
+
+    def read(self, kind: str, key: str) -> Any:
+        """One durable row, or None. Has a connection of its own, so that it may run beside a commit."""
+        try:
+            if self._reader is None:
+                self._reader = self._connect()
+            query = "SELECT body FROM rows WHERE kind = ? AND key = ?"
+            found = self._reader.execute(query, (kind, key)).fetchone()
+            return None if found is None else self._codec.decode(kind, found[0])
         except (sqlite3.Error, msgspec.MsgspecError, KeyError, TypeError) as cause:
             raise self._invalid(cause) from cause
 
@@ -96,6 +115,8 @@ class RowFile:
     def close(self) -> None:
         """Closes the file; closing twice is harmless."""
         self._connection.close()
+        if self._reader is not None:
+            self._reader.close()
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -177,9 +198,15 @@ class RowMemory:
         self.epoch += 1
         return self.epoch
 
-    def load(self) -> Iterable[tuple[str, str, Any]]:
-        """Every row as ``(kind, key, row)``, ordered by kind and key."""
-        return [(kind, key, self._codec.decode(kind, body)) for (kind, key), body in sorted(self._bodies.items())]
+    def load(self, without: Collection[str] = ()) -> Iterable[tuple[str, str, Any]]:
+        """As ``RowFile.load``."""
+        bodies = sorted(self._bodies.items())
+        return [(kind, key, self._codec.decode(kind, body)) for (kind, key), body in bodies if kind not in without]
+
+    def read(self, kind: str, key: str) -> Any:
+        """As ``RowFile.read``."""
+        body = self._bodies.get((kind, key))
+        return None if body is None else self._codec.decode(kind, body)
 
     def commit(self, changes: Batch, epoch: int) -> None:
         """As ``RowFile.commit``."""

@@ -1,6 +1,7 @@
 """Where the scheduler's state is durable: one small seam, so that SQLite now and PostgreSQL later are alike.
 
-    load()                      every row, once, at the start
+    load(without)               every row, once, at the start, but for kinds that stay on disk
+    await read(kind, key)       one durable row of those
     await commit(batch, epoch)  returns when the batch is durable, all or none, and never before
 
 Batches become durable in the order in which ``commit`` was called, so an empty batch waits for all that were handed in
@@ -17,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -39,8 +40,13 @@ class Store(Protocol):
         """The epoch that this opening took."""
         ...
 
-    def load(self) -> Iterable[StoredRow]:
-        """Every durable row as ``(kind, key, row)``; ``store_invalid`` if one cannot be read."""
+    def load(self, without: Collection[str] = ()) -> Iterable[StoredRow]:
+        """Every durable row as ``(kind, key, row)``, but for the kinds in ``without``; ``store_invalid`` if one
+        cannot be read."""
+        ...
+
+    async def read(self, kind: str, key: str) -> Any:
+        """One durable row, or None."""
         ...
 
     async def commit(self, batch: Batch, epoch: int) -> None:
@@ -60,8 +66,11 @@ class MemoryStore:
         self._failed = False
         self.epoch = memory.take()
 
-    def load(self) -> Iterable[StoredRow]:
-        return self._memory.load()
+    def load(self, without: Collection[str] = ()) -> Iterable[StoredRow]:
+        return self._memory.load(without)
+
+    async def read(self, kind: str, key: str) -> Any:
+        return self._memory.read(kind, key)
 
     async def commit(self, batch: Batch, epoch: int) -> None:
         if self._failed:
@@ -82,6 +91,7 @@ class SqliteStore:
     def __init__(self, file: RowFile) -> None:
         self._file = file
         self._waiting: queue.SimpleQueue[_Waiter | None] = queue.SimpleQueue()
+        self._reading = threading.Lock()
         self._failed = False
         self._closed = False
         self._writer = threading.Thread(target=self._write, name="store-writer", daemon=True)
@@ -91,8 +101,11 @@ class SqliteStore:
     def epoch(self) -> int:
         return self._file.epoch
 
-    def load(self) -> Iterable[StoredRow]:
-        return self._file.load()
+    def load(self, without: Collection[str] = ()) -> Iterable[StoredRow]:
+        return self._file.load(without)
+
+    async def read(self, kind: str, key: str) -> Any:
+        return await asyncio.to_thread(self._read, kind, key)
 
     async def commit(self, batch: Batch, epoch: int) -> None:
         if epoch != self.epoch:
@@ -110,6 +123,10 @@ class SqliteStore:
             self._waiting.put(None)
             await asyncio.to_thread(self._writer.join)
             self._file.close()
+
+    def _read(self, kind: str, key: str) -> Any:
+        with self._reading:
+            return self._file.read(kind, key)
 
     def _write(self) -> None:
         """The writer thread: takes a group, writes it and tells its waiters together, until it is told to end."""

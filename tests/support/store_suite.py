@@ -117,6 +117,14 @@ class StoreSuite:
 
         assert play(disk, story) is True
 
+    def test_cold_kinds_are_left_on_disk_and_read_when_asked_for(self, disk: Disk) -> None:
+        async def story(store: Store) -> tuple[Any, ...]:
+            await store.commit((lamp("desk"), Change("shelf", "top", Shelf(("a",)))), store.epoch)
+            loaded = list(store.load(without={"shelf"}))
+            return loaded, await store.read("shelf", "top"), await store.read("shelf", "none")
+
+        assert play(disk, story) == ([("lamp", "desk", Lamp("desk"))], Shelf(("a",)), None)
+
     def test_every_opening_takes_a_newer_epoch(self, disk: Disk) -> None:
         async def epoch(store: Store) -> int:
             return store.epoch
