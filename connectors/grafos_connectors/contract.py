@@ -222,7 +222,7 @@ Progress = Pending | Done | Failed
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who the credentials are: ``account`` is the account, project or subscription, ``principal`` in the cloud's words."""
+    """Who the credentials are: ``account`` (or project, or subscription) and ``principal`` in the cloud's words."""
 
     provider: str
     account: str
@@ -349,8 +349,8 @@ class Connector(Protocol):
         """One changing call.
 
         The same ``token`` (1 to ``TOKEN_MAX_CHARACTERS`` ASCII characters) with the same ``desired`` never makes a
-        second resource of a kind in ``traits.once``. With another ``desired``, or when what it made is dead, a token
-        is refused with ``cloud_conflict``.
+        second resource of a kind in ``traits.once``. A cloud that remembers tokens refuses one that came with another
+        ``desired``, or whose resource is dead: ``cloud_conflict``.
         """
         ...
 
@@ -363,7 +363,8 @@ class Connector(Protocol):
 
         A create is ``Done`` when the resource is usable by the next step, a delete when it is believed gone: a read
         shows it ended, or repeated reads over the listing lag do not see it. ``Failed`` is final. What it raises says
-        that the question failed, not the operation: ask again.
+        that the question failed, not the operation: ask again. A delete whose call did not find the resource, and
+        which a later read shows alive, is ``Failed`` with ``cloud_not_found``: delete again.
         """
         ...
 
