@@ -1,0 +1,262 @@
+"""What the imports do: the host's half of one run, without a word about the engine that runs the guest.
+
+``HostCalls`` is made anew for every run and holds all that the run may read and all that it writes. Its public methods
+bear the names of the imports in ``abi.IMPORTS`` and take the guest's integers as the engine hands them over, signed;
+they answer a count or a status and raise nothing for anything a guest does. The engine gives each run a ``Guest``,
+through which linear memory and fuel are reached, so any layer that calls WebAssembly can stand below.
+Source: ``docs/reference/tasklet-abi.md``, section 4.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from grafos_cell import abi
+from grafos_core.clock import Clock
+
+_U32 = 0xFFFF_FFFF
+_U64 = 0xFFFF_FFFF_FFFF_FFFF
+
+
+class Guest(Protocol):
+    """The running instance, as far as host calls need it. Addresses and lengths are unsigned."""
+
+    def holds(self, pointer: int, length: int) -> bool:
+        """Whether the range lies in linear memory as it is now."""
+        ...
+
+    def read(self, pointer: int, length: int) -> bytes:
+        """A copy of a range that ``holds``."""
+        ...
+
+    def write(self, pointer: int, data: bytes | memoryview) -> None:
+        """Copies ``data`` to a range that ``holds``."""
+        ...
+
+    def fuel_left(self) -> int:
+        """Units left at this moment."""
+        ...
+
+    def set_fuel(self, units: int) -> None:
+        """Sets the units left."""
+        ...
+
+
+class LeasedMemory:
+    """The region of one memory lease, at the place where its effects land.
+
+    ``expires_at`` is on the clock's monotonic time; every access asks ``status`` first.
+    """
+
+    def __init__(self, size_bytes: int, expires_at: float, clock: Clock) -> None:
+        self.data = bytearray(size_bytes)
+        self._expires_at = expires_at
+        self._clock = clock
+
+    def status(self) -> int:
+        """``abi.OK`` while the lease lives, else the status that every access gets."""
+        return abi.OK if self._clock.monotonic() < self._expires_at else abi.LEASE_EXPIRED
+
+
+class HostCalls:
+    """One run's buffers, results and leases; see the module's docstring.
+
+    After the run: ``response`` (empty when none was written), ``output``, ``log_text()``, ``fail_text`` (None when the
+    guest gave none), ``refused_response`` and ``refused_output`` (the status of a write that was not made good),
+    ``wanted_bytes`` (None, or what the guest said it could not get), ``is_out_of_fuel``.
+    """
+
+    def __init__(self, context: bytes, input_bytes: bytes, fuel: int, regions: Sequence[LeasedMemory] = ()) -> None:
+        self._buffers = {abi.CONTEXT_HANDLE: context, abi.INPUT_HANDLE: input_bytes}
+        self._fuel = fuel
+        self._regions = regions
+        self._log: list[str] = []
+        self._log_bytes = 0
+        self._guest: Guest | None = None
+        self.response = b""
+        self.output = bytearray()
+        self.is_log_cut = False
+        self.fail_text: str | None = None
+        self.refused_response = abi.OK
+        self.refused_output = abi.OK
+        self.wanted_bytes: int | None = None
+        self.is_out_of_fuel = False
+
+    def attach(self, guest: Guest) -> None:
+        """Names the instance that the calls will come from."""
+        self._guest = guest
+
+    @property
+    def guest(self) -> Guest:
+        """The attached instance; calls come from inside of it, so there is one."""
+        assert self._guest is not None, "a host call came before its instance was attached"
+        return self._guest
+
+    def log_text(self) -> str:
+        """The entries, one a line."""
+        return "\n".join(self._log)
+
+    # --- grafos_tasklet_v0 ------------------------------------------------------------------------------------------
+
+    def buffer_read(self, handle: int, offset: int, dst: int, length: int) -> int:
+        buffer = self._buffers.get(handle & _U32)
+        offset, dst, length = offset & _U32, dst & _U32, length & _U32
+        if buffer is None or offset > len(buffer) or not self.guest.holds(dst, length):
+            return abi.INVALID_ARGUMENT
+        part = memoryview(buffer)[offset : offset + length]
+        if not self._pay(len(part)):
+            return abi.CAPACITY_EXCEEDED
+        self.guest.write(dst, part)
+        return len(part)
+
+    def response_write(self, pointer: int, length: int) -> int:
+        status, data = self._take(pointer, length, abi.RESPONSE_BYTES_MAX)
+        if status == abi.OK and not is_json(data):
+            status = abi.INVALID_ARGUMENT
+        if status == abi.OK:
+            self.response = data
+        self.refused_response = status
+        return status
+
+    def output_write(self, pointer: int, length: int) -> int:
+        status, data = self._take(pointer, length, abi.OUTPUT_BYTES_MAX - len(self.output))
+        if status == abi.OK:
+            self.output += data
+        elif status == abi.CAPACITY_EXCEEDED:
+            self.refused_output = status
+        return status
+
+    def log_write(self, pointer: int, length: int) -> int:
+        room = abi.LOG_BYTES_MAX - self._log_bytes - 1
+        status, data = self._take(pointer, length, min(room, abi.LOG_ENTRY_BYTES_MAX))
+        if status == abi.OK:
+            self._log.append(plain_text(data))
+            self._log_bytes += len(data) + 1
+        elif status == abi.CAPACITY_EXCEEDED:
+            self.is_log_cut = True
+        return status
+
+    def fail(self, pointer: int, length: int) -> int:
+        status, data = self._take(pointer, length, _U32)
+        if status == abi.OK:
+            kept = data[: abi.FAIL_TEXT_BYTES_MAX]
+            self.fail_text = plain_text(kept).replace("\n", " ")
+        return status
+
+    def out_of_memory(self, wanted: int) -> int:
+        self.wanted_bytes = wanted & _U64
+        return abi.OK
+
+    def clock_ns(self) -> int:
+        return self._fuel - self.guest.fuel_left()
+
+    def fuel_remaining(self) -> int:
+        return self.guest.fuel_left()
+
+    # --- fabricbios_fbmu_v0 -----------------------------------------------------------------------------------------
+
+    def fbmu_size(self, slot: int) -> int:
+        status, region = self._region(slot)
+        return len(region.data) if region else status
+
+    def fbmu_read(self, slot: int, offset: int, dst: int, length: int) -> int:
+        status, region = self._region(slot)
+        if region is None:
+            return status
+        offset, dst, length = offset & _U64, dst & _U32, length & _U32
+        status = self._check_move(region, offset, dst, length)
+        if status == abi.OK:
+            self.guest.write(dst, memoryview(region.data)[offset : offset + length])
+        return status
+
+    def fbmu_write(self, slot: int, offset: int, src: int, length: int) -> int:
+        status, region = self._region(slot)
+        if region is None:
+            return status
+        offset, src, length = offset & _U64, src & _U32, length & _U32
+        status = self._check_move(region, offset, src, length)
+        if status == abi.OK:
+            region.data[offset : offset + length] = self.guest.read(src, length)
+        return status
+
+    # --- what they share --------------------------------------------------------------------------------------------
+
+    def unsupported(self, *_arguments: int) -> int:
+        """What every import answers that is known and not there yet."""
+        return abi.UNSUPPORTED
+
+    def _region(self, slot: int) -> tuple[int, LeasedMemory | None]:
+        slot &= _U32
+        if slot >= len(self._regions):
+            return abi.UNSUPPORTED, None
+        status = self._regions[slot].status()
+        return status, self._regions[slot] if status == abi.OK else None
+
+    def _check_move(self, region: LeasedMemory, offset: int, pointer: int, length: int) -> int:
+        """The checks of a move between region and guest, in the ABI's order; pays for it last."""
+        if not self.guest.holds(pointer, length):
+            return abi.INVALID_ARGUMENT
+        if offset + length > len(region.data) or not self._pay(length):
+            return abi.CAPACITY_EXCEEDED
+        return abi.OK
+
+    def _take(self, pointer: int, length: int, room: int) -> tuple[int, bytes]:
+        """Reads what the guest hands over, if it is in memory, within ``room`` and paid for."""
+        pointer, length = pointer & _U32, length & _U32
+        if not self.guest.holds(pointer, length):
+            return abi.INVALID_ARGUMENT, b""
+        if length > room or not self._pay(length):
+            return abi.CAPACITY_EXCEEDED, b""
+        return abi.OK, self.guest.read(pointer, length)
+
+    def _pay(self, units: int) -> bool:
+        """Takes the price of moving bytes. Without enough fuel the run is over: the guest stops at its next check."""
+        left = self.guest.fuel_left() - units
+        if left < 0:
+            self.is_out_of_fuel = True
+            self.guest.set_fuel(0)
+            return False
+        if units:
+            self.guest.set_fuel(left)
+        return True
+
+
+# --- texts ----------------------------------------------------------------------------------------------------------
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Possessive, and content to run to the end where a string is not closed: linear in any text.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (abi.RESPONSE_DIGITS_MAX + 1))
+_ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
+_NOT_A_BRACKET = bytes(sorted(set(range(256)) - set(b"[]{}")))
+
+
+def plain_text(data: bytes) -> str:
+    """``data`` as printable text: what is not UTF-8, and control characters but tab and line feed, become U+FFFD."""
+    return _CONTROL.sub("\ufffd", data.decode("utf-8", "replace"))
+
+
+def is_json(data: bytes) -> bool:
+    """Whether ``data`` is one JSON text as section 5 of the ABI page defines it."""
+    bare = _STRING.sub(b"", data)
+    if _LONG_NUMBER.search(bare) or not _is_shallow(bare):
+        return False
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _is_shallow(bare: bytes) -> bool:
+    """Whether brackets outside strings nest at most ``RESPONSE_DEPTH_MAX`` deep; peels off one level a round."""
+    brackets = bare.translate(_ONE_KIND_OF_BRACKET, _NOT_A_BRACKET)
+    for _ in range(abi.RESPONSE_DEPTH_MAX):
+        if not brackets:
+            return True
+        brackets = brackets.replace(b"[]", b"")
+    return not brackets
