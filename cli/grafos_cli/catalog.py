@@ -12,21 +12,22 @@ class Noun(NamedTuple):
     """One first word after `grafos`; its module is imported when somebody uses it."""
 
     name: str
+    module: str
     group: str
     summary: str
 
 
 NOUNS = (
-    Noun("tasklet", "Programs", "build the tasklets of a program to WASM"),
-    Noun("validate", "Programs", "check a program or a module, without network"),
-    Noun("deploy", "Programs", "run a tasklet on a cell"),
-    Noun("artifacts", "Programs", "fetch what a run left, and verify who signed it"),
-    Noun("runs", "Programs", "list runs and what they cost"),
-    Noun("dev", "Fabric", "a fabric on this machine"),
-    Noun("cloud", "Fabric", "cells on a cloud: provision, list, tear down"),
-    Noun("fabric", "Fabric", "your fabric: its key, its money, its cells"),
-    Noun("emulate", "Fabric", "an emulated cloud on this machine, no account needed"),
-    Noun("demo", "Start here", "the whole path on an emulated cloud, in under a minute"),
+    Noun("tasklet", "grafos_cli.tasklet", "Programs", "build the tasklets of a program to WASM"),
+    Noun("validate", "grafos_cli.validate", "Programs", "check a program or a module, without network"),
+    Noun("deploy", "grafos_cli.deploy", "Programs", "run a tasklet on a cell"),
+    Noun("artifacts", "grafos_cli.artifacts", "Programs", "fetch what a run left, and verify who signed it"),
+    Noun("runs", "grafos_cli.runs", "Programs", "list runs and what they cost"),
+    Noun("dev", "grafos_cli.dev", "Fabric", "a fabric on this machine"),
+    Noun("cloud", "grafos_cli.cloud", "Fabric", "cells on a cloud: provision, list, tear down"),
+    Noun("fabric", "grafos_cli.fabric", "Fabric", "your fabric: its key, its money, its cells"),
+    Noun("emulate", "grafos_cli.emulate", "Fabric", "an emulated cloud on this machine, no account needed"),
+    Noun("demo", "grafos_cli.demo", "Start here", "the whole path on an emulated cloud, in under a minute"),
 )
 
 GLOBAL_OPTIONS = (

@@ -29,7 +29,9 @@ app = new_group(
 )
 def build(
     ctx: typer.Context,
-    program: Annotated[str, typer.Argument(help="folder with a grafos.toml; default: the one around here")] = "",
+    program: Annotated[
+        str, typer.Argument(metavar="PROGRAM", help="folder with a grafos.toml; default: the one around here")
+    ] = "",
 ) -> None:
     """Compiles every tasklet that grafos.toml declares and prints its module_sha256.
 

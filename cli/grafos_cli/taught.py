@@ -61,9 +61,10 @@ class RootGroup(TaughtGroup):
         return [entry.name for entry in catalog.NOUNS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the parser's signature
-        if catalog.noun(cmd_name) is None:
+        noun = catalog.noun(cmd_name)
+        if noun is None:
             return None
-        module = importlib.import_module(f"grafos_cli.{cmd_name}")
+        module = importlib.import_module(noun.module)
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         return command
@@ -77,7 +78,7 @@ def _summary(command: Any) -> str:
 def _parameter_lines(command: Any, ctx: Any) -> list[str]:
     """The command's own arguments and options as two columns."""
     records = [parameter.get_help_record(ctx) for parameter in command.get_params(ctx) if parameter.name != "help"]
-    entries = [record for record in records if record]
+    entries = [(record[0].replace(" <str>", ""), record[1]) for record in records if record]
     return ["Options:", *catalog.rows(entries), ""] if entries else []
 
 
