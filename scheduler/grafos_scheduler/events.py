@@ -17,11 +17,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import msgspec
+
 from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import RunReceipt
 from grafos_core.resources import Resources
-
 from grafos_scheduler import messages
 
 # --- what happens ---------------------------------------------------------------------------------------------

@@ -7,24 +7,15 @@ later version adds gets a default, so that older rows still decode.
 from __future__ import annotations
 
 import msgspec
+
 from grafos_core import ledger
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
-
 from grafos_scheduler.messages import RunRequest
 
-CLAIM, TERMS, TENANT, SLICE, CELL, DRAIN, LEASE, RUN, ARTIFACT = (
-    "claim",
-    "terms",
-    "tenant",
-    "slice",
-    "cell",
-    "drain",
-    "lease",
-    "run",
-    "artifact",
-)
-PRESENCE, TOKEN = "presence", "token"  # noqa: S105  # names of kinds
+CLAIM, TERMS, TENANT, SLICE = "claim", "terms", "tenant", "slice"
+CELL, DRAIN, LEASE, RUN, ARTIFACT = "cell", "drain", "lease", "run", "artifact"
+PRESENCE, TOKEN = "presence", "token"
 
 THE_CLAIM = "claim"
 """Key of the only claim."""
@@ -103,9 +94,10 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A run from its admission (or refusal) on. ``share`` is "1/2"; ``attempt`` counts admissions under one run key.
+    """A run from its admission (or refusal) on. ``share`` is "1/2"; ``attempt`` counts decisions under one run key.
 
-    ``cost_micro_cents`` and ``lease_seconds`` are what was settled; ``held_until`` is when it is given up at the latest.
+    ``code``, ``what``, ``next`` and ``retryable`` tell why it did not finish; ``cost_micro_cents`` and
+    ``lease_seconds`` are what was settled; ``give_up_at`` is when to stop waiting for the cell's next word.
     """
 
     run_id: str
@@ -116,6 +108,7 @@ class Run(msgspec.Struct, frozen=True):
     attempt: int = 1
     code: str = ""
     what: str = ""
+    next: str = ""
     retryable: bool = False
     cell_id: str = ""
     region: str = ""
@@ -123,7 +116,7 @@ class Run(msgspec.Struct, frozen=True):
     hold_id: str = ""
     rate_micro_cents_per_hour: int = 0
     share: str = "0"
-    held_until: float = 0.0
+    give_up_at: float = 0.0
     ended_at: float = 0.0
     fuel_used: int = 0
     lease_seconds: float = 0.0

@@ -1,20 +1,25 @@
-"""A scheduler's state: its rows in memory, and what is derived from them."""
+"""A scheduler's state: its rows in memory, and what is derived from them.
+
+State is the fold of all batches, so a restart that loads the rows is where the last durable decision left it. What is
+derived (who leases how much, which runs are under way) is kept beside the rows by the one function that changes them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from grafos_core.changes import Change
 from grafos_core.ledger import Ledger
 from grafos_core.resources import Resources
+from grafos_scheduler import leases, rows, runs
 
-from grafos_scheduler import rows
-
-DEFAULT_QUOTA = Resources(
-    cpu_cores=1024, mem_bytes=1 << 40, block_bytes=1 << 44, gpu_count=64, nic_count=64
-)
+DEFAULT_QUOTA = Resources(cpu_cores=1024, mem_bytes=1 << 40, block_bytes=1 << 44, gpu_count=64, nic_count=64)
 """What a tenant may lease at once where its operator named no quota: more than one cell has, and yet a bound."""
+
+NOTHING = Resources()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +38,140 @@ class Settings:
     clock_skew_max_s: float = 5.0
     default_quota: Resources = DEFAULT_QUOTA
 
+    @property
+    def silence_max_s(self) -> float:
+        """How long a cell may say nothing and still count as beating steadily."""
+        return self.heartbeat_every_s * self.missed_beats_max
+
 
 class State:
-    """The rows in memory. Only ``apply`` changes it; the attributes are for reading."""
+    """The rows in memory, by kind. Only ``apply`` changes it; the attributes are for reading."""
 
     def __init__(self, settings: Settings, started_at: float) -> None:
         self.settings = settings
         self.started_at = started_at
         self.ledger = Ledger()
+        self.claims: dict[str, rows.Claim] = {}
+        self.terms: dict[str, rows.Terms] = {}
+        self.tenants: dict[str, rows.Tenant] = {}
+        self.slices: dict[str, rows.Slice] = {}
+        self.cells: dict[str, rows.Cell] = {}
+        self.drains: dict[str, rows.Drain] = {}
+        self.leases: dict[str, rows.Lease] = {}
+        self.runs: dict[str, rows.Run] = {}
+        self.presences: dict[str, rows.Presence] = {}
+        self.tokens: dict[str, rows.LeaseToken] = {}
+        self._by_kind: dict[str, dict[str, Any]] = {
+            rows.CLAIM: self.claims,
+            rows.TERMS: self.terms,
+            rows.TENANT: self.tenants,
+            rows.SLICE: self.slices,
+            rows.CELL: self.cells,
+            rows.DRAIN: self.drains,
+            rows.LEASE: self.leases,
+            rows.RUN: self.runs,
+            rows.PRESENCE: self.presences,
+            rows.TOKEN: self.tokens,
+        }
+        # Derived. Dicts with None as value are sets that keep the order in which things came.
+        self.leased_by_cell: defaultdict[str, Resources] = defaultdict(Resources)
+        self.leased_by_tenant: defaultdict[str, Resources] = defaultdict(Resources)
+        self.leases_by_cell: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self.cells_by_provider: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self.slices_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self.run_by_key: dict[tuple[str, str], str] = {}
+        self.runs_by_cell: defaultdict[str, dict[str, None]] = defaultdict(dict)  # those under way
+        self.refused_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)
 
     @classmethod
-    def load(cls, settings: Settings, stored: Iterable[Change], started_at: float) -> State:
-        """The state whose rows are ``stored`` (each as a ``Change``), as of a process that started at ``started_at``."""
+    def load(cls, settings: Settings, stored: Iterable[tuple[str, str, Any]], started_at: float) -> State:
+        """The state whose rows are ``stored`` as ``(kind, key, row)``, in a process that started at ``started_at``."""
         state = cls(settings, started_at)
-        state.apply(stored)
+        state.apply(Change(*row) for row in stored)
         return state
 
     def apply(self, changes: Iterable[Change]) -> None:
-        """Takes in what a decision changes, rows of cold kinds passed over."""
+        """Takes in what a decision changes; rows of cold kinds are passed over."""
+        for change in changes:
+            if change.kind in rows.COLD_KINDS:
+                continue
+            table = self._by_kind.get(change.kind)
+            if table is None:
+                self.ledger.apply((change,))
+                continue
+            before = table.get(change.key)
+            if change.row is None:
+                table.pop(change.key, None)
+            else:
+                table[change.key] = change.row
+            self._derive(change.kind, before, change.row)
+
+    @property
+    def claim(self) -> rows.Claim | None:
+        return self.claims.get(rows.THE_CLAIM)
+
+    def draining(self, cell_id: str) -> bool:
+        """Whether the cell, or all of this scheduler, admits nothing."""
+        return rows.WHOLE_SCHEDULER in self.drains or cell_id in self.drains
+
+    def link_of(self, cell_id: str) -> int:
+        """The id of the cell's open link, or 0."""
+        presence = self.presences.get(cell_id)
+        return presence.link_id if presence else 0
+
+    def leases_at(self, cell_id: str) -> Iterator[rows.Lease]:
+        return (self.leases[lease_id] for lease_id in self.leases_by_cell.get(cell_id, ()))
+
+    def runs_at(self, cell_id: str) -> list[rows.Run]:
+        """The runs under way at a cell."""
+        return [self.runs[run_id] for run_id in self.runs_by_cell.get(cell_id, ())]
+
+    def runs_under_way(self) -> Iterator[rows.Run]:
+        """All runs that were admitted and have not ended."""
+        return (self.runs[run_id] for members in self.runs_by_cell.values() for run_id in members)
+
+    def leases_of(self, run: rows.Run) -> list[rows.Lease]:
+        """The run's leases that still have a row."""
+        return [self.leases[lease_id] for lease_id in run.lease_ids if lease_id in self.leases]
+
+    def _derive(self, kind: str, before: Any, after: Any) -> None:
+        if kind == rows.LEASE:
+            self._derive_leases(before, after)
+        elif kind == rows.RUN:
+            self._derive_runs(before, after)
+        elif kind == rows.CELL:
+            _regroup(self.cells_by_provider, "provider", "cell_id", before, after)
+        elif kind == rows.SLICE:
+            _regroup(self.slices_by_tenant, "tenant", "slice_id", before, after)
+
+    def _derive_leases(self, before: rows.Lease | None, after: rows.Lease | None) -> None:
+        if before is not None and leases.counts(before):
+            self.leased_by_cell[before.cell_id] -= before.resources
+            self.leased_by_tenant[before.tenant] -= before.resources
+        if after is not None and leases.counts(after):
+            self.leased_by_cell[after.cell_id] += after.resources
+            self.leased_by_tenant[after.tenant] += after.resources
+        _regroup(self.leases_by_cell, "cell_id", "lease_id", before, after)
+
+    def _derive_runs(self, before: rows.Run | None, after: rows.Run | None) -> None:
+        if after is not None:
+            self.run_by_key[after.tenant, after.request.run_key] = after.run_id
+        elif before is not None:
+            self.run_by_key.pop((before.tenant, before.request.run_key), None)
+        was, is_now = before and before.state, after and after.state
+        going = (before if was in runs.UNDER_WAY else None, after if is_now in runs.UNDER_WAY else None)
+        _regroup(self.runs_by_cell, "cell_id", "run_id", *going)
+        refused = (before if was == runs.REFUSED else None, after if is_now == runs.REFUSED else None)
+        _regroup(self.refused_by_tenant, "tenant", "run_id", *refused)
+
+
+def _regroup(index: defaultdict[str, dict[str, None]], group: str, key: str, before: Any, after: Any) -> None:
+    """Keeps an index from a group to the keys in it, while a row comes, goes or changes its group."""
+    left = before is not None and (after is None or getattr(after, group) != getattr(before, group))
+    if left:
+        members = index[getattr(before, group)]
+        members.pop(getattr(before, key), None)
+        if not members:
+            del index[getattr(before, group)]
+    if after is not None:
+        index[getattr(after, group)][getattr(after, key)] = None

@@ -1,0 +1,197 @@
+"""Cells: who they are, whether they are connected, and whether they are ready for work.
+
+A cell is ready when all six signals are met; each one that is not says why. Three are facts that were recorded, three
+hold only for the moment and are judged anew each time anybody asks, so no timer has to notice that a cell fell silent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from grafos_core.errors import GrafosError
+from grafos_scheduler import leases, messages, rows, runs
+
+if TYPE_CHECKING:
+    from grafos_scheduler.draft import Draft
+    from grafos_scheduler.events import CellRegistered, DrainAsked, LinkClosed, LinkOpened
+    from grafos_scheduler.state import State
+
+SIGNALS = (
+    "code_enabled",
+    "durable_provider_cell_record",
+    "identity_bound",
+    "healthy_cell",
+    "inventory_reported",
+    "outbound_registered",
+)
+
+MET = messages.Signal(met=True)
+
+
+def readiness(state: State, cell: rows.Cell, now: float) -> dict[str, messages.Signal]:
+    """The six signals of a cell, in the order of ``SIGNALS``."""
+    enabled = cell.provider in state.settings.providers
+    recorded = cell.cell_id in state.terms
+    return {
+        "code_enabled": _signal(enabled, f"provider {cell.provider} is not enabled at this scheduler"),
+        "durable_provider_cell_record": _signal(recorded, "no price and no end were recorded with the cell"),
+        "identity_bound": _signal(bool(cell.key_sha256), "no verified certificate is bound to the cell"),
+        "healthy_cell": _health(state, cell, now),
+        "inventory_reported": _signal(cell.total.cpu_cores > 0, "the cell told of no CPU core that it could lease"),
+        "outbound_registered": _signal(state.link_of(cell.cell_id) != 0, "the cell holds no link to this scheduler"),
+    }
+
+
+def is_ready(signals: dict[str, messages.Signal]) -> bool:
+    return all(signal.met for signal in signals.values())
+
+
+def unmet(signals: dict[str, messages.Signal]) -> dict[str, str]:
+    """Why the cell is not ready, by signal."""
+    return {name: signal.why for name, signal in signals.items() if not signal.met}
+
+
+def registered(draft: Draft, event: CellRegistered) -> messages.CellRegistered:
+    """Records the cell. The same id under another key is somebody else: ``certificate_refused``."""
+    asked, state = event.registration, draft.state
+    protocol = agree_on_protocol(asked.protocol_min, asked.protocol_max)
+    known = state.cells.get(asked.cell_id)
+    if known is not None and known.key_sha256 != event.key_sha256:
+        raise _stranger(asked.cell_id)
+    cell = rows.Cell(
+        cell_id=asked.cell_id,
+        provider=asked.provider,
+        region=asked.region,
+        agent_version=asked.agent_version,
+        total=asked.total,
+        key_sha256=event.key_sha256,
+        registered_at=known.registered_at if known else draft.now,
+        boot_epoch=known.boot_epoch if known else 0,
+    )
+    if cell != known:
+        draft.put(rows.CELL, cell.cell_id, cell)
+    return messages.CellRegistered(protocol, state.settings.heartbeat_every_s)
+
+
+def link_opened(draft: Draft, event: LinkOpened) -> None:
+    """Takes the link as the cell's only one and brings both sides to one view of its runs and leases."""
+    hello, state = event.hello, draft.state
+    protocol = agree_on_protocol(hello.protocol_min, hello.protocol_max)
+    cell = state.cells.get(hello.cell_id)
+    if cell is None:
+        raise GrafosError("cell_unknown", f"cell {hello.cell_id} is not registered", next="register the cell first")
+    if cell.key_sha256 != event.key_sha256:
+        raise _stranger(cell.cell_id)
+    if hello.boot_epoch < cell.boot_epoch:
+        raise GrafosError(
+            "generation_stale",
+            f"cell {cell.cell_id} says hello from start {hello.boot_epoch}, and start {cell.boot_epoch} was seen",
+            why="its disk was restored from an older copy, or two machines share its identity",
+            next="tear the cell down and provision a new one",
+        )
+    draft.open_link(cell.cell_id, event.link_id)
+    restarted = hello.boot_epoch > cell.boot_epoch
+    _present(draft, cell.cell_id, event.link_id, steady=not restarted)
+    draft.send(cell.cell_id, messages.Welcome(protocol, state.settings.heartbeat_every_s))
+    if restarted:
+        draft.put(rows.CELL, cell.cell_id, replace(cell, boot_epoch=hello.boot_epoch))
+    asked_anew = _catch_up(draft, cell, hello, restarted=restarted)
+    leases.reconcile(draft, cell.cell_id, hello, asked_anew)
+
+
+def link_closed(draft: Draft, event: LinkClosed) -> None:
+    """The link is gone; if another took its place meanwhile, this is old news."""
+    presence = draft.state.presences.get(event.cell_id)
+    if presence is not None and presence.link_id == event.link_id:
+        draft.remember(rows.PRESENCE, event.cell_id, replace(presence, link_id=0))
+
+
+def heartbeat(draft: Draft, cell_id: str, frame: messages.Heartbeat) -> None:
+    """The cell is alive. A lease that it calls fenced is fenced here too."""
+    _present(draft, cell_id, draft.state.link_of(cell_id), steady=True)
+    for lease_id in frame.fenced:
+        lease = draft.state.leases.get(lease_id)
+        if lease is not None and lease.state != leases.FENCED:
+            leases.torn_down(draft, cell_id, messages.LeaseTornDown(lease_id, lease.generation, fenced=True))
+
+
+def drain(draft: Draft, event: DrainAsked) -> messages.DrainView:
+    """Closes or opens admission; tells how many runs are still under way there."""
+    state = draft.state
+    if event.cell_id and event.cell_id not in state.cells:
+        raise GrafosError("cell_unknown", f"cell {event.cell_id} is not registered")
+    if event.draining and event.cell_id not in state.drains:
+        draft.put(rows.DRAIN, event.cell_id, rows.Drain(draft.now))
+    elif not event.draining and event.cell_id in state.drains:
+        draft.remove(rows.DRAIN, event.cell_id)
+    under_way = state.runs_at(event.cell_id) if event.cell_id else list(state.runs_under_way())
+    return messages.DrainView(event.draining, len(under_way))
+
+
+def agree_on_protocol(lowest: int, highest: int) -> int:
+    """The newest version that both sides speak, or ``version_unsupported``."""
+    agreed = min(highest, messages.PROTOCOL_MAX)
+    if agreed < max(lowest, messages.PROTOCOL_MIN):
+        raise GrafosError(
+            "version_unsupported",
+            f"the cell speaks protocol {lowest} to {highest}, this scheduler {messages.PROTOCOL_MIN} to "
+            f"{messages.PROTOCOL_MAX}",
+            next="install the same version on both sides",
+        )
+    return agreed
+
+
+def _catch_up(draft: Draft, cell: rows.Cell, hello: messages.Hello, *, restarted: bool) -> frozenset[str]:
+    """Says again whatever the cell may have missed, and ends what died with its daemon. Gives the leases that are
+    being asked for in their next generation."""
+    asked_anew: set[str] = set()
+    for run in draft.state.runs_at(cell.cell_id):
+        if run.run_id in hello.unacknowledged:
+            continue  # its end is kept at the cell and will be reported over this link
+        if not restarted:
+            if run.state != runs.RUNNING:
+                leases.ask_again(draft, run)
+        elif run.state == runs.ADMITTED and leases.can_be_asked_anew(draft, run):
+            leases.ask_next_generation(draft, run, hello.boot_epoch)
+            asked_anew.update(run.lease_ids)
+        else:
+            what = f"cell {cell.cell_id} restarted while the run was on it, and kept no end of it"
+            runs.end(draft, run, runs.FAILED, "cell_lost", what)
+    return frozenset(asked_anew)
+
+
+def _present(draft: Draft, cell_id: str, link_id: int, *, steady: bool) -> None:
+    """Notes a sign of life; the steady time starts anew after a silence, or when ``steady`` is false."""
+    before = draft.state.presences.get(cell_id)
+    silence_max_s = draft.state.settings.silence_max_s
+    goes_on = steady and before is not None and draft.now - before.last_heartbeat_at <= silence_max_s
+    steady_since = before.steady_since if before is not None and goes_on else draft.now
+    draft.remember(rows.PRESENCE, cell_id, rows.Presence(cell_id, link_id, draft.now, steady_since))
+
+
+def _health(state: State, cell: rows.Cell, now: float) -> messages.Signal:
+    """Recent, steady heartbeats, and an end that is not yet reached."""
+    terms, presence = state.terms.get(cell.cell_id), state.presences.get(cell.cell_id)
+    if terms is not None and terms.expires_at and terms.expires_at <= now:
+        return messages.Signal(met=False, why="the cell has outlived its end")
+    if presence is None:
+        return messages.Signal(met=False, why="no heartbeat was seen since the scheduler started")
+    silent_s = now - presence.last_heartbeat_at
+    if silent_s > state.settings.silence_max_s:
+        return messages.Signal(met=False, why=f"the last heartbeat was {silent_s:.0f} s ago")
+    steady_s, wanted_s = now - presence.steady_since, state.settings.healthy_after_s
+    return _signal(steady_s >= wanted_s, f"heartbeats are steady for {steady_s:.0f} s of {wanted_s:g} s")
+
+
+def _signal(met: bool, why: str) -> messages.Signal:  # noqa: FBT001  # reads as a sentence: met, or else why not
+    return MET if met else messages.Signal(met=False, why=why)
+
+
+def _stranger(cell_id: str) -> GrafosError:
+    return GrafosError(
+        "certificate_refused",
+        f"the certificate is not the one that cell {cell_id} registered with",
+        next="give the machine a cell id of its own",
+    )

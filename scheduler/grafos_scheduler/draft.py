@@ -1,0 +1,76 @@
+"""A decision in the making: what one event changes and does, collected while its rules are worked through."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from typing import cast
+
+import msgspec
+
+from grafos_core.changes import Batch, Change, last_of_each
+from grafos_core.errors import GrafosError
+from grafos_core.ledger import Account, Hold, Ledger
+from grafos_scheduler import messages, rows
+from grafos_scheduler.events import CloseLink, Decision, Effect, RunMoved, SendToCell
+from grafos_scheduler.state import State
+
+
+class Draft:
+    """Collects changes and effects. ``state`` stays as it was before the event; only ``ledger`` shows what was booked
+    so far, since one event may end several runs of one account."""
+
+    def __init__(self, state: State, now: float) -> None:
+        self.state = state
+        self.now = now
+        self.ledger = Ledger()
+        self.ledger.accounts = cast("dict[str, Account]", ChainMap({}, state.ledger.accounts))
+        self.ledger.holds = cast("dict[str, Hold]", ChainMap({}, state.ledger.holds))
+        self._batch: list[Change] = []
+        self._volatile: list[Change] = []
+        self._effects: list[Effect] = []
+        self._links: dict[str, int] = {}
+
+    def put(self, kind: str, key: str, row: msgspec.Struct) -> None:
+        self._batch.append(Change(kind, key, row))
+
+    def remove(self, kind: str, key: str) -> None:
+        self._batch.append(Change(kind, key, None))
+
+    def put_run(self, run: rows.Run) -> None:
+        """The run in its new state, and word to whoever waits for it."""
+        self.put(rows.RUN, run.run_id, run)
+        self._effects.append(RunMoved(run.run_id))
+
+    def put_lease(self, lease: rows.Lease) -> None:
+        self.put(rows.LEASE, lease.lease_id, lease)
+
+    def book(self, batch: Batch) -> None:
+        """Changes of the ledger; later bookings of this event build on them."""
+        self.ledger.apply(batch)
+        self._batch.extend(batch)
+
+    def remember(self, kind: str, key: str, row: msgspec.Struct | None) -> None:
+        """Volatile state: a restart forgets it."""
+        self._volatile.append(Change(kind, key, row))
+
+    def open_link(self, cell_id: str, link_id: int) -> None:
+        """From here on frames go over this link; the one before is closed."""
+        before = self.state.link_of(cell_id)
+        if before:
+            self._effects.append(CloseLink(cell_id, before))
+        self._links[cell_id] = link_id
+
+    def send(self, cell_id: str, frame: messages.DownFrame) -> None:
+        """A frame to the cell, if it is connected. If not, nothing: a link that opens is told all that still counts."""
+        link_id = self._links.get(cell_id) or self.state.link_of(cell_id)
+        if link_id:
+            self._effects.append(SendToCell(cell_id, link_id, frame))
+
+    def decision(self, answer: msgspec.Struct | None = None, refusal: GrafosError | None = None) -> Decision:
+        return Decision(
+            batch=last_of_each(self._batch),
+            effects=tuple(self._effects),
+            answer=answer,
+            volatile=tuple(self._volatile),
+            refusal=refusal,
+        )

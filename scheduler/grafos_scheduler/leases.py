@@ -1,0 +1,227 @@
+"""The life of a lease, as the scheduler sees it.
+
+A lease is *asked* for when its run is admitted, and *held* once the cell's broker has granted it. It is *tearing* when
+the scheduler asked the cell to tear it down. Only the cell's own word that the binding is gone removes the row and
+gives the room back; a teardown that failed there leaves it *fenced*, its room out of use until an operator clears it.
+A lease whose time has run out (and a possible difference between the clocks with it) is *lapsed*: the broker ends it
+by itself, so its room counts as free, but the row stays until the cell has said so, in case the teardown failed.
+
+When the cell's daemon restarted, its CPU and memory leases died with it, so their rows go without a word of their own;
+only what the cell names as fenced stays. A run that was still waiting for its leases asks for them anew, each with
+the next generation: what was granted or minted under the one before is never honoured again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from grafos_core.errors import CODES
+from grafos_scheduler import messages, rows, runs
+
+if TYPE_CHECKING:
+    from grafos_scheduler.draft import Draft
+
+ASKED, HELD, TEARING, LAPSED, FENCED, GONE = "asked", "held", "tearing", "lapsed", "fenced", "gone"
+
+NEXT: dict[str, frozenset[str]] = {
+    ASKED: frozenset({ASKED, HELD, TEARING, LAPSED, FENCED, GONE}),
+    HELD: frozenset({ASKED, TEARING, LAPSED, FENCED, GONE}),
+    TEARING: frozenset({LAPSED, FENCED, GONE}),
+    LAPSED: frozenset({FENCED, GONE}),
+    FENCED: frozenset({FENCED}),
+    GONE: frozenset(),
+}
+"""Which state may follow which. ``asked`` again is the next generation; ``gone`` has no row."""
+
+COUNTED = frozenset({ASKED, HELD, TEARING, FENCED})
+"""The states in which a lease takes up room."""
+
+MARGIN_S = 30.0
+"""What a lease lasts beyond its run's deadline: time to fetch module and input, to compile, and to start."""
+
+
+def counts(lease: rows.Lease) -> bool:
+    """Whether the lease takes up room at its cell and in its tenant's quota."""
+    return lease.state in COUNTED
+
+
+def ttl_s(request: messages.RunRequest) -> float:
+    """How long the leases of such a run last."""
+    return request.deadline_s + MARGIN_S
+
+
+def ask(draft: Draft, lease: rows.Lease) -> None:
+    """Makes the lease's row and asks the cell for it."""
+    assert lease.state == ASKED
+    draft.put_lease(lease)
+    _send_grant(draft, lease)
+
+
+def ask_again(draft: Draft, run: rows.Run) -> None:
+    """Asks once more, in the same generation, for each lease of a run to be started; fresh tokens come back."""
+    for lease in draft.state.leases_of(run):
+        if lease.state in (ASKED, HELD):
+            draft.remember(rows.TOKEN, lease.lease_id, None)
+            _send_grant(draft, lease)
+
+
+def can_be_asked_anew(draft: Draft, run: rows.Run) -> bool:
+    """Whether all leases of the run are still there and none is on its way out."""
+    there = [lease for lease in draft.state.leases_of(run) if lease.state in (ASKED, HELD)]
+    return len(there) == len(run.lease_ids)
+
+
+def ask_next_generation(draft: Draft, run: rows.Run, boot_epoch: int) -> None:
+    """Asks for the leases of an admitted run anew, of a daemon that has restarted."""
+    for lease in draft.state.leases_of(run):
+        again = replace(
+            _moved(lease, ASKED),
+            generation=lease.generation + 1,
+            boot_epoch=boot_epoch,
+            expires_at=draft.now + ttl_s(run.request),
+        )
+        draft.remember(rows.TOKEN, lease.lease_id, None)
+        ask(draft, again)
+
+
+def granted(draft: Draft, cell_id: str, frame: messages.LeaseGranted) -> None:
+    """The broker holds the lease. With the last of its leases a run is placed, and started."""
+    lease = draft.state.leases.get(frame.lease_id)
+    if lease is None or lease.cell_id != cell_id:
+        # Nobody here knows it any more: an operator restored an older state, say. It must not stay bound.
+        draft.send(cell_id, messages.TearDownLease(frame.lease_id, frame.generation))
+        return
+    if frame.generation != lease.generation or lease.state not in (ASKED, HELD):
+        return
+    if lease.state == ASKED:
+        draft.put_lease(_moved(lease, HELD))
+    draft.remember(rows.TOKEN, lease.lease_id, rows.LeaseToken(lease.lease_id, lease.generation, frame.token))
+    run = draft.state.runs[lease.run_id]
+    tokens = _tokens(draft, run, frame)
+    if tokens is None or run.state not in (runs.ADMITTED, runs.PLACED):
+        return
+    if run.state == runs.ADMITTED:
+        last = max(each.expires_at for each in draft.state.leases_of(run))
+        give_up_at = last + draft.state.settings.clock_skew_max_s + runs.REPORT_WITHIN_S
+        draft.put_run(replace(runs.moved(run, runs.PLACED), give_up_at=give_up_at))
+    draft.send(cell_id, _start(run, tokens))
+
+
+def refused(draft: Draft, cell_id: str, frame: messages.LeaseRefused) -> None:
+    """The broker turned the lease down: its run, if it still waits, is refused with the broker's code."""
+    lease = draft.state.leases.get(frame.lease_id)
+    if lease is None or lease.cell_id != cell_id or lease.state != ASKED or frame.generation != lease.generation:
+        return
+    run = draft.state.runs[lease.run_id]
+    assert run.state == runs.ADMITTED, "a run is placed only when all its leases are held"
+    code = frame.code if frame.code in CODES else "answer_invalid"
+    runs.end(draft, run, runs.REFUSED, code, f"cell {cell_id} refused the {lease.kind} lease: {frame.what}")
+    tear_down_all(draft, run, but=lease.lease_id)
+    draft.remove(rows.LEASE, lease.lease_id)
+
+
+def torn_down(draft: Draft, cell_id: str, frame: messages.LeaseTornDown) -> None:
+    """The cell's word that the binding is gone, or that it could not be taken down."""
+    lease = draft.state.leases.get(frame.lease_id)
+    if lease is None or lease.cell_id != cell_id or frame.generation < lease.generation:
+        return
+    if frame.fenced:
+        _fenced(draft, lease)
+    elif lease.state != FENCED:
+        _gone(draft, lease)
+
+
+def tear_down_all(draft: Draft, run: rows.Run, *, but: str = "") -> None:
+    """Asks the cell to tear down every lease of a run that has ended."""
+    for lease in draft.state.leases_of(run):
+        if lease.lease_id == but:
+            continue
+        draft.remember(rows.TOKEN, lease.lease_id, None)
+        if lease.state in (ASKED, HELD):
+            draft.put_lease(_moved(lease, TEARING))
+        if lease.state != FENCED:
+            draft.send(lease.cell_id, messages.TearDownLease(lease.lease_id, lease.generation))
+
+
+def lapse_overdue(draft: Draft) -> None:
+    """Every lease whose time is up by any clock: the broker has ended it, and is asked to say so."""
+    latest = draft.now - draft.state.settings.clock_skew_max_s
+    for lease in draft.state.leases.values():
+        if lease.expires_at <= latest and lease.state in (ASKED, HELD, TEARING):
+            draft.put_lease(_moved(lease, LAPSED))
+            draft.send(lease.cell_id, messages.TearDownLease(lease.lease_id, lease.generation))
+
+
+def reconcile(draft: Draft, cell_id: str, hello: messages.Hello, kept: frozenset[str]) -> None:
+    """A link opened: settles what became of each lease of the cell but ``kept``, which are being asked for anew."""
+    for lease in draft.state.leases_at(cell_id):
+        if lease.lease_id in kept:
+            continue
+        if lease.lease_id in hello.fenced:
+            _fenced(draft, lease)
+        elif lease.boot_epoch < hello.boot_epoch and lease.state != FENCED:
+            _gone(draft, lease)
+        elif lease.state in (TEARING, LAPSED):
+            draft.send(cell_id, messages.TearDownLease(lease.lease_id, lease.generation))
+
+
+def _gone(draft: Draft, lease: rows.Lease) -> None:
+    assert GONE in NEXT[lease.state]
+    draft.remember(rows.TOKEN, lease.lease_id, None)
+    draft.remove(rows.LEASE, lease.lease_id)
+
+
+def _fenced(draft: Draft, lease: rows.Lease) -> None:
+    draft.remember(rows.TOKEN, lease.lease_id, None)
+    draft.put_lease(_moved(lease, FENCED))
+
+
+def _moved(lease: rows.Lease, state: str) -> rows.Lease:
+    """The lease in its next state; a step that is not in the table is a bug."""
+    assert state in NEXT[lease.state], f"a lease does not go from {lease.state} to {state}"
+    return replace(lease, state=state)
+
+
+def _tokens(draft: Draft, run: rows.Run, frame: messages.LeaseGranted) -> tuple[str, ...] | None:
+    """The tokens of all leases of a run, or None while one is missing. ``frame`` brings the newest."""
+    tokens = []
+    for lease_id in run.lease_ids:
+        known = draft.state.tokens.get(lease_id)
+        if lease_id == frame.lease_id:
+            tokens.append(frame.token)
+        elif known is not None and known.generation == draft.state.leases[lease_id].generation:
+            tokens.append(known.token)
+        else:
+            return None
+    return tuple(tokens)
+
+
+def _send_grant(draft: Draft, lease: rows.Lease) -> None:
+    frame = messages.GrantLease(
+        lease_id=lease.lease_id,
+        generation=lease.generation,
+        tenant=lease.tenant,
+        kind=lease.kind,
+        amount=lease.amount,
+        expires_at=lease.expires_at,
+    )
+    draft.send(lease.cell_id, frame)
+
+
+def _start(run: rows.Run, tokens: tuple[str, ...]) -> messages.StartRun:
+    asked = run.request
+    return messages.StartRun(
+        run_id=run.run_id,
+        tenant=run.tenant,
+        provider=asked.provider,
+        region=run.region,
+        tasklet=asked.tasklet,
+        module_sha256=asked.module_sha256,
+        input_sha256=asked.input_sha256,
+        fuel=asked.fuel,
+        memory_bytes=asked.memory_bytes,
+        deadline_s=asked.deadline_s,
+        tokens=tokens,
+    )

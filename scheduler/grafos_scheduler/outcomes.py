@@ -1,0 +1,77 @@
+"""What a cell says about a run, and what happens when it says nothing.
+
+Here the lives of a run and of its leases meet: whatever ends a run also tears its leases down, in one decision.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from grafos_core.errors import CODES
+from grafos_core.receipts import RunReceipt
+from grafos_scheduler import leases, messages, rows
+from grafos_scheduler.runs import (
+    ADMITTED,
+    EXPIRED,
+    FAILED,
+    FINISHED,
+    GRANT_WITHIN_S,
+    PLACED,
+    RECONNECT_WITHIN_S,
+    REFUSED,
+    RUNNING,
+    end,
+    moved,
+)
+
+if TYPE_CHECKING:
+    from grafos_scheduler.draft import Draft
+
+
+def started(draft: Draft, cell_id: str, frame: messages.RunStarted) -> None:
+    """The cell took the run on. Said again, or of a run that has moved on, it changes nothing."""
+    run = draft.state.runs.get(frame.run_id)
+    if run is not None and run.cell_id == cell_id and run.state == PLACED:
+        draft.put_run(moved(run, RUNNING))
+
+
+def reported(draft: Draft, cell_id: str, ended: messages.RunEnded, receipt: RunReceipt) -> None:
+    """The cell's last word on a run. Always acknowledged, so that the cell may forget it."""
+    run = draft.state.runs.get(ended.run_id)
+    if run is not None and run.cell_id == cell_id and run.state in (PLACED, RUNNING):
+        state, code, what = _outcome(run, ended, receipt)
+        artifact = rows.Artifact(run.run_id, ended.response_json, ended.output, ended.log, ended.receipt)
+        draft.put(rows.ARTIFACT, run.run_id, artifact)
+        seconds = min(max(0.0, receipt.ended_at - receipt.started_at), run.request.deadline_s)
+        end(draft, replace(run, fuel_used=ended.fuel_used), state, code, what, lease_seconds=seconds)
+        leases.tear_down_all(draft, run)
+    draft.send(cell_id, messages.RunEndedNoted(ended.run_id))
+
+
+def give_up_overdue(draft: Draft) -> None:
+    """Ends every run whose cell has said nothing for too long."""
+    if draft.now < draft.state.started_at + RECONNECT_WITHIN_S:
+        return
+    overdue = [run for run in draft.state.runs_under_way() if run.give_up_at <= draft.now]
+    for run in overdue:
+        if run.state == ADMITTED:
+            what = f"cell {run.cell_id} did not grant the leases within {GRANT_WITHIN_S:g} s"
+            end(draft, run, REFUSED, "placement_failed", what)
+        else:
+            end(draft, run, EXPIRED, "lease_expired", f"the leases ran out, and cell {run.cell_id} reported no end")
+        leases.tear_down_all(draft, run)
+
+
+def _outcome(run: rows.Run, ended: messages.RunEnded, receipt: RunReceipt) -> tuple[str, str, str]:
+    """State, code and words of a run's end; a receipt for something else than this run makes it a failure."""
+    shown = (receipt.run_id, receipt.tenant, receipt.cell_id, receipt.module_sha256, receipt.input_sha256, receipt.code)
+    asked = run.request
+    if shown != (run.run_id, run.tenant, run.cell_id, asked.module_sha256, asked.input_sha256, ended.code):
+        return FAILED, "receipt_invalid", f"cell {run.cell_id} signed a receipt that is not for this run"
+    if ended.code == "finished":
+        return FINISHED, "", ""
+    if ended.code not in CODES:
+        return FAILED, "answer_invalid", f"{ended.code[:60]}: {ended.what}"
+    return (EXPIRED if ended.code == "lease_expired" else FAILED), ended.code, ended.what

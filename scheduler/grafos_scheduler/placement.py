@@ -1,0 +1,87 @@
+"""Which cell gets a run: hard vetoes first, then the best score.
+
+A ``Demand`` says what a run needs, a ``Candidate`` what a ready cell offers; cells that are not ready never get this
+far. The scan here is exact and looks at every candidate. Whatever replaces it for ten thousand cells (cells grouped by
+their shape, and by how full they are) chooses by the same vetoes and score and falls back on this scan, which
+is also what words the refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from grafos_core.errors import GrafosError
+from grafos_core.money import format_cents
+from grafos_core.resources import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """``until``: when the run has ended in any case (Unix seconds); ``purse_micro_cents``: the most it may cost."""
+
+    provider: str
+    wanted: Resources
+    until: float
+    purse_micro_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A ready cell. ``ends_at`` 0 means never; ``worst_case_micro_cents`` is what this run could cost there."""
+
+    cell_id: str
+    total: Resources
+    leased: Resources
+    ends_at: float
+    draining: bool
+    worst_case_micro_cents: int
+
+
+def choose(candidates: Iterable[Candidate], demand: Demand) -> Candidate:
+    """The best candidate without a veto, or ``placement_failed`` with every cell's vetoes in words and in context."""
+    vetoed: dict[str, str] = {}
+    fit: list[Candidate] = []
+    for candidate in candidates:
+        against = vetoes(candidate, demand)
+        if against:
+            vetoed[candidate.cell_id] = "; ".join(against)
+        else:
+            fit.append(candidate)
+    if not fit:
+        raise GrafosError(
+            "placement_failed",
+            f"every ready cell of {demand.provider} was vetoed: "
+            + ", ".join(f"{cell_id} ({why})" for cell_id, why in sorted(vetoed.items())),
+            next="wait for a run to end, ask for less, or provision another cell",
+            context={"vetoes": vetoed},
+        )
+    return max(fit, key=lambda candidate: (score(candidate, demand), candidate.cell_id))
+
+
+def vetoes(candidate: Candidate, demand: Demand) -> list[str]:
+    """Every reason why the run cannot go there; none of them can be outweighed."""
+    against = []
+    if candidate.draining:
+        against.append("draining")
+    free = candidate.total - candidate.leased
+    against += [
+        f"{kind}: {getattr(demand.wanted, kind)} wanted, {max(0, getattr(free, kind))} of "
+        f"{getattr(candidate.total, kind)} free"
+        for kind in demand.wanted.lacking(free)
+    ]
+    if candidate.ends_at and candidate.ends_at < demand.until:
+        against.append("the cell may end before the run does")
+    if candidate.worst_case_micro_cents > demand.purse_micro_cents:
+        against.append(f"may cost {format_cents(candidate.worst_case_micro_cents)}, more than is left")
+    return against
+
+
+def score(candidate: Candidate, demand: Demand) -> tuple[Fraction, Fraction]:
+    """Higher is better: the share of memory that stays free there (locality), then the share of cores."""
+    after = candidate.total - candidate.leased - demand.wanted
+    return (
+        Fraction(after.mem_bytes, max(1, candidate.total.mem_bytes)),
+        Fraction(after.cpu_cores, max(1, candidate.total.cpu_cores)),
+    )

@@ -1,0 +1,143 @@
+"""Tenants, and the money that they may spend at this scheduler.
+
+A standalone scheduler has no money of its own: the operator's fabric hands it *slices*, signed and running out, each
+held there in full. Here a slice is a ledger account of the same name, so that what was spent of it comes home to the
+micro-cent. A run is held on one slice: of those that outlast the run and have enough left, the one that ends first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from grafos_core import ledger
+from grafos_core.errors import GrafosError
+from grafos_core.ledger import Account
+from grafos_core.money import format_cents
+from grafos_core.receipts import Settlement
+from grafos_core.resources import Resources
+from grafos_scheduler import messages, rows
+
+if TYPE_CHECKING:
+    from grafos_scheduler.draft import Draft
+    from grafos_scheduler.events import SliceClosed, TenantRegistered
+    from grafos_scheduler.state import State
+
+SLICES_PER_TENANT_MAX = 1000
+"""Bounds what one tenant adds to memory; a slice a day lasts for years."""
+
+
+def registered(draft: Draft, event: TenantRegistered) -> messages.TenantView:
+    """Records the tenant, its quota and its slice. Repeating it changes nothing."""
+    state = draft.state
+    tenant = state.tenants.get(event.name) or rows.Tenant(event.name, state.settings.default_quota)
+    tenant = replace(tenant, quota=event.quota or tenant.quota)
+    if tenant != state.tenants.get(event.name):
+        draft.put(rows.TENANT, tenant.name, tenant)
+    money = [state.slices[slice_id] for slice_id in state.slices_by_tenant.get(event.name, ())]
+    wanted = rows.Slice(event.slice_id, event.name, event.slice_micro_cents, event.slice_expires_at)
+    known = state.slices.get(event.slice_id)
+    if known is None:
+        _take_slice(draft, wanted, len(money))
+        money.append(wanted)
+    elif replace(known, closed=False) != wanted:
+        raise GrafosError("slice_refused", f"slice {event.slice_id} is known with other contents")
+    return _view(tenant, money, draft.ledger.accounts, state.leased_by_tenant.get(tenant.name, Resources()))
+
+
+def view(state: State, tenant: rows.Tenant) -> messages.TenantView:
+    """The tenant's money and leases over all its slices."""
+    money = [state.slices[slice_id] for slice_id in state.slices_by_tenant.get(tenant.name, ())]
+    leased = state.leased_by_tenant.get(tenant.name, Resources())
+    return _view(tenant, money, state.ledger.accounts, leased)
+
+
+def close_slice(draft: Draft, event: SliceClosed) -> Settlement:
+    """Lets nothing more be held on the slice, and says what was spent of it; ``final`` once nothing is held either."""
+    known, claim = draft.state.slices.get(event.slice_id), draft.state.claim
+    if known is None or claim is None:
+        raise GrafosError("not_found", f"there is no slice {event.slice_id!r} here")
+    if not known.closed:
+        draft.put(rows.SLICE, known.slice_id, replace(known, closed=True))
+    account = draft.ledger.account(known.slice_id)
+    return Settlement(
+        fabric=claim.fabric,
+        slice_id=known.slice_id,
+        scheduler=draft.state.settings.scheduler,
+        tenant=known.tenant,
+        spent_micro_cents=account.spent_micro_cents,
+        final=account.held_micro_cents == 0,
+        settled_at=draft.now,
+    )
+
+
+def check_quota(state: State, tenant: rows.Tenant, wanted: Resources) -> None:
+    """``quota_exceeded`` if the tenant's leases and ``wanted`` together are over its quota, in any resource."""
+    leased = state.leased_by_tenant.get(tenant.name, Resources())
+    lacking = wanted.lacking(tenant.quota - leased)
+    if lacking:
+        said = ", ".join(
+            f"{kind}: {getattr(leased, kind)} of {getattr(tenant.quota, kind)} leased, {getattr(wanted, kind)} wanted"
+            for kind in lacking
+        )
+        raise GrafosError(
+            "quota_exceeded",
+            f"tenant {tenant.name} is at its quota ({said})",
+            next="wait for its runs to end, or have the operator raise the quota",
+            context={"tenant": tenant.name, "resources": ", ".join(lacking)},
+        )
+
+
+def purses(state: State, tenant: rows.Tenant, until: float) -> list[Account]:
+    """The accounts that a run lasting ``until`` may be held on, the one that ends first before the others."""
+    usable = [
+        money
+        for money in (state.slices[slice_id] for slice_id in state.slices_by_tenant.get(tenant.name, ()))
+        if not money.closed and money.expires_at >= until
+    ]
+    usable.sort(key=lambda money: (money.expires_at, money.slice_id))
+    return [state.ledger.account(money.slice_id) for money in usable]
+
+
+def check_affordable(tenant: rows.Tenant, purse: list[Account], cheapest_micro_cents: int) -> None:
+    """``budget_exceeded`` if no account has room for the cheapest worst case."""
+    most = max((account.free_micro_cents for account in purse), default=None)
+    if most is not None and cheapest_micro_cents <= most:
+        return
+    raise GrafosError(
+        "budget_exceeded",
+        f"the run may cost {format_cents(cheapest_micro_cents)}, and tenant {tenant.name} has "
+        f"{format_cents(max(0, most or 0))} left here",
+        why="" if purse else "no budget slice outlasts the run",
+        next="raise the tenant's budget, or ask for a shorter deadline",
+        context={"tenant": tenant.name, "asked_micro_cents": cheapest_micro_cents, "free_micro_cents": most or 0},
+    )
+
+
+def hold(draft: Draft, purse: list[Account], hold_id: str, amount_micro_cents: int, purpose: str) -> None:
+    """Holds the worst case of a run on the first account with room for it; that there is one was checked."""
+    account = next(each for each in purse if each.free_micro_cents >= amount_micro_cents)
+    draft.book(ledger.hold(draft.ledger, hold_id, account.name, amount_micro_cents, purpose))
+
+
+def _take_slice(draft: Draft, wanted: rows.Slice, owned: int) -> None:
+    if wanted.expires_at <= draft.now:
+        raise GrafosError("slice_refused", f"slice {wanted.slice_id} has run out", next="register with a fresh slice")
+    if owned >= SLICES_PER_TENANT_MAX:
+        raise GrafosError("limit_exceeded", f"tenant {wanted.tenant} has {owned} slices here, which is the most it may")
+    draft.put(rows.SLICE, wanted.slice_id, wanted)
+    draft.book(ledger.open_account(draft.ledger, wanted.slice_id, wanted.amount_micro_cents))
+
+
+def _view(
+    tenant: rows.Tenant, money: list[rows.Slice], accounts: dict[str, Account], leased: Resources
+) -> messages.TenantView:
+    return messages.TenantView(
+        name=tenant.name,
+        budget_micro_cents=sum(each.amount_micro_cents for each in money),
+        held_micro_cents=sum(accounts[each.slice_id].held_micro_cents for each in money),
+        spent_micro_cents=sum(accounts[each.slice_id].spent_micro_cents for each in money),
+        quota=tenant.quota,
+        leased=leased,
+    )
