@@ -29,7 +29,7 @@ _SECRETS = (
 
 def error_text(error: GrafosError, terminal: Terminal) -> str:
     """``error[code]: what`` and, where known, the lines where, why and next; each may have several lines."""
-    head = terminal.paint("red", f"error[{error.code}]:")
+    head = terminal.paint_note("red", f"error[{error.code}]:")
     lines = [f"{head} {error.what}"]
     for label, text in (("where", error.where), ("why", error.why), ("next", error.next)):
         if text:

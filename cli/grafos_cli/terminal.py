@@ -30,7 +30,8 @@ class Terminal:
     """What this command may print, and where to."""
 
     json: bool
-    color: bool
+    color_out: bool
+    color_err: bool
     debug: bool
     out: TextIO
     err: TextIO
@@ -54,8 +55,12 @@ class Terminal:
             self.err.flush()
 
     def paint(self, style: str, text: str) -> str:
-        """``text`` in a style when colour is wanted; the meaning is never in the colour alone."""
-        return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if self.color else text
+        """``text`` for stdout in a style when colour is wanted; the meaning is never in the colour alone."""
+        return _styled(style, text) if self.color_out else text
+
+    def paint_note(self, style: str, text: str) -> str:
+        """As ``paint``, for stderr."""
+        return _styled(style, text) if self.color_err else text
 
     def confirm(self, question: str, flag: str) -> None:
         """Asks yes or no; without a terminal ``confirmation_needed`` names the flag that would answer."""
@@ -78,6 +83,10 @@ class Terminal:
         return max(WIDTH_MIN, shutil.get_terminal_size((100, 24)).columns)
 
 
+def _styled(style: str, text: str) -> str:
+    return f"\x1b[{STYLES[style]}m{text}\x1b[0m"
+
+
 def wants_color(stream: TextIO, *, no_color_flag: bool, environment: Mapping[str, str]) -> bool:
     """The flag, then NO_COLOR, then FORCE_COLOR, then a dumb or absent terminal (no-color.org)."""
     if no_color_flag or environment.get("NO_COLOR"):
@@ -91,9 +100,11 @@ def open_terminal(*, as_json: bool, no_color: bool, debug: bool) -> Terminal:
     """The terminal of this process."""
     person = not as_json and sys.stderr.isatty()
     dumb = os.environ.get("TERM") == "dumb"
+    plain = as_json or no_color
     return Terminal(
         json=as_json,
-        color=not as_json and wants_color(sys.stderr, no_color_flag=no_color, environment=os.environ),
+        color_out=wants_color(sys.stdout, no_color_flag=plain, environment=os.environ),
+        color_err=wants_color(sys.stderr, no_color_flag=plain, environment=os.environ),
         debug=debug,
         out=sys.stdout,
         err=sys.stderr,
