@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from grafos_connectors.contract import Kind
+from grafos_connectors.contract import Kind, Scalar
 from grafos_core.errors import GrafosError
 from grafos_core.ids import FabricId
 from grafos_stacks.plan import CellFacts, Planned, planned, shared_stack_of
@@ -44,7 +44,7 @@ class AwsLayout:
 def _network(fabric: FabricId, spec: CellSpec, zone: str, subnet: str) -> tuple[Planned, ...]:
     shared = shared_stack_of(spec.provider, spec.region)
     both = {"network": "network", "gateway": "gateway"}
-    in_zone = {"cidr": _subnet_cidr(zone), "zone": zone}
+    in_zone: dict[str, Scalar] = {"cidr": _subnet_cidr(zone)}
     return (
         planned(fabric, shared, Kind.NETWORK, "network", spec, inputs={"cidr": NETWORK_CIDR}),
         planned(fabric, shared, Kind.GATEWAY, "gateway", spec),
@@ -56,7 +56,7 @@ def _network(fabric: FabricId, spec: CellSpec, zone: str, subnet: str) -> tuple[
 
 def _cell(fabric: FabricId, spec: CellSpec, facts: CellFacts, expires_at: int, subnet: str) -> tuple[Planned, ...]:
     stack, zone = spec.cell_id, facts.offer.zone
-    machine = {
+    machine: dict[str, Scalar] = {
         "machine_type": facts.offer.machine_type,
         "image": facts.image.id,
         "root_device": facts.image.root_device,

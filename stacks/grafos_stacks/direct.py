@@ -1,0 +1,372 @@
+"""The direct engine: makes and unmakes the resources of a plan by the connector's calls, with a journal.
+
+It decides nothing: ``recovery`` says what is next, this module does it and writes down what came of it. The order is
+always the same: journal the intent, call, journal the outcome. So it may be killed anywhere, and the next run, or the
+undoing of the stack, goes on from what the journal and the cloud show. All waiting in grafos' provisioning is here;
+the time and the sleep are arguments.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from grafos_connectors.contract import (
+    CloudError,
+    Connector,
+    Done,
+    Failed,
+    Found,
+    Kind,
+    Operation,
+    Pending,
+    Ref,
+    Scalar,
+    Scope,
+    State,
+)
+from grafos_core.clock import Clock
+from grafos_core.errors import GrafosError
+from grafos_core.fabric import Fabric
+from grafos_stacks.journal import NEXT_LIVES, Journal, Life, ResourceRow
+from grafos_stacks.names import Ownership, attempt_in, ownership, token_of
+from grafos_stacks.plan import Planned, desired
+from grafos_stacks.progress import BEGUN, DONE, WAITING, Progress, Step, unheard
+from grafos_stacks.recovery import (
+    Adopt,
+    Again,
+    Await,
+    Create,
+    Ground,
+    Keep,
+    Look,
+    Remove,
+    Sight,
+    Stop,
+    after_refusal,
+    back_off_s,
+    is_live,
+    next_step,
+    row_of,
+)
+
+PATIENCE_S = 600.0
+"""How long one operation of the cloud may take; the slowest that was ever seen took under six minutes."""
+IN_USE_PATIENCE_S = {Kind.FIREWALL: 240.0}
+"""A firewall is held by the card of a machine that has ended, for seconds to minutes."""
+OTHER_IN_USE_PATIENCE_S = 60.0
+REPEATED_DELETES = ("cloud_in_use", "cloud_throttled", "cloud_unreachable", "cloud_not_found")
+POLL_S_MIN, POLL_S_MAX = 0.02, 5.0
+QUESTIONS_MAX = 6
+"""How often a question that did not get through is asked again."""
+
+Answer = TypeVar("Answer")
+
+LateInputs = Callable[[Planned, int], Mapping[str, Scalar]]
+"""Inputs of a create call that no journal may hold, by resource and attempt."""
+
+
+def no_late_inputs(what: Planned, attempt: int) -> Mapping[str, Scalar]:  # noqa: ARG001  the shape of a LateInputs
+    """For plans without a machine."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What the engine works with. ``sleep`` takes seconds."""
+
+    fabric: Fabric
+    connector: Connector
+    journal: Journal
+    clock: Clock
+    sleep: Callable[[float], object]
+    progress: Progress = unheard
+
+
+@dataclass
+class _Want:
+    """One resource that is wanted, and how often its create was called in this run."""
+
+    what: Planned
+    needs: Mapping[str, str]
+    late_inputs: LateInputs
+    begun_at: float
+    calls: int = 0
+
+
+class Engine:
+    """Makes and unmakes. Whoever calls it holds the stack's lock."""
+
+    def __init__(self, hands: Hands) -> None:
+        self._hands = hands
+        self._fabric, self._connector, self._journal = hands.fabric, hands.connector, hands.journal
+        self._now = hands.clock.now
+
+    # --- making -------------------------------------------------------------------------------------------------
+
+    def make(
+        self, resources: Iterable[Planned], known: Mapping[str, Found], late_inputs: LateInputs = no_late_inputs
+    ) -> dict[str, Found]:
+        """Has every resource made or adopted, in order; gives all that is known by plan name.
+
+        ``known`` are resources of another stack that these need. Raises the cloud's refusal when there is nothing
+        left to try; what was made until then stays in the journal for the next run or for teardown.
+        """
+        made = dict(known)
+        for what in resources:
+            needs = {role: made[name].ref.id for role, name in what.needs.items()}
+            made[what.name] = self._have(_Want(what, needs, late_inputs, self._now()))
+        return made
+
+    def _have(self, want: _Want) -> Found:
+        """One resource, made or adopted."""
+        what = want.what
+        self._tell(what.name, BEGUN, want.begun_at)
+        sight: Sight | None = None
+        found: Found | None = None
+        while found is None:
+            row = self._journal.resources(what.stack).get(what.key)
+            step = next_step(row, sight, self._ground(what.kind))
+            sight = None
+            match step:
+                case Look(not_before):
+                    self._wait_until(not_before, what.name, want.begun_at)
+                    sight = self._look(want, row)
+                case Create(attempt):
+                    self._create(want, row, attempt)
+                case Await():
+                    assert row is not None
+                    found = self._await_made(row, want)
+                case Remove(ref):
+                    assert row is not None
+                    self._remove(row, ref, want)
+                case Adopt(seen):
+                    found = self._adopt(want, seen, row)
+                case Keep(seen):
+                    found = seen
+        self._tell(what.name, DONE, want.begun_at, found.ref.id)
+        return found
+
+    def _look(self, want: _Want, row: ResourceRow | None) -> Sight:
+        """Reads by key. What bears our key but does not prove to be ours is an error, never adopted."""
+        what, at = want.what, self._now()
+        # A read has no use for the inputs that no journal may hold, but a call is whole or it is none.
+        blank = {"user_data": ""} if what.kind is Kind.MACHINE else {}
+        call, _ = desired(self._fabric, what, row.attempt if row else 1, want.needs, blank)
+        found = self._ask(lambda: self._connector.find(call))
+        if found is None or not (is_live(found) or found.state is State.FAILED):
+            return Sight(at, None)
+        if ownership(self._fabric, found) is not Ownership.OURS:
+            raise _not_ours(what, found)
+        if found.state is State.STOPPED:
+            raise GrafosError(
+                "cloud_conflict",
+                f"the {what.kind.value} {found.ref.id} was stopped from outside",
+                where=what.region,
+                next="tear the cell down and provision it anew",
+            )
+        return Sight(at, found)
+
+    def _create(self, want: _Want, row: ResourceRow | None, attempt: int) -> None:
+        """Journals the intent, calls, journals the answer."""
+        what = want.what
+        want.calls += 1
+        call, token = desired(self._fabric, what, attempt, want.needs, want.late_inputs(what, attempt))
+        self._fabric.note_provisioned()
+        intent = _intent(what, row, attempt, call.tags, self._now())
+        self._journal.write(intent)
+        try:
+            operation = self._connector.begin_create(call, token)
+        except CloudError as error:
+            self._refused(error, intent, want)
+        else:
+            self._journal.write(intent.moved(Life.BEGUN, self._now(), ref=operation.ref, operation=operation))
+
+    def _refused(self, error: CloudError, intent: ResourceRow, want: _Want) -> None:
+        """The create call raised: note what is known of its effect, then wait, or tell the person."""
+        if not error.ambiguous:
+            self._journal.write(intent.moved(Life.REFUSED, self._now(), why=error.code))
+        lag_s = self._connector.traits.listing_lag_s
+        match after_refusal(error, want.calls, self._now() - want.begun_at, lag_s):
+            case Again(after_s):
+                self._tell(want.what.name, WAITING, want.begun_at, error.what)
+                self._hands.sleep(after_s)
+            case Stop():
+                raise error
+
+    def _await_made(self, row: ResourceRow, want: _Want) -> Found | None:
+        """Polls until the resource can be used; None if an attempt of an earlier run turns out to have failed."""
+        assert row.ref is not None
+        operation = row.operation or Operation("create", row.ref, began_at=row.changed_at)
+        outcome = self._await(operation, want.what.name, want.begun_at)
+        if isinstance(outcome, Done):
+            assert outcome.found is not None, "what was made is there"
+            self._journal.write(row.moved(Life.READY, self._now(), ref=outcome.found.ref, operation=None))
+            return outcome.found
+        left = outcome.found.ref if outcome.found is not None and outcome.found.state is not State.GONE else None
+        error = outcome.cloud_error()
+        failed = row.moved(Life.FAILED, self._now(), ref=left, operation=None, why=error.code)
+        self._journal.write(failed)
+        if want.calls == 0:
+            return None
+        if left is not None:
+            self._remove(failed, left, want)
+        raise error
+
+    def _remove(self, row: ResourceRow, ref: Ref, want: _Want) -> None:
+        """Deletes what a failed attempt left behind."""
+        self._delete(ref, want.what.name, want.begun_at, lambda _: None)
+        self._journal.write(row.moved(Life.GONE, self._now()))
+
+    def _adopt(self, want: _Want, found: Found, row: ResourceRow | None) -> Found | None:
+        """Takes over what exists and is ours, made by a run whose end no journal knows; None if it is not ready."""
+        self._fabric.note_provisioned()
+        what, now = want.what, self._now()
+        attempt = attempt_in(found.tags) if found.ref.key else 1
+        ready = found.state is State.READY
+        self._journal.write(
+            msgspec.structs.replace(
+                row_of(found, what.stack, what.name, attempt, now),
+                key=what.key,
+                zone=what.zone,
+                token=token_of(what.key, attempt),
+                tags=dict(found.tags),
+                life=Life.READY if ready else Life.BEGUN,
+                first_at=row.first_at if row else float(found.attributes.get("made_at", now)),
+            )
+        )
+        return found if ready else None
+
+    # --- unmaking -----------------------------------------------------------------------------------------------
+
+    def unmake(self, row: ResourceRow) -> ResourceRow:
+        """Deletes one resource and waits until it is gone; gives the row as it then is.
+
+        ``row`` may come from the journal or from a listing. Raises what the cloud refuses with for good.
+        """
+        assert row.ref is not None
+        begun_at = self._now()
+        name = row.name or f"{row.kind.value} {row.ref.id}"
+        self._tell(name, BEGUN, begun_at, "delete")
+        intent = row.moved(Life.UNMAKING, begun_at, intended_at=begun_at)
+        self._journal.write(intent)
+        under_way = row.operation if row.life is Life.UNMAKING else None
+        if under_way is None or not isinstance(self._await(under_way, name, begun_at), Done):
+            note = _noting(self._journal, intent)
+            self._delete(row.ref, name, begun_at, note)
+        gone = intent.moved(Life.GONE, self._now(), operation=None)
+        self._journal.write(gone)
+        self._tell(name, DONE, begun_at, "deleted")
+        return gone
+
+    def listing(self, region: str) -> tuple[float, tuple[Found, ...]]:
+        """All that bears the fabric's tag there and proves to be ours; and when the read was begun."""
+        at = self._now()
+        scope = Scope(str(self._fabric.id), (region,))
+        pages = self._ask(lambda: list(self._connector.list(scope)))
+        found = [found for page in pages for found in page if ownership(self._fabric, found) is Ownership.OURS]
+        return at, tuple(found)
+
+    def observe(self, ref: Ref) -> Found:
+        """The resource as it is now."""
+        return self._ask(lambda: self._connector.observe(ref))
+
+    def wait_until(self, moment: float, name: str) -> None:
+        """Lets time pass until a read can be believed."""
+        self._wait_until(moment, name, self._now())
+
+    def _delete(self, ref: Ref, name: str, begun_at: float, note: Callable[[Operation], None]) -> None:
+        """Calls, notes the operation, and waits; calls again when it did not find its resource, or finds it in use."""
+        patience = self._now() + IN_USE_PATIENCE_S.get(ref.kind, OTHER_IN_USE_PATIENCE_S)
+        for calls in itertools.count(1):
+            try:
+                operation = self._connector.begin_delete(ref)
+                note(operation)
+                outcome = self._await(operation, name, begun_at)
+                if isinstance(outcome, Done):
+                    return
+                error = outcome.cloud_error()
+            except CloudError as raised:
+                error = raised
+            if not (error.ambiguous or error.code in REPEATED_DELETES) or self._now() > patience:
+                raise error
+            self._tell(name, WAITING, begun_at, error.what)
+            self._hands.sleep(max(error.retry_after_s, back_off_s(calls)))
+
+    # --- waiting ------------------------------------------------------------------------------------------------
+
+    def _await(self, operation: Operation, name: str, begun_at: float) -> Done | Failed:
+        """Asks until the operation has ended, or ``cloud_slow``."""
+        until = self._now() + PATIENCE_S
+        while True:
+            progress = self._ask(lambda: self._connector.poll(operation))
+            if not isinstance(progress, Pending):
+                return progress
+            if self._now() > until:
+                raise GrafosError(
+                    "cloud_slow",
+                    f"the cloud did not finish to {operation.verb} {operation.ref.id} in {PATIENCE_S:.0f} s",
+                    where=operation.ref.region,
+                    next="run the same command again: it goes on where this one stopped",
+                )
+            self._tell(name, WAITING, begun_at)
+            self._hands.sleep(min(max(progress.again_after_s, POLL_S_MIN), POLL_S_MAX))
+
+    def _ask(self, question: Callable[[], Answer]) -> Answer:
+        """A read, repeated when it did not get through."""
+        for asked in range(1, QUESTIONS_MAX):
+            try:
+                return question()
+            except CloudError as error:
+                if error.code not in ("cloud_throttled", "cloud_unreachable"):
+                    raise
+                self._hands.sleep(max(error.retry_after_s, back_off_s(asked)))
+        return question()
+
+    def _wait_until(self, moment: float, name: str, begun_at: float) -> None:
+        while (left := moment - self._now()) > 0:
+            self._tell(name, WAITING, begun_at, "until the cloud's listing can be believed")
+            self._hands.sleep(min(left, POLL_S_MAX))
+
+    def _ground(self, kind: Kind) -> Ground:
+        traits = self._connector.traits
+        return Ground(self._now(), kind in traits.once, traits.listing_lag_s, self._journal.lost_at)
+
+    def _tell(self, name: str, state: str, begun_at: float, note: str = "") -> None:
+        self._hands.progress(Step(name, state, self._now() - begun_at, note))
+
+
+def _intent(what: Planned, row: ResourceRow | None, attempt: int, tags: Mapping[str, str], now: float) -> ResourceRow:
+    assert row is None or Life.INTENDED in NEXT_LIVES[row.life], f"no attempt follows on {row.life}"
+    return ResourceRow(
+        key=what.key,
+        stack=what.stack,
+        name=what.name,
+        kind=what.kind,
+        region=what.region,
+        zone=what.zone,
+        attempt=attempt,
+        token=token_of(what.key, attempt),
+        life=Life.INTENDED,
+        first_at=row.first_at if row else now,
+        intended_at=now,
+        changed_at=now,
+        tags=dict(tags),
+    )
+
+
+def _noting(journal: Journal, intent: ResourceRow) -> Callable[[Operation], None]:
+    return lambda operation: journal.write(intent.moved(Life.UNMAKING, intent.changed_at, operation=operation))
+
+
+def _not_ours(what: Planned, found: Found) -> GrafosError:
+    return GrafosError(
+        "cloud_conflict",
+        f"the {what.kind.value} {found.ref.id} bears grafos' key, but not this fabric's signature",
+        where=f"{what.region} {what.cloud_name}",
+        next="remove its grafos tags if it is somebody else's, or delete it by hand",
+    )

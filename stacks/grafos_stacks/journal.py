@@ -1,0 +1,303 @@
+"""The provisioning journal: what was intended before each changing call, and what came of it.
+
+It lies in the fabric's home, one SQLite file for all stacks. Nothing is asked of a cloud that could create or delete
+before its intent is on the disk. So after a crash at any moment the journal names every resource that may exist:
+
+    (nothing) ──> intended ──> begun ──> ready ──> unmaking ──> gone
+                     │  │        └────> failed ──────┘ ^          │
+                     │  └──> refused: the call had no effect      │
+                     └<───────── the next attempt ────────────────┘
+
+The journal speeds recovery up and makes it sure; it is not needed for it. When it is lost, what exists is found again
+by its key and its signed tags, after a wait that is longer than the cloud's listing lag (``lost_at``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from grafos_connectors.contract import Kind, Operation, Ref
+from grafos_core.changes import Change, RowCodec
+from grafos_core.clock import Clock
+from grafos_core.errors import GrafosError
+from grafos_core.fabric import Fabric
+from grafos_core.paths import private_folder
+from grafos_stacks.plan import StackPlan
+
+JOURNAL_SCHEMA = 1
+BUSY_S = 10.0
+"""How long a commit waits for another process's commit, which takes milliseconds."""
+LOCK_ASK_EVERY_S = 0.1
+
+STACK, RESOURCE, ABOUT = "stack", "resource", "about"
+DIRECT = "direct"
+"""The engine that owns what it made; another one takes a stack over only by command."""
+
+
+class Life(StrEnum):
+    """Where a resource is between intent and end; see the module."""
+
+    INTENDED = "intended"
+    BEGUN = "begun"
+    READY = "ready"
+    REFUSED = "refused"
+    FAILED = "failed"
+    UNMAKING = "unmaking"
+    GONE = "gone"
+
+
+NEXT_LIVES: dict[Life, tuple[Life, ...]] = {
+    Life.INTENDED: (Life.BEGUN, Life.READY, Life.REFUSED, Life.INTENDED, Life.UNMAKING, Life.GONE),
+    Life.BEGUN: (Life.READY, Life.FAILED, Life.INTENDED, Life.UNMAKING, Life.GONE),
+    Life.READY: (Life.READY, Life.INTENDED, Life.UNMAKING, Life.GONE),
+    Life.REFUSED: (Life.INTENDED, Life.READY, Life.GONE),
+    Life.FAILED: (Life.INTENDED, Life.READY, Life.UNMAKING, Life.GONE),
+    Life.UNMAKING: (Life.UNMAKING, Life.GONE, Life.READY, Life.INTENDED),
+    Life.GONE: (Life.INTENDED, Life.READY),
+}
+"""Every step that a resource's row may take; any other is a bug."""
+
+
+class StackState(StrEnum):
+    """``making`` until everything is ready, ``unmaking`` from the first step of teardown to its receipt."""
+
+    MAKING = "making"
+    MADE = "made"
+    UNMAKING = "unmaking"
+    GONE = "gone"
+
+
+class ResourceRow(msgspec.Struct, frozen=True):
+    """One resource of a stack. ``key`` is also the row's key, but for a surplus one found in the cloud.
+
+    ``first_at`` is when any attempt at it was first intended, ``intended_at`` the latest intent to make or unmake,
+    ``changed_at`` the latest step. ``ref`` is known from the answer of the create call on.
+    """
+
+    key: str
+    stack: str
+    name: str
+    kind: Kind
+    region: str
+    zone: str
+    attempt: int
+    token: str
+    life: Life
+    first_at: float
+    intended_at: float
+    changed_at: float
+    tags: dict[str, str] = {}
+    ref: Ref | None = None
+    operation: Operation | None = None
+    why: str = ""
+
+    @property
+    def row_key(self) -> str:
+        """Unique among rows: a surplus resource bears the key of the one that it duplicates."""
+        return self.key if self.name else f"{self.key}/{self.ref.id if self.ref else ''}"
+
+    def moved(self, life: Life, now: float, **fields: object) -> ResourceRow:
+        """The row after a step."""
+        assert life in NEXT_LIVES[self.life], f"a resource that is {self.life} cannot become {life}"
+        return msgspec.structs.replace(self, life=life, changed_at=now, **fields)
+
+
+class Homecoming(msgspec.Struct, frozen=True):
+    """What a teardown brought home from a cell before it ended. ``why`` tells what could not be brought."""
+
+    runs: int
+    settled: bool
+    spent_micro_cents: int
+    why: str = ""
+
+
+class StackRow(msgspec.Struct, frozen=True):
+    """One stack: a cell's, with its plan and hold, or a region's shared network, without."""
+
+    stack: str
+    provider: str
+    region: str
+    account: str
+    state: StackState
+    created_at: float
+    changed_at: float
+    engine: str = DIRECT
+    plan: StackPlan | None = None
+    hold_id: str = ""
+    homecoming: Homecoming | None = None
+
+    def moved(self, state: StackState, now: float, **fields: object) -> StackRow:
+        """The row in another state."""
+        return msgspec.structs.replace(self, state=state, changed_at=now, **fields)
+
+
+class About(msgspec.Struct, frozen=True):
+    """``lost_at``: when this journal was begun because the one before it was missing, else 0."""
+
+    begun_at: float
+    lost_at: float
+
+
+_CODEC = RowCodec({STACK: StackRow, RESOURCE: ResourceRow, ABOUT: About})
+
+
+class Journal:
+    """The journal of one fabric, open in one thread of one process; other processes may have it open too."""
+
+    def __init__(self, fabric: Fabric, clock: Clock) -> None:
+        self.path = fabric.home / "journal.db"
+        self._locks = fabric.home / "locks"
+        missing = fabric.has_provisioned and not self.path.exists()
+        try:
+            self._connection = self._open()
+            self._begin(clock.now(), lost=missing)
+        except sqlite3.Error as error:
+            raise self._broken(error) from error
+
+    @property
+    def lost_at(self) -> float:
+        """When it was noticed that an earlier journal is missing; 0 if none is."""
+        about = self._read(ABOUT, ABOUT)
+        return about.lost_at if isinstance(about, About) else 0.0
+
+    def stack(self, stack: str) -> StackRow | None:
+        """The stack's row."""
+        row = self._read(STACK, stack)
+        assert row is None or isinstance(row, StackRow)
+        return row
+
+    def stacks(self) -> list[StackRow]:
+        """All stacks, by name; also those that are gone."""
+        return [row for row in self._read_all(STACK) if isinstance(row, StackRow)]
+
+    def resources(self, stack: str) -> dict[str, ResourceRow]:
+        """The resources of a stack by row key; also those that are gone."""
+        rows = [row for row in self._read_all(RESOURCE) if isinstance(row, ResourceRow)]
+        return {row.row_key: row for row in rows if row.stack == stack}
+
+    def write(self, *rows: StackRow | ResourceRow) -> None:
+        """Makes rows durable, all or none, in one transaction."""
+        changes = [
+            Change(STACK, row.stack, row) if isinstance(row, StackRow) else Change(RESOURCE, row.row_key, row)
+            for row in rows
+        ]
+        self._write(changes)
+
+    @contextlib.contextmanager
+    def lock(
+        self, stack: str, *, patience_s: float = 0.0, sleep: Callable[[float], object] | None = None
+    ) -> Iterator[None]:
+        """Nobody else works on the stack inside this block; ``stack_busy`` after ``patience_s``.
+
+        The operating system holds the lock, so it dies with its process.
+        """
+        path = private_folder(self._locks) / f"{stack}.lock"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while not _locked(handle):
+                if patience_s <= 0 or sleep is None:
+                    raise _busy(stack, os.pread(handle, 64, 0).decode(errors="replace"))
+                patience_s -= LOCK_ASK_EVERY_S
+                sleep(LOCK_ASK_EVERY_S)
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            os.close(handle)
+
+    def close(self) -> None:
+        """Closes the file; closing twice is harmless."""
+        self._connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > JOURNAL_SCHEMA:
+            raise GrafosError("schema_newer", "the journal was written by a newer grafos", where=str(self.path))
+        return connection
+
+    def _begin(self, now: float, *, lost: bool) -> None:
+        """Makes the table, and notes once how this journal began."""
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS rows (kind TEXT, key TEXT, body BLOB, PRIMARY KEY (kind, key)) WITHOUT ROWID"
+        )
+        self._connection.execute(f"PRAGMA user_version={JOURNAL_SCHEMA}")
+        about = About(begun_at=now, lost_at=now if lost else 0.0)
+        self._connection.execute("INSERT OR IGNORE INTO rows VALUES (?, ?, ?)", (ABOUT, ABOUT, _CODEC.encode(about)))
+
+    def _read(self, kind: str, key: str) -> msgspec.Struct | None:
+        query = "SELECT body FROM rows WHERE kind = ? AND key = ?"
+        found = self._decoded(query, (kind, key), kind)
+        return found[0] if found else None
+
+    def _read_all(self, kind: str) -> list[msgspec.Struct]:
+        return self._decoded("SELECT body FROM rows WHERE kind = ? ORDER BY key", (kind,), kind)
+
+    def _decoded(self, query: str, arguments: tuple[str, ...], kind: str) -> list[msgspec.Struct]:
+        try:
+            return [_CODEC.decode(kind, body) for (body,) in self._connection.execute(query, arguments)]
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            raise self._broken(error) from error
+
+    def _write(self, changes: list[Change]) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                for kind, key, row in changes:
+                    assert row is not None, "the journal forgets nothing"
+                    put = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?)"
+                    self._connection.execute(put, (kind, key, _CODEC.encode(row)))
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise GrafosError(
+                "store_failed",
+                "the provisioning journal could not be written, so nothing was asked of the cloud",
+                where=str(self.path),
+                why=str(error),
+                next="free disk space and run the command again: it continues",
+            ) from error
+
+    def _broken(self, error: Exception) -> GrafosError:
+        return GrafosError(
+            "journal_invalid",
+            "the provisioning journal cannot be read",
+            where=str(self.path),
+            why=str(error),
+            next="move the file away and run the command again: what exists is found by its signed tags",
+        )
+
+
+def journal_home(fabric: Fabric) -> Path:
+    """Where the journal lies; for messages."""
+    return fabric.home / "journal.db"
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _busy(stack: str, holder: str) -> GrafosError:
+    return GrafosError(
+        "stack_busy",
+        f"another command (process {holder or 'unknown'}) works on {stack}",
+        next="wait until it has ended, then run this one again",
+    )
