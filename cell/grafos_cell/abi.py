@@ -5,7 +5,7 @@ Names, types, statuses and limits, and nothing that runs. The static check, the 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -52,6 +52,7 @@ MEMORY_BYTES_DEFAULT = 32 * 1024 * 1024
 MEMORY_BYTES_MIN = PAGE_BYTES
 MEMORY_BYTES_MAX = 4 * 1024**3
 DEADLINE_S_DEFAULT = 30.0
+DEADLINE_S_MIN = 0.001
 DEADLINE_S_MAX = 3600.0
 
 # --- statuses: what a host call answers -----------------------------------------------------------------------------
@@ -139,7 +140,8 @@ GPU_PARAMS_MAX = 16
 
 def gpu_signature_allowed(signature: Signature) -> bool:
     """Whether a function of this type may be imported from ``fabricbios_gpu_v1``, where it answers -5."""
-    return len(signature.params) <= GPU_PARAMS_MAX and signature.results in {("i32",), ("i64",)}
+    has_numbers_only = set(signature.params) <= set(get_args(ValueType))
+    return has_numbers_only and len(signature.params) <= GPU_PARAMS_MAX and signature.results in {("i32",), ("i64",)}
 
 
 # --- handles --------------------------------------------------------------------------------------------------------

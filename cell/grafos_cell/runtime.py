@@ -7,7 +7,7 @@ section 8 of ``docs/reference/tasklet-abi.md``.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 
@@ -15,65 +15,14 @@ from grafos_cell import abi
 from grafos_cell.engine import Compiled, Engine, Instance, StoppedError
 from grafos_cell.hostcalls import HostCalls, LeasedMemory
 from grafos_cell.module import ModuleFacts, check_module
+from grafos_cell.run import FINISHED, Hook, RunOutcome, RunSpec, check_spec
 from grafos_core.clock import Clock
 from grafos_core.errors import CODES, GrafosError
 
-FINISHED = "finished"
 MODULES_KEPT_MAX = 32
 """Compiled modules that one process keeps."""
 MODULE_BYTES_KEPT_MAX = 32 * 1024 * 1024
 """Of their source bytes; compiled code is a few times larger."""
-
-Hook = Literal["load", "init", "run", "finalize"]
-
-
-class MemoryLease(msgspec.Struct, frozen=True):
-    """A memory lease that the run holds; its place in the tuple is its slot. The run's start is second 0."""
-
-    size_bytes: Annotated[int, msgspec.Meta(ge=1, le=abi.MEMORY_BYTES_MAX)]
-    seconds_left: float
-
-
-class RunSpec(msgspec.Struct, frozen=True):
-    """What a run is given. ``input`` None means that the context's own bytes are the input. Memory in bytes."""
-
-    context: abi.RunContext
-    input: bytes | None = b""
-    fuel: Annotated[int, msgspec.Meta(ge=1, le=abi.FUEL_MAX)] = abi.FUEL_DEFAULT
-    memory_bytes: Annotated[int, msgspec.Meta(ge=abi.MEMORY_BYTES_MIN, le=abi.MEMORY_BYTES_MAX)] = (
-        abi.MEMORY_BYTES_DEFAULT
-    )
-    deadline_s: Annotated[float, msgspec.Meta(gt=0, le=abi.DEADLINE_S_MAX)] = abi.DEADLINE_S_DEFAULT
-    memory_leases: Annotated[tuple[MemoryLease, ...], msgspec.Meta(max_length=abi.MEMORY_LEASES_MAX)] = ()
-
-
-class RunOutcome(msgspec.Struct, frozen=True):
-    """How a run ended and what it left.
-
-    ``code`` is ``finished`` or an error code; ``text`` one line about why, empty when finished. ``hook`` is where it
-    ended. ``returned`` is what the run hook returned, None when it did not. ``response`` is JSON text, empty when there
-    is none. ``memory_bytes`` is the peak of linear memory. ``wall_s`` alone is not repeatable.
-    """
-
-    code: str
-    text: str = ""
-    hook: Hook = "load"
-    returned: int | None = None
-    response: bytes = b""
-    output: bytes = b""
-    log: str = ""
-    is_log_cut: bool = False
-    fuel_used: int = 0
-    memory_bytes: int = 0
-    wall_s: float = 0.0
-
-    @property
-    def is_finished(self) -> bool:
-        return self.code == FINISHED
-
-    def error(self) -> GrafosError | None:
-        """The end as an error of the family; None when the run finished."""
-        return None if self.is_finished else GrafosError(self.code, self.text)
 
 
 class LoadedModule:
@@ -134,7 +83,11 @@ class Runtime:
 
         Raises ``limit_exceeded`` or ``blob_mismatch`` for a spec that cannot be run at all.
         """
-        context, data = _check_spec(module, spec)
+        check_spec(spec)
+        if spec.context.module_sha256 != module.facts.sha256:
+            raise GrafosError("blob_mismatch", "the context names another module than the one to run")
+        context = spec.context.to_json()
+        data = context if spec.input is None else spec.input
         started_at = self._clock.monotonic()
         regions = [
             LeasedMemory(lease.size_bytes, started_at + lease.seconds_left, self._clock) for lease in spec.memory_leases
@@ -201,25 +154,6 @@ def run_module(data: bytes, spec: RunSpec, clock: Clock) -> RunOutcome:
         return RunOutcome(error.code, error.what)
     finally:
         runtime.close()
-
-
-def _check_spec(module: LoadedModule, spec: RunSpec) -> tuple[bytes, bytes]:
-    """The context's bytes and the input's, if everything is within the ABI's limits."""
-    if spec.context.module_sha256 != module.facts.sha256:
-        raise GrafosError("blob_mismatch", "the context names another module than the one to run")
-    context = spec.context.to_json()
-    data = context if spec.input is None else spec.input
-    bounds = (
-        ("bytes of input", len(data), 0, abi.INPUT_BYTES_MAX),
-        ("units of fuel", spec.fuel, 1, abi.FUEL_MAX),
-        ("bytes of memory", spec.memory_bytes, abi.MEMORY_BYTES_MIN, abi.MEMORY_BYTES_MAX),
-        ("seconds of deadline", spec.deadline_s, 0, abi.DEADLINE_S_MAX),
-        ("memory leases", len(spec.memory_leases), 0, abi.MEMORY_LEASES_MAX),
-    )
-    for what, value, least, most in bounds:
-        if not least <= value <= most:
-            raise GrafosError("limit_exceeded", f"{value} {what} are not between {least} and {most}")
-    return context, data
 
 
 def _is_full(size: int, declared_maximum: int | None, limit: int) -> bool:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from wasmtime import wat2wasm
 
 from grafos_cell import abi
-from grafos_cell.runtime import RunOutcome, RunSpec, run_module
+from grafos_cell.run import RunOutcome, RunSpec
+from grafos_cell.runtime import run_module
 from grafos_core.clock import SystemClock
 
 

@@ -1,0 +1,82 @@
+"""What a run is given, and what it leaves: the records between the cell, its pool, its workers and the runtime.
+
+Nothing here needs the WebAssembly engine, so a daemon that only hands runs to its workers never imports it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from grafos_cell import abi
+from grafos_core.errors import GrafosError
+
+FINISHED = "finished"
+"""The one code of a run's end that is no error."""
+
+Hook = Literal["load", "init", "run", "finalize"]
+
+
+class MemoryLease(msgspec.Struct, frozen=True):
+    """A memory lease that the run holds; its place in the tuple is its slot. The run's start is second 0."""
+
+    size_bytes: Annotated[int, msgspec.Meta(ge=1, le=abi.MEMORY_BYTES_MAX)]
+    seconds_left: float
+
+
+class RunSpec(msgspec.Struct, frozen=True):
+    """What a run is given. ``input`` None means that the context's own bytes are the input. Memory in bytes."""
+
+    context: abi.RunContext
+    input: bytes | None = b""
+    fuel: Annotated[int, msgspec.Meta(ge=1, le=abi.FUEL_MAX)] = abi.FUEL_DEFAULT
+    memory_bytes: Annotated[int, msgspec.Meta(ge=abi.MEMORY_BYTES_MIN, le=abi.MEMORY_BYTES_MAX)] = (
+        abi.MEMORY_BYTES_DEFAULT
+    )
+    deadline_s: Annotated[float, msgspec.Meta(ge=abi.DEADLINE_S_MIN, le=abi.DEADLINE_S_MAX)] = abi.DEADLINE_S_DEFAULT
+    memory_leases: Annotated[tuple[MemoryLease, ...], msgspec.Meta(max_length=abi.MEMORY_LEASES_MAX)] = ()
+
+
+class RunOutcome(msgspec.Struct, frozen=True):
+    """How a run ended and what it left.
+
+    ``code`` is ``finished`` or an error code; ``text`` one line about why, empty when finished. ``hook`` is where it
+    ended. ``returned`` is what the run hook returned, None when it did not. ``response`` is JSON text, empty when there
+    is none. ``memory_bytes`` is the peak of linear memory. ``wall_s`` alone is not repeatable.
+    """
+
+    code: str
+    text: str = ""
+    hook: Hook = "load"
+    returned: int | None = None
+    response: bytes = b""
+    output: bytes = b""
+    log: str = ""
+    is_log_cut: bool = False
+    fuel_used: int = 0
+    memory_bytes: int = 0
+    wall_s: float = 0.0
+
+    @property
+    def is_finished(self) -> bool:
+        return self.code == FINISHED
+
+    def error(self) -> GrafosError | None:
+        """The end as an error of the family; None when the run finished."""
+        return None if self.is_finished else GrafosError(self.code, self.text)
+
+
+def check_spec(spec: RunSpec) -> None:
+    """``limit_exceeded`` for a spec outside the ABI's limits."""
+    bounds = (
+        ("bytes of input", len(spec.input or b""), 0, abi.INPUT_BYTES_MAX),
+        ("units of fuel", spec.fuel, 1, abi.FUEL_MAX),
+        ("bytes of memory", spec.memory_bytes, abi.MEMORY_BYTES_MIN, abi.MEMORY_BYTES_MAX),
+        ("seconds of deadline", spec.deadline_s, abi.DEADLINE_S_MIN, abi.DEADLINE_S_MAX),
+        ("memory leases", len(spec.memory_leases), 0, abi.MEMORY_LEASES_MAX),
+        *(("bytes of leased memory", lease.size_bytes, 1, abi.MEMORY_BYTES_MAX) for lease in spec.memory_leases),
+    )
+    for what, value, least, most in bounds:
+        if not least <= value <= most:
+            raise GrafosError("limit_exceeded", f"{value} {what} are not between {least} and {most}")

@@ -1,0 +1,126 @@
+"""One worker process: takes runs from its parent on stdin, answers on stdout, one at a time.
+
+It is started as ``python -m grafos_cell.worker`` by ``pool`` and by nobody else; ``worker_messages`` has their talk.
+It gets no secret, and no file or socket but its three pipes: a guest that broke out of WebAssembly would find nothing
+to take and nobody to speak to. It ends when its parent ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import sys
+from typing import BinaryIO
+
+from grafos_cell.run import RunOutcome, RunSpec
+from grafos_cell.runtime import LoadedModule, Runtime
+from grafos_cell.worker_messages import (
+    PARENT_VARIABLE,
+    Done,
+    Down,
+    Job,
+    ModuleBytes,
+    ModuleWanted,
+    Ready,
+    Started,
+    Up,
+    decode_down,
+    frame,
+    frame_length,
+)
+from grafos_core.clock import SystemClock
+from grafos_core.errors import GrafosError
+
+FILES_MAX = 64
+"""Open files: the pipes, and what the interpreter needs for an import."""
+
+
+class Worker:
+    """Answers jobs from ``source`` on ``sink`` until ``source`` ends."""
+
+    def __init__(self, source: BinaryIO, sink: BinaryIO, runtime: Runtime) -> None:
+        self._source = source
+        self._sink = sink
+        self._runtime = runtime
+
+    def serve(self) -> None:
+        self._send(Ready(os.getpid()))
+        while (message := self._receive()) is not None:
+            if isinstance(message, Job):
+                self._send(Done(self._work(message.spec)))
+
+    def _work(self, spec: RunSpec) -> RunOutcome:
+        try:
+            module = self._module(spec.context.module_sha256)
+            self._send(Started())
+            return self._runtime.run(module, spec)
+        except GrafosError as error:
+            return RunOutcome(error.code, error.what)
+
+    def _module(self, sha256: str) -> LoadedModule:
+        found = self._runtime.find(sha256)
+        if found is not None:
+            return found
+        self._send(ModuleWanted())
+        message = self._receive()
+        if not isinstance(message, ModuleBytes):
+            raise GrafosError("blob_missing", "the module did not come")
+        return self._runtime.load(message.data)
+
+    def _send(self, message: Up) -> None:
+        self._sink.write(frame(message))
+        self._sink.flush()
+
+    def _receive(self) -> Down | None:
+        """The next message, or None when the parent is gone."""
+        head = self._source.read(4)
+        if len(head) < 4:
+            return None
+        length = frame_length(head)
+        body = self._source.read(length)
+        return decode_down(body) if len(body) == length else None
+
+
+def main() -> int:
+    confine()
+    source, sink = _take_pipes()
+    runtime = Runtime(SystemClock())
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+        Worker(source, sink, runtime).serve()
+    # Straight out: nothing here needs tidying, and a parent that ended does not wait for it.
+    os._exit(0)
+
+
+def confine() -> None:
+    """Takes from this process what a worker does not need. What the platform does not have is left out."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which then ends its workers
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, FILES_MAX))
+    if sys.platform == "linux":
+        set_death_signal, set_dumpable, set_no_new_privileges = 1, 4, 38
+        libc = ctypes.CDLL(None)
+        libc.prctl(set_death_signal, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(set_dumpable, 0, 0, 0, 0)
+        libc.prctl(set_no_new_privileges, 1, 0, 0, 0)
+    # The parent may have ended before it could be tied to it: then this process belongs to somebody else by now.
+    if os.environ.get(PARENT_VARIABLE) not in {None, str(os.getppid())}:
+        os._exit(0)
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Stdin and stdout for the talk alone: whatever prints in this process goes to stderr."""
+    source = os.fdopen(os.dup(0), "rb")
+    sink = os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return source, sink
+
+
+if __name__ == "__main__":
+    sys.exit(main())
