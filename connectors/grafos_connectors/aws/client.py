@@ -1,0 +1,192 @@
+"""The only place that makes SDK clients: where they may connect, as whom, how long they wait and how often they try.
+
+Reads may be tried three times by the SDK. Changing calls are tried once: what to do after a failure is decided by
+whoever keeps the journal, not by the SDK.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError
+from botocore.session import Session
+
+from grafos_connectors.aws.endpoints import check_pairing, is_loopback, mixed
+from grafos_connectors.aws.errors import NEXT_STEPS, sdk_failure, translated
+from grafos_connectors.contract import CloudError
+
+CONNECT_TIMEOUT_S = 5  # AWS's front ends accept in well under a second; more is a dead network
+READ_TIMEOUT_S = 20  # RunInstances answers within a few seconds; three reads stay under a minute
+READ_ATTEMPTS = 3
+CHANGE_ATTEMPTS = 1
+CONNECTIONS = 64  # one for each machine of the largest parallel provision
+PAGE_SIZE = 200  # results per page; EC2 allows 5 to 1000
+
+# From where an emulator's credentials may come: plain values only. The other places that the SDK knows would ask a real
+# service, or the network, before anyone could see what they hold.
+PLAIN_SOURCES = ("env", "shared-credentials-file", "config-file")
+
+# Session variables of the SDK (name in a file, environment variables, default, conversion) that see no profile.
+NO_FILES: Any = {
+    "profile": (None, [], None, None),
+    "config_file": (None, [], os.devnull, None),
+    "credentials_file": (None, [], os.devnull, None),
+}
+
+
+class AwsCalls:
+    """Calls of one account, by the SDK's operation names; all errors are ``CloudError``. Thread-safe.
+
+    ``environment`` stands in for the process's ``AWS_*`` variables, and then nothing else is looked at: no file, no
+    metadata service. Without it credentials, region and endpoints come from wherever the SDK finds them.
+    """
+
+    def __init__(self, region: str = "", *, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = None if environment is None else dict(environment)
+        self._lock = threading.Lock()
+        self._session = Session() if environment is None else Session(session_vars=NO_FILES)
+        self._clients: dict[tuple[str, str, int], Any] = {}
+        with translated("reading AWS's settings", region, changing=False):
+            partitions = self._session.get_component("data_loader").load_data("partitions")["partitions"]
+            self.region = region or self._default_region()
+        self._dns_suffixes = sorted(
+            {partition["outputs"][name] for partition in partitions for name in ("dnsSuffix", "dualStackDnsSuffix")}
+        )
+        regions = (name for partition in partitions for name in partition["regions"])
+        self.known_regions = tuple(sorted(name for name in regions if not name.endswith("-global")))
+        self.check_region(self.region)
+        self.emulated = is_loopback(self._endpoint("ec2"))
+        if is_loopback(self._endpoint("sts")) != self.emulated:  # STS may be asked with real keys for temporary ones
+            raise mixed(self._endpoint("sts"), "one of EC2 and STS is an emulator and the other is not")
+
+    def read(self, service: str, operation: str, region: str = "", /, **parameters: Any) -> dict[str, Any]:
+        """One reading call; ``operation`` as the SDK's method is called."""
+        region = region or self.region
+        with translated(operation, region, changing=False):
+            answer: dict[str, Any] = getattr(self._client(service, region, READ_ATTEMPTS), operation)(**parameters)
+            return answer
+
+    def pages(self, service: str, operation: str, region: str = "", /, **parameters: Any) -> Iterator[dict[str, Any]]:
+        """The pages of one reading call."""
+        region = region or self.region
+        with translated(operation, region, changing=False):
+            client = self._client(service, region, READ_ATTEMPTS)
+            paginator = client.get_paginator(operation)
+            pages = iter(paginator.paginate(**parameters, PaginationConfig={"PageSize": PAGE_SIZE}))
+        while True:
+            with translated(operation, region, changing=False):
+                page = next(pages, None)
+            if page is None:
+                return
+            yield page
+
+    def change(self, operation: str, region: str = "", /, **parameters: Any) -> dict[str, Any]:
+        """One changing call of EC2, sent at most once."""
+        region = region or self.region
+        with translated(operation, region, changing=False):
+            client = self._client("ec2", region, CHANGE_ATTEMPTS)
+        with translated(operation, region, changing=True):
+            answer: dict[str, Any] = getattr(client, operation)(**parameters)
+            return answer
+
+    def check_region(self, region: str) -> None:
+        """Raises ``cloud_invalid`` that names the nearest region when AWS has none of that name."""
+        if region in self.known_regions:
+            return
+        near = difflib.get_close_matches(region, self.known_regions, n=1, cutoff=0.0)
+        what = f"AWS has no region {region!r}." if region else "No AWS region is given."
+        step = f"Did you mean {near[0]!r}?" if region else "Pass --region, or set AWS_REGION."
+        raise CloudError("cloud_invalid", what, where="aws", next=step)
+
+    # How a client is made --------------------------------------------------------------------------------------------
+
+    def _client(self, service: str, region: str, attempts: int) -> Any:
+        slot = (service, region, attempts)
+        with self._lock:  # the SDK's clients may be shared by threads, its session may not
+            if slot not in self._clients:
+                self._clients[slot] = self._new_client(service, region, attempts)
+            return self._clients[slot]
+
+    def _new_client(self, service: str, region: str, attempts: int) -> Any:
+        self.check_region(region)
+        endpoint = self._endpoint(service, region)
+        keys = self._credentials(endpoint)
+        check_pairing(endpoint, keys.access_key, self._dns_suffixes)
+        static = is_loopback(endpoint) or self._environment is not None
+        return self._session.create_client(
+            service,
+            region_name=region,
+            endpoint_url=endpoint,
+            # Credentials that the SDK found by itself it also renews by itself.
+            aws_access_key_id=keys.access_key if static else None,
+            aws_secret_access_key=keys.secret_key if static else None,
+            aws_session_token=keys.token if static else None,
+            config=Config(
+                connect_timeout=CONNECT_TIMEOUT_S,
+                read_timeout=READ_TIMEOUT_S,
+                retries={"total_max_attempts": attempts, "mode": "standard"},
+                max_pool_connections=CONNECTIONS,
+                tcp_keepalive=True,
+                user_agent_extra="grafos",
+                proxies={} if is_loopback(endpoint) else None,  # a proxy would carry loopback's traffic elsewhere
+            ),
+        )
+
+    def _endpoint(self, service: str, region: str = "") -> str:
+        """Where the SDK would send a service's requests, by settings alone: nothing is signed and nothing sent."""
+        region = region or self.region
+        own: str | None = None
+        config = Config(signature_version=UNSIGNED)
+        if self._environment is not None:
+            name = "AWS_ENDPOINT_URL_" + service.upper().replace("-", "_")
+            own = self._environment.get(name) or self._environment.get("AWS_ENDPOINT_URL") or None
+            config = config.merge(Config(ignore_configured_endpoint_urls=True))  # type: ignore[call-arg]  # not in the stubs
+        with translated(f"finding the endpoint of {service}", region, changing=False):
+            try:
+                probe = self._session.create_client(service, region_name=region, endpoint_url=own, config=config)
+            except ValueError as error:  # what the SDK raises for a URL that is none
+                raise CloudError("config_invalid", "AWS_ENDPOINT_URL is no URL.", why=str(error)) from error
+        return str(probe.meta.endpoint_url)
+
+    def _credentials(self, endpoint: str) -> Any:
+        """Keys for the endpoint, or ``credentials_missing``."""
+        if self._environment is not None:
+            keys = self._given_credentials(self._environment)
+        elif is_loopback(endpoint):
+            keys = self._plain_credentials()
+        else:
+            keys = self._session.get_credentials()
+        if keys is None:
+            raise CloudError(
+                "credentials_missing",
+                "No AWS credentials were found.",
+                where="aws",
+                next=NEXT_STEPS["credentials_missing"],
+            )
+        try:
+            return keys.get_frozen_credentials()
+        except BotoCoreError as error:
+            raise sdk_failure(error, "reading AWS credentials", self.region, changing=False) from error
+
+    def _given_credentials(self, environment: Mapping[str, str]) -> Credentials | None:
+        access_key, secret_key = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
+        if not access_key or not secret_key:
+            return None
+        return Credentials(access_key, secret_key, environment.get("AWS_SESSION_TOKEN"))
+
+    def _plain_credentials(self) -> Any:
+        resolver = self._session.get_component("credential_provider")
+        found = (resolver.get_provider(source).load() for source in PLAIN_SOURCES)
+        return next((keys for keys in found if keys is not None), None)
+
+    def _default_region(self) -> str:
+        if self._environment is not None:
+            return self._environment.get("AWS_REGION") or self._environment.get("AWS_DEFAULT_REGION") or ""
+        return os.environ.get("AWS_REGION") or str(self._session.get_config_variable("region") or "")
