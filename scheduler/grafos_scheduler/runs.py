@@ -4,7 +4,7 @@ A request is *planned* until it is decided upon: it is *admitted* (its worst cas
 or *refused*. When the cell has granted every lease it is *placed*, and the cell is told to start it; once the cell has
 made the start durable it is *running*. It ends *finished* or *failed* by the cell's word, backed by a receipt; or
 *failed* with ``cell_lost`` when the cell's daemon restarted and keeps no end of it; or *expired* when its leases ran
-out without a word. The cell may still turn the leases down: then an admitted run is *refused* after all, and nothing ran.
+out without a word. The cell may still turn the leases down: then an admitted run is *refused* after all; nothing ran.
 
 A refused run is a record, so that a person sees it among the runs. Its run key may be asked again: a refusal that can
 pass by itself (``retryable``) is decided anew under the same run id, any other is answered as it was. All other ends

@@ -1,0 +1,152 @@
+"""What a cell holds: its leases, the runs that it took on, and how often its daemon has started.
+
+These rows are on the cell's own disk, so that a restart forgets no generation, no fence and no end of a run. The
+binding behind a CPU or memory lease lives in the process and dies with it; its row then says *closed*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from grafos_core.changes import Change
+from grafos_core.receipts import RunReceipt, Signed
+from grafos_core.resources import Resources
+from grafos_scheduler.messages import RunEnded
+
+BOOT, LEASE, RUN = "boot", "lease", "run"
+
+THE_BOOT = "boot"
+"""Key of the only boot row."""
+
+BOUND, CLOSING, CLOSED, FENCED = "bound", "closing", "closed", "fenced"
+GOING, ENDED = "going", "ended"
+
+_AMOUNTS = {"cpu": "cpu_cores", "mem": "mem_bytes"}
+"""The kinds that this cell leases, and which amount of ``Resources`` each takes."""
+
+KINDS_LEASED = frozenset(_AMOUNTS)
+
+
+class Boot(msgspec.Struct, frozen=True):
+    """``epoch`` grows by one with every start of the daemon."""
+
+    epoch: int
+
+
+class HeldLease(msgspec.Struct, frozen=True):
+    """``run_id`` is the run that uses it, the only one at a time. ``closing_since`` is when its teardown began."""
+
+    lease_id: str
+    tenant: str
+    kind: str
+    amount: int
+    generation: int
+    expires_at: float
+    state: str = BOUND
+    run_id: str = ""
+    closing_since: float = 0.0
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(**{_AMOUNTS[self.kind]: self.amount})
+
+
+class TakenRun(msgspec.Struct, frozen=True):
+    """A run that this cell took on, or turned down after being told to start it.
+
+    ``stop_code`` is why its worker was told to stop. ``ended`` is kept word for word until the scheduler noted it.
+    """
+
+    run_id: str
+    tenant: str
+    provider: str
+    region: str
+    tasklet: str
+    module_sha256: str
+    input_sha256: str
+    boot_epoch: int
+    lease_ids: tuple[str, ...]
+    started_at: float
+    stop_at: float
+    state: str = GOING
+    stop_code: str = ""
+    ended: RunEnded | None = None
+
+
+STORED_KINDS: dict[str, type[msgspec.Struct]] = {BOOT: Boot, LEASE: HeldLease, RUN: TakenRun}
+"""What the cell keeps on disk, for its ``RowCodec``."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """What the broker is started with.
+
+    ``total`` is all that it may lease out. ``token_key`` makes and checks this cell's capability tokens and never
+    leaves it. ``sign`` puts the cell's signature under a receipt.
+    """
+
+    fabric: str
+    cell_id: str
+    total: Resources
+    token_key: bytes
+    sign: Callable[[RunReceipt], Signed]
+
+
+class BrokerState:
+    """The rows in memory. Only ``apply`` changes it; the attributes are for reading."""
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        self.settings = settings
+        self.boots: dict[str, Boot] = {}
+        self.leases: dict[str, HeldLease] = {}
+        self.runs: dict[str, TakenRun] = {}
+        self._by_kind: dict[str, dict[str, Any]] = {BOOT: self.boots, LEASE: self.leases, RUN: self.runs}
+
+    @classmethod
+    def load(cls, settings: BrokerSettings, stored: Iterable[tuple[str, str, Any]]) -> BrokerState:
+        """The state whose rows are ``stored`` as ``(kind, key, row)``."""
+        state = cls(settings)
+        state.apply(Change(*row) for row in stored)
+        return state
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Takes in what a decision changes."""
+        for kind, key, row in changes:
+            if row is None:
+                self._by_kind[kind].pop(key, None)
+            else:
+                self._by_kind[kind][key] = row
+
+    @property
+    def epoch(self) -> int:
+        """Which start of the daemon this is; 0 before the first."""
+        boot = self.boots.get(THE_BOOT)
+        return boot.epoch if boot else 0
+
+    @property
+    def unacknowledged(self) -> tuple[str, ...]:
+        """The runs whose end the scheduler has not noted yet."""
+        return tuple(sorted(run.run_id for run in self.runs.values() if run.state == ENDED))
+
+    @property
+    def fenced(self) -> tuple[str, ...]:
+        """The leases whose teardown failed."""
+        return tuple(sorted(lease.lease_id for lease in self.leases.values() if lease.state == FENCED))
+
+    @property
+    def leased(self) -> Resources:
+        """All that is out of use: bound, being torn down, or fenced."""
+        return total_of(self.leases.values())
+
+
+def total_of(leases: Iterable[HeldLease]) -> Resources:
+    """What these leases take of the cell; closed ones take nothing."""
+    taken = Resources()
+    for lease in leases:
+        if lease.state != CLOSED:
+            taken += lease.resources
+    return taken
