@@ -21,15 +21,30 @@ reported, and kept until the scheduler has noted it. A daemon that starts again 
 from __future__ import annotations
 
 from collections import ChainMap
-from dataclasses import dataclass
 from typing import assert_never
 
 import msgspec
 from msgspec.structs import replace
 
 from grafos_cell import holdings
+from grafos_cell.broker_events import (
+    Booted,
+    Decision,
+    Effect,
+    Event,
+    LinkUp,
+    Report,
+    Reportable,
+    StartWorker,
+    StopWorker,
+    Tick,
+    Told,
+    Unbind,
+    Unbound,
+    WorkerEnded,
+)
 from grafos_cell.holdings import BOUND, CLOSED, CLOSING, ENDED, FENCED, GOING, BrokerState, HeldLease, TakenRun
-from grafos_core.changes import Batch, Change, last_of_each
+from grafos_core.changes import Change, last_of_each
 from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.receipts import RunReceipt
@@ -45,104 +60,6 @@ TEARDOWN_WITHIN_S = 10.0
 
 START = "start"
 """The operation that a token is presented for when a run starts."""
-
-
-# --- what happens ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Booted:
-    """The daemon started. The first event of each process, before any link."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinkUp:
-    """The scheduler said welcome: everything that it has not noted yet is reported."""
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A frame of the scheduler for the broker."""
-
-    frame: messages.GrantLease | messages.StartRun | messages.TearDownLease | messages.RunEndedNoted
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerEnded:
-    """The run's worker is done, or gone. ``code`` is "finished" or an error code."""
-
-    run_id: str
-    code: str
-    what: str = ""
-    fuel_used: int = 0
-    response_json: str = ""
-    output: bytes = b""
-    log: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Unbound:
-    """How taking a binding down went. ``gone`` false: it could not be taken down."""
-
-    lease_id: str
-    generation: int
-    gone: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time passed; to be sent at least every second, connected or not."""
-
-
-Event = Booted | LinkUp | Told | WorkerEnded | Unbound | Tick
-
-Reportable = (
-    messages.LeaseGranted | messages.LeaseRefused | messages.LeaseTornDown | messages.RunStarted | messages.RunEnded
-)
-
-
-# --- what is to be done ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Send the frame, if a link is up. If not, drop it: ``LinkUp`` and the scheduler's questions bring it again."""
-
-    frame: Reportable
-
-
-@dataclass(frozen=True, slots=True)
-class StartWorker:
-    """Fetch module and input, and run; answer with ``WorkerEnded``, whatever happens."""
-
-    start: messages.StartRun
-
-
-@dataclass(frozen=True, slots=True)
-class StopWorker:
-    """Kill the run's worker; ``WorkerEnded`` follows."""
-
-    run_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unbind:
-    """Take the binding down for good (give back the core, wipe the memory); answer with ``Unbound``."""
-
-    lease_id: str
-    generation: int
-    kind: str
-
-
-Effect = Report | StartWorker | StopWorker | Unbind
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """``batch`` must be durable before any of ``effects`` is carried out."""
-
-    batch: Batch = ()
-    effects: tuple[Effect, ...] = ()
 
 
 def decide(state: BrokerState, event: Event, now: float) -> Decision:

@@ -1,0 +1,105 @@
+"""What can happen to a cell's broker, and what its decisions come to (see ``broker``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grafos_core.changes import Batch
+from grafos_scheduler import messages
+
+# --- what happens ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Booted:
+    """The daemon started. The first event of each process, before any link."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """The scheduler said welcome: everything that it has not noted yet is reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A frame of the scheduler for the broker."""
+
+    frame: messages.GrantLease | messages.StartRun | messages.TearDownLease | messages.RunEndedNoted
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnded:
+    """The run's worker is done, or gone. ``code`` is "finished" or an error code."""
+
+    run_id: str
+    code: str
+    what: str = ""
+    fuel_used: int = 0
+    response_json: str = ""
+    output: bytes = b""
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unbound:
+    """How taking a binding down went. ``gone`` false: it could not be taken down."""
+
+    lease_id: str
+    generation: int
+    gone: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed; to be sent at least every second, connected or not."""
+
+
+Event = Booted | LinkUp | Told | WorkerEnded | Unbound | Tick
+
+Reportable = (
+    messages.LeaseGranted | messages.LeaseRefused | messages.LeaseTornDown | messages.RunStarted | messages.RunEnded
+)
+
+
+# --- what is to be done ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Send the frame, if a link is up. If not, drop it: ``LinkUp`` and the scheduler's questions bring it again."""
+
+    frame: Reportable
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Fetch module and input, and run; answer with ``WorkerEnded``, whatever happens."""
+
+    start: messages.StartRun
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorker:
+    """Kill the run's worker; ``WorkerEnded`` follows."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unbind:
+    """Take the binding down for good (give back the core, wipe the memory); answer with ``Unbound``."""
+
+    lease_id: str
+    generation: int
+    kind: str
+
+
+Effect = Report | StartWorker | StopWorker | Unbind
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """``batch`` must be durable before any of ``effects`` is carried out."""
+
+    batch: Batch = ()
+    effects: tuple[Effect, ...] = ()
