@@ -50,6 +50,7 @@ from grafos_stacks.recovery import (
     after_refusal,
     back_off_s,
     is_live,
+    made_at,
     next_step,
     row_of,
 )
@@ -59,6 +60,8 @@ PATIENCE_S = 600.0
 IN_USE_PATIENCE_S = {Kind.FIREWALL: 240.0}
 """A firewall is held by the card of a machine that has ended, for seconds to minutes."""
 OTHER_IN_USE_PATIENCE_S = 60.0
+ENDED_BY_ITSELF = "ended by itself"
+"""Why a machine's row is gone that was not there any more when its teardown began."""
 REPEATED_DELETES = ("cloud_in_use", "cloud_throttled", "cloud_unreachable", "cloud_not_found")
 POLL_S_MIN, POLL_S_MAX = 0.02, 5.0
 QUESTIONS_MAX = 6
@@ -236,7 +239,7 @@ class Engine:
                 token=token_of(what.key, attempt),
                 tags=dict(found.tags),
                 life=Life.READY if ready else Life.BEGUN,
-                first_at=row.first_at if row else float(found.attributes.get("made_at", now)),
+                first_at=(row.first_at if row else 0.0) or made_at(found, now),
             )
         )
         return found if ready else None
@@ -252,7 +255,8 @@ class Engine:
         begun_at = self._now()
         name = row.name or f"{row.kind.value} {row.ref.id}"
         self._tell(name, BEGUN, begun_at, "delete")
-        intent = row.moved(Life.UNMAKING, begun_at, intended_at=begun_at)
+        why = row.why if row.life is Life.UNMAKING else self._how_found(row)
+        intent = row.moved(Life.UNMAKING, begun_at, intended_at=begun_at, why=why)
         self._journal.write(intent)
         under_way = row.operation if row.life is Life.UNMAKING else None
         if under_way is None or not isinstance(self._await(under_way, name, begun_at), Done):
@@ -278,6 +282,12 @@ class Engine:
     def wait_until(self, moment: float, name: str) -> None:
         """Lets time pass until a read can be believed."""
         self._wait_until(moment, name, self._now())
+
+    def _how_found(self, row: ResourceRow) -> str:
+        """Whether a machine was still there when its end began: one that ended itself billed no longer."""
+        assert row.ref is not None
+        ended = row.kind is Kind.MACHINE and self.observe(row.ref).state is State.GONE
+        return ENDED_BY_ITSELF if ended else ""
 
     def _delete(self, ref: Ref, name: str, begun_at: float, note: Callable[[Operation], None]) -> None:
         """Calls, notes the operation, and waits; calls again when it did not find its resource, or finds it in use."""
@@ -352,7 +362,7 @@ def _intent(what: Planned, row: ResourceRow | None, attempt: int, tags: Mapping[
         attempt=attempt,
         token=token_of(what.key, attempt),
         life=Life.INTENDED,
-        first_at=row.first_at if row else now,
+        first_at=row.first_at or now if row else now,
         intended_at=now,
         changed_at=now,
         tags=dict(tags),

@@ -224,11 +224,18 @@ def row_of(found: Found, stack: str, name: str, attempt: int, now: float) -> Res
         attempt=attempt,
         token="",
         life=Life.READY,
-        first_at=now,
+        first_at=made_at(found, now),
         intended_at=now,
         changed_at=now,
+        tags=dict(found.tags),
         ref=found.ref,
     )
+
+
+def made_at(found: Found, otherwise: float) -> float:
+    """When the cloud says that it made the resource (Unix seconds)."""
+    text = found.attributes.get("made_at", "")
+    return float(text) if text.replace(".", "", 1).isdecimal() else otherwise
 
 
 def is_live(found: Found) -> bool:

@@ -1,0 +1,165 @@
+"""The cloud half of provision: hold the money, make the shared network and the cell's own resources.
+
+Each step may be repeated. What was resolved at the first run (type, zone, image, price, expiry) is pinned in the
+journal, so a run that continues another makes the very same thing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from grafos_connectors.contract import Found
+from grafos_core import ledger as ledgers
+from grafos_core.errors import GrafosError
+from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric
+from grafos_stacks.direct import Engine, Hands, LateInputs
+from grafos_stacks.journal import DIRECT, StackRow, StackState
+from grafos_stacks.names import attempt_in, expiry_in
+from grafos_stacks.plan import StackPlan
+from grafos_stacks.spec import CellSpec
+
+SHARED_PATIENCE_S = 120.0
+"""How long a provision waits for another one that makes, or a teardown that removes, the region's network."""
+
+
+class Made(NamedTuple):
+    """The machine as the cloud shows it, the plan that it was made by, and which attempt made it."""
+
+    plan: StackPlan
+    machine: Found
+    attempt: int
+
+
+def pinned_plan(hands: Hands, spec: CellSpec) -> StackPlan | None:
+    """The plan of an unfinished or finished provision of this cell, None if there is none.
+
+    ``plan_stale`` when it was asked for with other inputs, ``stack_busy`` when it is being torn down, ``cell_gone``
+    when it ran out.
+    """
+    row = hands.journal.stack(spec.cell_id)
+    if row is None or row.plan is None or row.state is StackState.GONE:
+        return None
+    teardown = f"grafos cloud teardown {row.provider} --cell-id {row.stack}"
+    if row.state is StackState.UNMAKING:
+        raise GrafosError("stack_busy", f"{row.stack} is being torn down", next=f"finish it: {teardown}")
+    if row.engine != DIRECT:
+        raise GrafosError("stack_busy", f"{row.stack} belongs to the engine {row.engine!r}", next="use that engine")
+    if changed := _changed_inputs(row.plan.spec, spec):
+        raise GrafosError(
+            "plan_stale",
+            f"{row.stack} exists with other inputs: {', '.join(changed)}",
+            next=f"ask for the same, name another cell, or first: {teardown}",
+        )
+    if row.plan.expires_at <= hands.clock.now():
+        raise GrafosError(
+            "cell_gone", f"{row.stack} ran out and has ended itself", next=f"remove what is left: {teardown}"
+        )
+    return row.plan
+
+
+def make_stack(hands: Hands, plan: StackPlan, late_inputs: LateInputs) -> Made:
+    """Has all resources of the plan, or raises what stands in the way. The caller holds the stack's lock.
+
+    ``budget_exceeded`` before anything is made, when the worst case does not fit under the operator's cap.
+    """
+    row = _opened(hands, plan)
+    _hold(hands, row, plan)
+    engine = Engine(hands)
+    shared = [what for what in plan.resources if what.stack == plan.shared_stack]
+    with hands.journal.lock(plan.shared_stack, patience_s=SHARED_PATIENCE_S, sleep=hands.sleep):
+        _note_shared(hands, plan)
+        known = engine.make(shared, {})
+    own = [what for what in plan.resources if what.stack == plan.stack]
+    machine = engine.make(own, known, late_inputs)[plan.machine.name]
+    return _as_made(hands, plan, machine)
+
+
+def note_made(hands: Hands, stack: str) -> None:
+    """The cell is ready; called when nothing is left to do."""
+    row = hands.journal.stack(stack)
+    assert row is not None, "a stack that was made is in the journal"
+    hands.journal.write(row.moved(StackState.MADE, hands.clock.now()))
+
+
+def hold_prefix(stack: str) -> str:
+    """What the ids of all holds for a cell of that name begin with."""
+    return f"cell/{stack}/"
+
+
+def open_hold(fabric: Fabric, stack: str) -> ledgers.Hold | None:
+    """The cell's open hold, as the ledger has it; found also when the journal is lost."""
+    with fabric.ledger() as transaction:
+        holds = transaction.ledger.holds.values()
+        ours = (held for held in holds if held.hold_id.startswith(hold_prefix(stack)) and held.state == ledgers.OPEN)
+        return next(ours, None)
+
+
+def _opened(hands: Hands, plan: StackPlan) -> StackRow:
+    """The stack's row, made before anything else; a name that was used before begins anew."""
+    row = hands.journal.stack(plan.stack)
+    if row is not None and row.state is not StackState.GONE:
+        return row
+    now = hands.clock.now()
+    left = open_hold(hands.fabric, plan.stack)  # a run whose journal is lost held already
+    row = StackRow(
+        stack=plan.stack,
+        provider=plan.spec.provider,
+        region=plan.spec.region,
+        account=plan.facts.account,
+        state=StackState.MAKING,
+        created_at=now,
+        changed_at=now,
+        plan=plan,
+        hold_id=left.hold_id if left else f"{hold_prefix(plan.stack)}{int(plan.made_at)}",
+    )
+    # Rows of an earlier cell of that name stay, since their attempts are used up; their time is not this cell's.
+    earlier = hands.journal.resources(plan.stack).values()
+    hands.journal.write(row, *(msgspec.structs.replace(old, first_at=0.0) for old in earlier))
+    return row
+
+
+def _hold(hands: Hands, row: StackRow, plan: StackPlan) -> None:
+    """Reserves the worst case; the same hold on every run. Without it nothing exists, so the stack ends at once."""
+    purpose = f"cell {plan.stack}"
+    try:
+        with hands.fabric.ledger() as transaction:
+            amount = plan.bill.total_micro_cents
+            transaction.write(ledgers.hold(transaction.ledger, row.hold_id, OPERATOR_ACCOUNT, amount, purpose))
+    except GrafosError:
+        hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
+        raise
+
+
+def _note_shared(hands: Hands, plan: StackPlan) -> None:
+    row = hands.journal.stack(plan.shared_stack)
+    now = hands.clock.now()
+    if row is None or row.state is StackState.GONE:
+        row = StackRow(
+            stack=plan.shared_stack,
+            provider=plan.spec.provider,
+            region=plan.spec.region,
+            account=plan.facts.account,
+            state=StackState.MADE,
+            created_at=now,
+            changed_at=now,
+        )
+    hands.journal.write(row.moved(StackState.MADE, now))
+
+
+def _as_made(hands: Hands, plan: StackPlan, machine: Found) -> Made:
+    """A machine that an earlier run made without a journal tells by its signed tags when it ends."""
+    expires_at = expiry_in(machine.tags) or plan.expires_at
+    if expires_at != plan.expires_at:
+        plan = msgspec.structs.replace(plan, expires_at=expires_at)
+        row = hands.journal.stack(plan.stack)
+        assert row is not None, "it was opened before"
+        hands.journal.write(row.moved(row.state, hands.clock.now(), plan=plan))
+    return Made(plan, machine, attempt_in(machine.tags))
+
+
+def _changed_inputs(pinned: CellSpec, asked: CellSpec) -> list[str]:
+    """Inputs that were named now and differ; one that is left open now stays as it was pinned."""
+    before, now = pinned.replace_inputs(), asked.replace_inputs()
+    return [f"{name} {before[name]!r}, not {value!r}" for name, value in now.items() if value not in ("", before[name])]
