@@ -109,8 +109,8 @@ class Found(msgspec.Struct, frozen=True):
 
     ``tags`` are those of ours (``TAG_PREFIX``). ``attributes`` are per kind, all strings, as the decision page lists
     them; of a machine: ``public_ip``, ``private_ip``, ``machine_type``, ``image``, ``reason`` (the cloud's words when
-    it failed or stopped). A kind that bears no tags of its own shows those of what it hangs on, whose id is then the
-    attribute ``carrier``. ``billable``: it costs by existing.
+    it failed or stopped). The attribute ``carrier`` is the id of what a kind without an own place hangs on; a gateway's
+    attachment shows the gateway's tags. ``billable``: it costs by existing.
     """
 
     ref: Ref
@@ -340,8 +340,8 @@ class Connector(Protocol):
     def find(self, desired: Desired) -> Found | None:
         """The live resource that bears the key (for a kind without tags: that hangs where ``desired`` says), or None.
 
-        None says nothing about resources younger than the listing lag. If several bear the key, the oldest: every
-        process then adopts the same one, and ``list`` shows the others.
+        None says nothing about resources younger than the listing lag. If several bear the key, the oldest, or the
+        lowest id where the cloud tells no age: every process adopts the same one, and ``list`` shows the others.
         """
         ...
 

@@ -25,6 +25,7 @@ CODES: dict[str, str] = {
     "EC2ThrottledException": "cloud_throttled",
     "ExpiredToken": "cloud_auth",
     "ExpiredTokenException": "cloud_auth",
+    "Gateway.NotAttached": "cloud_not_found",
     "IdempotentInstanceTerminated": "cloud_conflict",
     "IdempotentParameterMismatch": "cloud_conflict",
     "IncompleteSignature": "cloud_auth",
@@ -222,15 +223,14 @@ def sdk_failure(error: Exception, operation: str, region: str, *, changing: bool
     )
 
 
-def ended_early(state_reason: dict[str, str], transition: str, region: str) -> CloudError:
-    """Why a machine that AWS had accepted ended before it ran."""
-    cloud_code = state_reason.get("Code", "")
+def ended_early(cloud_code: str, why: str, region: str) -> CloudError:
+    """Why a machine that AWS had accepted ended before it ran; ``cloud_code`` is its ``StateReason.Code``."""
     code = STATE_REASONS.get(cloud_code, "cloud_unknown")
     return CloudError(
         code,
         f"The machine ended before it was ready: {cloud_code or 'no reason given'}.",
         where=f"aws {region}",
-        why=state_reason.get("Message", "") or transition,
+        why=why,
         next=NEXT_STEPS.get(code, ""),
         cloud_code=cloud_code,
     )

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from grafos_connectors.contract import CloudError, Desired, Found, Kind, Ref, Scalar, State, Traits
-from grafos_connectors.shapes import SHAPES
+from grafos_connectors.shapes import SHAPES, Shape
 from grafos_core.clock import Clock
 
 # A place that holds only one: the key of the mapping is the kind, the value tells the place from needs and inputs.
@@ -130,10 +130,11 @@ class TwinCloud:
         """What a read tells of one thing."""
         desired = thing.desired
         carrier = self._things.get(desired.needs.get(CARRIERS.get(desired.kind, ""), ""))
-        tags = desired.tags if carrier is None or desired.tags else carrier.desired.tags
+        borrows = carrier is not None and desired.kind is Kind.GATEWAY_ATTACHMENT
+        tags = carrier.desired.tags if carrier is not None and borrows else desired.tags
         return Found(
             ref=Ref(
-                key=desired.key if carrier is None or desired.tags else "",
+                key=desired.key if SHAPES.get(desired.kind, Shape()).tagged else "",
                 kind=desired.kind,
                 id=thing.id,
                 region=desired.region,

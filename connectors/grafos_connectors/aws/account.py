@@ -1,0 +1,177 @@
+"""What the account and its regions offer: identity, machine types, limits, permissions, images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from grafos_connectors.aws.client import AwsCalls
+from grafos_connectors.contract import CloudError, Identity, Image, Offer, Quota
+
+MIB = 1 << 20
+# Debian's own account, https://wiki.debian.org/Cloud/AmazonEC2Image
+IMAGE_OWNER = "136693071363"
+IMAGE_RELEASE = "debian-13"
+IMAGE_PYTHON = "3.13"  # of that release
+DEFAULT_ROOT_DEVICE = "/dev/xvda"
+SMALLEST_DISK_GIB = 8  # Debian's images are smaller and would leave no room to work in
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "arm64"}
+PYTHON_VERSION = re.compile(r"[Pp]ython[ /:=]?(\d+\.\d+)")
+# What counts against the quota of standard machines, by the first letters of the type.
+STANDARD_FAMILY = re.compile(r"[acdhimrtz]\d")
+# Service Quotas codes of EC2 and VPC.
+QUOTAS = {
+    "machine_cores": ("ec2", "L-1216C47A", "cores"),
+    "networks": ("vpc", "L-F678F1CE", "networks"),
+    "gateways": ("vpc", "L-A4707A72", "gateways"),
+}
+# What a permission check may answer with when the person may not ask: then nothing is known to be missing.
+UNANSWERED = {"cloud_denied", "cloud_not_found", "cloud_unknown", "cloud_invalid", "cloud_unreachable"}
+ASSUMED_ROLE = re.compile(r"arn:([^:]+):sts::(\d+):assumed-role/([^/]+)/.*")
+
+
+def identity(calls: AwsCalls) -> Identity:
+    who = calls.read("sts", "get_caller_identity")
+    return Identity(provider="aws", account=who["Account"], principal=who["Arn"], emulated=calls.emulated)
+
+
+def offers(calls: AwsCalls, region: str, machine_type: str, arch: str) -> tuple[Offer, ...]:
+    wanted = [{"Name": "instance-type", "Values": [machine_type]}] if machine_type else []
+    answers = calls.pages(
+        "ec2", "describe_instance_type_offerings", region, LocationType="availability-zone", Filters=wanted
+    )
+    zones = [
+        (offer["InstanceType"], offer["Location"]) for answer in answers for offer in answer["InstanceTypeOfferings"]
+    ]
+    if not zones:
+        return ()
+    answers = calls.pages("ec2", "describe_instance_types", region, Filters=wanted)
+    facts = {item["InstanceType"]: item for answer in answers for item in answer["InstanceTypes"]}
+    made = (_offer(region, zone, facts[name], arch) for name, zone in sorted(zones) if name in facts)
+    return tuple(offer for offer in made if offer is not None)
+
+
+def _offer(region: str, zone: str, facts: Mapping[str, Any], arch: str) -> Offer | None:
+    supported = facts["ProcessorInfo"]["SupportedArchitectures"]
+    its_arch = next((ours for ours, theirs in ARCHITECTURES.items() if theirs in supported), None)
+    if its_arch is None or arch not in {"", its_arch}:
+        return None
+    return Offer(
+        region=region,
+        zone=zone,
+        machine_type=facts["InstanceType"],
+        arch=its_arch,
+        cpu_cores=facts["VCpuInfo"]["DefaultVCpus"],
+        mem_bytes=facts["MemoryInfo"]["SizeInMiB"] * MIB,
+        gpu_count=sum(gpu.get("Count", 0) for gpu in facts.get("GpuInfo", {}).get("Gpus", ())),
+    )
+
+
+def quotas(calls: AwsCalls, region: str) -> tuple[Quota, ...]:
+    used = {
+        "machine_cores": cores_in_use(
+            instance
+            for answer in calls.pages("ec2", "describe_instances", region, Filters=[RUNNING])
+            for reservation in answer["Reservations"]
+            for instance in reservation["Instances"]
+        ),
+        "networks": len(calls.read("ec2", "describe_vpcs", region)["Vpcs"]),
+        "gateways": len(calls.read("ec2", "describe_internet_gateways", region)["InternetGateways"]),
+    }
+    return tuple(
+        Quota(name=name, unit=unit, limit=_limit(calls, region, service, code), used=used[name])
+        for name, (service, code, unit) in QUOTAS.items()
+    )
+
+
+RUNNING = {"Name": "instance-state-name", "Values": ["pending", "running"]}
+
+
+def cores_in_use(instances: Iterable[Mapping[str, Any]]) -> int | None:
+    """Cores that count against the quota of standard machines; None when an answer does not tell them."""
+    total = 0
+    for instance in instances:
+        if STANDARD_FAMILY.match(instance["InstanceType"]):
+            options = instance.get("CpuOptions", {})
+            if not options.get("CoreCount"):
+                return None
+            total += options["CoreCount"] * options.get("ThreadsPerCore", 1)
+    return total
+
+
+def _limit(calls: AwsCalls, region: str, service: str, code: str) -> int | None:
+    try:
+        answer = calls.read("service-quotas", "get_service_quota", region, ServiceCode=service, QuotaCode=code)
+    except CloudError as error:
+        if error.code in UNANSWERED:
+            return None
+        raise
+    return int(answer["Quota"]["Value"])
+
+
+def missing_permissions(calls: AwsCalls, actions: Sequence[str]) -> tuple[str, ...]:
+    """By IAM's own simulation; nothing is known to be missing for the account's root, or if one may not ask."""
+    who = calls.read("sts", "get_caller_identity")["Arn"]
+    if who.endswith(":root"):
+        return ()
+    try:
+        answers = list(
+            calls.pages(
+                "iam",
+                "simulate_principal_policy",
+                PolicySourceArn=ASSUMED_ROLE.sub(r"arn:\1:iam::\2:role/\3", who),
+                ActionNames=list(actions),
+            )
+        )
+    except CloudError as error:
+        if error.code in UNANSWERED:
+            return ()
+        raise
+    return denied_actions(answers)
+
+
+def denied_actions(answers: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The actions that a simulation's pages do not allow."""
+    results = (result for answer in answers for result in answer["EvaluationResults"])
+    return tuple(result["EvalActionName"] for result in results if result["EvalDecision"] != "allowed")
+
+
+def image(calls: AwsCalls, region: str, arch: str) -> Image:
+    """The newest stock Debian. An image may say which Python it has, by a tag or in its description."""
+    if arch not in ARCHITECTURES:
+        raise CloudError("cloud_invalid", f"There is no architecture {arch!r}.", next="Use amd64 or arm64.")
+    filters = [
+        {"Name": "name", "Values": [f"{IMAGE_RELEASE}-{arch}-*"]},
+        {"Name": "architecture", "Values": [ARCHITECTURES[arch]]},
+        {"Name": "state", "Values": ["available"]},
+    ]
+    images = calls.read("ec2", "describe_images", region, Owners=[IMAGE_OWNER], Filters=filters)["Images"]
+    if not images:
+        raise CloudError(
+            "cloud_invalid",
+            f"No {IMAGE_RELEASE} image for {arch} is offered in {region}.",
+            where=f"aws {region}",
+            next="Use another region or architecture.",
+        )
+    newest = max(images, key=lambda item: (item.get("CreationDate", ""), item["ImageId"]))
+    return Image(
+        id=newest["ImageId"],
+        name=newest.get("Name", ""),
+        arch=arch,
+        python=python_of(newest),
+        disk_gib=_disk_gib(newest),
+        root_device=newest.get("RootDeviceName") or DEFAULT_ROOT_DEVICE,
+    )
+
+
+def python_of(image: Mapping[str, Any]) -> str:
+    """The image's own word for its Python, else what the release ships."""
+    tagged = next((tag["Value"] for tag in image.get("Tags", ()) if tag["Key"] == "python"), "")
+    described = PYTHON_VERSION.search(image.get("Description", ""))
+    return tagged or (described[1] if described else IMAGE_PYTHON)
+
+
+def _disk_gib(image: Mapping[str, Any]) -> int:
+    sizes = [int(mapping.get("Ebs", {}).get("VolumeSize", 0)) for mapping in image.get("BlockDeviceMappings", ())]
+    return max([SMALLEST_DISK_GIB, *sizes])

@@ -1,0 +1,97 @@
+"""Prices from AWS's own price list.
+
+Source: https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/price-changes.html; a product comes as a JSON
+string, its price as a decimal string in USD.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+from grafos_connectors.aws.client import AwsCalls
+from grafos_connectors.contract import CloudError, Price
+
+PRICE_REGION = "us-east-1"  # the list of all regions is served from there
+MICRO_CENTS_PER_USD = 100 * 1_000_000
+
+# Without all of these filters several products match: other systems, licences, dedicated hosts, reserved capacity.
+MACHINE_FILTERS = {
+    "operatingSystem": "Linux",
+    "tenancy": "Shared",
+    "preInstalledSw": "NA",
+    "capacitystatus": "Used",
+}
+DISK_FILTERS = {"productFamily": "Storage", "volumeApiName": "gp3"}
+ADDRESS_FILTERS = {"group": "VPCPublicIPv4Address"}
+ADDRESS_USAGE = "PublicIPv4:InUseAddress"  # the group also holds idle addresses and blocks of them
+
+
+class ListedPrice(NamedTuple):
+    """One product's on-demand price and the day the list was published ("2026-11-21"; empty if not said)."""
+
+    usd: Decimal
+    usage: str
+    published: str
+
+
+def price(calls: AwsCalls, region: str, machine_type: str) -> Price:
+    """What a machine, a GiB of its disk and its public address cost in the region, rounded up."""
+    calls.check_region(region)
+    machine = _dearest(calls, "AmazonEC2", {"instanceType": machine_type, "regionCode": region, **MACHINE_FILTERS})
+    disk = _dearest(calls, "AmazonEC2", {"regionCode": region, **DISK_FILTERS})
+    address = _dearest(calls, "AmazonVPC", {"regionCode": region, **ADDRESS_FILTERS}, usage=ADDRESS_USAGE)
+    return Price(
+        region=region,
+        machine_type=machine_type,
+        machine_per_hour=micro_cents(machine.usd),
+        disk_per_gib_month=micro_cents(disk.usd),
+        address_per_hour=micro_cents(address.usd),
+        source="AWS price list" + (" (emulated)" if calls.emulated else ""),
+        as_of=min(listed.published for listed in (machine, disk, address)),
+        fictional=calls.emulated,
+    )
+
+
+def micro_cents(usd: Decimal) -> int:
+    """Rounded up: a bound of the bill may be too high, never too low."""
+    return int((usd * MICRO_CENTS_PER_USD).to_integral_value(rounding=ROUND_CEILING))
+
+
+def _dearest(calls: AwsCalls, service: str, wanted: Mapping[str, str], usage: str = "") -> ListedPrice:
+    """The highest price among the products that match: if two do, the bound holds for both."""
+    filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()]
+    answers = calls.pages("pricing", "get_products", PRICE_REGION, ServiceCode=service, Filters=filters)
+    prices = [
+        listed
+        for answer in answers
+        for product in answer["PriceList"]
+        for listed in listed_prices(product)
+        if usage in listed.usage
+    ]
+    if not prices:
+        said = ", ".join(f"{field}={value}" for field, value in wanted.items())
+        raise CloudError(
+            "price_missing",
+            f"AWS lists no price for {wanted.get('instanceType') or next(iter(wanted.values()))}.",
+            where=f"aws {wanted['regionCode']}",
+            why=f"no product of {service} with {said}",
+            next="Check the machine type and the region.",
+        )
+    return max(prices)
+
+
+def listed_prices(product: str | Mapping[str, Any]) -> Iterator[ListedPrice]:
+    """The on-demand prices above zero in one product; the first tier of a tiered price is among them."""
+    data = json.loads(product) if isinstance(product, str) else product
+    usage = data.get("product", {}).get("attributes", {}).get("usagetype", "")
+    for term in data.get("terms", {}).get("OnDemand", {}).values():
+        for dimension in term.get("priceDimensions", {}).values():
+            try:
+                usd = Decimal(dimension["pricePerUnit"]["USD"])
+            except (KeyError, InvalidOperation):
+                continue
+            if usd > 0:
+                yield ListedPrice(usd, usage, data.get("publicationDate", "")[:10])
