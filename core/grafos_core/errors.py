@@ -66,6 +66,7 @@ CODES: dict[str, CodeFacts] = {
     "draining": CodeFacts(CONFLICT, 409, False, "The cell admits no new runs because it is being taken down."),
     "emulator_invalid": CodeFacts(FAILURE, 500, False, "The emulator's state file cannot be read, or is not its own."),
     "emulator_not_running": CodeFacts(FAILURE, 503, False, "No emulated cloud answers."),
+    "emulator_running": CodeFacts(CONFLICT, 409, False, "An emulated cloud runs already with that state directory."),
     "fabric_invalid": CodeFacts(FAILURE, 500, False, "The fabric's key or ledger cannot be read."),
     "fenced": CodeFacts(CONFLICT, 409, False, "The resource is fenced until an operator clears it."),
     "fuel_exhausted": CodeFacts(CAPACITY, 422, False, "The tasklet used up its fuel."),
@@ -148,6 +149,11 @@ class GrafosError(Exception):
 
     def __str__(self) -> str:
         return f"error[{self.code}]: {self.what}"
+
+    def last_words(self) -> str:
+        """For the log of a daemon that ends: the error, and a line each for where, why and next where known."""
+        more = (("where", self.where), ("why", self.why), ("next", self.next))
+        return "\n".join([str(self), *(f"  {label}: {text}" for label, text in more if text)])
 
     @property
     def exit_code(self) -> int:

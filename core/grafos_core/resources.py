@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Annotated
 
 import msgspec
+
+Amount = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""Checked where a peer's bytes are read; within a process a difference may be negative."""
 
 
 class Resources(msgspec.Struct, frozen=True, order=False):
     """Amounts per kind; all whole and not negative."""
 
-    cpu_cores: int = 0
-    mem_bytes: int = 0
-    block_bytes: int = 0
-    gpu_count: int = 0
-    nic_count: int = 0
+    cpu_cores: Amount = 0
+    mem_bytes: Amount = 0
+    block_bytes: Amount = 0
+    gpu_count: Amount = 0
+    nic_count: Amount = 0
 
     def __add__(self, other: Resources) -> Resources:
         return Resources(*(a + b for a, b in zip(self.amounts(), other.amounts(), strict=True)))
