@@ -7,10 +7,12 @@ Unknown fields are ignored, so that a newer peer may add some; an unknown frame 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
 
+from grafos_core.errors import GrafosError
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 
@@ -18,6 +20,7 @@ PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 LINK_ALPN = "grafos-link/1"
 
+FRAME_HEAD_BYTES = 4
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 """A result with its whole output, and room to spare."""
 BLOB_BYTES_MAX = 8 * 1024 * 1024
@@ -32,6 +35,7 @@ Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Pem = Annotated[str, msgspec.Meta(max_length=16384)]
 Hex256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+UnixTime = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -84,7 +88,7 @@ class Terms(msgspec.Struct, frozen=True):
     """What the operator tells a claimed cell: what it costs and when it must be gone (Unix seconds; 0 = never)."""
 
     rate_micro_cents_per_hour: Count
-    expires_at: float = 0.0
+    expires_at: UnixTime = 0.0
 
 
 # --- tenants ----------------------------------------------------------------------------------------------------
@@ -417,3 +421,34 @@ class TearDownLease(msgspec.Struct, frozen=True, tag="tear_down_lease"):
 
 UpFrame = Hello | Heartbeat | LeaseGranted | LeaseRefused | LeaseTornDown | RunStarted | BlobWanted | RunEnded
 DownFrame = Welcome | Goodbye | GrantLease | StartRun | BlobData | RunEndedNoted | TearDownLease
+
+
+def encode_frame(frame: UpFrame | DownFrame) -> bytes:
+    """The frame as it goes over the link; a frame over the limit is a bug of its maker."""
+    body = _frame_encoder.encode(frame)
+    assert len(body) <= FRAME_BYTES_MAX, f"{type(frame).__name__} has {len(body)} bytes"
+    return len(body).to_bytes(FRAME_HEAD_BYTES, "big") + body
+
+
+class FrameReader:
+    """Cuts a stream of bytes into the bodies of frames, holding at most one unfinished frame."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The bodies that are complete now; ``limit_exceeded`` for one that says it is over the limit."""
+        self._buffer += data
+        while len(self._buffer) >= FRAME_HEAD_BYTES:
+            size = int.from_bytes(self._buffer[:FRAME_HEAD_BYTES], "big")
+            if size > FRAME_BYTES_MAX:
+                raise GrafosError("limit_exceeded", f"a frame says it has {size} bytes, {FRAME_BYTES_MAX} is the most")
+            end = FRAME_HEAD_BYTES + size
+            if len(self._buffer) < end:
+                return
+            body = bytes(memoryview(self._buffer)[FRAME_HEAD_BYTES:end])
+            del self._buffer[:end]
+            yield body
+
+
+_frame_encoder = msgspec.msgpack.Encoder()
