@@ -1,0 +1,122 @@
+"""The keys and certificates of a standalone cell, made by its scheduler at the first start, in its trust folder.
+
+    ca-key.pem ca.pem          the cell's own CA; an operator pins ``ca.pem`` at the claim
+    server-key.pem server.pem  what clients see on the port
+    token-key                  the secret that API tokens are signed with
+    cell-key.pem cell.pem cell-token  what the daemon beside this scheduler (``fabricbiosd``) shows to it
+
+All are 0600 in a folder of 0700, and no private key leaves the machine. Each start makes what is missing and renews
+what has used up most of its life or names other addresses, so a start that was cut short is simply finished.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography import x509
+
+from grafos_core import paths, tokens, trust
+from grafos_core.clock import Clock
+from grafos_core.errors import GrafosError
+from grafos_scheduler.authorize import CELL_RIGHTS
+from grafos_scheduler.settings import Settings
+
+LEAF_LIFE_S = 90 * 86400
+"""Longer than any cell is meant to live in one piece; a restart renews."""
+RENEW_AT_FRACTION = 0.5
+"""A start renews a leaf that has used up this much of its life."""
+TOKEN_KEY_BYTES = 32
+
+
+class Credentials:
+    """What the trust folder holds, loaded. Made by ``open_credentials``."""
+
+    def __init__(self, settings: Settings, ca_key: trust.PrivateKey, token_key: bytes) -> None:
+        self._settings = settings
+        self._ca_key = ca_key
+        self.token_key = token_key
+        self.folder = settings.trust
+        self.ca_pem = (self.folder / "ca.pem").read_text()
+        self.server_pem = (self.folder / "server.pem").read_text()
+        self.server_der = trust.certificate_der(self.server_pem)
+        self.server_key = _load_key(self.folder / "server-key.pem")
+
+    def certify(self, csr_pem: str, kind: str, name: str, now: float) -> str:
+        """A client certificate (PEM) for the request's key; ``request_invalid`` for a request that does not hold."""
+        uri = trust.spiffe_id(self._settings.fabric, kind, name)
+        return trust.sign_csr(self.ca_pem, self._ca_key, csr_pem, uri, now, LEAF_LIFE_S)
+
+    def mint_token(self, kind: str, name: str, key_sha256: str, rights: tuple[str, ...], now: float) -> str:
+        """An API token that is bound to the certificate's key and lives as long as the certificate."""
+        claims = tokens.ApiClaims(self._settings.cell_id, kind, name, key_sha256, rights, now + LEAF_LIFE_S)
+        return tokens.mint_api_token(self.token_key, claims)
+
+
+def open_credentials(settings: Settings, clock: Clock) -> Credentials:
+    """Makes what is missing in the trust folder and loads it. ``config_invalid`` for files that cannot be used."""
+    folder, now = paths.private_folder(settings.trust), clock.now()
+    try:
+        ca_key = _key(folder / "ca-key.pem")
+        _once(folder / "ca.pem", lambda: trust.make_ca(ca_key, f"grafos cell {settings.cell_id}", now).encode())
+        ca_pem = (folder / "ca.pem").read_text()
+        token_key = _once(folder / "token-key", lambda: os.urandom(TOKEN_KEY_BYTES))
+
+        def leaf(name: str, uri: str, addresses: tuple[str, ...]) -> None:
+            key, path = _key(folder / f"{name}-key.pem"), folder / f"{name}.pem"
+            if not _serves(path, uri, key, ca_pem, addresses, now):
+                csr = trust.make_csr(key, name)
+                pem = trust.sign_csr(ca_pem, ca_key, csr, uri, now, LEAF_LIFE_S, addresses)
+                paths.write_private(path, pem.encode())
+
+        addresses = tuple(dict.fromkeys((settings.address, *settings.names)))
+        leaf("server", trust.spiffe_id(settings.fabric, "scheduler", settings.cell_id), addresses)
+        leaf("cell", trust.spiffe_id(settings.fabric, "cell", settings.cell_id, settings.provider), ())
+        credentials = Credentials(settings, ca_key, token_key)
+        cell_key = trust.key_sha256(_load_key(folder / "cell-key.pem").public_key())
+        token = credentials.mint_token("cell", settings.cell_id, cell_key, CELL_RIGHTS, now)
+        # Written last: it tells the daemon beside us that all its files are there.
+        paths.write_private(folder / "cell-token", token.encode())
+    except (OSError, ValueError) as error:
+        raise GrafosError(
+            "config_invalid",
+            "the trust folder cannot be used",
+            where=str(folder),
+            why=str(error),
+            next="mend the file, or start with an empty trust folder and an empty state folder",
+        ) from error
+    return credentials
+
+
+def _once(path: Path, make: Callable[[], bytes]) -> bytes:
+    """The file's bytes, made the first time."""
+    if not path.exists():
+        paths.write_private(path, make())
+    return path.read_bytes()
+
+
+def _key(path: Path) -> trust.PrivateKey:
+    return trust.key_from_pem(_once(path, lambda: trust.key_to_pem(trust.new_key())))
+
+
+def _load_key(path: Path) -> trust.PrivateKey:
+    return trust.key_from_pem(path.read_bytes())
+
+
+def _serves(path: Path, uri: str, key: trust.PrivateKey, ca_pem: str, addresses: tuple[str, ...], now: float) -> bool:
+    """Whether the leaf in ``path`` is of this CA, for this key, name and addresses, and young enough."""
+    if not path.exists():
+        return False
+    pem = path.read_text()
+    try:
+        peer = trust.check_issued_by(pem, ca_pem, at=now)
+    except GrafosError:
+        return False
+    names = x509.load_pem_x509_certificate(pem.encode()).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return (
+        peer.key_sha256 == trust.key_sha256(key.public_key())
+        and uri == trust.spiffe_id(peer.fabric, peer.kind, peer.name, peer.provider)
+        and {str(address) for address in names.value.get_values_for_type(x509.IPAddress)} == set(addresses)
+        and peer.not_after - now > LEAF_LIFE_S * (1 - RENEW_AT_FRACTION)
+    )
