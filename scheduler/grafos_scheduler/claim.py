@@ -1,0 +1,179 @@
+"""How an operator takes possession of a standalone cell, seen from the cell.
+
+The cell was born with a one-time secret that its operator also knows. Each side proves that it knows it, by a MAC over
+the certificate that the server showed, the operator's certificate request and the fabric's public key; the secret
+itself never travels. The answer may be lost, so the same request may be repeated with the same outcome, until the
+operator's first authenticated call shows that it arrived. That call closes the claim: the secret's file is removed,
+and from then on the port demands a client certificate of everybody.
+
+    unclaimed --claim--> claimed --first call of the operator--> closed
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections import OrderedDict
+from pathlib import Path
+
+import msgspec
+
+from grafos_core import trust
+from grafos_core.changes import Change
+from grafos_core.clock import Clock
+from grafos_core.errors import GrafosError
+from grafos_core.fabric import fabric_id
+from grafos_scheduler.authorize import OPERATOR_RIGHTS
+from grafos_scheduler.credentials import Credentials
+from grafos_scheduler.events import ClaimAccepted
+from grafos_scheduler.messages import ClaimGrant, ClaimRequest
+from grafos_scheduler.settings import Settings
+from grafos_scheduler.shell import Shell
+
+POSSESSION = "possession"
+"""The kind of this module's only row, and its key."""
+SECRET_BYTES_MIN = 16
+TRIES_AT_ONCE_MAX = 5
+TRY_AGAIN_EVERY_S = 2.0
+"""An address may make so many tries at once, and one more in so many seconds. The secret has 128 bits or more, so
+this spares the machine rather than the secret."""
+ADDRESSES_MAX = 1024
+"""Addresses whose tries are remembered; the one seen longest ago is forgotten first."""
+
+log = logging.getLogger("grafos.security")
+
+
+class Possession(msgspec.Struct, frozen=True):
+    """``fabric_key_pem`` verifies the budget slices of the fabric that claimed; ``closed`` ends the claim for good."""
+
+    fabric_key_pem: str
+    csr_pem: str
+    closed: bool = False
+
+
+KINDS: dict[str, type[msgspec.Struct]] = {POSSESSION: Possession}
+
+
+class ClaimDesk:
+    """Answers claims until the claim is closed. ``possession`` is what the store held, None for an unclaimed cell."""
+
+    def __init__(
+        self, shell: Shell, credentials: Credentials, settings: Settings, possession: Possession | None
+    ) -> None:
+        self._shell = shell
+        self._credentials = credentials
+        self._settings = settings
+        self._possession = possession
+        self._tries = Tries(shell.clock)
+
+    @property
+    def is_claimed(self) -> bool:
+        return self._possession is not None
+
+    @property
+    def is_closed(self) -> bool:
+        return self._possession is not None and self._possession.closed
+
+    @property
+    def fabric_key(self) -> trust.PublicKey:
+        """The key of the fabric that claimed this cell, or ``claim_refused`` when nobody has yet."""
+        if self._possession is None:
+            raise GrafosError("claim_refused", "nobody has claimed this cell yet", next="claim it first")
+        return trust.public_key_from_pem(self._possession.fabric_key_pem)
+
+    async def claim(self, request: ClaimRequest, client: str) -> ClaimGrant:
+        """The operator's credentials and the cell's proof; ``claim_refused`` for anybody else."""
+        self._tries.note(client)
+        secret = self._check_proof(request, client)
+        if self._possession is not None and self._possession.csr_pem != request.csr_pem:
+            raise self._refused("the secret was used already, for another certificate request", client)
+        key_sha256 = trust.key_sha256(trust.csr_key(request.csr_pem))
+        possession = Possession(request.fabric_key_pem, request.csr_pem)
+        event = ClaimAccepted(request.fabric, request.operator, key_sha256)
+        await self._shell.handle(event, (Change(POSSESSION, POSSESSION, possession),))
+        self._possession = possession
+        log.warning("claimed by operator %s of fabric %s from %s", request.operator, request.fabric, client)
+        return self._grant(request, secret, key_sha256)
+
+    async def close(self) -> None:
+        """Ends the claim for good; called at the operator's first authenticated call."""
+        assert self._possession is not None, "an operator's certificate exists only after a claim"
+        closed = msgspec.structs.replace(self._possession, closed=True)
+        await self._shell.put((Change(POSSESSION, POSSESSION, closed),))
+        self._possession = closed
+        forget_secret(self._settings.claim_secret_file)
+
+    def _check_proof(self, request: ClaimRequest, client: str) -> bytes:
+        """The secret, if the caller knows it too and speaks for this cell's fabric."""
+        if self.is_closed:
+            raise self._refused("this cell was claimed, and its secret is worthless now", client)
+        secret = read_secret(self._settings.claim_secret_file)
+        wanted = trust.claim_mac(
+            secret, "operator", self._credentials.server_der, request.csr_pem, request.fabric_key_pem
+        )
+        if not hmac.compare_digest(wanted, request.mac):
+            raise self._refused("the proof is not made with this cell's secret, certificate and request", client)
+        try:
+            named = fabric_id(trust.public_key_from_pem(request.fabric_key_pem))
+        except ValueError as error:
+            raise GrafosError("request_invalid", "the fabric's public key cannot be read") from error
+        if not request.fabric == named == self._settings.fabric:
+            raise self._refused(f"this cell belongs to fabric {self._settings.fabric}", client)
+        return secret
+
+    def _grant(self, request: ClaimRequest, secret: bytes, key_sha256: str) -> ClaimGrant:
+        now, credentials = self._shell.clock.now(), self._credentials
+        return ClaimGrant(
+            cell_id=self._settings.cell_id,
+            ca_pem=credentials.ca_pem,
+            certificate_pem=credentials.certify(request.csr_pem, "operator", request.operator, now),
+            api_token=credentials.mint_token("operator", request.operator, key_sha256, OPERATOR_RIGHTS, now),
+            mac=trust.claim_mac(secret, "cell", credentials.server_der, request.csr_pem, request.fabric_key_pem),
+        )
+
+    def _refused(self, what: str, client: str) -> GrafosError:
+        log.warning("claim refused, from %s: %s", client, what)
+        return GrafosError("claim_refused", what, next="if it was not you who claimed it, tear the cell down")
+
+
+class Tries:
+    """How often each address has tried of late."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._free_at: OrderedDict[str, float] = OrderedDict()
+
+    def note(self, client: str) -> None:
+        """Counts a try, or refuses it with ``claim_refused`` when there were too many."""
+        now = self._clock.monotonic()
+        free_at = max(now, self._free_at.pop(client, now)) + TRY_AGAIN_EVERY_S
+        too_many = free_at - now > TRIES_AT_ONCE_MAX * TRY_AGAIN_EVERY_S
+        self._free_at[client] = free_at - TRY_AGAIN_EVERY_S if too_many else free_at
+        while len(self._free_at) > ADDRESSES_MAX:
+            self._free_at.popitem(last=False)
+        if too_many:
+            raise GrafosError(
+                "claim_refused",
+                "too many claims came from this address",
+                next=f"wait {TRY_AGAIN_EVERY_S:g} seconds, then claim again",
+                retryable=True,
+            )
+
+
+def read_secret(path: Path | None) -> bytes:
+    """The one-time secret, hex in a file; ``claim_refused`` when there is none that can be used."""
+    try:
+        secret = bytes.fromhex(path.read_text().strip()) if path is not None else b""
+    except (OSError, ValueError) as error:
+        raise GrafosError(
+            "claim_refused", "this cell has no secret that can be read", why=type(error).__name__
+        ) from error
+    if len(secret) < SECRET_BYTES_MIN:
+        raise GrafosError("claim_refused", "this cell was started without a secret to claim it with")
+    return secret
+
+
+def forget_secret(path: Path | None) -> None:
+    """Removes the secret's file; that it is gone already is what was wanted."""
+    if path is not None:
+        path.unlink(missing_ok=True)

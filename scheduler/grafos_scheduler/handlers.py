@@ -1,0 +1,256 @@
+"""What each REST route does, once its caller is known and its input is checked.
+
+A handler turns a request into an event for the shell, or reads state. State is shown only after everything that it
+shows is durable: an answer that a crash could take back is never given.
+"""
+
+from __future__ import annotations
+
+import base64
+import heapq
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import msgspec
+
+from grafos_core import receipts, trust
+from grafos_core.errors import GrafosError
+from grafos_core.ids import check_sha256
+from grafos_scheduler import events, messages, rows, tenants, views
+from grafos_scheduler.authorize import OPERATOR, TENANT, TENANT_RIGHTS, Caller
+from grafos_scheduler.blobs import BlobStore
+from grafos_scheduler.claim import ClaimDesk
+from grafos_scheduler.credentials import Credentials
+from grafos_scheduler.settings import Settings
+from grafos_scheduler.shell import Shell
+
+
+class Services(NamedTuple):
+    """What the handlers work with."""
+
+    settings: Settings
+    shell: Shell
+    credentials: Credentials
+    desk: ClaimDesk
+    blobs: BlobStore
+
+
+class Request(NamedTuple):
+    """``body`` and ``query`` are of the types that the route's row names; ``client`` is the peer's address."""
+
+    caller: Caller | None
+    client: str
+    path: dict[str, str]
+    query: Any
+    body: Any
+
+    @property
+    def who(self) -> Caller:
+        """The caller of a route that has a gate."""
+        assert self.caller is not None, "the route has no gate"
+        return self.caller
+
+
+async def health(services: Services, _: Request) -> messages.Health:
+    return messages.Health(services.settings.cell_id, version("grafos-scheduler"), services.desk.is_claimed)
+
+
+async def claim(services: Services, request: Request) -> messages.ClaimGrant:
+    return await services.desk.claim(request.body, request.client)
+
+
+async def openapi(_: Services, __: Request) -> bytes:
+    from grafos_scheduler.openapi import document
+
+    return msgspec.json.encode(document())
+
+
+# --- operator -----------------------------------------------------------------------------------------------------
+
+
+async def set_terms(services: Services, request: Request) -> messages.Terms:
+    terms: messages.Terms = request.body
+    event = events.TermsSet(services.settings.cell_id, terms.rate_micro_cents_per_hour, terms.expires_at)
+    await services.shell.handle(event)
+    return terms
+
+
+async def register_tenant(services: Services, request: Request) -> messages.TenantGrant:
+    asked: messages.TenantRequest = request.body
+    key_sha256 = trust.key_sha256(trust.csr_key(asked.csr_pem))
+    granted = _open_slice(services, asked)
+    event = events.TenantRegistered(
+        asked.name, asked.quota, granted.slice_id, granted.amount_micro_cents, granted.expires_at
+    )
+    await services.shell.handle(event)
+    now = services.shell.clock.now()
+    return messages.TenantGrant(
+        asked.name,
+        services.credentials.certify(asked.csr_pem, TENANT, asked.name, now),
+        services.credentials.mint_token(TENANT, asked.name, key_sha256, TENANT_RIGHTS, now),
+    )
+
+
+async def list_tenants(services: Services, _: Request) -> messages.TenantList:
+    await services.shell.settled()
+    state = services.shell.state
+    return messages.TenantList([tenants.view(state, tenant) for tenant in state.tenants.values()])
+
+
+async def drain(services: Services, request: Request) -> messages.DrainView:
+    asked: messages.DrainRequest = request.body
+    answer = await services.shell.handle(events.DrainAsked(asked.cell_id, asked.draining))
+    assert isinstance(answer, messages.DrainView)
+    return answer
+
+
+async def settle(services: Services, _: Request) -> messages.Settlements:
+    """Closes every slice, so that nothing more is held on any, and signs what was spent."""
+    signed = []
+    for slice_id in list(services.shell.state.slices):
+        settlement = await services.shell.handle(events.SliceClosed(slice_id))
+        assert isinstance(settlement, receipts.Settlement)
+        credentials = services.credentials
+        signed.append(receipts.sign_record(settlement, credentials.server_key, credentials.server_pem))
+    return messages.Settlements(signed)
+
+
+def _open_slice(services: Services, asked: messages.TenantRequest) -> receipts.BudgetSlice:
+    """The slice, if the fabric that claimed this cell signed it for this tenant at this scheduler."""
+    try:
+        granted = receipts.open_signed(asked.budget_slice, receipts.BudgetSlice, services.desk.fabric_key)
+    except GrafosError as error:
+        raise GrafosError(
+            "slice_refused", "the budget slice is not signed by this cell's fabric", why=error.what
+        ) from error
+    settings = services.settings
+    if (granted.fabric, granted.scheduler, granted.tenant) != (settings.fabric, settings.cell_id, asked.name):
+        raise GrafosError(
+            "slice_refused",
+            f"the budget slice is for tenant {granted.tenant} at scheduler {granted.scheduler} of {granted.fabric}",
+        )
+    return granted
+
+
+# --- cells --------------------------------------------------------------------------------------------------------
+
+
+async def register_cell(services: Services, request: Request) -> messages.CellRegistered:
+    asked: messages.CellRegistration = request.body
+    caller = request.who
+    if (asked.cell_id, asked.provider) != (caller.name, caller.provider):
+        raise GrafosError(
+            "certificate_refused",
+            f"the certificate is for cell {caller.name} of {caller.provider}, "
+            f"the registration for {asked.cell_id} of {asked.provider}",
+        )
+    answer = await services.shell.handle(events.CellRegistered(asked, caller.key_sha256))
+    assert isinstance(answer, messages.CellRegistered)
+    return answer
+
+
+async def list_cells(services: Services, _: Request) -> messages.CellList:
+    await services.shell.settled()
+    state, now = services.shell.state, services.shell.clock.now()
+    return messages.CellList([views.cell_view(state, cell, now) for cell in state.cells.values()])
+
+
+# --- blobs --------------------------------------------------------------------------------------------------------
+
+
+async def put_blob(services: Services, request: Request) -> messages.BlobStored:
+    sha256 = check_sha256(request.path["sha256"])
+    await services.blobs.put(request.who.name, sha256, request.body)
+    return messages.BlobStored(sha256, len(request.body))
+
+
+async def head_blob(services: Services, request: Request) -> messages.BlobStored:
+    sha256 = check_sha256(request.path["sha256"])
+    size = services.blobs.size_of(request.who.name, sha256)
+    if size is None:
+        raise GrafosError("blob_missing", f"no blob {sha256} was uploaded")
+    return messages.BlobStored(sha256, size)
+
+
+async def get_blob(services: Services, request: Request) -> bytes:
+    return await services.blobs.get(request.who.name, check_sha256(request.path["sha256"]))
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+
+async def start_run(services: Services, request: Request) -> messages.RunView:
+    asked: messages.RunRequest = request.body
+    for sha256 in (asked.module_sha256, asked.input_sha256):
+        if services.blobs.size_of(request.who.name, sha256) is None:
+            raise GrafosError("blob_missing", f"no blob {sha256} was uploaded", next="upload it, then ask again")
+    answer = await services.shell.handle(events.RunRequested(request.who.name, asked))
+    assert isinstance(answer, messages.RunView)
+    return answer
+
+
+async def show_run(services: Services, request: Request) -> messages.RunView:
+    query: messages.RunQuery = request.query
+    run = _run(services, request)
+    await services.shell.wait_for_end(run.run_id, query.wait_s)
+    await services.shell.settled()
+    return views.run_view(services.shell.state, _run(services, request))
+
+
+async def list_runs(services: Services, request: Request) -> messages.RunPage:
+    query: messages.RunsQuery = request.query
+    await services.shell.settled()
+    caller, after = request.who, _read_cursor(query.after)
+    visible = (
+        run
+        for run in services.shell.state.runs.values()
+        if (caller.kind == OPERATOR or run.tenant == caller.name) and (after is None or _place(run) < after)
+    )
+    found = heapq.nlargest(query.limit + 1, visible, key=_place)
+    page, more = found[: query.limit], found[query.limit :]
+    cursor = f"{page[-1].created_at!r}~{page[-1].run_id}" if more else ""
+    return messages.RunPage([views.run_view(services.shell.state, run) for run in page], cursor)
+
+
+async def artifacts(services: Services, request: Request) -> messages.Artifacts:
+    run = _run(services, request)
+    await services.shell.settled()
+    kept: rows.Artifact | None = await services.shell.store.read(rows.ARTIFACT, run.run_id)
+    if kept is None:
+        raise GrafosError(
+            "artifact_missing",
+            f"run {run.run_id} left no artifacts",
+            why=f"its state is {run.state}{': ' + run.what if run.what else ''}",
+        )
+    return messages.Artifacts(
+        run=views.run_view(services.shell.state, run),
+        response_json=kept.response_json,
+        output_b64=base64.b64encode(kept.output).decode(),
+        log=kept.log,
+        receipt=kept.receipt,
+        chain_pem=kept.receipt.certificate_pem + services.credentials.ca_pem,
+    )
+
+
+def _run(services: Services, request: Request) -> rows.Run:
+    """The run, if the caller may see it; somebody else's run is as unknown as one that never was."""
+    caller, run_id = request.who, request.path["run_id"]
+    run = services.shell.state.runs.get(run_id)
+    if run is None or (caller.kind != OPERATOR and run.tenant != caller.name):
+        raise GrafosError("run_unknown", f"there is no run {run_id[:80]!r} here")
+    return run
+
+
+def _place(run: rows.Run) -> tuple[float, str]:
+    """Where a run stands in the list, the newest last."""
+    return run.created_at, run.run_id
+
+
+def _read_cursor(text: str) -> tuple[float, str] | None:
+    if not text:
+        return None
+    created_at, _, run_id = text.partition("~")
+    try:
+        return float(created_at), run_id
+    except ValueError as error:
+        raise GrafosError("request_invalid", "'after' is not a cursor that this scheduler gave out") from error

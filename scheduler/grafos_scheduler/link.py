@@ -1,0 +1,234 @@
+"""The scheduler's end of the cell link: frames over one TLS connection that the cell dialled.
+
+The cell says ``Hello`` with its API token, and from then on each frame becomes an event of the scheduler. Frames are
+decided in the order in which they came and persisted together. Whatever is wrong with a frame or with the peer ends
+the link with a ``Goodbye`` that says why; the cell dials again and both sides compare what they have.
+
+A link that says nothing for three heartbeats is closed, one whose certificate has run out is closed, and a cell that
+does not read what it asked for is closed too, so that no buffer grows without bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+
+from grafos_core import receipts, trust
+from grafos_core.errors import GrafosError
+from grafos_scheduler import messages
+from grafos_scheduler.authorize import BEARER, CELL, Gate, authorize
+from grafos_scheduler.blobs import BlobStore
+from grafos_scheduler.credentials import Credentials
+from grafos_scheduler.events import CellSaid, LinkClosed, LinkOpened, RunReported
+from grafos_scheduler.settings import Settings
+from grafos_scheduler.shell import Shell
+
+GATE = Gate(frozenset({CELL}), "cells:link")
+HELLO_S_MAX = 10.0
+"""From the connection to the end of ``Hello``."""
+FRAMES_IN_WORK_MAX = 256
+"""Frames of one link that wait for the disk; beyond this the link is not read."""
+UNREAD_BYTES_MAX = 4 * messages.FRAME_BYTES_MAX
+"""What a cell may leave unread before it is taken for dead."""
+BLOBS_AT_ONCE_MAX = 4
+
+log = logging.getLogger("grafos.link")
+
+_decoder = msgspec.msgpack.Decoder(messages.UpFrame)
+
+
+class LinkServices:
+    """What every link of one scheduler uses."""
+
+    def __init__(self, settings: Settings, shell: Shell, credentials: Credentials, blobs: BlobStore) -> None:
+        self.settings = settings
+        self.shell = shell
+        self.credentials = credentials
+        self.blobs = blobs
+        self.links: set[CellLink] = set()
+
+    def accept(self, transport: asyncio.Transport, peer: trust.Peer) -> asyncio.Protocol:
+        """The protocol of a connection that chose the link by ALPN."""
+        link = CellLink(self, peer)
+        link.connection_made(transport)
+        return link
+
+    def shut_down(self) -> None:
+        """Says goodbye on every link: the scheduler is about to end."""
+        for link in list(self.links):
+            link.say_goodbye(GrafosError("interrupted", "the scheduler stops"))
+
+
+class CellLink(asyncio.Protocol):
+    """One connection of one cell."""
+
+    def __init__(self, services: LinkServices, peer: trust.Peer) -> None:
+        self._services = services
+        self._shell = services.shell
+        self._peer = peer
+        self._reader = messages.FrameReader()
+        self._link_id = 0
+        self._is_over = False
+        self._in_work: set[asyncio.Task[None]] = set()
+        self._blobs_at_once = asyncio.Semaphore(BLOBS_AT_ONCE_MAX)
+        self._transport: asyncio.Transport
+        self._silence: asyncio.TimerHandle
+
+    # --- what asyncio calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a stream's transport; uvloop's has another base class
+        self._services.links.add(self)
+        self._silence = asyncio.get_running_loop().call_later(HELLO_S_MAX, self._is_silent)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_over:
+            return
+        try:
+            for body in self._reader.feed(data):
+                self._take(_decoder.decode(body))
+        except GrafosError as error:
+            self.say_goodbye(error)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            self.say_goodbye(GrafosError("request_invalid", "a frame has no documented shape", why=str(error)))
+
+    def eof_received(self) -> None:
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            log.info("the link of cell %s broke: %s", self._peer.name, exc)
+        self._is_over = True
+        self._silence.cancel()
+        self._services.links.discard(self)
+        if self._link_id:
+            self._shell.drop_link(self._peer.name, self._link_id)
+            self._work(self._closed())
+
+    # --- what the shell calls ---
+
+    def send(self, frame: messages.DownFrame) -> None:
+        """Queues a frame; a cell that leaves too much unread loses its link."""
+        if self._is_over or self._transport.is_closing():
+            return
+        self._transport.write(messages.encode_frame(frame))
+        if self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
+            log.warning("cell %s does not read what is sent to it", self._peer.name)
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Ends the link because another has taken its place."""
+        self.say_goodbye(GrafosError("cell_lost", "another link of this cell took the place of this one"))
+
+    def say_goodbye(self, error: GrafosError) -> None:
+        """Tells the cell why, and ends the link."""
+        if not self._is_over:
+            log.info("goodbye to cell %s: %s", self._peer.name, error)
+            self.send(messages.Goodbye(error.code, error.what))
+            self._is_over = True
+            self._transport.close()
+
+    # --- frames ---
+
+    def _take(self, frame: messages.UpFrame) -> None:
+        """Begins work on a frame. The tasks start in this order, and each decides before it first waits."""
+        if self._is_over:
+            return
+        now = self._shell.clock.now()
+        if self._peer.not_after <= now:
+            raise GrafosError("certificate_refused", "the cell's certificate ran out")
+        if (self._link_id == 0) != isinstance(frame, messages.Hello):
+            raise GrafosError("request_invalid", "a link begins with one hello")
+        self._expect_more()
+        if isinstance(frame, messages.Hello):
+            self._check_hello(frame, now)
+            self._link_id = self._shell.add_link(self._peer.name, self)
+            self._work(self._handle(LinkOpened(self._link_id, frame, self._peer.key_sha256)))
+        elif isinstance(frame, messages.BlobWanted):
+            self._work(self._send_blob(frame.sha256))
+        elif isinstance(frame, messages.RunEnded):
+            receipt = self._open_receipt(frame)
+            self._work(self._handle(RunReported(self._peer.name, self._link_id, frame, receipt)))
+        else:
+            self._work(self._handle(CellSaid(self._peer.name, self._link_id, frame)))
+
+    def _check_hello(self, hello: messages.Hello, now: float) -> None:
+        authorize(
+            GATE,
+            self._peer,
+            BEARER + hello.api_token,
+            fabric=self._services.settings.fabric,
+            token_key=self._services.credentials.token_key,
+            now=now,
+        )
+        if hello.cell_id != self._peer.name:
+            raise GrafosError(
+                "certificate_refused", f"the certificate is for cell {self._peer.name}, not for {hello.cell_id}"
+            )
+
+    def _open_receipt(self, ended: messages.RunEnded) -> receipts.RunReceipt:
+        """The receipt, signed by a certificate that our CA issued for this very cell."""
+        return receipts.open_signed_by_cell(
+            ended.receipt, receipts.RunReceipt, self._services.credentials.ca_pem, at_field="ended_at"
+        )
+
+    async def _handle(self, event: LinkOpened | RunReported | CellSaid) -> None:
+        try:
+            await self._shell.handle(event)
+        except GrafosError as error:
+            self.say_goodbye(error)
+
+    async def _closed(self) -> None:
+        try:
+            await self._shell.handle(LinkClosed(self._peer.name, self._link_id))
+        except GrafosError as error:
+            log.info("link of cell %s closed: %s", self._peer.name, error)
+
+    async def _send_blob(self, sha256: str) -> None:
+        """A cell gets what a run needs that is under way on it, and nothing else."""
+        tenant = self._tenant_of(sha256)
+        async with self._blobs_at_once:
+            try:
+                if tenant is None:
+                    raise GrafosError("blob_missing", "no run on this cell needs the blob")
+                data = await self._services.blobs.get(tenant, sha256)
+            except GrafosError as error:
+                log.warning("cell %s wants blob %s: %s", self._peer.name, sha256, error)
+                self.send(messages.BlobData(sha256, found=False))
+            else:
+                self.send(messages.BlobData(sha256, found=True, data=data))
+
+    def _tenant_of(self, sha256: str) -> str | None:
+        for run in self._shell.state.runs_at(self._peer.name):
+            if sha256 in (run.request.module_sha256, run.request.input_sha256):
+                return run.tenant
+        return None
+
+    # --- bounds ---
+
+    def _work(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._in_work.add(task)
+        task.add_done_callback(self._worked)
+        if len(self._in_work) == FRAMES_IN_WORK_MAX and not self._is_over:
+            self._transport.pause_reading()
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        self._in_work.discard(task)
+        if len(self._in_work) == FRAMES_IN_WORK_MAX - 1 and not self._is_over:
+            self._transport.resume_reading()
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            log.error("a frame of cell %s was not handled", self._peer.name, exc_info=bug)
+            self.say_goodbye(GrafosError("internal", "the scheduler could not handle a frame"))
+
+    def _expect_more(self) -> None:
+        silence_max_s = self._shell.state.settings.silence_max_s
+        self._silence.cancel()
+        self._silence = asyncio.get_running_loop().call_later(silence_max_s, self._is_silent)
+
+    def _is_silent(self) -> None:
+        self.say_goodbye(GrafosError("cell_lost", "nothing was heard for too long"))

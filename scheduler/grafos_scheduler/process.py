@@ -1,0 +1,161 @@
+"""A scheduler as a process: opens what it needs, listens, and ends in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import uvloop
+
+from grafos_core.changes import RowCodec
+from grafos_core.clock import SystemClock
+from grafos_core.errors import GrafosError
+from grafos_scheduler import claim, rows, state
+from grafos_scheduler.blobs import BlobStore
+from grafos_scheduler.claim import ClaimDesk
+from grafos_scheduler.credentials import open_credentials
+from grafos_scheduler.handlers import Services
+from grafos_scheduler.link import LinkServices
+from grafos_scheduler.messages import LINK_ALPN
+from grafos_scheduler.protocol import HTTP_ALPN, Listener
+from grafos_scheduler.server import Application, listener_context
+from grafos_scheduler.settings import Settings
+from grafos_scheduler.shell import Shell
+from grafos_scheduler.store import open_sqlite
+
+HANDSHAKE_S_MAX = 10.0
+LISTEN_BACKLOG = 512
+"""Connections that the kernel keeps while the process is busy."""
+SHUT_DOWN_S_MAX = 2.0
+"""What requests under way get to finish once the process was told to end."""
+
+log = logging.getLogger("grafos.scheduler")
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT; raises the ``GrafosError`` that made it end earlier."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings))
+
+
+class Opened(NamedTuple):
+    """A scheduler with its doors still shut."""
+
+    services: Services
+    links: LinkServices
+    listener: Listener
+    tls: ssl.SSLContext
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    listening = _listen(settings)
+    async with opened(settings) as (services, links, listener, tls):
+        shell = services.shell
+        server = await asyncio.get_running_loop().create_server(
+            listener.protocol,
+            sock=listening,
+            ssl=tls,
+            ssl_handshake_timeout=HANDSHAKE_S_MAX,
+            backlog=LISTEN_BACKLOG,
+        )
+        ticking = asyncio.create_task(shell.tick_for_ever())
+        _say_ready(settings, listening.getsockname()[1])
+        shell.stopped.add_done_callback(lambda _: stop.set())
+        await stop.wait()
+        server.close()
+        ticking.cancel()
+        await _finish(shell, links, listener)
+        if shell.stopped.done():
+            raise shell.stopped.result()
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Opened]:
+    """Everything but the port, from what is durable; the store is closed at the end."""
+    clock, chance = SystemClock(), random.SystemRandom()
+    credentials = open_credentials(settings, clock)
+    store = open_sqlite(settings.database, RowCodec({**rows.STORED_KINDS, **claim.KINDS}))
+    try:
+        stored = list(store.load(without=rows.COLD_KINDS))
+        possession = next((row for kind, _, row in stored if kind == claim.POSSESSION), None)
+        kept = state.State.load(_rules(settings), stored, clock.now())
+        shell = Shell(kept, store, clock, chance)
+        blobs = BlobStore(settings.blobs, lambda tenant: blobs_in_use(kept, tenant))
+        desk = ClaimDesk(shell, credentials, settings, possession)
+        services = Services(settings, shell, credentials, desk, blobs)
+        links = LinkServices(settings, shell, credentials, blobs)
+        tls = listener_context(services, [LINK_ALPN, HTTP_ALPN])
+        yield Opened(services, links, Listener(Application(services, tls), links.accept), tls)
+    finally:
+        await store.close()
+
+
+def blobs_in_use(kept: state.State, tenant: str) -> set[str]:
+    """The hashes that the tenant's runs under way still need."""
+    requests = [run.request for run in kept.runs_under_way() if run.tenant == tenant]
+    return {sha256 for asked in requests for sha256 in (asked.module_sha256, asked.input_sha256)}
+
+
+def _rules(settings: Settings) -> state.Settings:
+    """What the pure scheduler is told. A standalone scheduler bears the name of its only cell."""
+    return state.Settings(
+        scheduler=settings.cell_id,
+        providers=frozenset({settings.provider}),
+        heartbeat_every_s=settings.heartbeat_every_s,
+        healthy_after_s=settings.healthy_after_s,
+    )
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The bound socket: inherited, or of the one address that was given."""
+    if settings.listen_fd is not None:
+        return socket.socket(fileno=settings.listen_fd)
+    family = socket.AF_INET6 if ":" in settings.address else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.address, settings.port))
+    except OSError as error:
+        listening.close()
+        where = f"{settings.address}:{settings.port}"
+        if error.errno == errno.EADDRINUSE:
+            raise GrafosError("port_taken", "another program listens on the port", where=where) from error
+        raise GrafosError("config_invalid", "the address cannot be bound", where=where, why=str(error)) from error
+    listening.setblocking(False)
+    return listening
+
+
+def _say_ready(settings: Settings, port: int) -> None:
+    """Tells the parent process where the scheduler answers, in one line of JSON, and lets go of the pipe."""
+    host = f"[{settings.address}]" if ":" in settings.address else settings.address
+    url = f"https://{host}:{port}"
+    log.info("cell %s of fabric %s answers at %s", settings.cell_id, settings.fabric, url)
+    if settings.ready_fd is not None:
+        with contextlib.suppress(OSError), os.fdopen(settings.ready_fd, "w") as ready:
+            ready.write(json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+
+
+async def _finish(shell: Shell, links: LinkServices, listener: Listener) -> None:
+    """Lets what is under way end: long polls answer now, links say goodbye, answers are written."""
+    shell.end_waiting()
+    links.shut_down()
+    listener.shut_down()
+    tasks = set(listener.server_state.tasks)
+    if tasks:
+        await asyncio.wait(tasks, timeout=SHUT_DOWN_S_MAX)
+    await asyncio.sleep(0)

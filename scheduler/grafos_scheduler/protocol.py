@@ -1,0 +1,167 @@
+"""What stands between a TLS connection and the application: who is at the other end, which protocol, and bounds.
+
+uvicorn's HTTP protocol is used as it is, but for what it does not do by itself: the peer's certificate is read once
+per connection, a connection that chose ``grafos-link/1`` by ALPN becomes a cell link, and a peer that sends endless
+headers, or none, is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from grafos_core import trust
+from grafos_core.errors import GrafosError
+from grafos_scheduler.messages import LINK_ALPN
+
+HTTP_ALPN = "http/1.1"
+CONNECTIONS_MAX = 1024
+"""Open connections of all kinds; further ones are closed at once."""
+HEAD_BYTES_MAX = 16 * 1024
+"""Request line and headers together; the largest thing in them is an API token of at most 4 KiB."""
+HEAD_S_MAX = 10.0
+"""From the first byte of a request (or from the connection's start) to the end of its headers."""
+KEEP_ALIVE_S = 75
+"""An idle connection is kept a little longer than a client waits between two polls."""
+
+Application = Callable[..., Any]
+LinkMaker = Callable[[asyncio.Transport, trust.Peer], asyncio.Protocol]
+
+
+class Listener:
+    """All connections of one port: makes a protocol for each, and ends them all."""
+
+    def __init__(self, application: Application, make_link: LinkMaker) -> None:
+        self.make_link = make_link
+        self.config = Config(
+            application,
+            http=GrafosProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        self.config.load()
+        self.server_state = ServerState()
+
+    def protocol(self) -> asyncio.Protocol:
+        return GrafosProtocol(self)
+
+    def shut_down(self) -> None:
+        """Closes idle connections; the others close after their answer."""
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+
+
+class GrafosProtocol(HttpToolsProtocol):
+    """One connection, until it is known to be a link."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(listener.config, listener.server_state, {}, asyncio.get_running_loop())
+        self._listener = listener
+        self._peer: trust.Peer | None = None
+        self._is_http = False
+        self._head_bytes = 0
+        self._swallowed_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
+        try:
+            der = tls.getpeercert(binary_form=True)
+            self._peer = trust.peer_of(der) if der else None
+        except GrafosError:
+            # Signed by our CA, but for nobody we know: as good as no certificate.
+            self._peer = None
+        if len(self.connections) >= CONNECTIONS_MAX:
+            transport.abort()
+        elif tls.selected_alpn_protocol() != LINK_ALPN:
+            self._is_http = True
+            super().connection_made(transport)
+            self._expect_head()
+        elif self._peer is None:
+            transport.abort()
+        else:
+            transport.set_protocol(self._listener.make_link(transport, self._peer))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_arrived()
+        if self._is_http:
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_http:
+            return
+        if not self._in_request():
+            self._expect_head()
+        super().data_received(data)
+        if self._head_timer is not None and not self.transport.is_closing():
+            # The parser keeps an unfinished header to itself, so what it has swallowed is counted here.
+            self._swallowed_bytes += len(data)
+            if self._swallowed_bytes > HEAD_BYTES_MAX:
+                self.send_400_response("the headers have no end")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_bytes = 0
+        self.scope["extensions"] = {"grafos.peer": {"peer": self._peer}}
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._count_head(len(name) + len(value))
+
+    def on_headers_complete(self) -> None:
+        self._head_arrived()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser gave up; our shape of error, and the end of the connection."""
+        over = max(self._head_bytes, self._swallowed_bytes) > HEAD_BYTES_MAX
+        error = (
+            GrafosError("limit_exceeded", f"request line and headers have over {HEAD_BYTES_MAX} bytes")
+            if over
+            else GrafosError("request_invalid", "this is not HTTP/1.1", why=msg)
+        )
+        body = msgspec.json.encode(error.to_wire())
+        status = b"431 Request Header Fields Too Large" if over else b"400 Bad Request"
+        self.transport.write(
+            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (status, len(body), body)
+        )
+        self.transport.close()
+
+    def _in_request(self) -> bool:
+        """Whether a request's headers are there and its answer is not yet complete."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _count_head(self, size: int) -> None:
+        """Raising inside a callback makes the parser give up."""
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES_MAX:
+            raise ValueError("too many bytes of headers")
+
+    def _expect_head(self) -> None:
+        if self._head_timer is None:
+            self._swallowed_bytes = 0
+            self._head_timer = self.loop.call_later(HEAD_S_MAX, self.transport.abort)
+
+    def _head_arrived(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

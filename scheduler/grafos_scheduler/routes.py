@@ -1,0 +1,223 @@
+"""The one table of what the scheduler answers: method and path, who may ask with which right, what goes in and out.
+
+The server, the published OpenAPI document and the tests are all made from it, so none can say another thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import msgspec
+
+from grafos_core.errors import GrafosError
+from grafos_scheduler import handlers, messages
+from grafos_scheduler.authorize import CELL, OPERATOR, TENANT, Gate
+
+JSON_BYTES_MAX = 64 * 1024
+"""A JSON body: the largest is a tenant's request with its certificate request and signed slice."""
+
+Handler = Callable[[handlers.Services, handlers.Request], Awaitable[msgspec.Struct | bytes]]
+
+
+class Route(NamedTuple):
+    """One row. ``gate`` None: anybody may ask, also without a certificate. ``body`` is a struct read from JSON, or
+    ``bytes``, or None for no body; ``query`` a struct of the query's fields; ``answer`` a struct, or ``bytes``."""
+
+    method: str
+    path: str
+    gate: Gate | None
+    handler: Handler
+    summary: str
+    answer: type
+    body: type | None = None
+    query: type[msgspec.Struct] | None = None
+    body_bytes_max: int = JSON_BYTES_MAX
+    media_type: str = "application/json"
+
+
+def _gate(right: str, *kinds: str) -> Gate:
+    return Gate(frozenset(kinds), right)
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/health", None, handlers.health, "Whether the scheduler answers, and for whom.", messages.Health),
+    Route(
+        "POST",
+        "/api/v1/claim",
+        None,
+        handlers.claim,
+        "Take possession of an unclaimed cell.",
+        messages.ClaimGrant,
+        body=messages.ClaimRequest,
+    ),
+    Route(
+        "GET",
+        "/openapi.json",
+        _gate("api:read", OPERATOR, TENANT, CELL),
+        handlers.openapi,
+        "This document.",
+        bytes,
+    ),
+    Route(
+        "PUT",
+        "/api/v1/cell/terms",
+        _gate("terms:write", OPERATOR),
+        handlers.set_terms,
+        "Record what the cell costs and when it must be gone.",
+        messages.Terms,
+        body=messages.Terms,
+    ),
+    Route(
+        "GET",
+        "/api/v1/tenants",
+        _gate("tenants:read", OPERATOR),
+        handlers.list_tenants,
+        "The tenants with their money and leases.",
+        messages.TenantList,
+    ),
+    Route(
+        "POST",
+        "/api/v1/tenants",
+        _gate("tenants:write", OPERATOR),
+        handlers.register_tenant,
+        "Register a tenant, or renew its credentials, with a slice of its budget.",
+        messages.TenantGrant,
+        body=messages.TenantRequest,
+    ),
+    Route(
+        "POST",
+        "/api/v1/cells/register",
+        _gate("cells:register", CELL),
+        handlers.register_cell,
+        "Tell who the cell is and what it has.",
+        messages.CellRegistered,
+        body=messages.CellRegistration,
+    ),
+    Route(
+        "GET",
+        "/api/v1/cells",
+        _gate("cells:read", OPERATOR, TENANT),
+        handlers.list_cells,
+        "The cells with their readiness.",
+        messages.CellList,
+    ),
+    Route(
+        "PUT",
+        "/api/v1/blobs/{sha256}",
+        _gate("blobs:write", TENANT),
+        handlers.put_blob,
+        "Store a module or an input under its SHA-256.",
+        messages.BlobStored,
+        body=bytes,
+        body_bytes_max=messages.BLOB_BYTES_MAX,
+    ),
+    Route(
+        "HEAD",
+        "/api/v1/blobs/{sha256}",
+        _gate("blobs:read", TENANT),
+        handlers.head_blob,
+        "Whether the tenant has stored these bytes.",
+        messages.BlobStored,
+    ),
+    Route(
+        "GET",
+        "/api/v1/blobs/{sha256}",
+        _gate("blobs:read", TENANT),
+        handlers.get_blob,
+        "The bytes.",
+        bytes,
+        media_type="application/octet-stream",
+    ),
+    Route(
+        "POST",
+        "/api/v1/runs",
+        _gate("runs:write", TENANT),
+        handlers.start_run,
+        "Ask for a run; the same run key never runs or charges twice.",
+        messages.RunView,
+        body=messages.RunRequest,
+    ),
+    Route(
+        "GET",
+        "/api/v1/runs",
+        _gate("runs:read", TENANT, OPERATOR),
+        handlers.list_runs,
+        "Runs, the newest first: a tenant's own, or all.",
+        messages.RunPage,
+        query=messages.RunsQuery,
+    ),
+    Route(
+        "GET",
+        "/api/v1/runs/{run_id}",
+        _gate("runs:read", TENANT, OPERATOR),
+        handlers.show_run,
+        "One run; may wait until it has ended.",
+        messages.RunView,
+        query=messages.RunQuery,
+    ),
+    Route(
+        "GET",
+        "/api/v1/runs/{run_id}/artifacts",
+        _gate("artifacts:read", TENANT, OPERATOR),
+        handlers.artifacts,
+        "What a run left: response, output, log, and the receipt that its cell signed.",
+        messages.Artifacts,
+    ),
+    Route(
+        "POST",
+        "/api/v1/drain",
+        _gate("drain:write", OPERATOR),
+        handlers.drain,
+        "Close admission (or open it again); runs under way go on.",
+        messages.DrainView,
+        body=messages.DrainRequest,
+    ),
+    Route(
+        "POST",
+        "/api/v1/settlement",
+        _gate("settlement:write", OPERATOR),
+        handlers.settle,
+        "Close every budget slice and get a signed settlement of each; ask again until all are final.",
+        messages.Settlements,
+    ),
+)
+
+
+def find_route(method: str, path: str) -> tuple[Route, dict[str, str]]:
+    """The row for a request and the values in its path; ``not_found``, or ``request_invalid`` for a wrong method."""
+    parts = path.split("/")
+    allowed: list[str] = []
+    for route in _BY_LENGTH.get(len(parts), ()):
+        values = _match(route.path.split("/"), parts)
+        if values is not None:
+            if route.method == method:
+                return route, values
+            allowed.append(route.method)
+    if allowed:
+        raise GrafosError(
+            "request_invalid", f"{path[:200]} does not take {method}", next=f"use {' or '.join(sorted(allowed))}"
+        )
+    raise GrafosError("not_found", f"there is no route {path[:200]!r}", next="see /openapi.json")
+
+
+def _match(pattern: list[str], parts: list[str]) -> dict[str, str] | None:
+    values: dict[str, str] = {}
+    for expected, seen in zip(pattern, parts, strict=True):
+        if expected.startswith("{"):
+            if not seen:
+                return None
+            values[expected[1:-1]] = seen
+        elif expected != seen:
+            return None
+    return values
+
+
+def _by_length() -> dict[int, list[Route]]:
+    table: dict[int, list[Route]] = {}
+    for route in ROUTES:
+        table.setdefault(route.path.count("/") + 1, []).append(route)
+    return table
+
+
+_BY_LENGTH = _by_length()

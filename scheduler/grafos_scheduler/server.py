@@ -1,0 +1,182 @@
+"""The scheduler's HTTP side: one small ASGI application over the table of routes.
+
+Every request goes the same way: find the row, let the caller prove itself, read at most the allowed bytes, check them
+against the row's types, call the handler, encode. Whatever goes wrong is answered in the one shape of errors, and
+nothing of a traceback leaves the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from grafos_core import trust
+from grafos_core.errors import GrafosError
+from grafos_scheduler.authorize import OPERATOR, Caller, authorize
+from grafos_scheduler.handlers import Request, Services
+from grafos_scheduler.routes import ROUTES, Route, find_route
+
+BODY_S_MAX = 60.0
+"""For the whole of a request's body."""
+QUERY_BYTES_MAX = 2048
+QUERY_FIELDS_MAX = 16
+AUTHORIZATION_BYTES_MAX = 5000
+"""An API token has at most 4096 characters."""
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = tuple[tuple[bytes, bytes], ...]
+
+BODY_READ = "grafos.body_read"
+"""Set in the scope once the whole body was received."""
+
+log = logging.getLogger("grafos.server")
+
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in {route.body for route in ROUTES} if kind not in {None, bytes}
+}
+
+
+class Application:
+    """ASGI 3. ``tls`` is the listener's context, which is tightened when the claim is closed."""
+
+    def __init__(self, services: Services, tls: ssl.SSLContext) -> None:
+        self._services = services
+        self._tls = tls
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            route, answer = await self._answer(scope, receive)
+            body = answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
+            await _send(send, 200, route.media_type, body)
+        except GrafosError as error:
+            await _send_error(scope, send, error)
+        except Exception:  # a bug of ours: the log has it whole, the caller learns only that it is one
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            await _send_error(scope, send, GrafosError("internal", "the scheduler could not handle the request"))
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[Route, msgspec.Struct | bytes]:
+        route, values = find_route(scope["method"], scope["path"])
+        caller = await self._admit(route, scope)
+        request = Request(
+            caller=caller,
+            client=scope["client"][0] if scope["client"] else "",
+            path=values,
+            query=_read_query(route, scope["query_string"]),
+            body=await _read_body(route, scope, receive),
+        )
+        return route, await route.handler(self._services, request)
+
+    async def _admit(self, route: Route, scope: Scope) -> Caller | None:
+        """The caller, proved; the operator's first call closes the claim before anything else happens."""
+        if route.gate is None:
+            return None
+        caller = authorize(
+            route.gate,
+            scope["extensions"]["grafos.peer"]["peer"],
+            _header(scope, b"authorization"),
+            fabric=self._services.settings.fabric,
+            token_key=self._services.credentials.token_key,
+            now=self._services.shell.clock.now(),
+        )
+        if caller.kind == OPERATOR and not self._services.desk.is_closed:
+            await self._services.desk.close()
+            demand_certificates(self._tls)
+        return caller
+
+
+def listener_context(services: Services, alpn: list[str]) -> ssl.SSLContext:
+    """The port's TLS: while the cell is unclaimed it asks for a client certificate, afterwards it demands one."""
+    folder = services.credentials.folder
+    context = trust.server_context(folder / "server.pem", folder / "server-key.pem", folder / "ca.pem", alpn)
+    # Without tickets no session is resumed, and so every connection proves its certificate anew.
+    context.num_tickets = 0
+    if not services.desk.is_closed:
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def demand_certificates(context: ssl.SSLContext) -> None:
+    """Holds for every connection made from now on."""
+    context.verify_mode = ssl.CERT_REQUIRED
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    """The header's value, or "" if it is missing; twice the same is nobody's honest request."""
+    values = [value for header, value in scope["headers"] if header == name]
+    if len(values) > 1 or any(len(value) > AUTHORIZATION_BYTES_MAX for value in values):
+        raise GrafosError("request_invalid", f"the header {name.decode()} comes twice or is too long")
+    return values[0].decode("latin-1") if values else ""
+
+
+def _read_query(route: Route, text: bytes) -> msgspec.Struct | None:
+    if not text and route.query is None:
+        return None
+    if len(text) > QUERY_BYTES_MAX:
+        raise GrafosError("limit_exceeded", f"the query has over {QUERY_BYTES_MAX} bytes")
+    try:
+        pairs = parse_qsl(
+            text.decode("ascii"), keep_blank_values=True, strict_parsing=bool(text), max_num_fields=QUERY_FIELDS_MAX
+        )
+        fields = dict(pairs)
+        if len(fields) != len(pairs) or (fields and route.query is None):
+            raise ValueError("a field comes twice, or the route takes none")
+        return msgspec.convert(fields, route.query, strict=False) if route.query else None
+    except (ValueError, msgspec.ValidationError) as error:
+        raise GrafosError("request_invalid", "the query does not have the documented shape", why=str(error)) from error
+
+
+async def _read_body(route: Route, scope: Scope, receive: Receive) -> Any:
+    """The body as the row's type. A route without a body refuses one, and so does one that gets too much."""
+    most = route.body_bytes_max if route.body is not None else 0
+    declared = _header(scope, b"content-length")
+    if declared and (not declared.isdigit() or int(declared) > most):
+        raise _too_large(most)
+    try:
+        async with asyncio.timeout(BODY_S_MAX):
+            data = await _receive_all(receive, most)
+    except TimeoutError as error:
+        raise GrafosError("request_invalid", f"the body did not arrive within {BODY_S_MAX:g} s") from error
+    scope[BODY_READ] = True
+    if route.body is None or route.body is bytes:
+        return data
+    try:
+        return _decoders[route.body].decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise GrafosError("request_invalid", "the body does not have the documented shape", why=str(error)) from error
+
+
+async def _receive_all(receive: Receive, most: int) -> bytes:
+    data = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise GrafosError("interrupted", "the client went away")
+        data += message.get("body", b"")
+        if len(data) > most:
+            raise _too_large(most)
+        if not message.get("more_body"):
+            return bytes(data)
+
+
+def _too_large(most: int) -> GrafosError:
+    return GrafosError("body_too_large", f"the route takes a body of at most {most} bytes")
+
+
+async def _send_error(scope: Scope, send: Send, error: GrafosError) -> None:
+    # A body that was refused unread is not worth receiving, so the connection ends with the answer.
+    ends = () if scope.get(BODY_READ) else ((b"connection", b"close"),)
+    await _send(send, error.http_status, "application/json", msgspec.json.encode(error.to_wire()), ends)
+
+
+async def _send(send: Send, status: int, media_type: str, body: bytes, more: Headers = ()) -> None:
+    headers = [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode()), *more]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
