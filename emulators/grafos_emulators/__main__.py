@@ -1,0 +1,53 @@
+"""``python -m grafos_emulators up|env|status|down --state-dir DIR``: an emulated AWS on loopback."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from grafos_core.errors import GrafosError
+from grafos_emulators import daemon
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m grafos_emulators", description="An emulated AWS on loopback.")
+    parser.add_argument("verb", choices=["up", "env", "status", "down", "serve"])
+    parser.add_argument("--state-dir", type=Path, required=True, help="where it keeps its machines and its state")
+    parser.add_argument("--ready", type=int, help=argparse.SUPPRESS)
+    asked = parser.parse_args(arguments)
+    try:
+        return _serve(asked.state_dir, asked.ready) if asked.verb == "serve" else _told(asked.verb, asked.state_dir)
+    except GrafosError as problem:
+        print(problem.last_words(), file=sys.stderr)
+        return problem.exit_code
+
+
+def _told(verb: str, state_dir: Path) -> int:
+    if verb == "down":
+        print("stopped" if daemon.stop(state_dir) else "no emulated cloud ran")
+        return 0
+    info = daemon.start(state_dir) if verb == "up" else daemon.read(state_dir)
+    if info is None:
+        raise GrafosError("emulator_not_running", "no emulated cloud runs", where=str(state_dir))
+    if verb == "env":
+        for name, value in sorted(info.environment.items()):
+            print(f"export {name}={value}")
+        return 0
+    print(f"emulated AWS at {info.endpoint}, account {info.account_id}, process {info.pid}")
+    print(f"prices: {info.price_note}")
+    return 0
+
+
+def _serve(state_dir: Path, ready: int | None) -> int:
+    # The one command that loads the emulator itself.
+    from grafos_emulators.serve import detach, serve
+
+    if ready is not None:
+        detach()
+    serve(state_dir, ready)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

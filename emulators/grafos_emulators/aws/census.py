@@ -1,0 +1,68 @@
+"""What exists in the emulated account: counted from the emulator's own world, never from a listing that may lag.
+
+What AWS itself puts into every account (default VPCs and what belongs to them) is left out, and so are machines that
+are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from grafos_emulators.aws.ec2_backend import RegionBackend
+
+
+class Thing(msgspec.Struct, frozen=True):
+    """One thing that somebody made and nobody has removed. ``billable``: it costs by existing in this state."""
+
+    kind: str
+    id: str
+    region: str
+    state: str
+    billable: bool
+    tags: dict[str, str]
+
+
+def things(regions: dict[str, RegionBackend]) -> tuple[Thing, ...]:
+    """Everything in all regions, in a stable order; the caller holds the world's lock."""
+    return tuple(thing for name in sorted(regions) for thing in _of_region(regions[name]))
+
+
+def _of_region(backend: Any) -> Iterator[Thing]:
+    for instance in backend.all_instances():
+        state = instance.instance_state.name
+        if state != "terminated":
+            yield _thing(backend, "instance", instance, state, billable=state != "stopped")
+    for kind, resources, billable in _collections(backend):
+        for resource in resources:
+            if resource.id not in backend.born_with:
+                state = str(getattr(resource, "status", getattr(resource, "state", "available")))
+                yield _thing(backend, kind, resource, state, billable=billable)
+    for address in backend.addresses:
+        thing_id = str(address.allocation_id or address.public_ip)
+        yield Thing("address", thing_id, backend.region_name, "allocated", True, dict(backend.tags.get(thing_id, {})))
+    for pair in backend.key_pairs.values():
+        yield Thing("key_pair", str(pair.name), backend.region_name, "available", False, {})
+
+
+def _collections(backend: Any) -> Iterator[tuple[str, Iterable[Any], bool]]:
+    """Kind, resources, and whether they cost by existing."""
+    yield "volume", backend.volumes.values(), True
+    yield "snapshot", (each for each in backend.snapshots.values() if each.owner_id == backend.account_id), True
+    yield "image", (each for each in backend.amis.values() if each.owner_id == backend.account_id), False
+    yield "nic", backend.enis.values(), False
+    groups = (group for of_vpc in backend.groups.values() for group in of_vpc.values())
+    yield "security_group", (group for group in groups if group.name != "default"), False
+    yield "subnet", (each for of_zone in backend.subnets.values() for each in of_zone.values()), False
+    yield "vpc", backend.vpcs.values(), False
+    yield "gateway", backend.internet_gateways.values(), False
+    yield "nat_gateway", (each for each in backend.nat_gateways.values() if each.state != "deleted"), True
+    yield "vpc_endpoint", (each for each in backend.vpc_end_points.values() if each.state != "deleted"), True
+    yield "route_table", (each for each in backend.route_tables.values() if not each.main_association_id), False
+    yield "launch_template", backend.launch_templates.values(), False
+
+
+def _thing(backend: Any, kind: str, resource: Any, state: str, *, billable: bool) -> Thing:
+    return Thing(kind, resource.id, backend.region_name, state, billable, dict(backend.tags.get(resource.id, {})))

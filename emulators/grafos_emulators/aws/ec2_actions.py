@@ -1,0 +1,135 @@
+"""EC2's actions where moto's need correction; all others are moto's."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.ec2.responses import EC2Response
+
+from grafos_emulators.aws import launch_checks
+from grafos_emulators.aws.errors import AwsRefusalError, not_emulated
+
+# moto has these, and does something else than EC2 would: better none than a wrong one.
+REFUSED_ACTIONS = frozenset({
+    "AssociateAddress", "CopyImage", "CreateFleet", "CreateImage", "ImportSnapshot", "ModifySpotFleetRequest",
+    "RebootInstances", "RegisterImage", "RequestSpotFleet", "RequestSpotInstances", "RunScheduledInstances",
+})  # fmt: skip
+DEFAULT_INSTANCE_TYPE = "m1.small"  # EC2's own default, of another age
+STANDARD_FAMILIES = "acdhimrtz"  # the families that the quota "Running On-Demand Standard instances" counts
+
+
+class Ec2Actions(EC2Response):
+    """One request's actions; made for each request by moto."""
+
+    def run_instances(self) -> ActionResult:
+        parameters = {name: str(values[0]) for name, values in self.querystring.items()}
+        launch_checks.check_emulated(parameters)
+        launch_checks.read_user_data(parameters.get("UserData", ""))
+        count = int(self._get_param("MaxCount", 1))
+        if not 1 <= int(self._get_param("MinCount", 1)) <= count:
+            raise AwsRefusalError("InvalidParameterCombination", "MinCount must be at least 1 and at most MaxCount")
+        self._check_type_and_image(count)
+        self.params["MinCount"] = count  # the number that moto launches; there is always capacity for the most
+        result = super().run_instances()
+        reservation: Any = result.result
+        for instance in reservation.instances:
+            instance.client_token = parameters.get("ClientToken", "")
+            instance.disable_api_termination = bool(self._get_param("DisableApiTermination", if_none=False))
+        return result
+
+    def _check_type_and_image(self, count: int) -> None:
+        backend = self.ec2_backend
+        image = backend.describe_images(ami_ids=[self._image_id()])[0]
+        name = self._get_param("InstanceType", DEFAULT_INSTANCE_TYPE)
+        known = [each for each in backend.instance_types if each["InstanceType"] == name]
+        if not known:
+            raise AwsRefusalError("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
+        launch_checks.check_architecture(name, known[0]["ProcessorInfo"]["SupportedArchitectures"], image.architecture)
+        launch_checks.check_offered(name, self._zone(), backend.zones_offering(name))
+        if name[0] in STANDARD_FAMILIES:
+            vcpus = known[0]["VCpuInfo"]["DefaultVCpus"]
+            launch_checks.check_quota(count * vcpus, self._used_vcpus(), backend.account.vcpu_limit)
+
+    def _image_id(self) -> str:
+        image_id = self._get_param("ImageId")
+        if not image_id:
+            raise AwsRefusalError("MissingParameter", "The request must contain the parameter ImageId")
+        return str(image_id)
+
+    def _zone(self) -> str | None:
+        """The zone that the request asks for, by name or by subnet."""
+        nics = self._get_param("NetworkInterfaces", [])
+        subnet_id = self._get_param("SubnetId") or next((nic["SubnetId"] for nic in nics if "SubnetId" in nic), None)
+        if subnet_id:
+            return str(self.ec2_backend.get_subnet(subnet_id).availability_zone)
+        zone = self._get_param("Placement.AvailabilityZone")
+        return str(zone) if zone else None
+
+    def _used_vcpus(self) -> int:
+        backend = self.ec2_backend
+        vcpus = {each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for each in backend.instance_types}
+        return sum(
+            vcpus[instance.instance_type]
+            for instance in backend.all_instances()
+            if instance.state in {"pending", "running", "stopping", "shutting-down"}
+            and instance.instance_type[0] in STANDARD_FAMILIES
+        )
+
+    def _parse_block_device_mapping(self) -> list[dict[str, Any]]:
+        """The volumes to make: the image's, changed and added to by the request's."""
+        image = self.ec2_backend.describe_images(ami_ids=[self._image_id()])[0]
+        mappings = {each["DeviceName"]: dict(each["Ebs"]) for each in image.block_device_mappings}
+        for asked in self._get_param("BlockDeviceMappings", []):
+            device, ebs = asked["DeviceName"], dict(asked.get("Ebs", {}))
+            known = mappings.get(device, {})
+            if "NoDevice" in asked:
+                mappings.pop(device, None)
+                continue
+            if not known and not {"VolumeSize", "SnapshotId"} & set(ebs):
+                raise AwsRefusalError("MissingParameter", "The request must contain the parameter size or snapshotId")
+            if ebs.get("VolumeSize") and known and int(ebs["VolumeSize"]) < known["VolumeSize"]:
+                raise AwsRefusalError(
+                    "InvalidBlockDeviceMapping",
+                    f"Volume of size {ebs['VolumeSize']}GB is smaller than snapshot '{known['SnapshotId']}', expect "
+                    f"size >= {known['VolumeSize']}GB",
+                )
+            mappings[device] = {"DeleteOnTermination": False, **known, **ebs}
+        return [{"DeviceName": device, "NoDevice": None, "Ebs": ebs} for device, ebs in mappings.items()]
+
+    def terminate_instances(self) -> ActionResult:
+        return self._ordered("TerminatingInstances", self.ec2_backend.terminate_instances)
+
+    def stop_instances(self) -> ActionResult:
+        return self._ordered("StoppingInstances", self.ec2_backend.stop_instances)
+
+    def start_instances(self) -> ActionResult:
+        return self._ordered("StartingInstances", self.ec2_backend.start_instances)
+
+    def _ordered(self, name: str, order: Any) -> ActionResult:
+        self.error_on_dryrun()
+        changes = [
+            {
+                "InstanceId": instance.id,
+                "CurrentState": {"Name": instance.instance_state.name, "Code": instance.instance_state.code},
+                "PreviousState": before,
+            }
+            for instance, before in order(self._get_param("InstanceIds", []))
+        ]
+        return ActionResult({name: changes})
+
+    def get_console_output(self) -> ActionResult:
+        instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+        output = self.ec2_backend.account.world.console(instance.id)
+        return ActionResult({
+            "InstanceId": instance.id,
+            "Timestamp": instance.launch_time,
+            "Output": base64.b64encode(output).decode(),
+        })  # fmt: skip
+
+
+def check_emulated(action: str, known: frozenset[str], snake_case: str) -> None:
+    """Refuses an action that is none of EC2's, that moto lacks, or that it gets wrong."""
+    if action in REFUSED_ACTIONS or snake_case not in known:
+        raise not_emulated(f"ec2:{action}")

@@ -1,0 +1,246 @@
+"""One region of the emulated EC2: moto's backend, with machines that live in our world and deletions that are checked.
+
+This and its neighbours ``ec2_*`` and ``images`` are the only modules that know moto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from moto.ec2.models import EC2Backend
+from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS
+
+from grafos_emulators.aws import dependencies
+from grafos_emulators.aws.account import Account
+from grafos_emulators.aws.ec2_instance import InstanceMetadata, follow, give_address
+from grafos_emulators.aws.errors import AwsRefusalError
+from grafos_emulators.aws.images import StockImage
+from grafos_emulators.boot.driver import MachineSetup
+from grafos_emulators.lifecycle import Happening, MachineState
+from grafos_emulators.world import Machine
+
+METADATA_VARIABLE = "AWS_EC2_METADATA_SERVICE_ENDPOINT"  # the SDKs' own; a real machine uses 169.254.169.254
+
+
+class RegionBackend(EC2Backend):
+    """A region. ``born_with`` holds the ids of what AWS itself puts into a new account's region."""
+
+    def __init__(self, region_name: str, account_id: str, account: Account) -> None:
+        self.account = account
+        self._zones_with_type: dict[str, list[str]] = {}
+        super().__init__(region_name, account_id)
+        self._connect_default_vpc()
+        self.born_with = frozenset(self._everything())
+
+    def _load_amis(self) -> None:
+        """Called by moto for the images that exist from the beginning."""
+        image = StockImage(self, self.account.architecture)
+        self.amis[image.id] = image
+
+    def _connect_default_vpc(self) -> None:
+        """A default VPC reaches the internet; moto leaves that out."""
+        gateway = self.create_internet_gateway()
+        self.attach_internet_gateway(gateway.id, self.default_vpc.id)
+        table = self.describe_route_tables(filters={"vpc-id": [self.default_vpc.id]})[0]
+        self.create_route(table.id, "0.0.0.0/0", None, gateway_id=gateway.id)
+
+    def _everything(self) -> list[str]:
+        groups = [group_id for of_vpc in self.groups.values() for group_id in of_vpc]
+        subnets = [subnet_id for of_zone in self.subnets.values() for subnet_id in of_zone]
+        others = (self.vpcs, self.internet_gateways, self.route_tables, self.snapshots, self.amis, self.volumes)
+        return [*groups, *subnets, *(each for collection in others for each in collection)]
+
+    # Launching
+
+    def run_instances(self, image_id: str, count: int, user_data: Any, security_group_names: Any, **kwargs: Any) -> Any:
+        for nic in kwargs.get("nics", []):
+            if "NetworkInterfaceId" not in nic:
+                nic.setdefault("DeleteOnTermination", True)
+        self._check_groups(security_group_names, kwargs)
+        known = set(self.reservations)
+        interface_tags = kwargs.get("tags", {}).get("network-interface", {})
+        try:
+            reservation = super().run_instances(image_id, count, user_data, security_group_names, **kwargs)
+        except Exception:
+            for reservation_id in set(self.reservations) - known:
+                del self.reservations[reservation_id]
+            raise
+        for instance in reservation.instances:
+            if not kwargs.get("nics"):
+                instance.nics[0].delete_on_termination = True
+            for nic in instance.nics.values():
+                nic.add_tags(interface_tags)
+            self._adopt(instance)
+        return reservation
+
+    def _check_groups(self, names: list[str], kwargs: dict[str, Any]) -> None:
+        subnet_id = kwargs.get("subnet_id") or next(
+            (nic["SubnetId"] for nic in kwargs.get("nics", []) if "SubnetId" in nic), None
+        )
+        vpc_id = self.get_subnet(subnet_id).vpc_id if subnet_id else self.default_vpc.id
+        ids = [
+            *kwargs.get("security_group_ids", []),
+            *(i for nic in kwargs.get("nics", []) for i in nic.get("Groups", [])),
+        ]
+        dependencies.check_groups_exist(self, ids, vpc_id)
+        for name in names:
+            if self.get_security_group_from_name(name, vpc_id) is None:
+                raise AwsRefusalError("InvalidGroup.NotFound", f"The security group '{name}' does not exist")
+
+    def _adopt(self, instance: Any) -> None:
+        """Gives a new instance a machine in our world."""
+        address = self.account.network.take()
+        give_address(instance, address)
+        instance.security_groups = instance.security_groups or list(instance.nics[0].group_set)
+        metadata = InstanceMetadata(instance)
+        self.account.instances[instance.id] = metadata
+        setup = MachineSetup(
+            machine_id=instance.id,
+            address=address,
+            user_data=metadata.user_data,
+            runs_user_data=isinstance(self.amis.get(instance.image_id), StockImage),
+            environment={METADATA_VARIABLE: f"{self.account.endpoint}/imds/{instance.id}/"},
+        )
+        self.account.world.launch(
+            Machine(
+                setup,
+                ends_when_off=lambda: bool(instance.instance_initiated_shutdown_behavior == "terminate"),
+                changed=partial(self._changed, instance),
+            )
+        )
+
+    def _changed(self, instance: Any, machine: Machine) -> None:
+        world = self.account.world
+        follow(instance, machine, world.clock)
+        if machine.state is MachineState.GONE:
+            self.account.network.give_back(machine.setup.address)
+            world.at(world.clock.monotonic() + world.times.gone_visible_s, partial(self._forget, instance))
+
+    def _forget(self, instance: Any) -> None:
+        for reservation_id, reservation in list(self.reservations.items()):
+            if instance in reservation.instances:
+                reservation.instances.remove(instance)
+                if not reservation.instances:
+                    del self.reservations[reservation_id]
+        self.account.world.forget(instance.id)
+        self.account.instances.pop(instance.id, None)
+        self.tags.pop(instance.id, None)
+
+    def zones_offering(self, instance_type: str) -> list[str]:
+        if not self._zones_with_type:
+            for offering in INSTANCE_TYPE_OFFERINGS["availability-zone"].get(self.region_name, []):
+                self._zones_with_type.setdefault(offering["InstanceType"], []).append(offering["Location"])
+        return sorted(self._zones_with_type.get(instance_type, []))
+
+    # Orders to machines
+
+    def terminate_instances(self, instance_ids: list[str]) -> Any:
+        return self._order(instance_ids, Happening.END, self._check_termination)
+
+    def stop_instances(self, instance_ids: list[str]) -> Any:
+        return self._order(instance_ids, Happening.STOP, _check_state("stopped", "running", "stopping", "stopped"))
+
+    def start_instances(self, instance_ids: list[str]) -> Any:
+        return self._order(instance_ids, Happening.START, _check_state("started", "stopped", "pending", "running"))
+
+    def _order(self, instance_ids: list[str], happening: Happening, check: Callable[[Any], None]) -> list[Any]:
+        """Gives the order to all or, when one may not take it, to none; each with the state it had before."""
+        if not instance_ids:
+            raise AwsRefusalError("MissingParameter", "The request must contain the parameter InstanceId")
+        instances = self.get_multi_instances_by_id(instance_ids)
+        for instance in instances:
+            check(instance)
+        before = [(instance, _state(instance)) for instance in instances]
+        for instance in instances:
+            self.account.world.ask(instance.id, happening, reason="user")
+        return before
+
+    @staticmethod
+    def _check_termination(instance: Any) -> None:
+        if str(instance.disable_api_termination).lower() == "true":
+            raise AwsRefusalError(
+                "OperationNotPermitted",
+                f"The instance '{instance.id}' may not be terminated. Modify its 'disableApiTermination' instance "
+                "attribute and try again.",
+            )
+
+    # Listings
+
+    def describe_instances(self, filters: Any = None) -> Any:
+        own, others = _split_filters(filters)
+        return _having_token(super().describe_instances(others), own)
+
+    def get_reservations_by_instance_ids(self, instance_ids: list[str], filters: Any = None) -> Any:
+        own, others = _split_filters(filters)
+        return _having_token(super().get_reservations_by_instance_ids(instance_ids, others), own)
+
+    def describe_tags(self, filters: Any = None) -> list[dict[str, str]]:
+        """The tags of one resource are looked up; moto walks through all tags, for each resource that it lists."""
+        ids = (filters or {}).get("resource-id", [])
+        if len(filters or {}) == 1 and len(ids) == 1 and not set(ids[0]) & set("*?\\"):
+            tags = self.tags.get(ids[0], {})
+            kind = _resource_type(ids[0])
+            return [{"resource_id": ids[0], "key": key, "value": tags[key], "resource_type": kind} for key in tags]
+        return super().describe_tags(filters)
+
+    # Deletions
+
+    def delete_security_group(self, name: str | None = None, group_id: str | None = None) -> None:
+        group = self.get_security_group_by_name_or_id(group_id or name or "")
+        if group is not None:
+            dependencies.check_security_group(self, group)
+        super().delete_security_group(name, group_id)
+
+    def delete_subnet(self, subnet_id: str) -> Any:
+        dependencies.check_subnet(self, subnet_id)
+        return super().delete_subnet(subnet_id)
+
+    def delete_vpc(self, vpc_id: str) -> Any:
+        dependencies.check_vpc(self, vpc_id)
+        return super().delete_vpc(vpc_id)
+
+    def detach_internet_gateway(self, internet_gateway_id: str, vpc_id: str) -> None:
+        dependencies.check_detach(self, vpc_id)
+        super().detach_internet_gateway(internet_gateway_id, vpc_id)
+
+    def delete_network_interface(self, eni_id: str) -> None:
+        dependencies.check_interface(self, eni_id)
+        super().delete_network_interface(eni_id)
+
+
+def _state(instance: Any) -> dict[str, Any]:
+    return {"Name": instance.instance_state.name, "Code": instance.instance_state.code}
+
+
+def _check_state(done: str, *allowed: str) -> Callable[[Any], None]:
+    def check(instance: Any) -> None:
+        state = instance.instance_state.name
+        if state not in allowed:
+            raise AwsRefusalError(
+                "IncorrectInstanceState",
+                f"The instance '{instance.id}' is not in a state from which it can be {done}: {state}.",
+            )
+
+    return check
+
+
+def _split_filters(filters: Any) -> tuple[list[str] | None, Any]:
+    """The values of the filter ``client-token``, which moto lacks, and the filters that it has."""
+    others = {name: values for name, values in (filters or {}).items() if name != "client-token"}
+    return (filters or {}).get("client-token"), others
+
+
+def _having_token(reservations: list[Any], tokens: list[str] | None) -> list[Any]:
+    if tokens is None:
+        return reservations
+    for reservation in reservations:
+        reservation.instances = [each for each in reservation.instances if each.client_token in tokens]
+    return [reservation for reservation in reservations if reservation.instances]
+
+
+def _resource_type(resource_id: str) -> str:
+    from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, get_prefix
+
+    return str(EC2_PREFIX_TO_RESOURCE.get(get_prefix(resource_id), ""))

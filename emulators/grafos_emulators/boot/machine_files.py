@@ -1,0 +1,64 @@
+"""The directory of an emulated machine: what a stock Debian offers a cell, and nothing that reaches the host.
+
+``usr/bin`` is the machine's whole ``PATH``: Python without any installed package, a shell, and the commands of
+``tools``. There is no isolation: a program that names a path of the host reaches the host, with the rights of whoever
+runs the emulator. That is why only user data for our own stock image is ever run.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from grafos_emulators.boot.driver import MachineSetup
+from grafos_emulators.boot.orders import POWER_COMMANDS
+
+_DIRECTORIES = ("usr/bin", "usr/lib", "var/lib/grafos", "var/lib/cloud/scripts", "root", "tmp", "run")
+
+
+def lay_out(root: Path, setup: MachineSetup) -> None:
+    """Makes the machine's directory for a boot; on a later boot of the same machine, what it wrote is kept."""
+    for directory in _DIRECTORIES:
+        (root / directory).mkdir(parents=True, exist_ok=True)
+    root.chmod(0o700)
+    script = root / "var/lib/cloud/scripts/part-001"
+    script.unlink(missing_ok=True)
+    if setup.user_data:
+        script.touch(mode=0o700)
+        script.write_bytes(setup.user_data)
+    if not (root / "usr/pyvenv.cfg").exists():
+        _install_python(root / "usr")
+        _install_commands(root / "usr")
+    (root / "run/environment.json").write_text(json.dumps(environment(root, setup)))
+
+
+def environment(root: Path, setup: MachineSetup) -> dict[str, str]:
+    """What every process of the machine finds in its environment; nothing of the emulator's own is handed down."""
+    return {
+        "PATH": str(root / "usr/bin"),
+        "HOME": str(root / "root"),
+        "USER": "root",
+        "LOGNAME": "root",
+        "LANG": "C.UTF-8",
+        "TMPDIR": str(root / "tmp"),
+        "STATE_DIRECTORY": str(root / "var/lib/grafos"),  # systemd's name for a service's own directory
+        **setup.environment,
+    }
+
+
+def _install_python(usr: Path) -> None:
+    """This Python, with its standard library and nothing else: a virtual environment without packages."""
+    interpreter = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    (usr / "pyvenv.cfg").write_text(f"home = {interpreter.parent}\ninclude-system-site-packages = false\n")
+    (usr / "bin/python3").symlink_to(interpreter)
+
+
+def _install_commands(usr: Path) -> None:
+    (usr / "bin/sh").symlink_to("/bin/sh")
+    tool = usr / "lib/machine-tool"
+    shutil.copyfile(Path(__file__).with_name("tools.py"), tool)
+    tool.chmod(0o755)
+    for name in sorted(POWER_COMMANDS):
+        (usr / "bin" / name).symlink_to("../lib/machine-tool")

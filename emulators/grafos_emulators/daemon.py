@@ -1,0 +1,215 @@
+"""An emulated AWS as a daemon: ``start``, ``read``, ``stop``, and what it can be asked while it runs.
+
+Light: nothing of the emulator itself is imported into the calling process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from grafos_core.errors import GrafosError
+from grafos_core.paths import private_folder
+from grafos_emulators import state
+from grafos_emulators.credentials import DEFAULT_REGION, client_environment
+from grafos_emulators.notes import PRICE_NOTE
+
+START_TIMEOUT_S = 30.0  # a second on an idle machine; moto reads large tables
+STOP_TIMEOUT_S = 15.0  # machines are killed, not asked; most of it is patience with a busy host
+ANSWER_TIMEOUT_S = 5.0
+POLL_S = 0.02
+MAX_ANSWER_BYTES = 64 << 20  # the journal of a long demo
+READY = b"ready"
+LOG_TAIL_BYTES = 2000
+_NOT_FOR_THE_DAEMON = ("AWS_", "BOTO_")
+
+
+@dataclass(frozen=True)
+class EmulatorInfo:
+    """A running emulator. ``environment`` sends an AWS SDK to it; ``price_note`` belongs beside each price it tells."""
+
+    endpoint: str
+    pid: int
+    account_id: str
+    started_at: float
+    state_dir: Path
+    region: str = DEFAULT_REGION
+    price_note: str = PRICE_NOTE
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def start(state_dir: Path) -> EmulatorInfo:
+    """The emulator of this state directory, started if none runs; it answers when this returns.
+
+    Two that start at once get the same one. Errors: ``emulator_not_running`` with what the log says.
+    """
+    info = _read_if_up(state_dir)
+    if info is not None:
+        return info
+    said = _spawn(private_folder(state_dir))
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        info = _read_if_up(state_dir)
+        if info is not None:
+            return info
+        if said != READY and not state.is_locked(state_dir):
+            break  # ours did not come up, and no other is on its way
+        time.sleep(POLL_S)
+    raise GrafosError(
+        "emulator_not_running",
+        "the emulated cloud did not start",
+        where=str(state_dir / state.LOG_NAME),
+        why=_log_tail(state_dir),
+    )
+
+
+def read(state_dir: Path) -> EmulatorInfo | None:
+    """The running emulator, or None: what a dead one left behind counts for nothing.
+
+    Errors: ``emulator_invalid`` (one runs, and its file cannot be read), ``emulator_not_running`` (it does not answer).
+    """
+    if not state.is_locked(state_dir):
+        return None
+    known = state.load(state_dir)
+    if known is None or not state.is_alive(known):
+        return None  # one is just starting, and has not written its own file yet
+    health = _ask(known.endpoint, "health")
+    if health.get("pid") != known.pid:
+        return None
+    return EmulatorInfo(
+        endpoint=known.endpoint,
+        pid=known.pid,
+        account_id=known.account_id,
+        started_at=known.started_at,
+        state_dir=state_dir,
+        environment=client_environment(known.endpoint),
+    )
+
+
+def stop(state_dir: Path) -> bool:
+    """Ends the emulator and all its machines; False if none ran. When it returns, none of their processes is left."""
+    if not state.is_locked(state_dir):
+        state.remove(state_dir)
+        return False
+    known = _await_state(state_dir)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        _signal(known, number)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if not state.is_locked(state_dir):
+                state.remove(state_dir)
+                return True
+            time.sleep(POLL_S)
+    raise GrafosError("emulator_invalid", f"the emulator (process {known.pid}) does not end", where=str(state_dir))
+
+
+def world(info: EmulatorInfo) -> list[dict[str, Any]]:
+    """Everything that somebody made in the emulated account and nobody removed."""
+    return list(_ask(info.endpoint, "world"))
+
+
+def journal(info: EmulatorInfo) -> list[dict[str, Any]]:
+    """Every call of the emulated API so far, oldest first."""
+    return list(_ask(info.endpoint, "journal"))
+
+
+def machines(info: EmulatorInfo) -> dict[str, dict[str, str]]:
+    """State and address of each machine by its id, those lately gone included."""
+    return dict(_ask(info.endpoint, "machines"))
+
+
+def _read_if_up(state_dir: Path) -> EmulatorInfo | None:
+    try:
+        return read(state_dir)
+    except GrafosError as problem:
+        if problem.code == "emulator_not_running":
+            return None  # it may still be coming up
+        raise
+
+
+def _spawn(state_dir: Path) -> bytes:
+    """Starts the daemon and waits for its word: ``READY``, or empty if it ended."""
+    read_end, write_end = os.pipe()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_THE_DAEMON)}
+    command = [sys.executable, "-m", "grafos_emulators", "serve", "--state-dir", str(state_dir)]
+    with _closing(read_end, write_end), (state_dir / state.LOG_NAME).open("ab") as log:
+        subprocess.run(
+            [*command, "--ready", str(write_end)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            pass_fds=[write_end],
+            start_new_session=True,
+            check=False,  # the daemon itself goes on after this returns; the pipe tells how it fares
+        )
+        os.close(write_end)
+        return os.read(read_end, len(READY))
+
+
+@contextlib.contextmanager
+def _closing(*descriptors: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for descriptor in descriptors:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+def _await_state(state_dir: Path) -> state.State:
+    """The file of the emulator that holds the lock; one that is just starting gets a moment to write it."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        known = state.load(state_dir)
+        if known is not None and state.is_alive(known):
+            return known
+        time.sleep(POLL_S)
+    raise GrafosError("emulator_invalid", "an emulator runs, but has left no state file", where=str(state_dir))
+
+
+def _signal(known: state.State, number: signal.Signals) -> None:
+    """Signals the emulator's process, and surely no other that has its number by now."""
+    try:
+        process = os.pidfd_open(known.pid)
+    except ProcessLookupError:
+        return
+    try:
+        if state.is_alive(known):
+            signal.pidfd_send_signal(process, number)
+    except ProcessLookupError:
+        pass  # it ended meanwhile
+    finally:
+        os.close(process)
+
+
+def _ask(endpoint: str, reading: str) -> Any:
+    host, _, port = endpoint.removeprefix("http://").partition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=ANSWER_TIMEOUT_S)
+    try:
+        connection.request("GET", f"/_grafos/{reading}")
+        return msgspec.json.decode(connection.getresponse().read(MAX_ANSWER_BYTES))
+    except (OSError, http.client.HTTPException, msgspec.DecodeError) as problem:
+        raise GrafosError(
+            "emulator_not_running", "the emulated cloud does not answer", where=endpoint, why=str(problem)
+        ) from problem
+    finally:
+        connection.close()
+
+
+def _log_tail(state_dir: Path) -> str:
+    try:
+        return (state_dir / state.LOG_NAME).read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,49 @@
+"""The daemon's own process: an emulated AWS that runs until it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from grafos_emulators import state
+from grafos_emulators.daemon import READY
+from grafos_emulators.emulator import EmulatedAws
+
+
+def serve(state_dir: Path, ready: int | None) -> None:
+    """Serves until SIGTERM, SIGINT or SIGHUP. ``ready`` is a pipe that hears when the emulator answers."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    with EmulatedAws(state_dir) as aws:
+        state.write(
+            state_dir,
+            state.State(
+                pid=os.getpid(),
+                started_ticks=state.started_ticks(os.getpid()) or 0,
+                endpoint=aws.endpoint,
+                account_id=aws.account_id,
+                started_at=time.time(),
+            ),
+        )
+        if ready is not None:
+            _tell(ready)
+        stop.wait()
+        state.remove(state_dir)
+
+
+def detach() -> None:
+    """Goes on as a process of its own, whose end nobody has to wait for: the caller's child ends here."""
+    if os.fork() != 0:
+        os._exit(0)
+
+
+def _tell(ready: int) -> None:
+    try:
+        os.write(ready, READY)
+    except BrokenPipeError:
+        pass  # whoever started us is gone; that is no reason not to serve
+    os.close(ready)
