@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -34,20 +35,27 @@ from grafos_cell.worker_messages import (
 )
 from grafos_core.errors import CODES, GrafosError
 
-QUEUE_MAX = 256
-"""Runs that wait for a worker; one more is refused with ``cell_busy``, so that waiting has an end."""
-START_S_MAX = 30.0
-"""From starting a worker's process to its ``Ready``; a fraction of a second, but machines can be busy."""
-COMPILE_S_MAX = 60.0
-"""From sending a job to its ``Started``: sending the module, checking and compiling it."""
-GRACE_S = 2.0
-"""What a run may take over its deadline, for the interruption to work and the outcome to travel."""
 ATTEMPTS_MAX = 2
 """A worker lost before a run started costs nothing but another try; one that always kills workers is ended."""
 TEXT_LENGTH_MAX = 4096
 """Characters of an outcome's text; the runtime's are shorter."""
+ENDING_S_MAX = 1.0
+"""From a worker's pipe breaking to its process being gone."""
 LAST_WORDS_BYTES_MAX = 4096
 """Of a worker's stderr, kept to say why it ended."""
+
+
+class PoolLimits(NamedTuple):
+    """What keeps a pool bounded."""
+
+    queue: int = 256
+    """Runs that wait for a worker; one more is refused with ``cell_busy``, so that waiting has an end."""
+    start_s: float = 30.0
+    """From starting a worker's process to its ``Ready``; a fraction of a second, but machines can be busy."""
+    compile_s: float = 60.0
+    """From sending a job to its ``Started``: sending the module, checking and compiling it."""
+    grace_s: float = 2.0
+    """What a run may take over its deadline, for the interruption to work and the outcome to travel."""
 
 
 class WorkerLostError(Exception):
@@ -59,13 +67,24 @@ class WorkerLostError(Exception):
 
 
 class WorkerPool:
-    """``await start()`` once, ``await run(...)`` as often as wanted, ``await close()`` in the end; one event loop."""
+    """``await start()`` once, ``await run(...)`` as often as wanted, ``await close()`` in the end; one event loop.
 
-    def __init__(self, workers: int | None = None, *, grace_s: float = GRACE_S) -> None:
+    ``workers``: how many processes, one per core if not said. ``command`` starts one; only a test needs another.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        limits: PoolLimits | None = None,
+        command: Sequence[str] | None = None,
+    ) -> None:
         self._size = workers or os.cpu_count() or 1
-        self._grace_s = grace_s
+        self._limits = limits or PoolLimits()
+        self._command = command or worker_command()
         self._turns = asyncio.Semaphore(self._size)
         self._idle: list[WorkerProcess] = []
+        self._all: set[WorkerProcess] = set()
         self._starting: set[asyncio.Task[None]] = set()
         self._waiting = 0
         self._is_closed = False
@@ -80,6 +99,11 @@ class WorkerPool:
         """How many runs wait for a worker."""
         return self._waiting
 
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the workers that are ready or at work."""
+        return [worker.pid for worker in self._all]
+
     async def start(self) -> None:
         """Begins to start all workers and returns at once; a run waits for the one that it gets."""
         for _ in range(self._size):
@@ -93,7 +117,7 @@ class WorkerPool:
         """
         check_spec(spec)
         self._refuse_if_closed()
-        if self._waiting >= QUEUE_MAX:
+        if self._waiting >= self._limits.queue:
             raise GrafosError("cell_busy", f"{self._waiting} runs wait for a worker already", next="try again later")
         self._waiting += 1
         try:
@@ -101,20 +125,18 @@ class WorkerPool:
         finally:
             self._waiting -= 1
         try:
-            self._refuse_if_closed()
             return await self._attempt(module, spec)
         finally:
             self._turns.release()
 
     async def close(self) -> None:
-        """Ends all workers, also under a run; closing twice is harmless."""
+        """Ends all workers, also under a run, which then ends as ``worker_lost``; closing twice is harmless."""
         self._is_closed = True
         starting = list(self._starting)
         for task in starting:
             task.cancel()
         await asyncio.gather(*starting, return_exceptions=True)
-        idle, self._idle = self._idle, []
-        await asyncio.gather(*(worker.end() for worker in idle))
+        await asyncio.gather(*(self._end(worker) for worker in list(self._all)))
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
@@ -122,17 +144,16 @@ class WorkerPool:
 
     async def _attempt(self, module: bytes, spec: RunSpec) -> RunOutcome:
         for attempt in range(1, ATTEMPTS_MAX + 1):
+            self._refuse_if_closed()
             try:
                 worker = await self._take()
             except (WorkerLostError, OSError) as lost:
                 return RunOutcome("worker_lost", f"no worker could be started: {lost}")
             try:
-                outcome = await worker.run(module, spec, self._grace_s)
+                return await worker.run(module, spec, self._limits)
             except WorkerLostError as lost:
                 if lost.has_started or attempt == ATTEMPTS_MAX:
                     return RunOutcome("worker_lost", f"the worker ended under the run: {lost}")
-            else:
-                return outcome
             finally:
                 await self._give_back(worker)
         raise AssertionError("the last attempt returns")
@@ -144,28 +165,37 @@ class WorkerPool:
                 worker = self._idle.pop()
                 if worker.is_usable:
                     return worker
-                await worker.end()
+                await self._end(worker)
             if not self._starting:
-                return await WorkerProcess.start()
+                return await self._start_one()
             await asyncio.wait(self._starting, return_when=asyncio.FIRST_COMPLETED)
 
     async def _give_back(self, worker: WorkerProcess) -> None:
         if worker.is_usable and not self._is_closed:
             self._idle.append(worker)
             return
-        await worker.end()
+        await self._end(worker)
         if not self._is_closed:
             self._start_in_background()
 
+    async def _end(self, worker: WorkerProcess) -> None:
+        await worker.end()
+        self._all.discard(worker)
+
+    async def _start_one(self) -> WorkerProcess:
+        worker = await WorkerProcess.start(self._command, self._limits.start_s)
+        self._all.add(worker)
+        return worker
+
     def _start_in_background(self) -> None:
-        task = asyncio.create_task(self._start_one())
+        task = asyncio.create_task(self._start_idle())
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
 
-    async def _start_one(self) -> None:
+    async def _start_idle(self) -> None:
         # A worker that cannot be started is not news yet: the run that needs one tries again and tells.
         with contextlib.suppress(WorkerLostError, OSError):
-            self._idle.append(await WorkerProcess.start())
+            self._idle.append(await self._start_one())
 
 
 class WorkerProcess:
@@ -183,11 +213,11 @@ class WorkerProcess:
         self._listening = asyncio.create_task(self._listen(process.stderr))
 
     @classmethod
-    async def start(cls) -> WorkerProcess:
+    async def start(cls, command: Sequence[str], start_s: float) -> WorkerProcess:
         """Starts a process and waits until it is ready. ``WorkerLostError`` or ``OSError`` when that fails."""
         worker = cls(
             await asyncio.create_subprocess_exec(
-                *command(),
+                *command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -198,13 +228,13 @@ class WorkerProcess:
             )
         )
         try:
-            async with asyncio.timeout(START_S_MAX):
+            async with asyncio.timeout(start_s):
                 message = await worker._receive(has_started=False)
             if not isinstance(message, Ready):
                 raise WorkerLostError("its first message was not that it is ready", has_started=False)
         except TimeoutError:
             await worker.end()
-            raise WorkerLostError(f"it was not ready within {START_S_MAX:g} s", has_started=False) from None
+            raise WorkerLostError(f"it was not ready within {start_s:g} s", has_started=False) from None
         except BaseException:
             await worker.end()
             raise
@@ -219,17 +249,17 @@ class WorkerProcess:
         """Whether it lives and is not in the middle of something."""
         return self._is_between_runs and self._process.returncode is None and not self._from.at_eof()
 
-    async def run(self, module: bytes, spec: RunSpec, grace_s: float) -> RunOutcome:
+    async def run(self, module: bytes, spec: RunSpec, limits: PoolLimits) -> RunOutcome:
         """One run. After anything but an outcome of the worker's own the worker is not usable any more."""
         self._is_between_runs = False
         try:
-            async with asyncio.timeout(COMPILE_S_MAX):
+            async with asyncio.timeout(limits.compile_s):
                 done: Up | None = await self._prepare(module, spec)
         except TimeoutError:
-            return RunOutcome("module_invalid", f"the module was not compiled within {COMPILE_S_MAX:g} s")
+            return RunOutcome("module_invalid", f"the module was not compiled within {limits.compile_s:g} s")
         if done is None:
             try:
-                async with asyncio.timeout(spec.deadline_s + grace_s):
+                async with asyncio.timeout(spec.deadline_s + limits.grace_s):
                     done = await self._receive(has_started=True)
             except TimeoutError:
                 text = f"the tasklet ran longer than its deadline of {spec.deadline_s:g} s, and its worker was ended"
@@ -281,10 +311,11 @@ class WorkerProcess:
     async def _why(self, error: Exception) -> str:
         """How the process ended, if it did, else the error; with its last line on stderr."""
         why = f"{type(error).__name__}: {error}"
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                code = await self._process.wait()
-                why = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        if isinstance(error, OSError | asyncio.IncompleteReadError):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ENDING_S_MAX):
+                    code = await self._process.wait()
+                    why = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         words = self._last_words.decode("utf-8", "replace").strip().splitlines()
         return f"{why}, {words[-1][:200]!r}" if words else why
 
@@ -293,7 +324,7 @@ class WorkerProcess:
             self._last_words = (self._last_words + words)[-LAST_WORDS_BYTES_MAX:]
 
 
-def command() -> Sequence[str]:
+def worker_command() -> Sequence[str]:
     """Starts a worker with this interpreter: no site, no user's folder, not the current folder on its path."""
     return (sys.executable, "-S", "-P", "-s", "-m", "grafos_cell.worker")
 

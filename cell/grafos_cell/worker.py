@@ -1,8 +1,7 @@
 """One worker process: takes runs from its parent on stdin, answers on stdout, one at a time.
 
 It is started as ``python -m grafos_cell.worker`` by ``pool`` and by nobody else; ``worker_messages`` has their talk.
-It gets no secret, and no file or socket but its three pipes: a guest that broke out of WebAssembly would find nothing
-to take and nobody to speak to. It ends when its parent ends.
+It inherits no secret, and no file or socket but its three pipes, and it ends when its parent ends.
 """
 
 from __future__ import annotations
@@ -101,10 +100,9 @@ def confine() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, FILES_MAX))
     if sys.platform == "linux":
-        set_death_signal, set_dumpable, set_no_new_privileges = 1, 4, 38
+        set_death_signal, set_no_new_privileges = 1, 38
         libc = ctypes.CDLL(None)
         libc.prctl(set_death_signal, signal.SIGKILL, 0, 0, 0)
-        libc.prctl(set_dumpable, 0, 0, 0, 0)
         libc.prctl(set_no_new_privileges, 1, 0, 0, 0)
     # The parent may have ended before it could be tied to it: then this process belongs to somebody else by now.
     if os.environ.get(PARENT_VARIABLE) not in {None, str(os.getppid())}:
