@@ -19,6 +19,8 @@ from grafos_core.resources import Resources
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 LINK_ALPN = "grafos-link/1"
+CODE_HEADER = "grafos-code"
+"""Carries an error's code beside its body, since the answer to HEAD has no body."""
 
 FRAME_HEAD_BYTES = 4
 FRAME_BYTES_MAX = 16 * 1024 * 1024

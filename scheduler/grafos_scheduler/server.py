@@ -20,6 +20,7 @@ from grafos_core import trust
 from grafos_core.errors import GrafosError
 from grafos_scheduler.authorize import OPERATOR, Caller, authorize
 from grafos_scheduler.handlers import Request, Services
+from grafos_scheduler.messages import CODE_HEADER
 from grafos_scheduler.routes import ROUTES, Route, find_route
 
 BODY_S_MAX = 60.0
@@ -173,7 +174,8 @@ def _too_large(most: int) -> GrafosError:
 async def _send_error(scope: Scope, send: Send, error: GrafosError) -> None:
     # A body that was refused unread is not worth receiving, so the connection ends with the answer.
     ends = () if scope.get(BODY_READ) else ((b"connection", b"close"),)
-    await _send(send, error.http_status, "application/json", msgspec.json.encode(error.to_wire()), ends)
+    headers = ((CODE_HEADER.encode(), error.code.encode()), *ends)
+    await _send(send, error.http_status, "application/json", msgspec.json.encode(error.to_wire()), headers)
 
 
 async def _send(send: Send, status: int, media_type: str, body: bytes, more: Headers = ()) -> None:
