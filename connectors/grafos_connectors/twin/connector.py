@@ -202,9 +202,9 @@ class TwinConnector:
             return Done(found=found)
         if found.state is State.PENDING:
             return self._pending(thing.ready_at, found)
-        if thing.dies_of is not None:
-            return Failed(error=thing.dies_of.to_wire(), found=found)
-        return Failed(error=_failed("cloud_conflict", "It ended while it was being made.", thing.reason), found=found)
+        left = None if found.state is State.GONE else found
+        error = thing.dies_of or CloudError("cloud_conflict", "It ended while it was being made.", why=thing.reason)
+        return Failed(error=error.to_wire(), found=left)
 
     def _deleted(self, operation: Operation) -> Progress:
         thing = self.cloud.seen(operation.ref.id)
