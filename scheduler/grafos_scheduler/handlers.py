@@ -182,7 +182,7 @@ async def get_blob(services: Services, request: Request) -> bytes:
 async def start_run(services: Services, request: Request) -> messages.RunView:
     asked: messages.RunRequest = request.body
     for sha256 in (asked.module_sha256, asked.input_sha256):
-        if services.blobs.size_of(request.who.name, sha256) is None:
+        if sha256 and services.blobs.size_of(request.who.name, sha256) is None:
             raise GrafosError("blob_missing", f"no blob {sha256} was uploaded", next="upload it, then ask again")
     answer = await services.shell.handle(events.RunRequested(request.who.name, asked))
     assert isinstance(answer, messages.RunView)

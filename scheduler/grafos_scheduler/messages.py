@@ -36,6 +36,8 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern="^[a-z0-
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Pem = Annotated[str, msgspec.Meta(max_length=16384)]
 Hex256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+InputHash = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
+"""Empty: the tasklet's context is its input."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 UnixTime = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
@@ -196,7 +198,7 @@ class RunRequest(msgspec.Struct, frozen=True):
     program: Name
     tasklet: Name
     module_sha256: Hex256
-    input_sha256: Hex256
+    input_sha256: InputHash
     fuel: Annotated[int, msgspec.Meta(ge=1, le=10**12)] = 500_000
     memory_bytes: Annotated[int, msgspec.Meta(ge=65536, le=4 * 1024**3)] = 32 * 1024 * 1024
     lease_mem_bytes: Count = 0
@@ -393,7 +395,7 @@ class StartRun(msgspec.Struct, frozen=True, tag="start_run"):
     region: str
     tasklet: str
     module_sha256: Hex256
-    input_sha256: Hex256
+    input_sha256: InputHash
     fuel: int
     memory_bytes: int
     deadline_s: float

@@ -18,10 +18,9 @@ from typing import NamedTuple
 
 import uvloop
 
-from grafos_core.changes import RowCodec
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
-from grafos_scheduler import claim, rows, state
+from grafos_scheduler import state
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.claim import ClaimDesk
 from grafos_scheduler.credentials import open_credentials
@@ -32,7 +31,7 @@ from grafos_scheduler.protocol import HTTP_ALPN, Listener
 from grafos_scheduler.server import Application, listener_context
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
-from grafos_scheduler.store import open_sqlite
+from grafos_scheduler.store import load, open_store
 
 HANDSHAKE_S_MAX = 10.0
 LISTEN_BACKLOG = 512
@@ -89,10 +88,9 @@ async def opened(settings: Settings) -> AsyncIterator[Opened]:
     """Everything but the port, from what is durable; the store is closed at the end."""
     clock, chance = SystemClock(), random.SystemRandom()
     credentials = open_credentials(settings, clock)
-    store = open_sqlite(settings.database, RowCodec({**rows.STORED_KINDS, **claim.KINDS}))
+    store = open_store(settings)
     try:
-        stored = list(store.load(without=rows.COLD_KINDS))
-        possession = next((row for kind, _, row in stored if kind == claim.POSSESSION), None)
+        stored, possession = load(store)
         kept = state.State.load(_rules(settings), stored, clock.now())
         shell = Shell(kept, store, clock, chance)
         blobs = BlobStore(settings.blobs, lambda tenant: blobs_in_use(kept, tenant))

@@ -21,11 +21,11 @@ import msgspec
 from grafos_core.changes import Batch
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
+from grafos_core.rowstore import Store
 from grafos_scheduler import messages, runs
 from grafos_scheduler.decide import decide
 from grafos_scheduler.events import CloseLink, Decision, Effect, Event, RunMoved, SendToCell, Tick
 from grafos_scheduler.state import State
-from grafos_scheduler.store import Store
 
 TICK_EVERY_S = 0.5
 """How late a lease's or run's end by time may be noticed."""

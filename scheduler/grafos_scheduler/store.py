@@ -1,188 +1,28 @@
-"""Where the scheduler's state is durable: one small seam, so that SQLite now and PostgreSQL later are alike.
+"""The scheduler's store: which rows it holds, and where.
 
-    load(without)               every row, once, at the start, but for kinds that stay on disk
-    await read(kind, key)       one durable row of those
-    await commit(batch, epoch)  returns when the batch is durable, all or none, and never before
-
-Batches become durable in the order in which ``commit`` was called, so an empty batch waits for all that were handed in
-before it; a reader that must not show what a crash could take back awaits that. ``epoch`` is the fence: opening a store
-takes a new one, and a commit in the name of an older one is refused with ``store_fenced``. After any failure the store
-refuses everything (``store_failed``): memory is then ahead of the disk, and only a restart brings them together.
-
-SQLite is written by one thread that takes whatever has gathered while it wrote the batch before: group commit, so
-that many waiters share one sync of the disk.
+SQLite beside the process for now; a second kind of store takes the same seam (``grafos_core.rowstore.Store``) and the
+same suite of tests, and would be chosen here.
 """
 
 from __future__ import annotations
 
-import asyncio
-import queue
-import threading
-from collections.abc import Collection, Iterable
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-from grafos_core.changes import Batch, RowCodec
-from grafos_core.errors import GrafosError
-from grafos_core.rowfile import RowFile, RowMemory
+from grafos_core.changes import RowCodec
+from grafos_core.rowstore import Store, open_sqlite
+from grafos_scheduler import claim, rows
+from grafos_scheduler.settings import Settings
 
-GROUP_BATCHES_MAX = 512
-"""Batches in one transaction: beyond this the gain is small (measured) and the waiting grows."""
-
-StoredRow = tuple[str, str, Any]
+CODEC = RowCodec({**rows.STORED_KINDS, **claim.KINDS})
 
 
-class Store(Protocol):
-    """What the shell of the scheduler needs; made by ``open_sqlite``, or ``MemoryStore`` for tests."""
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that this opening took."""
-        ...
-
-    def load(self, without: Collection[str] = ()) -> Iterable[StoredRow]:
-        """Every durable row as ``(kind, key, row)``, but for the kinds in ``without``; ``store_invalid`` if one
-        cannot be read."""
-        ...
-
-    async def read(self, kind: str, key: str) -> Any:
-        """One durable row, or None."""
-        ...
-
-    async def commit(self, batch: Batch, epoch: int) -> None:
-        """Returns when ``batch`` and all before it are durable; else ``store_fenced`` or ``store_failed``."""
-        ...
-
-    async def close(self) -> None:
-        """Writes what was handed in and lets go. Closing twice is harmless."""
-        ...
+def open_store(settings: Settings) -> Store:
+    """Opens the store that the settings name and takes its next epoch. ``store_invalid``, ``schema_newer``."""
+    return open_sqlite(settings.database, CODEC, "scheduler's store")
 
 
-class MemoryStore:
-    """The twin in memory. What it writes outlives it in ``memory``, which is its disk."""
-
-    def __init__(self, memory: RowMemory) -> None:
-        self._memory = memory
-        self._failed = False
-        self.epoch = memory.take()
-
-    def load(self, without: Collection[str] = ()) -> Iterable[StoredRow]:
-        return self._memory.load(without)
-
-    async def read(self, kind: str, key: str) -> Any:
-        return self._memory.read(kind, key)
-
-    async def commit(self, batch: Batch, epoch: int) -> None:
-        if self._failed:
-            raise _refusing()
-        try:
-            self._memory.commit(batch, epoch)
-        except GrafosError:
-            self._failed = True
-            raise
-
-    async def close(self) -> None:
-        self._failed = True
-
-
-class SqliteStore:
-    """Rows in one SQLite file, written by one thread in groups. Made by ``open_sqlite``."""
-
-    def __init__(self, file: RowFile) -> None:
-        self._file = file
-        self._waiting: queue.SimpleQueue[_Waiter | None] = queue.SimpleQueue()
-        self._reading = threading.Lock()
-        self._failed = False
-        self._closed = False
-        self._writer = threading.Thread(target=self._write, name="store-writer", daemon=True)
-        self._writer.start()
-
-    @property
-    def epoch(self) -> int:
-        return self._file.epoch
-
-    def load(self, without: Collection[str] = ()) -> Iterable[StoredRow]:
-        return self._file.load(without)
-
-    async def read(self, kind: str, key: str) -> Any:
-        return await asyncio.to_thread(self._read, kind, key)
-
-    async def commit(self, batch: Batch, epoch: int) -> None:
-        if epoch != self.epoch:
-            raise GrafosError("store_fenced", f"epoch {epoch} is not that of this store ({self.epoch})")
-        if self._failed or self._closed:
-            raise _refusing()
-        loop = asyncio.get_running_loop()
-        written: asyncio.Future[None] = loop.create_future()
-        self._waiting.put(_Waiter(batch, loop, written))
-        await written
-
-    async def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._waiting.put(None)
-            await asyncio.to_thread(self._writer.join)
-            self._file.close()
-
-    def _read(self, kind: str, key: str) -> Any:
-        with self._reading:
-            return self._file.read(kind, key)
-
-    def _write(self) -> None:
-        """The writer thread: takes a group, writes it and tells its waiters together, until it is told to end."""
-        ends = False
-        while not ends:
-            group, ends = self._next_group()
-            error = _refusing() if self._failed else self._write_group(group)
-            self._failed = self._failed or error is not None
-            for loop in {waiter.loop for waiter in group}:
-                loop.call_soon_threadsafe(_tell, [waiter.written for waiter in group if waiter.loop is loop], error)
-
-    def _next_group(self) -> tuple[list[_Waiter], bool]:
-        """Waits for the first and takes what else is there already; the flag says that no more will come."""
-        group: list[_Waiter] = []
-        waiter = self._waiting.get()
-        while waiter is not None:
-            group.append(waiter)
-            if len(group) == GROUP_BATCHES_MAX or self._waiting.empty():
-                return group, False
-            waiter = self._waiting.get()
-        return group, True
-
-    def _write_group(self, group: list[_Waiter]) -> GrafosError | None:
-        try:
-            self._file.commit(tuple(change for waiter in group for change in waiter.batch))
-        except GrafosError as error:
-            return error
-        except Exception as bug:  # noqa: BLE001 - whatever it was, the waiters must hear of it and nothing more be taken
-            return GrafosError("store_failed", "the state could not be written", why=repr(bug))
-        return None
-
-
-class _Waiter(NamedTuple):
-    batch: Batch
-    loop: asyncio.AbstractEventLoop
-    written: asyncio.Future[None]
-
-
-def open_sqlite(path: Path, codec: RowCodec) -> SqliteStore:
-    """Opens or makes the store in ``path`` (0600) and takes the next epoch. ``store_invalid``, ``schema_newer``."""
-    return SqliteStore(RowFile(path, codec, noun="scheduler's store"))
-
-
-def _tell(waiters: list[asyncio.Future[None]], error: GrafosError | None) -> None:
-    for written in waiters:
-        if written.cancelled():
-            continue
-        if error is None:
-            written.set_result(None)
-        else:
-            written.set_exception(error)
-
-
-def _refusing() -> GrafosError:
-    return GrafosError(
-        "store_failed",
-        "the store takes nothing more: an earlier write failed, or it is closed",
-        next="start the scheduler again; all that was acknowledged is there",
-    )
+def load(store: Store) -> tuple[list[tuple[str, str, Any]], claim.Possession | None]:
+    """The rows of the scheduler's state, and the shell's own row beside them."""
+    stored = list(store.load(without=rows.COLD_KINDS))
+    own = [row for kind, _, row in stored if kind == claim.POSSESSION]
+    return [row for row in stored if row[0] != claim.POSSESSION], own[0] if own else None

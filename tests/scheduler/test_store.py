@@ -12,7 +12,7 @@ import store_suite as suite
 
 from grafos_core.errors import GrafosError
 from grafos_core.rowfile import RowMemory
-from grafos_scheduler.store import MemoryStore, Store, open_sqlite
+from grafos_core.rowstore import MemoryStore, Store, open_sqlite
 
 
 class MemoryDisk:
@@ -28,7 +28,7 @@ class SqliteDisk:
         self.path = path
 
     def open(self) -> Store:
-        return open_sqlite(self.path, suite.CODEC)
+        return open_sqlite(self.path, suite.CODEC, "store under test")
 
 
 class TestMemoryStore(suite.StoreSuite):

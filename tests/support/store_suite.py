@@ -14,7 +14,7 @@ import pytest
 
 from grafos_core.changes import Batch, Change, RowCodec
 from grafos_core.errors import GrafosError
-from grafos_scheduler.store import Store
+from grafos_core.rowstore import Store
 
 
 class Lamp(msgspec.Struct, frozen=True):
