@@ -255,10 +255,10 @@ class Engine:
         begun_at = self._now()
         name = row.name or f"{row.kind.value} {row.ref.id}"
         self._tell(name, BEGUN, begun_at, "delete")
-        why = row.why if row.life is Life.UNMAKING else self._how_found(row)
-        intent = row.moved(Life.UNMAKING, begun_at, intended_at=begun_at, why=why)
-        self._journal.write(intent)
         under_way = row.operation if row.life is Life.UNMAKING else None
+        why = row.why if row.life is Life.UNMAKING else self._how_found(row)
+        intent = row.moved(Life.UNMAKING, begun_at, intended_at=begun_at, operation=under_way, why=why)
+        self._journal.write(intent)
         if under_way is None or not isinstance(self._await(under_way, name, begun_at), Done):
             note = _noting(self._journal, intent)
             self._delete(row.ref, name, begun_at, note)

@@ -79,14 +79,14 @@ def _unmake(hands: Hands, stack: str, cell: StackRow, since: float) -> Unmade:
         todo = _decide(hands, engine, stack, cell)
         for row in todo.never_made:
             hands.journal.write(row.moved(Life.GONE, hands.clock.now(), why="never made"))
-        deletes = [row for row in todo.deletes if _place(row) not in failures]
-        if not deletes:
-            break
-        for row in deletes:
+        failures = {}
+        for row in todo.deletes:
             try:
                 engine.unmake(row)
             except GrafosError as error:
                 failures[_place(row)] = error
+        if len(failures) == len(todo.deletes):
+            break  # nothing moved: another round would fare no better
     _let_parts_go(hands, engine, stack, cell)
     return Unmade(_proved(hands, engine, stack, cell, since, failures), tuple(failures.values()))
 

@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+"""The first program of a cell's machine. It is sent as user data, with its settings filled in below.
+
+It makes the machine switch itself off in time, waits until somebody brings the one bundle of software whose SHA-256
+it was born with, unpacks it and becomes the cell's supervisor. It needs Python 3.9 and nothing else, fetches nothing
+from anywhere, and trusts nobody: whoever brings the right bytes may bring them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+SETTINGS = "{}"
+
+UNPACKED_BYTES_MAX = 512 * 1024 * 1024
+FILES_MAX = 20_000
+READ_TIMEOUT_S = 30.0  # a sender that is silent for longer is cut off
+BODY_S_MAX = 900.0
+METADATA_PATIENCE_S = 120.0  # the network may come up after us
+METADATA_TIMEOUT_S = 2.0
+
+UNIT_FILE = Path("/etc/systemd/system/grafos-cell.service")
+UNIT = """[Unit]
+Description=grafos cell
+After=network-online.target
+Wants=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart=/usr/bin/env python3 -I -S /var/lib/grafos/bootstrap.py
+StateDirectory=grafos
+StateDirectoryMode=0700
+Restart=always
+RestartSec=2
+StandardOutput=journal+console
+StandardError=journal+console
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+RestrictSUIDSGID=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+BECOME = "import sys; sys.path.insert(0, sys.argv.pop(1)); from grafos_cell.standalone import main; sys.exit(main())"
+
+
+def main() -> None:
+    settings = json.loads(SETTINGS)
+    arm_timer(settings["expires_at"])
+    if hand_to_systemd():
+        return
+    os.umask(0o077)
+    state = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/grafos").split(":")[0])
+    software = state / "software" / settings["bundle_sha256"]
+    addresses = own_addresses()
+    if not software.is_dir():
+        bundle = state / "bundle.tar.gz"
+        if not is_pinned(bundle, settings):
+            receive(bundle, addresses[0], settings)
+        (state / "claim-secret").write_text(settings["claim_secret"])
+        unpack(bundle, software)
+        bundle.unlink()
+    become_supervisor(state, software, addresses, settings)
+
+
+def say(text: str) -> None:
+    """To the console, which the operator can read from afar; never a secret."""
+    print(f"grafos: {text}", flush=True)  # noqa: T201  a program that talks to its console
+
+
+# --- the machine's end, before anything else --------------------------------------------------------------------
+
+
+def arm_timer(expires_at: int) -> None:
+    """Lets the operating system switch the machine off at its expiry, whatever becomes of us."""
+    minutes = max(0, math.ceil((expires_at - time.time()) / 60))
+    by_shutdown = ["shutdown", "-P", f"+{minutes}" if minutes else "now"]
+    by_timer = ["systemd-run", "--unit=grafos-expiry", f"--on-calendar=@{expires_at}", "shutdown", "-P", "now"]
+    for command in (by_shutdown, by_timer):
+        try:
+            done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
+        except OSError as error:
+            say(f"{command[0]}: {error}")
+            continue
+        if done.returncode == 0:
+            say(f"the machine switches itself off in {minutes} min")
+            return
+    say("no timer could be set: the cell's own supervisor is left to end the machine")
+
+
+def hand_to_systemd() -> bool:
+    """On a machine of its own, become a service that survives a reboot; whoever names a state directory has one."""
+    if "STATE_DIRECTORY" in os.environ or not Path("/run/systemd/system").is_dir() or not shutil.which("systemctl"):
+        return False
+    state = Path("/var/lib/grafos")
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    script = state / "bootstrap.py"
+    script.touch(mode=0o600)
+    script.write_bytes(Path(__file__).read_bytes())
+    UNIT_FILE.write_text(UNIT)
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    subprocess.run(["systemctl", "enable", "--now", UNIT_FILE.name], check=True)
+    return True
+
+
+# --- who we are -------------------------------------------------------------------------------------------------
+
+
+def own_addresses() -> list[str]:
+    """The local address to bind to, then the public one if there is one, from the instance metadata (IMDSv2)."""
+    base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254/").rstrip("/")
+    until = time.monotonic() + METADATA_PATIENCE_S
+    pause_s = 0.1
+    while True:
+        try:
+            ttl = {"X-aws-ec2-metadata-token-ttl-seconds": "300"}
+            token = {"X-aws-ec2-metadata-token": ask("PUT", f"{base}/latest/api/token", ttl)}
+            local = ask("GET", f"{base}/latest/meta-data/local-ipv4", token)
+            try:
+                return [local, ask("GET", f"{base}/latest/meta-data/public-ipv4", token)]
+            except urllib.error.HTTPError:
+                return [local]
+        except OSError as error:
+            if time.monotonic() > until:
+                raise
+            say(f"no metadata yet: {error}")
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, 5.0)
+
+
+def ask(method: str, url: str, headers: dict[str, str]) -> str:
+    request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310  the metadata service is http
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=METADATA_TIMEOUT_S) as answer:
+        return str(answer.read(4096), "ascii").strip()
+
+
+# --- the software -----------------------------------------------------------------------------------------------
+
+
+def is_pinned(bundle: Path, settings: dict[str, Any]) -> bool:
+    """Whether the bundle came in an earlier life of this program, whole."""
+    if not bundle.is_file():
+        return False
+    return hashlib.sha256(bundle.read_bytes()).hexdigest() == str(settings["bundle_sha256"])
+
+
+class Door(http.server.HTTPServer):
+    """Open until the pinned bytes came through it."""
+
+    def __init__(self, bundle: Path, address: str, settings: dict[str, Any]) -> None:
+        super().__init__((address, settings["port"]), Visit)
+        self.bundle = bundle
+        self.sha256 = settings["bundle_sha256"]
+        self.size = settings["bundle_bytes"]
+        self.is_open = True
+
+
+class Visit(http.server.BaseHTTPRequestHandler):
+    """One request. Bytes that are not the pinned ones are refused, and the door stays open."""
+
+    server: Door
+    timeout = READ_TIMEOUT_S
+    server_version, sys_version = "grafos-bootstrap", ""
+
+    def do_GET(self) -> None:
+        self.answer(200 if self.path == "/" else 404, f"waiting for bundle {self.server.sha256}\n")
+
+    def do_PUT(self) -> None:
+        if self.path != "/bundle":
+            self.answer(404, "PUT /bundle\n")
+        elif self.headers.get("Content-Length", "") != str(self.server.size):
+            self.answer(413, f"the bundle has {self.server.size} bytes\n")
+        else:
+            self.take()
+
+    def take(self) -> None:
+        part = self.server.bundle.with_suffix(".part")
+        digest, left, until = hashlib.sha256(), self.server.size, time.monotonic() + BODY_S_MAX
+        with part.open("wb") as file:
+            while left and time.monotonic() < until:
+                block = self.rfile.read(min(left, 1 << 20))
+                if not block:
+                    break
+                digest.update(block)
+                file.write(block)
+                left -= len(block)
+            file.flush()
+            os.fsync(file.fileno())
+        if digest.hexdigest() != self.server.sha256:
+            self.answer(422, f"not the bundle {self.server.sha256}\n")
+            return
+        part.replace(self.server.bundle)
+        self.server.is_open = False
+        self.answer(201, "accepted\n")
+
+    def answer(self, status: int, text: str) -> None:
+        self.close_connection = True
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(text)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        say(f"{self.client_address[0]} {format % args}")
+
+
+def receive(bundle: Path, address: str, settings: dict[str, Any]) -> None:
+    """Listens until the pinned bytes came."""
+    with Door(bundle, address, settings) as door:
+        say(f"waiting for bundle {door.sha256} at {address}:{settings['port']}")
+        while door.is_open:
+            door.handle_request()
+
+
+def unpack(bundle: Path, target: Path) -> None:
+    """Plain files and folders below ``target`` and nothing else; ``target`` appears when all of it is there."""
+    part = target.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    files = size = 0
+    with tarfile.open(bundle, "r:gz") as archive:
+        for member in archive:
+            name = PurePosixPath(member.name)
+            files, size = files + 1, size + member.size
+            if name.is_absolute() or ".." in name.parts or not (member.isreg() or member.isdir()):
+                raise ValueError(f"the bundle holds {member.name!r}, which is no plain file below it")
+            if files > FILES_MAX or size > UNPACKED_BYTES_MAX:
+                raise ValueError("the bundle unpacks to more than a bundle may")
+            if member.isdir():
+                (part / name).mkdir(parents=True, exist_ok=True)
+                continue
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            source = archive.extractfile(member)
+            assert source is not None, "a regular file has bytes"
+            with source, (part / name).open("wb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+    if Path("/run/systemd/system").is_dir():
+        os.sync()  # a machine of its own may lose its power; an emulated one never does
+    part.replace(target)
+    say(f"unpacked {files} files")
+
+
+def become_supervisor(state: Path, software: Path, addresses: list[str], settings: dict[str, Any]) -> None:
+    """Replaces this program by the cell's own."""
+    arguments = ["--state", str(state), "--bind", f"{addresses[0]}:{settings['port']}"]
+    for address in addresses[1:]:
+        arguments += ["--name", address]
+    arguments += ["--claim-secret-file", str(state / "claim-secret")]
+    for name in ("fabric", "cell_id", "provider", "region", "mem_capacity", "expires_at"):
+        arguments += ["--" + name.replace("_", "-"), str(settings[name])]
+    sys.stdout.flush()
+    os.execvp("python3", ["python3", "-I", "-S", "-c", BECOME, str(software), *arguments])  # noqa: S606  no shell is what we want
+
+
+if __name__ == "__main__":
+    main()
