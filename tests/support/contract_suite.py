@@ -90,18 +90,21 @@ class Work:
         self.fabric = fabric
         self.connector = place.open()
         self.ids: dict[str, str] = {}
+        offers = self.connector.offers(place.region, place.machine_type)
+        self.zone = min(offer.zone for offer in offers)
+        self.image = self.connector.image(place.region, place.arch)
 
     def desired(self, kind: Kind, name: str = "", **inputs: Any) -> Desired:
         name = name or f"grafos-{kind.value.replace('_', '-')}"
         key = hashlib.sha256(f"{self.fabric} {kind.value} {name}".encode()).hexdigest()[:32]
-        zones = sorted({offer.zone for offer in self.connector.offers(self.place.region, self.place.machine_type)})
+
         shape = SHAPES[kind]
         return Desired(
             key=key,
             kind=kind,
             name=name,
             region=self.place.region,
-            zone=zones[0] if kind in {Kind.SUBNET, Kind.MACHINE} else "",
+            zone=self.zone if kind in {Kind.SUBNET, Kind.MACHINE} else "",
             needs={role: self.ids[role] for role in shape.needs},
             inputs={**self.usual_inputs(kind), **inputs},
             tags=self.tags(key) if shape.tagged else {},
@@ -118,12 +121,11 @@ class Work:
 
     def usual_inputs(self, kind: Kind) -> dict[str, Any]:
         if kind is Kind.MACHINE:
-            image = self.connector.image(self.place.region, self.place.arch)
             return {
                 "machine_type": self.place.machine_type,
-                "image": image.id,
-                "root_device": image.root_device,
-                "disk_gib": image.disk_gib,
+                "image": self.image.id,
+                "root_device": self.image.root_device,
+                "disk_gib": self.image.disk_gib,
                 "user_data": "#!/bin/sh\necho hello\n",
             }
         return {
