@@ -16,6 +16,7 @@ from grafos_emulators.http import Request
 
 MAX_PARAMETERS = 5000  # a form with more is no call of any SDK
 _CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 +Credential=([^/, ]+)/[0-9]{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request")
+_REST_XML = frozenset({"s3", "cloudfront", "route53"})
 _READS = ("Describe", "Get", "List", "Search")
 
 
@@ -57,7 +58,8 @@ def read(request: Request) -> AwsCall:
     if target:
         return AwsCall(service, target.rpartition(".")[2], region, _json(request.body), request, json_protocol=True)
     form = _form(request)
-    return AwsCall(service, form.get("Action", ""), region, form, request)
+    rest_json = "Action" not in form and service not in _REST_XML
+    return AwsCall(service, form.get("Action", ""), region, form, request, json_protocol=rest_json)
 
 
 def check_access_key(request: Request) -> None:

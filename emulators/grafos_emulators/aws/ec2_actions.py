@@ -8,7 +8,7 @@ from typing import Any
 from moto.core.responses import ActionResult
 from moto.ec2.responses import EC2Response
 
-from grafos_emulators.aws import launch_checks
+from grafos_emulators.aws import dependencies, launch_checks
 from grafos_emulators.aws.errors import AwsRefusalError, not_emulated
 
 # moto has these, and does something else than EC2 would: better none than a wrong one.
@@ -127,6 +127,34 @@ class Ec2Actions(EC2Response):
             "Timestamp": instance.launch_time,
             "Output": base64.b64encode(output).decode(),
         })  # fmt: skip
+
+    def delete_security_group(self) -> ActionResult:
+        self.error_on_dryrun()
+        name = self._get_param("GroupId") or self._get_param("GroupName") or ""
+        group = self.ec2_backend.get_security_group_by_name_or_id(name)
+        if group is not None:
+            dependencies.check_security_group(self.ec2_backend, group)
+        return super().delete_security_group()
+
+    def delete_subnet(self) -> ActionResult:
+        self.error_on_dryrun()
+        dependencies.check_subnet(self.ec2_backend, self._get_param("SubnetId"))
+        return super().delete_subnet()
+
+    def delete_vpc(self) -> ActionResult:
+        self.error_on_dryrun()
+        dependencies.check_vpc(self.ec2_backend, self._get_param("VpcId"))
+        return super().delete_vpc()
+
+    def detach_internet_gateway(self) -> ActionResult:
+        self.error_on_dryrun()
+        dependencies.check_detach(self.ec2_backend, self._get_param("VpcId"))
+        return super().detach_internet_gateway()
+
+    def delete_network_interface(self) -> ActionResult:
+        self.error_on_dryrun()
+        dependencies.check_interface(self.ec2_backend, self._get_param("NetworkInterfaceId"))
+        return super().delete_network_interface()
 
 
 def check_emulated(action: str, known: frozenset[str], snake_case: str) -> None:

@@ -72,6 +72,9 @@ class RegionBackend(EC2Backend):
                 instance.nics[0].delete_on_termination = True
             for nic in instance.nics.values():
                 nic.add_tags(interface_tags)
+            for _, device in instance.get_block_device_mapping:  # told with the volume too, which moto forgets
+                attachment: Any = self.volumes[device.volume_id].attachment
+                attachment.delete_on_termination = device.delete_on_termination
             self._adopt(instance)
         return reservation
 
@@ -184,30 +187,6 @@ class RegionBackend(EC2Backend):
             kind = _resource_type(ids[0])
             return [{"resource_id": ids[0], "key": key, "value": tags[key], "resource_type": kind} for key in tags]
         return super().describe_tags(filters)
-
-    # Deletions
-
-    def delete_security_group(self, name: str | None = None, group_id: str | None = None) -> None:
-        group = self.get_security_group_by_name_or_id(group_id or name or "")
-        if group is not None:
-            dependencies.check_security_group(self, group)
-        super().delete_security_group(name, group_id)
-
-    def delete_subnet(self, subnet_id: str) -> Any:
-        dependencies.check_subnet(self, subnet_id)
-        return super().delete_subnet(subnet_id)
-
-    def delete_vpc(self, vpc_id: str) -> Any:
-        dependencies.check_vpc(self, vpc_id)
-        return super().delete_vpc(vpc_id)
-
-    def detach_internet_gateway(self, internet_gateway_id: str, vpc_id: str) -> None:
-        dependencies.check_detach(self, vpc_id)
-        super().detach_internet_gateway(internet_gateway_id, vpc_id)
-
-    def delete_network_interface(self, eni_id: str) -> None:
-        dependencies.check_interface(self, eni_id)
-        super().delete_network_interface(eni_id)
 
 
 def _state(instance: Any) -> dict[str, Any]:
