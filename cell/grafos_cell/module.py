@@ -16,6 +16,8 @@ from grafos_cell import abi
 from grafos_cell.sections import FunctionType, Import, Kind, Sections, UnreadableError, read_sections
 from grafos_core.errors import GrafosError
 
+TYPE_TEXT_MAX = 200
+"""Characters of a function's type."""
 FINDINGS_MAX = 50
 """A person reads the first few; a hostile module gets no longer report than this."""
 
@@ -141,7 +143,9 @@ def _maximum_bytes(sections: Sections) -> int | None:
 
 
 def _type_text(function: FunctionType | None) -> str:
-    return str(function.signature()) if function else "(func of an unknown type)"
+    """The type in the text format; of one that nobody would write, the beginning."""
+    text = str(function.signature()) if function else "(func of an unknown type)"
+    return text if len(text) <= TYPE_TEXT_MAX else text[: TYPE_TEXT_MAX - 3] + "..."
 
 
 def _import_fact(sections: Sections, imported: Import) -> ImportFact:

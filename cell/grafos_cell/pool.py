@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -79,7 +80,7 @@ class WorkerPool:
         limits: PoolLimits | None = None,
         command: Sequence[str] | None = None,
     ) -> None:
-        self._size = workers or os.cpu_count() or 1
+        self._size = workers or cores()
         self._limits = limits or PoolLimits()
         self._command = command or worker_command()
         self._turns = asyncio.Semaphore(self._size)
@@ -329,9 +330,14 @@ def worker_command() -> Sequence[str]:
     return (sys.executable, "-S", "-P", "-s", "-m", "grafos_cell.worker")
 
 
+def cores() -> int:
+    """The cores that this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def environment() -> dict[str, str]:
     """All that a worker inherits: where the modules are, since ``-S`` finds none, and whose child it is."""
-    path = os.pathsep.join(place for place in sys.path if place)
+    path = os.pathsep.join(str(Path(place).absolute()) for place in sys.path if place)
     return {"PYTHONPATH": path, PARENT_VARIABLE: str(os.getpid())}
 
 

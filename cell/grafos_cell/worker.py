@@ -33,6 +33,8 @@ from grafos_cell.worker_messages import (
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 
+NICENESS = 5
+"""Below the daemon, whose leases and heartbeats must not wait for guests that use every core."""
 FILES_MAX = 64
 """Open files: the pipes, and what the interpreter needs for an import."""
 
@@ -97,6 +99,7 @@ def confine() -> None:
     """Takes from this process what a worker does not need. What the platform does not have is left out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which then ends its workers
     os.umask(0o077)
+    os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, FILES_MAX))
     if sys.platform == "linux":

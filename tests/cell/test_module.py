@@ -225,6 +225,11 @@ def test_a_name_from_a_stranger_stays_on_its_line_and_short() -> None:
     assert len(finding.what) < 300
 
 
+def test_a_type_that_nobody_would_write_stays_short() -> None:
+    (finding,) = check_module(module(f'(import "grafos_svc_v0" "svc_close" (func (param {"f64 " * 999})))')).findings
+    assert len(finding.what) < 500
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -18,7 +18,7 @@ from tasklets import spec_of, tasklet
 from grafos_cell.pool import PoolLimits, WorkerProcess, worker_command
 from grafos_cell.run import RunSpec
 from grafos_cell.runtime import Runtime
-from grafos_cell.worker import FILES_MAX, Worker
+from grafos_cell.worker import FILES_MAX, NICENESS, Worker
 from grafos_cell.worker_messages import (
     FRAME_BYTES_MAX,
     Done,
@@ -124,6 +124,7 @@ def test_a_worker_inherits_nothing_but_its_pipes(monkeypatch: pytest.MonkeyPatch
             variables = (place / "environ").read_bytes().decode().split("\0")
             files = {str(file.readlink()).partition(":")[0] for file in (place / "fd").iterdir()}
             limits = (place / "limits").read_text()
+            assert os.getpriority(os.PRIO_PROCESS, worker.pid) >= NICENESS
             await worker.end()
             return dict(one.split("=", 1) for one in variables if one), files, limits
 
