@@ -118,8 +118,8 @@ def refused(draft: Draft, cell_id: str, frame: messages.LeaseRefused) -> None:
     assert run.state == runs.ADMITTED, "a run is placed only when all its leases are held"
     code = frame.code if frame.code in CODES else "answer_invalid"
     runs.end(draft, run, runs.REFUSED, code, f"cell {cell_id} refused the {lease.kind} lease: {frame.what}")
-    tear_down_all(draft, run, but=lease.lease_id)
-    draft.remove(rows.LEASE, lease.lease_id)
+    # The refused lease too: it may have been granted before, the word of it lost, and its time have run out since.
+    tear_down_all(draft, run)
 
 
 def torn_down(draft: Draft, cell_id: str, frame: messages.LeaseTornDown) -> None:
@@ -133,11 +133,9 @@ def torn_down(draft: Draft, cell_id: str, frame: messages.LeaseTornDown) -> None
         _gone(draft, lease)
 
 
-def tear_down_all(draft: Draft, run: rows.Run, *, but: str = "") -> None:
+def tear_down_all(draft: Draft, run: rows.Run) -> None:
     """Asks the cell to tear down every lease of a run that has ended."""
     for lease in draft.state.leases_of(run):
-        if lease.lease_id == but:
-            continue
         draft.remember(rows.TOKEN, lease.lease_id, None)
         if lease.state in (ASKED, HELD):
             draft.put_lease(_moved(lease, TEARING))
@@ -146,12 +144,11 @@ def tear_down_all(draft: Draft, run: rows.Run, *, but: str = "") -> None:
 
 
 def lapse_overdue(draft: Draft) -> None:
-    """Every lease whose time is up by any clock: the broker has ended it, and is asked to say so."""
+    """Every lease whose time is up by any clock: the broker has ended it, and says so when it is connected."""
     latest = draft.now - draft.state.settings.clock_skew_max_s
     for lease in draft.state.leases.values():
         if lease.expires_at <= latest and lease.state in (ASKED, HELD, TEARING):
             draft.put_lease(_moved(lease, LAPSED))
-            draft.send(lease.cell_id, messages.TearDownLease(lease.lease_id, lease.generation))
 
 
 def reconcile(draft: Draft, cell_id: str, hello: messages.Hello, kept: frozenset[str]) -> None:
