@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from botocore import UNSIGNED
 from botocore.config import Config
@@ -149,20 +150,27 @@ class AwsCalls:
         )
 
     def _endpoint(self, service: str, region: str = "") -> str:
-        """Where the SDK would send a service's requests, by settings alone: nothing is signed and nothing sent."""
+        """Where a service's requests go, by settings alone: nothing is signed and nothing sent."""
         region = region or self.region
-        own: str | None = None
+        configured = self._configured_endpoint(service)
+        if configured:
+            if not urlsplit(configured).hostname:
+                raise CloudError("config_invalid", f"The AWS endpoint {configured!r} is no URL.", where="aws")
+            return configured
         config = Config(signature_version=UNSIGNED)
         if self._environment is not None:
-            name = "AWS_ENDPOINT_URL_" + service.upper().replace("-", "_")
-            own = self._environment.get(name) or self._environment.get("AWS_ENDPOINT_URL") or None
             config = config.merge(Config(ignore_configured_endpoint_urls=True))  # type: ignore[call-arg]  # not in the stubs
         with translated(f"finding the endpoint of {service}", region, changing=False):
-            try:
-                probe = self._session.create_client(service, region_name=region, endpoint_url=own, config=config)
-            except ValueError as error:  # what the SDK raises for a URL that is none
-                raise CloudError("config_invalid", "AWS_ENDPOINT_URL is no URL.", why=str(error)) from error
+            probe = self._session.create_client(service, region_name=region, config=config)
         return str(probe.meta.endpoint_url)
+
+    def _configured_endpoint(self, service: str) -> str:
+        """What environment variables say, by the SDK's own rules; a profile's endpoints only the SDK itself knows."""
+        variables = os.environ if self._environment is None else self._environment
+        if variables.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+            return ""
+        own = variables.get("AWS_ENDPOINT_URL_" + service.upper().replace("-", "_"))
+        return own or variables.get("AWS_ENDPOINT_URL") or ""
 
     def _credentials(self, endpoint: str) -> Any:
         """Keys for the endpoint, or ``credentials_missing``."""
