@@ -1,0 +1,217 @@
+"""The cell's daemon: carries the broker's decisions through a real process.
+
+    decide -> apply to memory -> await the disk -> only then effects
+
+It registers with its scheduler, holds the link, lets time pass for the broker, and ends when it is told to, when its
+own state cannot be made durable, or when the cell has outlived its end. Nothing here decides who may run what: that is
+``broker``; nothing here runs a guest: that is ``pool``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Coroutine
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from grafos_cell import broker
+from grafos_cell.blobcache import BlobCache
+from grafos_cell.broker_events import (
+    Booted,
+    Effect,
+    Event,
+    LinkUp,
+    Report,
+    StartWorker,
+    StopWorker,
+    Tick,
+    Told,
+    Unbind,
+    Unbound,
+)
+from grafos_cell.holdings import BrokerState
+from grafos_cell.identity import Identity
+from grafos_cell.link import Link
+from grafos_cell.pool import WorkerPool
+from grafos_cell.running import Runner
+from grafos_cell.settings import Settings
+from grafos_core.clock import Clock
+from grafos_core.errors import GrafosError
+from grafos_core.rowstore import Store
+from grafos_scheduler import messages
+from grafos_scheduler.client import SchedulerClient
+
+TICK_EVERY_S = 0.25
+"""How late a lease's end or the cell's own end may be noticed."""
+EVENTS_IN_WORK_MAX = 256
+"""Frames that wait for the disk; beyond this the link is not read."""
+
+REGISTER_S_MAX = 2.0
+"""For each wait on the socket; the daemon cannot end while a registration is under way."""
+
+log = logging.getLogger("grafos.cell")
+
+
+class Agent:
+    """One cell in one process. ``state`` is for reading; only ``handle`` moves it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        identity: Identity,
+        state: BrokerState,
+        store: Store,
+        clock: Clock,
+        chance: random.Random,
+    ) -> None:
+        self.state = state
+        self.stopped: asyncio.Future[GrafosError] = asyncio.get_running_loop().create_future()
+        self.linked_once = asyncio.Event()
+        self._settings = settings
+        self._identity = identity
+        self._store = store
+        self._clock = clock
+        self._is_registered = False
+        self._is_fenced = False
+        self._in_work: set[asyncio.Task[None]] = set()
+        self._link = Link(settings.scheduler, identity.link_context(), self, chance)
+        self._runner = Runner(
+            self, WorkerPool(settings.total.cpu_cores), BlobCache(settings.blobs), self._link.send, clock
+        )
+
+    async def boot(self) -> None:
+        """The first thing in each process: a new epoch, so that nothing from before is honoured."""
+        await self.handle(Booted())
+        log.info("start %d of cell %s", self.state.epoch, self.state.settings.cell_id)
+
+    async def serve(self) -> None:
+        """Holds the link and lets time pass, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._link.hold())
+            group.create_task(self._tick_for_ever())
+
+    async def handle(self, event: Event) -> None:
+        """Carries one event through; returns when it is durable and its effects are under way."""
+        if self.stopped.done():
+            return
+        decision = broker.decide(self.state, event, self._clock.now())
+        self.state.apply(decision.batch)
+        try:
+            await self._store.commit(decision.batch, self._store.epoch)
+        except GrafosError as error:
+            if not self.stopped.done():
+                log.critical("stopping: %s (%s)", error, error.why or error.where)
+                self.stopped.set_result(error)
+            return
+        for effect in decision.effects:
+            self._carry_out(effect)
+
+    async def fence(self) -> None:
+        """The cell's end: nothing new is taken on, and what runs is killed. Returns when it is all over."""
+        self._is_fenced = True
+        await self._runner.stop_all()
+
+    async def close(self) -> None:
+        """Ends the workers; what they ran is ended by the next start."""
+        await self._runner.close()
+
+    # --- what the link asks ---
+
+    async def prepare(self) -> None:
+        """Registers with the scheduler, until it has once said that it knows the cell."""
+        if not self._is_registered:
+            await asyncio.to_thread(self._register)
+            self._is_registered = True
+
+    def ended(self, fault: GrafosError) -> None:
+        if fault.code == "cell_unknown":
+            self._is_registered = False
+
+    def hello(self) -> messages.Hello:
+        said = broker.hello(self.state, version("grafos-cell"))
+        return msgspec.structs.replace(said, api_token=self._identity.api_token)
+
+    def heartbeat(self) -> messages.Heartbeat:
+        return broker.heartbeat(self.state)
+
+    async def linked(self) -> None:
+        log.info("linked to the scheduler")
+        self.linked_once.set()
+        await self._runner.warm_up()
+        await self.handle(LinkUp())
+        self._runner.ask_again()
+
+    async def told(self, frame: messages.DownFrame) -> None:
+        if isinstance(frame, messages.BlobData):
+            self._runner.blob_came(frame)
+        elif isinstance(frame, messages.GrantLease | messages.StartRun) and self._is_fenced:
+            self._turn_down(frame)
+        elif isinstance(
+            frame, messages.GrantLease | messages.StartRun | messages.TearDownLease | messages.RunEndedNoted
+        ):
+            # Tasks begin in this order, and each decides before it first waits.
+            self.spawn(self.handle(Told(frame)))
+            while len(self._in_work) > EVENTS_IN_WORK_MAX:
+                await asyncio.wait(self._in_work, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            raise GrafosError("answer_invalid", f"the scheduler said {type(frame).__name__} on a link that is open")
+
+    # --- inside ---
+
+    def _register(self) -> None:
+        """In a thread: the client is synchronous, and this happens once."""
+        identity, peer = self._identity, self._identity.peer
+        registration = messages.CellRegistration(
+            cell_id=peer.name,
+            provider=peer.provider,
+            region=self._settings.region,
+            agent_version=version("grafos-cell"),
+            total=self._settings.total,
+        )
+        with SchedulerClient(
+            self._settings.scheduler,
+            identity.ca_pem,
+            identity.certificate,
+            identity.key,
+            identity.api_token,
+            timeout_s=REGISTER_S_MAX,
+        ) as client:
+            client.register_cell(registration)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Lets ``work`` go on beside the caller; a bug in it stops the daemon, and the next start sorts it out."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._in_work.add(task)
+        task.add_done_callback(self._worked)
+
+    def _worked(self, task: asyncio.Task[None]) -> None:
+        self._in_work.discard(task)
+        if not task.cancelled() and (bug := task.exception()) is not None and not self.stopped.done():
+            log.critical("stopping: an event could not be handled", exc_info=bug)
+            self.stopped.set_result(GrafosError("internal", "an event could not be handled", why=repr(bug)))
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Report():
+                self._link.send(effect.frame)
+            case StartWorker():
+                self._runner.start(effect.start)
+            case StopWorker():
+                self._runner.stop(effect.run_id)
+            case Unbind():
+                # CPU and memory live in the worker's process and went with the run; nothing is left to take down.
+                self.spawn(self.handle(Unbound(effect.lease_id, effect.generation)))
+
+    def _turn_down(self, frame: messages.GrantLease | messages.StartRun) -> None:
+        if isinstance(frame, messages.GrantLease):
+            what = "the cell has reached its end"
+            self._link.send(messages.LeaseRefused(frame.lease_id, frame.generation, "draining", what))
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            await self.handle(Tick())
+            await asyncio.sleep(TICK_EVERY_S)

@@ -1,0 +1,132 @@
+"""``fabricbiosd control-server`` as a process: from its files to the link, and to its end in good order.
+
+The cell's own end (``--expires-at``) is watched from the first moment, with or without a scheduler: it is one of the
+layers that make sure that a forgotten machine stops costing money.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import signal
+import sys
+from typing import Any
+
+from grafos_cell.agent import Agent
+from grafos_cell.holdings import BrokerSettings
+from grafos_cell.identity import capability_key, wait_for_identity
+from grafos_cell.settings import Settings
+from grafos_cell.state import open_state
+from grafos_core.clock import Clock, SystemClock
+
+LOOK_EVERY_S = 0.5
+"""How late the cell's end may be noticed."""
+ON_EXPIRY_AGAIN_S = 10.0
+"""Between two tries of the command that ends the machine, as long as the machine is still there."""
+ON_EXPIRY_TRIES_MAX = 360
+
+log = logging.getLogger("grafos.cell")
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGTERM, SIGINT or the cell's end; raises the ``GrafosError`` that made it end otherwise."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    asyncio.run(_main(settings))
+
+
+async def _main(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    clock = SystemClock()
+    daemon = Daemon(settings, clock)
+    ending = asyncio.create_task(_wait_for_end(settings.expires_at, clock))
+    serving = asyncio.create_task(daemon.serve())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping, ending}, return_when=asyncio.FIRST_COMPLETED)
+    has_failed = serving.done()
+    if ending.done():
+        log.warning("the cell has reached its end: fencing")
+        await daemon.fence()
+    for task in (serving, stopping, ending):
+        task.cancel()
+    await asyncio.wait({serving, stopping, ending})
+    if has_failed:
+        serving.result()
+    if not ending.cancelled():
+        await _leave(settings.on_expiry)
+
+
+class Daemon:
+    """The agent, from the files that it needs to the files that it leaves."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._agent: Agent | None = None
+
+    async def serve(self) -> None:
+        """Serves until cancelled; ``GrafosError`` when it cannot go on."""
+        settings = self._settings
+        identity = await wait_for_identity(settings.trust)
+        peer = identity.peer
+        rules = BrokerSettings(peer.fabric, peer.name, settings.total, capability_key(settings.state), identity.sign)
+        store, state = open_state(settings.database, rules)
+        try:
+            agent = Agent(settings, identity, state, store, self._clock, random.SystemRandom())
+            self._agent = agent
+            await agent.boot()
+            telling = asyncio.create_task(self._say_ready(agent))
+            serving = asyncio.create_task(agent.serve())
+            try:
+                ends: tuple[asyncio.Future[Any], ...] = (serving, agent.stopped)
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._agent = None
+                telling.cancel()
+                serving.cancel()
+                await agent.close()
+            if agent.stopped.done():
+                raise agent.stopped.result()
+            serving.result()
+        finally:
+            await store.close()
+
+    async def fence(self) -> None:
+        """The cell's end, if it ever began: see ``Agent.fence``."""
+        if self._agent is not None:
+            await self._agent.fence()
+
+    async def _say_ready(self, agent: Agent) -> None:
+        """Tells the parent process that the link is up, in one line of JSON, and lets go of the pipe."""
+        await agent.linked_once.wait()
+        if self._settings.ready_fd is not None:
+            told = {"cell_id": agent.state.settings.cell_id, "start": agent.state.epoch, "pid": os.getpid()}
+            with contextlib.suppress(OSError), os.fdopen(self._settings.ready_fd, "w") as ready:
+                ready.write(json.dumps(told) + "\n")
+
+
+async def _wait_for_end(expires_at: float, clock: Clock) -> None:
+    """Returns at the cell's end, by whichever clock comes there first: a wall clock that is set back gains nothing."""
+    if not expires_at:
+        await asyncio.Event().wait()
+    limit = clock.monotonic() + expires_at - clock.now()
+    while clock.now() < expires_at and clock.monotonic() < limit:  # noqa: ASYNC110  # no event tells that a clock jumped
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def _leave(command: tuple[str, ...]) -> None:
+    """Runs the command that ends the machine, again and again while the machine is still there."""
+    for _ in range(ON_EXPIRY_TRIES_MAX if command else 0):
+        log.warning("running %s", command[0])
+        try:
+            process = await asyncio.create_subprocess_exec(*command)
+            if await process.wait() == 0:
+                return
+        except OSError as error:
+            log.error("%s cannot be run: %s", command[0], error)
+        await asyncio.sleep(ON_EXPIRY_AGAIN_S)

@@ -1,0 +1,179 @@
+"""The cell's end of the cell link: dials, says hello, beats, and dials again with growing, jittered pauses.
+
+The link carries whatever the scheduler says to the agent, and whatever the agent reports to the scheduler while it is
+up; what is said while it is down is dropped, since both sides compare what they have at every new link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import ssl
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from grafos_core.errors import GrafosError
+from grafos_scheduler import messages
+
+PAUSE_FIRST_S = 0.05
+PAUSE_MOST_S = 15.0
+"""Between two dials. Half of each pause is left to chance, so that many cells do not come back in one wave."""
+STEADY_S = 1.0
+"""A link that held for this long was a good one: the next pause is the first again."""
+CONNECT_S_MAX = 10.0
+"""For connecting, the handshake and the scheduler's first frame, each."""
+UNHEARD_BEATS_MAX = 3
+"""A link whose bytes are not acknowledged by the other machine for so many heartbeats is dead."""
+READ_BYTES = 256 * 1024
+FAULTS_OF_THIS_CELL = frozenset(
+    {"certificate_refused", "generation_stale", "token_expired", "token_refused", "version_unsupported"}
+)
+"""Codes of a goodbye that dialling again at once cannot change."""
+
+log = logging.getLogger("grafos.link")
+
+_decoder = msgspec.msgpack.Decoder(messages.DownFrame)
+
+
+class Listener(Protocol):
+    """Whom the link talks to: the agent."""
+
+    async def prepare(self) -> None:
+        """Whatever must be so before a link is dialled; a ``GrafosError`` counts as a failed dial."""
+
+    def ended(self, fault: GrafosError) -> None:
+        """A link, or the try to get one, ended so."""
+
+    def hello(self) -> messages.Hello: ...
+
+    def heartbeat(self) -> messages.Heartbeat: ...
+
+    async def linked(self) -> None:
+        """The scheduler said welcome."""
+
+    async def told(self, frame: messages.DownFrame) -> None:
+        """The scheduler said something else. May wait, to slow the scheduler down."""
+
+
+class Link:
+    """Holds a link to the scheduler at ``url`` for as long as ``hold`` runs."""
+
+    def __init__(self, url: str, context: ssl.SSLContext, listener: Listener, chance: random.Random) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname or not parts.port:
+            raise GrafosError("config_invalid", f"{url!r} is no scheduler's address", next="use https://ADDRESS:PORT")
+        self._address = (parts.hostname, parts.port)
+        self._context = context
+        self._listener = listener
+        self._chance = chance
+        self._writer: asyncio.StreamWriter | None = None
+
+    def send(self, frame: messages.UpFrame) -> None:
+        """Queues the frame if the link is up, else drops it."""
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(messages.encode_frame(frame))
+
+    async def hold(self) -> None:
+        """Dials until cancelled. Never returns, and never dials twice without a pause."""
+        failures = 0
+        loop = asyncio.get_running_loop()
+        while True:
+            began_at = loop.time()
+            fault = await self._one_link()
+            self._listener.ended(fault)
+            failures = 0 if loop.time() - began_at > STEADY_S else failures + 1
+            pause_s = PAUSE_MOST_S if fault.code in FAULTS_OF_THIS_CELL else PAUSE_FIRST_S * 1.5 ** min(failures, 20)
+            pause_s = min(PAUSE_MOST_S, pause_s) * self._chance.uniform(0.5, 1.0)
+            log.info("the link ended: %s; dialling again in %.2f s", fault, pause_s)
+            await asyncio.sleep(pause_s)
+
+    async def _one_link(self) -> GrafosError:
+        """One link from dialling to its end; gives why it ended."""
+        try:
+            await self._listener.prepare()
+            reader, writer = await self._dial()
+        except GrafosError as error:
+            return error
+        except (OSError, TimeoutError) as error:
+            return GrafosError("scheduler_unreachable", "the scheduler cannot be dialled", why=str(error))
+        try:
+            return await self._talk(reader, writer)
+        except (OSError, TimeoutError, EOFError) as error:
+            return GrafosError("scheduler_unreachable", f"the link broke ({type(error).__name__})", why=str(error))
+        except msgspec.MsgspecError as error:
+            return GrafosError("answer_invalid", "a frame has no documented shape", why=str(error))
+        except GrafosError as error:
+            return error
+        finally:
+            self._writer = None
+            writer.transport.abort()
+
+    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, port = self._address
+        async with asyncio.timeout(CONNECT_S_MAX):
+            return await asyncio.open_connection(host, port, ssl=self._context, limit=READ_BYTES)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> GrafosError:
+        tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
+        if tls.selected_alpn_protocol() != messages.LINK_ALPN:
+            return GrafosError("answer_invalid", "what answers there does not speak the cell link")
+        frames = _Frames(reader)
+        writer.write(messages.encode_frame(self._listener.hello()))
+        async with asyncio.timeout(CONNECT_S_MAX):
+            first = await frames.next()
+        if isinstance(first, messages.Goodbye):
+            return _error_of(first)
+        if not isinstance(first, messages.Welcome):
+            return GrafosError("answer_invalid", f"the scheduler began with {type(first).__name__}")
+        _watch_for_silence(writer, first.heartbeat_every_s)
+        self._writer = writer
+        beating = asyncio.create_task(self._beat(first.heartbeat_every_s))
+        try:
+            await self._listener.linked()
+            while True:
+                frame = await frames.next()
+                if isinstance(frame, messages.Goodbye):
+                    return _error_of(frame)
+                await self._listener.told(frame)
+        finally:
+            beating.cancel()
+
+    async def _beat(self, every_s: float) -> None:
+        while True:
+            self.send(self._listener.heartbeat())
+            await asyncio.sleep(every_s)
+
+
+class _Frames:
+    """The frames that come over a stream, one at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+        self._cutter = messages.FrameReader()
+        self._ready: list[bytes] = []
+
+    async def next(self) -> messages.DownFrame:
+        """The next frame; ``EOFError`` at the end, ``MsgspecError`` or ``limit_exceeded`` for what is none."""
+        while not self._ready:
+            data = await self._reader.read(READ_BYTES)
+            if not data:
+                raise EOFError("the scheduler closed the link")
+            self._ready.extend(self._cutter.feed(data))
+        frame: messages.DownFrame = _decoder.decode(self._ready.pop(0))
+        return frame
+
+
+def _error_of(goodbye: messages.Goodbye) -> GrafosError:
+    return GrafosError.from_wire({"code": goodbye.code, "what": goodbye.what})
+
+
+def _watch_for_silence(writer: asyncio.StreamWriter, heartbeat_every_s: float) -> None:
+    """Lets the kernel end a connection whose other machine is gone: a heartbeat is always on its way to tell."""
+    endpoint: socket.socket | None = writer.get_extra_info("socket")
+    if endpoint is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        limit_ms = int(max(1.0, UNHEARD_BEATS_MAX * heartbeat_every_s) * 1000)
+        endpoint.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)

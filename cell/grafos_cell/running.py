@@ -1,0 +1,177 @@
+"""From "start this run" to its end: fetch module and input, run them on a worker, tell the broker how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from grafos_cell.abi import RunContext
+from grafos_cell.blobcache import BlobCache
+from grafos_cell.broker_events import Event, WorkerEnded
+from grafos_cell.holdings import BrokerState
+from grafos_cell.pool import WorkerPool
+from grafos_cell.run import MemoryLease, RunOutcome, RunSpec
+from grafos_core.clock import Clock
+from grafos_core.errors import GrafosError
+from grafos_core.ids import sha256_of
+from grafos_scheduler import messages
+
+STOP_WITHIN_S = 5.0
+"""From telling all runs to stop to their ends being durable; killing a worker takes a fraction of that."""
+
+log = logging.getLogger("grafos.cell")
+
+
+class Handler(Protocol):
+    """The agent, as runs see it."""
+
+    state: BrokerState
+
+    async def handle(self, event: Event) -> None: ...
+
+
+class Runner:
+    """The runs that go on this cell. ``send`` puts a frame on the link, or drops it when there is none."""
+
+    def __init__(
+        self,
+        agent: Handler,
+        pool: WorkerPool,
+        cache: BlobCache,
+        send: Callable[[messages.UpFrame], None],
+        clock: Clock,
+    ) -> None:
+        self._pool = pool
+        self._agent = agent
+        self._cache = cache
+        self._send = send
+        self._clock = clock
+        self._is_warm = False
+        self._is_closed = False
+        self._runs: dict[str, asyncio.Task[RunOutcome]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._wanted: dict[str, asyncio.Future[bytes]] = {}
+
+    async def warm_up(self) -> None:
+        """Starts the workers, once; they get ready while the first run is on its way."""
+        if not self._is_warm:
+            self._is_warm = True
+            await self._pool.start()
+
+    def start(self, start: messages.StartRun) -> None:
+        """Begins a run; its end comes as ``WorkerEnded``, whatever happens."""
+        task = asyncio.get_running_loop().create_task(self._run(start))
+        self._runs[start.run_id] = task
+        task.add_done_callback(lambda done: self._over(start.run_id, done))
+
+    def stop(self, run_id: str) -> None:
+        """Kills the run's worker; its end follows."""
+        if run_id in self._runs:
+            self._runs[run_id].cancel()
+
+    async def stop_all(self) -> None:
+        """Kills every run and waits until their ends are durable."""
+        for task in self._runs.values():
+            task.cancel()
+        async with asyncio.timeout(STOP_WITHIN_S):
+            while pending := {*self._runs.values(), *self._ending}:
+                await asyncio.wait(pending)
+
+    async def close(self) -> None:
+        """Ends the workers without a word about their runs: the process is about to end."""
+        self._is_closed = True
+        for task in self._runs.values():
+            task.cancel()
+        await self._pool.close()
+
+    def blob_came(self, frame: messages.BlobData) -> None:
+        """What was asked for has come, or there is none."""
+        waiting = self._wanted.pop(frame.sha256, None)
+        if waiting is None or waiting.done():
+            return
+        if not frame.found:
+            _fail(waiting, GrafosError("blob_missing", f"the scheduler has no blob {frame.sha256}"))
+        elif sha256_of(frame.data) != frame.sha256:
+            _fail(waiting, GrafosError("blob_mismatch", f"what came is not blob {frame.sha256}"))
+        else:
+            self._cache.put(frame.sha256, frame.data)
+            waiting.set_result(frame.data)
+
+    def ask_again(self) -> None:
+        """A new link is up: what was asked for over the one before may never come."""
+        for sha256 in self._wanted:
+            self._send(messages.BlobWanted(sha256))
+
+    def _over(self, run_id: str, task: asyncio.Task[RunOutcome]) -> None:
+        """However the run's task ended, the broker hears of it once."""
+        del self._runs[run_id]
+        if not self._is_closed:
+            ending = asyncio.get_running_loop().create_task(self._agent.handle(_ended(run_id, task)))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+
+    async def _run(self, start: messages.StartRun) -> RunOutcome:
+        module = await self._fetch(start.module_sha256)
+        data = await self._fetch(start.input_sha256) if start.input_sha256 else None
+        context = RunContext(
+            provider=start.provider,
+            cell_id=self._agent.state.settings.cell_id,
+            region=start.region,
+            run_id=start.run_id,
+            tasklet=start.tasklet,
+            module_sha256=start.module_sha256,
+        )
+        spec = RunSpec(
+            context=context,
+            input=data,
+            fuel=start.fuel,
+            memory_bytes=start.memory_bytes,
+            deadline_s=start.deadline_s,
+            memory_leases=self._memory_leases(start.run_id),
+        )
+        return await self._pool.run(module, spec)
+
+    async def _fetch(self, sha256: str) -> bytes:
+        """The blob, from the cache or over the link; waits for a link as long as the run may take."""
+        found = self._cache.get(sha256)
+        if found is not None:
+            return found
+        if sha256 not in self._wanted:
+            self._wanted[sha256] = asyncio.get_running_loop().create_future()
+            self._send(messages.BlobWanted(sha256))
+        # Several runs may wait for the same bytes; that one of them is stopped must not stop the others.
+        return await asyncio.shield(self._wanted[sha256])
+
+    def _memory_leases(self, run_id: str) -> tuple[MemoryLease, ...]:
+        state, now = self._agent.state, self._clock.now()
+        held = (state.leases[lease_id] for lease_id in state.runs[run_id].lease_ids)
+        return tuple(MemoryLease(lease.amount, lease.expires_at - now) for lease in held if lease.kind == "mem")
+
+
+def _fail(waiting: asyncio.Future[bytes], error: GrafosError) -> None:
+    waiting.set_exception(error)
+    waiting.exception()  # looked at, in case every run that waited for it was stopped meanwhile
+
+
+def _ended(run_id: str, task: asyncio.Task[RunOutcome]) -> WorkerEnded:
+    if task.cancelled():
+        # The broker knows why it was stopped, if it was the broker who had it stopped.
+        return WorkerEnded(run_id, "interrupted", "the cell stopped the run")
+    error = task.exception()
+    if isinstance(error, GrafosError):
+        return WorkerEnded(run_id, error.code, error.what)
+    if error is not None:
+        log.error("run %s could not be run", run_id, exc_info=error)
+        return WorkerEnded(run_id, "internal", "the cell could not run it")
+    outcome = task.result()
+    return WorkerEnded(
+        run_id=run_id,
+        code=outcome.code,
+        what=outcome.text,
+        fuel_used=outcome.fuel_used,
+        response_json=outcome.response.decode("utf-8", "replace"),
+        output=outcome.output,
+        log=outcome.log,
+    )

@@ -1,0 +1,98 @@
+"""What a cell's daemon is told when it starts: the command line of ``fabricbiosd``, checked once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from grafos_core.errors import GrafosError
+from grafos_core.resources import Resources
+
+MEM_CAPACITY = "128k"
+"""The public design's default size of the memory pool."""
+_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """``total`` is all that the cell leases out. ``expires_at`` (Unix seconds, 0 for never) is when it must be gone;
+    ``on_expiry`` is the command that sees to it, run after everything was fenced."""
+
+    scheduler: str
+    trust: Path
+    state: Path
+    total: Resources
+    region: str = ""
+    ready_fd: int | None = None
+    expires_at: float = 0.0
+    on_expiry: tuple[str, ...] = ()
+
+    @property
+    def database(self) -> Path:
+        return self.state / "cell.db"
+
+    @property
+    def blobs(self) -> Path:
+        return self.state / "blobs"
+
+
+def read_settings(arguments: Sequence[str]) -> Settings:
+    """The settings that a command line gives; ``usage`` or ``config_invalid``."""
+    given = _parser().parse_args(arguments)
+    cores = len(os.sched_getaffinity(0))
+    try:
+        on_expiry = tuple(shlex.split(given.on_expiry))
+    except ValueError as error:
+        raise GrafosError("config_invalid", "the command cannot be split into words", where="--on-expiry") from error
+    return Settings(
+        scheduler=given.scheduler,
+        trust=given.trust,
+        state=given.state,
+        total=Resources(cpu_cores=cores, mem_bytes=read_size(given.mem_capacity)),
+        region=given.region,
+        ready_fd=given.ready_fd,
+        expires_at=given.expires_at,
+        on_expiry=on_expiry,
+    )
+
+
+def read_size(text: str) -> int:
+    """Bytes of ``16m``, ``128k`` or ``65536``; units are powers of 1024."""
+    match = re.fullmatch(r"([0-9]{1,15})([kmgt]?)", text.strip().lower())
+    if not match:
+        raise GrafosError("config_invalid", f"{text!r} is no size", where="--mem-capacity", next="write it like 16m")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+class CommandLine(argparse.ArgumentParser):
+    """argparse, with our shape of errors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise GrafosError("usage", message, where=self.prog, next=f"{self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandLine(prog="fabricbiosd", description="The daemon of a cell.", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandLine)
+    server = commands.add_parser(
+        "control-server",
+        help="lease out this machine and run tasklets for a scheduler",
+        epilog="example: fabricbiosd control-server --scheduler https://127.0.0.1:7443 --trust ./trust --state ./state",
+        allow_abbrev=False,
+    )
+    add = server.add_argument
+    add("--scheduler", required=True, metavar="URL", help="https://ADDR:PORT")
+    add("--trust", required=True, type=Path, metavar="DIR", help="ca.pem, cell.pem, cell-key.pem and cell-token")
+    add("--state", required=True, type=Path, metavar="DIR", help="durable state, made if missing")
+    add("--mem-capacity", default=MEM_CAPACITY, metavar="SIZE", help="the pool of leasable memory, like 16m")
+    add("--region", default="", metavar="NAME", help="where this machine is, if its scheduler does not know")
+    add("--expires-at", type=float, default=0.0, metavar="UNIX", help="when this cell fences itself (0: never)")
+    add("--on-expiry", default="", metavar="COMMAND", help="run after fencing, like 'shutdown -P now'")
+    add("--ready-fd", type=int, metavar="N", help="where one JSON line is written when the link is up")
+    return parser
