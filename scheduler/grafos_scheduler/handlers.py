@@ -144,6 +144,7 @@ async def register_cell(services: Services, request: Request) -> messages.CellRe
             f"the certificate is for cell {caller.name} of {caller.provider}, "
             f"the registration for {asked.cell_id} of {asked.provider}",
         )
+    asked = msgspec.structs.replace(asked, region=asked.region or services.settings.region)
     answer = await services.shell.handle(events.CellRegistered(asked, caller.key_sha256))
     assert isinstance(answer, messages.CellRegistered)
     return answer

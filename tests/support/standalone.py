@@ -101,7 +101,8 @@ class Standalone:
         self.flags = {"healthy-after-s": 0, "heartbeat-every-s": 0.2, **flags}
         self.port = 0
         self.url = ""
-        self.scheduler: Process
+        self.scheduler: Process | None = None
+        self.daemon: Process | None = None
         self._people = folder / "people"
         self._people.mkdir()
 
@@ -139,6 +140,24 @@ class Standalone:
         self.url = str(self.scheduler.wait_ready()["url"])
         self.port = int(self.url.rpartition(":")[2])
         return self
+
+    def start_cell(self) -> Standalone:
+        """Starts the cell's daemon and waits for its link."""
+        self.begin_cell().wait_ready()
+        return self
+
+    def begin_cell(self, **flags: object) -> Process:
+        """Starts the cell's daemon."""
+        given = {
+            "scheduler": self.url,
+            "trust": self.trust,
+            "state": self.folder / "cell-state",
+            "mem-capacity": "16m",
+            **flags,
+        }
+        arguments = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+        self.daemon = Process("grafos_cell", ["control-server", *arguments], self.folder / "cell.log")
+        return self.daemon
 
     def claim(self, csr_pem: str, **other: object) -> messages.ClaimGrant:
         given = {
@@ -188,5 +207,6 @@ class Standalone:
         return Identity(self.trust / "cell.pem", self.trust / "cell-key.pem", (self.trust / "cell-token").read_text())
 
     def discard(self) -> None:
-        if hasattr(self, "scheduler"):
-            self.scheduler.discard()
+        for process in (self.daemon, self.scheduler):
+            if process is not None:
+                process.discard()
