@@ -136,7 +136,7 @@ def test_a_deadline_ends_the_run_and_keeps_the_worker() -> None:
         assert (await endless(pool, 0.05)).code == "deadline_exceeded"
         assert pool.pids == before
 
-    in_a_pool(story)
+    in_a_pool(story, limits=PoolLimits(grace_s=LONG_S))
 
 
 def test_a_worker_killed_under_a_run_is_lost_and_replaced() -> None:
@@ -166,7 +166,7 @@ def test_a_worker_that_hangs_is_killed_after_the_deadline_and_replaced() -> None
     async def story(pool: WorkerPool) -> None:
         assert await quick(pool) == "finished"
         before = pool.pids
-        run = endless(pool, 0.3)
+        run = endless(pool, 1.0)
         await asyncio.sleep(0.1)
         os.kill(before[0], signal.SIGSTOP)
         outcome = await run
