@@ -51,6 +51,7 @@ CODES: dict[str, str] = {
     "MaxSpotInstanceCountExceeded": "cloud_quota",
     "MissingAuthenticationToken": "cloud_auth",
     "MissingParameter": "cloud_invalid",
+    "NoSuchResourceException": "cloud_not_found",
     "OptInRequired": "cloud_auth",
     "PendingVerification": "cloud_denied",
     "PriorRequestNotComplete": "cloud_throttled",
@@ -77,7 +78,7 @@ ENDINGS: tuple[tuple[str, str], ...] = (
     ("LimitExceeded", "cloud_quota"),
     (".NotFound", "cloud_not_found"),
     (".Duplicate", "cloud_conflict"),
-    (".InUse", "cloud_in_use"),
+    ("InUse", "cloud_in_use"),
     (".Malformed", "cloud_invalid"),
 )
 BEGINNINGS: tuple[tuple[str, str], ...] = (("InvalidParameter", "cloud_invalid"), ("Unknown", "cloud_invalid"))
@@ -103,6 +104,7 @@ SDK_EXCEPTIONS: tuple[tuple[type[Exception], str, bool], ...] = (
     (sdk.ConnectTimeoutError, "cloud_unreachable", False),
     (sdk.EndpointConnectionError, "cloud_unreachable", False),
     (sdk.ProxyConnectionError, "cloud_unreachable", False),
+    (sdk.ConnectionError, "cloud_unreachable", True),
     (sdk.HTTPClientError, "cloud_unreachable", True),
     (sdk.IncompleteReadError, "cloud_unreachable", True),
     (sdk.ChecksumError, "cloud_unreachable", True),
