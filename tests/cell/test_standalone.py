@@ -1,0 +1,140 @@
+"""The supervisor of a standalone cell: what it keeps alive, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from grafos_cell.standalone import Program, Supervisor, _parser, programs_of
+
+PATIENCE_S = 20.0
+
+# A process that runs a supervisor over one program, which notes each of its starts and then does what it was told.
+RUNNER = """
+import sys
+from grafos_cell.standalone import Program, Supervisor
+note, what, expires_at, switch_off = sys.argv[1:]
+child = f"import os, sys, time; print(os.getpid(), file=open({note!r}, 'a'), flush=True); {what}"
+Supervisor([Program("child", [sys.executable, "-c", child])], float(expires_at), switch_off.split()).run()
+"""
+
+
+class Running:
+    """A supervisor in a process of its own."""
+
+    def __init__(self, folder: Path, what: str, *, life_s: float = 0.0, switch_off: str = "true") -> None:
+        self.note = folder / "starts"
+        self.note.touch()
+        expires_at = time.time() + life_s if life_s else 0.0
+        arguments = [sys.executable, "-c", RUNNER, str(self.note), what, str(expires_at), switch_off]
+        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+    def starts(self) -> list[int]:
+        return [int(line) for line in self.note.read_text().split()]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, "it did not come to be in time"
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_program_that_ends_is_started_again(tmp_path: Path) -> None:
+    with Running(tmp_path, "os._exit(3)") as running:
+        until(lambda: len(running.starts()) >= 3)
+
+
+def test_the_pause_before_a_new_start_doubles_and_a_steady_program_begins_anew() -> None:
+    lines: list[str] = []
+    program = Program("child", [sys.executable, "-c", "pass"])
+    supervisor = Supervisor([program], 0.0, say=lines.append)
+    for began_s_ago in (0.0, 0.0, 0.0, 31.0):
+        program.process = subprocess.Popen(program.command)
+        program.process.wait()
+        program.began_at = time.monotonic() - began_s_ago
+        supervisor._reap()
+    assert [line.rpartition("again in ")[2] for line in lines] == ["0.1 s", "0.2 s", "0.4 s", "0.1 s"]
+
+
+def test_sigterm_ends_the_programs_and_then_the_supervisor(tmp_path: Path) -> None:
+    with Running(tmp_path, "time.sleep(600)") as running:
+        until(running.starts)
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(PATIENCE_S) == 0
+        assert not is_alive(running.starts()[0])
+
+
+def test_whatever_kills_the_supervisor_kills_its_programs(tmp_path: Path) -> None:
+    with Running(tmp_path, "time.sleep(600)") as running:
+        until(running.starts)
+        running.process.kill()
+        until(lambda: not is_alive(running.starts()[0]))
+
+
+def test_at_expiry_the_programs_are_killed_before_the_machine_is_switched_off(tmp_path: Path) -> None:
+    """A program that ignores SIGTERM does not live a moment longer for it."""
+    off = tmp_path / "off"
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    with Running(tmp_path, stubborn, life_s=1.0, switch_off=f"touch {off}") as running:
+        until(off.exists)
+        assert running.starts()
+        assert not any(is_alive(pid) for pid in running.starts())
+
+
+def test_a_machine_that_does_not_switch_off_stays_without_programs(tmp_path: Path) -> None:
+    with Running(tmp_path, "time.sleep(600)", life_s=0.5, switch_off="false") as running:
+        assert running.process.stdout is not None
+        lines = [running.process.stdout.readline() for _ in range(2)]
+        assert "time is over" in lines[0]
+        assert "does not switch off" in lines[1]
+        assert not any(is_alive(pid) for pid in running.starts())
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(PATIENCE_S) == 0
+
+
+def test_both_programs_get_command_lines_that_they_understand(tmp_path: Path) -> None:
+    from grafos_cell import settings as cell_settings
+    from grafos_scheduler import settings as scheduler_settings
+
+    flags = ["--state", str(tmp_path), "--bind", "127.0.0.2:8443", "--name", "203.0.113.9", "--fabric", "fab-1"]
+    flags += ["--cell-id", "aws-1", "--provider", "aws", "--region", "us-east-1", "--mem-capacity", "65536"]
+    flags += ["--claim-secret-file", str(tmp_path / "secret"), "--expires-at", "1800000000"]
+    scheduler, cell = (program.command for program in programs_of(_parser().parse_args(flags)))
+    told = scheduler_settings.read_settings(scheduler[scheduler.index("grafos_scheduler") + 1 :])
+    assert (told.address, told.port, told.names) == ("127.0.0.2", 8443, ("203.0.113.9",))
+    daemon = cell_settings.read_settings(cell[cell.index("grafos_cell") + 1 :])
+    assert (daemon.scheduler, daemon.total.mem_bytes) == ("https://127.0.0.2:8443", 65536)
+    assert daemon.trust == told.trust
+    assert daemon.on_expiry == ("shutdown", "-P", "now")
+
+
+def test_the_programs_run_isolated_and_find_what_the_supervisor_finds(tmp_path: Path) -> None:
+    from grafos_cell.standalone import _command
+
+    command = _command("grafos_scheduler", ["--help"])
+    told = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={}, check=True)
+    assert "grafos-scheduler" in told.stdout
+    assert command[1:3] == ["-I", "-S"]
+    assert os.pathsep.join(sys.path) in command
