@@ -1,0 +1,96 @@
+"""`grafos deploy`: a tasklet of a program onto a cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grafos_cli.taught import new_group, taught, terminal_of
+
+if TYPE_CHECKING:
+    from grafos_cli.running import Ended
+    from grafos_cli.terminal import Terminal
+
+app = new_group(
+    help="Runs a tasklet of a program on a cell: the same module on every provider.",
+    examples=(
+        "grafos deploy run --provider local",
+        "grafos deploy run --provider aws --input picture.png",
+    ),
+    next="grafos deploy run --provider local",
+)
+
+
+@app.command(
+    "run",
+    cls=taught(
+        examples=(
+            "grafos deploy run --provider local",
+            "grafos deploy run cookbook/png-metadata --provider aws --input picture.png",
+            "grafos deploy run --provider local --mem 32768 --json",
+        ),
+        next="grafos artifacts RUN_ID --verify",
+    ),
+)
+def run(
+    ctx: typer.Context,
+    program: Annotated[
+        str, typer.Argument(metavar="PROGRAM", help="folder with a grafos.toml; default: this one")
+    ] = "",
+    provider: Annotated[str, typer.Option(metavar="NAME", help="local or aws")] = "local",
+    tasklet: Annotated[
+        str, typer.Option(metavar="NAME", help="which tasklet; needed when the program has several")
+    ] = "",
+    input_file: Annotated[
+        str, typer.Option("--input", metavar="FILE", help="the input; default: what grafos.toml names")
+    ] = "",
+    mem: Annotated[
+        str, typer.Option(metavar="BYTES", help="fabric memory to lease from the cell: 32768, 128k, 1m")
+    ] = "",
+    cell_id: Annotated[str, typer.Option(metavar="ID", help="which cell; default: the newest that is ready")] = "",
+) -> None:
+    """Admits, leases, runs and settles one tasklet, and shows its answer, where it ran and what it cost.
+
+    The module must be built: grafos tasklet build. --mem is leased fabric memory; the linear memory of the module is
+    bounded in grafos.toml. A run whose answer was lost is asked for again by the same command and is not charged twice.
+    """
+    from grafos_cli.manifest import load_program
+    from grafos_cli.project import program_folder, project_folder
+    from grafos_cli.reach import resolve
+    from grafos_cli.running import Asking, prepare, run_to_end
+    from grafos_cli.sizes import read_size
+
+    terminal = terminal_of(ctx)
+    what = load_program(program_folder(program))
+    chosen = what.tasklet(tasklet)
+    lease_bytes = read_size("--mem", mem) if mem else chosen.mem
+    module, data = prepare(what, chosen, Path(input_file) if input_file else None)
+    reach = resolve(provider, project_folder(), cell_id)
+    if reach.note:
+        terminal.note(reach.note)
+    asking = Asking(what.name, chosen, module, data, lease_bytes)
+    ended = run_to_end(asking, reach, project_folder(), terminal)
+    _show(ended, terminal)
+
+
+def _show(ended: Ended, terminal: Terminal) -> None:
+    """The run's facts and answer; a run that did not finish is its error."""
+    import msgspec
+
+    from grafos_cli.runs import run_facts
+    from grafos_cli.tables import facts
+    from grafos_core.errors import GrafosError
+
+    view, left = ended.view, ended.artifacts
+    if view.state != "finished":
+        error = GrafosError.from_wire({"code": view.code, "what": view.what or "The run did not finish"})
+        error.where = f"run {view.run_id} on cell {view.cell_id or 'none'}"
+        error.next = f"grafos artifacts {view.run_id}" if left else f"grafos runs show {view.run_id}"
+        error.context = {"run": msgspec.to_builtins(view)}
+        raise error
+    response = left.response_json if left else ""
+    text = facts(run_facts(view), terminal) + f"\n{response}\n"
+    document = {"run": msgspec.to_builtins(view), "run_id": view.run_id, "cell_id": view.cell_id, "state": view.state}
+    terminal.emit({**document, "response": msgspec.json.decode(response) if response else None}, text)

@@ -1,0 +1,286 @@
+"""Brings the local fabric up and down: a standalone cell on loopback, claimed like any other.
+
+Both daemons are spawned first; their imports and ours then overlap. The scheduler's port is bound here and handed
+down, so the cell's daemon knows it at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from grafos_cli.daemons import Daemon, daemons_that_name, last_words, start_daemon, stop_daemons
+from grafos_cli.local_state import (
+    STATE_NAME,
+    LocalFabric,
+    dev_folder,
+    forget_local_fabric,
+    only_one,
+    read_local_fabric,
+    write_local_fabric,
+)
+from grafos_core.errors import GrafosError
+from grafos_core.ids import random_text
+from grafos_core.paths import data_home, private_folder, write_private
+
+if TYPE_CHECKING:
+    from grafos_core.fabric import Fabric
+
+LOOPBACK = "127.0.0.1"
+READY_S_MAX = 20.0
+"""Both daemons are up in tenths of a second; a machine that swaps may need longer."""
+ASK_EVERY_S = 0.01
+HEARTBEAT_EVERY_S = "1"
+LISTEN_BACKLOG = 512
+MODULES = {"scheduler": "grafos_scheduler", "cell": "grafos_cell"}
+
+Announce = Callable[[str], object]
+
+
+class Up(NamedTuple):
+    """``how``: started, resumed (after a crash) or running (it was up already)."""
+
+    record: LocalFabric
+    how: str
+
+
+class Down(NamedTuple):
+    """``kept``: the daemons had crashed, so their state waits for the next `dev up`."""
+
+    was_up: bool
+    runs_brought_home: int
+    kept: bool = False
+    set_aside: str = ""
+
+
+def bring_up(project: Path, mem_capacity_bytes: int, announce: Announce) -> Up:
+    """A local fabric that answers: the one that runs, the one that crashed with its state, or a fresh one."""
+    with only_one(project):
+        record = read_local_fabric(project)
+        if record is not None and record.ready and record.is_alive:
+            return Up(record, "running")
+        if record is not None:
+            stop_daemons(record.daemons)
+        if record is not None and record.ready:
+            return Up(_start(project, record, record.mem_capacity_bytes, announce), "resumed")
+        # What a `dev up` left that was cut short has neither runs nor leases: it begins anew.
+        for name in ("trust", "state"):
+            shutil.rmtree(dev_folder(project) / name, ignore_errors=True)
+        return Up(_start(project, None, mem_capacity_bytes, announce), "started")
+
+
+def bring_down(project: Path, announce: Announce) -> Down:
+    """Ends both daemons; their runs are brought home first. The logs stay."""
+    with only_one(project):
+        try:
+            record = read_local_fabric(project)
+        except GrafosError as error:
+            if error.code != "dev_state_invalid":
+                raise
+            return _end_unrecorded(project)
+        if record is None:
+            return Down(was_up=False, runs_brought_home=0)
+        if record.ready and not record.is_alive:
+            stop_daemons(record.daemons)
+            return Down(was_up=False, runs_brought_home=0, kept=True)
+        brought = _bring_home(record, announce) if record.ready else 0
+        stop_daemons(record.daemons)
+        forget_local_fabric(project)
+        return Down(was_up=True, runs_brought_home=brought)
+
+
+def _end_unrecorded(project: Path) -> Down:
+    """The record is unreadable: our daemons are known by the state folder that their command lines name."""
+    folder = dev_folder(project)
+    found = daemons_that_name(str(folder / "state"), tuple(MODULES.values()))
+    stop_daemons(found)
+    aside = folder / f"{STATE_NAME}.unreadable"
+    (folder / STATE_NAME).replace(aside)
+    return Down(was_up=bool(found), runs_brought_home=0, set_aside=str(aside))
+
+
+# --- starting -----------------------------------------------------------------------------------------------------
+
+
+class _Birth(NamedTuple):
+    """What a fresh or resumed start is made of."""
+
+    folder: Path
+    cell_id: str
+    fabric: str
+    listening: socket.socket
+    port: int
+    secret_file: Path
+    secret: bytes
+
+    @property
+    def url(self) -> str:
+        return f"https://{LOOPBACK}:{self.port}"
+
+
+def _start(project: Path, old: LocalFabric | None, mem_capacity_bytes: int, announce: Announce) -> LocalFabric:
+    fabric_id = _known_fabric() or _open_fabric(announce).id
+    birth = _birth(dev_folder(project), old, fabric_id)
+    ready_read, ready_write = os.pipe()
+    try:
+        daemons = _spawn(birth, mem_capacity_bytes, ready_write)
+    finally:
+        birth.listening.close()
+        os.close(ready_write)
+    record = LocalFabric(
+        fabric=fabric_id,
+        cell_id=birth.cell_id,
+        scheduler_url=birth.url,
+        mem_capacity_bytes=mem_capacity_bytes,
+        started_at=time.time(),
+        daemons=daemons,
+    )
+    try:
+        # A crash from here on leaves a record by which the next command finds the processes.
+        write_local_fabric(project, record)
+        _await_scheduler(ready_read, daemons[0])
+        if old is None:
+            _take_possession(birth, record, announce)
+        _await_cell(birth.folder, record)
+    except BaseException:
+        stop_daemons(daemons)
+        if old is None:
+            forget_local_fabric(project)
+        raise
+    record = msgspec.structs.replace(record, ready=True)
+    write_local_fabric(project, record)
+    return record
+
+
+def _birth(folder: Path, old: LocalFabric | None, fabric_id: str) -> _Birth:
+    secret, secret_file = secrets.token_bytes(32), folder / "claim-secret"
+    for name in ("trust", "state"):
+        private_folder(folder / name)
+    if old is None:
+        write_private(secret_file, secret.hex().encode())
+    listening = _listen(int(old.scheduler_url.rpartition(":")[2]) if old else 0)
+    cell_id = old.cell_id if old else f"local-{random_text(6, random.SystemRandom())}"
+    return _Birth(folder, cell_id, fabric_id, listening, listening.getsockname()[1], secret_file, secret)
+
+
+def _listen(wanted_port: int) -> socket.socket:
+    """A listening socket on loopback: on the port of before if that is free, else on any."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((LOOPBACK, wanted_port))
+    except OSError:
+        listening.bind((LOOPBACK, 0))
+    listening.listen(LISTEN_BACKLOG)
+    return listening
+
+
+def _spawn(birth: _Birth, mem_capacity_bytes: int, ready_fd: int) -> list[Daemon]:
+    state, trust = birth.folder / "state", str(birth.folder / "trust")
+    listen_fd = birth.listening.fileno()
+    scheduler = ["--mode", "cell", "--auth-mode", "mtls+token", "--bind", birth.url.removeprefix("https://")]
+    scheduler += ["--state", str(state / "scheduler"), "--trust", trust, "--fabric", birth.fabric]
+    scheduler += ["--cell-id", birth.cell_id, "--provider", "local", "--region", "local"]
+    scheduler += ["--claim-secret-file", str(birth.secret_file), "--healthy-after-s", "0"]
+    scheduler += ["--heartbeat-every-s", HEARTBEAT_EVERY_S, "--listen-fd", str(listen_fd), "--ready-fd", str(ready_fd)]
+    cell = ["control-server", "--scheduler", birth.url, "--trust", trust, "--state", str(state / "cell")]
+    cell += ["--mem-capacity", str(mem_capacity_bytes)]
+    log = birth.folder
+    return [
+        start_daemon("scheduler", MODULES["scheduler"], scheduler, log / "scheduler.log", (listen_fd, ready_fd)),
+        start_daemon("cell", MODULES["cell"], cell, log / "cell.log"),
+    ]
+
+
+def _known_fabric() -> str:
+    """The fabric's id from its public record, without touching its key; empty at first use."""
+    try:
+        return str(json.loads((data_home() / "default" / "fabric.json").read_bytes())["id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _open_fabric(announce: Announce) -> Fabric:
+    from grafos_core.clock import SystemClock
+    from grafos_core.fabric import open_fabric
+
+    return open_fabric(SystemClock(), announce=announce)
+
+
+# --- possession ---------------------------------------------------------------------------------------------------
+
+
+def _await_scheduler(ready_read: int, scheduler: Daemon) -> None:
+    """Until the scheduler says that it answers; its log tells why when it does not."""
+    with os.fdopen(ready_read) as ready:
+        if not ready.readline():
+            raise _did_not_start(scheduler)
+
+
+def _did_not_start(daemon: Daemon) -> GrafosError:
+    return GrafosError(
+        "runtime_not_ready",
+        f"The local {daemon.name} did not start",
+        where=daemon.log,
+        why=last_words(daemon),
+        next="mend what its log says, then grafos dev up",
+    )
+
+
+def _take_possession(birth: _Birth, record: LocalFabric, announce: Announce) -> None:
+    from grafos_cli.possession import take_possession
+
+    take_possession(_open_fabric(announce), record, birth.folder, birth.secret)
+
+
+def _await_cell(folder: Path, record: LocalFabric) -> None:
+    """Until the cell meets all readiness signals; else ``runtime_not_ready`` with what is missing."""
+    from grafos_cli.possession import tenant_client
+
+    deadline = time.monotonic() + READY_S_MAX
+    with tenant_client(folder, record) as client:
+        while True:
+            cells = client.cells()
+            if any(cell.ready for cell in cells):
+                return
+            dead = next((daemon for daemon in record.daemons if not daemon.is_alive), None)
+            if dead is not None:
+                raise _did_not_start(dead)
+            if time.monotonic() > deadline:
+                unmet = [f"{name}: {signal.why}" for cell in cells for name, signal in cell.readiness.items()]
+                raise GrafosError(
+                    "runtime_not_ready",
+                    f"The local cell did not become ready in {READY_S_MAX:.0f} s",
+                    where=record.daemons[-1].log,
+                    why="; ".join(unmet) or "it did not register",
+                    next="mend what its log says, then grafos dev up",
+                )
+            time.sleep(ASK_EVERY_S)
+
+
+# --- ending -------------------------------------------------------------------------------------------------------
+
+
+def _bring_home(record: LocalFabric, announce: Announce) -> int:
+    """Copies every run that ended into the fabric's archive; how many. What cannot be copied is told, and no reason
+    to keep the daemons."""
+    from grafos_cli.archive import bring_runs_home
+    from grafos_cli.possession import operator_client
+
+    fabric = _open_fabric(announce)
+    try:
+        with operator_client(fabric, record) as client:
+            return bring_runs_home(fabric, client)
+    except GrafosError as error:
+        announce(f"the runs could not be brought home: {error.what} ({error.why})")
+        return 0

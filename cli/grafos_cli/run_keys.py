@@ -1,0 +1,77 @@
+"""The run key is written down before the run is asked for.
+
+When the answer is lost (the connection broke, the command was killed) the same command finds the same key here, and
+the scheduler sees the same run: it neither runs nor charges twice. Once a person has seen how the run ended the key
+is dropped, so asking again on purpose is a new run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import msgspec
+
+from grafos_cli.project import state_folder
+from grafos_core.paths import write_private
+
+RUN_KEY_BYTES = 16
+KEPT_S = 7 * 86400
+"""A key older than this belongs to a run that nobody asks about any more."""
+
+
+class PendingRun(msgspec.Struct, frozen=True):
+    """What was asked for, by everything that makes two askings the same one."""
+
+    run_key: str
+    cell_id: str
+    program: str
+    tasklet: str
+    module_sha256: str
+    input_sha256: str
+    fuel: int
+    memory_bytes: int
+    lease_mem_bytes: int
+    deadline_s: float
+    asked_at: float
+
+
+class RunKeys:
+    """The pending runs of one project, in `.grafos/runs/`."""
+
+    def __init__(self, project: Path) -> None:
+        self._folder = state_folder(project, "runs")
+
+    def key_for(self, asked: dict[str, object], chance_hex: str) -> PendingRun:
+        """The pending run of this very asking, if there is one, else a new one that is on disk when this returns."""
+        path = self._path(asked)
+        pending = _read(path)
+        if pending is None:
+            pending = msgspec.convert({**asked, "run_key": chance_hex, "asked_at": time.time()}, PendingRun)
+            write_private(path, msgspec.json.encode(pending))
+        self._drop_old()
+        return pending
+
+    def done(self, asked: dict[str, object]) -> None:
+        """The end was seen; the next asking is a new run."""
+        self._path(asked).unlink(missing_ok=True)
+
+    def _path(self, asked: dict[str, object]) -> Path:
+        text = json.dumps(asked, sort_keys=True)
+        return self._folder / f"pending-{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+    def _drop_old(self) -> None:
+        for path in self._folder.glob("pending-*.json"):
+            pending = _read(path)
+            if pending is None or time.time() - pending.asked_at > KEPT_S:
+                path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> PendingRun | None:
+    """A file that is not one counts for nothing: the worst that follows is a second run under a new key."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=PendingRun)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,156 @@
+"""Carries one asking for a run through: upload, ask, wait, fetch what it left."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from grafos_cell import abi
+from grafos_cli.building import built_module
+from grafos_cli.interrupts import resumable
+from grafos_cli.manifest import Program, Tasklet
+from grafos_cli.reach import Reach
+from grafos_cli.run_keys import RUN_KEY_BYTES, RunKeys
+from grafos_cli.steps import Steps, show_steps
+from grafos_core.errors import GrafosError
+from grafos_core.ids import sha256_of
+from grafos_scheduler import messages
+
+if TYPE_CHECKING:
+    from grafos_cli.terminal import Terminal
+    from grafos_scheduler.client import SchedulerClient
+
+PATIENCE_S = 5.0
+"""How long a scheduler that is out of reach is tried again: a restart takes less than a second."""
+WAIT_BEYOND_DEADLINE_S = 300.0
+"""A run that has not ended so long after its deadline will be found by `grafos runs show`; nobody waits for it here."""
+NO_ANSWER = ("answer_invalid", "scheduler_unreachable")
+"""After these nobody knows whether the run was taken on, so its key is kept; any other error is an answer."""
+UNDER_WAY = ("planned", "admitted", "placed", "running")
+
+
+class Asking(NamedTuple):
+    """What is asked for. ``data`` None means that the input is the context."""
+
+    program: str
+    tasklet: Tasklet
+    module: bytes
+    data: bytes | None
+    lease_mem_bytes: int
+
+
+class Ended(NamedTuple):
+    """How it ended, and what it left if it left anything."""
+
+    view: messages.RunView
+    artifacts: messages.Artifacts | None
+
+
+def prepare(program: Program, tasklet: Tasklet, input_file: Path | None) -> tuple[bytes, bytes | None]:
+    """The built module and the input, each read once."""
+    _, module = built_module(program, tasklet)
+    path = input_file or tasklet.input_file
+    return module, None if path is None else read_input(path)
+
+
+def read_input(path: Path) -> bytes:
+    """The file's bytes, at most what a tasklet may be given."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(abi.INPUT_BYTES_MAX + 1)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise GrafosError("usage", f"The input {path} cannot be read", why=why, next="name a file") from error
+    if len(data) > abi.INPUT_BYTES_MAX:
+        raise GrafosError(
+            "body_too_large",
+            f"The input has more than {abi.INPUT_BYTES_MAX} bytes",
+            where=str(path),
+            next="give the tasklet a smaller input",
+        )
+    return data
+
+
+def run_to_end(asking: Asking, reach: Reach, project: Path, terminal: Terminal) -> Ended:
+    """Asks under a run key that is on disk first, and waits for the end."""
+    keys, asked = RunKeys(project), _identity(asking, reach)
+    pending = keys.key_for(asked, secrets.token_hex(RUN_KEY_BYTES))
+    again = "run the same command again: it finds this run and is not charged twice"
+    with reach.client(PATIENCE_S) as client, show_steps(terminal) as steps:
+        with resumable("Stopped before the scheduler's answer came", again):
+            try:
+                view = _ask(client, asking, reach.provider, pending.run_key, steps)
+            except GrafosError as error:
+                if error.code not in NO_ANSWER:
+                    keys.done(asked)
+                raise
+        with resumable(f"Stopped waiting; run {view.run_id} goes on", f"grafos runs show {view.run_id}"):
+            view = _wait(client, view, asking.tasklet.deadline_s, steps)
+            artifacts = _artifacts(client, view)
+    keys.done(asked)
+    return Ended(view, artifacts)
+
+
+def _identity(asking: Asking, reach: Reach) -> dict[str, object]:
+    """Everything by which an asking is the same one."""
+    return {
+        "cell_id": reach.cell_id,
+        "program": asking.program,
+        "tasklet": asking.tasklet.name,
+        "module_sha256": sha256_of(asking.module),
+        "input_sha256": sha256_of(asking.data) if asking.data is not None else "",
+        "fuel": asking.tasklet.fuel,
+        "memory_bytes": asking.tasklet.memory_bytes,
+        "lease_mem_bytes": asking.lease_mem_bytes,
+        "deadline_s": asking.tasklet.deadline_s,
+    }
+
+
+def _ask(client: SchedulerClient, asking: Asking, provider: str, run_key: str, steps: Steps) -> messages.RunView:
+    steps.began("upload", f"module {len(asking.module):,} bytes, input {len(asking.data or b''):,} bytes")
+    module_sha256 = client.put_blob(asking.module)
+    input_sha256 = client.put_blob(asking.data) if asking.data is not None else ""
+    steps.ended("upload")
+    steps.began("run", "asking")
+    return client.start_run(
+        messages.RunRequest(
+            run_key=run_key,
+            provider=provider,
+            program=asking.program,
+            tasklet=asking.tasklet.name,
+            module_sha256=module_sha256,
+            input_sha256=input_sha256,
+            fuel=asking.tasklet.fuel,
+            memory_bytes=asking.tasklet.memory_bytes,
+            lease_mem_bytes=asking.lease_mem_bytes,
+            deadline_s=asking.tasklet.deadline_s,
+        )
+    )
+
+
+def _wait(client: SchedulerClient, view: messages.RunView, deadline_s: float, steps: Steps) -> messages.RunView:
+    until = time.monotonic() + deadline_s + WAIT_BEYOND_DEADLINE_S
+    while view.state in UNDER_WAY:
+        steps.changed("run", f"{view.state} on {view.cell_id}" if view.cell_id else view.state)
+        if time.monotonic() > until:
+            raise GrafosError(
+                "deadline_exceeded",
+                f"Run {view.run_id} has not ended long after its deadline",
+                where=client.url,
+                next=f"grafos runs show {view.run_id}",
+            )
+        view = client.run(view.run_id, wait_s=messages.WAIT_S_MAX)
+    steps.ended("run", f"{view.state} on {view.cell_id}", failed=view.state != "finished")
+    return view
+
+
+def _artifacts(client: SchedulerClient, view: messages.RunView) -> messages.Artifacts | None:
+    """None when the run left nothing, as one that was refused."""
+    try:
+        return client.artifacts(view.run_id)
+    except GrafosError as error:
+        if error.code == "artifact_missing":
+            return None
+        raise

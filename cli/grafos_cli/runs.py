@@ -1,0 +1,118 @@
+"""`grafos runs`: what ran, where, and what it cost; also when the cell is long gone."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grafos_cli.taught import new_group, taught, terminal_of
+
+if TYPE_CHECKING:
+    from grafos_scheduler.messages import RunView
+
+app = new_group(
+    help="The runs of the fabric: those of live schedulers and those that were brought home.",
+    examples=("grafos runs ls", "grafos runs ls --json | jq '.runs[].cost.cents_per_run'"),
+    next="grafos runs ls",
+)
+
+
+@app.command(
+    "ls",
+    cls=taught(
+        examples=("grafos runs ls", "grafos runs ls --json | jq '.runs[].cost.cents_per_run'"),
+        next="grafos runs show RUN_ID",
+    ),
+)
+def ls(
+    ctx: typer.Context,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="how many, the newest first")] = 50,
+) -> None:
+    """Lists runs, the newest first, with what each cost."""
+    import msgspec
+
+    from grafos_cli.fabric import open_default
+    from grafos_cli.gathering import gather_runs
+    from grafos_cli.project import project_folder
+    from grafos_cli.tables import table
+    from grafos_core.money import format_cents
+
+    terminal = terminal_of(ctx)
+    found = gather_runs(open_default(terminal), project_folder(), terminal, limit)
+    rows = [
+        [
+            one.view.run_id,
+            one.view.tasklet,
+            one.view.provider,
+            one.view.cell_id,
+            one.view.state if one.view.state == "finished" else f"{one.view.state} ({one.view.code})",
+            format_cents(one.view.cost.micro_cents),
+            _age(one.view.created_at),
+            one.source,
+        ]
+        for one in found
+    ]
+    head = ("RUN", "TASKLET", "PROVIDER", "CELL", "STATE", "CENTS", "AGE", "FROM")
+    text = table(head, rows, terminal, "     rr") if rows else "No run yet.\n"
+    document = [{**msgspec.to_builtins(one.view), "source": one.source} for one in found]
+    terminal.emit({"runs": document}, text)
+
+
+@app.command(
+    "show",
+    cls=taught(
+        examples=("grafos runs show RUN_ID", "grafos runs show RUN_ID --json"),
+        next="grafos artifacts RUN_ID --verify",
+    ),
+)
+def show(
+    ctx: typer.Context,
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="as deploy run and runs ls print it")],
+) -> None:
+    """Shows one run: what ran where, how it ended, what it used and cost."""
+    import msgspec
+
+    from grafos_cli.fabric import open_default
+    from grafos_cli.gathering import find_run
+    from grafos_cli.project import project_folder
+    from grafos_cli.tables import facts
+
+    terminal = terminal_of(ctx)
+    found = find_run(open_default(terminal), project_folder(), run_id, terminal)
+    view = found.view
+    more = [
+        ("program", f"{view.program} / {view.tasklet}"),
+        ("tenant", view.tenant),
+        ("input", view.input_sha256 or "the context"),
+        ("fuel used", f"{view.fuel_used:,}"),
+        ("share", f"{view.cost.share} of the cell for {view.cost.lease_seconds:.3f} s"),
+        ("known from", found.source),
+    ]
+    document = {"run": {**msgspec.to_builtins(view), "source": found.source}}
+    terminal.emit(document, facts(run_facts(view) + more, terminal))
+
+
+def run_facts(view: RunView) -> list[tuple[str, str]]:
+    """What everybody wants to know of a run, as label and value."""
+    from grafos_core.money import format_cents
+
+    state = view.state if view.state == "finished" else f"{view.state}: {view.code} {view.what}".strip()
+    return [
+        ("run_id", view.run_id),
+        ("cell_id", view.cell_id or "none"),
+        ("provider", f"{view.provider} {view.region}".strip()),
+        ("state", state),
+        ("module_sha256", view.module_sha256),
+        ("cost", format_cents(view.cost.micro_cents)),
+    ]
+
+
+def _age(moment: float) -> str:
+    """Seconds, minutes, hours or days since."""
+    seconds = max(0, int(time.time() - moment))
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
