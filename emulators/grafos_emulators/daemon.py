@@ -52,12 +52,18 @@ class EmulatorInfo:
 def start(state_dir: Path) -> EmulatorInfo:
     """The emulator of this state directory, started if none runs; it answers when this returns.
 
-    Two that start at once get the same one. Errors: ``emulator_not_running`` with what the log says.
+    Two that start at once get the same one. Errors: ``emulator_not_running`` with what the log says,
+    ``emulator_invalid`` for a directory that cannot be used.
     """
     info = _read_if_up(state_dir)
     if info is not None:
         return info
-    said = _spawn(private_folder(state_dir))
+    try:
+        said = _spawn(private_folder(state_dir))
+    except OSError as problem:
+        raise GrafosError(
+            "emulator_invalid", "the state directory cannot be used", where=str(state_dir), why=str(problem)
+        ) from problem
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         info = _read_if_up(state_dir)

@@ -80,6 +80,7 @@ class EmulatedAws:
         self._server = Server(self._answer)
         self._account.endpoint = self._server.endpoint
         self._plugged = True
+        self._closed = False
 
     @property
     def endpoint(self) -> str:
@@ -148,7 +149,10 @@ class EmulatedAws:
         self._server.start()
 
     def close(self) -> None:
-        """Stops serving and ends every machine; when it returns, none of their processes is left."""
+        """Stops serving and ends every machine; when it returns, none of their processes is left. Twice is harmless."""
+        if self._closed:
+            return
+        self._closed = True
         self._server.close()
         self._world.close()
         self._front.ec2.close()

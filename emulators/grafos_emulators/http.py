@@ -67,10 +67,11 @@ class Server:
 
     def close(self) -> None:
         """Stops listening and breaks what is still connected."""
-        self._http.shutdown()
+        if self._thread.is_alive():
+            self._http.shutdown()
+            self._thread.join()
         self._http.server_close()
         self._sockets.break_all()
-        self._thread.join()
 
 
 class _Sockets:

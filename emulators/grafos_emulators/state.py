@@ -35,7 +35,7 @@ def is_locked(state_dir: Path) -> bool:
     """Whether an emulator is alive with this state directory."""
     try:
         lock = os.open(state_dir / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

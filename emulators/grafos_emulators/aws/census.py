@@ -43,8 +43,8 @@ def _of_region(backend: Any) -> Iterator[Thing]:
     for address in backend.addresses:
         thing_id = str(address.allocation_id or address.public_ip)
         yield Thing("address", thing_id, backend.region_name, "allocated", True, dict(backend.tags.get(thing_id, {})))
-    for pair in backend.key_pairs.values():
-        yield Thing("key_pair", str(pair.name), backend.region_name, "available", False, {})
+    for name in backend.key_pairs:
+        yield Thing("key_pair", name, backend.region_name, "available", False, {})
 
 
 def _collections(backend: Any) -> Iterator[tuple[str, Iterable[Any], bool]]:

@@ -212,7 +212,8 @@ def main(arguments: list[str]) -> int:
     root, console_path = Path(arguments[0]), Path(arguments[1])
     environment: dict[str, Any] = json.loads((root / "run/environment.json").read_text())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # only the pipe ends a machine; a stray signal must not orphan it
+        # Only the pipe ends a machine. A handler, because what is ignored would be ignored by every child too.
+        signal.signal(number, lambda *_: None)
     adopt_orphans()
     give_up_privileges()
     return Init(root, console_path, environment).run()

@@ -33,7 +33,7 @@ def main() -> int:
         return 1  # the machine went off before it could answer
     answer = json.loads(reply)
     if answer["text"]:
-        stream = sys.stdout if answer["status"] == 0 else sys.stderr
+        stream = sys.stderr if answer["status"] == 1 else sys.stdout  # 3 is an answer: "inactive"
         stream.write(answer["text"] + "\n")
     return int(answer["status"])
 
