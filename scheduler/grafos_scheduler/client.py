@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -30,6 +30,8 @@ TIMEOUT_S = 10.0
 """For connecting and for each wait on the socket; a long poll adds its own time."""
 ANSWER_BYTES_MAX = 2 * messages.FRAME_BYTES_MAX
 """Artifacts in base64 are the largest answer."""
+FELL_SILENT = "fell_silent"
+"""In an error's context: a fresh connection was made and closed again without a byte of an answer."""
 RETRY_FIRST_S = 0.02
 RETRY_MOST_S = 0.5
 """Between tries while ``patience_s`` lasts: short at first, since a scheduler starts within tenths of a second."""
@@ -173,19 +175,22 @@ class SchedulerClient:
         return _decode(self._exchange(method, path, data), answer)
 
     def _exchange(self, method: str, path: str, body: bytes | None, wait_s: float = 0.0) -> bytes:
-        """One exchange, tried again while the scheduler is out of reach and patience lasts."""
+        """One exchange, tried again at once, and further while the scheduler is out of reach and patience lasts."""
         until = time.monotonic() + self._patience_s
-        pause_s, is_first = RETRY_FIRST_S, True
+        pause_s, last = RETRY_FIRST_S, None
         while True:
             try:
                 return self._wire.exchange(method, path, body, self._headers, wait_s)
             except GrafosError as error:
-                if error.code != "scheduler_unreachable" or (not is_first and time.monotonic() >= until):
+                if error.code != "scheduler_unreachable":
                     raise
-            if not is_first:
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, RETRY_MOST_S)
-            is_first = False
+                if last is not None:
+                    _check_silence(last, error)
+                    if time.monotonic() >= until:
+                        raise
+                    time.sleep(pause_s)
+                    pause_s = min(2 * pause_s, RETRY_MOST_S)
+                last = error
 
 
 def claim(
@@ -205,21 +210,66 @@ def claim(
     certificate, request and fabric key as we do. Keep the request and repeat the claim with it when the answer was
     lost. ``claim_refused`` from either side; ``scheduler_unreachable`` while the cell is not up.
     """
-    with _Wire(url, trust.unverified_context(), timeout_s) as wire:
-        try:
-            server_der = wire.server_certificate()
-            mac = trust.claim_mac(secret, "operator", server_der, csr_pem, fabric_key_pem)
-            asked = messages.ClaimRequest(fabric, operator, csr_pem, fabric_key_pem, mac)
-            grant = _decode(wire.exchange("POST", "/api/v1/claim", msgspec.json.encode(asked), {}), messages.ClaimGrant)
-        except GrafosError as error:
-            if error.code == "certificate_refused":
-                raise _not_ours("the cell lets nobody in without a certificate: it was claimed before") from error
-            raise
+    asked = _ClaimTry(url, secret, fabric, fabric_key_pem, operator, csr_pem, timeout_s)
+    try:
+        server_der, grant = asked.ask_twice()
+    except GrafosError as error:
+        if error.code == "certificate_refused":
+            raise _not_ours("the cell lets nobody in without a certificate: it was claimed before") from error
+        raise
     wanted = trust.claim_mac(secret, "cell", server_der, csr_pem, fabric_key_pem)
     if not hmac.compare_digest(wanted, grant.mac):
         raise _not_ours("whoever answers there does not know the cell's secret")
     _check_grant(grant, server_der, csr_pem, fabric, operator, cell_id)
     return grant
+
+
+class _ClaimTry(NamedTuple):
+    """The operator's half of a claim, to be sent over a connection whose certificate it is bound to."""
+
+    url: str
+    secret: bytes
+    fabric: str
+    fabric_key_pem: str
+    operator: str
+    csr_pem: str
+    timeout_s: float
+
+    def ask_twice(self) -> tuple[bytes, messages.ClaimGrant]:
+        """The certificate that the other side showed, and what it granted over that very connection."""
+        try:
+            return self._ask()
+        except GrafosError as first:
+            if first.code != "scheduler_unreachable":
+                raise
+            try:
+                return self._ask()
+            except GrafosError as second:
+                _check_silence(first, second)
+                raise
+
+    def _ask(self) -> tuple[bytes, messages.ClaimGrant]:
+        with _Wire(self.url, trust.unverified_context(), self.timeout_s) as wire:
+            server_der = wire.server_certificate()
+            mac = trust.claim_mac(self.secret, "operator", server_der, self.csr_pem, self.fabric_key_pem)
+            asked = messages.ClaimRequest(self.fabric, self.operator, self.csr_pem, self.fabric_key_pem, mac)
+            data = wire.exchange("POST", "/api/v1/claim", msgspec.json.encode(asked), {})
+            return server_der, _decode(data, messages.ClaimGrant)
+
+
+def _check_silence(first: GrafosError, second: GrafosError) -> None:
+    """Two fresh connections that were made and then closed without a word: our certificate is not accepted.
+
+    TLS 1.3 lets a client finish before the server has looked at its certificate, and the server's loop sends no alert
+    when it does not like it (a known gap of asyncio), so silence is all that there is to see.
+    """
+    if first.context.get(FELL_SILENT) and second.context.get(FELL_SILENT):
+        raise GrafosError(
+            "certificate_refused",
+            "the scheduler closes the connection once it has seen our certificate, or that there is none",
+            where=second.where,
+            next="claim the cell, or register the tenant, again",
+        )
 
 
 def _check_grant(
@@ -254,6 +304,7 @@ class _Wire:
             raise GrafosError("config_invalid", f"{url!r} is no scheduler's address", next="use https://ADDRESS:PORT")
         self._url = url
         self._timeout_s = timeout_s
+        self._is_fresh = False
         self._connection = http.client.HTTPSConnection(
             parts.hostname, parts.port or 443, timeout=timeout_s, context=context
         )
@@ -272,8 +323,9 @@ class _Wire:
         try:
             if self._connection.sock is None:
                 self._connection.connect()
+                self._is_fresh = True
         except (OSError, http.client.HTTPException) as error:
-            raise self._translated(error) from error
+            raise self._translated(error, has_connected=False) from error
         der: bytes | None = self._connection.sock.getpeercert(binary_form=True)
         assert der is not None, "a TLS server shows a certificate"
         return der
@@ -282,9 +334,12 @@ class _Wire:
         self, method: str, path: str, body: bytes | None, headers: dict[str, str], wait_s: float = 0.0
     ) -> bytes:
         """The body of a good answer; else the error that it carries, or that tells why there was none."""
+        is_fresh, is_connected = self._is_fresh, False
         try:
             if self._connection.sock is None:
                 self._connection.connect()
+                is_fresh = True
+            is_connected, self._is_fresh = True, False
             self._connection.sock.settimeout(self._timeout_s + wait_s)
             self._connection.request(method, path, body, headers)
             response = self._connection.getresponse()
@@ -293,7 +348,7 @@ class _Wire:
                 self._connection.close()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            raise self._translated(error) from error
+            raise self._translated(error, has_connected=is_fresh and is_connected) from error
         if len(data) > ANSWER_BYTES_MAX:
             raise GrafosError("answer_invalid", f"the answer has over {ANSWER_BYTES_MAX} bytes", where=self._url)
         if response.status != http.HTTPStatus.OK:
@@ -311,7 +366,7 @@ class _Wire:
             what = f"the answer with status {response.status} is not one of a scheduler"
             return GrafosError("answer_invalid", what, where=self._url)
 
-    def _translated(self, error: Exception) -> GrafosError:
+    def _translated(self, error: Exception, *, has_connected: bool) -> GrafosError:
         if isinstance(error, ssl.SSLCertVerificationError):
             return GrafosError(
                 "certificate_refused",
@@ -329,12 +384,14 @@ class _Wire:
                 next="claim the cell, or register the tenant, again",
             )
         is_gone = isinstance(error, OSError)
+        is_closed = isinstance(error, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError)
         return GrafosError(
             "scheduler_unreachable" if is_gone else "answer_invalid",
             "the scheduler did not answer" if is_gone else "what answers there does not speak HTTP",
             where=self._url,
             why=str(error) or type(error).__name__,
             next="check that it runs and that the address is right",
+            context={FELL_SILENT: True} if has_connected and is_closed else None,
         )
 
 
