@@ -268,9 +268,9 @@ class Engine:
         return gone
 
     def listing(self, region: str) -> tuple[float, tuple[Found, ...]]:
-        """All that bears the fabric's tag there and proves to be ours; and when the read was begun."""
+        """All that bears the fabric's tag there ("" is every region) and proves to be ours; and when it was asked."""
         at = self._now()
-        scope = Scope(str(self._fabric.id), (region,))
+        scope = Scope(str(self._fabric.id), (region,) if region else ())
         pages = self._ask(lambda: list(self._connector.list(scope)))
         found = [found for page in pages for found in page if ownership(self._fabric, found) is Ownership.OURS]
         return at, tuple(found)

@@ -1,0 +1,130 @@
+"""What comes home before a cell ends: its runs with their receipts, and the settlement of its budget slice.
+
+    <fabric>/runs/<run_id>/run.json        the run, with its cost
+                           artifacts.json  response, output, log, the cell's receipt and certificate
+
+The receipts are checked later against the CA that was pinned at the claim, so they hold when the cell is long gone.
+All of it may be repeated: what is here already is not fetched again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from grafos_core import ledger as ledgers
+from grafos_core.clock import Clock
+from grafos_core.errors import GrafosError
+from grafos_core.fabric import Fabric
+from grafos_core.ids import RUN_ID_PATTERN
+from grafos_core.paths import private_folder, write_private
+from grafos_core.receipts import Settlement, Signed, open_signed_by_cell
+from grafos_scheduler.client import SchedulerClient
+from grafos_scheduler.messages import Artifacts, RunView
+from grafos_stacks.journal import Homecoming
+from grafos_stacks.records import CellHome
+
+DRAIN_PATIENCE_S = 30.0
+"""What runs under way get to end; a cell that is torn down does not wait for a run of an hour."""
+ASK_EVERY_S = 0.1
+ENDED = ("finished", "failed", "refused", "expired", "cancelled")
+
+Record = TypeVar("Record", bound=msgspec.Struct)
+
+
+def bring_home(
+    fabric: Fabric, home: CellHome, client: SchedulerClient, clock: Clock, sleep: Callable[[float], object]
+) -> Homecoming:
+    """Closes admission, waits for what runs, brings runs and settlement home. ``client`` is the operator's.
+
+    Raises what the scheduler answers with; ``scheduler_unreachable`` when it does not.
+    """
+    until = clock.monotonic() + DRAIN_PATIENCE_S
+    while client.drain().running and clock.monotonic() < until:
+        sleep(ASK_EVERY_S)
+    runs = sum(1 for view in client.all_runs() if keep_run(fabric, client, view))
+    settled, spent, why = settle(fabric, home, client, clock, sleep)
+    return Homecoming(runs, settled, spent, why)
+
+
+def keep_run(fabric: Fabric, client: SchedulerClient, view: RunView) -> bool:
+    """Keeps one run; True also if it was kept before. A run that has not ended has nothing to keep but its state."""
+    if not RUN_ID_PATTERN.fullmatch(view.run_id):
+        raise GrafosError("answer_invalid", f"{view.run_id[:60]!r} is no run id")
+    folder = private_folder(fabric.runs_home / view.run_id)
+    if not (folder / "artifacts.json").exists() and view.state in ENDED:
+        try:
+            artifacts = client.artifacts(view.run_id)
+        except GrafosError as error:
+            if error.code != "artifact_missing":
+                raise
+        else:
+            write_private(folder / "artifacts.json", msgspec.json.encode(artifacts))
+    write_private(folder / "run.json", msgspec.json.encode(view))
+    return True
+
+
+def settle(
+    fabric: Fabric, home: CellHome, client: SchedulerClient, clock: Clock, sleep: Callable[[float], object]
+) -> tuple[bool, int, str]:
+    """Books what the cell's scheduler signs that it spent; whether all is settled, how much, and why not."""
+    until = clock.monotonic() + DRAIN_PATIENCE_S
+    while True:
+        settlements = [_checked(fabric, home, signed) for signed in client.settle()]
+        if all(settlement.final for settlement in settlements) or clock.monotonic() > until:
+            break
+        sleep(ASK_EVERY_S)
+    spent = 0
+    with fabric.ledger() as transaction:
+        for settlement in settlements:
+            spent += settlement.spent_micro_cents
+            if settlement.final:
+                transaction.write(ledgers.settle(transaction.ledger, settlement.slice_id, settlement.spent_micro_cents))
+        if not settlements:  # the cell never got its slice, so nobody spent of it
+            for held in open_slices(transaction.ledger, home.cell_id):
+                transaction.write(ledgers.release(transaction.ledger, held.hold_id))
+    if all(settlement.final for settlement in settlements):
+        return True, spent, ""
+    return False, spent, "a run had not ended"
+
+
+def open_slices(ledger: ledgers.Ledger, scheduler: str) -> list[ledgers.Hold]:
+    """The slices that a scheduler may still spend."""
+    return [held for held in ledger.holds.values() if held.slice_for == scheduler and held.state == ledgers.OPEN]
+
+
+def kept_runs(fabric: Fabric) -> Iterator[RunView]:
+    """The runs that were brought home, in no order."""
+    for folder in fabric.runs_home.iterdir():
+        if (folder / "run.json").exists():
+            yield _read(folder / "run.json", RunView)
+
+
+def kept_artifacts(fabric: Fabric, run_id: str) -> Artifacts:
+    """What a run left that was brought home; ``run_unknown`` or ``artifact_missing``."""
+    folder = fabric.runs_home / run_id
+    if not RUN_ID_PATTERN.fullmatch(run_id) or not folder.is_dir():
+        raise GrafosError("run_unknown", f"no run {run_id[:60]!r} was brought home", next="see: grafos runs ls")
+    if not (folder / "artifacts.json").exists():
+        raise GrafosError("artifact_missing", f"run {run_id} left nothing that could be brought home")
+    return _read(folder / "artifacts.json", Artifacts)
+
+
+def _checked(fabric: Fabric, home: CellHome, signed: Signed) -> Settlement:
+    """A settlement of this very scheduler for this fabric, or ``receipt_invalid``."""
+    settlement = open_signed_by_cell(signed, Settlement, home.ca_pem, "settled_at")
+    if settlement.fabric != fabric.id or settlement.scheduler != home.cell_id:
+        raise GrafosError("receipt_invalid", "the settlement is for another fabric or cell")
+    return settlement
+
+
+def _read(path: Path, kind: type[Record]) -> Record:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise GrafosError(
+            "fabric_invalid", "a run that was brought home cannot be read", where=str(path), why=str(error)
+        ) from error

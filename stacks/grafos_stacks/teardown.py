@@ -1,0 +1,266 @@
+"""Teardown: bring home what the cell knows, delete all that it consists of, prove it gone, settle, and sign for it.
+
+Nothing in it needs the cell to answer: one that cannot be reached, was never claimed, or is gone already is torn down
+all the same, and the receipt says what could not be brought home. It may be interrupted anywhere; the same command
+again finishes it.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from grafos_connectors.contract import TAG_STACK, Found, State
+from grafos_core import ledger as ledgers
+from grafos_core.errors import GrafosError
+from grafos_core.receipts import Signed, TeardownReceipt, open_signed
+from grafos_stacks.bill import DEAD_MAN_GRACE_S, actual_cost
+from grafos_stacks.direct import ENDED_BY_ITSELF, Engine, Hands
+from grafos_stacks.homecoming import bring_home, open_slices
+from grafos_stacks.journal import Homecoming, Life, ResourceRow, StackRow, StackState
+from grafos_stacks.making import open_hold
+from grafos_stacks.names import expiry_in
+from grafos_stacks.progress import BEGUN, DONE, Step
+from grafos_stacks.records import OPERATOR, CellHome, drop_from_project
+from grafos_stacks.spec import SHARED_PREFIX
+from grafos_stacks.unmaking import Unmade, machine_rows, unmake_stack
+
+REACH_PATIENCE_S = 5.0
+"""How long a teardown tries to reach a cell whose machine runs; a cell that is just starting again gets this."""
+
+
+class TornDownCell(NamedTuple):
+    """The receipt, signed by the fabric, and what it says."""
+
+    signed: Signed
+    receipt: TeardownReceipt
+
+
+def teardown(hands: Hands, cell_id: str, project: Path, region: str = "", provider: str = "aws") -> TornDownCell:
+    """Takes the cell down and gives the signed receipt that nothing is left; the same receipt if it is gone already.
+
+    ``region`` and ``provider`` are used when nothing is known of the cell. ``resources_left`` (the receipt is kept, and
+    the hold stays) when something is not proved gone, ``cell_unknown`` when neither a record nor the cloud shows such a
+    cell, ``cloud_auth`` when the credentials are for another account, ``interrupted`` on Ctrl-C.
+    """
+    try:
+        with hands.journal.lock(cell_id):
+            home = CellHome(hands.fabric, cell_id)
+            known_end = _known_end(hands, home)
+            return known_end or _take_down(hands, home, project, Place(provider, region))
+    except KeyboardInterrupt:
+        again = f"grafos cloud teardown {provider} --cell-id {cell_id}"
+        raise GrafosError("interrupted", f"stopped while {cell_id} was torn down", next=f"finish it: {again}") from None
+
+
+class Place(NamedTuple):
+    """Where a cell is looked for of which nothing is known; no region means all."""
+
+    provider: str
+    region: str
+
+
+def _take_down(hands: Hands, home: CellHome, project: Path, place: Place) -> TornDownCell:
+    account = hands.connector.identity().account
+    row = _begun(hands, home, place, account)
+    row = _brought_home(hands, row, home)
+    unmade = unmake_stack(hands, row)
+    torn = _signed_for(hands, row, unmade)
+    home.keep_receipt(torn.signed)
+    if unmade.left:
+        raise _left(unmade, torn.receipt)
+    _close(hands, row, home, project)
+    return torn
+
+
+def _known_end(hands: Hands, home: CellHome) -> TornDownCell | None:
+    """The receipt of a cell whose end was signed for."""
+    row, signed = hands.journal.stack(home.cell_id), home.receipt()
+    if row is None or row.state is not StackState.GONE or signed is None:
+        return None
+    return TornDownCell(signed, open_signed(signed, TeardownReceipt, hands.fabric.key.public_key()))
+
+
+# --- what there is to take down ---------------------------------------------------------------------------------
+
+
+def _begun(hands: Hands, home: CellHome, place: Place, account: str) -> StackRow:
+    """The stack's row in the state ``unmaking``; made from the cloud's listing if no journal knows it."""
+    row = hands.journal.stack(home.cell_id)
+    if row is None or row.state is StackState.GONE:
+        row = _from_listing(hands, home, place, account)
+    if row.account != account:
+        raise GrafosError(
+            "cloud_auth",
+            f"{home.cell_id} was made in account {row.account}, and these credentials are for {account}",
+            next="use the credentials of that account: in another one everything looks gone",
+        )
+    if row.state is not StackState.UNMAKING:
+        row = row.moved(StackState.UNMAKING, hands.clock.now())
+        hands.journal.write(row)
+    return row
+
+
+def _from_listing(hands: Hands, home: CellHome, place: Place, account: str) -> StackRow:
+    """A cell that no journal knows: the journal is lost, or another machine of the operator made it."""
+    engine, cell_id = Engine(hands), home.cell_id
+    region = place.region or home.region()
+    at, found = engine.listing(region)
+    named = _named(found, cell_id)
+    settled = hands.journal.lost_at + hands.connector.traits.listing_lag_s
+    if not named and hands.journal.lost_at and at < settled:
+        engine.wait_until(settled, cell_id)
+        named = _named(engine.listing(region)[1], cell_id)
+    region = named[0].ref.region if named else region or _region_of_network(found, place.provider)
+    if not region or not (named or open_hold(hands.fabric, cell_id)):
+        raise GrafosError(
+            "cell_unknown",
+            f"neither a record nor the cloud shows a cell {cell_id!r}",
+            where=f"{place.provider} {region or 'in every region'}",
+            next="see: grafos cloud ls",
+        )
+    now = hands.clock.now()
+    return StackRow(cell_id, place.provider, region, account, StackState.MAKING, now, now)
+
+
+def _region_of_network(found: tuple[Found, ...], provider: str) -> str:
+    """The only region in which the fabric has a network, if it is only one."""
+    prefix = f"{SHARED_PREFIX}{provider}-"
+    regions = {one.ref.region for one in found if one.tags.get(TAG_STACK, "").startswith(prefix)}
+    return regions.pop() if len(regions) == 1 else ""
+
+
+def _named(found: tuple[Found, ...], cell_id: str) -> list[Found]:
+    return [one for one in found if one.tags.get(TAG_STACK) == cell_id]
+
+
+# --- bringing home ----------------------------------------------------------------------------------------------
+
+
+def _brought_home(hands: Hands, row: StackRow, home: CellHome) -> StackRow:
+    """Runs and settlement, as far as the cell gives them; what could not be had is said, and no reason to stop."""
+    if row.homecoming is not None and row.homecoming.settled:
+        return row
+    began = hands.clock.now()
+    hands.progress(Step("bring home", BEGUN, 0.0))
+    came = _homecoming(hands, row, home)
+    row = row.moved(StackState.UNMAKING, row.changed_at, homecoming=came)
+    hands.journal.write(row)
+    note = f"{came.runs} runs" + (f"; {came.why}" if came.why else "")
+    hands.progress(Step("bring home", DONE, hands.clock.now() - began, note))
+    return row
+
+
+def _homecoming(hands: Hands, row: StackRow, home: CellHome) -> Homecoming:
+    if not home.is_granted(OPERATOR):
+        _release_slices(hands, row.stack)
+        return Homecoming(0, settled=True, spent_micro_cents=0)
+    machines = [one for one in machine_rows(hands, row) if one.ref is not None and one.life is not Life.GONE]
+    engine = Engine(hands)
+    if row.plan is not None and not any(_runs(engine, one) for one in machines):
+        return Homecoming(0, settled=False, spent_micro_cents=0, why="the machine had ended before")
+    try:
+        with home.client(OPERATOR, patience_s=REACH_PATIENCE_S) as client:
+            return bring_home(hands.fabric, home, client, hands.clock, hands.sleep)
+    except GrafosError as error:
+        return Homecoming(0, settled=False, spent_micro_cents=0, why=f"the cell could not be asked: {error.what}")
+
+
+def _runs(engine: Engine, machine: ResourceRow) -> bool:
+    assert machine.ref is not None
+    return engine.observe(machine.ref).state is State.READY
+
+
+def _release_slices(hands: Hands, cell_id: str) -> None:
+    """Of a cell that nobody claimed nobody can have spent."""
+    with hands.fabric.ledger() as transaction:
+        for held in open_slices(transaction.ledger, cell_id):
+            transaction.write(ledgers.release(transaction.ledger, held.hold_id))
+
+
+# --- the bill and the receipt -----------------------------------------------------------------------------------
+
+
+def _signed_for(hands: Hands, row: StackRow, unmade: Unmade) -> TornDownCell:
+    """Settles the hold if nothing is left, and signs for what was found."""
+    held = open_hold(hands.fabric, row.stack)
+    machines = machine_rows(hands, row)
+    seconds = sum(_billed_s(row, machine) for machine in machines)
+    cost = _cost(row, held, machines, seconds)
+    if held is not None and not unmade.left:
+        with hands.fabric.ledger() as transaction:
+            transaction.write(ledgers.settle(transaction.ledger, held.hold_id, cost))
+    ended = _ended_hold(hands, row) if held is None else held
+    came = row.homecoming or Homecoming(0, settled=False, spent_micro_cents=0, why="nothing was asked")
+    receipt = TeardownReceipt(
+        fabric=str(hands.fabric.id),
+        stack=row.stack,
+        provider=row.provider,
+        account=row.account,
+        region=row.region,
+        cell_id=row.stack,
+        resources=unmade.resources,
+        left=len(unmade.left),
+        held_micro_cents=ended.amount_micro_cents if ended else 0,
+        cost_micro_cents=cost,
+        machine_seconds=seconds,
+        runs_brought_home=came.runs,
+        settlement="settled" if came.settled else f"unsettled, counted as spent when it runs out: {came.why}",
+        began_at=row.changed_at,
+        ended_at=hands.clock.now(),
+    )
+    return TornDownCell(hands.fabric.sign(receipt), receipt)
+
+
+def _ended_hold(hands: Hands, row: StackRow) -> ledgers.Hold | None:
+    """The hold of this cell if an earlier, interrupted teardown settled it already."""
+    with hands.fabric.ledger() as transaction:
+        return transaction.ledger.holds.get(row.hold_id)
+
+
+def _billed_s(row: StackRow, machine: ResourceRow) -> float:
+    """How long a machine can have billed. One that ended itself did so at its expiry, whenever that was noticed."""
+    until = machine.changed_at
+    expires_at = expiry_in(machine.tags) or (row.plan.expires_at if row.plan else 0)
+    if machine.why == ENDED_BY_ITSELF and expires_at:
+        until = min(until, expires_at + DEAD_MAN_GRACE_S)
+    return max(0.0, until - machine.first_at)
+
+
+def _cost(row: StackRow, held: ledgers.Hold | None, machines: list[ResourceRow], seconds: float) -> int:
+    """At the price that was recorded at the start. Without a journal there is only the hold: then it is the part of it
+    that the machine's time is of the time held for, since all that is in it costs by time."""
+    if row.plan is not None:
+        return actual_cost(row.plan.facts.price, row.plan.spec.disk_gib, seconds)
+    if held is None or seconds <= 0:
+        return 0
+    held_from = int(held.hold_id.rpartition("/")[2])
+    held_until = max(expiry_in(machine.tags) for machine in machines) + DEAD_MAN_GRACE_S
+    part = Fraction(seconds) / max(1, held_until - held_from)
+    return min(held.amount_micro_cents, ceil(held.amount_micro_cents * part))
+
+
+def _left(unmade: Unmade, receipt: TeardownReceipt) -> GrafosError:
+    left = [f"{torn.kind} {torn.id} ({torn.proof})" for torn in unmade.left]
+    first = unmade.failures[0] if unmade.failures else None
+    return GrafosError(
+        "resources_left",
+        f"{receipt.left} of {len(receipt.resources)} resources are not proved gone: {'; '.join(left)}",
+        where=f"{receipt.provider} {receipt.region}",
+        why=first.why or first.what if first else "",
+        next="run the same command again; if it stays, delete them in the cloud's console",
+        context={"left": [msgspec.to_builtins(torn) for torn in unmade.left]},
+    )
+
+
+def _close(hands: Hands, row: StackRow, home: CellHome, project: Path) -> None:
+    """The records follow the facts, the journal last."""
+    if home.is_recorded:
+        home.keep_record(msgspec.structs.replace(home.record(), gone_at=hands.clock.now()))
+    home.forget_credentials()
+    drop_from_project(project, row.provider, row.stack)
+    hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
