@@ -2,66 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
+from aws_place import AwsPlace
 from contract_suite import ContractSuite, Place
 
-from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, Connector
-from grafos_connectors.registry import open_connector
 from grafos_core.clock import VirtualClock
-from grafos_emulators.aws.host import host_architecture
 from grafos_emulators.emulator import EmulatedAws, Settings
-from grafos_emulators.http import DropConnectionError
-
-MADE_WITH_MACHINES = {"volume", "nic"}
-CORES_OF_THE_TYPE = 2
-HOST_TYPES = {"x86_64": ("amd64", "t3.medium"), "arm64": ("arm64", "t4g.medium")}  # an emulated image is the host's
-
-
-class AwsPlace:
-    region = "us-east-1"
-
-    def __init__(self, aws: EmulatedAws, clock: VirtualClock) -> None:
-        self.aws = aws
-        self.clock = clock
-        self.arch, self.machine_type = HOST_TYPES[host_architecture()]
-
-    def open(self) -> Connector:
-        return open_connector("aws", environment=self.aws.environment(), clock=self.clock)
-
-    def pass_time(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-
-    def world(self) -> list[str]:
-        return [thing.id for thing in self.aws.world() if thing.kind not in MADE_WITH_MACHINES]
-
-    def plant(self, fabric: str, key: str) -> str:
-        ec2 = boto3.client("ec2", **self.aws.client_arguments())
-        tags = [{"Key": name, "Value": value} for name, value in ((TAG_FABRIC, fabric), (TAG_KEY, key)) if value]
-        tagged = [{"ResourceType": "vpc", "Tags": [{"Key": "Name", "Value": "theirs"}, *tags]}]
-        return str(ec2.create_vpc(CidrBlock="10.99.0.0/16", TagSpecifications=tagged)["Vpc"]["VpcId"])
-
-    @contextmanager
-    def losing_the_answer(self) -> Iterator[None]:
-        def drop(phase: str, action: str, parameters: Mapping[str, Any]) -> None:
-            if phase == "after-effect":
-                raise DropConnectionError
-
-        self.aws.hook = drop
-        yield
-        self.aws.hook = None
-
-    @contextmanager
-    def with_room_for(self, machines: int) -> Iterator[None]:
-        before = self.aws.set({})["vcpu_limit"]
-        self.aws.set({"vcpu_limit": machines * CORES_OF_THE_TYPE})
-        yield
-        self.aws.set({"vcpu_limit": before})
 
 
 class TestAws(ContractSuite):

@@ -170,6 +170,9 @@ class Work:
         scope = Scope(fabric=self.fabric, regions=regions or (self.place.region,))
         return [found for page in self.connector.list(scope) for found in page]
 
+    def listed_everywhere(self) -> list[Found]:
+        return [found for page in self.connector.list(Scope(fabric=self.fabric)) for found in page]
+
     def refused(self, desired: Desired, token: str = TOKEN) -> CloudError:
         with pytest.raises(CloudError) as raised:
             self.connector.begin_create(desired, token)

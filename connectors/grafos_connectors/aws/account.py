@@ -29,6 +29,7 @@ QUOTAS = {
 # What a permission check may answer with when the person may not ask: then nothing is known to be missing.
 UNANSWERED = {"cloud_denied", "cloud_not_found", "cloud_unknown", "cloud_invalid", "cloud_unreachable"}
 ASSUMED_ROLE = re.compile(r"arn:([^:]+):sts::(\d+):assumed-role/([^/]+)/.*")
+ROLE_ARN = r"arn:\1:iam::\2:role/\3"
 
 
 def identity(calls: AwsCalls) -> Identity:
@@ -120,7 +121,7 @@ def missing_permissions(calls: AwsCalls, actions: Sequence[str]) -> tuple[str, .
             calls.pages(
                 "iam",
                 "simulate_principal_policy",
-                PolicySourceArn=ASSUMED_ROLE.sub(r"arn:\1:iam::\2:role/\3", who),
+                PolicySourceArn=ASSUMED_ROLE.sub(ROLE_ARN, who),
                 ActionNames=list(actions),
             )
         )

@@ -36,7 +36,7 @@ def list_scope(calls: AwsCalls, scope: Scope) -> Iterator[tuple[Found, ...]]:
 def usable_regions(calls: AwsCalls) -> list[str]:
     """The regions that are switched on for the account."""
     regions = calls.read("ec2", "describe_regions", AllRegions=False)["Regions"]
-    return sorted(region["RegionName"] for region in regions)
+    return sorted(region["RegionName"] for region in regions if region["RegionName"] in calls.partition_regions)
 
 
 def _with_parts(page: tuple[tuple[describe.Item, Found], ...]) -> Iterator[Found]:
