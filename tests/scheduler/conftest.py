@@ -1,0 +1,43 @@
+"""A scheduler as a real process, for all tests of one module: started once, claimed, with two tenants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from standalone import Identity, Standalone
+
+
+@dataclass
+class Town:
+    """A claimed cell without its daemon, and who may speak to it."""
+
+    cell: Standalone
+    operator: Identity
+    acme: Identity
+    globex: Identity
+    agent: Identity
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    cell = Standalone(tmp_path_factory.mktemp("town"))
+    try:
+        cell.start()
+        operator = cell.claimed()
+        acme, globex = cell.tenant(operator, "acme"), cell.tenant(operator, "globex")
+        yield Town(cell, operator, acme, globex, cell.cell())
+    finally:
+        cell.discard()
+
+
+@pytest.fixture
+def unclaimed(tmp_path: Path) -> Iterator[Standalone]:
+    """A scheduler that nobody has claimed yet."""
+    cell = Standalone(tmp_path)
+    try:
+        yield cell.start()
+    finally:
+        cell.discard()
