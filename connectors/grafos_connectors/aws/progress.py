@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafos_connectors.aws.errors import ended_early
-from grafos_connectors.contract import CloudError, Done, Failed, Found, Operation, Pending, Progress, State
+from grafos_connectors.contract import CloudError, Done, Failed, Found, Kind, Operation, Pending, Progress, State
 
 # What a delete's handle says: whether the cloud found what it was asked to delete.
 ACCEPTED = "accepted"
@@ -32,7 +32,7 @@ def deleted(operation: Operation, found: Found | None, *, now: float, lag_s: flo
     """
     settled = now >= operation.began_at + lag_s
     if found is None:
-        traceless = operation.handle == ACCEPTED and operation.ref.kind != "machine"
+        traceless = operation.handle == ACCEPTED and operation.ref.kind is not Kind.MACHINE
         return Done() if traceless or settled else Pending(again_after_s=pause_s)
     if found.state is State.GONE:
         return Done()
@@ -43,7 +43,7 @@ def deleted(operation: Operation, found: Found | None, *, now: float, lag_s: flo
 
 
 def _ended(operation: Operation, found: Found) -> CloudError:
-    if operation.ref.kind == "machine":
+    if operation.ref.kind is Kind.MACHINE:
         return ended_early(
             found.attributes.get("reason_code", ""), found.attributes.get("reason", ""), found.ref.region
         )
