@@ -40,7 +40,7 @@ def test_the_journal_has_each_call_with_its_token_and_result(aws: EmulatedAws, e
         ("ec2", "RunInstances", "us-east-1", True, "InvalidParameterValue"),
         ("ec2", "TerminateInstances", "us-east-1", False, "DryRunOperation"),
     ]
-    assert [call.token for call in changes][0] == "t"
+    assert changes[0].token == "t"
 
 
 def test_the_journals_request_id_is_the_one_that_the_client_saw(aws: EmulatedAws, ec2: Any) -> None:

@@ -31,7 +31,7 @@ def things(regions: dict[str, RegionBackend]) -> tuple[Thing, ...]:
 
 
 def _of_region(backend: Any) -> Iterator[Thing]:
-    for instance in backend.all_instances():
+    for instance in (each for reservation in backend.reservations.values() for each in reservation.instances):
         state = instance.instance_state.name
         if state != "terminated":
             yield _thing(backend, "instance", instance, state, billable=state != "stopped")

@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 from moto.core.responses import ActionResult
+from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.responses import EC2Response
 
 from grafos_emulators.aws import dependencies, launch_checks
@@ -43,14 +44,14 @@ class Ec2Actions(EC2Response):
         backend = self.ec2_backend
         image = backend.describe_images(ami_ids=[self._image_id()])[0]
         name = self._get_param("InstanceType", DEFAULT_INSTANCE_TYPE)
-        known = [each for each in backend.instance_types if each["InstanceType"] == name]
-        if not known:
+        known = INSTANCE_TYPES.get(name)
+        if known is None:
             raise AwsRefusalError("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
-        launch_checks.check_architecture(name, known[0]["ProcessorInfo"]["SupportedArchitectures"], image.architecture)
+        launch_checks.check_architecture(name, known["ProcessorInfo"]["SupportedArchitectures"], image.architecture)
         launch_checks.check_offered(name, self._zone(), backend.zones_offering(name))
         if name[0] in STANDARD_FAMILIES:
-            vcpus = known[0]["VCpuInfo"]["DefaultVCpus"]
-            launch_checks.check_quota(count * vcpus, self._used_vcpus(), backend.account.vcpu_limit)
+            wanted = count * known["VCpuInfo"]["DefaultVCpus"]
+            launch_checks.check_quota(wanted, self._used_vcpus(), backend.account.vcpu_limit)
 
     def _image_id(self) -> str:
         image_id = self._get_param("ImageId")
@@ -68,11 +69,10 @@ class Ec2Actions(EC2Response):
         return str(zone) if zone else None
 
     def _used_vcpus(self) -> int:
-        backend = self.ec2_backend
-        vcpus = {each["InstanceType"]: each["VCpuInfo"]["DefaultVCpus"] for each in backend.instance_types}
         return sum(
-            vcpus[instance.instance_type]
-            for instance in backend.all_instances()
+            INSTANCE_TYPES[instance.instance_type]["VCpuInfo"]["DefaultVCpus"]
+            for reservation in self.ec2_backend.reservations.values()
+            for instance in reservation.instances
             if instance.state in {"pending", "running", "stopping", "shutting-down"}
             and instance.instance_type[0] in STANDARD_FAMILIES
         )

@@ -11,6 +11,8 @@ from typing import Any
 
 from moto.ec2.models import EC2Backend
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS
+from moto.ec2.models.instances import Reservation
+from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, filter_reservations, get_prefix
 
 from grafos_emulators.aws import dependencies
 from grafos_emulators.aws.account import Account
@@ -30,6 +32,7 @@ class RegionBackend(EC2Backend):
     def __init__(self, region_name: str, account_id: str, account: Account) -> None:
         self.account = account
         self._zones_with_type: dict[str, list[str]] = {}
+        self._reservation_of: dict[str, Any] = {}
         super().__init__(region_name, account_id)
         self._connect_default_vpc()
         self.born_with = frozenset(self._everything())
@@ -60,6 +63,7 @@ class RegionBackend(EC2Backend):
                 nic.setdefault("DeleteOnTermination", True)
         self._check_groups(security_group_names, kwargs)
         known = set(self.reservations)
+        kwargs["is_instance_type_default"] = True  # it was checked; moto would walk through all offers once more
         interface_tags = kwargs.get("tags", {}).get("network-interface", {})
         try:
             reservation = super().run_instances(image_id, count, user_data, security_group_names, **kwargs)
@@ -75,6 +79,7 @@ class RegionBackend(EC2Backend):
             for _, device in instance.get_block_device_mapping:  # told with the volume too, which moto forgets
                 attachment: Any = self.volumes[device.volume_id].attachment
                 attachment.delete_on_termination = device.delete_on_termination
+            self._reservation_of[instance.id] = reservation
             self._adopt(instance)
         return reservation
 
@@ -122,11 +127,10 @@ class RegionBackend(EC2Backend):
             world.at(world.clock.monotonic() + world.times.gone_visible_s, partial(self._forget, instance))
 
     def _forget(self, instance: Any) -> None:
-        for reservation_id, reservation in list(self.reservations.items()):
-            if instance in reservation.instances:
-                reservation.instances.remove(instance)
-                if not reservation.instances:
-                    del self.reservations[reservation_id]
+        reservation = self._reservation_of.pop(instance.id)
+        reservation.instances.remove(instance)
+        if not reservation.instances:
+            del self.reservations[reservation.id]
         self.account.world.forget(instance.id)
         self.account.instances.pop(instance.id, None)
         self.tags.pop(instance.id, None)
@@ -169,15 +173,35 @@ class RegionBackend(EC2Backend):
                 "attribute and try again.",
             )
 
-    # Listings
+    # Listings; moto copies all reservations to find one instance
+
+    def get_instance(self, instance_id: str) -> Any:
+        newest = next(reversed(self.reservations.values()), None)  # where one is found that is just being launched
+        for reservation in (self._reservation_of.get(instance_id), newest):
+            for instance in reservation.instances if reservation else ():
+                if instance.id == instance_id:
+                    return instance
+        return super().get_instance(instance_id)
+
+    def get_multi_instances_by_id(self, instance_ids: list[str], filters: Any = None) -> list[Any]:
+        if filters or not set(instance_ids) <= set(self._reservation_of):
+            return super().get_multi_instances_by_id(instance_ids, filters)
+        return [self.get_instance(instance_id) for instance_id in instance_ids]
 
     def describe_instances(self, filters: Any = None) -> Any:
         own, others = _split_filters(filters)
         return _having_token(super().describe_instances(others), own)
 
     def get_reservations_by_instance_ids(self, instance_ids: list[str], filters: Any = None) -> Any:
+        if not set(instance_ids) <= set(self._reservation_of):
+            return super().get_reservations_by_instance_ids(instance_ids, filters)  # which says what is unknown
+        found: dict[str, Any] = {}
+        for instance_id in instance_ids:
+            reservation = self._reservation_of[instance_id]
+            part = found.setdefault(reservation.id, Reservation(reservation.id, reservation.owner_id))
+            part.instances.append(self.get_instance(instance_id))
         own, others = _split_filters(filters)
-        return _having_token(super().get_reservations_by_instance_ids(instance_ids, others), own)
+        return _having_token(filter_reservations(list(found.values()), others), own)
 
     def describe_tags(self, filters: Any = None) -> list[dict[str, str]]:
         """The tags of one resource are looked up; moto walks through all tags, for each resource that it lists."""
@@ -220,6 +244,4 @@ def _having_token(reservations: list[Any], tokens: list[str] | None) -> list[Any
 
 
 def _resource_type(resource_id: str) -> str:
-    from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, get_prefix
-
     return str(EC2_PREFIX_TO_RESOURCE.get(get_prefix(resource_id), ""))
