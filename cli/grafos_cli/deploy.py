@@ -56,6 +56,7 @@ def run(
     The module must be built: grafos tasklet build. --mem is leased fabric memory; the linear memory of the module is
     bounded in grafos.toml. A run whose answer was lost is asked for again by the same command and is not charged twice.
     """
+    from grafos_cli.fabric import open_default
     from grafos_cli.manifest import load_program
     from grafos_cli.project import program_folder, project_folder
     from grafos_cli.reach import resolve
@@ -67,7 +68,7 @@ def run(
     chosen = what.tasklet(tasklet)
     lease_bytes = read_size("--mem", mem) if mem else chosen.mem
     module, data = prepare(what, chosen, Path(input_file) if input_file else None)
-    reach = resolve(provider, project_folder(), cell_id)
+    reach = resolve(provider, open_default(terminal), project_folder(), cell_id)
     if reach.note:
         terminal.note(reach.note)
     asking = Asking(what.name, chosen, module, data, lease_bytes)

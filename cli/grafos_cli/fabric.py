@@ -40,7 +40,7 @@ def show(ctx: typer.Context) -> None:
     fabric = open_default(terminal)
     with fabric.ledger() as transaction:
         accounts = sorted(transaction.ledger.accounts.values(), key=lambda account: account.name)
-    cells = fabric.cell_ids()
+    cells = [name for name in fabric.cell_ids() if (fabric.home / "cells" / name / "cell.json").exists()]
     document = {
         "fabric": {"name": fabric.name, "id": fabric.id, "home": str(fabric.home)},
         "accounts": [

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from grafos_cli.archive import archived_run, archived_runs
 from grafos_cli.reach import Reach, known_reaches
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_scheduler import messages
+from grafos_stacks.homecoming import kept_artifacts, kept_runs
 
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
@@ -31,15 +31,15 @@ class Gathered(NamedTuple):
 
 def gather_runs(fabric: Fabric, project: Path, terminal: Terminal, limit: int) -> list[Gathered]:
     """The newest runs of the fabric, each once; what a live scheduler says counts more than what is at home."""
-    found = {view.run_id: Gathered(view, HOME) for view in archived_runs(fabric)}
-    for view in _live_runs(project, terminal, limit):
+    found = {view.run_id: Gathered(view, HOME) for view in kept_runs(fabric)}
+    for view in _live_runs(fabric, project, terminal, limit):
         found[view.run_id] = Gathered(view, ALIVE)
     newest = sorted(found.values(), key=lambda one: (-one.view.created_at, one.view.run_id))
     return newest[:limit]
 
 
-def _live_runs(project: Path, terminal: Terminal, limit: int) -> Iterator[messages.RunView]:
-    for reach in known_reaches(project, terminal):
+def _live_runs(fabric: Fabric, project: Path, terminal: Terminal, limit: int) -> Iterator[messages.RunView]:
+    for reach in known_reaches(fabric, project, terminal):
         try:
             with reach.client() as client:
                 yield from client.runs(limit=limit).runs
@@ -49,29 +49,26 @@ def _live_runs(project: Path, terminal: Terminal, limit: int) -> Iterator[messag
 
 def find_run(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> Gathered:
     """The run, from whoever knows it; ``run_unknown``."""
-    for reach, view in _asked(project, run_id, terminal):
+    for reach, view in _asked(fabric, project, run_id, terminal):
         del reach
         return Gathered(view, ALIVE)
-    kept = archived_run(fabric, run_id)
+    kept = next((view for view in kept_runs(fabric) if view.run_id == run_id), None)
     if kept is None:
-        raise _unknown(run_id)
-    return Gathered(kept.run, HOME)
+        raise GrafosError("run_unknown", f"There is no run {run_id[:80]!r} in this fabric", next="grafos runs ls")
+    return Gathered(kept, HOME)
 
 
 def find_artifacts(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> tuple[messages.Artifacts, str]:
     """What the run left, and from where; ``run_unknown``, or ``artifact_missing`` for a run that left nothing."""
-    for reach, view in _asked(project, run_id, terminal):
+    for reach, view in _asked(fabric, project, run_id, terminal):
         with reach.client() as client:
             return client.artifacts(view.run_id), ALIVE
-    kept = archived_run(fabric, run_id)
-    if kept is None:
-        raise _unknown(run_id)
-    return kept, HOME
+    return kept_artifacts(fabric, run_id), HOME
 
 
-def _asked(project: Path, run_id: str, terminal: Terminal) -> Iterator[tuple[Reach, messages.RunView]]:
+def _asked(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> Iterator[tuple[Reach, messages.RunView]]:
     """The schedulers that know the run, with what they say."""
-    for reach in known_reaches(project, terminal):
+    for reach in known_reaches(fabric, project, terminal):
         try:
             with reach.client() as client:
                 view = client.run(run_id)
@@ -80,7 +77,3 @@ def _asked(project: Path, run_id: str, terminal: Terminal) -> Iterator[tuple[Rea
                 terminal.note(f"note: {reach.cell_id} at {reach.url} could not be asked: {error.what}")
             continue
         yield reach, view
-
-
-def _unknown(run_id: str) -> GrafosError:
-    return GrafosError("run_unknown", f"There is no run {run_id[:80]!r} in this fabric", next="grafos runs ls")

@@ -149,9 +149,7 @@ def _start(project: Path, old: LocalFabric | None, mem_capacity_bytes: int, anno
         # A crash from here on leaves a record by which the next command finds the processes.
         write_local_fabric(project, record)
         _await_scheduler(ready_read, daemons[0])
-        if old is None:
-            _take_possession(birth, record, announce)
-        _await_cell(birth.folder, record)
+        record = _take_possession(birth, record, announce)
     except BaseException:
         stop_daemons(daemons)
         if old is None:
@@ -237,35 +235,19 @@ def _did_not_start(daemon: Daemon) -> GrafosError:
     )
 
 
-def _take_possession(birth: _Birth, record: LocalFabric, announce: Announce) -> None:
-    from grafos_cli.possession import take_possession
+def _take_possession(birth: _Birth, record: LocalFabric, announce: Announce) -> LocalFabric:
+    """The record with the tenant's credentials, once the cell meets all readiness signals."""
+    from grafos_cli.possession import credential_files, take_possession
 
-    take_possession(_open_fabric(announce), record, birth.folder, birth.secret)
+    def check_alive() -> str:
+        for daemon in record.daemons:
+            if not daemon.is_alive:
+                raise _did_not_start(daemon)
+        return "\n".join(last_words(daemon) for daemon in record.daemons)
 
-
-def _await_cell(folder: Path, record: LocalFabric) -> None:
-    """Until the cell meets all readiness signals; else ``runtime_not_ready`` with what is missing."""
-    from grafos_cli.possession import tenant_client
-
-    deadline = time.monotonic() + READY_S_MAX
-    with tenant_client(folder, record) as client:
-        while True:
-            cells = client.cells()
-            if any(cell.ready for cell in cells):
-                return
-            dead = next((daemon for daemon in record.daemons if not daemon.is_alive), None)
-            if dead is not None:
-                raise _did_not_start(dead)
-            if time.monotonic() > deadline:
-                unmet = [f"{name}: {signal.why}" for cell in cells for name, signal in cell.readiness.items()]
-                raise GrafosError(
-                    "runtime_not_ready",
-                    f"The local cell did not become ready in {READY_S_MAX:.0f} s",
-                    where=record.daemons[-1].log,
-                    why="; ".join(unmet) or "it did not register",
-                    next="mend what its log says, then grafos dev up",
-                )
-            time.sleep(ASK_EVERY_S)
+    fabric = _open_fabric(announce)
+    take_possession(fabric, record, birth.secret, check_alive)
+    return msgspec.structs.replace(record, **credential_files(fabric, record))
 
 
 # --- ending -------------------------------------------------------------------------------------------------------
@@ -274,13 +256,12 @@ def _await_cell(folder: Path, record: LocalFabric) -> None:
 def _bring_home(record: LocalFabric, announce: Announce) -> int:
     """Copies every run that ended into the fabric's archive; how many. What cannot be copied is told, and no reason
     to keep the daemons."""
-    from grafos_cli.archive import bring_runs_home
-    from grafos_cli.possession import operator_client
+    from grafos_cli.possession import bring_home_from, note_gone
 
-    fabric = _open_fabric(announce)
+    fabric, brought = _open_fabric(announce), 0
     try:
-        with operator_client(fabric, record) as client:
-            return bring_runs_home(fabric, client)
+        brought = bring_home_from(fabric, record)
     except GrafosError as error:
         announce(f"the runs could not be brought home: {error.what} ({error.why})")
-        return 0
+    note_gone(fabric, record)
+    return brought

@@ -27,7 +27,7 @@ TENANT = "dev-tenant"
 
 
 class LocalFabric(msgspec.Struct, frozen=True):
-    """The record. ``ready`` is false while `dev up` is at work; paths are relative to the project's `.grafos/dev`."""
+    """The record. ``ready`` is false while `dev up` is at work; the three files are the tenant's credentials."""
 
     fabric: str
     cell_id: str
@@ -37,10 +37,9 @@ class LocalFabric(msgspec.Struct, frozen=True):
     daemons: list[Daemon]
     ready: bool = False
     tenant: str = TENANT
-    ca: str = "trust/ca.pem"
-    tenant_certificate: str = "trust/tenant.pem"
-    tenant_key: str = "trust/tenant-key.pem"
-    tenant_token: str = "trust/tenant-token"  # noqa: S105 - the name of a file
+    tenant_certificate: str = ""
+    tenant_key: str = ""
+    tenant_token: str = ""
     schema_version: int = STATE_SCHEMA
 
     @property

@@ -1,85 +1,83 @@
-"""Takes possession of the local cell: claims it, sets its terms, makes its tenant.
+"""Takes possession of the local cell, as of any standalone cell: claim, terms, tenant, readiness.
 
-The operator's credentials go into the fabric's home beside the pinned CA, as with any cell, so what the cell signed
-can be verified when it is long gone; the tenant's go into `.grafos/dev/trust`.
+The credentials go into the fabric's home beside the pinned CA, so what the cell signed can be verified when it is
+long gone.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import time
+from collections.abc import Callable
 
 from grafos_cli.local_state import LocalFabric
-from grafos_core import trust
-from grafos_core.fabric import Fabric
-from grafos_core.paths import write_private
-from grafos_core.receipts import BudgetSlice
-from grafos_scheduler import messages
-from grafos_scheduler.client import SchedulerClient, claim
+from grafos_core.clock import SystemClock
+from grafos_core.fabric import Fabric, tenant_account
+from grafos_core.ledger import Hold
+from grafos_scheduler.messages import Terms
+from grafos_stacks.handover import Handover, Possession, take_over
+from grafos_stacks.homecoming import bring_home
+from grafos_stacks.records import OPERATOR, CellHome, CellRecord, tenant_name
 
-OPERATOR = "operator"
-SLICE_LIFE_S = 365 * 86400
+SLICE_LIFE_S = 10 * 365 * 86400
 """A local fabric costs nothing, so its tenant's slice is of nothing; it must only outlast every run."""
+ASK_EVERY_S_MAX = 0.01
+"""Everything is on this machine: asking often costs less than waiting."""
 
 
-def take_possession(fabric: Fabric, record: LocalFabric, dev: Path, secret: bytes) -> None:
-    """Claims the cell with its one-time secret and registers the tenant; called once for each fresh cell."""
-    home = fabric.cell_home(record.cell_id)
-    key = trust.new_key()
-    grant = claim(
-        record.scheduler_url,
-        secret,
-        fabric=fabric.id,
-        fabric_key_pem=fabric.public_key_pem,
-        operator=OPERATOR,
-        csr_pem=trust.make_csr(key, OPERATOR),
-        cell_id=record.cell_id,
-    )
-    write_private(home / "ca.pem", grant.ca_pem.encode())
-    write_private(home / "operator-key.pem", trust.key_to_pem(key))
-    write_private(home / "operator.pem", grant.certificate_pem.encode())
-    write_private(home / "operator-token", grant.api_token.encode())
-    with operator_client(fabric, record) as client:
-        client.set_terms(messages.Terms(rate_micro_cents_per_hour=0))
-        _make_tenant(fabric, record, dev, client)
-
-
-def operator_client(fabric: Fabric, record: LocalFabric, patience_s: float = 0.0) -> SchedulerClient:
-    """The operator's way to the local scheduler."""
-    home = fabric.cell_home(record.cell_id)
-    return SchedulerClient(
-        record.scheduler_url,
-        (home / "ca.pem").read_text(),
-        home / "operator.pem",
-        home / "operator-key.pem",
-        (home / "operator-token").read_text(),
-        patience_s=patience_s,
-    )
-
-
-def tenant_client(dev: Path, record: LocalFabric, patience_s: float = 0.0) -> SchedulerClient:
-    """The tenant's way to the local scheduler."""
-    return SchedulerClient(
-        record.scheduler_url,
-        (dev / record.ca).read_text(),
-        dev / record.tenant_certificate,
-        dev / record.tenant_key,
-        (dev / record.tenant_token).read_text(),
-        patience_s=patience_s,
-    )
-
-
-def _make_tenant(fabric: Fabric, record: LocalFabric, dev: Path, client: SchedulerClient) -> None:
-    key = trust.new_key()
-    nothing = BudgetSlice(
-        fabric=fabric.id,
-        slice_id=f"{record.cell_id}-{record.tenant}",
-        scheduler=record.cell_id,
-        tenant=record.tenant,
+def take_possession(fabric: Fabric, record: LocalFabric, secret: bytes, check_alive: Callable[[], str]) -> None:
+    """Makes the cell ours and ready; every step asks first whether it was done before. ``check_alive`` raises when a
+    daemon ended."""
+    home = CellHome(fabric, record.cell_id)
+    nothing = Hold(
+        hold_id=f"{record.cell_id}-{record.tenant}",
+        account=tenant_account(record.tenant),
         amount_micro_cents=0,
+        purpose="local runs cost nothing",
         expires_at=record.started_at + SLICE_LIFE_S,
     )
-    csr = trust.make_csr(key, record.tenant)
-    grant = client.register_tenant(messages.TenantRequest(record.tenant, csr, fabric.sign(nothing)))
-    write_private(dev / record.tenant_key, trust.key_to_pem(key))
-    write_private(dev / record.tenant_certificate, grant.certificate_pem.encode())
-    write_private(dev / record.tenant_token, grant.api_token.encode())
+
+    def soon(seconds: float) -> None:
+        check_alive()
+        time.sleep(min(seconds, ASK_EVERY_S_MAX))
+
+    handover = Handover(fabric, home, record.scheduler_url, SystemClock(), soon, console=check_alive)
+    take_over(handover, Possession(secret, OPERATOR, Terms(rate_micro_cents_per_hour=0), record.tenant, nothing))
+    home.keep_record(_cell_record(record))
+
+
+def bring_home_from(fabric: Fabric, record: LocalFabric) -> int:
+    """Closes admission, waits for what runs, keeps every run in the fabric's home; how many."""
+    home = CellHome(fabric, record.cell_id)
+    with home.client(OPERATOR, record.scheduler_url) as client:
+        return bring_home(fabric, home, client, SystemClock(), time.sleep).runs
+
+
+def note_gone(fabric: Fabric, record: LocalFabric) -> None:
+    """The cell has ended; its pinned CA stays, so that its receipts can be verified."""
+    home = CellHome(fabric, record.cell_id)
+    home.forget_credentials()
+    home.keep_record(_cell_record(record, gone_at=time.time()))
+
+
+def credential_files(fabric: Fabric, record: LocalFabric) -> dict[str, str]:
+    """Where the tenant's certificate, key and token are."""
+    folder, who = fabric.cell_home(record.cell_id), tenant_name(record.tenant)
+    return {f"tenant_{what}": str(folder / f"{who}-{file}") for what, file in _FILES.items()}
+
+
+_FILES = {"certificate": "cert.pem", "key": "key.pem", "token": "token"}
+
+
+def _cell_record(record: LocalFabric, gone_at: float = 0.0) -> CellRecord:
+    return CellRecord(
+        cell_id=record.cell_id,
+        fabric=record.fabric,
+        provider="local",
+        region="local",
+        url=record.scheduler_url,
+        rate_micro_cents_per_hour=0,
+        expires_at=0.0,
+        provisioned_at=record.started_at,
+        tenant=record.tenant,
+        gone_at=gone_at,
+    )

@@ -6,6 +6,7 @@ is named, else the newest that is not past its expiry.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,32 +14,54 @@ from grafos_core.errors import GrafosError
 
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
+    from grafos_core.fabric import Fabric
     from grafos_scheduler.client import SchedulerClient
+    from grafos_stacks.records import CellRecord
 
-LOCAL = "local"
+LOCAL, AWS = "local", "aws"
 
 
 class Reach(NamedTuple):
     """One scheduler as a tenant reaches it. ``note`` says why this one, where there was a choice."""
 
+    fabric: Fabric
     provider: str
     cell_id: str
     url: str
-    ca_pem: str
-    certificate: Path
-    key: Path
-    api_token: str
+    tenant: str
     note: str = ""
 
     def client(self, patience_s: float = 0.0) -> SchedulerClient:
         """A client to close when done; it keeps trying for ``patience_s`` while the scheduler is out of reach."""
-        from grafos_scheduler.client import SchedulerClient
+        from grafos_stacks.records import CellHome, tenant_name
 
-        return SchedulerClient(self.url, self.ca_pem, self.certificate, self.key, self.api_token, patience_s=patience_s)
+        home = CellHome(self.fabric, self.cell_id)
+        return home.client(tenant_name(self.tenant), self.url, patience_s=patience_s)
 
 
-def reach_local(project: Path) -> Reach:
-    """The local fabric, which must run: else ``runtime_not_ready`` with the command that starts it."""
+def resolve(provider: str, fabric: Fabric, project: Path, cell_id: str = "") -> Reach:
+    """The scheduler for a run on ``provider``; ``runtime_not_ready``, ``cell_unknown`` or ``unsupported``."""
+    if provider == LOCAL:
+        return _resolve_local(fabric, project, cell_id)
+    if provider == AWS:
+        return _resolve_cloud(provider, fabric, project, cell_id)
+    raise GrafosError(
+        "unsupported", f"This version runs nothing on {provider[:40]!r}", next="use --provider local or --provider aws"
+    )
+
+
+def known_reaches(fabric: Fabric, project: Path, terminal: Terminal) -> list[Reach]:
+    """Every scheduler of the fabric that may still live; troubles are remarks."""
+    found = []
+    try:
+        found.append(_resolve_local(fabric, project, ""))
+    except GrafosError as error:
+        if error.code != "runtime_not_ready":
+            terminal.note(f"note: {error.what} ({error.where})")
+    return found + [_reach(fabric, record) for record in _fabric_cells(fabric, terminal)]
+
+
+def _resolve_local(fabric: Fabric, project: Path, cell_id: str) -> Reach:
     from grafos_cli.local_state import dev_folder, read_local_fabric
 
     record = read_local_fabric(project)
@@ -47,54 +70,70 @@ def reach_local(project: Path) -> Reach:
             "runtime_not_ready", "No local fabric runs in this project", where=str(project), next="grafos dev up"
         )
     if not record.is_alive:
-        dead = ", ".join(daemon.name for daemon in record.daemons if not daemon.is_alive)
+        dead = " and ".join(daemon.name for daemon in record.daemons if not daemon.is_alive)
         raise GrafosError(
             "runtime_not_ready",
-            f"The local fabric has crashed: {dead} ended",
+            f"The local fabric has crashed: its {dead} ended",
             where=str(dev_folder(project)),
             next="grafos dev up  (it goes on with the state that is on disk)",
         )
-    folder = dev_folder(project)
-    try:
-        ca_pem, token = (folder / record.ca).read_text(), (folder / record.tenant_token).read_text()
-    except OSError as error:
+    if cell_id not in ("", record.cell_id):
         raise GrafosError(
-            "dev_state_invalid",
-            "The local fabric's credentials cannot be read",
-            where=str(folder / "trust"),
-            why=error.strerror or str(error),
-            next="grafos dev down, then grafos dev up",
-        ) from error
-    return Reach(
-        provider=LOCAL,
-        cell_id=record.cell_id,
-        url=record.scheduler_url,
-        ca_pem=ca_pem,
-        certificate=folder / record.tenant_certificate,
-        key=folder / record.tenant_key,
-        api_token=token.strip(),
-    )
+            "cell_unknown", f"The local cell is {record.cell_id}, not {cell_id[:60]!r}", next="leave out --cell-id"
+        )
+    return Reach(fabric, LOCAL, record.cell_id, record.scheduler_url, record.tenant)
 
 
-def resolve(provider: str, project: Path, cell_id: str = "") -> Reach:
-    """The scheduler for a run on ``provider``; ``runtime_not_ready``, ``cell_unknown`` or ``unsupported``."""
-    if provider == LOCAL:
-        found = reach_local(project)
-        if cell_id not in ("", found.cell_id):
+def _resolve_cloud(provider: str, fabric: Fabric, project: Path, cell_id: str) -> Reach:
+    """The named cell, else the newest that is not past its expiry; the choice is told."""
+    from grafos_stacks.records import project_cells
+
+    cells = [cell for cell in project_cells(project, provider) if cell.fabric == fabric.id]
+    if cell_id:
+        chosen = [cell for cell in cells if cell.cell_id == cell_id]
+        if not chosen:
+            known = ", ".join(cell.cell_id for cell in cells) or "none"
             raise GrafosError(
-                "cell_unknown", f"The local cell is {found.cell_id}, not {cell_id[:60]!r}", next="leave out --cell-id"
+                "cell_unknown",
+                f"This project has no cell {cell_id[:60]!r} on {provider}",
+                why=f"it has {known}",
+                next="grafos cloud ls",
             )
-        return found
-    raise GrafosError(
-        "unsupported", f"This version runs nothing on {provider[:40]!r}", next="use --provider local or aws"
-    )
+        return _reach(fabric, chosen[0])
+    alive = sorted((cell for cell in cells if _lives(cell)), key=lambda cell: -cell.provisioned_at)
+    if not alive:
+        ended = ", ".join(cell.cell_id for cell in cells)
+        raise GrafosError(
+            "runtime_not_ready",
+            f"This project has no cell on {provider} that runs",
+            why=f"past their expiry: {ended}" if ended else "",
+            next=f"grafos cloud provision {provider}",
+        )
+    others = ", ".join(cell.cell_id for cell in alive[1:])
+    note = f"using {alive[0].cell_id}, the newest cell on {provider} (also there: {others})" if others else ""
+    return _reach(fabric, alive[0])._replace(note=note)
 
 
-def known_reaches(project: Path, terminal: Terminal) -> list[Reach]:
-    """Every scheduler of the fabric that may still live, as this project knows them; troubles are remarks."""
-    try:
-        return [reach_local(project)]
-    except GrafosError as error:
-        if error.code != "runtime_not_ready":
-            terminal.note(f"note: {error.what} ({error.where})")
-        return []
+def _fabric_cells(fabric: Fabric, terminal: Terminal) -> list[CellRecord]:
+    """The cells on clouds that the fabric has and that may still live."""
+    from grafos_stacks.records import CellHome
+
+    found = []
+    for cell_id in fabric.cell_ids():
+        try:
+            record = CellHome(fabric, cell_id).record()
+        except GrafosError as error:
+            if error.code != "cell_unknown":
+                terminal.note(f"note: {error.what} ({error.where})")
+            continue
+        if record.provider != LOCAL and _lives(record):
+            found.append(record)
+    return found
+
+
+def _lives(record: CellRecord) -> bool:
+    return not record.gone_at and (not record.expires_at or record.expires_at > time.time())
+
+
+def _reach(fabric: Fabric, record: CellRecord) -> Reach:
+    return Reach(fabric, record.provider, record.cell_id, record.url, record.tenant)

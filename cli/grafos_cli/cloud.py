@@ -1,0 +1,153 @@
+"""`grafos cloud`: cells on a cloud, each with a price, a bound and an end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grafos_cli.taught import new_group, taught, terminal_of
+
+if TYPE_CHECKING:
+    from grafos_stacks.records import CellRecord
+
+app = new_group(
+    help='Cells on a cloud. Without an account: grafos emulate up, then eval "$(grafos emulate env)".',
+    examples=("grafos cloud provision aws", "grafos cloud ls", "grafos cloud teardown aws --cell-id aws-k3f9q2"),
+    next="grafos cloud provision aws",
+)
+
+ProviderWord = Annotated[str, typer.Argument(metavar="PROVIDER", help="aws")]
+RegionFlag = Annotated[str, typer.Option(metavar="NAME", help="region; default: AWS_REGION, AWS_DEFAULT_REGION")]
+
+
+@app.command(
+    "provision",
+    cls=taught(
+        examples=(
+            "grafos cloud provision aws",
+            "grafos cloud provision aws --region eu-central-1 --ttl 2h --dry-run",
+            "grafos cloud provision aws --cell-id build-1 --type t3.medium --yes --json",
+        ),
+        next="grafos deploy run --provider aws",
+    ),
+)
+def provision(
+    ctx: typer.Context,
+    provider: ProviderWord,
+    region: RegionFlag = "",
+    machine_type: Annotated[
+        str, typer.Option("--type", metavar="NAME", help="machine type; default: a small one that fits the image")
+    ] = "",
+    ttl: Annotated[str, typer.Option(metavar="TIME", help="after this the machine ends itself: 90m, 8h, 2d")] = "8h",
+    cell_id: Annotated[
+        str, typer.Option(metavar="ID", help="the cell's name; naming one that is unfinished goes on with it")
+    ] = "",
+    port: Annotated[int, typer.Option(metavar="N", help="where the cell's scheduler answers")] = 8443,
+    allow: Annotated[
+        str, typer.Option(metavar="CIDR", help="who may reach the cell, your address as 203.0.113.7/32")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and change nothing")] = False,  # noqa: FBT002
+    yes: Annotated[bool, typer.Option("--yes", help="agree to the plan without being asked")] = False,  # noqa: FBT002
+) -> None:
+    """Makes a cell: plan with price and worst-case bill, then machine, software, claim, readiness.
+
+    The worst case is held in the fabric's ledger before anything is made. Stopped or failed at any moment, the same
+    command with the same --cell-id goes on, and teardown undoes.
+    """
+    from grafos_cli.clouds import Wanted, carry_out, plan_it
+    from grafos_cli.plan_view import plan_document, plan_text
+    from grafos_cli.sizes import read_duration
+
+    terminal = terminal_of(ctx)
+    ttl_s = read_duration("--ttl", ttl)
+    wanted = Wanted(provider, region, machine_type, ttl_s, cell_id, port, allow)
+    with plan_it(wanted, terminal) as work:
+        plan = work.prepared.plan
+        document = {"plan": plan_document(plan), "resumed": work.prepared.resumed}
+        if dry_run:
+            terminal.emit({**document, "dry_run": True}, plan_text(work.prepared, terminal))
+            return
+        if not terminal.json:
+            terminal.err.write(plan_text(work.prepared, terminal))
+        if not yes:
+            terminal.confirm(f"Make cell {plan.stack}?", "--yes")
+        record, took_s = carry_out(work, terminal)
+    terminal.emit({**document, "cell": cell_document(record)}, _ready_text(record, took_s))
+
+
+@app.command(
+    "teardown",
+    cls=taught(
+        examples=(
+            "grafos cloud teardown aws --cell-id aws-k3f9q2",
+            "grafos cloud teardown aws --cell-id aws-k3f9q2 --yes --json",
+        ),
+        next="grafos runs ls",
+    ),
+)
+def teardown(
+    ctx: typer.Context,
+    provider: ProviderWord,
+    cell_id: Annotated[str, typer.Option(metavar="ID", help="which cell; grafos cloud ls lists them")],
+    region: Annotated[str, typer.Option(metavar="NAME", help="only needed for a cell that nothing is known of")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="agree without being asked")] = False,  # noqa: FBT002
+) -> None:
+    """Brings the cell's runs home, deletes all that it consists of, and prints the signed receipt of it.
+
+    Every resource is proved gone by reading. Works also when the cell does not answer, or is gone already.
+    """
+    from grafos_cli.clouds import tear_down
+    from grafos_cli.receipt_view import receipt_document, receipt_text
+
+    terminal = terminal_of(ctx)
+    if not yes:
+        terminal.confirm(f"Tear down cell {cell_id} on {provider}, with all that it consists of?", "--yes")
+    torn = tear_down(provider, cell_id, region, terminal)
+    terminal.emit({"receipt": receipt_document(torn)}, receipt_text(torn, terminal))
+
+
+@app.command(
+    "ls",
+    cls=taught(examples=("grafos cloud ls", "grafos cloud ls --json"), next="grafos cloud teardown aws --cell-id ID"),
+)
+def ls(ctx: typer.Context) -> None:
+    """Lists the cells on clouds that this fabric made, with their price and their end."""
+    from grafos_cli.clouds import cells_of_fabric
+    from grafos_cli.plan_view import moment_text
+    from grafos_cli.tables import table
+    from grafos_core.money import format_cents
+
+    terminal = terminal_of(ctx)
+    cells = cells_of_fabric(terminal)
+    rows = [
+        [
+            cell.cell_id,
+            f"{cell.provider} {cell.region}" + (" (emulated)" if cell.emulated else ""),
+            cell.machine_type,
+            state,
+            format_cents(cell.rate_micro_cents_per_hour),
+            moment_text(cell.expires_at),
+            cell.url,
+        ]
+        for cell, state in cells
+    ]
+    text = table(("CELL", "WHERE", "TYPE", "STATE", "PER HOUR", "EXPIRES", "ADDRESS"), rows, terminal)
+    documents = [{**cell_document(cell), "state": state} for cell, state in cells]
+    terminal.emit({"cells": documents}, text if rows else "No cell on a cloud.\n")
+
+
+def cell_document(cell: CellRecord) -> dict[str, object]:
+    """The cell's record for programs."""
+    import msgspec
+
+    found: dict[str, object] = msgspec.to_builtins(cell)
+    return found
+
+
+def _ready_text(record: CellRecord, took_s: float) -> str:
+    return (
+        f"Cell {record.cell_id} is ready after {took_s:.1f} s: {record.machine_type} in {record.zone}, {record.url}.\n"
+        "Run something on it:  grafos deploy run --provider aws\n"
+        f"End it:               grafos cloud teardown {record.provider} --cell-id {record.cell_id}\n"
+    )

@@ -1,0 +1,39 @@
+"""How a teardown receipt looks: what there was, the proof that it is gone, and what it cost."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+from grafos_cli.tables import facts, table
+from grafos_core.money import cents, format_cents
+
+if TYPE_CHECKING:
+    from grafos_cli.terminal import Terminal
+    from grafos_stacks.teardown import TornDownCell
+
+
+def receipt_text(torn: TornDownCell, terminal: Terminal) -> str:
+    """The receipt for people."""
+    receipt = torn.receipt
+    rows = [[one.kind, one.id, one.region, "gone" if one.gone else "LEFT", one.proof] for one in receipt.resources]
+    left = terminal.paint("green" if not receipt.left else "red", f"{receipt.left} left")
+    lines = [
+        ("cell", f"{receipt.cell_id} on {receipt.provider} {receipt.region}, account {receipt.account}"),
+        ("resources", f"{len(receipt.resources)} removed, {left}"),
+        ("machine time", f"{receipt.machine_seconds:.1f} s"),
+        ("cost", f"{format_cents(receipt.cost_micro_cents)} of {format_cents(receipt.held_micro_cents)} held"),
+        ("runs", f"{receipt.runs_brought_home} brought home, budget {receipt.settlement}"),
+        ("signed by", f"fabric {receipt.fabric}, {base64.b64encode(torn.signed.signature).decode()[:24]}…"),
+    ]
+    return table(("KIND", "ID", "REGION", "STATE", "PROOF"), rows, terminal) + "\n" + facts(lines, terminal)
+
+
+def receipt_document(torn: TornDownCell) -> dict[str, object]:
+    """The receipt for programs, with its signature."""
+    import msgspec
+
+    found: dict[str, object] = msgspec.to_builtins(torn.receipt)
+    found["cost_cents"] = cents(torn.receipt.cost_micro_cents)
+    found["signed"] = msgspec.to_builtins(torn.signed)
+    return found
