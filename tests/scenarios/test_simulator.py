@@ -1,0 +1,100 @@
+"""The fabric under a simulator: any seed, and a kill at every single place of one deploy.
+
+A failure names its seed; ``World(seed).run()`` plays it again to the byte.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
+from simulator import Faults, Scene, World
+
+SHARE_OF_SEEDS_S = 5.0
+"""What `make test` spends on fresh seeds, on whatever machine."""
+SEEDS_AT_LEAST = 40
+DEEP_SEEDS = 20_000
+
+ONE_DEPLOY = Scene(cells=1, clients=1, budget_micro_cents=40_000_000, well_behaved=True)
+CALM = Faults(until_s=20.0)
+ONE_SEED = 1
+
+
+def one_deploy(*kill_at: int) -> World:
+    return World(ONE_SEED, ONE_DEPLOY, Faults(until_s=20.0, kill_at=frozenset(kill_at))).run()
+
+
+def outcome(world: World) -> str:
+    [run] = world.scheduler.state.runs.values()
+    return f"{run.state} {run.code}".strip()
+
+
+def test_what_must_be_true_is_true_at_each_step_of_every_seed() -> None:
+    until = time.monotonic() + SHARE_OF_SEEDS_S
+    seeds = steps = 0
+    while seeds < SEEDS_AT_LEAST or time.monotonic() < until:
+        steps += World(seeds).run().steps
+        seeds += 1
+    print(f"{seeds} seeds, {steps} steps")
+
+
+def test_one_integer_replays_a_story_to_the_byte() -> None:
+    for seed in range(5):
+        assert World(seed).run().trace == World(seed).run().trace
+
+
+def test_two_seeds_tell_two_stories() -> None:
+    assert World(1).run().trace != World(2).run().trace
+
+
+def test_the_storm_reaches_what_is_rare() -> None:
+    """A simulator that never sees a fence, a restart or a lost cell proves nothing about them."""
+    ends: Counter[str] = Counter()
+    said: Counter[str] = Counter()
+    for seed in range(80):
+        world = World(seed).run()
+        ends.update(f"{run.state} {run.code}".strip() for run in world.scheduler.state.runs.values())
+        told = "\n".join(world.trace)
+        said.update(
+            word
+            for word in ("never comes back", "'fenced': True", "'generation': 2", "'unacknowledged'", "run-forged")
+            if word in told
+        )
+    for end in (
+        "finished",
+        "failed program_error",
+        "failed cell_lost",
+        "failed deadline_exceeded",
+        "expired lease_expired",
+    ):
+        assert ends[end], f"no run ended {end}"
+    for word in ("never comes back", "'fenced': True", "'generation': 2", "'unacknowledged'", "run-forged"):
+        assert said[word], f"nothing in the traces says {word}"
+
+
+def test_a_deploy_in_calm_finishes() -> None:
+    assert outcome(World(ONE_SEED, ONE_DEPLOY, CALM).run()) == "finished"
+
+
+def test_a_kill_at_each_commit_and_each_effect_of_a_deploy_loses_nothing() -> None:
+    """Whoever dies wherever: the run was finished or lost with its cell, and money, leases and fences come out even."""
+    points = one_deploy().kill_points
+    ends = Counter(outcome(one_deploy(point)) for point in range(1, points + 1))
+    print(f"{points} kill points: {dict(ends)}")
+    assert points > 50
+    assert set(ends) == {"finished", "failed cell_lost"}
+
+
+@pytest.mark.deep
+def test_two_kills_at_any_two_places_of_a_deploy_lose_nothing() -> None:
+    points = one_deploy().kill_points
+    pairs = [(first, second) for first in range(1, points + 1) for second in range(first + 1, first + points)]
+    ends = Counter(outcome(one_deploy(*pair)) for pair in pairs)
+    print(f"{len(pairs)} pairs of kill points: {dict(ends)}")
+
+
+@pytest.mark.deep
+def test_many_seeds() -> None:
+    steps = sum(World(seed).run().steps for seed in range(DEEP_SEEDS))
+    print(f"{DEEP_SEEDS} seeds, {steps} steps")

@@ -1,0 +1,269 @@
+"""What must be true in a simulated fabric at each step, kept by a ghost that sees everything and is seen by nobody.
+
+* Money: spent + held is within the cap, and held is exactly what the runs under way hold; nothing durable is unspent.
+* Leases: one worker holds one, a generation only grows, no cell has more bound than it has, no memory is given back
+  under a worker, and the scheduler never takes room for free that a broker still has bound.
+* Tokens: one of an older generation, an earlier start, or an ended lease opens nothing.
+* Runs: started once at most; acknowledged ones are never lost, and an end that somebody saw stays that end.
+  An end that the cell made durable is not replaced by ``cell_lost``, and no run is given up while its cell listens.
+* In the end: every run has ended, nothing is held, nothing is bound but what is fenced or on a cell that is gone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from grafos_cell import broker, broker_events, holdings
+from grafos_core import ledger, tokens
+from grafos_core.errors import GrafosError
+from grafos_core.resources import Resources
+from grafos_scheduler import events, leases, messages, rows, runs
+from grafos_scheduler.state import State
+
+if TYPE_CHECKING:
+    from simulated_processes import CellProcess, Client
+    from simulator import World
+
+PROBES_PER_STEP = 0.05
+"""How often an old token is tried, per step."""
+ATTENTIVE_S = 25.0
+"""A cell that was connected this long before a run was due had its leases still, and was asked all there was to ask."""
+OVERDUE_S = 1.5
+"""A broker looks at its leases every second."""
+
+
+class Minted(NamedTuple):
+    cell: str
+    lease_id: str
+    generation: int
+    epoch: int
+    expires_at: float
+    text: str
+
+
+class Ghost:
+    """Remembers what was promised, and holds the world to it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._chance = random.Random(world.seed + 2)
+        self._acknowledged: dict[tuple[str, str], str] = {}
+        self._ended: dict[str, tuple[str, str, int]] = {}
+        self._spent: defaultdict[str, int] = defaultdict(int)
+        self._asked_generation: defaultdict[str, int] = defaultdict(int)
+        self._held_generation: defaultdict[str, int] = defaultdict(int)
+        self._leases: dict[str, holdings.HeldLease] = {}
+        self._epochs: defaultdict[str, int] = defaultdict(int)
+        self._bound: defaultdict[str, dict[str, Resources]] = defaultdict(dict)
+        self._workers: defaultdict[str, dict[str, frozenset[str]]] = defaultdict(dict)
+        self._started: set[str] = set()
+        self._minted: list[Minted] = []
+        self._cell_ends: dict[str, str] = {}
+        self._due: dict[str, float] = {}
+        self._probes = 0
+        self.refused_for_room = 0
+
+    # --- what the scheduler does ---
+
+    def scheduler_loaded(self, state: State) -> None:
+        """It came back from its disk: all that was promised must be there."""
+        for (tenant, key), run_id in self._acknowledged.items():
+            assert state.run_by_key.get((tenant, key)) == run_id, f"acknowledged run {run_id} is lost"
+        for run_id, end in self._ended.items():
+            assert end_of(state.runs[run_id]) == end, f"run {run_id} ended as {end}, and now {state.runs[run_id]}"
+        for name, spent in self._spent.items():
+            assert state.ledger.accounts[name].spent_micro_cents >= spent, "spent money came back"
+        self._check_money(state)
+
+    def decided(self, state: State, decision: events.Decision) -> None:
+        if any(change.kind in (ledger.ACCOUNT, ledger.HOLD, rows.RUN) for change in decision.batch):
+            self._check_money(state)
+        for change in decision.batch:
+            if change.kind == rows.RUN and change.row is not None:
+                self._check_patience(state, change.row)
+
+    def scheduler_committed(self, batch: tuple[Any, ...]) -> None:
+        for kind, key, row in batch:
+            if kind == rows.RUN and row is not None and row.state in runs.ENDED:
+                assert self._ended.setdefault(key, end_of(row)) == end_of(row), f"run {key} ended twice: {row}"
+                kept = self._cell_ends.get(key, "cell_lost")
+                assert row.code != "cell_lost" or kept == "cell_lost", f"run {key} is lost, but its cell keeps: {kept}"
+            elif kind == rows.LEASE and row is not None:
+                assert row.generation >= self._asked_generation[key], f"lease {key} went back to {row.generation}"
+                self._asked_generation[key] = row.generation
+            elif kind == ledger.ACCOUNT:
+                self._spent[key] = row.spent_micro_cents
+
+    def sent_down(self, effect: events.SendToCell) -> None:
+        """Nothing leaves the scheduler that a crash could take back."""
+        frame = effect.frame
+        if isinstance(frame, messages.GrantLease):
+            assert self._asked_generation[frame.lease_id] >= frame.generation, f"{frame} is not durable"
+        elif isinstance(frame, messages.RunEndedNoted):
+            known = frame.run_id in self.world.scheduler.state.runs
+            assert frame.run_id in self._ended or not known, f"{frame} is not durable"
+
+    def client_saw(self, client: Client, view: messages.RunView) -> None:
+        key = (client.tenant, client.request.run_key)
+        assert self._acknowledged.setdefault(key, view.run_id) == view.run_id, "one run key, two runs"
+        if view.state in runs.ENDED:
+            seen = (view.state, view.code, view.cost.micro_cents)
+            assert self._ended[view.run_id] == seen, f"{view.run_id} was shown as {seen}"
+
+    # --- what a cell does ---
+
+    def cell_committed(self, cell: CellProcess, batch: tuple[Any, ...]) -> None:
+        for kind, key, row in batch:
+            if kind == holdings.BOOT:
+                assert row.epoch > self._epochs[cell.name], "the boot epoch did not grow"
+                self._epochs[cell.name] = row.epoch
+            elif kind == holdings.LEASE:
+                self._lease_committed(cell, key, row)
+            elif row is not None and row.ended is not None:
+                assert self._cell_ends.setdefault(key, row.ended.code) == row.ended.code, f"{key} ended anew"
+
+    def cell_died(self, cell: CellProcess) -> None:
+        """Its bindings and its workers are gone with it."""
+        self._bound[cell.name].clear()
+        self._workers[cell.name].clear()
+
+    def reported(self, cell: CellProcess, frame: broker_events.Reportable) -> None:
+        if isinstance(frame, messages.LeaseGranted):
+            claims = tokens.check_capability(cell.settings.token_key, frame.token, tokens.Use(""), 0.0)
+            self._minted.append(
+                Minted(cell.name, frame.lease_id, claims.generation, claims.boot_epoch, claims.expires_at, frame.token)
+            )
+        elif isinstance(frame, messages.LeaseRefused):
+            self.refused_for_room += frame.code == "placement_failed"
+
+    def worker_started(self, cell: CellProcess, start: messages.StartRun) -> None:
+        assert start.run_id not in self._started, f"{start.run_id} started twice"
+        self._started.add(start.run_id)
+        used = [minted for minted in self._minted if minted.cell == cell.name and minted.text in start.tokens]
+        assert len({minted.text for minted in used}) == len(start.tokens), "a worker started on a foreign token"
+        assert all(self._opens(minted, cell.now) for minted in used), f"{start.run_id} started on a dead token"
+        mine = frozenset(minted.lease_id for minted in used)
+        for other, theirs in self._workers[cell.name].items():
+            assert not mine & theirs, f"{start.run_id} and {other} hold the same lease"
+        self._workers[cell.name][start.run_id] = mine
+
+    def worker_gone(self, cell: CellProcess, run_id: str) -> None:
+        self._workers[cell.name].pop(run_id, None)
+
+    def unbound(self, cell: CellProcess, lease_id: str) -> None:
+        users = [run_id for run_id, held in self._workers[cell.name].items() if lease_id in held]
+        assert not users, f"lease {lease_id} was taken down under {users}"
+        self._bound[cell.name].pop(lease_id, None)
+
+    # --- at each step, and at the end ---
+
+    def check_step(self) -> None:
+        scheduler = self.world.scheduler
+        if scheduler.alive:
+            for cell in self.world.cells:
+                if cell.alive:
+                    self._check_room(scheduler.state, cell)
+        if self._minted and self._chance.random() < PROBES_PER_STEP:
+            self._probe(self._chance.choice(self._minted))
+
+    def check_all_is_over(self) -> None:
+        """The storm is long over: nothing may be left of it."""
+        state = self.world.scheduler.state
+        assert not list(state.runs_under_way()), "a run never ended"
+        assert not state.tokens, "tokens are left in memory"
+        assert all(account.held_micro_cents == 0 for account in state.ledger.accounts.values()), "money is still held"
+        there = [cell for cell in self.world.cells if not cell.gone]
+        names = {cell.name for cell in there}
+        left = [lease for lease in state.leases.values() if lease.cell_id in names]
+        fenced = {lease.lease_id for lease in left}
+        lost = [lease for lease in state.leases.values() if lease.cell_id not in names and leases.counts(lease)]
+        assert all(lease.state == leases.FENCED for lease in lost), f"room of a lost cell is still taken: {lost}"
+        assert all(lease.state == leases.FENCED for lease in left), f"a lease was never released: {left}"
+        assert fenced == {lease_id for cell in there for lease_id in cell.state.fenced}, "fences differ"
+        cost = sum(run.cost_micro_cents for run in state.runs.values())
+        assert cost == sum(account.spent_micro_cents for account in state.ledger.accounts.values()), "cents are lost"
+        for cell in there:
+            held = [lease for lease in cell.state.leases.values() if lease.state != holdings.FENCED]
+            assert not held, f"{cell.name} still has {held}"
+            assert not cell.state.runs, f"{cell.name} still keeps {list(cell.state.runs)}"
+        for client in self.world.clients:
+            assert client.over, f"client {client.number} was never told how it ended"
+
+    def _lease_committed(self, cell: CellProcess, lease_id: str, row: holdings.HeldLease | None) -> None:
+        if row is None:
+            assert self._leases.pop(lease_id).state == holdings.CLOSED, "a lease was forgotten that is not closed"
+            return
+        assert row.generation >= self._held_generation[lease_id], f"{lease_id} went back to {row.generation}"
+        self._held_generation[lease_id] = row.generation
+        self._leases[lease_id] = row
+        if row.state == holdings.BOUND:
+            self._bound[cell.name][lease_id] = row.resources
+            total = sum(self._bound[cell.name].values(), Resources())
+            assert total.fits(cell.total), f"{cell.name} has {total} bound of {cell.total}"
+
+    def _opens(self, minted: Minted, now: float) -> bool:
+        """Whether the token should open its lease now, by all that was ever made durable at its cell."""
+        lease = self._leases.get(minted.lease_id)
+        return (
+            lease is not None
+            and lease.state == holdings.BOUND
+            and lease.generation == minted.generation
+            and self._epochs[minted.cell] == minted.epoch
+            and now < min(lease.expires_at, minted.expires_at)
+        )
+
+    def _probe(self, minted: Minted) -> None:
+        """Somebody uses a token that was minted at some time, and forges a start with one that is dead or in use."""
+        cell = next(cell for cell in self.world.cells if cell.name == minted.cell)
+        if not cell.alive:
+            return
+        use = tokens.Use(broker.START, "run-forged", "main")
+        taken = False
+        try:
+            taken = bool(broker.check_token(cell.state, minted.text, use, cell.now).run_id)
+            opened = True
+        except GrafosError:
+            opened = False
+        assert opened == self._opens(minted, cell.now), f"{cell.name} {'honoured' if opened else 'refused'} {minted}"
+        if (taken or not opened) and self.world.stormy:
+            self._probes += 1
+            run_id, sha256 = f"run-forged-{self._probes}", "0" * 64
+            forged = messages.StartRun(run_id, "ada", "aws", "", "main", sha256, sha256, 1, 65536, 1.0, (minted.text,))
+            cell.guarded(lambda: cell.handle(broker_events.Told(forged)))()
+
+    def _check_room(self, state: State, cell: CellProcess) -> None:
+        """What a broker has bound takes room at the scheduler too, or its time is up by any clock."""
+        latest = self.world.clock.now() - state.settings.clock_skew_max_s
+        assert cell.state.leased.fits(cell.total), f"{cell.name} leases out {cell.state.leased} of {cell.total}"
+        for held in cell.state.leases.values():
+            if held.state == holdings.CLOSED:
+                continue
+            assert held.state != holdings.BOUND or held.expires_at > cell.now - OVERDUE_S, f"{held} outlived its time"
+            lease = state.leases.get(held.lease_id)
+            assert lease is not None, f"{cell.name} has {held.lease_id} {held.state}, the scheduler knows nothing of it"
+            assert leases.counts(lease) or lease.expires_at <= latest, f"{lease} is taken for free, but is {held.state}"
+
+    def _check_patience(self, state: State, run: rows.Run) -> None:
+        """No run is given up on a cell that has been listening all the while."""
+        if "reported no end" in run.what or "did not grant" in run.what:
+            link = self.world.scheduler.links.get(state.link_of(run.cell_id))
+            listened_s = self._due[run.run_id] - link.opened_at if link is not None and link.open else 0.0
+            assert listened_s < ATTENTIVE_S, f"{run.run_id} was given up, but its cell listened for {listened_s} s"
+        self._due[run.run_id] = run.give_up_at
+
+    def _check_money(self, state: State) -> None:
+        held: defaultdict[str, int] = defaultdict(int)
+        for hold in state.ledger.holds.values():
+            if hold.state == ledger.OPEN:
+                held[hold.account] += hold.amount_micro_cents
+        for account in state.ledger.accounts.values():
+            assert account.held_micro_cents == held[account.name], f"{account} has {held[account.name]} held"
+            assert 0 <= account.spent_micro_cents + account.held_micro_cents <= account.cap_micro_cents, f"{account}"
+        open_holds = {hold.hold_id for hold in state.ledger.holds.values() if hold.state == ledger.OPEN}
+        assert open_holds == {run.hold_id for run in state.runs_under_way()}, "a hold without a run, or a run without"
+
+
+def end_of(run: rows.Run) -> tuple[str, str, int]:
+    return run.state, run.code, run.cost_micro_cents
