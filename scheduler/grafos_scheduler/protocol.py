@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 
 from grafos_core import trust
 from grafos_core.errors import GrafosError
-from grafos_scheduler.messages import LINK_ALPN
+from grafos_scheduler.messages import CODE_HEADER, LINK_ALPN
 
 HTTP_ALPN = "http/1.1"
 CONNECTIONS_MAX = 1024
@@ -139,10 +139,9 @@ class GrafosProtocol(HttpToolsProtocol):
         )
         body = msgspec.json.encode(error.to_wire())
         status = b"431 Request Header Fields Too Large" if over else b"400 Bad Request"
-        self.transport.write(
-            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (status, len(body), body)
-        )
+        headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+        code = f"{CODE_HEADER}: {error.code}\r\n".encode()
+        self.transport.write(b"HTTP/1.1 " + status + b"\r\n" + headers + code + b"\r\n" + body)
         self.transport.close()
 
     def _in_request(self) -> bool:

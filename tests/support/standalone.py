@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,12 +56,12 @@ class Identity:
 class Process:
     """One of our programs, started with a pipe on which it says that it is ready."""
 
-    def __init__(self, module: str, arguments: list[str], log: Path) -> None:
+    def __init__(self, module: str, arguments: list[str], log: Path, keep: Sequence[int] = ()) -> None:
         reading, writing = os.pipe()
         with log.open("ab") as err:
             self.popen = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments, "--ready-fd", str(writing)],
-                pass_fds=[writing],
+                pass_fds=[writing, *keep],
                 stdout=subprocess.DEVNULL,
                 stderr=err,
             )
