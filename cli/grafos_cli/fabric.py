@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -40,7 +41,7 @@ def show(ctx: typer.Context) -> None:
     fabric = open_default(terminal)
     with fabric.ledger() as transaction:
         accounts = sorted(transaction.ledger.accounts.values(), key=lambda account: account.name)
-    cells = [name for name in fabric.cell_ids() if (fabric.home / "cells" / name / "cell.json").exists()]
+    cells = _cells(fabric)
     document = {
         "fabric": {"name": fabric.name, "id": fabric.id, "home": str(fabric.home)},
         "accounts": [
@@ -67,5 +68,19 @@ def show(ctx: typer.Context) -> None:
     ]
     head = facts([("fabric", f"{fabric.name} ({fabric.id})"), ("home", str(fabric.home))], terminal)
     money = table(("ACCOUNT", "CAP", "HELD", "SPENT", "FREE"), amounts, terminal, " rrrr")
-    known = facts([("cells", ", ".join(cells) or "none")], terminal)
+    living = [cell["cell_id"] for cell in cells if not cell["gone"]]
+    ended = len(cells) - len(living)
+    known = facts([("cells", f"{', '.join(living) or 'none'}" + (f" ({ended} ended)" if ended else ""))], terminal)
     terminal.emit(document, f"{head}\n{money}\n{known}")
+
+
+def _cells(fabric: Fabric) -> list[dict[str, Any]]:
+    """The cells that the fabric took over, each with whether it has ended."""
+    found = []
+    for cell_id in fabric.cell_ids():
+        try:
+            record = json.loads((fabric.home / "cells" / cell_id / "cell.json").read_bytes())
+        except (OSError, ValueError):
+            continue  # a name that was only asked for
+        found.append({"cell_id": cell_id, "provider": record.get("provider", ""), "gone": bool(record.get("gone_at"))})
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import TYPE_CHECKING
 
 from grafos_cli.tables import facts, table
@@ -16,17 +17,26 @@ if TYPE_CHECKING:
 def receipt_text(torn: TornDownCell, terminal: Terminal) -> str:
     """The receipt for people."""
     receipt = torn.receipt
-    rows = [[one.kind, one.id, one.region, "gone" if one.gone else "LEFT", one.proof] for one in receipt.resources]
+    proofs = {_without_time(one.proof) for one in receipt.resources}
+    alike = len(proofs) == 1
+    head = ("KIND", "ID", "STATE") if alike else ("KIND", "ID", "STATE", "PROOF")
+    rows = [[one.kind, one.id, "gone" if one.gone else "LEFT", one.proof][: len(head)] for one in receipt.resources]
     left = terminal.paint("green" if not receipt.left else "red", f"{receipt.left} left")
     lines = [
         ("cell", f"{receipt.cell_id} on {receipt.provider} {receipt.region}, account {receipt.account}"),
         ("resources", f"{len(receipt.resources)} removed, {left}"),
+        *([("proof", f"of each: {proofs.pop()}")] if alike else []),
         ("machine time", f"{receipt.machine_seconds:.1f} s"),
         ("cost", f"{format_cents(receipt.cost_micro_cents)} of {format_cents(receipt.held_micro_cents)} held"),
         ("runs", f"{receipt.runs_brought_home} brought home, budget {receipt.settlement}"),
         ("signed by", f"fabric {receipt.fabric}, {base64.b64encode(torn.signed.signature).decode()[:24]}…"),
     ]
-    return table(("KIND", "ID", "REGION", "STATE", "PROOF"), rows, terminal) + "\n" + facts(lines, terminal)
+    return table(head, rows, terminal) + "\n" + facts(lines, terminal)
+
+
+def _without_time(proof: str) -> str:
+    """The proofs of one teardown differ by seconds at most; the document has the moment of each."""
+    return re.sub(r" at \d{4}-\d\d-\d\dT[0-9:+.]+", "", proof)
 
 
 def receipt_document(torn: TornDownCell) -> dict[str, object]:

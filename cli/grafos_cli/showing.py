@@ -1,0 +1,246 @@
+"""Plays the demo: shows each command as typed, runs it, shows what it says and how long it took; cleans up."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from grafos_cli.terminal import Terminal
+from grafos_core.errors import GrafosError
+from grafos_core.ids import RUN_ID_PATTERN
+from grafos_core.money import format_cents
+from grafos_core.paths import private_folder, project_home
+from grafos_core.receipts import Signed, TeardownReceipt
+
+PICTURE = "fixtures/logo.png"
+CELL = "aws-demo"
+CLEAN_UP_S_MAX = 60.0
+FOREIGN = ("AWS_", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME")
+"""Variables of the person that the demo neither uses nor touches; the caches stay, to be quick."""
+RECIPE = "cookbook/png-metadata"
+
+
+class Act(NamedTuple):
+    """One command as a person types it; ``{local}`` and ``{aws}`` stand for the ids of the two runs."""
+
+    typed: str
+    why: str
+
+
+ACTS = (
+    Act("grafos emulate up", "an emulated AWS starts on loopback; no account is needed"),
+    Act('eval "$(grafos emulate env)"', "this shell talks to the emulator from now on, and to nobody else"),
+    Act(
+        f"grafos cloud provision aws --cell-id {CELL} --ttl 1h --yes",
+        "a plan with its price, then a machine that boots",
+    ),
+    Act("grafos dev up", "beside it a fabric on this machine, with the same keys and tokens"),
+    Act("grafos tasklet build", "one program in Zig becomes one WASM module"),
+    Act("grafos validate", "what can be checked without running it"),
+    Act(f"grafos deploy run --provider local --input {PICTURE}", "the module runs here"),
+    Act(f"grafos deploy run --provider aws --input {PICTURE}", "and, byte for byte the same, on the cloud's cell"),
+    Act("grafos artifacts {local} --verify", "each answer is signed by the cell that gave it"),
+    Act("grafos artifacts {aws} --verify", "the other cell, with another key"),
+    Act(f"grafos cloud teardown aws --cell-id {CELL} --yes", "everything is deleted, and proved gone by reading"),
+    Act("grafos runs ls", "the runs and their prices are still here; the cell is not"),
+)
+
+
+@dataclass
+class Closing:
+    """What the demo came to."""
+
+    module_sha256: str = ""
+    answers: list[dict[str, str]] = field(default_factory=list)
+    resources: int = 0
+    left: int = 0
+    cost_micro_cents: int = 0
+    held_micro_cents: int = 0
+    took_s: float = 0.0
+
+
+class Show:
+    """One performance, in a folder of its own."""
+
+    def __init__(self, repository: Path, terminal: Terminal) -> None:
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        self.folder = private_folder(project_home(repository) / "demo" / f"{stamp}-{os.getpid()}")
+        self._project = self.folder / "png-metadata"
+        shutil.copytree(repository / RECIPE, self._project, ignore=shutil.ignore_patterns(".grafos"))
+        self._terminal = terminal
+        self._environment = _environment(self.folder / "home", terminal)
+        self._runs: dict[str, str] = {}
+        self._began = time.monotonic()
+
+    def play(self) -> Closing:
+        """All acts, the closing, and the cleaning up, which comes whatever happened before."""
+        finished = False
+        try:
+            for number, act in enumerate(ACTS, 1):
+                self._perform(number, act)
+            closing = self._closing()
+            finished = True
+        finally:
+            self._clean_up(quiet=finished)
+        closing.took_s = time.monotonic() - self._began
+        return closing
+
+    def remove_folder(self) -> None:
+        """Takes away what the demo wrote; nothing in it is needed."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _perform(self, number: int, act: Act) -> None:
+        typed = act.typed.format(**self._runs) if "{" in act.typed else act.typed
+        terminal = self._terminal
+        head = terminal.paint("dim", f"{number}/{len(ACTS)}  {act.why}")
+        self._say(f"\n{head}\n{terminal.paint('bold', '$ ' + typed)}\n")
+        began = time.monotonic()
+        if typed.startswith("eval"):
+            self._take_environment()
+        else:
+            out = self._run(shlex.split(typed)[1:], typed)
+            self._note_run(typed, out)
+        self._say(terminal.paint("dim", f"── {time.monotonic() - began:.1f} s") + "\n")
+
+    def _say(self, text: str) -> None:
+        """The show is this command's data, but for programs, who get its figures only."""
+        if not self._terminal.json:
+            self._terminal.out.write(text)
+            self._terminal.out.flush()
+
+    def _run(self, words: list[str], typed: str) -> str:
+        """Runs the command; what it prints is shown as it comes, and given back."""
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "grafos_cli", *words],
+            cwd=self._project,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if self._terminal.json else None,
+            text=True,
+        )
+        assert process.stdout is not None
+        lines = []
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                self._say(line)
+            code = process.wait()
+        except BaseException:
+            # Ctrl-C reaches the command too; it stops by itself, and is waited for before the cleaning up.
+            process.wait(CLEAN_UP_S_MAX)
+            raise
+        if code:
+            raise GrafosError(
+                "internal",
+                f"The demo stopped: `{typed}` ended with exit code {code}",
+                where=str(self.folder),
+                why="what it says stands above",
+                next="mend that and run: make demo",
+            )
+        return "".join(lines)
+
+    def _take_environment(self) -> None:
+        """What `eval "$(grafos emulate env)"` does in a shell."""
+        document = json.loads(self._quietly("emulate", "env", "--json").stdout)
+        self._environment.update(document["environment"])
+        for name in sorted(document["environment"]):
+            if "SECRET" not in name:
+                self._say(f"{name}={document['environment'][name]}\n")
+
+    def _note_run(self, typed: str, out: str) -> None:
+        found = RUN_ID_PATTERN.search(re.sub(r"\x1b\[[0-9;]*m", "", out))
+        if "deploy run" in typed and found:
+            self._runs["aws" if "--provider aws" in typed else "local"] = found[0]
+
+    def _quietly(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "grafos_cli", *words],
+            cwd=self._project,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=CLEAN_UP_S_MAX,
+            check=False,
+        )
+
+    def _closing(self) -> Closing:
+        """The figures, from what the commands left; anything but the promised outcome is an error."""
+        runs = json.loads(self._quietly("runs", "ls", "--json").stdout)["runs"]
+        modules = {run["module_sha256"] for run in runs}
+        signed = msgspec.json.decode(self._receipt_file().read_bytes(), type=Signed)
+        receipt = msgspec.json.decode(signed.body, type=TeardownReceipt)
+        if len(runs) != 2 or len(modules) != 1 or receipt.left:
+            raise GrafosError(
+                "internal", "The demo ran, and its outcome is not the promised one", where=str(self.folder)
+            )
+        answers = [
+            {"provider": run["provider"], "cell_id": run["cell_id"], "cost": format_cents(run["cost"]["micro_cents"])}
+            for run in reversed(runs)
+        ]
+        return Closing(
+            module_sha256=modules.pop(),
+            answers=answers,
+            resources=len(receipt.resources),
+            left=receipt.left,
+            cost_micro_cents=receipt.cost_micro_cents,
+            held_micro_cents=receipt.held_micro_cents,
+        )
+
+    def _receipt_file(self) -> Path:
+        return Path(self._environment["XDG_DATA_HOME"]) / "grafos" / "default" / "cells" / CELL / "teardown.json"
+
+    def _clean_up(self, *, quiet: bool) -> None:
+        """Ends what was started: a cell that was not taken down, the local fabric, the emulator with its machines."""
+        if not quiet:
+            self._terminal.note("\ncleaning up …")
+        if (self._project / ".grafos" / "cloud").is_dir() and not self._receipt_file().exists():
+            self._quietly("cloud", "teardown", "aws", "--cell-id", CELL, "--yes")
+        for words in (("dev", "down"), ("emulate", "down")):
+            done = self._quietly(*words)
+            if done.returncode:
+                self._terminal.note(f"grafos {' '.join(words)} failed:\n{done.stderr}")
+
+
+def _environment(home: Path, terminal: Terminal) -> dict[str, str]:
+    """The person's environment without clouds, and with data and state in the demo's own folder."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    for variable in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+        kept[variable] = str(private_folder(home / variable.removeprefix("XDG_").lower()))
+    if terminal.color_out:
+        kept["FORCE_COLOR"] = "1"
+    return kept
+
+
+def closing_text(closing: Closing, terminal: Terminal) -> str:
+    """The last lines of the show."""
+    from grafos_cli.tables import facts
+
+    signed = ", ".join(f"{answer['cell_id']} ({answer['provider']})" for answer in closing.answers)
+    prices = ", ".join(f"{answer['cost']} on {answer['provider']}" for answer in closing.answers)
+    spent = f"{format_cents(closing.cost_micro_cents)} of the {format_cents(closing.held_micro_cents)} held"
+    lines = [
+        ("one module", closing.module_sha256),
+        ("two answers", f"each signed by its own cell: {signed}"),
+        ("two prices", prices),
+        ("left behind", f"{closing.left} of {closing.resources} cloud resources; the cell cost {spent}"),
+        ("took", f"{closing.took_s:.1f} s, and nothing keeps running"),
+    ]
+    return "\n" + terminal.paint("green", "That was the whole path.") + "\n" + facts(lines, terminal)
+
+
+def closing_document(closing: Closing) -> dict[str, object]:
+    """The figures for programs."""
+    return {"demo": vars(closing)}
