@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from aws_place import AwsPlace
-from contract_suite import GROUND, KINDS, Work
+from contract_work import GROUND, KINDS, Work
 
 from grafos_connectors.aws import account, prices
 from grafos_connectors.aws.client import PAGE_SIZE, AwsCalls

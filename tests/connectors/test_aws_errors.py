@@ -11,9 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from botocore import exceptions as sdk
 
-from grafos_connectors.aws import errors
+from grafos_connectors.aws import describe, errors
 from grafos_connectors.aws.client import CHANGE_ATTEMPTS, READ_ATTEMPTS, AwsCalls
-from grafos_connectors.contract import CloudError
+from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, CloudError, Desired, Kind
+from grafos_connectors.registry import open_connector
 from grafos_core.emulated import EMULATED_ACCESS_KEY_PREFIX
 from grafos_core.errors import CODES
 
@@ -99,16 +100,16 @@ class WireCloud:
             "<RequestID>r-1</RequestID></Response>"
         ).encode()
 
-    def calls(self) -> AwsCalls:
+    def environment(self) -> dict[str, str]:
         host, port = self.server.server_address[:2]
-        return AwsCalls(
-            "us-east-1",
-            environment={
-                "AWS_ENDPOINT_URL": f"http://{host!s}:{port}",
-                "AWS_ACCESS_KEY_ID": EMULATED_ACCESS_KEY_PREFIX + "00",
-                "AWS_SECRET_ACCESS_KEY": "none",
-            },
-        )
+        return {
+            "AWS_ENDPOINT_URL": f"http://{host!s}:{port}",
+            "AWS_ACCESS_KEY_ID": EMULATED_ACCESS_KEY_PREFIX + "00",
+            "AWS_SECRET_ACCESS_KEY": "none",
+        }
+
+    def calls(self) -> AwsCalls:
+        return AwsCalls("us-east-1", environment=self.environment())
 
     def _handler(cloud) -> type[BaseHTTPRequestHandler]:  # noqa: N805  the handler's `self` is another
         class Handler(BaseHTTPRequestHandler):
@@ -289,3 +290,26 @@ def test_a_machine_that_died_at_launch_says_why() -> None:
     error = errors.ended_early("Server.InsufficientInstanceCapacity", "no room after all", "us-east-1")
     assert (error.code, error.why) == ("cloud_capacity", "no room after all")
     assert errors.ended_early("Something.New", "odd", "us-east-1").code == "cloud_unknown"
+
+
+def test_an_answer_without_an_id_is_ambiguous(cloud: WireCloud) -> None:
+    cloud.body = b"<CreateVpcResponse></CreateVpcResponse>"
+    connector = open_connector("aws", "us-east-1", environment=cloud.environment())
+    key = "0" * 32
+    network = Desired(
+        key=key,
+        kind=Kind.NETWORK,
+        name="n",
+        region="us-east-1",
+        inputs={"cidr": "10.0.0.0/16"},
+        tags={TAG_FABRIC: "f", TAG_KEY: key},
+    )
+    with pytest.raises(CloudError) as raised:
+        connector.begin_create(network, "token")
+    assert (raised.value.code, raised.value.ambiguous) == ("cloud_unknown", True)
+
+
+def test_a_state_that_nobody_knows_is_no_guess() -> None:
+    with pytest.raises(CloudError) as raised:
+        describe.found(Kind.MACHINE, {"InstanceId": "i-1", "State": {"Name": "hibernating"}}, "us-east-1")
+    assert raised.value.code == "cloud_unknown"

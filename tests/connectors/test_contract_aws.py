@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from aws_place import AwsPlace
-from contract_suite import ContractSuite, Place
+from contract_suite import ContractSuite
+from contract_work import Place
 
 from grafos_core.clock import VirtualClock
 from grafos_emulators.emulator import EmulatedAws, Settings

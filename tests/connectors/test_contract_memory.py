@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from contract_suite import ContractSuite, Place
+from contract_suite import ContractSuite
+from contract_work import Place
 from twin_place import TwinPlace
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from contract_suite import Work
+from contract_work import Work
 from twin_place import TwinPlace
 
 from grafos_connectors.contract import CloudError, Failed, Kind, State

@@ -17,12 +17,11 @@ from urllib.parse import urlsplit
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import Credentials
-from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader, create_loader
 from botocore.session import Session
 
 from grafos_connectors.aws.endpoints import check_pairing, is_loopback, mixed
-from grafos_connectors.aws.errors import NEXT_STEPS, sdk_failure, translated
+from grafos_connectors.aws.errors import NEXT_STEPS, translated
 from grafos_connectors.contract import CloudError
 
 CONNECT_TIMEOUT_S = 5  # AWS's front ends accept in well under a second; more is a dead network
@@ -197,10 +196,7 @@ class AwsCalls:
                 where="aws",
                 next=NEXT_STEPS["credentials_missing"],
             )
-        try:
-            return keys.get_frozen_credentials()
-        except BotoCoreError as error:
-            raise sdk_failure(error, "reading AWS credentials", self.region, changing=False) from error
+        return keys.get_frozen_credentials()
 
     def _given_credentials(self, environment: Mapping[str, str]) -> Credentials | None:
         access_key, secret_key = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")

@@ -137,7 +137,16 @@ class AwsConnector:
         create = KIND_CALLS[desired.kind].create
         assert create is not None, "every kind that passes the check can be made"
         began_at = self._clock.now()
-        made = create(self._calls, desired, token)
+        try:
+            made = create(self._calls, desired, token)
+        except LookupError as error:
+            raise CloudError(
+                "cloud_unknown",
+                f"AWS accepted the {desired.kind.value} {desired.name} and did not say its id.",
+                where=f"aws {desired.region}",
+                why=f"the answer has no {error}",
+                ambiguous=True,
+            ) from error
         ref = Ref(key=desired.key, kind=desired.kind, id=made, region=desired.region, zone=desired.zone)
         return Operation(verb="create", ref=ref, began_at=began_at)
 

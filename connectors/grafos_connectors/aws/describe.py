@@ -9,7 +9,7 @@ from typing import Any
 
 from grafos_connectors.aws import tags
 from grafos_connectors.aws.client import AwsCalls
-from grafos_connectors.contract import TAG_KEY, Found, Kind, Ref, State
+from grafos_connectors.contract import TAG_KEY, CloudError, Found, Kind, Ref, State
 
 Item = Mapping[str, Any]
 
@@ -50,6 +50,13 @@ BILLED_STATES = {
     Kind.DISK: {State.PENDING, State.READY, State.FAILED},
     Kind.ADDRESS: {State.READY},
 }
+
+
+def _known(states: Mapping[str, State], word: str) -> State:
+    """What a state of EC2's means; one that did not exist when this was written is an error, not a guess."""
+    if word not in states:
+        raise CloudError("cloud_unknown", f"AWS tells a state that grafos does not know: {word}.", cloud_code=word)
+    return states[word]
 
 
 def _available(item: Item) -> State:
@@ -98,11 +105,11 @@ DESCRIBED: dict[Kind, Described] = {
         "InstanceId",
         "instance-id",
         _machine,
-        lambda item: MACHINE_STATES[item["State"]["Name"]],
+        lambda item: _known(MACHINE_STATES, item["State"]["Name"]),
         lambda item: str(item.get("Placement", {}).get("AvailabilityZone", "")),
     ),
     Kind.DISK: Described(
-        "describe_volumes", "Volumes", "VolumeId", "volume-id", _disk, lambda item: DISK_STATES[item["State"]]
+        "describe_volumes", "Volumes", "VolumeId", "volume-id", _disk, lambda item: _known(DISK_STATES, item["State"])
     ),
     Kind.NIC: Described(
         "describe_network_interfaces",
