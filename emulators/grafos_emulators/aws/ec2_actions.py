@@ -24,6 +24,10 @@ STANDARD_FAMILIES = "acdhimrtz"  # the families that the quota "Running On-Deman
 class Ec2Actions(EC2Response):
     """One request's actions; made for each request by moto."""
 
+    def get_current_account(self) -> str:
+        """The account that ``ec2`` names; moto would also look into the environment."""
+        return str(self.headers["X-Moto-Account-Id"])
+
     def run_instances(self) -> ActionResult:
         parameters = {name: str(values[0]) for name, values in self.querystring.items()}
         launch_checks.check_emulated(parameters)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from grafos_emulators.boot.driver import MachineSetup
@@ -58,7 +59,10 @@ def _install_python(usr: Path) -> None:
 def _install_commands(usr: Path) -> None:
     (usr / "bin/sh").symlink_to("/bin/sh")
     tool = usr / "lib/machine-tool"
-    shutil.copyfile(Path(__file__).with_name("tools.py"), tool)
+    source = find_spec("grafos_emulators.boot.tools")
+    assert source is not None, "the tools are part of this package"
+    assert source.origin is not None, "and a file"
+    shutil.copyfile(source.origin, tool)
     tool.chmod(0o755)
     for name in sorted(POWER_COMMANDS):
         (usr / "bin" / name).symlink_to("../lib/machine-tool")
