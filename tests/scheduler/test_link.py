@@ -1,0 +1,279 @@
+"""The scheduler's end of the cell link, from the wire: who may speak, in what order, and within which bounds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from raw_link import RawLink
+from standalone import CELL_ID, Identity, Standalone
+from tasklets import tasklet
+
+from grafos_core import receipts, trust
+from grafos_core.ids import sha256_of
+from grafos_core.resources import Resources
+from grafos_scheduler import messages
+
+MODULE = tasklet()
+
+
+@pytest.fixture
+def links() -> Iterator[list[RawLink]]:
+    opened: list[RawLink] = []
+    yield opened
+    for link in opened:
+        link.close()
+
+
+@pytest.fixture
+def dial(town: Any, links: list[RawLink]) -> Any:
+    def open_link(who: Identity | None = None) -> RawLink:
+        links.append(RawLink(town.cell, who or town.agent))
+        return links[-1]
+
+    return open_link
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registered(town: Any) -> None:
+    register(town.cell, town.agent)
+
+
+def register(cell: Standalone, who: Identity, **changes: Any) -> messages.CellRegistered:
+    given = {
+        "cell_id": CELL_ID,
+        "provider": "local",
+        "region": "",
+        "agent_version": "test",
+        "total": Resources(2, 1024),
+    }
+    with cell.client(who) as client:
+        return client.register_cell(messages.CellRegistration(**{**given, **changes}))
+
+
+def test_a_registered_cell_is_welcomed_with_the_time_between_heartbeats(dial: Any) -> None:
+    welcome = dial().hello()
+    assert welcome == messages.Welcome(messages.PROTOCOL_MAX, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"api_token": ""}, "token_refused"),
+        ({"api_token": "gat1.x.y"}, "token_refused"),
+        ({"cell_id": "cell-2"}, "certificate_refused"),
+        ({"protocol_min": 7, "protocol_max": 9}, "version_unsupported"),
+    ],
+    ids=str,
+)
+def test_a_hello_that_does_not_hold_is_answered_by_goodbye(dial: Any, change: dict[str, Any], code: str) -> None:
+    link = dial()
+    answer = link.hello(**change)
+    assert isinstance(answer, messages.Goodbye)
+    assert answer.code == code
+    assert link.hear() is None
+
+
+def test_the_token_of_another_identity_does_not_open_a_link(town: Any, dial: Any) -> None:
+    assert dial().hello(api_token=town.acme.token).code == "token_refused"
+
+
+def test_a_tenant_does_not_get_a_link(town: Any, dial: Any) -> None:
+    assert dial(town.acme).hello(cell_id="acme").code == "rights_missing"
+
+
+def test_a_cell_that_is_not_registered_is_told_so(unclaimed: Standalone, links: list[RawLink]) -> None:
+    links.append(RawLink(unclaimed, unclaimed.cell()))
+    assert links[-1].hello().code == "cell_unknown"
+
+
+def test_a_link_begins_with_hello_and_has_only_one(dial: Any) -> None:
+    eager = dial()
+    eager.say(messages.Heartbeat(Resources()))
+    assert eager.hear_goodbye() == "request_invalid"
+    repeating = dial()
+    repeating.hello()
+    repeating.say(messages.Hello(CELL_ID, 1, "test", repeating.token))
+    assert repeating.hear_goodbye() == "request_invalid"
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"\xff\xff\xff\xff", "limit_exceeded"),
+        (b"\0\0\0\1\xc1", "request_invalid"),
+        (b"\0\0\0\1\x80", "request_invalid"),
+        (b"\0\0\0\0", "request_invalid"),
+        (b"\0\0\0\x0a\x81\xa4type\xa3new", "request_invalid"),
+        ((len(b"\x91" * 60000)).to_bytes(4, "big") + b"\x91" * 60000, "request_invalid"),
+    ],
+    ids=["too long", "no msgpack", "no type", "empty", "unknown type", "deep"],
+)
+def test_bytes_that_are_no_frame_end_the_link(dial: Any, data: bytes, code: str) -> None:
+    link = dial()
+    link.hello()
+    link.say_bytes(data)
+    assert link.hear_goodbye() == code
+
+
+def test_fields_of_a_newer_cell_are_passed_over(dial: Any) -> None:
+    link = dial()
+    fields = msgspec.to_builtins(link.next_hello())
+    body = msgspec.msgpack.encode({**fields, "protocol_max": 99, "shoe_size": 42})
+    link.say_bytes(len(body).to_bytes(4, "big") + body)
+    assert isinstance(link.hear(), messages.Welcome)
+
+
+def test_frames_that_come_byte_by_byte_are_frames(dial: Any) -> None:
+    link = dial()
+    for byte in messages.encode_frame(link.next_hello()):
+        link.say_bytes(bytes([byte]))
+    assert isinstance(link.hear(), messages.Welcome)
+
+
+def test_a_new_link_of_a_cell_takes_the_place_of_the_old_one(dial: Any) -> None:
+    old, new = dial(), dial()
+    old.hello()
+    assert isinstance(new.hello(), messages.Welcome)
+    assert old.hear_goodbye() == "cell_lost"
+
+
+def test_a_cell_that_falls_silent_loses_its_link(dial: Any) -> None:
+    link = dial()
+    link.hello()
+    assert link.hear_goodbye() == "cell_lost"
+
+
+def test_a_cell_that_beats_keeps_its_link(town: Any, dial: Any) -> None:
+    link = dial()
+    link.hello()
+    with town.cell.client(town.operator) as client:
+        for _ in range(8):
+            link.say(messages.Heartbeat(Resources()))
+            time.sleep(0.15)
+        [view] = client.cells()
+    assert view.readiness["outbound_registered"].met
+    assert view.ready
+
+
+def test_a_cell_restored_from_an_older_disk_is_not_let_in(dial: Any) -> None:
+    """Its boot epoch fell back, so its generations may have too."""
+    assert isinstance(dial().hello(), messages.Welcome)
+    assert dial().hello(boot_epoch=7).code == "generation_stale"
+
+
+def test_a_registration_for_another_cell_or_provider_is_refused(town: Any) -> None:
+    for change in ({"cell_id": "cell-2"}, {"provider": "aws"}):
+        with pytest.raises(Exception, match="certificate is for cell") as caught:
+            register(town.cell, town.agent, **change)
+        assert caught.value.code == "certificate_refused"
+
+
+def test_a_registration_of_a_foreign_protocol_is_refused(town: Any) -> None:
+    with pytest.raises(Exception, match="protocol") as caught:
+        register(town.cell, town.agent, protocol_min=2, protocol_max=2)
+    assert caught.value.code == "version_unsupported"
+
+
+# --- a run, with the test as the cell -----------------------------------------------------------------------------
+
+
+class PlayedCell:
+    """Grants what it is asked for and starts what it is told to start."""
+
+    def __init__(self, town: Any, link: RawLink) -> None:
+        self.town = town
+        self.link = link
+        self.key = trust.key_from_pem(town.agent.key.read_bytes())
+        self.certificate_pem = town.agent.certificate.read_text()
+
+    def request_run(self, run_key: str) -> messages.RunView:
+        with self.town.cell.client(self.town.acme) as client:
+            client.put_blob(MODULE)
+            asked = messages.RunRequest(run_key, "local", "p", "t", sha256_of(MODULE), "", deadline_s=5.0)
+            return client.start_run(asked)
+
+    def until_start(self) -> messages.StartRun:
+        while True:
+            frame = self.link.hear()
+            if isinstance(frame, messages.StartRun):
+                return frame
+            if isinstance(frame, messages.GrantLease):
+                self.link.say(messages.LeaseGranted(frame.lease_id, frame.generation, f"token-{frame.generation}"))
+
+    def end(self, start: messages.StartRun, **changes: Any) -> messages.RunEnded:
+        now = time.time()
+        fields = {
+            "fabric": self.town.cell.fabric.id,
+            "run_id": start.run_id,
+            "tenant": start.tenant,
+            "provider": start.provider,
+            "cell_id": CELL_ID,
+            "region": start.region,
+            "tasklet": start.tasklet,
+            "module_sha256": start.module_sha256,
+            "input_sha256": start.input_sha256,
+            "code": "finished",
+            "response_sha256": sha256_of(b'"ok"'),
+            "output_sha256": sha256_of(b""),
+            "fuel_used": 1,
+            "started_at": now,
+            "ended_at": now,
+            "boot_epoch": 4,
+        }
+        receipt = receipts.RunReceipt(**{**fields, **changes})
+        signed = receipts.sign_record(receipt, self.key, self.certificate_pem)
+        return messages.RunEnded(start.run_id, "finished", "", 1, '"ok"', b"", "", signed)
+
+
+@pytest.fixture
+def played(town: Any, dial: Any) -> PlayedCell:
+    link = dial()
+    assert isinstance(link.hello(), messages.Welcome)
+    link.say(messages.Heartbeat(Resources()))
+    return PlayedCell(town, link)
+
+
+def test_a_run_goes_over_the_link_and_its_end_is_noted_once_it_is_durable(town: Any, played: PlayedCell) -> None:
+    view = played.request_run("played-run-number-1")
+    start = played.until_start()
+    assert (start.run_id, start.tenant, start.module_sha256) == (view.run_id, "acme", sha256_of(MODULE))
+    played.link.say(messages.RunStarted(start.run_id), messages.BlobWanted(start.module_sha256))
+    blob = played.link.hear_one(messages.BlobData)
+    assert blob == messages.BlobData(start.module_sha256, found=True, data=MODULE)
+    played.link.say(played.end(start))
+    assert played.link.hear_one(messages.RunEndedNoted) == messages.RunEndedNoted(start.run_id)
+    with town.cell.client(town.acme) as client:
+        assert client.run(view.run_id).state == "finished"
+        assert client.artifacts(view.run_id).response_json == '"ok"'
+    # A second telling changes nothing and is noted again.
+    played.link.say(played.end(start))
+    assert played.link.hear_one(messages.RunEndedNoted) == messages.RunEndedNoted(start.run_id)
+
+
+def test_a_cell_gets_no_blob_that_no_run_on_it_needs(town: Any, dial: Any) -> None:
+    with town.cell.client(town.globex) as client:
+        secret = client.put_blob(b"what globex keeps to itself")
+    link = dial()
+    link.hello()
+    link.say(messages.BlobWanted(secret))
+    assert link.hear_one(messages.BlobData) == messages.BlobData(secret, found=False)
+
+
+def test_a_receipt_that_the_cell_did_not_sign_ends_the_link(played: PlayedCell) -> None:
+    played.request_run("played-run-number-2")
+    start = played.until_start()
+    forged = played.end(start)
+    played.link.say(messages.RunStarted(start.run_id))
+    body = forged.receipt.body.replace(b'"fuel_used":1', b'"fuel_used":0')
+    played.link.say(msgspec.structs.replace(forged, receipt=msgspec.structs.replace(forged.receipt, body=body)))
+    assert played.link.hear_goodbye() == "receipt_invalid"
+
+
+def test_a_receipt_in_the_name_of_another_cell_ends_the_link(played: PlayedCell) -> None:
+    start = messages.StartRun("run-x", "acme", "local", "here", "t", "0" * 64, "", 1, 65536, 1.0, ())
+    played.link.say(played.end(start, cell_id="cell-9"))
+    assert played.link.hear_goodbye() == "receipt_invalid"
