@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -82,11 +83,8 @@ class Bundles:
             site = Path(folder)
             with _lock_file() as lock:
                 self._install(lock, site, PLATFORMS[arch], python)
-            members = {path.relative_to(site).as_posix(): path for path in _shipped(site)}
-            for room in ROOMS:
-                home = _room(room)
-                members |= {f"{room}/{path.relative_to(home).as_posix()}": path for path in _shipped(home)}
-            data = _packed(members)
+            members = {path.relative_to(site).as_posix(): path.read_bytes() for path in _shipped(site)}
+        data = _packed(members | _rooms())
         pin = BundlePin(hashlib.sha256(data).hexdigest(), len(data))
         write_private(self._file(pin.sha256), data)
         self._forget_old()
@@ -130,12 +128,23 @@ def _shipped(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _packed(members: dict[str, Path]) -> bytes:
+def _rooms() -> dict[str, bytes]:
+    """Our own packages by their place in the bundle, each with what tells its version."""
+    members: dict[str, bytes] = {}
+    for room in ROOMS:
+        home, distribution = _room(room), room.replace("_", "-")
+        members |= {f"{room}/{path.relative_to(home).as_posix()}": path.read_bytes() for path in _shipped(home)}
+        number = version(distribution)
+        about = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {number}\n"
+        members[f"{room}-{number}.dist-info/METADATA"] = about.encode()
+    return members
+
+
+def _packed(members: dict[str, bytes]) -> bytes:
     """A tar.gz in which nothing tells when, where or by whom it was made."""
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name, path in sorted(members.items()):
-            data = path.read_bytes()
+        for name, data in sorted(members.items()):
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode, entry.mtime = len(data), 0o644, 0
             archive.addfile(entry, io.BytesIO(data))
@@ -147,11 +156,8 @@ def _inputs_digest(arch: str, python: str) -> str:
     digest = hashlib.sha256(f"grafos-bundle-{FORMAT}:{arch}:{python}:".encode())
     with _lock_file() as lock:
         digest.update(lock.read_bytes())
-    for room in ROOMS:
-        home = _room(room)
-        for path in sorted(_shipped(home)):
-            digest.update(f"\0{room}/{path.relative_to(home).as_posix()}\0".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for name, data in sorted(_rooms().items()):
+        digest.update(f"\0{name}\0".encode() + hashlib.sha256(data).digest())
     return digest.hexdigest()
 
 

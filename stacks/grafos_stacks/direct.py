@@ -163,7 +163,9 @@ class Engine:
         found = self._ask(lambda: self._connector.find(call))
         if found is None or not (is_live(found) or found.state is State.FAILED):
             return Sight(at, None)
-        if ownership(self._fabric, found) is not Ownership.OURS:
+        # What bears no tags of its own is ours if it hangs on what this run has proved to be ours.
+        carried = not found.ref.key and found.attributes.get("carrier") in want.needs.values()
+        if not carried and ownership(self._fabric, found) is not Ownership.OURS:
             raise _not_ours(what, found)
         if found.state is State.STOPPED:
             raise GrafosError(

@@ -82,8 +82,8 @@ def _image_and_type(connector: Connector, spec: CellSpec, layout: Layout) -> tup
         try:
             return connector.image(spec.region, arch), spec.machine_type or layout.default_types[arch]
         except CloudError as error:
-            if error.code != "cloud_not_found":
-                raise
+            if error.code not in ("cloud_invalid", "cloud_not_found"):
+                raise  # no image for the architecture is no error while there is another one to try
     return connector.image(spec.region, arches[-1]), spec.machine_type or layout.default_types[arches[-1]]
 
 

@@ -16,13 +16,13 @@ from grafos_core.errors import GrafosError
 from grafos_core.receipts import TornDown
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import Life, ResourceRow, StackRow, StackState
-from grafos_stacks.layouts import layout_of
+from grafos_stacks.layouts import UNMAKE_ORDER, layout_of
 from grafos_stacks.making import SHARED_PATIENCE_S
 from grafos_stacks.names import attempt_in
 from grafos_stacks.plan import shared_stack_of
 from grafos_stacks.recovery import Ground, Unmaking, recovery, row_of
 
-ROUNDS_MAX = 3
+ROUNDS_MAX = 4
 """Deleting and listing again: a part that outlived its machine shows up in the second round."""
 PARTS_PATIENCE_S = 120.0
 PARTS_ASK_EVERY_S = 0.5
@@ -44,19 +44,31 @@ class Unmade:
         return tuple(torn for torn in self.resources if not torn.gone)
 
 
+@dataclass(frozen=True)
+class Listing:
+    """All of the fabric's resources in a region, as a listing begun ``at`` that time shows them."""
+
+    at: float
+    found: tuple[Found, ...]
+
+    def of(self, stack: str) -> list[Found]:
+        """Those of one stack."""
+        return [one for one in self.found if one.tags.get(TAG_STACK) == stack and one.state is not State.GONE]
+
+
 def unmake_stack(hands: Hands, cell: StackRow) -> Unmade:
     """Deletes a cell's resources, and the shared network if no other cell uses it. The caller holds the stack's lock.
 
     ``cell`` has been ``UNMAKING`` since ``cell.changed_at``; the journal may know nothing more of it.
     """
-    own = _unmake(hands, cell.stack, cell, cell.created_at)
+    own, listing = _Stack(hands, cell, cell.stack, cell.created_at).unmake()
     shared = shared_stack_of(cell.provider, cell.region)
     if own.left:
         return own
     with hands.journal.lock(shared, patience_s=SHARED_PATIENCE_S, sleep=hands.sleep):
-        if _used_by_others(hands, cell, shared):
+        if _used_by_others(hands, cell, shared, listing):
             return own
-        network = _unmake(hands, shared, cell, cell.changed_at)
+        network, _ = _Stack(hands, cell, shared, cell.changed_at).unmake()
         row = hands.journal.stack(shared)
         if row is not None and not network.left:
             hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
@@ -66,101 +78,110 @@ def unmake_stack(hands: Hands, cell: StackRow) -> Unmade:
 def machine_rows(hands: Hands, cell: StackRow) -> list[ResourceRow]:
     """The machines that this stack had, as their rows stand."""
     rows = hands.journal.resources(cell.stack).values()
-    return [
-        row for row in rows if row.kind is Kind.MACHINE and row.ref is not None and row.changed_at >= cell.created_at
-    ]
+    machines = [row for row in rows if row.kind is Kind.MACHINE and row.ref is not None]
+    return [row for row in machines if row.changed_at >= cell.created_at]
 
 
-def _unmake(hands: Hands, stack: str, cell: StackRow, since: float) -> Unmade:
-    """One stack's resources: delete, look again, until the listing shows none; then the proofs."""
-    engine = Engine(hands)
-    failures: dict[Place, GrafosError] = {}
-    for _ in range(ROUNDS_MAX):
-        todo = _decide(hands, engine, stack, cell)
-        for row in todo.never_made:
-            hands.journal.write(row.moved(Life.GONE, hands.clock.now(), why="never made"))
-        failures = {}
-        for row in todo.deletes:
+class _Stack:
+    """One stack's resources on their way out. ``since``: rows older than that belong to an earlier cell of the name."""
+
+    def __init__(self, hands: Hands, cell: StackRow, stack: str, since: float) -> None:
+        self._hands, self._cell, self._stack, self._since = hands, cell, stack, since
+        self._engine = Engine(hands)
+        self._dies_with = layout_of(cell.provider).dies_with
+        self._failures: dict[Place, GrafosError] = {}
+
+    def unmake(self) -> tuple[Unmade, Listing]:
+        """Deletes and lists again until the listing shows nothing to delete; then asks for each by its id."""
+        for _ in range(ROUNDS_MAX):
+            listing, todo = self._decide()
+            for row in todo.never_made:
+                self._hands.journal.write(row.moved(Life.GONE, self._hands.clock.now(), why="never made"))
+            if not self._delete(todo.deletes):
+                break
+            self._note_what_went_along()
+        else:
+            listing = self._list()
+        return Unmade(self._proved(listing), tuple(self._failures.values())), listing
+
+    def _delete(self, rows: tuple[ResourceRow, ...]) -> bool:
+        """Whether any of them went. A refusal is kept for the receipt, and the others are tried all the same."""
+        self._failures = {}
+        for row in rows:
             try:
-                engine.unmake(row)
+                self._engine.unmake(row)
             except GrafosError as error:
-                failures[_place(row)] = error
-        if len(failures) == len(todo.deletes):
-            break  # nothing moved: another round would fare no better
-    _let_parts_go(hands, engine, stack, cell)
-    return Unmade(_proved(hands, engine, stack, cell, since, failures), tuple(failures.values()))
+                self._failures[_place(row)] = error
+        return len(self._failures) < len(rows)
+
+    def _decide(self) -> tuple[Listing, Unmaking]:
+        """Lists, as often as it takes until the listing can be believed and nothing in it is on its way out."""
+        hands, until = self._hands, self._hands.clock.now() + PARTS_PATIENCE_S
+        while True:
+            listing, now = self._list(), hands.clock.now()
+            found = listing.of(self._stack)
+            going = [one for one in found if one.state is State.DELETING and one.ref.kind in self._dies_with]
+            rows = [row_of(one, self._stack, "", attempt_in(one.tags), now) for one in found if one not in going]
+            lag_s = hands.connector.traits.listing_lag_s
+            ground = Ground(now, once=False, lag_s=lag_s, lost_at=hands.journal.lost_at)
+            known = hands.journal.resources(self._stack).values()
+            todo = recovery(known, rows, listing.at, ground, self._dies_with)
+            if todo.look_not_before > now:
+                self._engine.wait_until(todo.look_not_before, self._stack)
+            elif going and not todo.deletes and now < until:
+                hands.sleep(PARTS_ASK_EVERY_S)
+            else:
+                return listing, todo
+
+    def _list(self) -> Listing:
+        return Listing(*self._engine.listing(self._cell.region))
+
+    def _note_what_went_along(self) -> None:
+        """A rule goes with its firewall, a route with its network: no call of their own, but a look."""
+        known = self._hands.journal.resources(self._stack).values()
+        rows = [row for row in known if row.ref is not None and row.life is not Life.GONE]
+        staying = {row.kind for row in rows}
+        for row in rows:
+            if self._dies_with.get(row.kind, row.kind) not in staying:
+                self._seen_gone(row)
+
+    def _proved(self, listing: Listing) -> tuple[TornDown, ...]:
+        """Every resource that the stack had since then, with what two kinds of read say of it now."""
+        rows = sorted(self._rows(), key=lambda row: UNMAKE_ORDER.index(row.kind))
+        listed = {(one.ref.kind, one.ref.id) for one in listing.of(self._stack)}
+        moment = dt.datetime.fromtimestamp(listing.at, dt.UTC).isoformat(timespec="seconds")
+        torn = []
+        for row in rows:
+            gone = self._seen_gone(row) and _place(row) not in listed
+            proof = f"not found by its id, and not in the listing of {row.region} at {moment}"
+            if not gone:
+                proof = str(self._failures.get(_place(row), f"still seen at {moment}"))
+            kind, ref_id = _place(row)
+            torn.append(TornDown(kind.value, ref_id, row.region, gone, proof))
+        for kind, ref_id in sorted(listed - {_place(row) for row in rows}):
+            torn.append(TornDown(kind.value, ref_id, self._cell.region, gone=False, proof=f"listed at {moment}"))
+        return tuple(torn)
+
+    def _rows(self) -> list[ResourceRow]:
+        rows = self._hands.journal.resources(self._stack).values()
+        return [row for row in rows if row.ref is not None and row.changed_at >= self._since]
+
+    def _seen_gone(self, row: ResourceRow) -> bool:
+        """Asks by id; a part that went with another is noted as gone."""
+        assert row.ref is not None
+        gone = self._engine.observe(row.ref).state is State.GONE
+        if gone and row.life is not Life.GONE:
+            self._hands.journal.write(row.moved(Life.GONE, self._hands.clock.now()))
+        return gone
 
 
-def _decide(hands: Hands, engine: Engine, stack: str, cell: StackRow) -> Unmaking:
-    """Lists, as often as it takes until the listing can be believed."""
-    while True:
-        at, listed = _listed(engine, stack, cell)
-        traits, now = hands.connector.traits, hands.clock.now()
-        ground = Ground(now, once=False, lag_s=traits.listing_lag_s, lost_at=hands.journal.lost_at)
-        rows = hands.journal.resources(stack).values()
-        dies_with = layout_of(cell.provider).dies_with
-        going = [one for one in listed if one.state is State.DELETING and one.ref.kind in dies_with]
-        found = [row_of(one, stack, "", attempt_in(one.tags), now) for one in listed if one not in going]
-        todo = recovery(rows, found, at, ground, dies_with)
-        if todo.look_not_before <= now:
-            return todo
-        engine.wait_until(todo.look_not_before, stack)
-
-
-def _let_parts_go(hands: Hands, engine: Engine, stack: str, cell: StackRow) -> None:
-    """A machine's disk may be listed for a moment as one that is being deleted."""
-    until = hands.clock.now() + PARTS_PATIENCE_S
-    while hands.clock.now() < until:
-        _, listed = _listed(engine, stack, cell)
-        if all(one.state is not State.DELETING for one in listed):
-            return
-        hands.sleep(PARTS_ASK_EVERY_S)
-
-
-def _listed(engine: Engine, stack: str, cell: StackRow) -> tuple[float, list[Found]]:
-    at, found = engine.listing(cell.region)
-    return at, [one for one in found if one.tags.get(TAG_STACK) == stack and one.state is not State.GONE]
-
-
-def _proved(
-    hands: Hands, engine: Engine, stack: str, cell: StackRow, since: float, failures: dict[Place, GrafosError]
-) -> tuple[TornDown, ...]:
-    """Every resource that the stack had since then, with what two kinds of read say of it now."""
-    rows = [row for row in hands.journal.resources(stack).values() if row.ref is not None and row.changed_at >= since]
-    seen = [_seen_gone(hands, engine, row) for row in rows]
-    at, found = _listed(engine, stack, cell)
-    listed = {(one.ref.kind, one.ref.id) for one in found}
-    moment = dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="seconds")
-    torn = []
-    for row, not_seen in zip(rows, seen, strict=True):
-        gone = not_seen and _place(row) not in listed
-        proof = f"deleted; then not found by its id, and not in the listing of {row.region} at {moment}"
-        if not gone:
-            proof = str(failures.get(_place(row), f"still seen at {moment}"))
-        kind, ref_id = _place(row)
-        torn.append(TornDown(kind.value, ref_id, row.region, gone, proof))
-    for kind, ref_id in sorted(listed - {_place(row) for row in rows}):
-        torn.append(TornDown(kind.value, ref_id, cell.region, gone=False, proof=f"listed at {moment}"))
-    return tuple(torn)
-
-
-def _seen_gone(hands: Hands, engine: Engine, row: ResourceRow) -> bool:
-    """Asks by id; a part that went with another is noted as gone."""
-    assert row.ref is not None
-    gone = engine.observe(row.ref).state is State.GONE
-    if gone and row.life is not Life.GONE:
-        hands.journal.write(row.moved(Life.GONE, hands.clock.now()))
-    return gone
-
-
-def _used_by_others(hands: Hands, cell: StackRow, shared: str) -> bool:
+def _used_by_others(hands: Hands, cell: StackRow, shared: str, listing: Listing) -> bool:
     """Whether another cell lives, or comes to live, in the region's network: by the journal, and by the cloud."""
     for row in hands.journal.stacks():
         same = (row.provider, row.region) == (cell.provider, cell.region)
         if same and row.plan is not None and row.stack != cell.stack and row.state is not StackState.GONE:
             return True
-    _, found = Engine(hands).listing(cell.region)
-    return any(one.tags.get(TAG_STACK) not in (cell.stack, shared) for one in found)
+    return any(one.tags.get(TAG_STACK) not in (cell.stack, shared) for one in listing.found)
 
 
 def _place(row: ResourceRow) -> Place:
