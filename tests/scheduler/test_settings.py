@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from grafos_core.errors import CODES, GrafosError
+from grafos_scheduler.settings import Settings, read_settings
+
+GOOD = {
+    "mode": "cell",
+    "auth-mode": "mtls+token",
+    "bind": "127.0.0.1:7443",
+    "state": "/var/lib/grafos",
+    "trust": "/var/lib/grafos/trust",
+    "fabric": "fab-0123456789ab",
+    "cell-id": "cell-1",
+    "provider": "local",
+}
+
+
+def read(**changes: str | None) -> Settings:
+    given = {**GOOD, **{name.replace("_", "-"): value for name, value in changes.items()}}
+    return read_settings([text for name, value in given.items() if value is not None for text in (f"--{name}", value)])
+
+
+def code_of(**changes: str | None) -> str:
+    with pytest.raises(GrafosError) as caught:
+        read(**changes)
+    return caught.value.code
+
+
+def test_a_whole_command_line_is_read() -> None:
+    settings = read(region="eu-west-1", name="198.51.100.7", healthy_after_s="0", heartbeat_every_s="0.5")
+    assert (settings.address, settings.port, settings.names) == ("127.0.0.1", 7443, ("198.51.100.7",))
+    assert (settings.region, settings.healthy_after_s, settings.heartbeat_every_s) == ("eu-west-1", 0.0, 0.5)
+
+
+def test_an_ipv6_address_is_one_too() -> None:
+    assert (read(bind="[::1]:0").address, read(bind="[::1]:0").port) == ("::1", 0)
+
+
+@pytest.mark.parametrize(
+    "bind", ["0.0.0.0:7443", "[::]:7443", ":7443", "localhost:7443", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000"]
+)
+def test_it_binds_to_one_named_address_and_never_to_all(bind: str) -> None:
+    assert code_of(bind=bind) == "config_invalid"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"mode": "orchestrator"}, "unsupported"),
+        ({"mode": "both"}, "usage"),
+        ({"auth-mode": "none"}, "usage"),
+        ({"state": None}, "usage"),
+        ({"fabric": "Not A Name"}, "name_invalid"),
+        ({"cell-id": "-"}, "name_invalid"),
+        ({"name": "example.com"}, "config_invalid"),
+        ({"heartbeat-every-s": "0"}, "config_invalid"),
+        ({"heartbeat-every-s": "nan"}, "config_invalid"),
+        ({"healthy-after-s": "-1"}, "config_invalid"),
+        ({"shoe-size": "42"}, "usage"),
+    ],
+    ids=str,
+)
+def test_what_it_cannot_do_it_says_before_it_does_anything(changes: dict[str, str | None], code: str) -> None:
+    assert code_of(**changes) == code
+
+
+def test_the_program_says_so_in_one_shape_and_with_the_codes_exit_code() -> None:
+    for module in ("grafos_scheduler", "grafos_cell"):
+        ended = subprocess.run([sys.executable, "-m", module, "--what"], capture_output=True, text=True, check=False)
+        assert ended.returncode == CODES["usage"].exit_code
+        assert ended.stderr.startswith("error[usage]: ")
+        assert "  next: " in ended.stderr
+        assert "Traceback" not in ended.stderr
