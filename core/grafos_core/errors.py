@@ -53,6 +53,7 @@ CODES: dict[str, CodeFacts] = {
     "cloud_invalid": CodeFacts(USAGE, 400, False, "The cloud refuses the request as it stands."),
     "cloud_not_found": CodeFacts(FAILURE, 404, True, "The cloud does not know the resource, or not yet."),
     "cloud_quota": CodeFacts(CAPACITY, 403, False, "The account's quota does not allow it."),
+    "cloud_slow": CodeFacts(TIMEOUT, 504, True, "The cloud did not finish an operation in time."),
     "cloud_throttled": CodeFacts(CAPACITY, 429, True, "The cloud asks for fewer requests."),
     "cloud_unknown": CodeFacts(FAILURE, 502, False, "The cloud answered with an error that grafos does not know."),
     "cloud_unreachable": CodeFacts(FAILURE, 503, True, "The cloud's endpoint did not answer."),
