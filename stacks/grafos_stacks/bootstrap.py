@@ -15,6 +15,7 @@ from grafos_core.fabric import Fabric
 from grafos_stacks.names import claim_secret
 from grafos_stacks.plan import StackPlan
 
+PROGRAM = "grafos_stacks.bootstrap_script"
 USER_DATA_BYTES_MAX = 12 * 1024
 """EC2 takes 16 KiB; the rest is room for what comes."""
 MEM_SHARE = 2
@@ -50,4 +51,5 @@ def fill_in(settings: dict[str, object]) -> str:
 
 @cache
 def _source() -> str:
-    return (files("grafos_stacks") / "bootstrap_script.py").read_text()
+    package, _, name = PROGRAM.rpartition(".")
+    return (files(package) / f"{name}.py").read_text()

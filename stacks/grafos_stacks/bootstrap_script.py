@@ -60,7 +60,10 @@ RestrictSUIDSGID=yes
 WantedBy=multi-user.target
 """
 
-BECOME = "import sys; sys.path.insert(0, sys.argv.pop(1)); from grafos_cell.standalone import main; sys.exit(main())"
+SUPERVISOR = "grafos_cell.standalone"
+BECOME = (
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
+)
 
 
 def main() -> None:
@@ -271,7 +274,7 @@ def become_supervisor(state: Path, software: Path, addresses: list[str], setting
     for name in ("fabric", "cell_id", "provider", "region", "mem_capacity", "expires_at"):
         arguments += ["--" + name.replace("_", "-"), str(settings[name])]
     sys.stdout.flush()
-    os.execvp("python3", ["python3", "-I", "-S", "-c", BECOME, str(software), *arguments])  # noqa: S606  no shell is what we want
+    os.execvp("python3", ["python3", "-I", "-S", "-c", BECOME, str(software), SUPERVISOR, *arguments])  # noqa: S606  no shell is what we want
 
 
 if __name__ == "__main__":
