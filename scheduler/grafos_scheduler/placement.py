@@ -57,7 +57,8 @@ def choose(candidates: Iterable[Candidate], demand: Demand) -> Candidate:
             next="wait for a run to end, ask for less, or provision another cell",
             context={"vetoes": vetoed},
         )
-    return max(fit, key=lambda candidate: (score(candidate, demand), candidate.cell_id))
+    fit.sort(key=lambda candidate: candidate.cell_id)  # so that equals are told apart the same way each time
+    return max(fit, key=lambda candidate: score(candidate, demand))
 
 
 def vetoes(candidate: Candidate, demand: Demand) -> list[str]:

@@ -1,0 +1,110 @@
+"""What holds for every decision: it is a function, it changes nothing, and a restart is where it left off."""
+
+from __future__ import annotations
+
+import random
+import typing
+
+import pytest
+from desk import SETTINGS, Desk, contents
+
+from grafos_core.changes import RowCodec
+from grafos_core.errors import GrafosError
+from grafos_scheduler import events, rows
+from grafos_scheduler.decide import decide
+from grafos_scheduler.state import State
+
+
+def a_busy_desk() -> Desk:
+    desk = Desk(budget_micro_cents=60_000)
+    desk.add_cell("cell-1", cores=8)
+    desk.add_cell("cell-2", cores=1)
+    desk.report(desk.start())
+    desk.start(run_key="key-of-the-second-run", lease_mem_bytes=4096)
+    desk.ask(run_key="key-of-the-third-run")
+    with pytest.raises(GrafosError):
+        desk.ask(run_key="key-of-the-fourth-run", deadline_s=3600.0)
+    desk.tell(events.DrainAsked("cell-2"))
+    return desk
+
+
+def test_the_same_state_event_time_and_chance_give_the_same_decision() -> None:
+    desk = a_busy_desk()
+    event = events.RunRequested("ada", desk.request(run_key="key-of-another-run"))
+    first, second = (decide(desk.state, event, desk.now, random.Random(3)) for _ in range(2))
+    assert first == second
+    assert first.batch
+    assert first.effects
+
+
+def test_a_refusal_that_is_raised_changes_nothing() -> None:
+    desk = a_busy_desk()
+    before = contents(desk.state)
+    with pytest.raises(GrafosError):
+        decide(desk.state, events.RunRequested("nobody", desk.request()), desk.now, random.Random(3))
+    assert contents(desk.state) == before
+
+
+def test_what_is_loaded_is_what_was_left() -> None:
+    """Rows and everything derived from them, except what a restart may forget."""
+    desk = a_busy_desk()
+    before = contents(desk.state)
+    desk.restart()
+    after = contents(desk.state)
+    for volatile in ("presences", "tokens"):
+        before.pop(volatile)
+        after.pop(volatile)
+    assert after == before
+
+
+def test_every_row_survives_the_disk() -> None:
+    desk = a_busy_desk()
+    codec = RowCodec(rows.STORED_KINDS)
+    kinds = set()
+    for kind, _, row in desk.memory.load():
+        assert codec.decode(kind, codec.encode(row)) == row
+        kinds.add(kind)
+    assert kinds == set(rows.STORED_KINDS)
+
+
+def test_volatile_state_is_never_in_a_batch() -> None:
+    assert not {rows.PRESENCE, rows.TOKEN} & set(rows.STORED_KINDS)
+
+
+def test_every_event_has_a_rule() -> None:
+    """An event that no arm takes would be an assertion of the type checker only; here each one is told once."""
+    desk = a_busy_desk()
+    told = {type(event) for event in one_of_each(desk)}
+    assert told == set(typing.get_args(events.Event))
+    for event in one_of_each(desk):
+        decide(desk.state, event, desk.now, random.Random(3))
+
+
+def one_of_each(desk: Desk) -> list[events.Event]:
+    from grafos_core.receipts import RunReceipt, Signed
+    from grafos_core.resources import Resources
+    from grafos_scheduler import messages
+
+    hello = messages.Hello("cell-1", 1, "1")
+    registration = messages.CellRegistration("cell-1", "aws", "here", "1", Resources(cpu_cores=2))
+    receipt = RunReceipt("", "", "", "", "", "", "", "", "", "", "", "", 0, 0.0, 0.0, 1)
+    ended = messages.RunEnded("run-x", "finished", "", 0, "", b"", "", Signed("run", b"", b""))
+    return [
+        events.ClaimAccepted("fab", "op", "operator-key"),
+        events.TermsSet("cell-1", 5, 0.0),
+        events.TenantRegistered("eve", None, "slice-eve", 5, desk.now + 5.0),
+        events.SliceClosed("slice-1"),
+        events.CellRegistered(registration, "key-of-cell-1"),
+        events.LinkOpened(7, hello, "key-of-cell-1"),
+        events.LinkClosed("cell-1", 1),
+        events.CellSaid("cell-1", desk.state.link_of("cell-1"), messages.Heartbeat(Resources())),
+        events.RunReported("cell-1", desk.state.link_of("cell-1"), ended, receipt),
+        events.RunRequested("ada", desk.request(run_key="key-of-another-run")),
+        events.DrainAsked(),
+        events.Tick(),
+    ]
+
+
+def test_an_empty_state_is_a_state() -> None:
+    state = State(SETTINGS, 0.0)
+    assert not decide(state, events.Tick(), 1.0, random.Random(1)).changes
