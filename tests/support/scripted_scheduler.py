@@ -1,0 +1,183 @@
+"""The scheduler's end of a link, frame by frame, for tests that drive a real cell daemon themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import ssl
+import threading
+import time
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from standalone import CELL_ID, PROVIDER, Process
+
+from grafos_core import trust
+from grafos_core.clock import SystemClock
+from grafos_core.ids import sha256_of
+from grafos_scheduler import messages
+from grafos_scheduler.credentials import open_credentials
+from grafos_scheduler.settings import Settings
+
+WAIT_S = 20.0
+HEARTBEAT_EVERY_S = 0.2
+
+Frame = TypeVar("Frame")
+
+
+class ScriptedLink:
+    """A link that a cell dialled; says whatever it is told to."""
+
+    def __init__(self, tls: ssl.SSLSocket) -> None:
+        self._tls = tls
+        self._tls.settimeout(WAIT_S)
+        self._cutter = messages.FrameReader()
+        self._ready: list[bytes] = []
+
+    def hear(self) -> messages.UpFrame | None:
+        """The next frame, or None when the cell has ended the link."""
+        while not self._ready:
+            try:
+                data = self._tls.recv(65536)
+            except (ConnectionError, ssl.SSLError):
+                return None
+            if not data:
+                return None
+            self._ready.extend(self._cutter.feed(data))
+        return msgspec.msgpack.decode(self._ready.pop(0), type=messages.UpFrame)
+
+    def hear_one(self, kind: type[Frame]) -> Frame:
+        """The next frame of that kind; passes over heartbeats and what else comes before it."""
+        deadline = time.monotonic() + WAIT_S
+        while (frame := self.hear()) is not None and time.monotonic() < deadline:
+            if isinstance(frame, kind):
+                return frame
+        raise AssertionError(f"no {kind.__name__} came")
+
+    def welcome(self) -> messages.Hello:
+        """Hears the hello and says welcome."""
+        hello = self.hear_one(messages.Hello)
+        self.say(messages.Welcome(messages.PROTOCOL_MAX, HEARTBEAT_EVERY_S))
+        return hello
+
+    def say(self, *frames: messages.DownFrame) -> None:
+        self.say_bytes(b"".join(messages.encode_frame(frame) for frame in frames))
+
+    def say_bytes(self, data: bytes) -> None:
+        self._tls.sendall(data)
+
+    def grant(self, lease_id: str, *, kind: str = "cpu", amount: int = 1, generation: int = 1) -> str:
+        """Asks for a lease and gives the token that comes back."""
+        self.say(messages.GrantLease(lease_id, generation, "acme", kind, amount, time.time() + 120))
+        granted = self.hear_one(messages.LeaseGranted)
+        assert (granted.lease_id, granted.generation) == (lease_id, generation)
+        return granted.token
+
+    def start(self, run_id: str, module: bytes, *tokens: str, data: bytes | None = None, **changes: Any) -> None:
+        given = {
+            "run_id": run_id,
+            "tenant": "acme",
+            "provider": PROVIDER,
+            "region": "here",
+            "tasklet": "t",
+            "module_sha256": sha256_of(module),
+            "input_sha256": "" if data is None else sha256_of(data),
+            "fuel": 10**11,
+            "memory_bytes": 2**20,
+            "deadline_s": 60.0,
+            "tokens": tokens,
+        }
+        self.say(messages.StartRun(**{**given, **changes}))
+
+    def serve_blob(self, data: bytes) -> None:
+        """Waits until the cell wants these bytes, and sends them."""
+        assert self.hear_one(messages.BlobWanted).sha256 == sha256_of(data)
+        self.say(messages.BlobData(sha256_of(data), found=True, data=data))
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._tls.close()
+
+
+class ScriptedScheduler:
+    """Listens like a scheduler: takes registrations, and hands every link to the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.registrations: list[bytes] = []
+        self.dials: list[float] = []
+        self.daemon: Process | None = None
+        self._links: queue.Queue[ScriptedLink] = queue.Queue()
+        self._opened: list[ScriptedLink] = []
+        settings = Settings(
+            fabric="fab-0123456789ab",
+            cell_id=CELL_ID,
+            provider=PROVIDER,
+            region="here",
+            address="127.0.0.1",
+            port=0,
+            state=folder / "state",
+            trust=folder / "trust",
+        )
+        self.credentials = open_credentials(settings, SystemClock())
+        trusted = settings.trust
+        self._context = trust.server_context(
+            trusted / "server.pem", trusted / "server-key.pem", trusted / "ca.pem", [messages.LINK_ALPN, "http/1.1"]
+        )
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
+
+    def start_cell(self, **flags: object) -> Process:
+        """Starts the real daemon."""
+        given = {
+            "scheduler": self.url,
+            "trust": self.folder / "trust",
+            "state": self.folder / "cell-state",
+            "mem-capacity": "1m",
+            **{name.replace("_", "-"): value for name, value in flags.items()},
+        }
+        arguments = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+        self.daemon = Process("grafos_cell", ["control-server", *arguments], self.folder / "cell.log")
+        return self.daemon
+
+    def next_link(self) -> ScriptedLink:
+        """The next link that a cell dials."""
+        link = self._links.get(timeout=WAIT_S)
+        self._opened.append(link)
+        return link
+
+    def close(self) -> None:
+        self._listening.close()
+        for link in self._opened:
+            link.close()
+        if self.daemon is not None:
+            self.daemon.discard()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                plain, _ = self._listening.accept()
+            except OSError:
+                return
+            try:
+                tls = self._context.wrap_socket(plain, server_side=True)
+            except OSError:
+                continue
+            if tls.selected_alpn_protocol() == messages.LINK_ALPN:
+                self.dials.append(time.monotonic())
+                self._links.put(ScriptedLink(tls))
+            else:
+                threading.Thread(target=self._register, args=[tls], daemon=True).start()
+
+    def _register(self, tls: ssl.SSLSocket) -> None:
+        with tls, contextlib.suppress(OSError):
+            data = b""
+            while b"\r\n\r\n" not in data or not data.rstrip().endswith(b"}"):
+                data += tls.recv(65536)
+            self.registrations.append(data)
+            body = msgspec.json.encode(messages.CellRegistered(messages.PROTOCOL_MAX, HEARTBEAT_EVERY_S))
+            tls.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
