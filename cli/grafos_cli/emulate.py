@@ -44,7 +44,7 @@ def running_emulator() -> EmulatorInfo:
     "up",
     cls=taught(
         examples=("grafos emulate up", "grafos emulate up --json"),
-        next='eval "$(grafos emulate env)"  and then  grafos cloud provision aws',
+        next='eval "$(grafos emulate env)"',
     ),
 )
 def up(ctx: typer.Context) -> None:

@@ -16,15 +16,40 @@ if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
 
 
+class AsItIs:
+    """Takes a value that has its parameter's type already; any other goes the way that typer made for it.
+
+    Typer's own way imports pydantic, a tenth of a second, also for a plain text that needs no conversion.
+    """
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """As typer's own runtime parameters do."""
+        if value is None or type(value) is param.type_descriptor.annotation:
+            return value
+        param._runtime_param = None  # noqa: SLF001 - typer has no public seam here; a test holds what it spares
+        return param.get_runtime_param().coerce(value, param=param, ctx=ctx)
+
+
+def _lightened(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        if parameter._runtime_param is None:  # noqa: SLF001 - as above
+            parameter._runtime_param = AsItIs()  # noqa: SLF001 - as above
+    return parameters
+
+
 class TaughtCommand(TyperCommand):
     """A command whose help begins with examples and ends with the next command."""
 
     examples: tuple[str, ...] = ()
     next_command: str = ""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _lightened(super().get_params(ctx))
+
     def get_help(self, ctx: Any) -> str:
         lines = ["Examples:", *(f"  {example}" for example in self.examples), ""]
-        lines += [f"Usage: {ctx.command_path} {' '.join(self.collect_usage_pieces(ctx))}", ""]
+        pieces = " ".join(self.collect_usage_pieces(ctx)).translate({ord(brace): None for brace in "{}"})
+        lines += [f"Usage: {ctx.command_path} {pieces}", ""]
         lines += [(self.help or "").strip(), ""]
         lines += _parameter_lines(self, ctx)
         lines += [_global_line(), "", f"Next: {self.next_command}"]
@@ -36,6 +61,9 @@ class TaughtGroup(TyperGroup):
 
     examples: tuple[str, ...] = ()
     next_command: str = ""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _lightened(super().get_params(ctx))
 
     def get_help(self, ctx: Any) -> str:
         verbs = [(name, _summary(self.commands[name])) for name in self.list_commands(ctx)]

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command_line import GOLDEN, Answer, grafos, named
+
+from grafos_cli.failures import redacted
+from grafos_core.errors import GrafosError
+
+Golden = Callable[[Path, str], None]
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("depoly",), "deploy"),
+        (("dev", "upp"), "up"),
+        (("tasklet", "biuld"), "build"),
+        (("runs", "lst"), "ls"),
+    ],
+)
+def test_an_unknown_command_is_told_the_nearest_one(words: tuple[str, ...], meant: str, tmp_path: Path) -> None:
+    answer = grafos(*words, cwd=tmp_path)
+    assert (answer.code, answer.error_code, answer.out) == (2, "usage", "")
+    assert f"did you mean '{meant}'?" in answer.err
+
+
+def test_an_unknown_flag_is_told_the_nearest_one(tmp_path: Path, golden: Golden) -> None:
+    answer = grafos("deploy", "run", "--provder", "aws", cwd=tmp_path)
+    assert answer.code == 2
+    golden(GOLDEN / "errors" / "unknown-flag.txt", answer.err)
+
+
+def test_a_global_flag_works_before_and_after_the_command(tmp_path: Path) -> None:
+    before = grafos("--json", "tasklet", "build", cwd=tmp_path)
+    after = grafos("tasklet", "build", "--json", cwd=tmp_path)
+    assert before.document == after.document
+    assert (before.err, after.err) == ("", "")
+
+
+def test_an_error_has_the_same_fields_for_people_and_for_programs(tmp_path: Path, golden: Golden) -> None:
+    (tmp_path / "grafos.toml").write_text("[program]\nname = 'a'\n")
+    people, program = grafos("tasklet", "build", cwd=tmp_path), grafos("tasklet", "build", "--json", cwd=tmp_path)
+    golden(GOLDEN / "errors" / "manifest.txt", named(people.err, folder=tmp_path))
+    golden(GOLDEN / "errors" / "manifest.json", named(program.out, folder=tmp_path))
+    assert people.code == program.code == 2
+    error = GrafosError.from_wire(program.document["error"])
+    assert error.what in people.err
+    assert error.where in people.err
+
+
+def test_colour_is_for_terminals_and_can_be_forced_and_forbidden(tmp_path: Path) -> None:
+    assert "\x1b[" not in grafos("depoly", cwd=tmp_path).err
+    assert "\x1b[" in grafos("depoly", cwd=tmp_path, env={"FORCE_COLOR": "1"}).err
+    assert "\x1b[" not in grafos("depoly", cwd=tmp_path, env={"FORCE_COLOR": "1", "NO_COLOR": "1"}).err
+    assert "\x1b[" not in grafos("depoly", "--no-color", cwd=tmp_path, env={"FORCE_COLOR": "1"}).err
+    assert "\x1b[" not in grafos("depoly", "--json", cwd=tmp_path, env={"FORCE_COLOR": "1"}).out
+
+
+def unforeseen(folder: Path, *flags: str) -> Answer:
+    """A command that meets what nobody foresaw: the place for state files is a file."""
+    (folder / "grafos.toml").write_text(
+        "[program]\nname = 'a'\nlanguage = 'zig'\n[[tasklets]]\nname = 'a'\nsource = 'src/a.zig'\n"
+    )
+    (folder / "src").mkdir(exist_ok=True)
+    (folder / "src" / "a.zig").write_text("")
+    (folder / "taken").write_text("")
+    return grafos("tasklet", "build", *flags, cwd=folder, env={"XDG_CACHE_HOME": str(folder / "taken")})
+
+
+def test_an_unforeseen_exception_is_one_error_with_a_report_and_no_traceback(tmp_path: Path, home: Path) -> None:
+    answer = unforeseen(tmp_path)
+    assert (answer.code, answer.error_code) == (1, "internal")
+    assert "Traceback" not in answer.err
+    [report] = (home / "state" / "grafos" / "reports").glob("crash-*.txt")
+    assert str(report) in answer.err
+    text = report.read_text()
+    assert "Traceback" in text
+    assert str(home) not in text
+    assert report.stat().st_mode & 0o777 == 0o600
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    assert "Traceback" in unforeseen(tmp_path, "--debug").err
+
+
+def test_a_report_keeps_no_secret() -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----"
+    token = "gat1." + "A" * 80
+    text = redacted(f"token={token}\n{pem}\nAKIAIOSFODNN7EXAMPLE\nPassword: hunter2\n{Path.home()}/x")
+    for secret in ("MIGHAg", "AAAA", "AKIA", "hunter2", os.environ["HOME"]):
+        assert secret not in text
+
+
+def test_json_is_one_document_with_a_schema_version(tmp_path: Path) -> None:
+    for words in (("--help",), ("--version",), ("depoly",), ("tasklet", "build")):
+        answer = grafos(*words, "--json", cwd=tmp_path)
+        assert json.loads(answer.out)["schema_version"] == 1
+        assert answer.err == ""
+
+
+def test_the_documented_exit_codes_are_those_of_the_errors(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text()
+    for code in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130):
+        assert re.search(rf"^\| {code} \|", page, re.MULTILINE), f"exit code {code} is not documented"
