@@ -65,6 +65,9 @@ class ClaimDesk:
         self._settings = settings
         self._possession = possession
         self._tries = Tries(shell.clock)
+        if self.is_closed:
+            # A crash may have come between closing the claim and removing the file.
+            forget_secret(settings.claim_secret_file)
 
     @property
     def is_claimed(self) -> bool:

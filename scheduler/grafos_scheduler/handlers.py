@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import heapq
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import msgspec
@@ -52,6 +51,8 @@ class Request(NamedTuple):
 
 
 async def health(services: Services, _: Request) -> messages.Health:
+    from importlib.metadata import version
+
     return messages.Health(services.settings.cell_id, version("grafos-scheduler"), services.desk.is_claimed)
 
 

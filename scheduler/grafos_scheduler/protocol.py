@@ -13,12 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
 from grafos_core import trust
 from grafos_core.errors import GrafosError
+from grafos_scheduler.http_parts import Config, HttpToolsProtocol, RequestResponseCycle, ServerState
 from grafos_scheduler.messages import CODE_HEADER, LINK_ALPN
 
 HTTP_ALPN = "http/1.1"
