@@ -213,6 +213,13 @@ def check_issued_by(certificate_pem: str, pinned_ca_pems: str, at: float) -> Pee
     return peer_of(leaf.public_bytes(serialization.Encoding.DER))
 
 
+def addresses_of(certificate_pem: str) -> frozenset[str]:
+    """The IP addresses that a server's certificate stands for; ``ValueError`` or ``ExtensionNotFound`` for others."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return frozenset(str(address) for address in names.get_values_for_type(x509.IPAddress))
+
+
 # --- signatures -------------------------------------------------------------------------------------------------
 
 

@@ -15,8 +15,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from cryptography import x509
-
 from grafos_core import paths, tokens, trust
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
@@ -117,6 +115,6 @@ def _serves(path: Path, uri: str, key: trust.PrivateKey, ca_pem: str, addresses:
     return (
         peer.key_sha256 == trust.key_sha256(key.public_key())
         and uri == trust.spiffe_id(peer.fabric, peer.kind, peer.name, peer.provider)
-        and {str(address) for address in names.value.get_values_for_type(x509.IPAddress)} == set(addresses)
+        and trust.addresses_of(pem) == set(addresses)
         and peer.not_after - now > LEAF_LIFE_S * (1 - RENEW_AT_FRACTION)
     )
