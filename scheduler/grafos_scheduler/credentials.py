@@ -111,7 +111,6 @@ def _serves(path: Path, uri: str, key: trust.PrivateKey, ca_pem: str, addresses:
         peer = trust.check_issued_by(pem, ca_pem, at=now)
     except GrafosError:
         return False
-    names = x509.load_pem_x509_certificate(pem.encode()).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     return (
         peer.key_sha256 == trust.key_sha256(key.public_key())
         and uri == trust.spiffe_id(peer.fabric, peer.kind, peer.name, peer.provider)
