@@ -125,6 +125,7 @@ def points(
         if before is not None:
             before(ground.hands())
         if not dies(ground, act, Fuse(point)):
+            undo(ground.hands())
             return
         yield ground, point
     pytest.fail("the act has more moments than were looked at")
