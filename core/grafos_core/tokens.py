@@ -5,7 +5,10 @@ key, so a stolen one is worthless. Form: ``gat1.<claims>.<mac>``.
 
 *Capability tokens* open one lease on one cell. They are macaroons (Birgisson et al., NDSS 2014): each caveat is hashed
 into the MAC under the previous MAC as key, so any holder can narrow a token and nobody can widen one. Form:
-``gct1.<claims>.<caveat>….<mac>``. All parts are base64url without padding; claims and caveats are msgpack.
+``gct1.<claims>.<caveat>….<mac>``.
+
+All parts are base64url without padding, so a token has one spelling; claims and caveats are msgpack. The form's name
+goes into the MAC with the claims, so that a token of one kind is none of the other, even under one key.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from typing import TypeVar
 
 import msgspec
 
@@ -65,18 +69,20 @@ class Use(msgspec.Struct, frozen=True):
     tasklet: str = ""
 
 
+Claims = TypeVar("Claims", ApiClaims, CapabilityClaims)
+
+
 def mint_api_token(key: bytes, claims: ApiClaims) -> str:
     """A token that says what ``claims`` say."""
-    body = msgspec.msgpack.encode(claims)
-    return ".".join((_API, _text(body), _text(_mac(key, body))))
+    return _mint(key, _API, claims)
 
 
 def check_api_token(key: bytes, token: str, key_sha256: str, now: float) -> ApiClaims:
     """The claims of a token of ours that is bound to this certificate key, or ``token_refused`` / ``token_expired``."""
     parts = _parts(token, _API)
-    if len(parts) != 2 or not hmac.compare_digest(_mac(key, parts[0]), parts[1]):
+    if len(parts) != 2 or not hmac.compare_digest(_first_mac(key, _API, parts[0]), parts[1]):
         raise _refused("the API token is not one that this scheduler issued")
-    claims = msgspec.msgpack.decode(parts[0], type=ApiClaims)
+    claims = _claims(parts[0], ApiClaims)
     if not hmac.compare_digest(claims.key_sha256, key_sha256):
         raise _refused("the API token belongs to another certificate")
     if claims.expires_at <= now:
@@ -86,8 +92,7 @@ def check_api_token(key: bytes, token: str, key_sha256: str, now: float) -> ApiC
 
 def mint_capability(key: bytes, claims: CapabilityClaims) -> str:
     """A token for one lease, without caveats."""
-    body = msgspec.msgpack.encode(claims)
-    return ".".join((_CAPABILITY, _text(body), _text(_mac(key, body))))
+    return _mint(key, _CAPABILITY, claims)
 
 
 def narrow(token: str, caveat: Caveat) -> str:
@@ -98,24 +103,25 @@ def narrow(token: str, caveat: Caveat) -> str:
 
 
 def check_capability(key: bytes, token: str, use: Use, now: float) -> CapabilityClaims:
-    """The claims of a token of ours whose caveats all hold for ``use``, or ``capability_refused`` / ``token_expired``.
+    """The claims of a token of ours whose caveats all hold for ``use``, else ``capability_refused``, ``token_expired`` or,
+    for a text that is no token at all, ``token_refused``.
 
     The caller still checks lease, generation and boot epoch against what it has at the moment of the effect.
     """
     parts = _parts(token, _CAPABILITY)
     if not 2 <= len(parts) <= CAVEATS_MAX + 2:
         raise GrafosError("capability_refused", "the capability token has no valid form")
-    *bodies, seen = parts
-    mac = key
-    for body in bodies:
-        mac = _mac(mac, body)
+    body, *caveats, seen = parts
+    mac = _first_mac(key, _CAPABILITY, body)
+    for caveat in caveats:
+        mac = _mac(mac, caveat)
     if not hmac.compare_digest(mac, seen):
         raise GrafosError("capability_refused", "the capability token is not one that this cell issued")
-    claims = msgspec.msgpack.decode(bodies[0], type=CapabilityClaims)
+    claims = _claims(body, CapabilityClaims)
     if claims.expires_at <= now:
         raise GrafosError("token_expired", f"the capability token of lease {claims.lease_id} ran out")
-    for body in bodies[1:]:
-        _check_caveat(body, use, now)
+    for caveat in caveats:
+        _check_caveat(caveat, use, now)
     return claims
 
 
@@ -131,7 +137,24 @@ def _check_caveat(body: bytes, use: Use, now: float) -> None:
     except (msgspec.DecodeError, KeyError, ValueError) as error:
         raise GrafosError("capability_refused", "the token has a caveat that this cell does not know") from error
     if not holds:
-        raise GrafosError("capability_refused", f"the token's caveat {caveat.kind}={caveat.value} does not hold")
+        raise GrafosError("capability_refused", f"the token's caveat {caveat.kind}={caveat.value[:60]!r} does not hold")
+
+
+def _mint(key: bytes, form: str, claims: ApiClaims | CapabilityClaims) -> str:
+    body = msgspec.msgpack.encode(claims)
+    return ".".join((form, _text(body), _text(_first_mac(key, form, body))))
+
+
+def _claims(body: bytes, claims_type: type[Claims]) -> Claims:
+    """Claims that bear our MAC but are not of the form that this version writes are refused like any others."""
+    try:
+        return msgspec.msgpack.decode(body, type=claims_type)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _refused("the token's claims are not of a form that this version knows") from error
+
+
+def _first_mac(key: bytes, form: str, body: bytes) -> bytes:
+    return _mac(key, form.encode() + b"." + body)
 
 
 def _mac(key: bytes, body: bytes) -> bytes:
@@ -151,9 +174,12 @@ def _text(data: bytes) -> str:
 
 def _bytes(text: str) -> bytes:
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
         raise _refused("the token has no valid form") from error
+    if _text(data) != text:  # padding, or bits that base64 passes over: another spelling of the same bytes
+        raise _refused("the token has no valid form")
+    return data
 
 
 def _refused(what: str) -> GrafosError:

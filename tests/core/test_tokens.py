@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
+import hmac
+import string
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,10 +70,42 @@ def test_a_capability_says_what_was_minted_and_runs_out() -> None:
     assert refusal.value.code == "token_expired"
 
 
-def test_an_api_token_is_no_capability_of_the_same_key() -> None:
-    token = mint_api_token(KEY, CLAIMS).replace("gat1", "gct1")
-    with pytest.raises(GrafosError):
-        check_capability(b"other", token, USE, NOW)
+def test_a_token_of_one_kind_is_none_of_the_other_even_under_the_same_key() -> None:
+    with pytest.raises(GrafosError) as refusal:
+        check_capability(KEY, mint_api_token(KEY, CLAIMS).replace("gat1", "gct1"), USE, NOW)
+    assert refusal.value.code == "capability_refused"
+    refused("token_refused", mint_capability(KEY, CAPABILITY).replace("gct1", "gat1"))
+
+
+def test_claims_of_a_form_that_is_not_known_are_refused_though_their_mac_is_right() -> None:
+    """A token that an earlier or later version issued under the same key."""
+
+    def signed(form: str, body: bytes) -> str:
+        mac = hmac.new(KEY, form.encode() + b"." + body, hashlib.sha256).digest()
+        return ".".join([form, *(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (body, mac))])
+
+    for body in (b"", b"\x01", msgspec.msgpack.encode({"issuer": "aws-1"}), b"\x81\xa6issuer\xa1\xff"):
+        refused("token_refused", signed("gat1", body))
+        with pytest.raises(GrafosError) as refusal:
+            check_capability(KEY, signed("gct1", body), USE, NOW)
+        assert refusal.value.code == "token_refused"
+
+
+def test_a_token_has_one_spelling() -> None:
+    """RFC 4648, 3.5: what base64 passes over is a second spelling of the same bytes, and is refused."""
+    token = mint_api_token(KEY, CLAIMS)
+    alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    other_bits = alphabet[alphabet.index(token[-1]) ^ 1]  # 43 characters have two bits more than 32 bytes
+    for again in (token + "=", token[:-1] + other_bits, token.replace("-", "+").replace("_", "/") + "="):
+        refused("token_refused", again)
+
+
+def test_a_caveat_cannot_write_lines_of_its_own_into_a_log() -> None:
+    token = narrow(mint_capability(KEY, CAPABILITY), Caveat("run", "x\n" + "y" * 2000))
+    with pytest.raises(GrafosError) as refusal:
+        check_capability(KEY, token, USE, NOW)
+    assert refusal.value.what.isprintable()
+    assert len(refusal.value.what) < 200
 
 
 @pytest.mark.parametrize(
