@@ -1,0 +1,221 @@
+"""The shell's one promise: nothing is sent, answered or shown before it is durable, and nothing after that failed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from grafos_core.changes import Batch
+from grafos_core.clock import VirtualClock
+from grafos_core.errors import GrafosError
+from grafos_core.resources import Resources
+from grafos_core.rowfile import RowMemory
+from grafos_core.rowstore import MemoryStore
+from grafos_scheduler import events, messages
+from grafos_scheduler.shell import Shell
+from grafos_scheduler.state import Settings, State
+from grafos_scheduler.store import CODEC
+
+CELL = messages.CellRegistration("cell-1", "local", "here", "test", Resources(cpu_cores=4, mem_bytes=1024))
+REQUEST = messages.RunRequest("k" * 16, "local", "p", "t", "0" * 64, "")
+
+
+class GatedStore(MemoryStore):
+    """The store in memory, on a disk that takes its time: a commit waits while the gate is shut."""
+
+    def __init__(self, memory: RowMemory) -> None:
+        super().__init__(memory)
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._turn = asyncio.Lock()
+
+    async def commit(self, batch: Batch, epoch: int) -> None:
+        async with self._turn:
+            await self.gate.wait()
+            await super().commit(batch, epoch)
+
+
+class Wire:
+    """A cell's link as the shell sees it: what was sent over it."""
+
+    def __init__(self) -> None:
+        self.frames: list[messages.DownFrame] = []
+        self.is_closed = False
+
+    def send(self, frame: messages.DownFrame) -> None:
+        self.frames.append(frame)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Scene:
+    """A shell with one ready cell and one tenant."""
+
+    def __init__(self) -> None:
+        self.memory = RowMemory(CODEC)
+        self.store = GatedStore(self.memory)
+        self.clock = VirtualClock()
+        rules = Settings("cell-1", frozenset({"local"}), healthy_after_s=0.0)
+        state = State.load(rules, self.store.load(), self.clock.now())
+        self.shell = Shell(state, self.store, self.clock, random.Random(1))
+        self.wire = Wire()
+
+    async def set_up(self) -> None:
+        now = self.clock.now()
+        await self.shell.handle(events.TermsSet("cell-1", 36_000_000, 0.0))
+        await self.shell.handle(events.TenantRegistered("acme", None, "slice-1", 10**9, now + 3600))
+        await self.shell.handle(events.CellRegistered(CELL, "0" * 64))
+        link_id = self.shell.add_link("cell-1", self.wire)
+        await self.shell.handle(events.LinkOpened(link_id, messages.Hello("cell-1", 1, "test"), "0" * 64))
+        self.wire.frames.clear()
+
+
+def play(story: Callable[[Scene], Awaitable[Any]]) -> Any:
+    async def whole() -> Any:
+        scene = Scene()
+        await scene.set_up()
+        return await story(scene)
+
+    return asyncio.run(whole())
+
+
+async def let_others_run() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_no_frame_and_no_answer_before_the_disk_has_it() -> None:
+    async def story(scene: Scene) -> None:
+        scene.store.gate.clear()
+        asking = asyncio.create_task(scene.shell.handle(events.RunRequested("acme", REQUEST)))
+        await let_others_run()
+        assert (asking.done(), scene.wire.frames) == (False, [])
+        scene.store.gate.set()
+        view = await asking
+        assert view.state == "admitted"
+        assert [type(frame) for frame in scene.wire.frames] == [messages.GrantLease]
+
+    play(story)
+
+
+def test_decisions_overlap_on_the_disk_and_take_effect_in_their_order() -> None:
+    async def story(scene: Scene) -> None:
+        scene.store.gate.clear()
+        requests = [messages.RunRequest(f"key-{n:013d}", "local", "p", "t", "0" * 64, "") for n in range(4)]
+        tasks = [asyncio.create_task(scene.shell.handle(events.RunRequested("acme", one))) for one in requests]
+        await let_others_run()
+        assert len(scene.shell.state.runs) == 4
+        scene.store.gate.set()
+        views = await asyncio.gather(*tasks)
+        leases = [scene.shell.state.runs[view.run_id].lease_ids[0] for view in views]
+        assert [frame.lease_id for frame in scene.wire.frames] == leases
+
+    play(story)
+
+
+def test_what_is_not_durable_yet_is_not_shown() -> None:
+    async def story(scene: Scene) -> None:
+        scene.store.gate.clear()
+        asking = asyncio.create_task(scene.shell.handle(events.RunRequested("acme", REQUEST)))
+        await let_others_run()
+        reading = asyncio.create_task(scene.shell.settled())
+        await let_others_run()
+        assert not reading.done()
+        scene.store.gate.set()
+        await asyncio.gather(asking, reading)
+
+    play(story)
+
+
+def test_a_store_that_fails_stops_everything_and_nothing_was_promised() -> None:
+    async def story(scene: Scene) -> None:
+        scene.memory.broken = True
+        with pytest.raises(GrafosError) as caught:
+            await scene.shell.handle(events.RunRequested("acme", REQUEST))
+        assert caught.value.code == "store_failed"
+        assert scene.wire.frames == []
+        assert scene.shell.stopped.result().code == "store_failed"
+        scene.memory.broken = False
+        for action in (scene.shell.handle(events.Tick()), scene.shell.settled(), scene.shell.put(())):
+            with pytest.raises(GrafosError) as caught:
+                await action
+            assert caught.value.code == "store_failed"
+
+    play(story)
+
+
+def test_a_newer_process_on_the_same_store_stops_this_one() -> None:
+    async def story(scene: Scene) -> None:
+        scene.memory.take()
+        with pytest.raises(GrafosError) as caught:
+            await scene.shell.handle(events.Tick())
+        assert caught.value.code == "store_fenced"
+        assert scene.shell.stopped.result().code == "store_fenced"
+
+    play(story)
+
+
+def test_a_refusal_that_is_a_record_is_durable_before_it_is_told() -> None:
+    async def story(scene: Scene) -> None:
+        asked = messages.RunRequest("k" * 16, "local", "p", "t", "0" * 64, "", lease_mem_bytes=2048)
+        with pytest.raises(GrafosError) as caught:
+            await scene.shell.handle(events.RunRequested("acme", asked))
+        assert caught.value.code == "placement_failed"
+        kept = [row for kind, _, row in scene.memory.load() if kind == "run"]
+        assert [run.state for run in kept] == ["refused"]
+
+    play(story)
+
+
+def test_who_waits_for_a_run_hears_of_its_end_or_of_the_time_being_up() -> None:
+    async def story(scene: Scene) -> None:
+        view = await scene.shell.handle(events.RunRequested("acme", REQUEST))
+        await scene.shell.wait_for_end(view.run_id, 0.01)
+        waiting = asyncio.create_task(scene.shell.wait_for_end(view.run_id, 30.0))
+        await let_others_run()
+        assert not waiting.done()
+        [grant] = scene.wire.frames
+        refusal = messages.LeaseRefused(grant.lease_id, grant.generation, "draining", "no")
+        await scene.shell.handle(events.CellSaid("cell-1", scene.shell.state.link_of("cell-1"), refusal))
+        await waiting
+        assert scene.shell.state.runs[view.run_id].state == "refused"
+        await scene.shell.wait_for_end(view.run_id, 30.0)
+        await scene.shell.wait_for_end("run-unknown", 30.0)
+
+    play(story)
+
+
+def test_who_waits_is_answered_when_the_process_ends() -> None:
+    async def story(scene: Scene) -> None:
+        view = await scene.shell.handle(events.RunRequested("acme", REQUEST))
+        waiting = asyncio.create_task(scene.shell.wait_for_end(view.run_id, 30.0))
+        await let_others_run()
+        scene.shell.end_waiting()
+        await waiting
+
+    play(story)
+
+
+def test_a_frame_for_a_link_that_is_gone_is_dropped() -> None:
+    async def story(scene: Scene) -> None:
+        scene.shell.drop_link("cell-1", scene.shell.state.link_of("cell-1"))
+        await scene.shell.handle(events.RunRequested("acme", REQUEST))
+        assert scene.wire.frames == []
+
+    play(story)
+
+
+def test_an_older_link_is_closed_when_a_newer_one_takes_its_place() -> None:
+    async def story(scene: Scene) -> None:
+        newer = Wire()
+        link_id = scene.shell.add_link("cell-1", newer)
+        await scene.shell.handle(events.LinkOpened(link_id, messages.Hello("cell-1", 1, "test"), "0" * 64))
+        assert (scene.wire.is_closed, newer.is_closed) == (True, False)
+        assert isinstance(newer.frames[0], messages.Welcome)
+
+    play(story)
