@@ -15,6 +15,20 @@ GOLDEN = Path(__file__).parents[1] / "cli" / "golden"
 GRAFOS = Path(sys.executable).with_name("grafos")
 TIMEOUT_S = 100
 
+MODULE = """\
+(module
+  (import "grafos_tasklet_v0" "response_write" (func $respond (param i32 i32) (result i32)))
+  (memory (export "memory") {memory})
+  (data (i32.const 0) "{{\\"hello\\":1}}")
+  (func (export "_grafos_tasklet_init") (param i32 i32))
+  (func (export "_grafos_tasklet_run") (param i32 i32) (result i32) {run})
+  (func (export "_grafos_tasklet_finalize")))
+"""
+HELLO = MODULE.format(memory=1, run="(drop (call $respond (i32.const 0) (i32.const 11))) i32.const 0")
+FOR_EVER = MODULE.format(memory=1, run="(loop br 0) unreachable")
+TOO_MUCH_MEMORY = MODULE.format(memory=1000, run="i32.const 0")
+UNKNOWN_IMPORT = HELLO.replace("(memory", '(import "env" "time" (func))\n  (memory', 1)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -52,6 +66,71 @@ def grafos(*words: str, cwd: Path, env: dict[str, str] | None = None, stdin: str
         check=False,
     )
     return Answer(done.returncode, done.stdout, done.stderr)
+
+
+class Person:
+    """Somebody at a shell: a home of their own, a project folder, and what they exported."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.project = folder / "home", folder / "project"
+        self.home.mkdir(parents=True)
+        self.project.mkdir()
+        self.env = {"HOME": str(self.home)}
+        for name in ("CONFIG", "DATA", "STATE"):
+            self.env[f"XDG_{name}_HOME"] = str(self.home / name.lower())
+        # What can be made again (the compiler's cache, software bundles) is shared by all persons of one test run.
+        self.env["XDG_CACHE_HOME"] = str(Path(os.environ["GRAFOS_TEST_REFUSALS"]).with_name("cache"))
+
+    def __call__(self, *words: str, **more: Any) -> Answer:
+        """Runs `grafos` as this person, in their project."""
+        return grafos(*words, cwd=more.pop("cwd", self.project), env={**self.env, **more.pop("env", {})}, **more)
+
+    def starts(self, *words: str) -> subprocess.Popen[str]:
+        """Starts `grafos` and does not wait for it."""
+        return subprocess.Popen(
+            [str(GRAFOS), *words],
+            cwd=self.project,
+            env={**os.environ, **self.env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def fabric_home(self) -> Path:
+        return self.home / "data" / "grafos" / "default"
+
+    def only_run(self) -> dict[str, Any]:
+        """The newest run, as `runs ls --json` tells it."""
+        found: dict[str, Any] = self("runs", "ls", "--json").document["runs"][0]
+        return found
+
+    def write_program(self, wat: str, name: str = "one", **settings: object) -> None:
+        """Makes the project a program of one WAT tasklet, and builds it."""
+        (self.project / "src").mkdir(exist_ok=True)
+        (self.project / "src" / f"{name}.wat").write_text(wat)
+        lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+        (self.project / "grafos.toml").write_text(
+            f'[program]\nname = "{name}"\nlanguage = "wat"\n\n'
+            f'[[tasklets]]\nname = "{name}"\nsource = "src/{name}.wat"\n' + "\n".join(lines) + "\n"
+        )
+        built = self("tasklet", "build")
+        assert built.code == 0, built.err
+
+
+def ends_with(process: subprocess.Popen[str]) -> Answer:
+    """What a started command did in the end."""
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    return Answer(process.returncode, out, err)
+
+
+def seen(text: str) -> str:
+    """What a run printed, with what differs each time taken out."""
+    text = re.sub(r"run-[0-9a-f]{6}-[0-9a-f]{6}-[a-z2-7]{16}", "{run}", text)
+    text = re.sub(r"local-[a-z2-7]{6}", "{cell}", text)
+    text = re.sub(r"fab-[0-9a-f]{12}", "{fabric}", text)
+    return re.sub(r"\b\d+\.\d s", "{time}", text)
 
 
 def named(text: str, **places: object) -> str:

@@ -1,0 +1,272 @@
+"""Cells on a cloud, on the emulated AWS: the plan, the cell, the run, the receipt; and what stands in the way."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import GOLDEN, HELLO, Person, ends_with, seen
+
+Golden = Callable[[Path, str], None]
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    """Somebody with an emulated AWS, whose shell is pointed at it, and a built program."""
+    somebody = Person(tmp_path_factory.mktemp("operator"))
+    up = somebody("emulate", "up")
+    assert up.code == 0, up.err
+    somebody.env.update(somebody("emulate", "env", "--json").document["environment"])
+    somebody.write_program(HELLO)
+    yield somebody
+    somebody("emulate", "down")
+
+
+@pytest.fixture(scope="module")
+def cell(operator: Person) -> Iterator[str]:
+    """A cell that is ready, for tests that leave it as it is."""
+    answer = operator("cloud", "provision", "aws", "--cell-id", "resident", "--ttl", "1h", "--yes")
+    assert answer.code == 0, answer.err
+    yield "resident"
+    operator("cloud", "teardown", "aws", "--cell-id", "resident", "--yes")
+
+
+def left_in_the_cloud(person: Person) -> list[Any]:
+    """What the emulator's own world still has."""
+    found: list[Any] = person("emulate", "status", "--json").document["resources"]
+    return found
+
+
+def seen_in_the_cloud(text: str) -> str:
+    """As ``seen``, and what the cloud makes up each time."""
+    text = re.sub(r"\b(i|vpc|igw|rtb|sg|sgr|subnet)-[0-9a-f]{17}\b", r"{\1}", seen(text))
+    text = re.sub(r"127\.\d+\.\d+\.\d+:\d+", "{address}", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "{moment}", text)
+    text = re.sub(r"fabric \{fabric\}, \S+…", "fabric {fabric}, {signature}…", text)
+    text = re.sub(r"(software: done in \{time\}  )[0-9a-f]{12}", r"\1{bundle}", text)
+    return re.sub(r" +", " ", text)
+
+
+# --- the emulator --------------------------------------------------------------------------------------------------
+
+
+def test_up_twice_is_one_emulator(operator: Person) -> None:
+    again = operator("emulate", "up", "--json").document
+    assert again["started"] is False
+    assert again["emulator"]["endpoint"] == operator.env["AWS_ENDPOINT_URL"]
+
+
+def test_env_is_for_a_shell(operator: Person) -> None:
+    lines = operator("emulate", "env").out.splitlines()
+    assert all(re.fullmatch(r"export AWS_[A-Z0-9_]+=\S+", line) for line in lines)
+    assert f"export AWS_ENDPOINT_URL={operator.env['AWS_ENDPOINT_URL']}" in lines
+
+
+def test_without_an_emulator_the_next_step_is_to_start_one(tmp_path: Path) -> None:
+    for verb in ("env", "status"):
+        answer = Person(tmp_path / verb)("emulate", verb)
+        assert (answer.code, answer.error_code) == (1, "emulator_not_running")
+        assert "grafos emulate up" in answer.err
+    assert Person(tmp_path / "down")("emulate", "down").out == "No emulated cloud ran.\n"
+
+
+# --- what stands in the way ----------------------------------------------------------------------------------------
+
+
+def test_without_credentials_nothing_is_asked(tmp_path: Path) -> None:
+    # Outside of a machine of the cloud, and without waiting to find that out.
+    env = {"AWS_EC2_METADATA_DISABLED": "true"}
+    answer = Person(tmp_path)("cloud", "provision", "aws", "--region", "us-east-1", "--yes", env=env)
+    assert (answer.code, answer.error_code) == (4, "credentials_missing")
+    assert "next:" in answer.err
+
+
+def test_real_credentials_never_reach_an_emulator(operator: Person) -> None:
+    answer = operator("cloud", "provision", "aws", "--yes", env={"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE"})
+    assert (answer.code, answer.error_code) == (4, "credentials_mixed")
+
+
+def test_a_wrong_region_is_told(operator: Person) -> None:
+    answer = operator("cloud", "provision", "aws", "--region", "eu-nowhere-1", "--yes")
+    assert answer.code == 2
+    assert answer.error_code == "cloud_invalid"
+    assert "eu-nowhere-1" in answer.err
+
+
+def test_without_a_region_the_flag_is_named(operator: Person) -> None:
+    answer = operator("cloud", "provision", "aws", "--yes", env={"AWS_REGION": "", "AWS_DEFAULT_REGION": ""})
+    assert answer.code == 2
+    assert "--region" in answer.err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--ttl", "soon"),
+        ("--ttl", "1s"),
+        ("--ttl", "40d"),
+        ("--port", "80"),
+        ("--port", "many"),
+        ("--allow", "0.0.0.0/0"),
+        ("--allow", "everybody"),
+        ("--cell-id", "No_Name"),
+        ("--type", "z9.nano"),
+    ],
+)
+def test_an_input_that_cannot_be_used_is_told(flags: tuple[str, str], operator: Person) -> None:
+    answer = operator("cloud", "provision", "aws", *flags, "--yes")
+    assert answer.error_code in {"usage", "config_invalid", "name_invalid", "cloud_capacity"}
+    assert answer.code in {2, 6}
+
+
+@pytest.mark.parametrize("provider", ["gcp", "nebula"])
+def test_another_cloud_is_not_there_yet(provider: str, operator: Person) -> None:
+    answer = operator("cloud", "provision", provider, "--yes")
+    assert (answer.code, answer.error_code) == (2, "unsupported")
+
+
+def test_a_dry_run_shows_the_plan_and_changes_nothing(operator: Person, golden: Golden) -> None:
+    before = left_in_the_cloud(operator)
+    answer = operator("cloud", "provision", "aws", "--cell-id", "planned", "--ttl", "2h", "--dry-run")
+    assert answer.code == 0
+    golden(GOLDEN / "plan.txt", seen_in_the_cloud(answer.out))
+    assert left_in_the_cloud(operator) == before
+    document = operator("cloud", "provision", "aws", "--cell-id", "planned", "--dry-run", "--json").document
+    assert document["plan"]["worst_case_micro_cents"] > document["plan"]["rate_micro_cents_per_hour"] * 8
+
+
+def test_nobody_is_asked_without_a_terminal(operator: Person) -> None:
+    before = left_in_the_cloud(operator)
+    for words in (("provision", "aws"), ("teardown", "aws", "--cell-id", "whatever")):
+        answer = operator("cloud", *words)
+        assert (answer.code, answer.error_code) == (3, "confirmation_needed")
+        assert "--yes" in answer.err
+    assert left_in_the_cloud(operator) == before
+
+
+def test_a_cap_that_is_too_low_refuses_before_anything_is_made(operator: Person) -> None:
+    before = left_in_the_cloud(operator)
+    answer = operator("cloud", "provision", "aws", "--ttl", "30d", "--yes")
+    assert (answer.code, answer.error_code) == (7, "budget_exceeded")
+    assert left_in_the_cloud(operator) == before
+
+
+def test_a_cell_that_nobody_knows_cannot_be_torn_down(operator: Person) -> None:
+    answer = operator("cloud", "teardown", "aws", "--cell-id", "nobody", "--yes")
+    assert (answer.code, answer.error_code) == (2, "cell_unknown")
+
+
+# --- the path ------------------------------------------------------------------------------------------------------
+
+
+def test_a_cell_is_listed_with_its_price_and_its_end(operator: Person, cell: str, golden: Golden) -> None:
+    golden(GOLDEN / "cloud-ls.txt", seen_in_the_cloud(operator("cloud", "ls").out))
+    [listed] = [one for one in operator("cloud", "ls", "--json").document["cells"] if one["state"] == "live"]
+    assert (listed["cell_id"], listed["emulated"]) == (cell, True)
+
+
+def test_the_same_module_runs_there_and_costs_something(operator: Person, cell: str) -> None:
+    run = operator("deploy", "run", "--provider", "aws", "--json").document["run"]
+    assert (run["state"], run["cell_id"], run["provider"]) == ("finished", cell, "aws")
+    assert run["cost"]["micro_cents"] > 0
+    listed = operator("runs", "ls", "--json").document["runs"]
+    assert run["cost"]["cents_per_run"] in [one["cost"]["cents_per_run"] for one in listed]
+
+
+def test_provision_again_is_the_same_cell(operator: Person, cell: str) -> None:
+    before = left_in_the_cloud(operator)
+    again = operator("cloud", "provision", "aws", "--cell-id", cell, "--ttl", "1h", "--yes", "--json")
+    assert again.document["resumed"] is True
+    assert left_in_the_cloud(operator) == before
+
+
+def test_of_several_cells_the_newest_is_taken_and_that_is_told(operator: Person, cell: str) -> None:
+    """Also: a cell goes from plan to receipt as people see it, and its run is still there when it is gone."""
+    made = operator("cloud", "provision", "aws", "--cell-id", "second", "--ttl", "1h", "--yes")
+    assert made.code == 0, made.err
+    run = operator("deploy", "run", "--provider", "aws")
+    assert f"using second, the newest cell on aws (also there: {cell})" in run.err
+    named = operator("deploy", "run", "--provider", "aws", "--cell-id", cell, "--json")
+    assert named.document["cell_id"] == cell
+    run_id = re.search(r"run-\S+", run.out)
+    assert run_id
+    torn = operator("cloud", "teardown", "aws", "--cell-id", "second", "--yes", "--json").document["receipt"]
+    assert (torn["left"], torn["runs_brought_home"], torn["settlement"]) == (0, 1, "settled")
+    assert {one["kind"] for one in torn["resources"]} == {"machine", "firewall", "firewall_rule"}
+    assert all(one["gone"] and one["proof"] for one in torn["resources"])
+    assert operator("artifacts", run_id[0], "--verify", "--json").document["source"] == "home"
+    assert run_id[0] in [one["run_id"] for one in operator("runs", "ls", "--json").document["runs"]]
+
+
+def test_an_unreachable_scheduler_is_a_remark(operator: Person, tmp_path: Path) -> None:
+    """The machine is gone without a teardown, as when it ended itself."""
+    made = operator("cloud", "provision", "aws", "--cell-id", "lost", "--ttl", "1h", "--yes")
+    assert made.code == 0, made.err
+    pids = [
+        path for path in Path("/proc").iterdir() if path.name.isdigit() and b"lost" in command_of(path).split(b"\0")
+    ]
+    assert pids
+    for path in pids:
+        signal_quietly(int(path.name), signal.SIGKILL)
+    answer = operator("runs", "ls")
+    assert answer.code == 0
+    assert "note: lost at https://" in answer.err
+    assert operator("cloud", "teardown", "aws", "--cell-id", "lost", "--yes").code == 0
+
+
+def command_of(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def signal_quietly(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+# --- Ctrl-C --------------------------------------------------------------------------------------------------------
+
+
+def interrupted_when(process: Any, person: Person, moment: Callable[[], bool]) -> Any:
+    deadline = time.monotonic() + 60
+    while not moment():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+    process.send_signal(signal.SIGINT)
+    return ends_with(process)
+
+
+def test_ctrl_c_during_provision_and_teardown_says_how_to_go_on_and_leaves_nothing(tmp_path: Path) -> None:
+    person = Person(tmp_path)
+    assert person("emulate", "up").code == 0
+    person.env.update(person("emulate", "env", "--json").document["environment"])
+    try:
+        words = ("cloud", "provision", "aws", "--cell-id", "cut", "--ttl", "1h", "--yes")
+        answer = interrupted_when(person.starts(*words), person, lambda: bool(left_in_the_cloud(person)))
+        assert (answer.code, answer.error_code) == (130, "interrupted")
+        assert "grafos cloud provision aws --cell-id cut" in answer.err
+        assert "grafos cloud teardown aws --cell-id cut" in answer.err
+        assert "Traceback" not in answer.err
+        again = person(*words)
+        assert again.code == 0, again.err
+        assert sum(one["kind"] == "instance" for one in left_in_the_cloud(person)) <= 1
+        made = len(left_in_the_cloud(person))
+        words = ("cloud", "teardown", "aws", "--cell-id", "cut", "--yes")
+        answer = interrupted_when(person.starts(*words), person, lambda: len(left_in_the_cloud(person)) < made)
+        assert (answer.code, answer.error_code) == (130, "interrupted")
+        assert "grafos cloud teardown aws --cell-id cut" in answer.err
+        receipt = person(*words, "--json").document["receipt"]
+        assert receipt["left"] == 0
+        assert left_in_the_cloud(person) == []
+    finally:
+        person("emulate", "down")
