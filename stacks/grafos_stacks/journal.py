@@ -229,6 +229,9 @@ class Journal:
 
     def _begin(self, now: float, *, lost: bool) -> None:
         """Makes the table, and notes once how this journal began."""
+        # A file that was cut reads as if rows had never been; this looks at every page, in about a millisecond.
+        if (found := self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise self._broken(found)
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS rows (kind TEXT, key TEXT, body BLOB, PRIMARY KEY (kind, key)) WITHOUT ROWID"
         )
@@ -272,7 +275,7 @@ class Journal:
                 next="free disk space and run the command again: it continues",
             ) from error
 
-    def _broken(self, error: Exception) -> GrafosError:
+    def _broken(self, error: object) -> GrafosError:
         return GrafosError(
             "journal_invalid",
             "the provisioning journal cannot be read",
