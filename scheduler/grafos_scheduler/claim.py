@@ -100,7 +100,9 @@ class ClaimDesk:
 
     async def close(self) -> None:
         """Ends the claim for good; called at the operator's first authenticated call."""
-        assert self._possession is not None, "an operator's certificate exists only after a claim"
+        if self._possession is None:
+            # Its certificate is good, so the trust folder is the old one and the state is not.
+            raise GrafosError("claim_refused", "this scheduler's state knows of no claim", next="claim the cell again")
         closed = msgspec.structs.replace(self._possession, closed=True)
         await self._shell.put((Change(POSSESSION, POSSESSION, closed),))
         self._possession = closed

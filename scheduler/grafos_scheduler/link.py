@@ -35,6 +35,8 @@ FRAMES_IN_WORK_MAX = 256
 UNREAD_BYTES_MAX = 4 * messages.FRAME_BYTES_MAX
 """What a cell may leave unread before it is taken for dead."""
 BLOBS_AT_ONCE_MAX = 4
+FAREWELL_S_MAX = 5.0
+"""For the goodbye, and what stands before it, to leave."""
 
 log = logging.getLogger("grafos.link")
 
@@ -131,6 +133,8 @@ class CellLink(asyncio.Protocol):
             self.send(messages.Goodbye(error.code, error.what))
             self._is_over = True
             self._transport.close()
+            # Closing waits until everything is sent, and a peer that is gone never takes it.
+            asyncio.get_running_loop().call_later(FAREWELL_S_MAX, self._transport.abort)
 
     # --- frames ---
 

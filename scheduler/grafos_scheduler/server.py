@@ -18,7 +18,7 @@ import msgspec
 
 from grafos_core import trust
 from grafos_core.errors import GrafosError
-from grafos_scheduler.authorize import OPERATOR, Caller, authorize
+from grafos_scheduler.authorize import OPERATOR, TENANT, Caller, authorize
 from grafos_scheduler.handlers import Request, Services
 from grafos_scheduler.messages import CODE_HEADER
 from grafos_scheduler.routes import ROUTES, Route, find_route
@@ -87,6 +87,8 @@ class Application:
             token_key=self._services.credentials.token_key,
             now=self._services.shell.clock.now(),
         )
+        if caller.kind == TENANT and caller.name not in self._services.shell.state.tenants:
+            raise GrafosError("tenant_unknown", f"there is no tenant {caller.name!r} here", next="register it again")
         if caller.kind == OPERATOR and not self._services.desk.is_closed:
             await self._services.desk.close()
             demand_certificates(self._tls)

@@ -116,6 +116,9 @@ class Shell:
                 await self.handle(Tick())
             except GrafosError as error:
                 log.warning("tick: %s", error)
+            except Exception:
+                # A bug in one rule must not keep time from passing for all the others.
+                log.exception("a tick could not be decided")
             await asyncio.sleep(TICK_EVERY_S)
 
     def end_waiting(self) -> None:

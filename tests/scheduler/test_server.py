@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import socket
 import ssl
@@ -20,7 +21,7 @@ from standalone import Identity, Process, Standalone
 from grafos_core import tokens, trust
 from grafos_core.errors import CODES, GrafosError
 from grafos_scheduler import messages
-from grafos_scheduler.protocol import HEAD_BYTES_MAX
+from grafos_scheduler.protocol import HEAD_BYTES_MAX, HEAD_S_MAX
 from grafos_scheduler.routes import JSON_BYTES_MAX, ROUTES
 
 ERROR_FIELDS = {"code", "what", "where", "why", "next", "retryable", "context"}
@@ -380,3 +381,34 @@ def test_an_answer_is_never_an_internal_error_for_an_unclaimed_cell(unclaimed: S
     error = GrafosError.from_wire(json.loads(answer.read()))
     assert (answer.status, error.code) == (401, "certificate_refused")
     connection.close()
+
+
+def test_credentials_from_before_the_state_was_lost_are_told_apart(unclaimed: Standalone) -> None:
+    """The CA is the same, so the certificates hold; what they stand for is gone."""
+    operator = unclaimed.claimed()
+    tenant = unclaimed.tenant(operator, "acme")
+    unclaimed.scheduler.end()
+    shutil.rmtree(unclaimed.state)
+    unclaimed.secret_file.write_text(unclaimed.secret.hex())
+    unclaimed.start()
+    for who, code in ((operator, "claim_refused"), (tenant, "tenant_unknown")):
+        with unclaimed.client(who) as client, pytest.raises(GrafosError) as caught:
+            client.runs()
+        assert caught.value.code == code
+    unclaimed.claim(unclaimed.request("operator"))
+
+
+@pytest.mark.deep
+def test_a_peer_that_says_nothing_or_says_it_drop_by_drop_is_cut_off(acme: Caller) -> None:
+    raw = acme.raw()
+    began = time.monotonic()
+    answer = b"not closed"
+    for byte in b"GET /health HTTP/1.1\r\n" + b"x: y\r\n" * 20:
+        time.sleep(0.2)
+        try:
+            raw.sendall(bytes([byte]))
+        except OSError:
+            answer = b""
+            break
+    assert answer == b""
+    assert time.monotonic() - began > HEAD_S_MAX / 2
