@@ -1,19 +1,24 @@
 """HTTP on loopback: a request in, a response out.
 
 The emulated clouds are functions from ``Request`` to ``Response``; this module alone knows sockets. It never binds
-to anything but 127.0.0.1, and refuses a ``Host`` that is not loopback, so that no web page can reach it by a name.
+to anything but 127.0.0.1. It serves the owner of its process only (``peers``), and no web page in the owner's browser:
+neither by a name that was made to point here (``Host``), nor by a form or a script (``Origin``).
 """
 
 from __future__ import annotations
 
 import socket
 import struct
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
+
+from grafos_emulators.peers import is_trusted
 
 MAX_BODY_BYTES = 1 << 20  # user data is 16 KiB and the largest EC2 form well under this
 IDLE_TIMEOUT_S = 60.0  # SDKs keep connections for re-use; a forgotten one is let go
@@ -121,6 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.server.sockets.add(self.connection)
+        self.is_trusted = is_trusted(self.client_address, self.connection.getsockname())
 
     def finish(self) -> None:
         self.server.sockets.remove(self.connection)
@@ -152,18 +158,36 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answered(self) -> Response:
         headers = {name.lower(): value for name, value in self.headers.items()}
+        try:
+            refusal = self._refusal(headers)
+            parts = urlsplit(self.path)
+        except ValueError as problem:
+            self.close_connection = True
+            return Response(400, f"not a request: {problem}\n".encode())
+        if refusal is not None:
+            self.close_connection = True
+            return refusal
+        body = self.rfile.read(_body_bytes(headers))
+        try:
+            return self.server.answer(Request(self.command, parts.path, headers, body, parts.query))
+        except DropConnectionError:
+            raise
+        except Exception as bug:  # noqa: BLE001  whatever it is, the client gets an answer, and the log the whole of it
+            traceback.print_exception(bug, file=sys.stderr)
+            return Response(500, f"the emulator failed: {type(bug).__name__}: {bug}\n".encode())
+
+    def _refusal(self, headers: Mapping[str, str]) -> Response | None:
+        if not self.is_trusted:
+            return Response(403, b"an emulator answers to the programs of its owner only\n")
         if urlsplit(f"//{headers.get('host', '')}").hostname not in {"127.0.0.1", "localhost"}:
-            self.close_connection = True
             return Response(403, b"an emulator answers to loopback names only\n")
-        length = headers.get("content-length", "0")
-        if "transfer-encoding" in headers or not length.isdecimal():
-            self.close_connection = True
+        if "origin" in headers:
+            return Response(403, b"no web page may use an emulator\n")
+        if "transfer-encoding" in headers:
             return Response(411, b"a body needs a Content-Length\n")
-        if int(length) > MAX_BODY_BYTES:
-            self.close_connection = True
+        if _body_bytes(headers) > MAX_BODY_BYTES:
             return Response(413, b"the body is larger than %d bytes\n" % MAX_BODY_BYTES)
-        parts = urlsplit(self.path)
-        return self.server.answer(Request(self.command, parts.path, headers, self.rfile.read(int(length)), parts.query))
+        return None
 
     def _drop(self) -> None:
         """Breaks the connection with a reset, as a machine that dies does."""
@@ -176,3 +200,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the journal records the calls."""
+
+
+def _body_bytes(headers: Mapping[str, str]) -> int:
+    length = headers.get("content-length", "0")
+    if not length.isdecimal():
+        raise ValueError("Content-Length is no number")
+    return int(length)

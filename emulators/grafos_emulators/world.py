@@ -117,9 +117,9 @@ class World:
             self._wake.notify()
 
     def catch_up(self) -> None:
-        """Lets everything happen that is due by now."""
+        """Lets everything happen that is due by now; in a world that is closed, nothing boots any more."""
         with self.lock:
-            while self._due and self._due[0][0] <= self.clock.monotonic():
+            while not self._closed and self._due and self._due[0][0] <= self.clock.monotonic():
                 heapq.heappop(self._due)[2]()
 
     def close(self) -> None:
@@ -167,7 +167,10 @@ class World:
         def went_off(*, crashed: bool) -> None:
             self._went_off(machine, boot, crashed=crashed)
 
-        machine.handle = self._driver.start(setup, went_off)
+        try:
+            machine.handle = self._driver.start(setup, went_off)
+        except OSError:  # a host without space, processes or files left: as hardware that fails
+            self.at(self.clock.monotonic(), lambda: went_off(crashed=True))
 
     def _went_off(self, machine: Machine, boot: int, *, crashed: bool) -> None:
         with self.lock:

@@ -153,11 +153,6 @@ def test_the_control_path_says_what_it_knows(aws: EmulatedAws, method: str, name
     assert "journal" in answer["error"]
 
 
-def test_no_web_page_may_control_an_emulator(aws: EmulatedAws) -> None:
-    assert control(aws, "POST", "set", {"starting_s": 9}, Origin="http://example.com")[0] == 403
-    assert aws.set({})["starting_s"] == 0.5
-
-
 class Breaks:
     """A hook that breaks the connection at one phase of one action."""
 

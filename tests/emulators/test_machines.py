@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from grafos_emulators.boot.confinement import LEAST_VERSION, SCOPES_SINCE
 from grafos_emulators.boot.processes import of_machine
 from grafos_emulators.emulator import EmulatedAws
 
@@ -219,6 +221,89 @@ def test_a_service_can_be_asked_after_and_stopped(boot: Any, says: Any) -> None:
 def test_a_command_that_is_not_emulated_fails_and_says_why(boot: Any, says: Any, command: str, words: str) -> None:
     body = f"import subprocess; print(subprocess.run({command}, capture_output=True, text=True).stderr)"
     assert words in says(boot(UserData=script(body)), "ended, exit code 0")
+
+
+needs_landlock = pytest.mark.skipif(
+    ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) < LEAST_VERSION,
+    reason="this kernel has no Landlock; a machine says so on its console",
+)
+
+
+@needs_landlock
+@pytest.mark.parametrize("environment", ["{}", "{'PATH': '/usr/sbin:/usr/bin:/sbin:/bin'}"])
+def test_no_program_of_the_host_can_be_started_by_whatever_path(boot: Any, says: Any, environment: str) -> None:
+    """``cat`` stands for the host's ``shutdown`` and ``systemctl``: it does no harm where this fails."""
+    body = f"""
+    import subprocess
+    for command in (["cat", "/dev/null"], ["/bin/cat", "/dev/null"], ["/bin/sh", "-c", "exec /bin/cat /dev/null"]):
+        try:
+            ended = subprocess.run(command, env={environment}, capture_output=True)
+        except PermissionError:
+            print("refused")
+        else:
+            print("refused" if b"Permission denied" in ended.stderr else ("ran", command))
+    """
+    console = says(boot(UserData=script(body)), "user-data ended")
+    assert console.count("refused") == 3
+
+
+@needs_landlock
+def test_a_machine_writes_nowhere_but_in_its_own_directory(boot: Any, says: Any, tmp_path: Path) -> None:
+    (tmp_path / "hosts").touch()
+    body = f"""
+    import multiprocessing, os, tempfile
+    for change in (
+        lambda: open("{tmp_path}/hosts", "a"),
+        lambda: open("{tmp_path}/new", "w"),
+        lambda: os.unlink("{tmp_path}/hosts"),
+        lambda: os.mkdir("{tmp_path}/folder"),
+    ):
+        try:
+            print("did", change())
+        except PermissionError:
+            print("refused")
+    multiprocessing.Lock()
+    open(os.devnull, "w").write("x")
+    with tempfile.TemporaryDirectory() as place:
+        os.mkdir(place + "/a")
+        open(place + "/file", "w").close()
+        os.rename(place + "/file", place + "/a/file")
+    print("own is free")
+    """
+    console = says(boot(UserData=script(body)), "user-data ended, exit code 0")
+    assert console.count("refused") == 4
+    assert "own is free" in console
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["emulator", "hosts"]
+
+
+@pytest.mark.skipif(
+    ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) < SCOPES_SINCE,
+    reason="this kernel's Landlock knows no scopes",
+)
+def test_a_machine_signals_nobody_outside(boot: Any, says: Any) -> None:
+    body = f"""
+    import os, subprocess, sys
+    for pid in (1, {os.getpid()}):
+        try:
+            print("did", os.kill(pid, 0))
+        except PermissionError:
+            print("refused")
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    child.kill()
+    print("own child", child.wait())
+    """
+    console = says(boot(UserData=script(body)), "user-data ended, exit code 0")
+    assert (console.count("refused"), "own child -9" in console) == (2, True)
+
+
+def test_a_machines_root_has_no_right_over_the_whole_host(boot: Any, says: Any) -> None:
+    """Source: linux/capability.h; 16 load modules, 17 raw I/O, 21 administer, 22 reboot."""
+    body = """
+    rights = next(line for line in open("/proc/self/status") if line.startswith("CapEff"))
+    held = int(rights.split()[1], 16)
+    print("held", [right for right in (16, 17, 21, 22) if held >> right & 1])
+    """
+    assert "held []" in says(boot(UserData=script(body)), "user-data ended")
 
 
 def test_user_data_that_is_no_script_is_not_run(boot: Any, says: Any) -> None:

@@ -71,6 +71,7 @@ def test_a_calendar_time_is_utc_where_it_says_so() -> None:
         "reboot",
         "shutdown -r now",
         "shutdown soon",
+        f"shutdown +{'9' * 400}",
         "systemctl",
         "systemctl start a",
         "systemctl enable --now a",

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,6 +118,61 @@ def test_a_name_that_is_not_loopback_is_refused(aws: EmulatedAws, path: str) -> 
     """So that no web page reaches an emulator through a name that it makes point here."""
     status, _ = ask(aws, "GET", path, Host="emulator.example.com")
     assert status == 403
+
+
+@pytest.mark.parametrize("path", ["/", "/_grafos/set", "/imds/i-1/latest/api/token"])
+def test_no_web_page_may_use_an_emulator(aws: EmulatedAws, path: str) -> None:
+    """A form or a script of any page can send a request here; its browser names the page's origin."""
+    connection = http.client.HTTPConnection(aws.endpoint.removeprefix("http://"), timeout=10)
+    connection.request("POST", path, b'{"starting_s": 9}', {"Origin": "http://example.com"})
+    assert connection.getresponse().status == 403
+    connection.close()
+    assert aws.set({})["starting_s"] == 0.5
+
+
+STRANGER = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as connection:
+    connection.sendall(b"GET " + sys.argv[2].encode() + b" HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+    print(connection.recv(100).split()[1].decode())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a program as another user")
+@pytest.mark.parametrize("path", ["/", "/_grafos/world", "/imds/i-1/latest/user-data"])
+def test_another_user_of_the_host_is_refused(aws: EmulatedAws, path: str) -> None:
+    """Else everybody on the host could run programs as the emulator's owner: the access key is public."""
+    port = aws.endpoint.rpartition(":")[2]
+    python = Path(sys.executable).resolve()
+    if any(not folder.stat().st_mode & 0o001 for folder in python.parents):
+        python = Path("/usr/bin/python3")  # ours is in a private folder
+    ran = subprocess.run(
+        [str(python), "-I", "-S", "-c", STRANGER, port, path],
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert ran.stdout.strip() == "403"
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: [\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", b"411"),
+    ],
+)
+def test_what_is_no_request_is_told_so(aws: EmulatedAws, head: bytes, status: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", int(aws.endpoint.rpartition(":")[2])), timeout=10) as connection:
+        connection.sendall(head)
+        assert connection.recv(100).split()[1] == status
 
 
 def test_a_body_over_the_limit_is_refused(aws: EmulatedAws) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 
 import pytest
@@ -132,3 +133,33 @@ def test_the_news_of_an_earlier_boot_counts_for_nothing(world: World, clock: Vir
     assert first is not None
     first(crashed=True)
     assert seen[-1] is MachineState.RUNNING
+
+
+class NoSpaceLeft(NoDriver):
+    """A driver on a host whose disk is full."""
+
+    def start(self, setup: MachineSetup, went_off: WentOff) -> Handle:
+        raise OSError(errno.ENOSPC, "no space left")
+
+
+def test_a_machine_that_cannot_boot_has_crashed_and_time_goes_on(clock: VirtualClock) -> None:
+    seen: list[MachineState] = []
+    launched = machine(seen)
+    world = World(clock=clock, times=TIMES, driver=NoSpaceLeft())
+    world.launch(launched)
+    pass_time(world, clock, 10)
+    assert seen[-2:] == [MachineState.RUNNING, MachineState.ENDING]
+    assert launched.reason == "crash"
+    pass_time(world, clock, 10)
+    assert seen[-1] is MachineState.GONE
+    world.close()
+
+
+def test_nothing_boots_in_a_world_that_is_closed(world: World, clock: VirtualClock, driver: SlowToDie) -> None:
+    """A request may still be under way when its emulator closes; its machine would outlive everything."""
+    seen: list[MachineState] = []
+    world.launch(machine(seen))
+    world.close()
+    pass_time(world, clock, 100)
+    assert seen == [MachineState.STARTING]
+    assert driver.user_data == []

@@ -6,13 +6,14 @@ what may not be deleted while in use, checks at launch, consoles, prices, and ma
 
 **What it does not imitate.** Stated here once, so that a test that passes is not read as more than it is.
 
-* *Isolation.* A machine is a tree of processes with the rights of whoever runs the emulator. It has a file tree of its
-  own by convention only; a program that names a host's path reaches it. User data runs only on the emulator's own stock
-  image.
+* *Isolation.* A machine is a tree of processes with the rights of whoever runs the emulator. Where the kernel has
+  Landlock, they execute nothing of the host's but Python and a shell, write only in the machine's own directory and
+  signal nobody else; they can read what their user can, and use the network. Where it has not, the console says so,
+  and only ``PATH`` leads away from the host. User data runs only on the emulator's own stock image.
 * *The network.* Security groups, routes and gateways are stored and checked for dependencies, never enforced. A
   machine's public and private address are one loopback address, outside its subnet's range; names do not resolve.
-* *Instance metadata* is plain HTTP on the emulator's port, reachable by any process of the host. Version 1 is never
-  answered, also where ``HttpTokens`` is optional. Hop limits mean nothing. There are no credentials, no identity
+* *Instance metadata* is plain HTTP on the emulator's port, told to every process of the emulator's owner. Version 1 is
+  never answered, also where ``HttpTokens`` is optional. Hop limits mean nothing. There are no credentials, no identity
   document and no spot notices in it.
 * *Images.* One stock image for each region, of the host's architecture and with the host's Python, under the owner and
   the name pattern of Debian's own. It has no content. Images cannot be registered, copied or made.

@@ -36,6 +36,12 @@ class Console:
             pass
 
     def _keep(self, printed: bytes) -> None:
+        try:
+            self._append(printed)
+        except OSError:
+            pass  # the host's disk is full: what was printed is lost, the machine runs on
+
+    def _append(self, printed: bytes) -> None:
         size = os.fstat(self._file).st_size
         if size + len(printed) > MAX_CONSOLE_BYTES:
             newest = os.pread(self._file, MAX_CONSOLE_BYTES // 2, max(size - MAX_CONSOLE_BYTES // 2, 0))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from grafos_emulators.boot import orders
+from grafos_emulators.boot.confinement import confine
 from grafos_emulators.boot.console import Console
 from grafos_emulators.boot.processes import adopt_orphans, die_with_parent, give_up_privileges, kill_descendants
 from grafos_emulators.boot.units import Due, Units
@@ -46,6 +47,8 @@ class Init:
 
     def run(self) -> int:
         """Boots, and lives until the machine is halted or switches itself off."""
+        if not confine(self._root):
+            self._console.say("this kernel has no Landlock: the machine's programs are not kept from the host's")
         self._selector.register(_CONTROL_FD, selectors.EVENT_READ, self._hear_control)
         self._selector.register(self._console.read_end, selectors.EVENT_READ, self._console.relay)
         wakeups = _wakeups()

@@ -1,8 +1,7 @@
 """The directory of an emulated machine: what a stock Debian offers a cell, and nothing that reaches the host.
 
 ``usr/bin`` is the machine's whole ``PATH``: Python without any installed package, a shell, and the commands of
-``tools``. There is no isolation: a program that names a path of the host reaches the host, with the rights of whoever
-runs the emulator. That is why only user data for our own stock image is ever run.
+``tools``. A program that names a path of the host gets as far as ``confinement`` lets it: it can read there.
 """
 
 from __future__ import annotations

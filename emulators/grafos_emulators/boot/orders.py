@@ -94,7 +94,7 @@ def parse(tool: str, arguments: Sequence[str], *, now: float, fresh_name: str) -
             return _systemctl(arguments)
         if tool == "systemd-run":
             return _systemd_run(arguments, fresh_name)
-    except ValueError as problem:
+    except (ValueError, OverflowError) as problem:
         return Refused(f"{tool}: {problem}")
     return Refused(f"{tool}: not a command of an emulated machine")
 

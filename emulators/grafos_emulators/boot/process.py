@@ -7,9 +7,7 @@ next emulator starts on the same state directory.
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -54,7 +52,7 @@ class _Booted:
         """Kills ``init`` itself; ``_hear`` then kills what it leaves."""
         with self._lock:
             if not self.gone.is_set():
-                os.kill(self._process.pid, signal.SIGKILL)
+                self._process.kill()
 
     def _hear(self) -> None:
         assert self._process.stdout is not None, "init is started with both pipes"

@@ -12,9 +12,11 @@ import signal
 import time
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1  # these three from linux/prctl.h
+_PR_SET_PDEATHSIG = 1  # these four from linux/prctl.h
+_PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+_OVER_THE_HOST = (16, 17, 21, 22)  # linux/capability.h: load modules, raw I/O, administer, reboot
 KILL_ROUNDS = 200  # a process that forks while it is killed needs another round; no honest one needs many
 KILL_PAUSE_S = 0.005
 HOME_VARIABLES = (b"HOME=", b"STATE_DIRECTORY=")  # by these a process tells which machine it belongs to
@@ -28,8 +30,14 @@ def adopt_orphans() -> None:
 
 
 def give_up_privileges() -> None:
-    """No program started from here on can gain rights (sudo, setuid); a machine has nothing to ask of its host."""
+    """No program started from here on can gain rights (sudo, setuid), and root's lack those over the whole host."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    if os.geteuid() == 0:
+        for capability in _OVER_THE_HOST:
+            try:
+                _prctl(_PR_CAPBSET_DROP, capability)
+            except PermissionError:
+                return  # a root that may not give rights away, as in some containers, has not got these either
 
 
 def die_with_parent() -> None:
