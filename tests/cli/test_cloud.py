@@ -50,6 +50,10 @@ def seen_in_the_cloud(text: str) -> str:
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "{moment}", text)
     text = re.sub(r"fabric \{fabric\}, \S+…", "fabric {fabric}, {signature}…", text)
     text = re.sub(r"(software: done in \{time\}  )[0-9a-f]{12}", r"\1{bundle}", text)
+    # Type, architecture and price follow this machine's processor.
+    text = re.sub(r"\bt(3|4g)\.medium\b", "{type}", text)
+    text = re.sub(r"\b(amd64|arm64)\b", "{arch}", text)
+    text = re.sub(r"[\d.]+¢", "{cents}", text)
     return re.sub(r" +", " ", text)
 
 

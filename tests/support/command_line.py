@@ -130,7 +130,8 @@ def seen(text: str) -> str:
     text = re.sub(r"run-[0-9a-f]{6}-[0-9a-f]{6}-[a-z2-7]{16}", "{run}", text)
     text = re.sub(r"local-[a-z2-7]{6}", "{cell}", text)
     text = re.sub(r"fab-[0-9a-f]{12}", "{fabric}", text)
-    return re.sub(r"\b\d+\.\d s", "{time}", text)
+    text = re.sub(r"\b1/\d+ of the cell", "{share} of the cell", text)
+    return re.sub(r"\b\d+\.\d+ s\b", "{time}", text)
 
 
 def named(text: str, **places: object) -> str:

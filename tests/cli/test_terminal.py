@@ -1,0 +1,164 @@
+"""What is different when a person sits at a terminal: colour, questions, lines that are redrawn."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import GRAFOS, HELLO, Person
+
+from grafos_cli.steps import show_steps
+from grafos_cli.tables import facts, table
+from grafos_cli.terminal import Terminal
+
+UNTIL_S = 60
+
+
+class Screen:
+    """`grafos` at a pseudo-terminal: what it wrote, and a keyboard."""
+
+    def __init__(self, person: Person, *words: str, **env: str) -> None:
+        self._ours, theirs = pty.openpty()
+        self.text = ""
+        self.process = subprocess.Popen(
+            [str(GRAFOS), *words],
+            cwd=person.project,
+            env={**os.environ, **person.env, "TERM": "xterm", "COLUMNS": "100", **env},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+
+    def until(self, wanted: str) -> None:
+        """Reads until the text is there."""
+        deadline = time.monotonic() + UNTIL_S
+        while wanted not in self.text:
+            assert self._read(), f"{wanted!r} never came:\n{self.text}"
+            assert time.monotonic() < deadline, self.text
+
+    def type(self, keys: str) -> None:
+        os.write(self._ours, keys.encode())
+
+    def end(self) -> int:
+        """Reads to the end; the exit code."""
+        while self._read():
+            pass
+        os.close(self._ours)
+        return self.process.wait(UNTIL_S)
+
+    def _read(self) -> bool:
+        select.select([self._ours], [], [], UNTIL_S)
+        try:
+            data = os.read(self._ours, 65536)
+        except OSError:  # the other side is closed
+            return False
+        self.text += data.decode(errors="replace")
+        return bool(data)
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    somebody = Person(tmp_path_factory.mktemp("operator"))
+    assert somebody("emulate", "up").code == 0
+    somebody.env.update(somebody("emulate", "env", "--json").document["environment"])
+    somebody.write_program(HELLO)
+    yield somebody
+    somebody("emulate", "down")
+
+
+@pytest.mark.parametrize("keys", ["n\n", "\n", "nonsense\n"])
+def test_only_a_yes_makes_a_cell(keys: str, operator: Person) -> None:
+    screen = Screen(operator, "cloud", "provision", "aws", "--cell-id", "asked")
+    screen.until("Make cell asked? [y/N]")
+    assert "worst case" in screen.text
+    screen.type(keys)
+    assert screen.end() == 3
+    assert "nothing was changed" in screen.text
+    assert operator("emulate", "status", "--json").document["resources"] == []
+
+
+def test_ctrl_c_at_the_question_changes_nothing(operator: Person) -> None:
+    screen = Screen(operator, "cloud", "provision", "aws", "--cell-id", "asked")
+    screen.until("[y/N]")
+    screen.process.send_signal(2)
+    assert screen.end() == 130
+    assert "error[interrupted]" in screen.text.replace("\x1b[31m", "").replace("\x1b[0m", "")
+    assert operator("emulate", "status", "--json").document["resources"] == []
+
+
+def test_a_yes_makes_the_cell_and_shows_its_steps_as_they_come(operator: Person) -> None:
+    screen = Screen(operator, "cloud", "provision", "aws", "--cell-id", "agreed", "--ttl", "1h")
+    screen.until("[y/N]")
+    screen.type("y\n")
+    assert screen.end() == 0
+    assert "\x1b[2K" in screen.text  # redrawn
+    ended = re.findall(r"[✓+] (\w+)", re.sub(r"\x1b\[[0-9;]*m", "", screen.text))
+    assert {"network", "machine", "software", "claim", "ready"} <= set(ended)
+    assert "Cell agreed is ready" in screen.text
+    assert operator("cloud", "teardown", "aws", "--cell-id", "agreed", "--yes").code == 0
+
+
+def test_colour_is_there_for_people_and_gone_when_they_say_so(operator: Person) -> None:
+    for env, flags, coloured in (({}, (), True), ({"NO_COLOR": "1"}, (), False), ({}, ("--no-color",), False)):
+        screen = Screen(operator, "depoly", *flags, **env)
+        assert screen.end() == 2
+        assert ("\x1b[31m" in screen.text) is coloured
+
+
+def test_a_dumb_terminal_gets_plain_lines(operator: Person) -> None:
+    screen = Screen(operator, "cloud", "provision", "aws", "--dry-run", TERM="dumb")
+    assert screen.end() == 0
+    assert "plan: done in" in screen.text
+    assert "\x1b[" not in screen.text
+
+
+# --- the parts -----------------------------------------------------------------------------------------------------
+
+
+def plain(*, json: bool = False) -> Terminal:
+    return Terminal(
+        json=json,
+        color_out=False,
+        color_err=False,
+        debug=False,
+        out=io.StringIO(),
+        err=io.StringIO(),
+        interactive=False,
+        live=False,
+    )
+
+
+def test_a_table_is_aligned_and_has_no_blanks_at_its_ends() -> None:
+    text = table(("NAME", "CENTS"), [["a", "1"], ["long name", "1000"]], plain(), " r")
+    assert text == "NAME       CENTS\na              1\nlong name   1000\n"
+    assert facts([("a", "1"), ("long", "")], plain()) == "a     1\nlong\n"
+
+
+def test_steps_are_lines_without_a_terminal_and_nothing_for_programs() -> None:
+    for json, lines in ((False, 2), (True, 0)):
+        terminal = plain(json=json)
+        with show_steps(terminal) as steps:
+            steps.began("one")
+            steps.changed("one", "half way")
+            steps.ended("one")
+            steps.ended("two", "at once", failed=True)
+        assert isinstance(terminal.err, io.StringIO)
+        assert len(terminal.err.getvalue().splitlines()) == lines
+    assert "\x1b" not in terminal.err.getvalue()
+
+
+def test_the_reader_who_leaves_is_no_error(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"'{GRAFOS}' --help | head -n 1; exit 0"], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stderr == ""
