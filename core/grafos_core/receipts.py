@@ -139,15 +139,24 @@ def open_signed(signed: Signed, record_type: type[Record], key: trust.PublicKey)
 def open_signed_by_cell(signed: Signed, record_type: type[Record], pinned_ca_pems: str, at_field: str) -> Record:
     """The record if a key signed it whose certificate a pinned CA issued for that very cell or scheduler.
 
-    The certificate must have been valid at the time that the record itself states in ``at_field``, and its name must
-    be the record's ``cell_id`` or ``scheduler``. Else ``receipt_invalid`` or ``identity_not_pinned``.
+    The certificate must have been valid at the time that the record itself states in ``at_field``, and stand for
+    whoever the record names as its signer: the cell of a run receipt, the scheduler of a settlement. Else
+    ``receipt_invalid``, ``identity_not_pinned``, or ``certificate_refused`` for what is no certificate at all.
     """
     record = open_signed(signed, record_type, trust.certificate_key(signed.certificate_pem))
     peer = trust.check_issued_by(signed.certificate_pem, pinned_ca_pems, at=getattr(record, at_field))
-    named = getattr(record, "cell_id", "") or getattr(record, "scheduler", "")
-    if peer.name != named or peer.kind not in ("cell", "scheduler") or peer.fabric != getattr(record, "fabric", ""):
-        raise GrafosError("receipt_invalid", f"the record of {named!r} was signed by {peer.kind} {peer.name!r}")
+    signer = trust.spiffe_id(peer.fabric, peer.kind, peer.name, peer.provider)
+    if signer != _signer_of(record):
+        raise GrafosError("receipt_invalid", f"the {signed.kind} record was signed by another than it names: {signer}")
     return record
+
+
+def _signer_of(record: msgspec.Struct) -> str:
+    """Whose certificate must stand beside the record's signature."""
+    if isinstance(record, RunReceipt):
+        return trust.spiffe_id(record.fabric, "cell", record.cell_id, record.provider)
+    assert isinstance(record, Settlement), "the fabric signs all other records, without a certificate"
+    return trust.spiffe_id(record.fabric, "scheduler", record.scheduler)
 
 
 def _message(kind: str, body: bytes) -> bytes:
@@ -158,5 +167,5 @@ def _message(kind: str, body: bytes) -> bytes:
 def _decode(signed: Signed, record_type: type[Record]) -> Record:
     try:
         return msgspec.json.decode(signed.body, type=record_type)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise GrafosError("receipt_invalid", f"the {signed.kind} record has no valid form", why=str(error)) from error

@@ -103,9 +103,9 @@ def narrow(token: str, caveat: Caveat) -> str:
 
 
 def check_capability(key: bytes, token: str, use: Use, now: float) -> CapabilityClaims:
-    """The claims of a token of ours whose caveats all hold for ``use``, else ``capability_refused``, ``token_expired`` or,
-    for a text that is no token at all, ``token_refused``.
+    """The claims of a token of ours whose caveats all hold for ``use``.
 
+    Else ``capability_refused``, ``token_expired`` or, for a text that is no token at all, ``token_refused``.
     The caller still checks lease, generation and boot epoch against what it has at the moment of the effect.
     """
     parts = _parts(token, _CAPABILITY)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -60,10 +60,13 @@ def key_to_pem(key: PrivateKey) -> bytes:
 
 
 def key_from_pem(pem: bytes) -> PrivateKey:
-    """The P-256 key, or ``ValueError``."""
-    key = serialization.load_pem_private_key(pem, None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError("not an elliptic-curve key")
+    """The P-256 key, or ``ValueError``; also for one that is encrypted."""
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except (TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("not a P-256 key")
     return key
 
 
@@ -73,10 +76,10 @@ def public_key_to_pem(key: PublicKey) -> str:
 
 def public_key_from_pem(pem: str) -> PublicKey:
     """The P-256 public key, or ``ValueError``."""
-    key = serialization.load_pem_public_key(pem.encode())
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise ValueError("not an elliptic-curve key")
-    return key
+    try:
+        return _p256(serialization.load_pem_public_key(pem.encode()))
+    except UnsupportedAlgorithm as error:
+        raise ValueError(str(error)) from error
 
 
 def key_sha256(key: PublicKey) -> str:
@@ -100,14 +103,12 @@ def peer_of(certificate_der: bytes) -> Peer:
         certificate = x509.load_der_x509_certificate(certificate_der)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         [uri] = names.get_values_for_type(x509.UniformResourceIdentifier)
-        key = certificate.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise ValueError("not an elliptic-curve key")
+        key = _p256(certificate.public_key())
         fabric, kind, *rest = uri.removeprefix("spiffe://").split("/")
         provider, name = rest if kind == "cell" else ("", *rest)
         if kind not in PEER_KINDS or not uri.startswith("spiffe://"):
             raise ValueError("not an identity of a fabric")
-    except (ValueError, x509.ExtensionNotFound) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
         raise GrafosError("certificate_refused", "the certificate names no identity of a fabric") from error
     return Peer(fabric, kind, name, provider, key_sha256(key), certificate.not_valid_after_utc.timestamp())
 
@@ -175,12 +176,10 @@ def csr_key(csr_pem: str) -> PublicKey:
     """The key that a request proves to possess, or ``request_invalid``."""
     try:
         csr = x509.load_pem_x509_csr(csr_pem.encode())
-        key = csr.public_key()
-        if not csr.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
-            raise ValueError("not a P-256 request whose signature holds")
-        if not isinstance(key.curve, ec.SECP256R1):
-            raise ValueError("not on the curve P-256")
-    except ValueError as error:
+        key = _p256(csr.public_key())
+        if not csr.is_signature_valid:
+            raise ValueError("its signature does not hold")
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise GrafosError("request_invalid", "the certificate request cannot be used", why=str(error)) from error
     return key
 
@@ -240,12 +239,9 @@ def signature_holds(key: PublicKey, message: bytes, signature: bytes) -> bool:
 def certificate_key(certificate_pem: str) -> PublicKey:
     """The public key of a certificate, or ``certificate_refused``."""
     try:
-        key = x509.load_pem_x509_certificate(certificate_pem.encode()).public_key()
-    except ValueError as error:
-        raise GrafosError("certificate_refused", "the text is not a PEM certificate") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise GrafosError("certificate_refused", "the certificate's key is not on a curve")
-    return key
+        return _p256(x509.load_pem_x509_certificate(certificate_pem.encode()).public_key())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise GrafosError("certificate_refused", "the text is not a PEM certificate of a P-256 key") from error
 
 
 def claim_mac(secret: bytes, role: str, server_der: bytes, csr_pem: str, fabric_key_pem: str) -> str:
@@ -315,9 +311,16 @@ def _builder(
 def _signed_by(leaf: x509.Certificate, ca: x509.Certificate) -> bool:
     try:
         leaf.verify_directly_issued_by(ca)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
+
+
+def _p256(key: object) -> PublicKey:
+    """The key if it is on the one curve that grafos uses, else ``ValueError``."""
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("not a P-256 key")
+    return key
 
 
 def _pem(thing: x509.Certificate | x509.CertificateSigningRequest) -> str:

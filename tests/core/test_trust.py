@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from grafos_core import trust
 from grafos_core.errors import GrafosError
@@ -132,6 +136,8 @@ def test_a_receipt_that_was_altered_does_not_verify() -> None:
     [
         trust.spiffe_id("fab-1", "cell", "aws-2", "aws"),
         trust.spiffe_id("fab-2", "cell", "aws-1", "aws"),
+        trust.spiffe_id("fab-1", "cell", "aws-1", "gcp"),
+        trust.spiffe_id("fab-1", "scheduler", "aws-1"),
         trust.spiffe_id("fab-1", "tenant", "aws-1"),
     ],
 )
@@ -141,6 +147,30 @@ def test_a_receipt_signed_by_anybody_but_its_cell_does_not_verify(uri: str) -> N
     with pytest.raises(GrafosError) as refusal:
         open_signed_by_cell(sign_record(RUN, key, pem), RunReceipt, authority.pem, at_field="ended_at")
     assert refusal.value.code == "receipt_invalid"
+
+
+def test_a_settlement_is_its_schedulers_word_and_not_that_of_the_cell_of_the_same_name() -> None:
+    authority = Authority()
+    settlement = Settlement("fab-1", "s", "aws-1", "t", 5, final=True, settled_at=NOW)
+    for uri, is_signer in ((trust.spiffe_id("fab-1", "scheduler", "aws-1"), True), (CELL_URI, False)):
+        key, pem = authority.leaf(uri)
+        signed = sign_record(settlement, key, pem)
+        if is_signer:
+            assert open_signed_by_cell(signed, Settlement, authority.pem, at_field="settled_at") == settlement
+        else:
+            with pytest.raises(GrafosError) as refusal:
+                open_signed_by_cell(signed, Settlement, authority.pem, at_field="settled_at")
+            assert refusal.value.code == "receipt_invalid"
+
+
+def test_a_record_whose_text_is_no_text_is_invalid_though_its_signature_holds() -> None:
+    """A signer can sign any bytes."""
+    key = trust.new_key()
+    for body in (b'{"fabric":"\xff"}', b"\xff", b"[]", b""):
+        signature = trust.sign(key, b"grafos-record-1:slice:" + body)
+        with pytest.raises(GrafosError) as refusal:
+            open_signed(Signed("slice", body, signature), BudgetSlice, key.public_key())
+        assert refusal.value.code == "receipt_invalid"
 
 
 def test_one_kind_of_record_cannot_be_passed_off_as_another() -> None:
@@ -159,3 +189,38 @@ def test_a_key_survives_its_file_and_its_fingerprint_is_that_of_the_spki() -> No
     pem = trust.public_key_to_pem(key.public_key())
     assert trust.key_sha256(trust.public_key_from_pem(pem)) == trust.key_sha256(key.public_key())
     assert hashlib.sha256(pem.encode()).hexdigest() != trust.key_sha256(key.public_key())
+
+
+def pem_of(key: ec.EllipticCurvePrivateKey, password: bytes = b"") -> bytes:
+    encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+
+
+def test_a_key_on_another_curve_or_under_a_password_is_no_key_of_ours() -> None:
+    other = ec.generate_private_key(ec.SECP384R1())
+    for pem in (pem_of(other), pem_of(trust.new_key(), b"password"), b"", b"-----BEGIN PRIVATE KEY-----"):
+        with pytest.raises(ValueError, match=r"."):
+            trust.key_from_pem(pem)
+    with pytest.raises(ValueError, match="P-256"):
+        trust.public_key_from_pem(trust.public_key_to_pem(other.public_key()))
+
+
+def unknown_kind_of_key(pem: str) -> str:
+    """The same PEM, but its key is said to be of a kind that nobody knows."""
+    lines = pem.splitlines()
+    der = x509.load_pem_x509_csr(pem.encode()).public_bytes(serialization.Encoding.DER)
+    ec_public_key = bytes.fromhex("06072a8648ce3d0201")  # RFC 5480, 2.1.1
+    assert ec_public_key in der
+    text = base64.b64encode(der.replace(ec_public_key, ec_public_key[:-1] + b"\x7f")).decode()
+    return "\n".join([lines[0], text, lines[-1]])
+
+
+def test_a_request_with_any_other_kind_of_key_is_refused_and_no_bug() -> None:
+    """Whoever reaches a new cell's port may send one."""
+    other = ec.generate_private_key(ec.SECP384R1())
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    on_another_curve = builder.sign(other, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    for csr in (on_another_curve, unknown_kind_of_key(trust.make_csr(trust.new_key(), "x"))):
+        with pytest.raises(GrafosError) as refusal:
+            trust.csr_key(csr)
+        assert refusal.value.code == "request_invalid"
