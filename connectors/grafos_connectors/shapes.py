@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Network
 
 import msgspec
 
@@ -95,6 +96,18 @@ def _check_inputs(desired: Desired, shape: Shape) -> None:
             raise _refusal(desired, f"the input {name} is unknown", f"known: {', '.join(sorted(known))}")
         if type(value) is not known[name]:  # bool is an int to isinstance, and must not pass for one
             raise _refusal(desired, f"the input {name} must be of type {known[name].__name__}")
+        if name == "cidr":
+            _check_cidr(desired, str(value))
+
+
+def _check_cidr(desired: Desired, cidr: str) -> None:
+    """In the one form that clouds keep: EC2 stores 10.0.0.7/24 as 10.0.0.0/24, which no read would find again."""
+    try:
+        canonical = str(IPv4Network(cidr))
+    except ValueError:
+        canonical = ""
+    if cidr != canonical:
+        raise _refusal(desired, f"the cidr {cidr!r} is no IPv4 network", "as in 10.77.0.0/16, all host bits zero")
 
 
 def _check_tags(desired: Desired, shape: Shape) -> None:
