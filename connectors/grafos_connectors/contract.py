@@ -37,6 +37,8 @@ KEY_PATTERN = re.compile(r"[0-9a-f]{32}")
 NAME_PATTERN = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 TAG_NAME_PATTERN = re.compile(r"grafos:[a-z0-9_-]{1,56}")
 TAG_VALUE_PATTERN = re.compile(r"[a-z0-9_-]{0,63}")
+# The input that no log and no traceback may show: a machine's user data holds a one-time secret.
+PRIVATE_INPUT = "user_data"
 TOKEN_MAX_CHARACTERS = 64  # EC2's ClientToken; the other clouds derive theirs from it
 
 
@@ -76,7 +78,7 @@ class Desired(msgspec.Struct, frozen=True):
     role ("network", "subnet", "firewall", "gateway") to the cloud's id of a resource that exists already. ``inputs``
     are per kind, as the decision page lists them. ``tags`` go into the create call itself; their names and values
     match ``TAG_NAME_PATTERN`` and ``TAG_VALUE_PATTERN``. A machine's ``inputs`` hold its user data, and with it a
-    one-time secret.
+    one-time secret: its ``repr`` tells only how long that is.
     """
 
     key: str
@@ -87,6 +89,19 @@ class Desired(msgspec.Struct, frozen=True):
     needs: Mapping[str, str] = {}
     inputs: Mapping[str, Scalar] = {}
     tags: Mapping[str, str] = {}
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        return list({**fields, "inputs": _told(self.inputs)}.items())
+
+    def __repr__(self) -> str:
+        return f"Desired({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+def _told(inputs: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The inputs as a log may show them."""
+    private = {name: f"<{len(str(inputs[name]))} characters>" for name in inputs if name == PRIVATE_INPUT}
+    return {**inputs, **private}
 
 
 class Ref(msgspec.Struct, frozen=True):
@@ -118,6 +133,11 @@ class Found(msgspec.Struct, frozen=True):
     tags: Mapping[str, str] = {}
     attributes: Mapping[str, str] = {}
     billable: bool = False
+
+
+def still_unseen(ref: Ref) -> Found:
+    """What a create call named and no read shows: it may exist and cost all the same, so it is there to be deleted."""
+    return Found(ref=ref, state=State.PENDING)
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -185,17 +205,14 @@ class CloudError(GrafosError):
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> CloudError:
         """Reads ``to_wire``'s form back, as a journal keeps it; a code of a newer grafos becomes ``cloud_unknown``."""
-        code, what = str(wire.get("code", "")), str(wire.get("what", ""))
-        if code not in CODES:
-            code, what = "cloud_unknown", f"{code}: {what}"
-        context = wire.get("context")
-        context = context if isinstance(context, Mapping) else {}
+        read = GrafosError.from_wire(wire)
+        context = read.context
         return cls(
-            code,
-            what,
-            where=str(wire.get("where", "")),
-            why=str(wire.get("why", "")),
-            next=str(wire.get("next", "")),
+            read.code if wire.get("code") in CODES else "cloud_unknown",
+            read.what,
+            where=read.where,
+            why=read.why,
+            next=read.next,
             cloud_code=str(context.get("cloud_code", "")),
             request_id=str(context.get("cloud_request_id", "")),
             alternatives=[str(zone) for zone in context.get("alternatives", ())],
@@ -207,7 +224,7 @@ class CloudError(GrafosError):
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """Ended badly, for good; ``error`` is a ``CloudError``'s wire form, so that the outcome too is plain data.
 
-    ``found`` is what stayed behind and must still be deleted, if anything did.
+    ``found`` is what stayed behind, or may have, and must still be deleted, if anything.
     """
 
     error: Mapping[str, Any]

@@ -37,8 +37,17 @@ def test_what_was_made_a_moment_ago_may_not_show_up_yet() -> None:
     assert after_create(None) == Pending(again_after_s=PAUSE_S)
 
 
-def test_what_never_shows_up_was_not_made() -> None:
+def test_what_never_shows_up_has_failed() -> None:
     assert code_of(after_create(None, SETTLED)) == "cloud_not_found"
+
+
+def test_what_does_not_show_up_is_deleted_all_the_same() -> None:
+    """EC2 named its id: it may show up in minutes, and would bill beside the one that is made in its place."""
+    progress = after_create(None, SETTLED)
+    assert isinstance(progress, Failed)
+    assert progress.found is not None
+    assert progress.found.ref.id == "x-1"
+    assert progress.found.state is State.PENDING
 
 
 def test_a_create_is_done_when_it_is_ready_and_not_before() -> None:

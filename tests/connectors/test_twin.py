@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 from contract_work import Work
 from twin_place import TwinPlace
@@ -114,6 +115,15 @@ def test_the_console_is_what_the_machine_wrote(place: TwinPlace, work: Work) -> 
     made = work.make(Kind.MACHINE)
     place.cloud.write_console(made.ref.id, "booted\n")
     assert work.connector.console(made.ref) == "booted\n"
+
+
+def test_a_create_that_never_shows_up_names_what_must_be_deleted(work: Work) -> None:
+    operation = work.connector.begin_create(work.desired(Kind.MACHINE), "token")
+    never = msgspec.structs.replace(operation, ref=msgspec.structs.replace(operation.ref, id="machine-999999"))
+    outcome = work.outcome(never)
+    assert isinstance(outcome, Failed)
+    assert outcome.found is not None
+    assert outcome.found.ref.id == "machine-999999"
 
 
 def test_reads_lag_and_the_world_does_not() -> None:

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from grafos_connectors.aws.errors import ended_early
-from grafos_connectors.contract import CloudError, Done, Failed, Found, Kind, Operation, Pending, Progress, State
+from grafos_connectors.contract import (
+    CloudError,
+    Done,
+    Failed,
+    Found,
+    Kind,
+    Operation,
+    Pending,
+    Progress,
+    State,
+    still_unseen,
+)
 
 # What a delete's handle says: whether the cloud found what it was asked to delete.
 ACCEPTED = "accepted"
@@ -15,7 +26,8 @@ def created(operation: Operation, found: Found | None, *, now: float, lag_s: flo
     if found is None:
         if now < operation.began_at + lag_s:
             return Pending(again_after_s=pause_s)
-        return Failed(error=_error(operation, "cloud_not_found", "was made but does not show up").to_wire())
+        error = _error(operation, "cloud_not_found", "was made but does not show up").to_wire()
+        return Failed(error=error, found=still_unseen(operation.ref))
     if found.state is State.READY:
         return Done(found=found)
     if found.state is State.PENDING:

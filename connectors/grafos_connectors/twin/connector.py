@@ -28,6 +28,7 @@ from grafos_connectors.contract import (
     Scope,
     State,
     Traits,
+    still_unseen,
 )
 from grafos_connectors.shapes import SHAPES, check_desired, check_token
 from grafos_connectors.twin.cloud import PLACES, TWIN_TRAITS, Thing, TwinCloud, place
@@ -196,7 +197,8 @@ class TwinConnector:
     def _created(self, operation: Operation) -> Progress:
         thing = self.cloud.seen(operation.ref.id)
         if thing is None:
-            return self._unseen(operation, _failed("cloud_not_found", "What was made does not show up."))
+            why = _failed("cloud_not_found", "What was made does not show up.")
+            return self._unseen(operation, Failed(error=why, found=still_unseen(operation.ref)))
         found = self.cloud.found(thing)
         if found.state is State.READY:
             return Done(found=found)
@@ -209,7 +211,7 @@ class TwinConnector:
     def _deleted(self, operation: Operation) -> Progress:
         thing = self.cloud.seen(operation.ref.id)
         if thing is None:
-            return self._unseen(operation, None)
+            return self._unseen(operation, Done())
         found = self.cloud.found(thing)
         if found.state is State.GONE:
             return Done()
@@ -217,12 +219,12 @@ class TwinConnector:
             return self._pending(thing.ends_at, found)
         return Failed(error=_failed("cloud_not_found", "The delete did not find it, and it is there."), found=found)
 
-    def _unseen(self, operation: Operation, error: Mapping[str, object] | None) -> Progress:
+    def _unseen(self, operation: Operation, outcome: Done | Failed) -> Progress:
         """What reads do not show: wait out the lag, then believe it."""
         settles_at = operation.began_at + self.cloud.timings.listing_lag_s
         if self.cloud.clock.now() < settles_at:
             return self._pending(settles_at, None)
-        return Failed(error=error) if error is not None else Done()
+        return outcome
 
     def _pending(self, due_at: float, found: Found | None) -> Pending:
         return Pending(again_after_s=min(max(due_at - self.cloud.clock.now(), 0.0), LONGEST_PAUSE_S), found=found)
