@@ -12,9 +12,10 @@ from typing import Any
 import boto3
 import pytest
 from aws_place import AwsPlace
+from botocore.session import Session
 from contract_work import GROUND, KINDS, Work
 
-from grafos_connectors.aws import account, prices
+from grafos_connectors.aws import account, describe, prices
 from grafos_connectors.aws.client import PAGE_SIZE, AwsCalls
 from grafos_connectors.aws.listing import usable_regions
 from grafos_connectors.aws.machine import USER_DATA_MAX_BYTES, launch_parameters
@@ -178,6 +179,25 @@ def test_the_list_goes_through_all_pages(place: AwsPlace, work: Work, ec2: Any) 
     assert [call.action for call in place.aws.journal()].count("DescribeInstances") == 2
 
 
+@pytest.mark.parametrize(
+    ("service", "operation"),
+    [
+        *(("ec2", described.operation) for described in describe.DESCRIBED.values() if described.paged),
+        ("ec2", "describe_instance_type_offerings"),
+        ("ec2", "describe_instance_types"),
+        ("pricing", "get_products"),
+        ("iam", "simulate_principal_policy"),
+    ],
+)
+def test_no_page_is_larger_than_its_operation_allows(service: str, operation: str) -> None:
+    """AWS refuses a larger one (InvalidParameterValue); the SDK only checks the lower bound, the emulator none."""
+    model = Session().get_service_model(service)
+    members = model.operation_model(operation.title().replace("_", "")).input_shape.members  # type: ignore[union-attr]  # each has one
+    limits = [members[name].metadata for name in ("MaxResults", "MaxItems") if name in members]
+    assert limits
+    assert all(limit.get("min", 1) <= PAGE_SIZE <= limit.get("max", PAGE_SIZE) for limit in limits)
+
+
 def test_the_list_looks_into_each_region_that_is_named(place: AwsPlace, work: Work) -> None:
     work.make(Kind.NETWORK)
     assert work.listed("eu-west-1") == []
@@ -279,6 +299,7 @@ def test_cores_of_other_families_do_not_count_against_the_quota() -> None:
     t3 = {"InstanceType": "t3.medium", "CpuOptions": {"CoreCount": 1, "ThreadsPerCore": 2}}
     gpu = {"InstanceType": "g5.xlarge", "CpuOptions": {"CoreCount": 2, "ThreadsPerCore": 2}}
     assert account.cores_in_use([t4g, t3, gpu]) == 4
+    assert account.cores_in_use([t4g, {**t3, "InstanceLifecycle": "spot"}]) == 2
     assert account.cores_in_use([t4g, {"InstanceType": "t3.medium"}]) is None
 
 

@@ -134,6 +134,23 @@ def test_an_endpoint_that_is_no_url_is_refused() -> None:
     assert refusal_of(AWS_ENDPOINT_URL="nonsense").code == "config_invalid"
 
 
+def test_a_profiles_endpoint_that_is_no_url_is_refused(variables: pytest.MonkeyPatch, home: Path) -> None:
+    (home / ".aws").mkdir()
+    (home / ".aws" / "config").write_text("[profile lab]\nregion=us-east-1\nendpoint_url=nonsense\n")
+    variables.setenv("AWS_PROFILE", "lab")
+    with pytest.raises(CloudError) as raised:
+        open_connector("aws")
+    assert raised.value.code == "config_invalid"
+
+
+@pytest.mark.parametrize("region", ["cn-north-1", "us-gov-west-1", "eusc-de-east-1"])
+def test_a_region_of_another_partition_is_refused_before_any_call(region: str) -> None:
+    """Debian's account and the price list that are asked are those of the commercial partition."""
+    error = refusal_of(AWS_REGION=region)
+    assert error.code == "unsupported"
+    assert "us-east-1" in error.next
+
+
 def test_given_variables_shut_out_the_process_and_its_files(variables: pytest.MonkeyPatch, home: Path) -> None:
     (home / ".aws").mkdir()
     (home / ".aws" / "credentials").write_text(f"[default]\naws_access_key_id={REAL}\naws_secret_access_key=x\n")

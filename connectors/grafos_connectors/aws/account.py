@@ -43,7 +43,10 @@ def offers(calls: AwsCalls, region: str, machine_type: str, arch: str) -> tuple[
         "ec2", "describe_instance_type_offerings", region, LocationType="availability-zone", Filters=wanted
     )
     zones = [
-        (offer["InstanceType"], offer["Location"]) for answer in answers for offer in answer["InstanceTypeOfferings"]
+        (offer["InstanceType"], offer["Location"])
+        for answer in answers
+        for offer in answer["InstanceTypeOfferings"]
+        if is_zone_of(region, offer["Location"])
     ]
     if not zones:
         return ()
@@ -51,6 +54,15 @@ def offers(calls: AwsCalls, region: str, machine_type: str, arch: str) -> tuple[
     facts = {item["InstanceType"]: item for answer in answers for item in answer["InstanceTypes"]}
     made = (_offer(region, zone, facts[name], arch) for name, zone in sorted(zones) if name in facts)
     return tuple(offer for offer in made if offer is not None)
+
+
+def is_zone_of(region: str, zone: str) -> bool:
+    """Whether it is an availability zone proper ("us-east-1a").
+
+    Local and Wavelength Zones ("us-east-1-bos-1a") are told with them once the account has opted in, and have other
+    prices than the region.
+    """
+    return zone[:-1] == region and zone[-1:].isalpha()
 
 
 def _offer(region: str, zone: str, facts: Mapping[str, Any], arch: str) -> Offer | None:
@@ -90,10 +102,13 @@ RUNNING = {"Name": "instance-state-name", "Values": ["pending", "running"]}
 
 
 def cores_in_use(instances: Iterable[Mapping[str, Any]]) -> int | None:
-    """Cores that count against the quota of standard machines; None when an answer does not tell them."""
+    """Cores that count against the quota of standard machines; None when an answer does not tell them.
+
+    Spot machines have a quota of their own.
+    """
     total = 0
     for instance in instances:
-        if STANDARD_FAMILY.match(instance["InstanceType"]):
+        if STANDARD_FAMILY.match(instance["InstanceType"]) and instance.get("InstanceLifecycle") != "spot":
             options = instance.get("CpuOptions", {})
             if not options.get("CoreCount"):
                 return None
@@ -112,7 +127,10 @@ def _limit(calls: AwsCalls, region: str, service: str, code: str) -> int | None:
 
 
 def missing_permissions(calls: AwsCalls, actions: Sequence[str]) -> tuple[str, ...]:
-    """By IAM's own simulation; nothing is known to be missing for the account's root, or if one may not ask."""
+    """By IAM's own simulation; nothing is known to be missing for the account's root, or if one may not ask.
+
+    IAM is asked about all resources ("*"): a policy that allows an action on some of them counts as lacking it.
+    """
     who = calls.read("sts", "get_caller_identity")["Arn"]
     if who.endswith(":root"):
         return ()

@@ -25,11 +25,12 @@ from grafos_connectors.aws.errors import NEXT_STEPS, translated
 from grafos_connectors.contract import CloudError
 
 CONNECT_TIMEOUT_S = 5  # AWS's front ends accept in well under a second; more is a dead network
-READ_TIMEOUT_S = 20  # RunInstances answers within a few seconds; three reads stay under a minute
+READ_TIMEOUT_S = 20  # RunInstances answers within a few seconds; a read's three attempts end within two minutes
 READ_ATTEMPTS = 3
 CHANGE_ATTEMPTS = 1
+PARTITION = "aws"  # the others have accounts, images and price lists of their own
 CONNECTIONS = 64  # one for each machine of the largest parallel provision
-PAGE_SIZE = 200  # results per page; EC2 allows 5 to 1000
+PAGE_SIZE = 100  # results per page: the most that DescribeInstanceTypes and the price list allow, others 1000
 
 # From where an emulator's credentials may come: plain values only. The other places that the SDK knows would ask a real
 # service, or the network, before anyone could see what they hold.
@@ -49,6 +50,10 @@ def _likeness(typed: str, known: str) -> float:
         difflib.SequenceMatcher(None, one, other).ratio()
         for one, other in ((typed, known), (sorted(typed), sorted(known)))
     )
+
+
+def _no_url(said: str) -> CloudError:
+    return CloudError("config_invalid", f"The AWS endpoint {said!r} is no URL.", where="aws")
 
 
 @functools.cache
@@ -76,11 +81,10 @@ class AwsCalls:
         self._dns_suffixes = sorted(
             {partition["outputs"][name] for partition in partitions for name in ("dnsSuffix", "dualStackDnsSuffix")}
         )
-        groups = [[name for name in partition["regions"] if not name.endswith("-global")] for partition in partitions]
-        self.known_regions = tuple(sorted(name for group in groups for name in group))
+        regions = {partition["id"]: partition["regions"] for partition in partitions}
+        self.known_regions = tuple(sorted(name for name in regions.pop(PARTITION) if not name.endswith("-global")))
+        self._foreign_regions = frozenset(name for names in regions.values() for name in names)
         self.check_region(self.region)
-        # Those where the same credentials can work: accounts of China or of GovCloud are accounts of their own.
-        self.partition_regions = frozenset(next(group for group in groups if self.region in group))
         self.emulated = is_loopback(self._endpoint("ec2"))
         if is_loopback(self._endpoint("sts")) != self.emulated:  # STS may be asked with real keys for temporary ones
             raise mixed(self._endpoint("sts"), "one of EC2 and STS is an emulator and the other is not")
@@ -116,9 +120,20 @@ class AwsCalls:
             return answer
 
     def check_region(self, region: str) -> None:
-        """Raises ``cloud_invalid`` that names the nearest region when AWS has none of that name."""
+        """Raises ``cloud_invalid`` that names the nearest region when AWS has none of that name.
+
+        ``unsupported`` for one of China, of GovCloud or of another partition with accounts of its own.
+        """
         if region in self.known_regions:
             return
+        if region in self._foreign_regions:
+            raise CloudError(
+                "unsupported",
+                f"This version of grafos cannot use the AWS region {region}.",
+                where="aws",
+                why="its partition has accounts, images and price lists of its own",
+                next="Use a region of AWS's commercial partition, as us-east-1 or eu-central-1.",
+            )
         near = max(self.known_regions, key=functools.partial(_likeness, region))
         what = f"AWS has no region {region!r}." if region else "No AWS region is given."
         step = f"Did you mean {near!r}?" if region else "Pass --region, or set AWS_REGION."
@@ -164,13 +179,16 @@ class AwsCalls:
         configured = self._configured_endpoint(service)
         if configured:
             if not urlsplit(configured).hostname:
-                raise CloudError("config_invalid", f"The AWS endpoint {configured!r} is no URL.", where="aws")
+                raise _no_url(configured)
             return configured
         config = Config(signature_version=UNSIGNED)
         if self._environment is not None:
             config = config.merge(Config(ignore_configured_endpoint_urls=True))  # type: ignore[call-arg]  # not in the stubs
         with translated(f"finding the endpoint of {service}", region, changing=False):
-            probe = self._session.create_client(service, region_name=region, config=config)
+            try:
+                probe = self._session.create_client(service, region_name=region, config=config)
+            except ValueError as error:  # what a profile gives as endpoint
+                raise _no_url(str(error)) from error
         return str(probe.meta.endpoint_url)
 
     def _configured_endpoint(self, service: str) -> str:

@@ -34,9 +34,9 @@ def list_scope(calls: AwsCalls, scope: Scope) -> Iterator[tuple[Found, ...]]:
 
 
 def usable_regions(calls: AwsCalls) -> list[str]:
-    """The regions that are switched on for the account."""
+    """The regions that are switched on for the account; one newer than the SDK is not among them."""
     regions = calls.read("ec2", "describe_regions", AllRegions=False)["Regions"]
-    return sorted(region["RegionName"] for region in regions if region["RegionName"] in calls.partition_regions)
+    return sorted(region["RegionName"] for region in regions if region["RegionName"] in calls.known_regions)
 
 
 def _with_parts(page: tuple[tuple[describe.Item, Found], ...]) -> Iterator[Found]:
