@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from botocore import exceptions as sdk
 
-from grafos_connectors.aws import describe, errors
+from grafos_connectors.aws import account, describe, errors
 from grafos_connectors.aws.client import CHANGE_ATTEMPTS, READ_ATTEMPTS, AwsCalls
-from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, CloudError, Desired, Kind
+from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, CloudError, Desired, Kind, Ref
 from grafos_connectors.registry import open_connector
 from grafos_core.emulated import EMULATED_ACCESS_KEY_PREFIX
 from grafos_core.errors import CODES
@@ -27,6 +27,8 @@ NOT_IN_ZONE = (
     "Your requested instance type (t4g.medium) is not supported in your requested Availability Zone (us-east-1e). "
     "Please retry your request by not specifying an Availability Zone or choosing us-east-1a, us-east-1b."
 )
+
+CONSOLE = b"<GetConsoleOutputResponse><output>Ym9vdGVkCg==</output></GetConsoleOutputResponse>"
 
 # SDK exceptions that no call of ours can raise: other services, streams, tests, deprecations, or abstract bases. They
 # become cloud_unknown, and a new one in the SDK must be looked at before it is put here.
@@ -54,7 +56,6 @@ NEVER_MET = {
     "InvalidS3UsEast1RegionalEndpointConfigError",
     "InvalidSTSRegionalEndpointsConfigError",
     "MD5UnavailableError",
-    "MissingDependencyException",
     "MissingServiceIdError",
     "OperationNotPageableError",
     "PaginationError",
@@ -84,9 +85,13 @@ ANSWERS = {"ClientError", "EventStreamError"}  # the cloud's answers: the code i
 
 
 class WireCloud:
-    """Answers every request on loopback with what the test says, or not at all, and counts them."""
+    """Answers every request on loopback with what the test says, or not at all, and counts them.
+
+    A request that holds one of the words in ``special`` gets that status and body instead.
+    """
 
     def __init__(self) -> None:
+        self.special: dict[str, tuple[int, bytes]] = {}
         self.status, self.body, self.headers = 200, b"", {"Content-Type": "text/xml"}
         self.drops = False
         self.requests: list[str] = []
@@ -95,10 +100,7 @@ class WireCloud:
     def refuse(self, status: int, code: str, message: str = "no", **headers: str) -> None:
         self.status = status
         self.headers = {"Content-Type": "text/xml", **{name.replace("_", "-"): text for name, text in headers.items()}}
-        self.body = (
-            f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>"
-            "<RequestID>r-1</RequestID></Response>"
-        ).encode()
+        self.body = refusal_body(code, message)
 
     def environment(self) -> dict[str, str]:
         host, port = self.server.server_address[:2]
@@ -114,19 +116,29 @@ class WireCloud:
     def _handler(cloud) -> type[BaseHTTPRequestHandler]:  # noqa: N805  the handler's `self` is another
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                cloud.requests.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                request = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                cloud.requests.append(request)
                 if cloud.drops:
                     return
-                self.send_response(cloud.status)
-                for name, value in {**cloud.headers, "Content-Length": str(len(cloud.body))}.items():
+                special = (answer for word, answer in cloud.special.items() if word in request)
+                status, body = next(special, (cloud.status, cloud.body))
+                self.send_response(status)
+                for name, value in {**cloud.headers, "Content-Length": str(len(body))}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(cloud.body)
+                self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
         return Handler
+
+
+def refusal_body(code: str, message: str) -> bytes:
+    return (
+        f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>"
+        "<RequestID>r-1</RequestID></Response>"
+    ).encode()
 
 
 @pytest.fixture
@@ -147,6 +159,11 @@ def refused(cloud: WireCloud, *, changing: bool = True) -> CloudError:
     with pytest.raises(CloudError) as raised:
         (changes if changing else reads)()
     return raised.value
+
+
+def console_of(cloud: WireCloud) -> str:
+    connector = open_connector("aws", "us-east-1", environment=cloud.environment())
+    return connector.console(Ref(key="", kind=Kind.MACHINE, id="i-1", region="us-east-1"))
 
 
 def test_a_capacity_error_is_not_retried_and_names_the_zones_that_have_room(cloud: WireCloud) -> None:
@@ -245,6 +262,9 @@ def test_an_unknown_error_fails_closed_and_keeps_the_clouds_own_words(cloud: Wir
         ("PendingVerification", "cloud_denied"),
         ("OptInRequired", "cloud_auth"),
         ("Blocked", "cloud_denied"),
+        ("OperationNotPermitted", "cloud_denied"),
+        ("InsufficientVolumeCapacity", "cloud_capacity"),
+        ("InvalidBlockDeviceMapping", "cloud_invalid"),
         ("ThrottlingException", "cloud_throttled"),
         ("ValidationException", "cloud_invalid"),
         ("", "cloud_unknown"),
@@ -258,6 +278,71 @@ def test_a_type_that_other_zones_have_is_a_matter_of_capacity() -> None:
     """The engine then moves to an offered zone, as it does when a zone is full."""
     assert errors.code_of("Unsupported", NOT_IN_ZONE) == "cloud_capacity"
     assert errors.offered_zones(NOT_IN_ZONE) == ("us-east-1a", "us-east-1b")
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("Network interface 'eni-1' is currently in use.", "cloud_in_use"),
+        ("Network vpc-1 already has an internet gateway attached", "cloud_conflict"),
+        ("Value (10.0.0.7) for parameter cidrIp is invalid.", "cloud_invalid"),
+    ],
+)
+def test_a_code_for_many_refusals_is_told_apart_by_its_words(message: str, code: str) -> None:
+    """EC2 answers InvalidParameterValue to DeleteNetworkInterface of one in use, and to a second gateway."""
+    assert errors.code_of("InvalidParameterValue", message) == code
+
+
+def test_a_network_that_has_another_gateway_is_a_conflict(cloud: WireCloud) -> None:
+    cloud.refuse(400, "InvalidParameterValue", "Network vpc-1 already has an internet gateway attached")
+    connector = open_connector("aws", "us-east-1", environment=cloud.environment())
+    attachment = Desired(
+        key="0" * 32,
+        kind=Kind.GATEWAY_ATTACHMENT,
+        name="n",
+        region="us-east-1",
+        needs={"network": "vpc-1", "gateway": "igw-2"},
+    )
+    with pytest.raises(CloudError) as raised:
+        connector.begin_create(attachment, "token")
+    assert (raised.value.code, raised.value.ambiguous) == ("cloud_conflict", False)
+
+
+@pytest.mark.parametrize("cloud_code", ["AuthFailure", "InvalidClientTokenId"])
+def test_a_region_that_is_switched_off_looks_like_wrong_credentials_and_the_next_step_says_so(
+    cloud: WireCloud, cloud_code: str
+) -> None:
+    """https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html"""
+    cloud.refuse(401, cloud_code, "AWS was not able to validate the provided access credentials")
+    assert "region" in refused(cloud, changing=False).next
+
+
+def test_the_console_is_what_the_machine_wrote_until_now(cloud: WireCloud) -> None:
+    """Without Latest EC2 shows nothing in the minutes in which a machine that does not start is looked at."""
+    cloud.body = CONSOLE
+    assert console_of(cloud) == "booted\n"
+    assert "Latest=true" in cloud.requests[0]
+
+
+def test_a_machine_that_cannot_tell_the_latest_tells_what_was_kept(cloud: WireCloud) -> None:
+    cloud.body = CONSOLE
+    cloud.special["Latest=true"] = (400, refusal_body("UnsupportedOperation", "Only on Nitro."))
+    assert console_of(cloud) == "booted\n"
+    assert len(cloud.requests) == 2
+
+
+def test_zones_with_prices_of_their_own_are_not_offered(cloud: WireCloud) -> None:
+    """A Local Zone is told like any other once the account has opted in; its name even sorts first."""
+    zones = ("us-east-1-bos-1a", "us-east-1-wl1-bos-wlz-1", "us-east-1b")
+    items = "".join(f"<item><instanceType>t3.medium</instanceType><location>{zone}</location></item>" for zone in zones)
+    cloud.body = (
+        f"<Response><instanceTypeOfferingSet>{items}</instanceTypeOfferingSet><instanceTypeSet><item>"
+        "<instanceType>t3.medium</instanceType><memoryInfo><sizeInMiB>4096</sizeInMiB></memoryInfo>"
+        "<vCpuInfo><defaultVCpus>2</defaultVCpus></vCpuInfo><processorInfo><supportedArchitectures>"
+        "<item>x86_64</item></supportedArchitectures></processorInfo></item></instanceTypeSet></Response>"
+    ).encode()
+    offers = account.offers(cloud.calls(), "us-east-1", "t3.medium", "")
+    assert [offer.zone for offer in offers] == ["us-east-1b"]
 
 
 def test_a_message_that_offers_nothing_gives_no_zones() -> None:

@@ -9,7 +9,7 @@ from grafos_connectors.aws.client import AwsCalls
 from grafos_connectors.aws.firewall import FIREWALL_KINDS
 from grafos_connectors.aws.kind_calls import KindCalls
 from grafos_connectors.aws.listing import list_scope
-from grafos_connectors.aws.machine import MACHINE_KINDS
+from grafos_connectors.aws.machine import MACHINE_KINDS, console_output
 from grafos_connectors.aws.network import NETWORK_KINDS
 from grafos_connectors.contract import (
     TAG_FABRIC,
@@ -44,7 +44,6 @@ PAUSE_S = 2.0  # a machine takes about ten seconds to run; asking more often onl
 EMULATED_PAUSE_S = 0.1
 
 LIVING = {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}
-CONSOLE_MAX_CHARACTERS = 64 * 1024  # EC2 keeps the last 64 KiB
 
 
 class AwsConnector:
@@ -122,12 +121,11 @@ class AwsConnector:
 
     def console(self, ref: Ref) -> str:
         try:
-            answer = self._calls.read("ec2", "get_console_output", ref.region, InstanceId=ref.id)
+            return console_output(self._calls, ref)
         except CloudError as refusal:
             if refusal.code == "cloud_not_found":  # not shown yet, or gone
                 return ""
             raise
-        return str(answer.get("Output", ""))[-CONSOLE_MAX_CHARACTERS:]
 
     # Changes ---------------------------------------------------------------------------------------------------------
 

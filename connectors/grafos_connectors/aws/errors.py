@@ -37,11 +37,13 @@ CODES: dict[str, str] = {
     "InsufficientHostCapacity": "cloud_capacity",
     "InsufficientInstanceCapacity": "cloud_capacity",
     "InsufficientReservedInstanceCapacity": "cloud_capacity",
+    "InsufficientVolumeCapacity": "cloud_capacity",
     "InternalError": "cloud_unreachable",
     "InternalFailure": "cloud_unreachable",
     "InternalServerError": "cloud_unreachable",
     "InvalidAMIID.NotFound": "cloud_invalid",  # asking again does not make an image appear
     "InvalidAMIID.Unavailable": "cloud_invalid",
+    "InvalidBlockDeviceMapping": "cloud_invalid",
     "InvalidClientTokenId": "cloud_auth",
     "InvalidInstanceType": "cloud_invalid",
     "InvalidRequest": "cloud_invalid",
@@ -52,6 +54,7 @@ CODES: dict[str, str] = {
     "MissingAuthenticationToken": "cloud_auth",
     "MissingParameter": "cloud_invalid",
     "NoSuchResourceException": "cloud_not_found",
+    "OperationNotPermitted": "cloud_denied",  # TerminateInstances, when somebody switched its protection on
     "OptInRequired": "cloud_auth",
     "PendingVerification": "cloud_denied",
     "PriorRequestNotComplete": "cloud_throttled",
@@ -74,6 +77,11 @@ CODES: dict[str, str] = {
     "ValidationError": "cloud_invalid",
     "ValidationException": "cloud_invalid",
 }
+# Codes that EC2 gives to many refusals, and words of the message that tell one of them.
+WORDS: tuple[tuple[str, str, str], ...] = (
+    ("InvalidParameterValue", "is currently in use", "cloud_in_use"),  # DeleteNetworkInterface
+    ("InvalidParameterValue", "already has an internet gateway", "cloud_conflict"),  # AttachInternetGateway
+)
 ENDINGS: tuple[tuple[str, str], ...] = (
     ("LimitExceeded", "cloud_quota"),
     (".NotFound", "cloud_not_found"),
@@ -101,6 +109,7 @@ SDK_EXCEPTIONS: tuple[tuple[type[Exception], str, bool], ...] = (
     (sdk.LoginError, "cloud_auth", False),
     (sdk.TokenRetrievalError, "cloud_auth", False),
     (sdk.UnknownTokenProviderError, "cloud_auth", False),
+    (sdk.MissingDependencyException, "unsupported", False),  # credentials of `aws login` need botocore[crt]
     (sdk.ConnectTimeoutError, "cloud_unreachable", False),
     (sdk.EndpointConnectionError, "cloud_unreachable", False),
     (sdk.ProxyConnectionError, "cloud_unreachable", False),
@@ -148,8 +157,14 @@ NEXT_STEPS: dict[str, str] = {
     "cloud_unreachable": "Check the network and the region, then try again.",
     "credentials_missing": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; or use `grafos emulate`.",
 }
+SWITCHED_OFF = (
+    "Check the credentials and this machine's clock; a region that the account has not switched on answers so too."
+)
 CODE_NEXT_STEPS: dict[str, str] = {
-    "OptInRequired": "Switch the region on in the account's settings, or use another region.",
+    "AuthFailure": SWITCHED_OFF,
+    "InvalidClientTokenId": SWITCHED_OFF,
+    "OperationNotPermitted": "If the machine has termination protection, switch it off and try again.",
+    "OptInRequired": "Switch the region on, or sign the account up for EC2, in the account's settings.",
     "PendingVerification": "AWS still verifies the account; this takes up to four hours.",
     "RequestExpired": "Set this machine's clock.",
     "VpcLimitExceeded": "Delete a VPC in the region, use another region, or ask AWS for a higher quota.",
@@ -176,6 +191,9 @@ def code_of(cloud_code: str, message: str = "") -> str:
     """Our class of an EC2 error code."""
     if cloud_code == "Unsupported" and offered_zones(message):
         return "cloud_capacity"
+    for ambiguous_code, words, code in WORDS:
+        if cloud_code == ambiguous_code and words in message:
+            return code
     if cloud_code in CODES:
         return CODES[cloud_code]
     by_end = (code for ending, code in ENDINGS if cloud_code.endswith(ending))

@@ -11,6 +11,7 @@ from grafos_connectors.aws.kind_calls import KindCalls
 from grafos_connectors.contract import CloudError, Desired, Kind, Ref
 
 USER_DATA_MAX_BYTES = 16 * 1024  # EC2's limit, before base64
+CONSOLE_MAX_CHARACTERS = 64 * 1024  # EC2 keeps the last 64 KiB
 BURSTABLE_TYPE = re.compile(r"t\d")
 
 
@@ -72,6 +73,17 @@ def _interface(desired: Desired) -> dict[str, Any]:
         "AssociatePublicIpAddress": bool(desired.inputs.get("public_address", True)),
         "DeleteOnTermination": True,
     }
+
+
+def console_output(calls: AwsCalls, ref: Ref) -> str:
+    """What it wrote until now on Nitro; other machines only have what EC2 kept some minutes after they started."""
+    try:
+        answer = calls.read("ec2", "get_console_output", ref.region, InstanceId=ref.id, Latest=True)
+    except CloudError as refusal:
+        if refusal.code != "cloud_invalid":
+            raise
+        answer = calls.read("ec2", "get_console_output", ref.region, InstanceId=ref.id)
+    return str(answer.get("Output", ""))[-CONSOLE_MAX_CHARACTERS:]
 
 
 def terminate_machine(calls: AwsCalls, ref: Ref) -> None:
