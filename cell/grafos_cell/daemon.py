@@ -7,13 +7,9 @@ layers that make sure that a forgotten machine stops costing money.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import logging
-import os
 import random
 import signal
-import sys
 from typing import Any
 
 from grafos_cell.agent import Agent
@@ -22,6 +18,7 @@ from grafos_cell.identity import capability_key, wait_for_identity
 from grafos_cell.settings import Settings
 from grafos_cell.state import open_state
 from grafos_core.clock import Clock, SystemClock
+from grafos_core.program import log_to_stderr, say_ready
 
 LOOK_EVERY_S = 0.5
 """How late the cell's end may be noticed."""
@@ -34,7 +31,7 @@ log = logging.getLogger("grafos.cell")
 
 def run(settings: Settings) -> None:
     """Serves until SIGTERM, SIGINT or the cell's end; raises the ``GrafosError`` that made it end otherwise."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     asyncio.run(_main(settings))
 
 
@@ -102,12 +99,9 @@ class Daemon:
             await self._agent.fence()
 
     async def _say_ready(self, agent: Agent) -> None:
-        """Tells the parent process that the link is up, in one line of JSON, and lets go of the pipe."""
+        """Tells the parent process that the link is up."""
         await agent.linked_once.wait()
-        if self._settings.ready_fd is not None:
-            told = {"cell_id": agent.state.settings.cell_id, "start": agent.state.epoch, "pid": os.getpid()}
-            with contextlib.suppress(OSError), os.fdopen(self._settings.ready_fd, "w") as ready:
-                ready.write(json.dumps(told) + "\n")
+        say_ready(self._settings.ready_fd, {"cell_id": agent.state.settings.cell_id, "start": agent.state.epoch})
 
 
 async def _wait_for_end(expires_at: float, clock: Clock) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import msgspec
 
 from grafos_core.errors import GrafosError
+from grafos_core.program import CommandLine
 from grafos_core.resources import Resources
 
 MEM_CAPACITY = "128k"
@@ -70,14 +69,7 @@ def read_size(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-class CommandLine(argparse.ArgumentParser):
-    """argparse, with our shape of errors."""
-
-    def error(self, message: str) -> NoReturn:
-        raise GrafosError("usage", message, where=self.prog, next=f"{self.prog} --help")
-
-
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandLine:
     parser = CommandLine(prog="fabricbiosd", description="The daemon of a cell.", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandLine)
     server = commands.add_parser(

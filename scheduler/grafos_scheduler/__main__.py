@@ -1,24 +1,24 @@
-"""``grafos-scheduler``: reads the command line, then serves. What it cannot do it says in the one shape of errors."""
+"""``grafos-scheduler``: reads the command line, then serves."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 
-from grafos_core.errors import GrafosError
+from grafos_core.program import run_program
 from grafos_scheduler.settings import read_settings
 
 
 def main() -> None:
     """Exit code 0 after SIGTERM, else that of the error."""
-    try:
-        settings = read_settings(sys.argv[1:])
-        # Imported only now: a wrong flag is told at once, and reading flags costs nothing.
-        from grafos_scheduler.process import run
+    run_program(start)
 
-        run(settings)
-    except GrafosError as error:
-        print(error.last_words(), file=sys.stderr)  # noqa: T201  # a program's last words
-        sys.exit(error.exit_code)
+
+def start(arguments: Sequence[str]) -> None:
+    settings = read_settings(arguments)
+    # Imported only now: a wrong flag is told at once, and reading flags costs nothing.
+    from grafos_scheduler.process import run
+
+    run(settings)
 
 
 if __name__ == "__main__":

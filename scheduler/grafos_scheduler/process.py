@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import logging
-import os
 import random
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -20,6 +17,7 @@ import uvloop
 
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
+from grafos_core.program import log_to_stderr, say_ready
 from grafos_scheduler import state
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.claim import ClaimDesk
@@ -44,7 +42,7 @@ log = logging.getLogger("grafos.scheduler")
 
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT; raises the ``GrafosError`` that made it end earlier."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings))
 
@@ -73,7 +71,7 @@ async def _serve(settings: Settings) -> None:
             backlog=LISTEN_BACKLOG,
         )
         ticking = asyncio.create_task(shell.tick_for_ever())
-        _say_ready(settings, listening.getsockname()[1])
+        _tell_address(settings, listening.getsockname()[1])
         shell.stopped.add_done_callback(lambda _: stop.set())
         await stop.wait()
         server.close()
@@ -138,14 +136,12 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
-def _say_ready(settings: Settings, port: int) -> None:
-    """Tells the parent process where the scheduler answers, in one line of JSON, and lets go of the pipe."""
+def _tell_address(settings: Settings, port: int) -> None:
+    """Tells the log and the parent process where the scheduler answers."""
     host = f"[{settings.address}]" if ":" in settings.address else settings.address
     url = f"https://{host}:{port}"
     log.info("cell %s of fabric %s answers at %s", settings.cell_id, settings.fabric, url)
-    if settings.ready_fd is not None:
-        with contextlib.suppress(OSError), os.fdopen(settings.ready_fd, "w") as ready:
-            ready.write(json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+    say_ready(settings.ready_fd, {"url": url})
 
 
 async def _finish(shell: Shell, links: LinkServices, listener: Listener) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import msgspec
 
 from grafos_core.errors import GrafosError
 from grafos_core.ids import check_name
+from grafos_core.program import CommandLine
 
 HEALTHY_AFTER_S = 30.0
 """The public design's time of steady heartbeats before a cell counts as healthy."""
@@ -79,14 +78,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     )
 
 
-class CommandLine(argparse.ArgumentParser):
-    """argparse, with our shape of errors."""
-
-    def error(self, message: str) -> NoReturn:
-        raise GrafosError("usage", message, where=self.prog, next=f"{self.prog} --help")
-
-
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandLine:
     parser = CommandLine(
         prog="grafos-scheduler",
         description="The scheduler of one standalone cell.",
