@@ -1,0 +1,91 @@
+"""The demo is the README's promise, so it is played whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import Answer, Person, ends_with, grafos
+
+from grafos_cli.showing import ACTS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Iterator[Person]:
+    """Somebody in a clone, as far as the demo needs one."""
+    somebody = Person(tmp_path)
+    shutil.copytree(
+        ROOT / "cookbook" / "png-metadata",
+        somebody.project / "cookbook" / "png-metadata",
+        ignore=shutil.ignore_patterns(".grafos"),
+    )
+    yield somebody
+    # An ended program may still be on its way out.
+    deadline = time.monotonic() + 10
+    while (left := left_running(somebody)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
+
+
+def left_running(person: Person) -> list[str]:
+    """Programs that name the demo's folder in their command line."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(person.project) in command:
+                found.append(command)
+    return found
+
+
+def test_the_demo_keeps_its_promise_and_leaves_nothing(clone: Person) -> None:
+    answer = clone("demo")
+    assert answer.code == 0, answer.err + answer.out
+    for act in ACTS:
+        assert f"$ {act.typed.partition(' {')[0]}" in answer.out
+    modules = set(re.findall(r"^module_sha256 +([0-9a-f]{64})$", answer.out, re.MULTILINE))
+    assert len(modules) == 1
+    assert answer.out.count("verified  signature") == 2
+    assert '{"size":2238,"magic":"89504e470d0a1a0a","width":64,"height":48}' in answer.out
+    assert re.search(r"left behind +0 of 8 cloud resources", answer.out)
+    assert not any((clone.project / ".grafos" / "demo").iterdir())
+    assert not (clone.home / "data").exists(), "the person's own fabric is not touched"
+
+
+def test_a_demo_that_is_stopped_cleans_up(clone: Person) -> None:
+    process = clone.starts("demo")
+    deadline = time.monotonic() + 60
+    while not any("grafos_scheduler" in command for command in left_running(clone)):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    answer = ends_with(process)
+    assert (answer.code, answer.error_code) == (130, "interrupted")
+    assert "cleaning up" in answer.err
+
+
+def test_a_demo_that_fails_says_what_and_cleans_up(clone: Person) -> None:
+    source = clone.project / "cookbook" / "png-metadata" / "src" / "tasklets" / "png_metadata.zig"
+    source.write_text("this is not Zig")
+    answer = clone("demo")
+    assert answer.code == 1
+    assert "error[build_failed]" in answer.err
+    assert "`grafos tasklet build` ended with exit code 1" in answer.err
+
+
+def test_outside_of_a_clone_the_demo_says_where_it_belongs(tmp_path: Path) -> None:
+    answer: Answer = grafos("demo", cwd=tmp_path)
+    assert (answer.code, answer.error_code) == (2, "usage")
+    assert "make demo" in answer.err
