@@ -40,7 +40,10 @@ class RowCodec:
 
     def decode(self, kind: str, body: bytes) -> Any:
         """The row, or ``msgspec.DecodeError`` / ``KeyError`` for bytes or a kind that this version does not know."""
-        return self._decoders[kind].decode(body)
+        try:
+            return self._decoders[kind].decode(body)
+        except UnicodeDecodeError as error:  # which msgspec lets through for a text that is none
+            raise msgspec.DecodeError(str(error)) from error
 
 
 def last_of_each(changes: Iterable[Change]) -> Batch:

@@ -1,8 +1,8 @@
 """The fabric's home on an operator's machine: ``$XDG_DATA_HOME/grafos/<fabric>/``.
 
     fabric-key.pem    the key that everything of this fabric hangs on (0600)
-    fabric.json       its name, id and date of making
     ledger.db         the one ledger: the operator's cap and the tenants' budgets, and all holds
+    fabric.json       its name, id and date of making; written last: "there was a ledger"
     journal.db        the provisioning journal (written by the engines)
     provisioned       an empty file, made before the first cloud call ever: "there was a journal"
     cells/<cell_id>/  pinned CA, and the credentials made for that cell
@@ -18,8 +18,6 @@ import contextlib
 import hashlib
 import hmac
 import json
-import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,14 +33,14 @@ from grafos_core.errors import GrafosError
 from grafos_core.ids import FabricId, check_name
 from grafos_core.ledger import Ledger
 from grafos_core.money import from_cents
-from grafos_core.paths import data_home, private_folder, sync_folder, write_private
+from grafos_core.paths import data_home, private_folder, write_private, write_private_once
 from grafos_core.receipts import Signed, sign_record
+from grafos_core.rowfile import RowFile
 
 OPERATOR_ACCOUNT = "operator"
 """Cells are paid from this account, by the operator's cap."""
 STARTING_CENTS = 2_000
 """What the operator's cap and a tenant's budget start with, as in the public design."""
-LEDGER_SCHEMA = 1
 LEDGER_WAIT_S = 30.0
 """How long a command waits while another one holds the ledger; each holds it for milliseconds."""
 
@@ -77,8 +75,8 @@ class Fabric:
         return hmac.new(self.derive_secret("tags"), message, hashlib.sha256).hexdigest()[:32]
 
     def tag_signature_holds(self, signature: str, *parts: str) -> bool:
-        """Whether this fabric's key made ``signature`` over ``parts``."""
-        return hmac.compare_digest(self.tag_signature(*parts), signature)
+        """Whether this fabric's key made ``signature``, which may be any text at all, over ``parts``."""
+        return hmac.compare_digest(self.tag_signature(*parts).encode(), signature.encode("utf-8", "replace"))
 
     @property
     def has_provisioned(self) -> bool:
@@ -108,30 +106,44 @@ class Fabric:
     def ledger(self) -> Iterator[LedgerTransaction]:
         """The ledger under an exclusive lock between all processes; what was written is durable when the block ends.
 
-        An exception inside leaves the ledger as it was.
+        An exception inside leaves the ledger as it was. ``fabric_invalid`` when it cannot be read or is missing,
+        ``schema_newer``, and ``store_failed`` when the disk does not take it or another process does not let go of it.
         """
-        connect = contextlib.closing(_connect_ledger(self.home / "ledger.db"))
-        with connect as connection, _exclusive(connection):
-            yield LedgerTransaction(connection)
+        if not self.ledger_file.exists() and self.about_file.exists():
+            raise _ledger_lost(self)
+        file = RowFile(
+            self.ledger_file,
+            _CODEC,
+            noun="fabric's ledger",
+            invalid_code="fabric_invalid",
+            wait_s=LEDGER_WAIT_S,
+        )
+        with contextlib.closing(file), file.transaction():
+            yield LedgerTransaction(file)
+
+    @property
+    def ledger_file(self) -> Path:
+        """All the money of the fabric."""
+        return self.home / "ledger.db"
+
+    @property
+    def about_file(self) -> Path:
+        """Written last at the first use: from then on a missing ledger is a lost ledger."""
+        return self.home / "fabric.json"
 
 
 class LedgerTransaction:
     """The ledger as it is under the lock, and the way to change it."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, file: RowFile) -> None:
+        self._file = file
         self.ledger = Ledger()
-        for kind, key, body in connection.execute("SELECT kind, key, body FROM rows"):
-            self.ledger.apply((Change(kind, key, _CODEC.decode(kind, body)),))
+        self.ledger.apply(Change(*row) for row in file.load())
 
     def write(self, batch: Batch) -> None:
         """Takes over a batch from ``grafos_core.ledger``'s functions."""
+        self._file.write(batch)
         self.ledger.apply(batch)
-        for kind, key, row in batch:
-            assert row is not None, "a ledger keeps its ended holds"
-            self._connection.execute(
-                "INSERT OR REPLACE INTO rows (kind, key, body) VALUES (?, ?, ?)", (kind, key, _CODEC.encode(row))
-            )
 
 
 def open_fabric(clock: Clock, name: str = "default", announce: Callable[[str], object] = str) -> Fabric:
@@ -144,9 +156,9 @@ def open_fabric(clock: Clock, name: str = "default", announce: Callable[[str], o
     made = False
     if not key_file.exists():
         private_folder(home)
-        made = _write_once(key_file, trust.key_to_pem(trust.new_key()))
+        made = write_private_once(key_file, trust.key_to_pem(trust.new_key()))
     fabric = Fabric(home, name, _read_key(key_file))
-    if made or not (home / "ledger.db").exists() or not (home / "fabric.json").exists():
+    if not fabric.about_file.exists():
         _complete(fabric, clock)
     if made:
         announce(
@@ -169,21 +181,7 @@ def _complete(fabric: Fabric, clock: Clock) -> None:
                 cap = from_cents(STARTING_CENTS)
                 transaction.write(ledgers.open_account(transaction.ledger, account, cap))
     about = {"schema_version": 1, "name": fabric.name, "id": fabric.id, "made_at": clock.now()}
-    write_private(fabric.home / "fabric.json", json.dumps(about, indent=1).encode())
-
-
-def _write_once(path: Path, data: bytes) -> bool:
-    """Writes ``path`` if it does not exist; whether it was us who did. Whole and synced before it has its name."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    write_private(draft, data)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink()
-        sync_folder(path.parent)
-    return True
+    write_private(fabric.about_file, json.dumps(about, indent=1).encode())
 
 
 def _read_key(path: Path) -> trust.PrivateKey:
@@ -199,44 +197,13 @@ def _read_key(path: Path) -> trust.PrivateKey:
         ) from error
 
 
-_CODEC = RowCodec(ledgers.KINDS)
-
-
-def _connect_ledger(path: Path) -> sqlite3.Connection:
-    try:
-        if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-        connection = sqlite3.connect(path, timeout=LEDGER_WAIT_S, isolation_level=None)
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("CREATE TABLE IF NOT EXISTS rows (kind TEXT, key TEXT, body BLOB, PRIMARY KEY (kind, key))")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > LEDGER_SCHEMA:
-            raise GrafosError("schema_newer", "the ledger was written by a newer grafos", where=str(path))
-        connection.execute(f"PRAGMA user_version={LEDGER_SCHEMA}")
-    except sqlite3.Error as error:
-        raise _ledger_broken(error, path) from error
-    return connection
-
-
-@contextlib.contextmanager
-def _exclusive(connection: sqlite3.Connection) -> Iterator[None]:
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
-    except (sqlite3.Error, msgspec.DecodeError, KeyError) as error:
-        raise _ledger_broken(error, Path(connection.execute("PRAGMA database_list").fetchone()[2])) from error
-
-
-def _ledger_broken(error: Exception, path: Path) -> GrafosError:
+def _ledger_lost(fabric: Fabric) -> GrafosError:
     return GrafosError(
         "fabric_invalid",
-        "the fabric's ledger cannot be read or written",
-        where=str(path),
-        why=str(error),
-        next="restore ledger.db from a backup, or free disk space; nothing was spent by this command",
+        "the fabric's ledger is missing, and with it what is held and spent",
+        where=str(fabric.ledger_file),
+        next=f"restore it from a backup, or remove {fabric.about_file} to begin a new one: whole caps, nothing held",
     )
+
+
+_CODEC = RowCodec(ledgers.KINDS)

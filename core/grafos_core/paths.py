@@ -6,11 +6,12 @@ sockets and state files of running programs in ``$XDG_STATE_HOME/grafos``. Per p
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
 
 
@@ -40,8 +41,11 @@ def project_home(project: Path) -> Path:
 
 
 def private_folder(folder: Path) -> Path:
-    """Makes ``folder`` and what is missing above it, readable by nobody else."""
-    folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    """Makes ``folder`` and what is missing above it, readable by nobody else; their names are durable."""
+    if not folder.is_dir():
+        private_folder(folder.parent)
+        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)  # `parents=True` would make those above readable by all
+        sync_folder(folder.parent)
     return folder
 
 
@@ -50,16 +54,36 @@ def write_private(path: Path, data: bytes) -> None:
 
     The data is on disk when this returns: the file is synced, and so is its folder.
     """
+    with _draft(path, data) as draft:
+        draft.replace(path)
+
+
+def write_private_once(path: Path, data: bytes) -> bool:
+    """As ``write_private``, but never over a file that exists; whether it was us who wrote it.
+
+    Of several that come at once, in whatever process, one writes.
+    """
+    with _draft(path, data) as draft:
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def _draft(path: Path, data: bytes) -> Iterator[Path]:
+    """The data, whole and synced, under a name of its own beside ``path``, for the block to give it its real one."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    draft = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 

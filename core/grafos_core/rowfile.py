@@ -1,14 +1,20 @@
 """Rows in one SQLite file: the form that durable state takes wherever a process keeps it by itself.
 
-One table ``rows(kind, key, body)`` holds everything, one table ``meta`` the schema version and the writer's epoch.
-``open`` takes a new epoch, so that whoever had the file open before is fenced: its next commit is refused. A commit
-returns when the rows are on the disk (WAL, ``synchronous=FULL``), and it is all or nothing.
+One table ``rows(kind, key, body)`` holds everything, one table ``meta`` the schema version and the writer's epoch. Two
+kinds of owner share it:
+
+* one process that keeps its state in memory (``take``, ``load``, then ``commit``): whoever had the file before is
+  fenced by the newer epoch, and its next commit is refused;
+* many processes that each come for a moment (``transaction`` with ``load`` and ``write``): nobody else is inside.
+
+Either way rows are on the disk when the call returns (WAL, ``synchronous=FULL``), all of them or none.
 
 A file that cannot be read is one clear error, never a guess: nothing is repaired, dropped or overwritten.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -20,6 +26,7 @@ import msgspec
 
 from grafos_core.changes import Batch, RowCodec, last_of_each
 from grafos_core.errors import GrafosError
+from grafos_core.paths import private_folder
 
 SCHEMA_VERSION = 1
 """The version of the tables and of what their rows mean; a newer file is refused."""
@@ -40,77 +47,107 @@ SELECT kind, key, body FROM rows WHERE kind NOT IN (SELECT value FROM json_each(
 _PUT = "INSERT INTO rows VALUES (?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body"
 _REMOVE = "DELETE FROM rows WHERE kind = ? AND key = ?"
 
-_DISK_REFUSES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
+_PRIMARY_CODE = 0xFF
+"""SQLite's extended result codes have the primary code in their lowest byte."""
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH)
+"""What tells of a damaged file (``SQLITE_ERROR``: a table is missing); anything else is the disk or another process."""
 
 
 class RowFile:
     """The open file. One thread at a time may use it, and one more may ``read``.
 
-    ``invalid_code`` is the error code for a file that cannot be read; ``noun`` names the file in messages.
+    ``invalid_code`` is the error code for a file that cannot be read; ``noun`` names the file in messages; ``wait_s``
+    is how long to wait for other processes. Opening makes a file that is missing; ``invalid_code``, ``store_failed`` or
+    ``schema_newer`` when that cannot be.
     """
 
-    def __init__(self, path: Path, codec: RowCodec, *, noun: str, invalid_code: str = "store_invalid") -> None:
+    def __init__(
+        self,
+        path: Path,
+        codec: RowCodec,
+        *,
+        noun: str,
+        invalid_code: str = "store_invalid",
+        wait_s: float = BUSY_TIMEOUT_S,
+    ) -> None:
         self.path = path
         self._codec = codec
         self._noun = noun
         self._invalid_code = invalid_code
+        self._wait_s = wait_s
         self._reader: sqlite3.Connection | None = None
         self._connection = self._connect()
         try:
-            self.epoch = self._prepare()
+            self._prepare()
         except BaseException:
             self._connection.close()
             raise
+
+    def take(self) -> int:
+        """Takes the file over: the next epoch, which fences older writers."""
+        with self._explained(), self.transaction():
+            self._connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'epoch'")
+            return self._meta("epoch")
 
     def load(self, without: Collection[str] = ()) -> Iterator[tuple[str, str, Any]]:
         """Every row as ``(kind, key, row)``, ordered by kind and key, but for the kinds in ``without``.
 
         ``invalid_code`` for a row that does not decode.
         """
-        try:
+        with self._explained():
             for kind, key, body in self._connection.execute(_LOAD, (json.dumps(list(without)),)):
-                yield kind, key, self._codec.decode(kind, body)
-        except (sqlite3.Error, msgspec.MsgspecError, KeyError, TypeError) as cause:
-            raise self._invalid(cause) from cause
+                yield kind, key, self._decode(kind, body)
 
     def read(self, kind: str, key: str) -> Any:
         """One durable row, or None. Has a connection of its own, so that it may run beside a commit."""
-        try:
+        with self._explained():
             if self._reader is None:
                 self._reader = self._connect()
             query = "SELECT body FROM rows WHERE kind = ? AND key = ?"
             found = self._reader.execute(query, (kind, key)).fetchone()
-            return None if found is None else self._codec.decode(kind, found[0])
-        except (sqlite3.Error, msgspec.MsgspecError, KeyError, TypeError) as cause:
-            raise self._invalid(cause) from cause
+        return None if found is None else self._decode(kind, found[0])
 
-    def commit(self, changes: Batch) -> None:
-        """Makes ``changes`` durable, all or none.
+    def commit(self, changes: Batch, epoch: int) -> None:
+        """Makes ``changes`` durable, all or none, in the name of the ``epoch`` that ``take`` gave.
 
         ``store_fenced`` when a newer writer took the file over, ``store_failed`` when the disk does not take it.
         """
+        with self._explained(), self.transaction():
+            if self._meta("epoch") != epoch:
+                raise GrafosError(
+                    "store_fenced",
+                    f"a newer process has taken over the {self._noun}",
+                    where=str(self.path),
+                    next="stop this process; the newer one has all that was acknowledged",
+                )
+            self.write(changes)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Nobody else writes inside this block; what was written is durable when it ends, all or none.
+
+        An exception inside leaves the file as it was. ``store_failed`` when the disk does not take it.
+        """
+        with self._explained():
+            self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            with self._explained():
+                self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def write(self, changes: Batch) -> None:
+        """Puts and removes rows, inside a ``transaction``."""
+        assert self._connection.in_transaction, "rows are written inside a transaction"
         last = last_of_each(changes)
         puts = [(kind, key, self._codec.encode(row)) for kind, key, row in last if row is not None]
         removals = [(kind, key) for kind, key, row in last if row is None]
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                if self._meta("epoch") != self.epoch:
-                    raise GrafosError(
-                        "store_fenced",
-                        f"a newer process has taken over the {self._noun}",
-                        where=str(self.path),
-                        next="stop this process; the newer one has all that was acknowledged",
-                    )
-                self._connection.executemany(_PUT, puts)
-                self._connection.executemany(_REMOVE, removals)
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as cause:
-            raise self._failed(cause) from cause
+        with self._explained():
+            self._connection.executemany(_PUT, puts)
+            self._connection.executemany(_REMOVE, removals)
 
     def close(self) -> None:
         """Closes the file; closing twice is harmless."""
@@ -119,33 +156,36 @@ class RowFile:
             self._reader.close()
 
     def _connect(self) -> sqlite3.Connection:
-        try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._explained():
+            private_folder(self.path.parent)
             # SQLite would make the file with the process's umask; ours are for their owner alone.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             # Autocommit (isolation_level None): each transaction stands in this module, none is opened unseen.
-            return sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.Error) as cause:
-            raise self._invalid(cause) from cause
+            return sqlite3.connect(self.path, timeout=self._wait_s, isolation_level=None, check_same_thread=False)
 
-    def _prepare(self) -> int:
-        """Makes the tables in a new file, checks an old one, and takes the next epoch, which fences older writers."""
-        try:
+    def _prepare(self) -> None:
+        """Makes the tables in a new file and checks an old one; writes nothing to a file that is not ours."""
+        with self._explained():
+            if not self._is_empty():
+                self._check_owner()
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.execute("BEGIN IMMEDIATE")
-            if not self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            if self._is_empty():
+                self._make_tables()
+            self._refuse_newer(self._meta("schema_version"))
+
+    def _make_tables(self) -> None:
+        with self.transaction():
+            if self._is_empty():  # and nobody else was faster
                 for statement in (_TABLES % (SCHEMA_VERSION, APPLICATION_ID)).split(";"):
                     self._connection.execute(statement)
-            elif self._connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-                raise self._invalid("it is the database of another program")
-            self._refuse_newer(self._meta("schema_version"))
-            self._connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'epoch'")
-            epoch = self._meta("epoch")
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as cause:
-            raise (self._failed if cause.sqlite_errorcode in _DISK_REFUSES else self._invalid)(cause) from cause
-        return epoch
+
+    def _is_empty(self) -> bool:
+        return not self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+
+    def _check_owner(self) -> None:
+        if self._connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            raise self._invalid("it is the database of another program")
 
     def _refuse_newer(self, version: int) -> None:
         if version > SCHEMA_VERSION:
@@ -162,10 +202,27 @@ class RowFile:
             raise self._invalid(f"its table of versions has no {name}")
         return int(row[0])
 
-    def _failed(self, cause: sqlite3.Error) -> GrafosError:
+    def _decode(self, kind: str, body: bytes) -> Any:
+        try:
+            return self._codec.decode(kind, body)
+        except (msgspec.MsgspecError, KeyError, TypeError) as cause:
+            raise self._invalid(cause) from cause
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns what SQLite and the operating system raise into errors of ours: a damaged file, or one in trouble."""
+        try:
+            yield
+        except OSError as cause:
+            raise self._failed(cause) from cause
+        except sqlite3.Error as cause:
+            is_damage = getattr(cause, "sqlite_errorcode", 0) & _PRIMARY_CODE in _DAMAGE
+            raise (self._invalid if is_damage else self._failed)(cause) from cause
+
+    def _failed(self, cause: Exception) -> GrafosError:
         return GrafosError(
             "store_failed",
-            f"the {self._noun} could not be written",
+            f"the {self._noun} could not be read or written",
             where=str(self.path),
             why=str(cause),
             next="check that the disk has room, is writable and nobody else holds the file, then start again",

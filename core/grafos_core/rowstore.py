@@ -90,16 +90,13 @@ class SqliteStore:
 
     def __init__(self, file: RowFile) -> None:
         self._file = file
+        self.epoch = file.take()
         self._waiting: queue.SimpleQueue[_Waiter | None] = queue.SimpleQueue()
         self._reading = threading.Lock()
         self._failed = False
         self._closed = False
         self._writer = threading.Thread(target=self._write, name="store-writer", daemon=True)
         self._writer.start()
-
-    @property
-    def epoch(self) -> int:
-        return self._file.epoch
 
     def load(self, without: Collection[str] = ()) -> Iterable[StoredRow]:
         return self._file.load(without)
@@ -151,7 +148,7 @@ class SqliteStore:
 
     def _write_group(self, group: list[_Waiter]) -> GrafosError | None:
         try:
-            self._file.commit(tuple(change for waiter in group for change in waiter.batch))
+            self._file.commit(tuple(change for waiter in group for change in waiter.batch), self.epoch)
         except GrafosError as error:
             return error
         except Exception as bug:  # noqa: BLE001 - whatever it was, the waiters must hear of it and nothing more be taken
@@ -170,7 +167,12 @@ def open_sqlite(path: Path, codec: RowCodec, noun: str) -> SqliteStore:
 
     ``noun`` names the file in messages ("scheduler's store").
     """
-    return SqliteStore(RowFile(path, codec, noun=noun))
+    file = RowFile(path, codec, noun=noun)
+    try:
+        return SqliteStore(file)
+    except BaseException:
+        file.close()
+        raise
 
 
 def _tell(waiters: list[asyncio.Future[None]], error: GrafosError | None) -> None:

@@ -70,14 +70,44 @@ def test_what_fails_inside_a_transaction_leaves_the_ledger_as_it_was() -> None:
         assert transaction.ledger.holds == {}
 
 
-def test_a_first_use_that_was_cut_short_is_completed_by_the_next() -> None:
+@pytest.mark.parametrize("files", [("ledger.db", "fabric.json"), ("fabric.json",)])
+def test_a_first_use_that_was_cut_short_is_completed_by_the_next(files: tuple[str, ...]) -> None:
     fabric = open_fabric(CLOCK)
-    (fabric.home / "ledger.db").unlink()
-    (fabric.home / "fabric.json").unlink()
+    for file in files:
+        (fabric.home / file).unlink()
     again = open_fabric(CLOCK)
     assert again.id == fabric.id
     with again.ledger() as transaction:
         assert OPERATOR_ACCOUNT in transaction.ledger.accounts
+
+
+def test_a_ledger_that_was_lost_is_not_replaced_by_one_with_whole_caps() -> None:
+    fabric = open_fabric(CLOCK)
+    with fabric.ledger() as transaction:
+        transaction.write(ledgers.hold(transaction.ledger, "h", OPERATOR_ACCOUNT, from_cents(1900), "a cell"))
+    fabric.ledger_file.unlink()
+    with pytest.raises(GrafosError) as error, open_fabric(CLOCK).ledger():
+        pass
+    assert error.value.code == "fabric_invalid"
+    assert "fabric.json" in error.value.next
+    assert not fabric.ledger_file.exists()
+
+
+def test_a_bug_inside_a_transaction_is_not_blamed_on_the_ledger() -> None:
+    def look_up_what_is_not_there() -> None:
+        with open_fabric(CLOCK).ledger() as transaction:
+            transaction.ledger.accounts["nobody"]
+
+    with pytest.raises(KeyError):
+        look_up_what_is_not_there()
+
+
+def test_looking_at_the_ledger_writes_nothing() -> None:
+    fabric = open_fabric(CLOCK)
+    before = fabric.ledger_file.read_bytes()
+    with fabric.ledger():
+        pass
+    assert fabric.ledger_file.read_bytes() == before
 
 
 @pytest.mark.parametrize("file", ["fabric-key.pem", "ledger.db"])
@@ -94,8 +124,9 @@ def test_a_file_that_cannot_be_read_is_one_clear_error_and_is_not_touched(file: 
 
 def test_a_ledger_of_a_newer_version_is_refused() -> None:
     fabric = open_fabric(CLOCK)
-    with sqlite3.connect(fabric.home / "ledger.db") as connection:
-        connection.execute("PRAGMA user_version=999")
+    with sqlite3.connect(fabric.ledger_file) as connection:
+        connection.execute("UPDATE meta SET value = 999 WHERE name = 'schema_version'")
+    connection.close()
     with pytest.raises(GrafosError) as error, fabric.ledger():
         pass
     assert error.value.code == "schema_newer"
@@ -110,6 +141,8 @@ def test_secrets_and_tag_signatures_hang_on_the_key_and_the_purpose() -> None:
     assert one.tag_signature_holds(signature, "machine", "key")
     assert not one.tag_signature_holds(signature, "machinek", "ey")
     assert not other.tag_signature_holds(signature, "machine", "key")
+    for foreign in ("", "ä" * 32, "\ud800", signature[:-1]):
+        assert not one.tag_signature_holds(foreign, "machine", "key"), "a stranger's tag may hold anything"
 
 
 def test_a_fabric_remembers_that_it_has_provisioned() -> None:
