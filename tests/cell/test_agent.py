@@ -102,7 +102,7 @@ def test_it_dials_again_with_growing_pauses_and_never_in_a_busy_loop(scheduler: 
     pauses = [later - earlier for earlier, later in zip(scheduler.dials, scheduler.dials[1:], strict=False)]
     assert len(scheduler.dials) < 15
     assert min(pauses) > 0.01
-    assert max(pauses) > 2 * min(pauses)
+    assert max(pauses) - min(pauses) > 0.1
 
 
 def test_after_a_goodbye_that_it_cannot_cure_it_waits_long(scheduler: ScriptedScheduler) -> None:

@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from standalone import Identity, Standalone
-
-
-@dataclass
-class Town:
-    """A claimed cell without its daemon, and who may speak to it."""
-
-    cell: Standalone
-    operator: Identity
-    acme: Identity
-    globex: Identity
-    agent: Identity
+from standalone import Standalone, Town
 
 
 @pytest.fixture(scope="module")

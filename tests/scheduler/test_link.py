@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 import pytest
 from raw_link import RawLink
-from standalone import CELL_ID, Identity, Standalone
+from standalone import CELL_ID, HEARTBEAT_EVERY_S, Identity, Standalone, Town
 from tasklets import tasklet
 
 from grafos_core import receipts, trust
@@ -56,7 +58,7 @@ def register(cell: Standalone, who: Identity, **changes: Any) -> messages.CellRe
 
 def test_a_registered_cell_is_welcomed_with_the_time_between_heartbeats(dial: Any) -> None:
     welcome = dial().hello()
-    assert welcome == messages.Welcome(messages.PROTOCOL_MAX, 0.2)
+    assert welcome == messages.Welcome(messages.PROTOCOL_MAX, HEARTBEAT_EVERY_S)
 
 
 @pytest.mark.parametrize(
@@ -151,9 +153,9 @@ def test_a_cell_that_beats_keeps_its_link(town: Any, dial: Any) -> None:
     link = dial()
     link.hello()
     with town.cell.client(town.operator) as client:
-        for _ in range(8):
+        for _ in range(12):
             link.say(messages.Heartbeat(Resources()))
-            time.sleep(0.15)
+            time.sleep(HEARTBEAT_EVERY_S / 3)
         [view] = client.cells()
     assert view.readiness["outbound_registered"].met
     assert view.ready
@@ -277,3 +279,23 @@ def test_a_receipt_in_the_name_of_another_cell_ends_the_link(played: PlayedCell)
     start = messages.StartRun("run-x", "acme", "local", "here", "t", "0" * 64, "", 1, 65536, 1.0, ())
     played.link.say(played.end(start, cell_id="cell-9"))
     assert played.link.hear_goodbye() == "receipt_invalid"
+
+
+def test_a_scheduler_that_is_told_to_stop_answers_who_waits_and_says_goodbye(
+    unclaimed: Standalone, links: list[RawLink]
+) -> None:
+    operator = unclaimed.claimed()
+    acme, agent = unclaimed.tenant(operator, "acme"), unclaimed.cell()
+    register(unclaimed, agent)
+    links.append(RawLink(unclaimed, agent))
+    links[-1].hello()
+    played = PlayedCell(Town(unclaimed, operator, acme, acme, agent), links[-1])
+    view = played.request_run("played-run-number-3")
+    with unclaimed.client(acme) as client, ThreadPoolExecutor() as threads:
+        waiting = threads.submit(client.run, view.run_id, wait_s=30.0)
+        links[-1].hear_one(messages.GrantLease)
+        time.sleep(0.2)
+        assert not waiting.done()
+        assert unclaimed.scheduler.end(signal.SIGTERM) == 0
+        assert waiting.result(10).run_id == view.run_id
+    assert links[-1].hear_goodbye() == "interrupted"

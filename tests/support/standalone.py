@@ -21,6 +21,7 @@ from grafos_scheduler import messages
 from grafos_scheduler.client import SchedulerClient, claim
 
 READY_S_MAX = 30.0
+HEARTBEAT_EVERY_S = 0.5
 CELL_ID, PROVIDER, OPERATOR = "cell-1", "local", "ada"
 
 
@@ -99,7 +100,7 @@ class Standalone:
         self.secret = secrets.token_bytes(32)
         self.secret_file = folder / "claim-secret"
         self.secret_file.write_text(self.secret.hex())
-        self.flags = {"healthy-after-s": 0, "heartbeat-every-s": 0.2, **flags}
+        self.flags = {"healthy-after-s": 0, "heartbeat-every-s": HEARTBEAT_EVERY_S, **flags}
         self.port = 0
         self.url = ""
         self.scheduler: Process | None = None
@@ -211,3 +212,14 @@ class Standalone:
         for process in (self.daemon, self.scheduler):
             if process is not None:
                 process.discard()
+
+
+@dataclass
+class Town:
+    """A claimed cell without its daemon, and who may speak to it."""
+
+    cell: Standalone
+    operator: Identity
+    acme: Identity
+    globex: Identity
+    agent: Identity
