@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from grafos_connectors.aws.client import AwsCalls
 from grafos_connectors.contract import CloudError, Price
+from grafos_core.money import MICRO_CENTS_PER_CENT
 
 PRICE_REGION = "us-east-1"  # the list of all regions is served from there
-MICRO_CENTS_PER_USD = 100 * 1_000_000
+MICRO_CENTS_PER_USD = 100 * MICRO_CENTS_PER_CENT
 
 # Without all of these filters several products match: other systems, licences, dedicated hosts, reserved capacity.
 MACHINE_FILTERS = {

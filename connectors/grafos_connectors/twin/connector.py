@@ -33,9 +33,9 @@ from grafos_connectors.contract import (
 from grafos_connectors.shapes import SHAPES, check_desired, check_token
 from grafos_connectors.twin.cloud import PLACES, TWIN_TRAITS, Thing, TwinCloud, place
 from grafos_connectors.twin.faults import Effect, Fault, FaultPlan, lost_answer
+from grafos_core.money import MICRO_CENTS_PER_CENT
 
 GIB = 1 << 30
-MICRO_CENTS_PER_CENT = 1_000_000
 ACCEPTED, UNSEEN = "accepted", "unseen"  # a delete's handle: whether the cloud found what it was to delete
 LONGEST_PAUSE_S = 5.0  # a caller that waits for a machine looks at least this often
 PAGE_SIZE = 50
