@@ -22,17 +22,18 @@ import msgspec
 from grafos_core.errors import GrafosError
 from grafos_core.paths import private_folder
 from grafos_emulators import state
+from grafos_emulators.boot.processes import kill_of_machine
 from grafos_emulators.credentials import DEFAULT_REGION, client_environment
 from grafos_emulators.notes import PRICE_NOTE
 
-START_TIMEOUT_S = 30.0  # a second on an idle machine; moto reads large tables
+START_TIMEOUT_S = 30.0  # half a second on an idle machine
 STOP_TIMEOUT_S = 15.0  # machines are killed, not asked; most of it is patience with a busy host
 ANSWER_TIMEOUT_S = 5.0
 POLL_S = 0.02
 MAX_ANSWER_BYTES = 64 << 20  # the journal of a long demo
 READY = b"ready"
 LOG_TAIL_BYTES = 2000
-_NOT_FOR_THE_DAEMON = ("AWS_", "BOTO_")
+_NOT_FOR_THE_DAEMON = ("AWS_", "BOTO_", "MOTO_")
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def read(state_dir: Path) -> EmulatorInfo | None:
 def stop(state_dir: Path) -> bool:
     """Ends the emulator and all its machines; False if none ran. When it returns, none of their processes is left."""
     if not state.is_locked(state_dir):
-        state.remove(state_dir)
+        _clear(state_dir)
         return False
     known = _await_state(state_dir)
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -114,10 +115,16 @@ def stop(state_dir: Path) -> bool:
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while time.monotonic() < deadline:
             if not state.is_locked(state_dir):
-                state.remove(state_dir)
+                _clear(state_dir)
                 return True
             time.sleep(POLL_S)
     raise GrafosError("emulator_invalid", f"the emulator (process {known.pid}) does not end", where=str(state_dir))
+
+
+def _clear(state_dir: Path) -> None:
+    """Removes what an emulator leaves that was killed: its file, and machines that are just noticing its death."""
+    state.remove(state_dir)
+    kill_of_machine(state_dir.resolve() / state.MACHINES_NAME)
 
 
 def world(info: EmulatorInfo) -> list[dict[str, Any]]:
@@ -148,7 +155,8 @@ def _spawn(state_dir: Path) -> bytes:
     """Starts the daemon and waits for its word: ``READY``, or empty if it ended."""
     read_end, write_end = os.pipe()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_THE_DAEMON)}
-    command = [sys.executable, "-m", "grafos_emulators", "serve", "--state-dir", str(state_dir)]
+    # -P: a file of the caller's folder that happens to be called like a module must not be run as one.
+    command = [sys.executable, "-P", "-m", "grafos_emulators", "serve", "--state-dir", str(state_dir.absolute())]
     with _closing(read_end, write_end), (state_dir / state.LOG_NAME).open("ab") as log:
         subprocess.run(
             [*command, "--ready", str(write_end)],
@@ -156,6 +164,7 @@ def _spawn(state_dir: Path) -> bytes:
             stdout=log,
             stderr=log,
             env=environment,
+            cwd=state_dir,  # the caller's may be unmounted one day
             pass_fds=[write_end],
             start_new_session=True,
             check=False,  # the daemon itself goes on after this returns; the pipe tells how it fares
@@ -205,7 +214,11 @@ def _ask(endpoint: str, reading: str) -> Any:
     connection = http.client.HTTPConnection(host, int(port), timeout=ANSWER_TIMEOUT_S)
     try:
         connection.request("GET", f"/_grafos/{reading}")
-        return msgspec.json.decode(connection.getresponse().read(MAX_ANSWER_BYTES))
+        answer = connection.getresponse()
+        body = answer.read(MAX_ANSWER_BYTES)
+        if answer.status != http.client.OK:
+            raise http.client.HTTPException(f"{answer.status}: {body[:LOG_TAIL_BYTES].decode(errors='replace')}")
+        return msgspec.json.decode(body)
     except (OSError, http.client.HTTPException, msgspec.DecodeError) as problem:
         raise GrafosError(
             "emulator_not_running", "the emulated cloud does not answer", where=endpoint, why=str(problem)

@@ -10,21 +10,18 @@ Its machines run under ``state_dir``, and end with it. Several can run in one pr
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from grafos_core.clock import Clock, SystemClock
-from grafos_core.errors import GrafosError
-from grafos_core.paths import private_folder
-from grafos_emulators import control
+from grafos_emulators import control, state
 from grafos_emulators.addresses import LoopbackNetwork
 from grafos_emulators.aws.account import DEFAULT_VCPU_LIMIT, Account
+from grafos_emulators.aws.census import Thing, things
 from grafos_emulators.aws.front import AwsFront, Hook
 from grafos_emulators.aws.host import host_architecture
 from grafos_emulators.boot.driver import Driver, NoDriver
@@ -34,13 +31,7 @@ from grafos_emulators.credentials import ACCESS_KEY_ID, DEFAULT_REGION, SECRET_A
 from grafos_emulators.http import DropConnectionError, Request, Response, Server
 from grafos_emulators.journal import Call, Journal
 from grafos_emulators.lifecycle import LifecycleTimes
-from grafos_emulators.state import LOCK_NAME
 from grafos_emulators.world import World
-
-if TYPE_CHECKING:
-    from grafos_emulators.aws.census import Thing
-
-LOCK_TRIES, LOCK_PAUSE_S = 20, 0.005
 
 
 @dataclass(frozen=True)
@@ -57,7 +48,7 @@ class EmulatedAws:
 
     def __init__(self, state_dir: Path, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
         settings = settings or Settings()
-        self._lock = _lock(state_dir)
+        self._lock = state.take(state_dir)
         clock = clock or SystemClock()
         driver: Driver = ProcessDriver(state_dir, clock) if settings.boots else NoDriver()
         self._world = World(clock=clock, times=settings.times, driver=driver)
@@ -114,11 +105,9 @@ class EmulatedAws:
 
     def world(self) -> tuple[Thing, ...]:
         """Everything that somebody made and nobody removed, in all regions."""
-        from grafos_emulators.aws.census import things
-
         self._world.catch_up()
         with self._world.lock:
-            return things(self._front.ec2.regions)
+            return things(self._front.regions)
 
     def journal(self) -> tuple[Call, ...]:
         """Every call of the API so far, oldest first."""
@@ -145,8 +134,20 @@ class EmulatedAws:
         self._plugged = True
 
     def start(self) -> None:
+        """Listens, and loads what the first answers of EC2 need; when it returns, both are done."""
+        self.listen()
+        self.load()
+
+    def listen(self) -> None:
+        """From now on requests are taken; those to EC2 wait until ``load`` is done."""
         self._world.start()
         self._server.start()
+
+    def load(self) -> None:
+        """Loads moto, a second or two. Call it once, in the main thread, before anything depends on the environment:
+        for that time nobody's AWS settings are in it.
+        """
+        self._front.load()
 
     def close(self) -> None:
         """Stops serving and ends every machine; when it returns, none of their processes is left. Twice is harmless."""
@@ -155,7 +156,7 @@ class EmulatedAws:
         self._closed = True
         self._server.close()
         self._world.close()
-        self._front.ec2.close()
+        self._front.close()
         self._network.close()
         os.close(self._lock)
 
@@ -177,22 +178,3 @@ class EmulatedAws:
 
     def _health(self) -> dict[str, Any]:
         return {"account_id": self.account_id, "pid": os.getpid()}
-
-
-def _lock(state_dir: Path) -> int:
-    """Takes the state directory; the kernel lets go of it when the process ends, however it ends."""
-    lock = os.open(private_folder(state_dir) / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    for _ in range(LOCK_TRIES):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(LOCK_PAUSE_S)  # whoever only looks holds it for some microseconds
-        else:
-            return lock
-    os.close(lock)
-    raise GrafosError(
-        "emulator_running",
-        "an emulated cloud runs already with this state directory",
-        where=str(state_dir),
-        next="use the one that runs (grafos emulate status) or stop it (grafos emulate down)",
-    )

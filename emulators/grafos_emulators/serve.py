@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -18,7 +19,8 @@ def serve(state_dir: Path, ready: int | None) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    with EmulatedAws(state_dir) as aws:
+    with contextlib.closing(EmulatedAws(state_dir)) as aws:
+        aws.listen()
         state.write(
             state_dir,
             state.State(
@@ -31,6 +33,7 @@ def serve(state_dir: Path, ready: int | None) -> None:
         )
         if ready is not None:
             _tell(ready)
+        aws.load()
         stop.wait()
         state.remove(state_dir)
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 import msgspec
 
 from grafos_core.errors import GrafosError
-from grafos_core.paths import write_private
+from grafos_core.paths import PRIVATE_FOLDER, private_folder, write_private
 
 LOCK_NAME = "emulator.lock"
 STATE_NAME = "emulator.json"
 LOG_NAME = "emulator.log"
+MACHINES_NAME, CONSOLES_NAME = OWN_FOLDERS = ("machines", "consoles")  # emptied when an emulator starts
+LOCK_TRIES, LOCK_PAUSE_S = 20, 0.005
 
 
 class State(msgspec.Struct, frozen=True):
@@ -31,12 +34,75 @@ class State(msgspec.Struct, frozen=True):
     schema_version: int = 1
 
 
+def take(state_dir: Path) -> int:
+    """Takes the state directory for the calling process and gives the lock, a file descriptor; made if it is missing.
+
+    The kernel lets go of it when the process ends, however it ends. Errors: ``emulator_running`` when another emulator
+    has it; ``emulator_invalid`` when it is not our own, or holds folders that no emulator made: an emulator empties its
+    folders, and must not do that to anybody's files.
+    """
+    _check_own(private_folder(state_dir))
+    path = state_dir / LOCK_NAME
+    foreign = [] if path.exists() else [name for name in OWN_FOLDERS if os.path.lexists(state_dir / name)]
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        _lock(lock, state_dir)
+        if foreign:
+            path.unlink()
+            raise GrafosError(
+                "emulator_invalid",
+                f"the directory holds {' and '.join(foreign)}, made by no emulator",
+                where=str(state_dir),
+                next="choose another state directory",
+            )
+        state_dir.chmod(PRIVATE_FOLDER)  # it may have been there before
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _check_own(state_dir: Path) -> None:
+    owner = state_dir.stat().st_uid
+    if owner != os.geteuid():
+        raise GrafosError(
+            "emulator_invalid",
+            f"the state directory is the user {owner}'s, and you are {os.geteuid()}",
+            where=str(state_dir),
+            next="choose another state directory, or be that user",
+        )
+
+
+def _lock(lock: int, state_dir: Path) -> None:
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_PAUSE_S)  # whoever only looks holds it for some microseconds
+        else:
+            return
+    raise GrafosError(
+        "emulator_running",
+        "an emulated cloud runs already with this state directory",
+        where=str(state_dir),
+        next="use the one that runs (grafos emulate status) or stop it (grafos emulate down)",
+    )
+
+
 def is_locked(state_dir: Path) -> bool:
-    """Whether an emulator is alive with this state directory."""
+    """Whether an emulator is alive with this state directory; ``emulator_invalid`` when that is another user's."""
     try:
         lock = os.open(state_dir / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return False
+    except PermissionError as problem:
+        raise GrafosError(
+            "emulator_invalid",
+            "the state directory is another user's",
+            where=str(state_dir),
+            why=str(problem),
+            next="be the user who started the emulator",
+        ) from problem
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

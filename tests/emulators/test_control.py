@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from grafos_core.errors import GrafosError
 from grafos_emulators.emulator import EmulatedAws, Settings
-from grafos_emulators.http import DropConnectionError
+from grafos_emulators.http import DropConnectionError, Request, Response, Server
 
 
 def control(aws: EmulatedAws, method: str, name: str, body: Any = None, **headers: str) -> tuple[int, Any]:
@@ -221,3 +223,33 @@ def test_the_environment_leads_an_sdk_here_and_nowhere_else(aws: EmulatedAws) ->
         "AWS_REGION": "us-east-1",
         "AWS_SECRET_ACCESS_KEY": "not-a-secret-it-opens-an-emulator-only00",
     }
+
+
+def test_an_emulator_listens_before_it_has_loaded_ec2_and_a_call_waits_for_that(tmp_path: Path, sdk: Any) -> None:
+    """So whoever starts one need not wait for the seconds that moto takes."""
+    with contextlib.closing(EmulatedAws(tmp_path / "emulator", Settings(boots=False))) as aws:
+        aws.listen()
+        assert control(aws, "GET", "health")[1]["account_id"] == aws.account_id
+        assert control(aws, "GET", "world") == (200, [])
+        client = sdk.client("ec2", **aws.client_arguments())
+        with ThreadPoolExecutor(1) as pool, contextlib.closing(client):
+            asked = pool.submit(client.describe_vpcs)
+            aws.load()
+            assert asked.result()["Vpcs"]
+
+
+def test_whatever_fails_in_an_answer_is_told_to_the_client_and_to_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    def fails(_: Request) -> Response:
+        raise KeyError("a bug")
+
+    server = Server(fails)
+    server.start()
+    connection = http.client.HTTPConnection(server.endpoint.removeprefix("http://"), timeout=10)
+    try:
+        connection.request("GET", "/")
+        response = connection.getresponse()
+        assert (response.status, b"a bug" in response.read()) == (500, True)
+        assert "Traceback" in capfd.readouterr().err
+    finally:
+        connection.close()
+        server.close()

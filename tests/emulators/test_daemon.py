@@ -14,6 +14,7 @@ import pytest
 from grafos_core.errors import GrafosError
 from grafos_emulators import daemon, state
 from grafos_emulators.boot.processes import of_machine
+from grafos_emulators.http import Response, Server
 
 STUBBORN = """#!/usr/bin/env python3
 import os, time
@@ -211,3 +212,32 @@ def test_an_emulator_that_cannot_start_says_why(state_dir: Path) -> None:
         daemon.start(state_dir)
     assert error.value.code == "emulator_not_running"
     assert "consoles" in error.value.why or "machines" in error.value.why
+
+
+def test_no_module_of_the_callers_folder_is_run(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would look for ``platform`` there first, and the emulator may be root's."""
+    state_dir.parent.joinpath("platform.py").write_text("raise SystemExit('the wrong platform')")
+    monkeypatch.chdir(state_dir.parent)
+    info = daemon.start(Path(state_dir.name))
+    assert Path(f"/proc/{info.pid}/cwd").resolve() == state_dir
+
+
+def test_stopping_also_ends_what_a_killed_emulator_left(state_dir: Path) -> None:
+    home = state_dir / "machines" / "i-1" / "root"
+    left = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={"HOME": str(home)})
+    assert left.stdin is not None
+    with left.stdin:
+        assert not daemon.stop(state_dir)
+        assert left.wait(timeout=60) == -signal.SIGKILL
+
+
+def test_an_answer_that_is_a_failure_is_not_taken_for_one(state_dir: Path) -> None:
+    server = Server(lambda _: Response(500, b'["broken"]'))
+    server.start()
+    try:
+        info = daemon.EmulatorInfo(server.endpoint, os.getpid(), "000042000042", 0.0, state_dir)
+        with pytest.raises(GrafosError) as error:
+            daemon.world(info)
+        assert (error.value.code, error.value.why) == ("emulator_not_running", '500: ["broken"]')
+    finally:
+        server.close()

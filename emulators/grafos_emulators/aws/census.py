@@ -7,11 +7,12 @@ are gone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from grafos_emulators.aws.ec2_backend import RegionBackend
+if TYPE_CHECKING:
+    from grafos_emulators.aws.ec2_backend import RegionBackend
 
 
 class Thing(msgspec.Struct, frozen=True):

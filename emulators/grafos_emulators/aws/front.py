@@ -18,7 +18,9 @@ from grafos_emulators.journal import Call, Journal
 
 if TYPE_CHECKING:
     from grafos_emulators.aws.ec2 import Ec2
+    from grafos_emulators.aws.ec2_backend import RegionBackend
 
+LOAD_LIMIT_S = 30.0  # loading takes a second or two; an SDK's own patience is 60
 BEFORE, AFTER_EFFECT = "before", "after-effect"
 
 
@@ -38,18 +40,29 @@ class AwsFront:
         self._account = account
         self._journal = journal
         self._metadata = MetadataService(account, account.world.clock)
-        self._ec2 = _load_ec2(account)
+        self._ec2: Ec2 | None = None
+        self._loaded = threading.Event()
         self.hook: Hook | None = None
         self._services: dict[str, Callable[[AwsCall], Response]] = {
-            "ec2": self._ec2.answer,
+            "ec2": self._ask_ec2,
             "sts": lambda call: sts.answer(account, call),
             "pricing": pricing.answer,
             "servicequotas": lambda call: quotas.answer(account, call),
         }
 
     @property
-    def ec2(self) -> Ec2:
-        return self._ec2
+    def regions(self) -> dict[str, RegionBackend]:
+        """The regions of EC2 used so far."""
+        return self._ec2.regions if self._ec2 else {}
+
+    def load(self) -> None:
+        """Makes EC2 ready to answer; calls that came earlier wait for it."""
+        self._ec2 = _load_ec2(self._account)
+        self._loaded.set()
+
+    def close(self) -> None:
+        if self._ec2 is not None:
+            self._ec2.close()
 
     def answer(self, request: Request) -> Response:
         self._account.world.catch_up()
@@ -81,6 +94,11 @@ class AwsFront:
         if hook is not None:
             hook(AFTER_EFFECT, call.action, call.parameters)
         return response
+
+    def _ask_ec2(self, call: AwsCall) -> Response:
+        if not self._loaded.wait(LOAD_LIMIT_S) or self._ec2 is None:
+            raise AwsRefusalError("Unavailable", "the emulated EC2 is not loaded yet", 503)
+        return self._ec2.answer(call)
 
     def _refused(self, call: AwsCall, refusal: AwsRefusalError) -> Response:
         self._note(call, refusal.status, refusal.code)

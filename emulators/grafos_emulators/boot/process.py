@@ -20,6 +20,7 @@ from grafos_emulators.boot.driver import Handle, MachineSetup, WentOff
 from grafos_emulators.boot.init import OFF
 from grafos_emulators.boot.machine_files import lay_out
 from grafos_emulators.boot.processes import kill_of_machine
+from grafos_emulators.state import CONSOLES_NAME, MACHINES_NAME
 
 CONSOLE_BYTES = 65536  # what EC2 keeps of a console
 HALT_PATIENCE_S = 5.0  # after this, ``init`` itself is killed
@@ -74,8 +75,8 @@ class ProcessDriver:
     """Boots machines under ``state_dir``: files in ``machines/``, consoles in ``consoles/``, emptied at the start."""
 
     def __init__(self, state_dir: Path, clock: Clock) -> None:
-        self._machines = state_dir.resolve() / "machines"
-        self._consoles = state_dir.resolve() / "consoles"
+        self._machines = state_dir.resolve() / MACHINES_NAME
+        self._consoles = state_dir.resolve() / CONSOLES_NAME
         self._clock = clock
         self._booted: dict[str, _Booted] = {}
         kill_of_machine(self._machines)
