@@ -13,11 +13,8 @@ from typing import NewType
 from grafos_core.errors import GrafosError
 
 FabricId = NewType("FabricId", str)  # fab-<12 hex of the SHA-256 of the fabric's public key>
-CellId = NewType("CellId", str)  # a name: aws-k3f9q2, local-7d2x0c
-TenantName = NewType("TenantName", str)  # a name
 RunId = NewType("RunId", str)  # run-<fabric tag>-<scheduler tag>-<16 base32>
 LeaseId = NewType("LeaseId", str)  # 32 hex: 128 bits, the first byte tells the resource kind
-HoldId = NewType("HoldId", str)  # whatever its maker derives it from; unique in a ledger
 Sha256 = NewType("Sha256", str)  # 64 lower-case hex
 
 LEASE_KIND_TAGS = {"mem": 0x01, "block": 0x02, "cpu": 0x03, "gpu": 0x04, "net": 0x05}

@@ -9,14 +9,9 @@ MICRO_CENTS_PER_CENT = 1_000_000
 SECONDS_PER_HOUR = 3600
 
 
-def from_cents(cents: int | Fraction) -> int:
-    """Micro-cents of ``cents``, rounded up."""
-    return math.ceil(cents * MICRO_CENTS_PER_CENT)
-
-
-def from_usd_text(usd: str) -> int:
-    """Micro-cents of a decimal number of dollars as price lists write it ("0.0416000000"), rounded up."""
-    return from_cents(Fraction(usd) * 100)
+def from_cents(cents: int) -> int:
+    """Micro-cents of ``cents``."""
+    return cents * MICRO_CENTS_PER_CENT
 
 
 def cost_micro_cents(share: Fraction, rate_micro_cents_per_hour: int, seconds: float | Fraction) -> int:

@@ -11,7 +11,7 @@ Amount = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 """Checked where a peer's bytes are read; within a process a difference may be negative."""
 
 
-class Resources(msgspec.Struct, frozen=True, order=False):
+class Resources(msgspec.Struct, frozen=True):
     """Amounts per kind; all whole and not negative."""
 
     cpu_cores: Amount = 0
