@@ -296,6 +296,25 @@ def test_what_does_not_exist_is_told(words: tuple[str, ...], code: str, resident
     assert resident(*words).error_code == code
 
 
+def test_a_page_of_runs_has_as_many_as_were_asked_for(resident: Person) -> None:
+    resident.write_program(HELLO)
+    for _ in range(2):
+        resident("deploy", "run")
+    assert len(resident("runs", "ls", "--limit", "1", "--json").document["runs"]) == 1
+    newest, older = resident("runs", "ls", "--limit", "2", "--json").document["runs"]
+    assert newest["created_at"] > older["created_at"]
+    assert resident("runs", "ls", "--limit", "0").error_code == "usage"
+
+
+def test_the_fabric_shows_its_money_and_its_cells(resident: Person) -> None:
+    document = resident("fabric", "show", "--json").document
+    assert document["fabric"]["home"] == str(resident.fabric_home)
+    accounts = {account["name"]: account["cap_micro_cents"] for account in document["accounts"]}
+    assert accounts == {"operator": 2_000_000_000, "tenant/default": 2_000_000_000}
+    assert [cell["cell_id"] for cell in document["cells"]] == [record_of(resident)["cell_id"]]
+    assert "operator" in resident("fabric", "show").out
+
+
 def test_a_lost_answer_asked_again_is_the_same_run(resident: Person) -> None:
     """The key is on disk before the first asking; here the second one finds a key whose run was never seen to end."""
     resident.write_program(HELLO)
