@@ -10,6 +10,7 @@ Its machines run under ``state_dir``, and end with it. Several can run in one pr
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -47,12 +48,20 @@ class EmulatedAws:
     """Serves from ``start`` (or ``with``) until ``close``. One emulator for each ``state_dir``: a second is refused."""
 
     def __init__(self, state_dir: Path, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
-        settings = settings or Settings()
-        self._lock = state.take(state_dir)
-        clock = clock or SystemClock()
-        driver: Driver = ProcessDriver(state_dir, clock) if settings.boots else NoDriver()
-        self._world = World(clock=clock, times=settings.times, driver=driver)
-        self._network = LoopbackNetwork()
+        settings, clock = settings or Settings(), clock or SystemClock()
+        with contextlib.ExitStack() as undo:  # what is taken is given back when a later step fails
+            self._lock = state.take(state_dir)
+            undo.callback(os.close, self._lock)
+            driver: Driver = ProcessDriver(state_dir, clock) if settings.boots else NoDriver()
+            self._world = World(clock=clock, times=settings.times, driver=driver)
+            self._network = LoopbackNetwork()
+            undo.callback(self._network.close)
+            self._open_account(settings)
+            undo.pop_all()
+        self._plugged = True
+        self._closed = False
+
+    def _open_account(self, settings: Settings) -> None:
         self._journal = Journal()
         self._account = Account(
             world=self._world,
@@ -70,8 +79,6 @@ class EmulatedAws:
         self._control = Control(readings, self.set)
         self._server = Server(self._answer)
         self._account.endpoint = self._server.endpoint
-        self._plugged = True
-        self._closed = False
 
     @property
     def endpoint(self) -> str:

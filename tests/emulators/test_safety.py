@@ -77,6 +77,15 @@ def test_a_state_directory_that_was_there_before_is_made_private(tmp_path: Path)
     assert place.stat().st_mode & 0o777 == 0o700
 
 
+def test_an_emulator_that_fails_to_start_gives_back_what_it_took(tmp_path: Path) -> None:
+    os.close(state.take(tmp_path))
+    (tmp_path / "consoles").symlink_to("nowhere")
+    with pytest.raises(OSError, match="consoles"):
+        EmulatedAws(tmp_path)
+    (tmp_path / "consoles").unlink()
+    EmulatedAws(tmp_path).close()
+
+
 @needs_root
 def test_a_state_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path, 65534, 65534)
