@@ -28,7 +28,9 @@ app = new_group(
 )
 def up(
     ctx: typer.Context,
-    mem_capacity: Annotated[str, typer.Option(metavar="SIZE", help="fabric memory that the cell leases out")] = "128k",
+    mem_capacity: Annotated[
+        str, typer.Option(metavar="SIZE", help="fabric memory that the cell leases out; default: 128k")
+    ] = "",
 ) -> None:
     """Starts the local fabric of this project; does nothing when it runs, goes on with its state after a crash.
 
@@ -40,7 +42,8 @@ def up(
 
     terminal = terminal_of(ctx)
     began = time.monotonic()
-    brought = bring_up(project_folder(), read_size("--mem-capacity", mem_capacity), terminal.note)
+    capacity = read_size("--mem-capacity", mem_capacity) if mem_capacity else None
+    brought = bring_up(project_folder(), capacity, terminal.note)
     record, took = brought.record, time.monotonic() - began
     words = {"started": f"runs, after {took:.2f} s", "resumed": "runs again, with its state", "running": "runs already"}
     text = (

@@ -29,6 +29,7 @@ from grafos_cli.local_state import (
     read_local_fabric,
     write_local_fabric,
 )
+from grafos_cli.sizes import size_text
 from grafos_core.errors import GrafosError
 from grafos_core.ids import random_text
 from grafos_core.paths import data_home, private_folder, write_private
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from grafos_core.fabric import Fabric
 
 LOOPBACK = "127.0.0.1"
+MEM_CAPACITY_BYTES = 128 * 1024
+"""The public design's default pool of leasable memory."""
 READY_S_MAX = 20.0
 """Both daemons are up in tenths of a second; a machine that swaps may need longer."""
 ASK_EVERY_S = 0.01
@@ -63,20 +66,36 @@ class Down(NamedTuple):
     set_aside: str = ""
 
 
-def bring_up(project: Path, mem_capacity_bytes: int, announce: Announce) -> Up:
-    """A local fabric that answers: the one that runs, the one that crashed with its state, or a fresh one."""
+def bring_up(project: Path, mem_capacity_bytes: int | None, announce: Announce) -> Up:
+    """A local fabric that answers: the one that runs, the one that crashed with its state, or a fresh one.
+
+    ``mem_capacity_bytes`` None: the pool as it was, or of the default size. ``dev_running`` when one runs with another.
+    """
     with only_one(project):
         record = read_local_fabric(project)
         if record is not None and record.ready and record.is_alive:
+            _refuse_another_pool(record, mem_capacity_bytes)
             return Up(record, "running")
         if record is not None:
             stop_daemons(record.daemons)
         if record is not None and record.ready:
-            return Up(_start(project, record, record.mem_capacity_bytes, announce), "resumed")
+            capacity = record.mem_capacity_bytes if mem_capacity_bytes is None else mem_capacity_bytes
+            return Up(_start(project, record, capacity, announce), "resumed")
         # What a `dev up` left that was cut short has neither runs nor leases: it begins anew.
         for name in ("trust", "state"):
             shutil.rmtree(dev_folder(project) / name, ignore_errors=True)
-        return Up(_start(project, None, mem_capacity_bytes, announce), "started")
+        capacity = MEM_CAPACITY_BYTES if mem_capacity_bytes is None else mem_capacity_bytes
+        return Up(_start(project, None, capacity, announce), "started")
+
+
+def _refuse_another_pool(record: LocalFabric, asked_bytes: int | None) -> None:
+    if asked_bytes not in (None, record.mem_capacity_bytes):
+        raise GrafosError(
+            "dev_running",
+            f"The local fabric runs already, with a pool of {size_text(record.mem_capacity_bytes)}",
+            where=record.scheduler_url,
+            next="grafos dev down, then grafos dev up with the other size",
+        )
 
 
 def bring_down(project: Path, announce: Announce) -> Down:

@@ -186,7 +186,14 @@ def test_the_pool_of_the_cell_has_the_size_that_was_asked_for(person: Person) ->
     assert (refused.code, refused.error_code) == (6, "placement_failed")
 
 
-@pytest.mark.parametrize("size", ["lots", "-1", "1.5m", ""])
+def test_another_pool_needs_another_fabric(resident: Person) -> None:
+    assert resident("dev", "up", "--mem-capacity", "128k", "--json").document["how"] == "running"
+    answer = resident("dev", "up", "--mem-capacity", "1m")
+    assert (answer.code, answer.error_code) == (8, "dev_running")
+    assert "128 KiB" in answer.err
+
+
+@pytest.mark.parametrize("size", ["lots", "-1", "1.5m"])
 def test_a_size_that_is_none_is_refused(size: str, resident: Person) -> None:
     answer = resident("dev", "up", f"--mem-capacity={size}")
     assert (answer.code, answer.error_code) == (2, "usage")
