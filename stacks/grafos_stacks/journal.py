@@ -20,7 +20,6 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from pathlib import Path
 
 import msgspec
 
@@ -176,20 +175,18 @@ class Journal:
 
     def stacks(self) -> list[StackRow]:
         """All stacks, by name; also those that are gone."""
-        return [row for row in self._read_all(STACK) if isinstance(row, StackRow)]
+        found = self._decoded("SELECT body FROM rows WHERE kind = ? ORDER BY key", (STACK,), STACK)
+        return [row for row in found if isinstance(row, StackRow)]
 
     def resources(self, stack: str) -> dict[str, ResourceRow]:
         """The resources of a stack by row key; also those that are gone."""
-        rows = [row for row in self._read_all(RESOURCE) if isinstance(row, ResourceRow)]
-        return {row.row_key: row for row in rows if row.stack == stack}
+        query = "SELECT body FROM rows WHERE kind = ? AND key >= ? AND key < ? ORDER BY key"
+        found = self._decoded(query, (RESOURCE, f"{stack}/", f"{stack}0"), RESOURCE)  # "0" is what follows "/"
+        return {row.row_key: row for row in found if isinstance(row, ResourceRow)}
 
     def write(self, *rows: StackRow | ResourceRow) -> None:
         """Makes rows durable, all or none, in one transaction."""
-        changes = [
-            Change(STACK, row.stack, row) if isinstance(row, StackRow) else Change(RESOURCE, row.row_key, row)
-            for row in rows
-        ]
-        self._write(changes)
+        self._write([_change(row) for row in rows])
 
     @contextlib.contextmanager
     def lock(
@@ -244,9 +241,6 @@ class Journal:
         found = self._decoded(query, (kind, key), kind)
         return found[0] if found else None
 
-    def _read_all(self, kind: str) -> list[msgspec.Struct]:
-        return self._decoded("SELECT body FROM rows WHERE kind = ? ORDER BY key", (kind,), kind)
-
     def _decoded(self, query: str, arguments: tuple[str, ...], kind: str) -> list[msgspec.Struct]:
         try:
             return [_CODEC.decode(kind, body) for (body,) in self._connection.execute(query, arguments)]
@@ -285,9 +279,11 @@ class Journal:
         )
 
 
-def journal_home(fabric: Fabric) -> Path:
-    """Where the journal lies; for messages."""
-    return fabric.home / "journal.db"
+def _change(row: StackRow | ResourceRow) -> Change:
+    """A resource's row lies under its stack's name, so that one stack's rows are read without the others'."""
+    if isinstance(row, StackRow):
+        return Change(STACK, row.stack, row)
+    return Change(RESOURCE, f"{row.stack}/{row.row_key}", row)
 
 
 def _locked(handle: int) -> bool:
