@@ -58,7 +58,8 @@ class Up(NamedTuple):
 
 
 class Down(NamedTuple):
-    """``kept``: the daemons had crashed, so their state waits for the next `dev up`."""
+    """``kept``: the runs are not at home, because the daemons had crashed or bringing them failed; the state waits for
+    the next `dev up`."""
 
     was_up: bool
     runs_brought_home: int
@@ -114,6 +115,8 @@ def bring_down(project: Path, announce: Announce) -> Down:
             return Down(was_up=False, runs_brought_home=0, kept=True)
         brought = _bring_home(record, announce) if record.ready else 0
         stop_daemons(record.daemons)
+        if brought is None:
+            return Down(was_up=True, runs_brought_home=0, kept=True)
         forget_local_fabric(project)
         return Down(was_up=True, runs_brought_home=brought)
 
@@ -167,8 +170,7 @@ def _start(project: Path, old: LocalFabric | None, mem_capacity_bytes: int, anno
     try:
         # A crash from here on leaves a record by which the next command finds the processes.
         write_local_fabric(project, record)
-        _await_scheduler(ready_read, daemons[0])
-        record = _take_possession(birth, record, announce)
+        record = _take_possession(birth, record, ready_read, announce)
     except BaseException:
         stop_daemons(daemons)
         if old is None:
@@ -254,9 +256,13 @@ def _did_not_start(daemon: Daemon) -> GrafosError:
     )
 
 
-def _take_possession(birth: _Birth, record: LocalFabric, announce: Announce) -> LocalFabric:
+def _take_possession(birth: _Birth, record: LocalFabric, ready_read: int, announce: Announce) -> LocalFabric:
     """The record with the tenant's credentials, once the cell meets all readiness signals."""
+    # Imported, and the key read, while the daemons do their own importing.
     from grafos_cli.possession import credential_files, take_possession
+
+    fabric = _open_fabric(announce)
+    _await_scheduler(ready_read, record.daemons[0])
 
     def check_alive() -> str:
         for daemon in record.daemons:
@@ -264,7 +270,6 @@ def _take_possession(birth: _Birth, record: LocalFabric, announce: Announce) -> 
                 raise _did_not_start(daemon)
         return "\n".join(last_words(daemon) for daemon in record.daemons)
 
-    fabric = _open_fabric(announce)
     take_possession(fabric, record, birth.secret, check_alive)
     return msgspec.structs.replace(record, **credential_files(fabric, record))
 
@@ -272,15 +277,16 @@ def _take_possession(birth: _Birth, record: LocalFabric, announce: Announce) -> 
 # --- ending -------------------------------------------------------------------------------------------------------
 
 
-def _bring_home(record: LocalFabric, announce: Announce) -> int:
-    """Copies every run that ended into the fabric's archive; how many. What cannot be copied is told, and no reason
-    to keep the daemons."""
+def _bring_home(record: LocalFabric, announce: Announce) -> int | None:
+    """Copies every run that ended into the fabric's archive; how many, or None when that failed: then the state is
+    kept, for it is all that there is of them."""
     from grafos_cli.possession import bring_home_from, note_gone
 
-    fabric, brought = _open_fabric(announce), 0
+    fabric = _open_fabric(announce)
     try:
         brought = bring_home_from(fabric, record)
     except GrafosError as error:
-        announce(f"the runs could not be brought home: {error.what} ({error.why})")
+        announce(f"the runs could not be brought home: {error.what} ({error.why or error.where})")
+        return None
     note_gone(fabric, record)
     return brought
