@@ -141,10 +141,9 @@ class HostCalls:
         return status
 
     def fail(self, pointer: int, length: int) -> int:
-        status, data = self._take(pointer, length, _U32)
+        status, data = self._take(pointer, length, _U32, keep=abi.FAIL_TEXT_BYTES_MAX)
         if status == abi.OK:
-            kept = data[: abi.FAIL_TEXT_BYTES_MAX]
-            self.fail_text = plain_text(kept).replace("\n", " ")
+            self.fail_text = plain_text(data).replace("\n", " ")
         return status
 
     def out_of_memory(self, wanted: int) -> int:
@@ -204,14 +203,14 @@ class HostCalls:
             return abi.CAPACITY_EXCEEDED
         return abi.OK
 
-    def _take(self, pointer: int, length: int, room: int) -> tuple[int, bytes]:
-        """Reads what the guest hands over, if it is in memory, within ``room`` and paid for."""
+    def _take(self, pointer: int, length: int, room: int, keep: int = _U32) -> tuple[int, bytes]:
+        """Reads (the first ``keep`` bytes of) what the guest hands over, if in memory, within ``room`` and paid for."""
         pointer, length = pointer & _U32, length & _U32
         if not self.guest.holds(pointer, length):
             return abi.INVALID_ARGUMENT, b""
         if length > room or not self._pay(length):
             return abi.CAPACITY_EXCEEDED, b""
-        return abi.OK, self.guest.read(pointer, length)
+        return abi.OK, self.guest.read(pointer, min(length, keep))
 
     def _pay(self, units: int) -> bool:
         """Takes the price of moving bytes. Without enough fuel the run is over: the guest stops at its next check."""

@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from grafos_cell import abi
-from grafos_cell.run import RunOutcome, RunSpec, check_spec
+from grafos_cell.run import RunOutcome, RunSpec, aged, check_spec
 from grafos_cell.worker_messages import (
     PARENT_VARIABLE,
     Done,
@@ -118,6 +119,7 @@ class WorkerPool:
         """
         check_spec(spec)
         self._refuse_if_closed()
+        handed_in_at = time.monotonic()
         if self._waiting >= self._limits.queue:
             raise GrafosError("cell_busy", f"{self._waiting} runs wait for a worker already", next="try again later")
         self._waiting += 1
@@ -126,7 +128,7 @@ class WorkerPool:
         finally:
             self._waiting -= 1
         try:
-            return await self._attempt(module, spec)
+            return await self._attempt(module, spec, handed_in_at)
         finally:
             self._turns.release()
 
@@ -143,15 +145,14 @@ class WorkerPool:
         if self._is_closed:
             raise GrafosError("draining", "the cell starts no more runs")
 
-    async def _attempt(self, module: bytes, spec: RunSpec) -> RunOutcome:
+    async def _attempt(self, module: bytes, spec: RunSpec, handed_in_at: float) -> RunOutcome:
         for attempt in range(1, ATTEMPTS_MAX + 1):
-            self._refuse_if_closed()
             try:
                 worker = await self._take()
             except (WorkerLostError, OSError) as lost:
                 return RunOutcome("worker_lost", f"no worker could be started: {lost}")
             try:
-                return await worker.run(module, spec, self._limits)
+                return await worker.run(module, aged(spec, time.monotonic() - handed_in_at), self._limits)
             except WorkerLostError as lost:
                 if lost.has_started or attempt == ATTEMPTS_MAX:
                     return RunOutcome("worker_lost", f"the worker ended under the run: {lost}")
@@ -160,15 +161,19 @@ class WorkerPool:
         raise AssertionError("the last attempt returns")
 
     async def _take(self) -> WorkerProcess:
-        """An idle worker that lives, one that is being started, or a new one."""
+        """An idle worker that lives, or the next that gets ready; ``draining`` when the pool is closed meanwhile."""
+        started: asyncio.Task[None] | None = None
         while True:
+            self._refuse_if_closed()
             while self._idle:
                 worker = self._idle.pop()
                 if worker.is_usable:
                     return worker
                 await self._end(worker)
             if not self._starting:
-                return await self._start_one()
+                if started is not None:
+                    started.result()  # what kept a worker from starting that was started for this run
+                started = self._start_in_background()
             await asyncio.wait(self._starting, return_when=asyncio.FIRST_COMPLETED)
 
     async def _give_back(self, worker: WorkerProcess) -> None:
@@ -183,20 +188,22 @@ class WorkerPool:
         await worker.end()
         self._all.discard(worker)
 
-    async def _start_one(self) -> WorkerProcess:
-        worker = await WorkerProcess.start(self._command, self._limits.start_s)
-        self._all.add(worker)
-        return worker
-
-    def _start_in_background(self) -> None:
+    def _start_in_background(self) -> asyncio.Task[None]:
+        """Begins to start a worker. If that fails it is no news yet: the run that needs one tries again and tells."""
         task = asyncio.create_task(self._start_idle())
         self._starting.add(task)
-        task.add_done_callback(self._starting.discard)
+        task.add_done_callback(self._over)
+        return task
 
     async def _start_idle(self) -> None:
-        # A worker that cannot be started is not news yet: the run that needs one tries again and tells.
-        with contextlib.suppress(WorkerLostError, OSError):
-            self._idle.append(await self._start_one())
+        worker = await WorkerProcess.start(self._command, self._limits.start_s)
+        self._all.add(worker)
+        self._idle.append(worker)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._starting.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, or asyncio would complain that nobody did
 
 
 class WorkerProcess:
@@ -271,18 +278,23 @@ class WorkerProcess:
         return done.outcome
 
     async def end(self) -> None:
-        """Kills the process and waits until it is gone."""
+        """Kills the process, with whatever it started, and waits until it is gone."""
         self._is_between_runs = False
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        if self._process.returncode is None or not self._listening.done():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)  # it leads a session of its own
         await self._process.wait()
         self._to.close()
         with contextlib.suppress(OSError):
             await self._to.wait_closed()
-        await self._listening
+        self._listening.cancel()  # whoever left the session may hold the pipe for ever
+        await asyncio.wait([self._listening])
 
     async def _prepare(self, module: bytes, spec: RunSpec) -> Done | None:
         """Sends the job and, if asked, the module; None once the run has started, its end when it was refused."""
+        if len(module) > abi.MODULE_BYTES_MAX:  # not even its frame may have a length without bound
+            text = f"the module has {len(module)} bytes, more than {abi.MODULE_BYTES_MAX}"
+            return Done(RunOutcome("module_invalid", text))
         await self._send(Job(spec))
         message = await self._receive(has_started=False)
         if isinstance(message, ModuleWanted):

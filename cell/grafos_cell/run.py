@@ -5,7 +5,7 @@ Nothing here needs the WebAssembly engine, so a daemon that only hands runs to i
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 
@@ -19,23 +19,24 @@ Hook = Literal["load", "init", "run", "finalize"]
 
 
 class MemoryLease(msgspec.Struct, frozen=True):
-    """A memory lease that the run holds; its place in the tuple is its slot. The run's start is second 0."""
+    """A memory lease that the run holds; its place in the tuple is its slot.
 
-    size_bytes: Annotated[int, msgspec.Meta(ge=1, le=abi.MEMORY_BYTES_MAX)]
+    ``seconds_left`` counts from the moment at which the spec is handed over, so that no waiting makes a lease longer.
+    """
+
+    size_bytes: int
     seconds_left: float
 
 
 class RunSpec(msgspec.Struct, frozen=True):
-    """What a run is given. ``input`` None means that the context's own bytes are the input. Memory in bytes."""
+    """What a run is given; ``check_spec`` has its bounds. ``input`` None means that the context's own bytes are it."""
 
     context: abi.RunContext
     input: bytes | None = b""
-    fuel: Annotated[int, msgspec.Meta(ge=1, le=abi.FUEL_MAX)] = abi.FUEL_DEFAULT
-    memory_bytes: Annotated[int, msgspec.Meta(ge=abi.MEMORY_BYTES_MIN, le=abi.MEMORY_BYTES_MAX)] = (
-        abi.MEMORY_BYTES_DEFAULT
-    )
-    deadline_s: Annotated[float, msgspec.Meta(ge=abi.DEADLINE_S_MIN, le=abi.DEADLINE_S_MAX)] = abi.DEADLINE_S_DEFAULT
-    memory_leases: Annotated[tuple[MemoryLease, ...], msgspec.Meta(max_length=abi.MEMORY_LEASES_MAX)] = ()
+    fuel: int = abi.FUEL_DEFAULT
+    memory_bytes: int = abi.MEMORY_BYTES_DEFAULT
+    deadline_s: float = abi.DEADLINE_S_DEFAULT
+    memory_leases: tuple[MemoryLease, ...] = ()
 
 
 class RunOutcome(msgspec.Struct, frozen=True):
@@ -80,3 +81,9 @@ def check_spec(spec: RunSpec) -> None:
     for what, value, least, most in bounds:
         if not least <= value <= most:
             raise GrafosError("limit_exceeded", f"{value} {what} are not between {least} and {most}")
+
+
+def aged(spec: RunSpec, seconds: float) -> RunSpec:
+    """The spec after it has waited for so long: its leases have that much less left."""
+    leases = tuple(MemoryLease(lease.size_bytes, lease.seconds_left - seconds) for lease in spec.memory_leases)
+    return msgspec.structs.replace(spec, memory_leases=leases)

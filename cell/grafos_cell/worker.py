@@ -12,9 +12,11 @@ import os
 import resource
 import signal
 import sys
+import time
+from pathlib import Path
 from typing import BinaryIO
 
-from grafos_cell.run import RunOutcome, RunSpec
+from grafos_cell.run import RunOutcome, RunSpec, aged
 from grafos_cell.runtime import LoadedModule, Runtime
 from grafos_cell.worker_messages import (
     PARENT_VARIABLE,
@@ -35,6 +37,8 @@ from grafos_core.errors import GrafosError
 
 NICENESS = 5
 """Below the daemon, whose leases and heartbeats must not wait for guests that use every core."""
+OOM_SCORE = "1000"
+"""When a machine runs out of memory, the kernel ends a worker first, and never the daemon that holds its leases."""
 FILES_MAX = 64
 """Open files: the pipes, and what the interpreter needs for an import."""
 
@@ -54,10 +58,11 @@ class Worker:
                 self._send(Done(self._work(message.spec)))
 
     def _work(self, spec: RunSpec) -> RunOutcome:
+        came_at = time.monotonic()
         try:
             module = self._module(spec.context.module_sha256)
             self._send(Started())
-            return self._runtime.run(module, spec)
+            return self._runtime.run(module, aged(spec, time.monotonic() - came_at))
         except GrafosError as error:
             return RunOutcome(error.code, error.what)
 
@@ -103,6 +108,8 @@ def confine() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, FILES_MAX))
     if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # where /proc is read-only
+            Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
         set_death_signal, set_no_new_privileges = 1, 38
         libc = ctypes.CDLL(None)
         libc.prctl(set_death_signal, signal.SIGKILL, 0, 0, 0)

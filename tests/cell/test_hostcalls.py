@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tasklets import context_of, run_tasklet, tasklet, text_at
 
 from grafos_cell import abi
-from grafos_cell.hostcalls import is_json, plain_text
+from grafos_cell.hostcalls import HostCalls, is_json, plain_text
 from grafos_cell.run import MemoryLease, RunOutcome
 
 PAGE = abi.PAGE_BYTES
@@ -290,6 +290,38 @@ def test_of_a_long_text_of_fail_the_beginning_is_kept() -> None:
     run = """(memory.fill (i32.const 0) (i32.const 120) (i32.const 5000))
         (drop (call $fail (i32.const 0) (i32.const 5000))) (i32.const 1)"""
     assert probe(run).text == "x" * abi.FAIL_TEXT_BYTES_MAX
+
+
+class WideGuest:
+    """A guest with four gigabytes and all the fuel there is, which notes what is copied out of it."""
+
+    def __init__(self) -> None:
+        self.copied = 0
+        self.fuel = abi.FUEL_MAX
+
+    def holds(self, pointer: int, length: int) -> bool:
+        return pointer + length <= abi.MEMORY_BYTES_MAX
+
+    def read(self, pointer: int, length: int) -> bytes:
+        assert self.holds(pointer, length)
+        self.copied += length
+        return bytes(min(length, abi.FAIL_TEXT_BYTES_MAX))
+
+    def write(self, pointer: int, data: bytes | memoryview) -> None:
+        raise AssertionError("nothing is written")
+
+    def fuel_left(self) -> int:
+        return self.fuel
+
+    def set_fuel(self, units: int) -> None:
+        self.fuel = units
+
+
+def test_a_long_text_of_fail_costs_its_length_and_no_memory_of_the_cell() -> None:
+    host, guest = HostCalls(b"", b"", abi.FUEL_MAX), WideGuest()
+    host.attach(guest)
+    assert host.fail(0, -1) == abi.OK
+    assert (guest.copied, abi.FUEL_MAX - guest.fuel) == (abi.FAIL_TEXT_BYTES_MAX, 2**32 - 1)
 
 
 def test_a_text_of_fail_without_a_failure_is_not_used() -> None:

@@ -14,7 +14,8 @@ from tasklets import spec_of, tasklet
 
 from grafos_cell import abi
 from grafos_cell.pool import PoolLimits, WorkerPool
-from grafos_cell.run import RunOutcome
+from grafos_cell.run import MemoryLease, RunOutcome
+from grafos_cell.worker_messages import FRAME_BYTES_MAX
 from grafos_core.errors import GrafosError
 
 QUICK = tasklet("(i32.const 0)")
@@ -235,6 +236,46 @@ def test_closing_ends_the_run_under_way_and_refuses_those_that_wait() -> None:
     in_a_pool(story)
 
 
+def test_closing_a_pool_under_a_run_that_starts_its_worker_leaves_neither() -> None:
+    async def story(pool: WorkerPool) -> None:
+        run = endless(pool)
+        await asyncio.sleep(0.01)
+        assert pool.pids == []
+        await pool.close()
+        with pytest.raises(GrafosError) as refused:
+            await run
+        assert refused.value.code == "draining"
+        assert pool.pids == []
+
+    in_a_pool(story)
+
+
+def test_a_lease_does_not_grow_longer_while_its_run_waits_for_a_worker() -> None:
+    module = tasklet("(i32.wrap_i64 (call $fbmu_size (i32.const 0)))")
+
+    async def story(pool: WorkerPool) -> None:
+        assert await quick(pool) == "finished"
+        before = endless(pool, 0.3)
+        await asyncio.sleep(0)
+        waited = await pool.run(module, spec_of(module, memory_leases=(MemoryLease(1000, 0.3),)))
+        assert (await before).code == "deadline_exceeded"
+        assert waited.returned == abi.LEASE_EXPIRED
+
+    in_a_pool(story, limits=PoolLimits(grace_s=LONG_S))
+
+
+def test_a_module_that_is_too_large_is_refused_and_the_worker_stays() -> None:
+    huge = bytes(FRAME_BYTES_MAX + 1)
+
+    async def story(pool: WorkerPool) -> None:
+        assert await quick(pool) == "finished"
+        before = pool.pids
+        assert (await pool.run(huge, spec_of(huge))).code == "module_invalid"
+        assert pool.pids == before
+
+    in_a_pool(story)
+
+
 def test_a_run_outside_the_limits_never_reaches_a_worker() -> None:
     async def story(pool: WorkerPool) -> None:
         with pytest.raises(GrafosError) as refused:
@@ -322,6 +363,18 @@ def test_a_module_that_takes_too_long_to_compile_is_refused() -> None:
 def test_a_worker_that_never_answers_is_ended_after_the_deadline() -> None:
     outcome = run_on("say(Ready(1)); listen(); say(Started()); listen()", PoolLimits(grace_s=0.1))
     assert outcome.code == "deadline_exceeded"
+
+
+def test_what_a_worker_left_behind_does_not_hold_the_pool() -> None:
+    """A child that keeps the worker's pipes open: it is ended with the worker."""
+    lie = "import subprocess; say(Ready(1)); listen(); subprocess.Popen(['sleep', '600']); say(Started()); sys.exit(7)"
+
+    async def tell() -> RunOutcome:
+        command = [sys.executable, "-c", LIAR + lie]
+        async with asyncio.timeout(LONG_S), pool_of(1, PoolLimits(grace_s=0.1), command) as pool:
+            return await pool.run(QUICK, spec_of(QUICK, deadline_s=0.1))
+
+    assert asyncio.run(tell()).code == "deadline_exceeded"
 
 
 def test_a_command_that_does_not_exist_is_told() -> None:

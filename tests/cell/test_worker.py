@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from tasklets import spec_of, tasklet
 
+from grafos_cell import abi
 from grafos_cell.pool import PoolLimits, WorkerProcess, worker_command
-from grafos_cell.run import RunSpec
+from grafos_cell.run import MemoryLease, RunSpec
 from grafos_cell.runtime import Runtime
-from grafos_cell.worker import FILES_MAX, NICENESS, Worker
+from grafos_cell.worker import FILES_MAX, NICENESS, OOM_SCORE, Worker
 from grafos_cell.worker_messages import (
     FRAME_BYTES_MAX,
     Done,
@@ -84,6 +85,25 @@ def test_another_module_than_the_wanted_one_is_not_run() -> None:
     assert done.outcome.code == "blob_mismatch"
 
 
+class SlowModule(io.BytesIO):
+    """A pipe on which what follows the first message takes its time."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell() > 4:
+            time.sleep(0.1)
+        return super().read(size)
+
+
+def test_a_lease_does_not_grow_longer_while_the_module_is_on_its_way() -> None:
+    module = tasklet("(i32.wrap_i64 (call $fbmu_size (i32.const 0)))")
+    heard = (Job(spec_of(module, memory_leases=(MemoryLease(1000, 0.1),))), ModuleBytes(module))
+    sink, runtime = io.BytesIO(), Runtime(SystemClock())
+    Worker(SlowModule(frame(heard[0]) + frame(heard[1])), sink, runtime).serve()
+    runtime.close()
+    (done,) = [answer for answer in frames_of(sink.getvalue()) if isinstance(answer, Done)]
+    assert done.outcome.returned == abi.LEASE_EXPIRED
+
+
 @pytest.mark.parametrize("cut", [1, 5, 10_000])
 def test_a_worker_ends_with_its_parent_also_in_the_middle_of_a_frame(cut: int) -> None:
     job = Job(spec_of(tasklet()))
@@ -124,6 +144,7 @@ def test_a_worker_inherits_nothing_but_its_pipes(monkeypatch: pytest.MonkeyPatch
             variables = (place / "environ").read_bytes().decode().split("\0")
             files = {str(file.readlink()).partition(":")[0] for file in (place / "fd").iterdir()}
             limits = (place / "limits").read_text()
+            assert (place / "oom_score_adj").read_text().strip() == OOM_SCORE
             assert os.getpriority(os.PRIO_PROCESS, worker.pid) >= NICENESS
             await worker.end()
             return dict(one.split("=", 1) for one in variables if one), files, limits
