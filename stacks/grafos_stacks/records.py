@@ -29,6 +29,7 @@ from grafos_scheduler.client import SchedulerClient
 
 SCHEMA_VERSION = 1
 OPERATOR = "operator"
+_PEM_END = "-----END CERTIFICATE-----\n"
 
 
 class CellRecord(msgspec.Struct, frozen=True):
@@ -90,9 +91,10 @@ class CellHome:
         """A way to the cell's scheduler as that person; ``credentials_missing`` if nothing was granted."""
         if not self.is_granted(who):
             raise GrafosError("credentials_missing", f"there are no credentials of {who} for {self.cell_id}")
+        newest_ca = self.ca_pem.partition(_PEM_END)[0] + _PEM_END  # an earlier cell of the name is nobody to talk to
         return SchedulerClient(
             url or self.record().url,
-            self.ca_pem,
+            newest_ca,
             self._file(who, "cert.pem"),
             self._file(who, "key.pem"),
             self._file(who, "token").read_text(),

@@ -99,7 +99,7 @@ def test_a_cell_is_provisioned_used_and_torn_down_and_its_run_outlives_it(operat
     record = operator.provision()
     assert project_cells(operator.project, "aws") == [record]
     view = operator.run()
-    assert (view.state, view.cell_id, view.provider) == ("finished", "aws-one", "aws")
+    assert (view.state, view.cell_id, view.provider) == ("finished", "aws-one", "aws"), view
     assert view.cost.micro_cents > 0
 
     torn = operator.teardown()
@@ -147,7 +147,8 @@ def test_a_provision_stopped_at_every_step_goes_on_from_there_and_makes_one_mach
     assert len(operator.machines()) == 1
     operator.stop_at = None
     assert operator.provision() == record  # and once more changes nothing
-    assert operator.run().state == "finished"
+    view = operator.run()
+    assert view.state == "finished", view
     print(f"provision with a real machine: stopped at {step} steps, 1 machine, ready")
     stop_teardown_at_every_step(operator)
 
