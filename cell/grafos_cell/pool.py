@@ -287,8 +287,9 @@ class WorkerProcess:
         self._to.close()
         with contextlib.suppress(OSError):
             await self._to.wait_closed()
-        self._listening.cancel()  # whoever left the session may hold the pipe for ever
-        await asyncio.wait([self._listening])
+        with contextlib.suppress(TimeoutError):  # whoever left the session may hold the pipe for ever
+            async with asyncio.timeout(ENDING_S_MAX):
+                await self._listening
 
     async def _prepare(self, module: bytes, spec: RunSpec) -> Done | None:
         """Sends the job and, if asked, the module; None once the run has started, its end when it was refused."""

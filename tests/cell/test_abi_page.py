@@ -9,6 +9,7 @@ from source_tree import ROOT
 
 from grafos_cell import abi
 from grafos_cell.module import check_module
+from grafos_cell.pool import PoolLimits
 from grafos_core.errors import CODES
 
 PAGE_TEXT = (ROOT / "docs" / "reference" / "tasklet-abi.md").read_text(encoding="utf-8")
@@ -30,6 +31,9 @@ def test_the_page_has_the_limits_of_the_code() -> None:
         f"| memory leases of a run | {abi.MEMORY_LEASES_MAX} |",
         f"| tables | {abi.TABLES_MAX}, of {abi.TABLE_ELEMENTS_MAX:,} elements each |",
         f"| call stack | {abi.STACK_BYTES_MAX // 1024} KiB |",
+        f"| compiling | {PoolLimits().compile_s:g} s |",
+        f"more than {abi.IMPORTS_MAX} imports, {abi.EXPORTS_MAX:,} exports or {abi.TYPES_MAX:,} types",
+        f"any name; at most {abi.GPU_PARAMS_MAX} parameters",
     ):
         assert line in PAGE_TEXT
     assert abi.FUEL_MAX == 10**12

@@ -164,6 +164,13 @@ def test_a_loop_of_host_calls_ends_at_the_deadline() -> None:
     assert run_tasklet(tasklet(run), fuel=abi.FUEL_MAX, deadline_s=0.05).code == "deadline_exceeded"
 
 
+def test_constants_of_globals_are_free_and_what_computes_is_not() -> None:
+    plain, computed = "(global i32 (i32.const 1))", "(global i32 (i32.add (i32.const 1) (i32.const 2)))"
+    nothing = run_tasklet(tasklet()).fuel_used
+    assert run_tasklet(tasklet(top=plain * 50)).fuel_used == nothing
+    assert run_tasklet(tasklet(top=computed * 50)).fuel_used >= nothing + 150
+
+
 def test_a_deep_recursion_ends_at_the_deadline_or_in_a_full_stack() -> None:
     module = tasklet("(call $down) (i32.const 0)", top="(func $down (call $down))")
     outcome = run_tasklet(module, fuel=abi.FUEL_MAX)
