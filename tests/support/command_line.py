@@ -75,6 +75,7 @@ class Person:
         self.home, self.project = folder / "home", folder / "project"
         self.home.mkdir(parents=True)
         self.project.mkdir()
+        self._program: object = None
         self.env = {"HOME": str(self.home)}
         for name in ("CONFIG", "DATA", "STATE"):
             self.env[f"XDG_{name}_HOME"] = str(self.home / name.lower())
@@ -107,7 +108,10 @@ class Person:
         return found
 
     def write_program(self, wat: str, name: str = "one", **settings: object) -> None:
-        """Makes the project a program of one WAT tasklet, and builds it."""
+        """Makes the project a program of one WAT tasklet, and builds it if it is another than before."""
+        if self._program == (wat, name, settings):
+            return
+        self._program = (wat, name, settings)
         (self.project / "src").mkdir(exist_ok=True)
         (self.project / "src" / f"{name}.wat").write_text(wat)
         lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
