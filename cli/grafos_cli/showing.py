@@ -143,7 +143,7 @@ class Show:
             raise
         if code:
             raise GrafosError(
-                "internal",
+                "demo_failed",
                 f"The demo stopped: `{typed}` ended with exit code {code}",
                 where=str(self.folder),
                 why="what it says stands above",

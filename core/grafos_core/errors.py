@@ -62,6 +62,7 @@ CODES: dict[str, CodeFacts] = {
     "credentials_missing": CodeFacts(AUTH, 401, False, "No credentials for the cloud were found."),
     "credentials_mixed": CodeFacts(AUTH, 400, False, "Real credentials would reach an emulator, or dummy ones a real cloud."),
     "deadline_exceeded": CodeFacts(TIMEOUT, 504, False, "The tasklet ran longer than its deadline."),
+    "demo_failed": CodeFacts(FAILURE, 500, False, "A command of the demo did not succeed."),
     "dev_running": CodeFacts(CONFLICT, 409, False, "A local fabric runs already."),
     "dev_state_invalid": CodeFacts(FAILURE, 500, False, "The local fabric's state file cannot be read."),
     "draining": CodeFacts(CONFLICT, 409, False, "The cell admits no new runs because it is being taken down."),

@@ -82,6 +82,7 @@ def test_a_demo_that_fails_says_what_and_cleans_up(clone: Person) -> None:
     answer = clone("demo")
     assert answer.code == 1
     assert "error[build_failed]" in answer.err
+    assert "error[demo_failed]" in answer.err
     assert "`grafos tasklet build` ended with exit code 1" in answer.err
 
 
