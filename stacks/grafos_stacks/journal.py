@@ -154,10 +154,9 @@ class Journal:
     def __init__(self, fabric: Fabric, clock: Clock) -> None:
         self.path = fabric.home / "journal.db"
         self._locks = fabric.home / "locks"
-        missing = fabric.has_provisioned and not self.path.exists()
         try:
             self._connection = self._open()
-            self._begin(clock.now(), lost=missing)
+            self._begin(fabric, clock.now())
         except sqlite3.Error as error:
             raise self._broken(error) from error
 
@@ -224,17 +223,19 @@ class Journal:
             raise GrafosError("schema_newer", "the journal was written by a newer grafos", where=str(self.path))
         return connection
 
-    def _begin(self, now: float, *, lost: bool) -> None:
-        """Makes the table, and notes once how this journal began."""
+    def _begin(self, fabric: Fabric, now: float) -> None:
+        """Makes the table, and notes once how this journal began: in a fabric that had one before, it was lost."""
         # A file that was cut reads as if rows had never been; this looks at every page, in about a millisecond.
         if (found := self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise self._broken(found)
+        self._connection.execute("BEGIN IMMEDIATE")
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS rows (kind TEXT, key TEXT, body BLOB, PRIMARY KEY (kind, key)) WITHOUT ROWID"
         )
         self._connection.execute(f"PRAGMA user_version={JOURNAL_SCHEMA}")
-        about = About(begun_at=now, lost_at=now if lost else 0.0)
+        about = About(begun_at=now, lost_at=now if fabric.has_provisioned else 0.0)
         self._connection.execute("INSERT OR IGNORE INTO rows VALUES (?, ?, ?)", (ABOUT, ABOUT, _CODEC.encode(about)))
+        self._connection.execute("COMMIT")
 
     def _read(self, kind: str, key: str) -> msgspec.Struct | None:
         query = "SELECT body FROM rows WHERE kind = ? AND key = ?"

@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from grafos_connectors.contract import Found
+from grafos_connectors.contract import Found, Kind
 from grafos_core import ledger as ledgers
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric
+from grafos_core.ids import FabricId
 from grafos_stacks.direct import Engine, Hands, LateInputs
-from grafos_stacks.journal import DIRECT, StackRow, StackState
+from grafos_stacks.journal import DIRECT, Life, StackRow, StackState
+from grafos_stacks.layouts import layout_of
 from grafos_stacks.names import attempt_in, expiry_in
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.spec import CellSpec
@@ -33,7 +35,7 @@ class Made(NamedTuple):
 
 
 def pinned_plan(hands: Hands, spec: CellSpec) -> StackPlan | None:
-    """The plan of an unfinished or finished provision of this cell, None if there is none.
+    """The plan of an unfinished or finished provision of this cell, for the address asked from; None if there is none.
 
     ``plan_stale`` when it was asked for with other inputs, ``stack_busy`` when it is being torn down, ``cell_gone``
     when it ran out.
@@ -56,7 +58,16 @@ def pinned_plan(hands: Hands, spec: CellSpec) -> StackPlan | None:
         raise GrafosError(
             "cell_gone", f"{row.stack} ran out and has ended itself", next=f"remove what is left: {teardown}"
         )
-    return row.plan
+    return _for_address(row.plan, spec.operator_cidr)
+
+
+def _for_address(plan: StackPlan, operator_cidr: str) -> StackPlan:
+    """The same plan for an operator who comes from another address now: another rule of the firewall, nothing else."""
+    if operator_cidr == plan.spec.operator_cidr:
+        return plan
+    spec = msgspec.structs.replace(plan.spec, operator_cidr=operator_cidr)
+    resources = layout_of(spec.provider).standalone(FabricId(plan.fabric), spec, plan.facts, plan.expires_at)
+    return msgspec.structs.replace(plan, spec=spec, resources=resources)
 
 
 def make_stack(hands: Hands, plan: StackPlan, late_inputs: LateInputs) -> Made:
@@ -73,7 +84,17 @@ def make_stack(hands: Hands, plan: StackPlan, late_inputs: LateInputs) -> Made:
         known = engine.make(shared, {})
     own = [what for what in plan.resources if what.stack == plan.stack]
     machine = engine.make(own, known, late_inputs)[plan.machine.name]
+    _close_old_doors(hands, engine, plan)
     return _as_made(hands, plan, machine)
+
+
+def _close_old_doors(hands: Hands, engine: Engine, plan: StackPlan) -> None:
+    """The rule for an address from which the operator came before."""
+    planned = {what.key for what in plan.resources}
+    for row in hands.journal.resources(plan.stack).values():
+        stale = row.kind is Kind.FIREWALL_RULE and row.key not in planned and row.life is not Life.GONE
+        if stale and row.ref is not None:
+            engine.unmake(row)
 
 
 def note_made(hands: Hands, stack: str) -> None:
@@ -100,6 +121,8 @@ def _opened(hands: Hands, plan: StackPlan) -> StackRow:
     """The stack's row, made before anything else; a name that was used before begins anew."""
     row = hands.journal.stack(plan.stack)
     if row is not None and row.state is not StackState.GONE:
+        row = msgspec.structs.replace(row, plan=plan)
+        hands.journal.write(row)
         return row
     now = hands.clock.now()
     left = open_hold(hands.fabric, plan.stack)  # a run whose journal is lost held already

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from crash_sweep import CELL, WHOLE, Fuse, check_gone, dies, make, plan, spec, undo
 from twin_ground import TwinGround
@@ -222,6 +223,18 @@ def test_a_run_that_continues_is_held_to_the_pinned_inputs() -> None:
     assert refused.value.code == "plan_stale"
     assert "machine_type" in refused.value.what
     make(ground.hands())
+    check_gone(ground, 0)
+
+
+def test_an_operator_who_comes_from_another_address_gets_its_door_and_the_old_one_is_closed() -> None:
+    ground = TwinGround()
+    made = make(ground.hands())
+    moved = make(ground.hands(), msgspec.structs.replace(spec(), operator_cidr="198.51.100.9/32"))
+    rules = [one.attributes["cidr"] for one in ground.found() if one.ref.kind is Kind.FIREWALL_RULE]
+    assert rules == ["198.51.100.9/32"]
+    assert (moved.expires_at, moved.machine) == (made.expires_at, made.machine)
+    assert machine_life(ground) == (Life.READY, 1)
+    make(ground.hands(), msgspec.structs.replace(spec(), operator_cidr="198.51.100.9/32"))
     check_gone(ground, 0)
 
 
