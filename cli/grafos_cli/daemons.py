@@ -19,6 +19,8 @@ import msgspec
 from grafos_core.errors import GrafosError
 from grafos_emulators.state import started_ticks
 
+NOT_FOR_DAEMONS = ("ARM_", "AWS_", "AZURE_", "CLOUDSDK_", "GOOGLE_")
+"""Variables of clouds: a cell is a guest without rights, and has no use for them."""
 STOP_S_MAX = 8.0
 """What a daemon gets to end in good order before it is killed."""
 ASK_EVERY_S = 0.01
@@ -41,12 +43,14 @@ class Daemon(msgspec.Struct, frozen=True):
 
 def start_daemon(name: str, module: str, arguments: Sequence[str], log: Path, pass_fds: Sequence[int] = ()) -> Daemon:
     """Starts `python -m module …` in a session of its own, so that Ctrl-C at the command does not reach it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_FOR_DAEMONS)}
     with log.open("ab") as out:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
+            env=environment,
             pass_fds=pass_fds,
             start_new_session=True,
         )

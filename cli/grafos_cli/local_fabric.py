@@ -166,9 +166,10 @@ def _start(project: Path, old: LocalFabric | None, mem_capacity_bytes: int, anno
         mem_capacity_bytes=mem_capacity_bytes,
         started_at=time.time(),
         daemons=daemons,
+        ready=old is not None,
     )
     try:
-        # A crash from here on leaves a record by which the next command finds the processes.
+        # A crash from here on leaves a record by which the next command finds the processes, and the state of before.
         write_local_fabric(project, record)
         record = _take_possession(birth, record, ready_read, announce)
     except BaseException:

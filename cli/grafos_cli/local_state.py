@@ -27,7 +27,8 @@ TENANT = "dev-tenant"
 
 
 class LocalFabric(msgspec.Struct, frozen=True):
-    """The record. ``ready`` is false while `dev up` is at work; the three files are the tenant's credentials."""
+    """The record. ``ready`` is false until the first `dev up` has made the cell ours: then its state is worth keeping.
+    The three files are the tenant's credentials."""
 
     fabric: str
     cell_id: str

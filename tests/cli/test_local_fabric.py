@@ -142,6 +142,27 @@ def test_after_a_crash_up_goes_on_with_the_state(victim: int, person: Person) ->
     assert person("deploy", "run").code == 0
 
 
+def test_a_resuming_up_that_is_killed_loses_nothing_either(person: Person) -> None:
+    person.write_program(HELLO)
+    person("dev", "up")
+    person("deploy", "run")
+    run_id, before = person.only_run()["run_id"], pids_of(person)
+    os.kill(before[0], signal.SIGKILL)
+    resuming = person.starts("dev", "up")
+    while pids_of(person) == before and resuming.poll() is None:
+        pass
+    resuming.kill()
+    resuming.communicate()
+    assert person("dev", "up").code == 0
+    assert person.only_run()["run_id"] == run_id
+
+
+def test_no_daemon_gets_the_variables_of_a_cloud(person: Person) -> None:
+    person("dev", "up", env={"AWS_SECRET_ACCESS_KEY": "canary-9f2c"})
+    for pid in pids_of(person):
+        assert b"canary-9f2c" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
 def test_down_after_a_crash_keeps_the_state_for_the_next_up(person: Person) -> None:
     person.write_program(HELLO)
     person("dev", "up")
