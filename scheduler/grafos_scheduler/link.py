@@ -30,6 +30,8 @@ from grafos_scheduler.shell import Shell
 GATE = Gate(frozenset({CELL}), "cells:link")
 HELLO_S_MAX = 10.0
 """From the connection to the end of ``Hello``."""
+HELLO_BYTES_MAX = 1024 * 1024
+"""What a peer may send before its hello is whole and holds: room for many thousands of ended runs in it."""
 FRAMES_IN_WORK_MAX = 256
 """Frames of one link that wait for the disk; beyond this the link is not read."""
 UNREAD_BYTES_MAX = 4 * messages.FRAME_BYTES_MAX
@@ -75,8 +77,11 @@ class CellLink(asyncio.Protocol):
         self._reader = messages.FrameReader()
         self._link_id = 0
         self._is_over = False
+        self._unproved_bytes = 0
         self._in_work: set[asyncio.Task[None]] = set()
         self._blobs_at_once = asyncio.Semaphore(BLOBS_AT_ONCE_MAX)
+        self._has_room = asyncio.Event()
+        self._has_room.set()
         self._transport: asyncio.Transport
         self._silence: asyncio.TimerHandle
 
@@ -91,6 +96,8 @@ class CellLink(asyncio.Protocol):
         if self._is_over:
             return
         try:
+            if not self._link_id:
+                self._count_unproved(len(data))
             for body in self._reader.feed(data):
                 self._take(_decoder.decode(body))
         except GrafosError as error:
@@ -105,11 +112,18 @@ class CellLink(asyncio.Protocol):
         if exc is not None:
             log.info("the link of cell %s broke: %s", self._peer.name, exc)
         self._is_over = True
+        self._has_room.set()
         self._silence.cancel()
         self._services.links.discard(self)
         if self._link_id:
             self._shell.drop_link(self._peer.name, self._link_id)
             self._work(self._closed())
+
+    def pause_writing(self) -> None:
+        self._has_room.clear()
+
+    def resume_writing(self) -> None:
+        self._has_room.set()
 
     # --- what the shell calls ---
 
@@ -199,6 +213,8 @@ class CellLink(asyncio.Protocol):
             try:
                 if tenant is None:
                     raise GrafosError("blob_missing", "no run on this cell needs the blob")
+                # Blobs are large and can wait: a cell with a slow way here is not one that does not read.
+                await self._has_room.wait()
                 data = await self._services.blobs.get(tenant, sha256)
             except GrafosError as error:
                 log.warning("cell %s wants blob %s: %s", self._peer.name, sha256, error)
@@ -213,6 +229,12 @@ class CellLink(asyncio.Protocol):
         return None
 
     # --- bounds ---
+
+    def _count_unproved(self, size: int) -> None:
+        """Any certificate of our CA gets this far, and a frame may be much larger than a hello ever is."""
+        self._unproved_bytes += size
+        if self._unproved_bytes > HELLO_BYTES_MAX:
+            raise GrafosError("limit_exceeded", f"a hello has at most {HELLO_BYTES_MAX} bytes")
 
     def _work(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

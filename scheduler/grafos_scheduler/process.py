@@ -96,7 +96,7 @@ async def opened(settings: Settings) -> AsyncIterator[Opened]:
         services = Services(settings, shell, credentials, desk, blobs)
         links = LinkServices(settings, shell, credentials, blobs)
         tls = listener_context(services, [LINK_ALPN, HTTP_ALPN])
-        yield Opened(services, links, Listener(Application(services, tls), links.accept), tls)
+        yield Opened(services, links, Listener(Application(services, tls), links), tls)
     finally:
         await store.close()
 

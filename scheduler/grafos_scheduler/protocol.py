@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sized
+from typing import Any, Protocol
 
 import msgspec
 
@@ -30,14 +30,22 @@ KEEP_ALIVE_S = 75
 """An idle connection is kept a little longer than a client waits between two polls."""
 
 Application = Callable[..., Any]
-LinkMaker = Callable[[asyncio.Transport, trust.Peer], asyncio.Protocol]
+
+
+class LinkKeeper(Protocol):
+    """Who takes the connections that chose the link: makes a protocol for each, and knows those that are open."""
+
+    @property
+    def links(self) -> Sized: ...
+
+    def accept(self, transport: asyncio.Transport, peer: trust.Peer) -> asyncio.Protocol: ...
 
 
 class Listener:
     """All connections of one port: makes a protocol for each, and ends them all."""
 
-    def __init__(self, application: Application, make_link: LinkMaker) -> None:
-        self.make_link = make_link
+    def __init__(self, application: Application, keeper: LinkKeeper) -> None:
+        self.keeper = keeper
         self.config = Config(
             application,
             http=GrafosProtocol,
@@ -55,6 +63,9 @@ class Listener:
 
     def protocol(self) -> asyncio.Protocol:
         return GrafosProtocol(self)
+
+    def is_full(self) -> bool:
+        return len(self.server_state.connections) + len(self.keeper.links) >= CONNECTIONS_MAX
 
     def shut_down(self) -> None:
         """Closes idle connections; the others close after their answer."""
@@ -82,7 +93,7 @@ class GrafosProtocol(HttpToolsProtocol):
         except GrafosError:
             # Signed by our CA, but for nobody we know: as good as no certificate.
             self._peer = None
-        if len(self.connections) >= CONNECTIONS_MAX:
+        if self._listener.is_full():
             transport.abort()
         elif tls.selected_alpn_protocol() != LINK_ALPN:
             self._is_http = True
@@ -91,7 +102,7 @@ class GrafosProtocol(HttpToolsProtocol):
         elif self._peer is None:
             transport.abort()
         else:
-            transport.set_protocol(self._listener.make_link(transport, self._peer))
+            transport.set_protocol(self._listener.keeper.accept(transport, self._peer))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_arrived()
@@ -103,12 +114,12 @@ class GrafosProtocol(HttpToolsProtocol):
             return
         if not self._in_request():
             self._expect_head()
+        # The parser keeps an unfinished header to itself, also one behind a body or behind a request that is still
+        # under way; so what it has swallowed since it last told of anything is counted here.
+        self._swallowed_bytes += len(data)
         super().data_received(data)
-        if self._head_timer is not None and not self.transport.is_closing():
-            # The parser keeps an unfinished header to itself, so what it has swallowed is counted here.
-            self._swallowed_bytes += len(data)
-            if self._swallowed_bytes > HEAD_BYTES_MAX:
-                self.send_400_response("the headers have no end")
+        if self._head_bytes + self._swallowed_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self.send_400_response("the headers have no end")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -125,11 +136,20 @@ class GrafosProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_arrived()
+        self._swallowed_bytes = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._swallowed_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._swallowed_bytes = self._head_bytes = 0
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """The parser gave up; our shape of error, and the end of the connection."""
-        over = max(self._head_bytes, self._swallowed_bytes) > HEAD_BYTES_MAX
+        over = self._head_bytes + self._swallowed_bytes > HEAD_BYTES_MAX
         error = (
             GrafosError("limit_exceeded", f"request line and headers have over {HEAD_BYTES_MAX} bytes")
             if over
@@ -149,13 +169,13 @@ class GrafosProtocol(HttpToolsProtocol):
 
     def _count_head(self, size: int) -> None:
         """Raising inside a callback makes the parser give up."""
+        self._swallowed_bytes = 0
         self._head_bytes += size
         if self._head_bytes > HEAD_BYTES_MAX:
             raise ValueError("too many bytes of headers")
 
     def _expect_head(self) -> None:
         if self._head_timer is None:
-            self._swallowed_bytes = 0
             self._head_timer = self.loop.call_later(HEAD_S_MAX, self.transport.abort)
 
     def _head_arrived(self) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,6 +21,8 @@ from grafos_core import receipts, trust
 from grafos_core.ids import sha256_of
 from grafos_core.resources import Resources
 from grafos_scheduler import messages
+from grafos_scheduler.link import HELLO_BYTES_MAX, UNREAD_BYTES_MAX
+from grafos_scheduler.protocol import CONNECTIONS_MAX, Listener
 
 MODULE = tasklet()
 
@@ -121,6 +126,28 @@ def test_bytes_that_are_no_frame_end_the_link(dial: Any, data: bytes, code: str)
     assert link.hear_goodbye() == code
 
 
+def test_who_has_not_said_hello_is_not_listened_to_for_long(town: Any, dial: Any) -> None:
+    """A tenant's certificate opens the connection too, and a frame may have 16 MiB."""
+    stranger = dial(town.acme)
+    with contextlib.suppress(OSError):
+        stranger.say_bytes(messages.FRAME_BYTES_MAX.to_bytes(4, "big") + bytes(2 * HELLO_BYTES_MAX))
+    assert stranger.hear_goodbye() == "limit_exceeded"
+
+
+def test_links_count_among_the_open_connections() -> None:
+    """They are bounded together, whatever each has become."""
+
+    async def story() -> list[bool]:
+        open_links: list[int] = []
+        keeper = SimpleNamespace(links=open_links, accept=None)
+        listener = Listener(lambda *_: None, keeper)
+        seen = [listener.is_full()]
+        open_links.extend(range(CONNECTIONS_MAX))
+        return [*seen, listener.is_full()]
+
+    assert asyncio.run(story()) == [False, True]
+
+
 def test_fields_of_a_newer_cell_are_passed_over(dial: Any) -> None:
     link = dial()
     fields = msgspec.to_builtins(link.next_hello())
@@ -192,10 +219,10 @@ class PlayedCell:
         self.key = trust.key_from_pem(town.agent.key.read_bytes())
         self.certificate_pem = town.agent.certificate.read_text()
 
-    def request_run(self, run_key: str) -> messages.RunView:
+    def request_run(self, run_key: str, input_sha256: str = "") -> messages.RunView:
         with self.town.cell.client(self.town.acme) as client:
             client.put_blob(MODULE)
-            asked = messages.RunRequest(run_key, "local", "p", "t", sha256_of(MODULE), "", deadline_s=5.0)
+            asked = messages.RunRequest(run_key, "local", "p", "t", sha256_of(MODULE), input_sha256, deadline_s=5.0)
             return client.start_run(asked)
 
     def until_start(self) -> messages.StartRun:
@@ -263,6 +290,29 @@ def test_a_cell_gets_no_blob_that_no_run_on_it_needs(town: Any, dial: Any) -> No
     link.hello()
     link.say(messages.BlobWanted(secret))
     assert link.hear_one(messages.BlobData) == messages.BlobData(secret, found=False)
+
+
+def test_a_cell_that_reads_slowly_gets_all_that_it_asked_for_and_keeps_its_link(town: Any, dial: Any) -> None:
+    """What it wants at once may be far more than a link may leave unread."""
+    large = bytes(messages.BLOB_BYTES_MAX - 1) + b"x"
+    count = UNREAD_BYTES_MAX // len(large) + 3
+    link = dial()
+    assert isinstance(link.hello(), messages.Welcome)
+    link.say(messages.Heartbeat(Resources()))
+    played = PlayedCell(town, link)
+    with town.cell.client(town.acme) as client:
+        client.put_blob(large)
+    played.request_run("played-run-number-4", input_sha256=sha256_of(large))
+    start = played.until_start()
+    link.say(*[messages.BlobWanted(start.input_sha256)] * count)
+    for _ in range(4):
+        time.sleep(HEARTBEAT_EVERY_S)
+        link.say(messages.Heartbeat(Resources()))
+    for _ in range(count):
+        link.say(messages.Heartbeat(Resources()))
+        assert link.hear_one(messages.BlobData).found
+    link.say(played.end(start))
+    assert link.hear_one(messages.RunEndedNoted).run_id == start.run_id
 
 
 def test_a_receipt_that_the_cell_did_not_sign_ends_the_link(played: PlayedCell) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -210,6 +211,19 @@ def test_one_header_without_an_end_is_cut_off(acme: Caller) -> None:
     endless = b"GET /health HTTP/1.1\r\nx: " + b"y" * (64 * HEAD_BYTES_MAX)
     answer = answer_to(acme.raw(), endless)
     assert answer.startswith(b"HTTP/1.1 431") or answer == b""
+
+
+def test_headers_without_an_end_are_cut_off_behind_a_body_too(acme: Caller) -> None:
+    """While a request is under way no clock runs for a head, and the parser keeps what it has of one to itself."""
+    raw = acme.raw()
+    begun = f"POST /api/v1/runs HTTP/1.1\r\nauthorization: Bearer {acme.token}\r\ntransfer-encoding: chunked\r\n"
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        raw.sendall(f"{begun}\r\n2\r\n{{}}\r\n0\r\nx: ".encode())
+        for _ in range(16):
+            raw.sendall(b"y" * HEAD_BYTES_MAX)
+    with contextlib.suppress(ConnectionError, ssl.SSLError):  # and no TimeoutError: the connection is over
+        while raw.recv(65536):
+            pass
 
 
 def test_what_is_not_http_gets_our_shape_of_error(acme: Caller) -> None:
