@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class BlobStore:
         self._in_use = in_use
         self._tenant_bytes_max = tenant_bytes_max
         self._sizes: dict[str, dict[str, int]] = {}
+        self._arriving: Counter[str] = Counter()
         for place in sorted(self._folder.iterdir()):
             self._sizes[place.name] = _read_sizes(place)
 
@@ -39,7 +41,10 @@ class BlobStore:
         return self._sizes.get(tenant, {}).get(sha256)
 
     async def put(self, tenant: str, sha256: str, data: bytes) -> None:
-        """Returns when the bytes are on disk. ``blob_mismatch``, ``body_too_large``, ``limit_exceeded``."""
+        """Returns when the bytes are on disk.
+
+        ``blob_mismatch``, ``body_too_large``, ``limit_exceeded``; ``store_failed`` when the disk does not take them.
+        """
         if len(data) > BLOB_BYTES_MAX:
             raise GrafosError("body_too_large", f"a blob has at most {BLOB_BYTES_MAX} bytes, this one {len(data)}")
         seen = sha256_of(data)
@@ -51,9 +56,7 @@ class BlobStore:
                 next="upload the file again; it changed on the way, or since it was hashed",
             )
         if self.size_of(tenant, sha256) is None:
-            await self._make_room(tenant, len(data))
-            place = self._folder / check_name("tenant", tenant)
-            await asyncio.to_thread(_write, place / sha256, data)
+            await self._keep(check_name("tenant", tenant), sha256, data)
         self._note_use(tenant, sha256, len(data))
 
     async def get(self, tenant: str, sha256: str) -> bytes:
@@ -69,22 +72,46 @@ class BlobStore:
                 return data
         raise GrafosError("blob_missing", f"no blob {sha256} was uploaded", next="upload it, then ask again")
 
-    async def _make_room(self, tenant: str, wanted_bytes: int) -> None:
-        """Removes the longest unused until ``wanted_bytes`` fit, or ``limit_exceeded``."""
+    async def _keep(self, tenant: str, sha256: str, data: bytes) -> None:
+        place = self._folder / tenant
+        # What is still on its way to the disk counts too, or many uploads at once would each find the same room.
+        self._arriving[tenant] += len(data)
+        try:
+            self._make_room(tenant)
+            await asyncio.to_thread(_write, place / sha256, data)
+        except OSError as error:
+            raise GrafosError(
+                "store_failed",
+                "the blob could not be written",
+                where=str(place),
+                why=str(error),
+                next="check that the scheduler's disk has room and is writable, then upload again",
+            ) from error
+        finally:
+            self._arriving[tenant] -= len(data)
+
+    def _make_room(self, tenant: str) -> None:
+        """Removes the longest unused until all that arrives fits, or removes nothing: ``limit_exceeded``.
+
+        Does not wait in between: a run that is admitted meanwhile would need what is about to go.
+        """
         sizes = self._sizes.setdefault(tenant, {})
-        excess = sum(sizes.values()) + wanted_bytes - self._tenant_bytes_max
+        excess = sum(sizes.values()) + self._arriving[tenant] - self._tenant_bytes_max
         needed = set(self._in_use(tenant)) if excess > 0 else set()
-        for sha256 in [name for name in sizes if name not in needed]:
-            if excess <= 0:
-                return
-            excess -= sizes.pop(sha256)
-            await asyncio.to_thread((self._folder / tenant / sha256).unlink, missing_ok=True)
+        leaving = []
+        for sha256 in sizes:
+            if excess > 0 and sha256 not in needed:
+                leaving.append(sha256)
+                excess -= sizes[sha256]
         if excess > 0:
             raise GrafosError(
                 "limit_exceeded",
                 f"tenant {tenant!r} keeps {self._tenant_bytes_max} bytes of blobs here, all of them in use",
                 next="wait for runs to end, then upload again",
             )
+        for sha256 in leaving:
+            del sizes[sha256]
+            (self._folder / tenant / sha256).unlink(missing_ok=True)
 
     def _note_use(self, tenant: str, sha256: str, size: int) -> None:
         """Order in the table is order of use; the file's time carries it over a restart."""
@@ -98,9 +125,7 @@ class BlobStore:
 
 
 def _write(path: Path, data: bytes) -> None:
-    if not path.parent.exists():
-        paths.private_folder(path.parent)
-        paths.sync_folder(path.parent.parent)
+    paths.private_folder(path.parent)
     paths.write_private(path, data)
 
 

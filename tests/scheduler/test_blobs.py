@@ -79,6 +79,48 @@ def test_when_room_is_short_the_longest_unused_goes_and_what_runs_need_stays(she
     assert (shelf.get(first), shelf.get(third)) == (b"a" * 4000, b"c" * 4000)
 
 
+def test_many_uploads_at_once_do_not_outgrow_the_limit_together(shelf: Shelf) -> None:
+    blobs = [bytes([number]) * 4000 for number in range(8)]
+
+    async def upload() -> list[Any]:
+        puts = [shelf.store.put("acme", sha256_of(data), data) for data in blobs]
+        return await asyncio.gather(*puts, return_exceptions=True)
+
+    refused = [error for error in asyncio.run(upload()) if error is not None]
+    assert [error.code for error in refused] == ["limit_exceeded"] * 6
+    assert sum(file.stat().st_size for file in shelf.folder.rglob("*") if file.is_file()) <= shelf.bytes_max
+
+
+def test_what_a_run_needs_that_is_admitted_meanwhile_does_not_go(shelf: Shelf) -> None:
+    """Whatever is still listed when a run is admitted is there when its cell asks for it."""
+    kept = [shelf.put(bytes([number]) * 3000) for number in range(3)]
+    large = b"x" * 9000
+
+    async def admit_during_upload() -> list[str]:
+        uploading = asyncio.create_task(shelf.store.put("acme", sha256_of(large), large))
+        await asyncio.sleep(0)
+        listed = [sha256 for sha256 in kept if shelf.store.size_of("acme", sha256)]
+        shelf.needed = set(listed)
+        await uploading
+        return listed
+
+    for sha256 in asyncio.run(admit_during_upload()):
+        assert shelf.get(sha256)
+
+
+def test_where_room_cannot_be_made_nothing_is_thrown_away(shelf: Shelf) -> None:
+    unused, needed = shelf.put(b"a" * 2000), shelf.put(b"b" * 8000)
+    shelf.needed = {needed}
+    assert code_of(shelf.store.put("acme", sha256_of(b"c" * 3000), b"c" * 3000)) == "limit_exceeded"
+    assert shelf.get(unused) == b"a" * 2000
+
+
+def test_a_disk_that_does_not_take_a_blob_is_told_and_the_blob_does_not_count(shelf: Shelf) -> None:
+    (shelf.folder / "acme").write_text("no folder")
+    assert code_of(shelf.store.put("acme", sha256_of(b"module"), b"module")) == "store_failed"
+    assert shelf.store.size_of("acme", sha256_of(b"module")) is None
+
+
 def test_one_tenant_does_not_push_out_another(shelf: Shelf) -> None:
     theirs = shelf.put(b"x" * 9000, "globex")
     shelf.put(b"y" * 9000, "acme")
