@@ -15,7 +15,7 @@ import msgspec
 from grafos_core import receipts, trust
 from grafos_core.errors import GrafosError
 from grafos_core.ids import check_sha256
-from grafos_scheduler import events, messages, rows, tenants, views
+from grafos_scheduler import events, messages, rows, runs, tenants, views
 from grafos_scheduler.authorize import OPERATOR, TENANT, TENANT_RIGHTS, Caller
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.claim import ClaimDesk
@@ -183,8 +183,9 @@ async def get_blob(services: Services, request: Request) -> bytes:
 
 async def start_run(services: Services, request: Request) -> messages.RunView:
     asked: messages.RunRequest = request.body
+    begun = _begun(services, request.who.name, asked.run_key)
     for sha256 in (asked.module_sha256, asked.input_sha256):
-        if sha256 and services.blobs.size_of(request.who.name, sha256) is None:
+        if sha256 and not begun and services.blobs.size_of(request.who.name, sha256) is None:
             raise GrafosError("blob_missing", f"no blob {sha256} was uploaded", next="upload it, then ask again")
     answer = await services.shell.handle(events.RunRequested(request.who.name, asked))
     assert isinstance(answer, messages.RunView)
@@ -232,6 +233,13 @@ async def artifacts(services: Services, request: Request) -> messages.Artifacts:
         receipt=kept.receipt,
         chain_pem=kept.receipt.certificate_pem + services.credentials.ca_pem,
     )
+
+
+def _begun(services: Services, tenant: str, run_key: str) -> bool:
+    """Whether the run with this key was admitted before. What it needed then need not be here any more."""
+    state = services.shell.state
+    run_id = state.run_by_key.get((tenant, run_key))
+    return run_id is not None and state.runs[run_id].state != runs.REFUSED
 
 
 def _run(services: Services, request: Request) -> rows.Run:

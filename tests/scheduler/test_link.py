@@ -283,6 +283,25 @@ def test_a_run_goes_over_the_link_and_its_end_is_noted_once_it_is_durable(town: 
     assert played.link.hear_one(messages.RunEndedNoted) == messages.RunEndedNoted(start.run_id)
 
 
+def test_a_run_that_is_asked_for_again_needs_its_blobs_no_more(town: Any, played: PlayedCell) -> None:
+    """The answer may have been lost, and blobs go when room is short."""
+    view = played.request_run("played-run-number-5")
+    asked = messages.RunRequest("played-run-number-5", "local", "p", "t", sha256_of(MODULE), "", deadline_s=5.0)
+    played.link.say(played.end(played.until_start()))
+    played.link.hear_one(messages.RunEndedNoted)
+    (town.cell.state / "blobs" / "acme" / asked.module_sha256).unlink()
+    with town.cell.client(town.acme) as client:
+        for again in (lambda: client.get_blob(asked.module_sha256), lambda: client.start_run(fresh(asked))):
+            with pytest.raises(Exception, match="was uploaded") as caught:
+                again()
+            assert caught.value.code == "blob_missing"
+        assert client.start_run(asked).run_id == view.run_id
+
+
+def fresh(asked: messages.RunRequest) -> messages.RunRequest:
+    return msgspec.structs.replace(asked, run_key=asked.run_key + "-fresh")
+
+
 def test_a_cell_gets_no_blob_that_no_run_on_it_needs(town: Any, dial: Any) -> None:
     with town.cell.client(town.globex) as client:
         secret = client.put_blob(b"what globex keeps to itself")
