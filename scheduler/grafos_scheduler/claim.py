@@ -11,6 +11,7 @@ and from then on the port demands a client certificate of everybody.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections import OrderedDict
@@ -65,6 +66,7 @@ class ClaimDesk:
         self._settings = settings
         self._possession = possession
         self._tries = Tries(shell.clock)
+        self._turn = asyncio.Lock()
         if self.is_closed:
             # A crash may have come between closing the claim and removing the file.
             forget_secret(settings.claim_secret_file)
@@ -87,6 +89,11 @@ class ClaimDesk:
     async def claim(self, request: ClaimRequest, client: str) -> ClaimGrant:
         """The operator's credentials and the cell's proof; ``claim_refused`` for anybody else."""
         self._tries.note(client)
+        # A claim that is repeated while the first call closes it must not open it again behind that call's back.
+        async with self._turn:
+            return await self._claim(request, client)
+
+    async def _claim(self, request: ClaimRequest, client: str) -> ClaimGrant:
         secret = self._check_proof(request, client)
         if self._possession is not None and self._possession.csr_pem != request.csr_pem:
             raise self._refused("the secret was used already, for another certificate request", client)
@@ -100,13 +107,15 @@ class ClaimDesk:
 
     async def close(self) -> None:
         """Ends the claim for good; called at the operator's first authenticated call."""
-        if self._possession is None:
-            # Its certificate is good, so the trust folder is the old one and the state is not.
-            raise GrafosError("claim_refused", "this scheduler's state knows of no claim", next="claim the cell again")
-        closed = msgspec.structs.replace(self._possession, closed=True)
-        await self._shell.put((Change(POSSESSION, POSSESSION, closed),))
-        self._possession = closed
-        forget_secret(self._settings.claim_secret_file)
+        async with self._turn:
+            if self._possession is None:
+                # Its certificate is good, so the trust folder is the old one and the state is not.
+                what = "this scheduler's state knows of no claim"
+                raise GrafosError("claim_refused", what, next="claim the cell again")
+            closed = msgspec.structs.replace(self._possession, closed=True)
+            await self._shell.put((Change(POSSESSION, POSSESSION, closed),))
+            self._possession = closed
+            forget_secret(self._settings.claim_secret_file)
 
     def _check_proof(self, request: ClaimRequest, client: str) -> bytes:
         """The secret, if the caller knows it too and speaks for this cell's fabric."""
@@ -179,6 +188,9 @@ def read_secret(path: Path | None) -> bytes:
 
 
 def forget_secret(path: Path | None) -> None:
-    """Removes the secret's file; that it is gone already is what was wanted."""
+    """Removes the secret's file; that it is gone already is what was wanted. One that stays opens nothing any more."""
     if path is not None:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("the claim is closed, but %s cannot be removed: %s", path, error)

@@ -60,6 +60,8 @@ def open_credentials(settings: Settings, clock: Clock) -> Credentials:
         _once(folder / "ca.pem", lambda: trust.make_ca(ca_key, f"grafos cell {settings.cell_id}", now).encode())
         ca_pem = (folder / "ca.pem").read_text()
         token_key = _once(folder / "token-key", lambda: os.urandom(TOKEN_KEY_BYTES))
+        if len(token_key) != TOKEN_KEY_BYTES:  # an empty one would let anybody make tokens
+            raise ValueError(f"token-key has {len(token_key)} bytes, not {TOKEN_KEY_BYTES}")
 
         def leaf(name: str, uri: str, addresses: tuple[str, ...]) -> None:
             key, path = _key(folder / f"{name}-key.pem"), folder / f"{name}.pem"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -23,6 +24,8 @@ from grafos_core.errors import GrafosError
 from grafos_scheduler import messages
 from grafos_scheduler.claim import TRIES_AT_ONCE_MAX, TRY_AGAIN_EVERY_S, Tries
 from grafos_scheduler.client import claim
+from grafos_scheduler.process import opened
+from grafos_scheduler.settings import Settings
 
 
 def refused(action: Any) -> GrafosError:
@@ -117,6 +120,52 @@ def test_an_unclaimed_cell_admits_no_tenant_and_no_slice(unclaimed: Standalone) 
     with unclaimed.client(unclaimed.cell()) as client:
         request = messages.TenantRequest("acme", unclaimed.request("acme"), unclaimed.fabric.slice("acme"))
         assert refused(lambda: client.register_tenant(request)).code == "rights_missing"
+
+
+def test_a_secret_that_cannot_be_removed_does_not_keep_the_claim_open(unclaimed: Standalone) -> None:
+    csr_pem = unclaimed.request("operator")
+    grant = unclaimed.claim(csr_pem)
+    unclaimed.secret_file.unlink()
+    unclaimed.secret_file.mkdir()
+    operator = unclaimed.identity("operator", grant.certificate_pem, grant.api_token)
+    with unclaimed.client(operator) as client:
+        assert client.tenants() == []
+    assert "cannot be removed" in unclaimed.scheduler.log.read_text()
+    for _ in range(2):
+        assert refused(lambda: unclaimed.claim(csr_pem)).what.startswith("the cell lets nobody in")
+        assert unclaimed.scheduler.end() == 0
+        unclaimed.start()
+
+
+def test_a_claim_repeated_while_the_first_call_closes_it_does_not_open_it_again(tmp_path: Path) -> None:
+    """The answer to the repeated one is not waited for by anybody; what stays on the disk is a closed claim."""
+    fabric, secret_file, csr_pem = FabricKey(), tmp_path / "secret", trust.make_csr(trust.new_key(), "operator")
+    secret_file.write_text("5e" * 32)
+    settings = Settings(
+        fabric=fabric.id,
+        cell_id=CELL_ID,
+        provider="local",
+        region="here",
+        address="127.0.0.1",
+        port=0,
+        state=tmp_path / "state",
+        trust=tmp_path / "trust",
+        claim_secret_file=secret_file,
+    )
+
+    async def story() -> None:
+        async with opened(settings) as (services, *_):
+            der = services.credentials.server_der
+            mac = trust.claim_mac(bytes.fromhex("5e" * 32), "operator", der, csr_pem, fabric.pem)
+            asked = messages.ClaimRequest(fabric.id, OPERATOR, csr_pem, fabric.pem, mac)
+            await services.desk.claim(asked, "127.0.0.1")
+            again = services.desk.claim(asked, "127.0.0.1")
+            await asyncio.gather(services.desk.close(), again, return_exceptions=True)
+            assert services.desk.is_closed
+        async with opened(settings) as (services, *_):
+            assert services.desk.is_closed
+
+    asyncio.run(story())
 
 
 def test_too_many_tries_from_one_address_wait_and_others_do_not() -> None:

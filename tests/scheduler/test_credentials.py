@@ -91,7 +91,7 @@ def test_a_start_renews_what_is_past_the_middle_of_its_life(tmp_path: Path, cloc
     trust.check_issued_by(after.server_pem, before.ca_pem, at=clock.now() + LEAF_LIFE_S * 0.9)
 
 
-@pytest.mark.parametrize("damaged", ["ca-key.pem", "ca.pem", "server-key.pem"])
+@pytest.mark.parametrize("damaged", ["ca-key.pem", "ca.pem", "server-key.pem", "token-key"])
 def test_a_damaged_file_is_told_and_not_replaced(tmp_path: Path, clock: VirtualClock, damaged: str) -> None:
     open_credentials(settings_of(tmp_path), clock)
     (tmp_path / "trust" / damaged).write_bytes(b"-----BEGIN NOTHING-----\n")
