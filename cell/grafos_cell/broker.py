@@ -203,16 +203,17 @@ def _grant(draft: _Draft, frame: messages.GrantLease) -> None:
     except GrafosError as refusal:
         draft.report(messages.LeaseRefused(frame.lease_id, frame.generation, refusal.code, refusal.what))
         return
-    lease = HeldLease(
-        lease_id=frame.lease_id,
-        tenant=frame.tenant,
-        kind=frame.kind,
-        amount=frame.amount,
-        generation=frame.generation,
-        expires_at=frame.expires_at,
-        run_id=known.run_id if known else "",
-    )
-    if lease != known:
+    lease = known
+    if lease is None or lease.generation < frame.generation:
+        lease = HeldLease(
+            lease_id=frame.lease_id,
+            tenant=frame.tenant,
+            kind=frame.kind,
+            amount=frame.amount,
+            generation=frame.generation,
+            expires_at=frame.expires_at,
+            run_id=lease.run_id if lease else "",
+        )
         draft.put_lease(lease)
     draft.report(messages.LeaseGranted(lease.lease_id, lease.generation, _token(draft, lease)))
 
@@ -405,7 +406,8 @@ def _closed(draft: _Draft, lease: HeldLease, *, gone: bool) -> None:
 
 def _tick(draft: _Draft) -> None:
     """Ends what has had its time: leases, runs, teardowns that do not come to an end, and memories of closed leases."""
-    for lease in draft.state.leases.values():
+    for lease_id in draft.state.leases:
+        lease = draft.leases[lease_id]
         if lease.state == BOUND and lease.expires_at <= draft.now:
             _close(draft, lease)
         elif lease.state == CLOSING and draft.now - lease.closing_since >= TEARDOWN_WITHIN_S:
@@ -420,9 +422,15 @@ def _tick(draft: _Draft) -> None:
 
 
 def _fence(draft: _Draft, lease: HeldLease) -> None:
-    """The teardown took too long: nothing new may land there, and a run that would not stop is over all the same."""
+    """The teardown took too long: nothing new may land there, and a run that would not stop is over all the same.
+
+    Its worker may still use every lease of the run, so none of them is ever given back as free.
+    """
     run = draft.runs.get(lease.run_id)
-    if run is not None and run.state == GOING:
-        stuck = WorkerEnded(run.run_id, "worker_lost", "the worker could not be stopped")
-        _end(draft, run, stuck, draft.now)
-    _closed(draft, lease, gone=False)
+    if run is None or run.state != GOING:
+        _closed(draft, lease, gone=False)
+        return
+    stuck = WorkerEnded(run.run_id, "worker_lost", "the worker could not be stopped")
+    _end(draft, run, stuck, draft.now)
+    for lease_id in run.lease_ids:
+        _closed(draft, draft.leases[lease_id], gone=False)

@@ -82,6 +82,14 @@ def test_the_same_grant_again_binds_nothing_more_and_gives_a_fresh_token(bench: 
         assert broker.check_token(bench.state, token, USE, bench.clock.now())
 
 
+def test_the_same_generation_again_does_not_move_the_end_of_the_lease(bench: Bench) -> None:
+    first = bench.clock.now() + 60.0
+    bench.token(expires_at=first)
+    for other in (first + 600.0, first - 30.0):
+        bench.token(expires_at=other)
+        assert bench.lease().expires_at == first
+
+
 def test_a_known_lease_cannot_be_asked_for_as_something_else(bench: Bench) -> None:
     bench.token(MEM, amount=100)
     for changed in ({"amount": 200}, {"amount": 100, "tenant": "eve"}):
@@ -358,6 +366,17 @@ def test_a_teardown_that_does_not_come_to_an_end_fences_and_ends_its_run(bench: 
     assert bench.state.fenced == (MEM, CPU)
     assert bench.tell(WorkerEnded("run-1", "finished")) == Decision(), "too late"
     assert bench.tell(Unbound(CPU, 1)) == Decision(), "nothing but an operator clears a fence"
+
+
+def test_a_worker_that_cannot_be_stopped_keeps_all_its_leases_out_of_use(bench: Bench) -> None:
+    """One of its leases is torn down; the memory of the other must not be given back under it later."""
+    bench.going()
+    assert bench.tear_down(CPU).effects == (StopWorker("run-1"),)
+    decision = bench.wait(broker.TEARDOWN_WITHIN_S)
+    assert ended(decision).code == "worker_lost"
+    assert bench.state.fenced == (MEM, CPU)
+    assert bench.tear_down(MEM).effects == (Report(messages.LeaseTornDown(MEM, 1, fenced=True)),)
+    assert not bench.wait(60.0).effects
 
 
 def test_a_closed_lease_is_forgotten_when_its_time_is_up(bench: Bench) -> None:
