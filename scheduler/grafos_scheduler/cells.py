@@ -166,8 +166,10 @@ def _present(draft: Draft, cell_id: str, link_id: int, *, steady: bool) -> None:
     """Notes a sign of life; the steady time starts anew after a silence, or when ``steady`` is false."""
     before = draft.state.presences.get(cell_id)
     silence_max_s = draft.state.settings.silence_max_s
-    goes_on = steady and before is not None and draft.now - before.last_heartbeat_at <= silence_max_s
-    steady_since = before.steady_since if before is not None and goes_on else draft.now
+    steady_since = draft.now
+    if steady and before is not None and draft.now - before.last_heartbeat_at <= silence_max_s:
+        # A clock that was set back would else leave a start in the future, and the cell unhealthy until then.
+        steady_since = min(before.steady_since, draft.now)
     draft.remember(rows.PRESENCE, cell_id, rows.Presence(cell_id, link_id, draft.now, steady_since))
 
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from desk import SETTINGS, Desk
 
+from grafos_core.clock import VirtualClock
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
 from grafos_scheduler import cells, events, messages, views
@@ -102,6 +103,15 @@ def test_a_short_cut_of_the_link_does_not_begin_the_steady_time_anew() -> None:
     desk.tell(events.LinkClosed("cell-1", 1))
     desk.clock.advance(4.0)
     desk.dial()
+    assert signals(desk)["healthy_cell"].met
+
+
+def test_a_clock_that_is_set_back_begins_the_steady_time_anew_and_no_later() -> None:
+    desk = Desk(STEADY)
+    desk.add_cell()
+    desk.wait(30, "cell-1")
+    desk.clock = VirtualClock(desk.now - 86400.0)
+    desk.wait(31, "cell-1")
     assert signals(desk)["healthy_cell"].met
 
 
