@@ -23,6 +23,7 @@ STAMP = VENV / "grafos-stamp"
 # Where Debian and Ubuntu keep the machine's own certificate authorities.
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 LOCK_FILE = ROOT / "requirements" / "dev.txt"
+CELL_LOCK_FILE = ROOT / "requirements" / "cell.txt"
 ROOMS = ("core", "scheduler", "cell", "connectors", "stacks", "emulators", "cli")
 
 
@@ -33,7 +34,7 @@ class StepError(Exception):
 def wanted_stamp() -> str:
     """Where the tree stands (the environment's scripts name it), and a digest of all it is made from."""
     digest = hashlib.sha256()
-    sources = [LOCK_FILE, Path(__file__).resolve(), *(ROOT / room / "pyproject.toml" for room in ROOMS)]
+    sources = [LOCK_FILE, CELL_LOCK_FILE, Path(__file__).resolve(), *(ROOT / room / "pyproject.toml" for room in ROOMS)]
     for source in sources:
         digest.update(b"\0" + source.read_bytes())
     return f"{ROOT}\n{digest.hexdigest()}\n"
@@ -119,11 +120,25 @@ def install_rooms() -> None:
     run(VENV / "bin" / "uv", "pip", "install", *options, *editables)
 
 
+BUILD_BUNDLE = """
+import platform, sys
+from grafos_stacks.bundle import Bundles
+arch = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+Bundles().pin(arch, "%d.%d" % sys.version_info[:2])
+"""
+
+
+def get_cell_software() -> None:
+    """The software that an emulated machine gets. Its wheels may be others than ours: they suit older systems too."""
+    run(VENV / "bin" / "python", "-I", "-c", BUILD_BUNDLE)
+
+
 STEPS: tuple[tuple[str, Callable[[], None]], ...] = (
     ("a Python environment in .venv", make_environment),
     ("uv, the installer", get_uv),
     ("the locked packages", get_packages),
     ("the rooms of grafos", install_rooms),
+    ("the software of a cell", get_cell_software),
 )
 
 
