@@ -147,8 +147,9 @@ def _catch_up(draft: Draft, cell: rows.Cell, hello: messages.Hello, *, restarted
     """Says again whatever the cell may have missed, and ends what died with its daemon. Gives the leases that are
     being asked for in their next generation."""
     asked_anew: set[str] = set()
+    kept_ends = frozenset(hello.unacknowledged)
     for run in draft.state.runs_at(cell.cell_id):
-        if run.run_id in hello.unacknowledged:
+        if run.run_id in kept_ends:
             continue  # its end is kept at the cell and will be reported over this link
         if not restarted:
             if run.state != runs.RUNNING:

@@ -153,10 +153,11 @@ def lapse_overdue(draft: Draft) -> None:
 
 def reconcile(draft: Draft, cell_id: str, hello: messages.Hello, kept: frozenset[str]) -> None:
     """A link opened: settles what became of each lease of the cell but ``kept``, which are being asked for anew."""
+    fenced = frozenset(hello.fenced)
     for lease in draft.state.leases_at(cell_id):
         if lease.lease_id in kept:
             continue
-        if lease.lease_id in hello.fenced:
+        if lease.lease_id in fenced:
             _fenced(draft, lease)
         elif lease.boot_epoch < hello.boot_epoch and lease.state != FENCED:
             _gone(draft, lease)

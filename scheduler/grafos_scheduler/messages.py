@@ -32,14 +32,24 @@ RUNS_PAGE_MAX = 1000
 WAIT_S_MAX = 30.0
 """How long a long poll may hold; below the idle time-outs of common middle boxes."""
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern="^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$")]
+ID_CHARACTERS_MAX = 128
+"""Of a run id, lease id or code in a frame; ours have less than half of it."""
+IDS_LISTED_MAX = 100_000
+"""Runs or leases named in one frame; far more than a cell has, far less than a frame can hold."""
+
+_END = r"$(?!\n)"
+"""The end of a text. Python's ``$`` alone would let a line break follow."""
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern=f"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?{_END}")]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Pem = Annotated[str, msgspec.Meta(max_length=16384)]
-Hex256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-InputHash = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
+Hex256 = Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{64}}{_END}")]
+InputHash = Annotated[str, msgspec.Meta(pattern=f"^([0-9a-f]{{64}})?{_END}")]
 """Empty: the tasklet's context is its input."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 UnixTime = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+Id = Annotated[str, msgspec.Meta(max_length=ID_CHARACTERS_MAX)]
+Ids = Annotated[tuple[Id, ...], msgspec.Meta(max_length=IDS_LISTED_MAX)]
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -193,7 +203,7 @@ class RunRequest(msgspec.Struct, frozen=True):
     time.
     """
 
-    run_key: Annotated[str, msgspec.Meta(min_length=16, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
+    run_key: Annotated[str, msgspec.Meta(min_length=16, max_length=64, pattern=f"^[A-Za-z0-9_-]+{_END}")]
     provider: Name
     program: Name
     tasklet: Name
@@ -301,8 +311,8 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     boot_epoch: int
     agent_version: Text
     api_token: Text = ""
-    unacknowledged: tuple[str, ...] = ()
-    fenced: tuple[str, ...] = ()
+    unacknowledged: Ids = ()
+    fenced: Ids = ()
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
 
@@ -311,28 +321,28 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     """Also carries what is leased at the cell, as the cell sees it."""
 
     leased: Resources
-    fenced: tuple[str, ...] = ()
+    fenced: Ids = ()
 
 
 class LeaseGranted(msgspec.Struct, frozen=True, tag="lease_granted"):
     """The broker made the lease durable and minted a token for it."""
 
-    lease_id: str
+    lease_id: Id
     generation: int
-    token: str
+    token: Text
 
 
 class LeaseRefused(msgspec.Struct, frozen=True, tag="lease_refused"):
-    lease_id: str
+    lease_id: Id
     generation: int
-    code: str
+    code: Id
     what: str
 
 
 class LeaseTornDown(msgspec.Struct, frozen=True, tag="lease_torn_down"):
     """The binding is gone. ``fenced``: tearing down failed, nothing new may land there."""
 
-    lease_id: str
+    lease_id: Id
     generation: int
     fenced: bool = False
 
@@ -340,7 +350,7 @@ class LeaseTornDown(msgspec.Struct, frozen=True, tag="lease_torn_down"):
 class RunStarted(msgspec.Struct, frozen=True, tag="run_started"):
     """The run is durable at the cell and its worker goes ahead; from here on it is not started again anywhere."""
 
-    run_id: str
+    run_id: Id
 
 
 class BlobWanted(msgspec.Struct, frozen=True, tag="blob_wanted"):
@@ -350,8 +360,8 @@ class BlobWanted(msgspec.Struct, frozen=True, tag="blob_wanted"):
 class RunEnded(msgspec.Struct, frozen=True, tag="run_ended"):
     """Kept by the cell, and sent again after every reconnect, until it is acknowledged."""
 
-    run_id: str
-    code: str  # "finished" or an error code
+    run_id: Id
+    code: Id  # "finished" or an error code
     what: str
     fuel_used: int
     response_json: str

@@ -1,0 +1,51 @@
+"""The wire is checked once, on entry: what passes has the documented shape, and none of it is boundless."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from desk import Desk
+
+from grafos_core.receipts import Signed
+from grafos_core.resources import Resources
+from grafos_scheduler import messages
+
+LONG = "x" * (messages.ID_CHARACTERS_MAX + 1)
+MANY = ("x",) * (messages.IDS_LISTED_MAX + 1)
+
+
+def request(**changed: str) -> bytes:
+    return msgspec.json.encode(msgspec.structs.replace(Desk().request(), **changed))
+
+
+@pytest.mark.parametrize("field", ["run_key", "provider", "program", "tasklet", "module_sha256", "input_sha256"])
+def test_no_name_and_no_hash_ends_in_a_line_break(field: str) -> None:
+    plain = request()
+    assert msgspec.json.decode(plain, type=messages.RunRequest) == Desk().request()
+    text = getattr(Desk().request(), field)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(request(**{field: text + "\n"}), type=messages.RunRequest)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        messages.Hello("cell-1", 1, "1", unacknowledged=MANY),
+        messages.Hello("cell-1", 1, "1", fenced=(LONG,)),
+        messages.Heartbeat(Resources(), fenced=MANY),
+        messages.LeaseGranted("lease", 1, "t" * 4097),
+        messages.LeaseRefused("lease", 1, LONG, ""),
+        messages.LeaseTornDown(LONG, 1),
+        messages.RunStarted(LONG),
+        messages.RunEnded("run", LONG, "", 0, "", b"", "", Signed("run", b"", b"")),
+    ],
+    ids=lambda frame: type(frame).__name__,
+)
+def test_a_frame_of_a_cell_is_bounded_in_each_of_its_parts(frame: Any) -> None:
+    """A token goes back down in the frame that starts the run, so an endless one would make that frame too long."""
+    body = msgspec.msgpack.encode(frame)
+    assert len(body) <= messages.FRAME_BYTES_MAX
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(body, type=messages.UpFrame)
