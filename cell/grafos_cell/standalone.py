@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 PAUSE_S_FIRST, PAUSE_S_MOST = 0.1, 10.0
@@ -43,6 +43,12 @@ _RUN = (
 )
 
 
+def _say(text: str) -> None:
+    """To the console, which may be a file on a disk that is full."""
+    with contextlib.suppress(OSError):
+        print(f"grafos: {text}", flush=True)  # noqa: T201  the console
+
+
 @dataclass
 class Program:
     """One program that is to run all the time."""
@@ -62,7 +68,7 @@ class Supervisor:
     programs: Sequence[Program]
     expires_at: float
     switch_off: Sequence[str] = SWITCH_OFF
-    say: Callable[[str], object] = field(default=lambda text: print(f"grafos: {text}", flush=True))  # noqa: T201  the console
+    say: Callable[[str], object] = _say
     stopping: bool = False
 
     def run(self) -> None:
@@ -87,12 +93,16 @@ class Supervisor:
         now = time.monotonic()
         for program in self.programs:
             if program.process is None and now >= program.start_at:
-                program.process = subprocess.Popen(
-                    program.command,
-                    stdin=subprocess.DEVNULL,
-                    preexec_fn=_die_with_parent,  # noqa: PLW1509  this process has one thread only
-                )
                 program.began_at = now
+                try:
+                    program.process = subprocess.Popen(
+                        program.command,
+                        stdin=subprocess.DEVNULL,
+                        preexec_fn=_die_with_parent,  # noqa: PLW1509  this process has one thread only
+                    )
+                except (OSError, subprocess.SubprocessError) as error:
+                    # No memory or no process left, for now; whoever is to switch the machine off must live on.
+                    self._again_later(program, now, f"does not start ({error})")
 
     def _wait(self, wakeup: int) -> None:
         """Until a program ended, a signal came, or there is something to start."""
@@ -116,10 +126,13 @@ class Supervisor:
                 continue
             if now - program.began_at >= STEADY_S:
                 program.pause_s = PAUSE_S_FIRST
-            self.say(f"{program.name} ended with {program.process.returncode}; again in {program.pause_s:g} s")
-            program.process = None
-            program.start_at = now + program.pause_s
-            program.pause_s = min(2 * program.pause_s, PAUSE_S_MOST)
+            self._again_later(program, now, f"ended with {program.process.returncode}")
+
+    def _again_later(self, program: Program, now: float, why: str) -> None:
+        self.say(f"{program.name} {why}; again in {program.pause_s:g} s")
+        program.process = None
+        program.start_at = now + program.pause_s
+        program.pause_s = min(2 * program.pause_s, PAUSE_S_MOST)
 
     def _end_all(self, *, at_once: bool) -> None:
         """At expiry nothing may go on for a moment longer; on SIGTERM the programs end in good order."""

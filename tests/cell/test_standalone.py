@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from grafos_cell.standalone import Program, Supervisor, _parser, programs_of
 
@@ -28,12 +29,14 @@ Supervisor([Program("child", [sys.executable, "-c", child])], float(expires_at),
 class Running:
     """A supervisor in a process of its own."""
 
-    def __init__(self, folder: Path, what: str, *, life_s: float = 0.0, switch_off: str = "true") -> None:
+    def __init__(
+        self, folder: Path, what: str, *, life_s: float = 0.0, switch_off: str = "true", stdout: Any = subprocess.PIPE
+    ) -> None:
         self.note = folder / "starts"
         self.note.touch()
         expires_at = time.time() + life_s if life_s else 0.0
         arguments = [sys.executable, "-c", RUNNER, str(self.note), what, str(expires_at), switch_off]
-        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(arguments, stdout=stdout, text=True)
 
     def starts(self) -> list[int]:
         return [int(line) for line in self.note.read_text().split()]
@@ -76,6 +79,28 @@ def test_the_pause_before_a_new_start_doubles_and_a_steady_program_begins_anew()
         program.began_at = time.monotonic() - began_s_ago
         supervisor._reap()
     assert [line.rpartition("again in ")[2] for line in lines] == ["0.1 s", "0.2 s", "0.4 s", "0.1 s"]
+
+
+def test_a_console_that_takes_nothing_more_ends_nobody(tmp_path: Path) -> None:
+    """It may be a file on a full disk, and the supervisor is who switches the machine off."""
+    off = tmp_path / "off"
+    with (
+        Path("/dev/full").open("w") as full,
+        Running(tmp_path, "os._exit(3)", life_s=2.0, switch_off=f"touch {off}", stdout=full) as running,
+    ):
+        until(off.exists)
+        assert len(running.starts()) >= 2
+
+
+def test_a_program_that_cannot_be_started_is_tried_again_and_the_machine_still_switched_off(tmp_path: Path) -> None:
+    lines: list[str] = []
+    off = tmp_path / "off"
+    program = Program("child", [str(tmp_path / "missing")])
+    supervisor = Supervisor([program], time.time() + 0.5, ["touch", str(off)], say=lines.append)
+    threading.Timer(1.5, lambda: signal.raise_signal(signal.SIGTERM)).start()
+    supervisor.run()
+    assert off.exists()
+    assert sum("child does not start" in line for line in lines) >= 2
 
 
 def test_sigterm_ends_the_programs_and_then_the_supervisor(tmp_path: Path) -> None:
