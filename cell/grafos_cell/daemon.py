@@ -25,6 +25,8 @@ LOOK_EVERY_S = 0.5
 ON_EXPIRY_AGAIN_S = 10.0
 """Between two tries of the command that ends the machine, as long as the machine is still there."""
 ON_EXPIRY_TRIES_MAX = 360
+ON_EXPIRY_S_MAX = 60.0
+"""For one try."""
 
 log = logging.getLogger("grafos.cell")
 
@@ -55,7 +57,7 @@ async def _main(settings: Settings) -> None:
     if has_failed:
         serving.result()
     if not ending.cancelled():
-        await _leave(settings.on_expiry)
+        await _leave(settings.on_expiry, stop)
 
 
 class Daemon:
@@ -113,14 +115,34 @@ async def _wait_for_end(expires_at: float, clock: Clock) -> None:
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def _leave(command: tuple[str, ...]) -> None:
-    """Runs the command that ends the machine, again and again while the machine is still there."""
+async def _leave(command: tuple[str, ...], stop: asyncio.Event) -> None:
+    """Runs the command that ends the machine, again and again while the machine is still there and nobody stops us."""
     for _ in range(ON_EXPIRY_TRIES_MAX if command else 0):
         log.warning("running %s", command[0])
-        try:
-            process = await asyncio.create_subprocess_exec(*command)
-            if await process.wait() == 0:
-                return
-        except OSError as error:
-            log.error("%s cannot be run: %s", command[0], error)
-        await asyncio.sleep(ON_EXPIRY_AGAIN_S)
+        if await _runs_well(command) or await _comes(stop, ON_EXPIRY_AGAIN_S):
+            return
+
+
+async def _runs_well(command: tuple[str, ...]) -> bool:
+    """Whether the command did what it is for; one that hangs is killed."""
+    try:
+        process = await asyncio.create_subprocess_exec(*command)
+    except OSError as error:
+        log.error("%s cannot be run: %s", command[0], error)
+        return False
+    try:
+        async with asyncio.timeout(ON_EXPIRY_S_MAX):
+            return await process.wait() == 0
+    except TimeoutError:
+        log.error("%s does not end", command[0])
+        process.kill()
+        await process.wait()
+        return False
+
+
+async def _comes(event: asyncio.Event, within_s: float) -> bool:
+    try:
+        async with asyncio.timeout(within_s):
+            return await event.wait()
+    except TimeoutError:
+        return False

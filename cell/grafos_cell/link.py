@@ -63,10 +63,7 @@ class Link:
     """Holds a link to the scheduler at ``url`` for as long as ``hold`` runs."""
 
     def __init__(self, url: str, context: ssl.SSLContext, listener: Listener, chance: random.Random) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname or not parts.port:
-            raise GrafosError("config_invalid", f"{url!r} is no scheduler's address", next="use https://ADDRESS:PORT")
-        self._address = (parts.hostname, parts.port)
+        self._address = _address_of(url)
         self._context = context
         self._listener = listener
         self._chance = chance
@@ -104,7 +101,7 @@ class Link:
             return await self._talk(reader, writer)
         except (OSError, TimeoutError, EOFError) as error:
             return GrafosError("scheduler_unreachable", f"the link broke ({type(error).__name__})", why=str(error))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return GrafosError("answer_invalid", "a frame has no documented shape", why=str(error))
         except GrafosError as error:
             return error
@@ -165,6 +162,17 @@ class _Frames:
             self._ready.extend(self._cutter.feed(data))
         frame: messages.DownFrame = _decoder.decode(self._ready.pop(0))
         return frame
+
+
+def _address_of(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if parts.scheme != "https" or not parts.hostname or not port:
+        raise GrafosError("config_invalid", f"{url!r} is no scheduler's address", next="use https://ADDRESS:PORT")
+    return parts.hostname, port
 
 
 def _error_of(goodbye: messages.Goodbye) -> GrafosError:

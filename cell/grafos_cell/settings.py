@@ -16,6 +16,8 @@ from grafos_core.resources import Resources
 
 MEM_CAPACITY = "128k"
 """The public design's default size of the memory pool."""
+EXPIRES_AT_MAX = 1e11
+"""The bound of a time on the wire; some three thousand years."""
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 
 
@@ -56,9 +58,16 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         total=Resources(cpu_cores=cores, mem_bytes=read_size(given.mem_capacity)),
         region=given.region,
         ready_fd=given.ready_fd,
-        expires_at=given.expires_at,
+        expires_at=_moment("--expires-at", given.expires_at),
         on_expiry=on_expiry,
     )
+
+
+def _moment(flag: str, value: float) -> float:
+    """``nan`` is before and after nothing, so a cell would end at once, or never."""
+    if not 0 <= value <= EXPIRES_AT_MAX:
+        raise GrafosError("config_invalid", f"{value} is no time in Unix seconds", where=flag)
+    return value
 
 
 def read_size(text: str) -> int:

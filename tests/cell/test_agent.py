@@ -125,8 +125,13 @@ def test_a_scheduler_that_has_forgotten_it_gets_a_new_registration(scheduler: Sc
 
 @pytest.mark.parametrize(
     "data",
-    [b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", b"\0\0\0\x0a\x81\xa4type\xa3new"],
-    ids=["long", "nonsense", "unknown"],
+    [
+        b"\xff\xff\xff\xff",
+        b"\0\0\0\1\xc1",
+        b"\0\0\0\x0a\x81\xa4type\xa3new",
+        b"\0\0\0\x18\x82\xa4type\xa7goodbye\xa4what\xa4a\xff\xffb",
+    ],
+    ids=["long", "nonsense", "unknown", "no UTF-8"],
 )
 def test_bytes_that_are_no_frame_end_the_link_and_nothing_else(
     scheduler: ScriptedScheduler, link: ScriptedLink, data: bytes
@@ -295,6 +300,14 @@ def test_at_its_end_it_fences_itself_reports_and_leaves(scheduler: ScriptedSched
     assert gone.exists()
 
 
+def test_sigterm_ends_it_while_the_command_that_ends_the_machine_keeps_failing(scheduler: ScriptedScheduler) -> None:
+    daemon = scheduler.start_cell(expires_at=time.time() - 5, on_expiry="false")
+    while "running false" not in daemon.log.read_text():
+        assert daemon.popen.poll() is None
+        time.sleep(0.05)
+    assert daemon.end(signal.SIGTERM) == 0
+
+
 def test_its_end_comes_without_any_scheduler_too(scheduler: ScriptedScheduler) -> None:
     gone = scheduler.folder / "gone"
     daemon = scheduler.start_cell(
@@ -324,6 +337,12 @@ def test_damaged_state_is_one_clear_error(scheduler: ScriptedScheduler, link: Sc
     text = daemon.log.read_text()
     assert "error[store_invalid]" in text
     assert "Traceback" not in text
+
+
+def test_an_address_that_is_none_is_one_clear_error(scheduler: ScriptedScheduler) -> None:
+    daemon = scheduler.start_cell(scheduler="https://127.0.0.1:99999")
+    assert daemon.popen.wait(20) == CODES["config_invalid"].exit_code
+    assert "Traceback" not in daemon.log.read_text()
 
 
 def test_a_scheduler_of_another_ca_learns_nothing_but_a_failed_handshake(

@@ -40,6 +40,13 @@ def test_the_command_at_the_end_is_split_into_words_and_no_shell_sees_it() -> No
     assert caught.value.code == "config_invalid"
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "-1"])
+def test_an_end_that_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(GrafosError) as caught:
+        read("--expires-at", text)
+    assert caught.value.code == "config_invalid"
+
+
 @pytest.mark.parametrize("arguments", [[], ["serve"], GOOD[:-2], [*GOOD, "--what"]], ids=str)
 def test_what_does_not_parse_is_a_usage_error(arguments: list[str]) -> None:
     with pytest.raises(GrafosError) as caught:
