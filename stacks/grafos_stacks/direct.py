@@ -37,6 +37,7 @@ from grafos_stacks.names import Ownership, attempt_in, ownership, token_of
 from grafos_stacks.plan import Planned, desired
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Progress, Step, unheard
 from grafos_stacks.recovery import (
+    CONFLICT,
     Adopt,
     Again,
     Await,
@@ -145,7 +146,6 @@ class Engine:
                     assert row is not None
                     found = self._await_made(row, want)
                 case Remove(ref):
-                    assert row is not None
                     self._remove(row, ref, want)
                 case Adopt(seen):
                     found = self._adopt(want, seen, row)
@@ -162,7 +162,7 @@ class Engine:
         call, _ = desired(self._fabric, what, row.attempt if row else 1, want.needs, blank)
         found = self._ask(lambda: self._connector.find(call))
         if found is None or not (is_live(found) or found.state is State.FAILED):
-            return Sight(at, None)
+            return Sight(at, None, self._stale(row))
         # What bears no tags of its own is ours if it hangs on what this run has proved to be ours.
         carried = not found.ref.key and found.attributes.get("carrier") in want.needs.values()
         if not carried and ownership(self._fabric, found) is not Ownership.OURS:
@@ -175,6 +175,13 @@ class Engine:
                 next="tear the cell down and provision it anew",
             )
         return Sight(at, found)
+
+    def _stale(self, row: ResourceRow | None) -> Ref | None:
+        """A part without a key of its own that still hangs on what was replaced: a route to a gateway that is gone."""
+        if row is None or row.ref is None or row.life not in (Life.READY, Life.UNMAKING):
+            return None
+        there = self.observe(row.ref)
+        return row.ref if not there.ref.key and there.state in (State.READY, State.FAILED) else None
 
     def _create(self, want: _Want, row: ResourceRow | None, attempt: int) -> None:
         """Journals the intent, calls, journals the answer."""
@@ -194,7 +201,8 @@ class Engine:
     def _refused(self, error: CloudError, intent: ResourceRow, want: _Want) -> None:
         """The create call raised: note what is known of its effect, then wait, or tell the person."""
         if not error.ambiguous:
-            self._journal.write(intent.moved(Life.REFUSED, self._now(), why=error.code))
+            doubt_at = (intent.doubt_at or self._now()) if error.code == CONFLICT else 0.0
+            self._journal.write(intent.moved(Life.REFUSED, self._now(), why=error.code, doubt_at=doubt_at))
         lag_s = self._connector.traits.listing_lag_s
         match after_refusal(error, want.calls, self._now() - want.begun_at, lag_s):
             case Again(after_s):
@@ -222,10 +230,11 @@ class Engine:
             self._remove(failed, left, want)
         raise error
 
-    def _remove(self, row: ResourceRow, ref: Ref, want: _Want) -> None:
-        """Deletes what a failed attempt left behind."""
+    def _remove(self, row: ResourceRow | None, ref: Ref, want: _Want) -> None:
+        """Deletes what a failed attempt left behind, or what broke."""
         self._delete(ref, want.what.name, want.begun_at, lambda _: None)
-        self._journal.write(row.moved(Life.GONE, self._now()))
+        if row is not None and row.life is not Life.GONE:
+            self._journal.write(row.moved(Life.GONE, self._now()))
 
     def _adopt(self, want: _Want, found: Found, row: ResourceRow | None) -> Found | None:
         """Takes over what exists and is ours, made by a run whose end no journal knows; None if it is not ready."""
@@ -368,6 +377,7 @@ def _intent(what: Planned, row: ResourceRow | None, attempt: int, tags: Mapping[
         intended_at=now,
         changed_at=now,
         tags=dict(tags),
+        doubt_at=row.doubt_at if row and row.why == CONFLICT else 0.0,
     )
 
 

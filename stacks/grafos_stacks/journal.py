@@ -78,7 +78,8 @@ class ResourceRow(msgspec.Struct, frozen=True):
     """One resource of a stack. ``key`` is also the row's key, but for a surplus one found in the cloud.
 
     ``first_at`` is when any attempt at it was first intended, ``intended_at`` the latest intent to make or unmake,
-    ``changed_at`` the latest step. ``ref`` is known from the answer of the create call on.
+    ``changed_at`` the latest step. ``doubt_at`` is when a conflict first told that something may be there which no read
+    shows yet. ``ref`` is known from the answer of the create call on.
     """
 
     key: str
@@ -97,6 +98,7 @@ class ResourceRow(msgspec.Struct, frozen=True):
     ref: Ref | None = None
     operation: Operation | None = None
     why: str = ""
+    doubt_at: float = 0.0
 
     @property
     def row_key(self) -> str:

@@ -109,6 +109,20 @@ def hold_prefix(stack: str) -> str:
     return f"cell/{stack}/"
 
 
+def held_from(held: ledgers.Hold) -> float:
+    """When the plan was made that a hold is for, in Unix seconds; the id tells it when the journal is lost."""
+    return float(held.hold_id.rpartition("/")[2])
+
+
+def hold_id_of(fabric: Fabric, plan: StackPlan) -> str:
+    """The open hold's id, which a run may have left whose journal is lost; else one that no cell of that name had,
+    because nothing is reserved any more under a hold that has ended."""
+    with fabric.ledger() as transaction:
+        ours = [held for held in transaction.ledger.holds.values() if held.hold_id.startswith(hold_prefix(plan.stack))]
+    left = [held.hold_id for held in ours if held.state == ledgers.OPEN]
+    return left[0] if left else f"{hold_prefix(plan.stack)}{len(ours) + 1}/{int(plan.made_at)}"
+
+
 def open_hold(fabric: Fabric, stack: str) -> ledgers.Hold | None:
     """The cell's open hold, as the ledger has it; found also when the journal is lost."""
     with fabric.ledger() as transaction:
@@ -125,7 +139,6 @@ def _opened(hands: Hands, plan: StackPlan) -> StackRow:
         hands.journal.write(row)
         return row
     now = hands.clock.now()
-    left = open_hold(hands.fabric, plan.stack)  # a run whose journal is lost held already
     row = StackRow(
         stack=plan.stack,
         provider=plan.spec.provider,
@@ -135,7 +148,7 @@ def _opened(hands: Hands, plan: StackPlan) -> StackRow:
         created_at=now,
         changed_at=now,
         plan=plan,
-        hold_id=left.hold_id if left else f"{hold_prefix(plan.stack)}{int(plan.made_at)}",
+        hold_id=hold_id_of(hands.fabric, plan),
     )
     # Rows of an earlier cell of that name stay, since their attempts are used up; their time is not this cell's.
     earlier = hands.journal.resources(plan.stack).values()

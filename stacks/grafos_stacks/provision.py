@@ -98,7 +98,7 @@ def hand_over(hands: Hands, made: Made, bundles: Bundles) -> CellRecord:
         progress=hands.progress,
     )
     wanted = SliceWanted(
-        slice_id=f"slice-{plan.stack}-{int(plan.made_at)}",
+        slice_id=f"slice-{plan.stack}-{int(plan.made_at * 1000)}",
         scheduler=plan.stack,
         tenant=TENANT,
         most_micro_cents=worst_case(plan.facts.price, plan.spec.disk_gib, plan.spec.ttl_s).total_micro_cents,

@@ -39,10 +39,14 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What a read said that was begun ``at`` that time: the live resource, proved to be ours, or None."""
+    """What a read said that was begun ``at`` that time: the live resource, proved to be ours, or None.
+
+    ``stale`` is one that an earlier run made in the same place, and that hangs on what has been replaced since.
+    """
 
     at: float
     found: Found | None
+    stale: Ref | None = None
 
 
 # --- what can be next when a resource is wanted ---------------------------------------------------------------
@@ -76,7 +80,7 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """What a failed attempt left behind must go first."""
+    """What a failed attempt left behind, or what broke, must go first."""
 
     ref: Ref
 
@@ -99,10 +103,14 @@ def next_step(row: ResourceRow | None, sight: Sight | None, ground: Ground) -> S
         return Remove(row.ref) if row.ref is not None else Create(row.attempt + 1)
     if sight is None:
         return Look(ground.now)
+    if sight.stale is not None:
+        return Remove(sight.stale)
     return _seen(row, sight.found, sight, ground) if sight.found else _unseen(row, sight, ground)
 
 
 def _seen(row: ResourceRow | None, found: Found, sight: Sight, ground: Ground) -> Step:
+    if found.state is State.FAILED:
+        return Remove(found.ref)
     if row is None or row.ref is None or row.ref.id != found.ref.id:
         return Adopt(found)
     if row.life in (Life.GONE, Life.UNMAKING) and not _past_lag(sight, row.changed_at, ground):
@@ -116,7 +124,9 @@ def _unseen(row: ResourceRow | None, sight: Sight, ground: Ground) -> Step:
         return _create_after(ground.lost_at, 1, sight, ground) if ground.lost_at else Create(1)
     if row.life is Life.INTENDED:
         return Create(row.attempt) if ground.once else _create_after(row.intended_at, row.attempt, sight, ground)
-    if row.life in (Life.READY, Life.UNMAKING) or row.why == CONFLICT:
+    if row.why == CONFLICT:
+        return _create_after(row.doubt_at, row.attempt + 1, sight, ground)
+    if row.life in (Life.READY, Life.UNMAKING):
         return _create_after(row.changed_at, row.attempt + 1, sight, ground)
     return Create(row.attempt + 1)
 

@@ -22,7 +22,7 @@ from grafos_stacks.bill import DEAD_MAN_GRACE_S, actual_cost
 from grafos_stacks.direct import ENDED_BY_ITSELF, Engine, Hands
 from grafos_stacks.homecoming import bring_home, open_slices
 from grafos_stacks.journal import Homecoming, Life, ResourceRow, StackRow, StackState
-from grafos_stacks.making import open_hold
+from grafos_stacks.making import held_from, open_hold
 from grafos_stacks.names import expiry_in
 from grafos_stacks.progress import BEGUN, DONE, Step
 from grafos_stacks.records import OPERATOR, CellHome, drop_from_project
@@ -238,9 +238,8 @@ def _cost(row: StackRow, held: ledgers.Hold | None, machines: list[ResourceRow],
         return actual_cost(row.plan.facts.price, row.plan.spec.disk_gib, seconds)
     if held is None or seconds <= 0:
         return 0
-    held_from = int(held.hold_id.rpartition("/")[2])
     held_until = max(expiry_in(machine.tags) for machine in machines) + DEAD_MAN_GRACE_S
-    part = Fraction(seconds) / max(1, held_until - held_from)
+    part = Fraction(seconds) / Fraction(max(1.0, held_until - held_from(held)))
     return min(held.amount_micro_cents, ceil(held.amount_micro_cents * part))
 
 

@@ -20,6 +20,7 @@ from crash_sweep import (
     make,
     share,
     spec,
+    sweep_another,
     sweep_provision,
     sweep_teardown,
     undo,
@@ -45,6 +46,7 @@ def sweep_all(fresh: Callable[[], AwsGround], pick: Callable[[int], Callable[[in
         "provision, journal lost, teardown": sweep_provision(fresh, pick(3), rerun=False, lose=True),
         "teardown, rerun": sweep_teardown(fresh, pick(4)),
         "teardown, journal lost, rerun": sweep_teardown(fresh, pick(5), lose=True),
+        "teardown, another cell, teardown of both": sweep_another(fresh, pick(6)),
     }
 
 

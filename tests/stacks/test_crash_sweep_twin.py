@@ -9,7 +9,18 @@ from __future__ import annotations
 import random
 
 import pytest
-from crash_sweep import Fuse, check_gone, check_whole, dies, every, make, sweep_provision, sweep_teardown, undo
+from crash_sweep import (
+    Fuse,
+    check_gone,
+    check_whole,
+    dies,
+    every,
+    make,
+    sweep_another,
+    sweep_provision,
+    sweep_teardown,
+    undo,
+)
 from twin_ground import TwinGround
 
 from grafos_core.errors import GrafosError
@@ -42,6 +53,11 @@ def test_a_teardown_that_died_anywhere_is_finished_by_the_next(lag_s: float, *, 
     count = sweep_teardown(lambda: TwinGround(lag_s=lag_s), every, lose=lose)
     print(f"teardown, listing lag {lag_s:.0f} s, journal {'lost' if lose else 'kept'}: {count} points, 0 orphans")
     assert count >= 40
+
+
+@LAGS
+def test_another_cell_is_made_over_a_network_whose_removal_died_anywhere(lag_s: float) -> None:
+    sweep_another(lambda: TwinGround(lag_s=lag_s), every)
 
 
 @pytest.mark.parametrize("seed", range(3))

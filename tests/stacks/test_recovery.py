@@ -122,8 +122,21 @@ def test_with_the_journal_lost_nothing_is_made_before_the_listing_can_be_believe
     assert step(None, seen(), lost_at=THEN) == Adopt(seen().found)
 
 
+def test_what_broke_or_hangs_on_what_was_replaced_goes_first() -> None:
+    broken = Sight(THEN, Found(ref(), State.FAILED))
+    assert step(None, broken) == Remove(ref())
+    assert step(row(Life.READY), broken) == Remove(ref())
+    assert step(row(Life.READY), Sight(THEN, None, stale=ref())) == Remove(ref())
+
+
+def test_several_conflicts_in_a_row_are_waited_for_once() -> None:
+    """Tokens of earlier cells of the name are used up one after the other; nothing new came to be meanwhile."""
+    later = row(Life.REFUSED, why="cloud_conflict", doubt_at=THEN, changed_at=LATE + 5, intended_at=LATE + 5)
+    assert step(later, unseen(LATE + 6)) == Create(3)
+
+
 def test_a_conflict_is_looked_at_again_before_the_next_attempt() -> None:
-    conflict = row(Life.REFUSED, why="cloud_conflict")
+    conflict = row(Life.REFUSED, why="cloud_conflict", doubt_at=THEN)
     assert step(conflict, unseen()) == Look(LATE)
     assert step(conflict, unseen(LATE)) == Create(3)
     assert step(conflict, seen()) == Adopt(seen().found)

@@ -180,3 +180,16 @@ def sweep_teardown(fresh: Callable[[], Ground], pick: Callable[[int], bool], *, 
         check_gone(ground, point)
         count += 1
     return count
+
+
+def sweep_another(fresh: Callable[[], Ground], pick: Callable[[int], bool]) -> int:
+    """Die in the teardown of the last cell; make another one over what is left of the network; undo both."""
+    count = 0
+    for ground, point in points(fresh, undo, pick, before=make):
+        make(ground.hands(), spec("aws-two"))
+        undo(ground.hands())
+        check_whole(ground, point)
+        undo(ground.hands(), "aws-two")
+        assert ground.live() == [], f"point {point}"
+        count += 1
+    return count
