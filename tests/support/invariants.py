@@ -1,6 +1,7 @@
 """What must be true in a simulated fabric at each step, kept by a ghost that sees everything and is seen by nobody.
 
 * Money: spent + held is within the cap, and held is exactly what the runs under way hold; nothing durable is unspent.
+  A run costs what its cell's receipt shows, to the micro-cent, and nothing when nobody saw it end.
 * Leases: one worker holds one, a generation only grows, no cell has more bound than it has, no memory is given back
   under a worker, and the scheduler never takes room for free that a broker still has bound.
 * Tokens: one of an older generation, an earlier start, or an ended lease opens nothing.
@@ -13,11 +14,15 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from simulated_processes import open_receipt
 
 from grafos_cell import broker, broker_events, holdings
 from grafos_core import ledger, tokens
 from grafos_core.errors import GrafosError
+from grafos_core.money import cost_micro_cents
 from grafos_core.resources import Resources
 from grafos_scheduler import events, leases, messages, rows, runs
 from grafos_scheduler.state import State
@@ -61,6 +66,7 @@ class Ghost:
         self._started: set[str] = set()
         self._minted: list[Minted] = []
         self._cell_ends: dict[str, str] = {}
+        self._seconds_shown: dict[str, float] = {}
         self._due: dict[str, float] = {}
         self._probes = 0
         self.refused_for_room = 0
@@ -86,6 +92,8 @@ class Ghost:
 
     def scheduler_committed(self, batch: tuple[Any, ...]) -> None:
         for kind, key, row in batch:
+            if kind == rows.RUN and row is not None and row.state not in runs.UNDER_WAY:
+                self._check_cost(row)
             if kind == rows.RUN and row is not None and row.state in runs.ENDED:
                 assert self._ended.setdefault(key, end_of(row)) == end_of(row), f"run {key} ended twice: {row}"
                 kept = self._cell_ends.get(key, "cell_lost")
@@ -123,6 +131,8 @@ class Ghost:
                 self._lease_committed(cell, key, row)
             elif row is not None and row.ended is not None:
                 assert self._cell_ends.setdefault(key, row.ended.code) == row.ended.code, f"{key} ended anew"
+                receipt = open_receipt(row.ended.receipt)
+                self._seconds_shown[key] = receipt.ended_at - receipt.started_at
 
     def cell_died(self, cell: CellProcess) -> None:
         """Its bindings and its workers are gone with it."""
@@ -252,6 +262,13 @@ class Ghost:
             listened_s = self._due[run.run_id] - link.opened_at if link is not None and link.open else 0.0
             assert listened_s < ATTENTIVE_S, f"{run.run_id} was given up, but its cell listened for {listened_s} s"
         self._due[run.run_id] = run.give_up_at
+
+    def _check_cost(self, run: rows.Run) -> None:
+        """Nobody pays for more than was seen, nor for a run whose end came to nobody."""
+        seconds = 0.0 if "reported no end" in run.what else self._seconds_shown.get(run.run_id, 0.0)
+        paid_s = min(seconds, run.request.deadline_s)
+        due = cost_micro_cents(Fraction(run.share), run.rate_micro_cents_per_hour, paid_s)
+        assert run.cost_micro_cents == due, f"{run.run_id} costs {run.cost_micro_cents} where {due} is due"
 
     def _check_money(self, state: State) -> None:
         held: defaultdict[str, int] = defaultdict(int)
