@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from grafos_scheduler.events import Decision, RunRequested
     from grafos_scheduler.state import State
 
-REFUSED_RUNS_KEPT_MAX = 100
-"""Refused runs kept for each tenant; they cost nothing, so only this bounds them."""
-
 
 def requested(draft: Draft, event: RunRequested, chance: random.Random) -> Decision:
     """Decides upon a run: admitted, refused, or the same as before."""
@@ -157,7 +154,6 @@ def _leases(draft: Draft, run: rows.Run, cell: rows.Cell, wanted: Resources, cha
 
 
 def _record_refusal(draft: Draft, planned: rows.Run, refusal: GrafosError) -> None:
-    """Keeps the refused run, and drops the oldest ones beyond the number that is kept."""
     refused = replace(
         runs.moved(planned, runs.REFUSED),
         code=refusal.code,
@@ -166,11 +162,7 @@ def _record_refusal(draft: Draft, planned: rows.Run, refusal: GrafosError) -> No
         retryable=refusal.retryable,
         ended_at=draft.now,
     )
-    draft.put_run(refused)
-    kept = [draft.state.runs[run_id] for run_id in draft.state.refused_by_tenant.get(planned.tenant, ())]
-    others = sorted((run for run in kept if run.run_id != planned.run_id), key=lambda run: (run.ended_at, run.run_id))
-    for run in others[: max(0, len(others) + 1 - REFUSED_RUNS_KEPT_MAX)]:
-        draft.remove(rows.RUN, run.run_id)
+    runs.put_refused(draft, refused)
 
 
 def _same_run(state: State, event: RunRequested) -> rows.Run | None:

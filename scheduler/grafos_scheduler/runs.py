@@ -11,8 +11,9 @@ pass by itself (``retryable``) is decided anew under the same run id, any other 
 are final, whatever is reported later.
 
 What an ended run cost is settled with its end, in the same batch: for the seconds that the cell's receipt shows, and
-never above what was held. A run without a receipt costs its tenant nothing. Its leases are torn down by the same
-decision, and each gives its room back only when it is really gone (see ``leases``).
+never above what was held. A run without a receipt costs its tenant nothing. The hold goes with the end, since the run
+tells what it came to. Its leases are torn down by the same decision, and each gives its room back only when it is
+really gone (see ``leases``).
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ REPORT_WITHIN_S = 15.0
 RECONNECT_WITHIN_S = 30.0
 """How long a scheduler that has just started waits for cells to dial in before it gives any run up; longer than a
 cell's longest pause between two attempts."""
+REFUSED_RUNS_KEPT_MAX = 100
+"""Refused runs kept for each tenant, whoever refused them; they cost nothing, so only this bounds them."""
 WHAT_CHARACTERS_MAX = 2000
 """Of a cell's words on why a run failed."""
 
@@ -71,15 +74,27 @@ def end(draft: Draft, run: rows.Run, state: str, code: str, what: str, *, lease_
     held = draft.ledger.holds[run.hold_id].amount_micro_cents
     actual = min(actual, held)
     draft.book(ledger.settle(draft.ledger, run.hold_id, actual))
-    draft.put_run(
-        replace(
-            moved(run, state),
-            code="" if state == FINISHED else code,
-            what=what[:WHAT_CHARACTERS_MAX],
-            retryable=state == REFUSED and CODES[code].retryable,
-            ended_at=draft.now,
-            give_up_at=0.0,
-            lease_seconds=lease_seconds,
-            cost_micro_cents=actual,
-        )
+    draft.remove(ledger.HOLD, run.hold_id)
+    ended = replace(
+        moved(run, state),
+        code="" if state == FINISHED else code,
+        what=what[:WHAT_CHARACTERS_MAX],
+        retryable=state == REFUSED and CODES[code].retryable,
+        ended_at=draft.now,
+        give_up_at=0.0,
+        lease_seconds=lease_seconds,
+        cost_micro_cents=actual,
     )
+    if state == REFUSED:
+        put_refused(draft, ended)
+    else:
+        draft.put_run(ended)
+
+
+def put_refused(draft: Draft, run: rows.Run) -> None:
+    """Keeps the refused run, and drops the tenant's oldest ones beyond the number that is kept."""
+    draft.put_run(run)
+    kept = [draft.state.runs[run_id] for run_id in draft.state.refused_by_tenant.get(run.tenant, ())]
+    others = sorted((each for each in kept if each.run_id != run.run_id), key=lambda each: (each.ended_at, each.run_id))
+    for each in others[: max(0, len(others) + 1 - REFUSED_RUNS_KEPT_MAX)]:
+        draft.remove(rows.RUN, each.run_id)

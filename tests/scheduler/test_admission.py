@@ -9,7 +9,7 @@ from desk import MIB, RATE, Desk
 
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
-from grafos_scheduler import admission, events, messages, runs
+from grafos_scheduler import events, messages, runs
 
 
 def an_empty_provider(desk: Desk) -> None:
@@ -227,11 +227,11 @@ def test_an_admission_after_a_refused_one_holds_money_of_its_own() -> None:
 
 def test_only_so_many_refused_runs_are_kept_and_the_oldest_go_first() -> None:
     desk = Desk()
-    for number in range(admission.REFUSED_RUNS_KEPT_MAX + 5):
+    for number in range(runs.REFUSED_RUNS_KEPT_MAX + 5):
         desk.clock.advance(1.0)
         with pytest.raises(GrafosError):
             desk.ask(run_key=f"key-of-the-run-{number}")
     kept = sorted(run.request.run_key for run in desk.state.runs.values())
-    assert len(kept) == admission.REFUSED_RUNS_KEPT_MAX
+    assert len(kept) == runs.REFUSED_RUNS_KEPT_MAX
     assert "key-of-the-run-4" not in kept
     assert "key-of-the-run-5" in kept

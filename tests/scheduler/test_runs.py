@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from desk import RATE, Desk
 
-from grafos_core.ledger import RELEASED, SETTLED
+from grafos_core.ledger import HOLD
 from grafos_scheduler import events, messages, outcomes, rows, runs, views
 
 
@@ -191,6 +191,29 @@ def test_a_scheduler_that_was_away_gives_a_run_up_when_its_cell_stays_away() -> 
     assert desk.state.runs[run.run_id].state == runs.EXPIRED
 
 
+def test_a_run_that_ended_leaves_no_hold_in_memory_or_on_the_disk() -> None:
+    """The run tells what it cost; a hold for each attempt of each run would be kept for ever beside it."""
+    desk = ready()
+    desk.report(desk.start())
+    for _ in range(3):
+        run = desk.ask(run_key="another-key-of-it")
+        desk.say("cell-1", messages.LeaseRefused(run.lease_ids[0], 1, "placement_failed", ""))
+        desk.tear_down(run)
+    assert not desk.state.ledger.holds
+    assert not [key for kind, key, _ in desk.memory.load() if kind == HOLD]
+
+
+def test_runs_that_a_cell_refuses_are_bounded_like_any_other_refused() -> None:
+    desk = ready()
+    for number in range(runs.REFUSED_RUNS_KEPT_MAX + 5):
+        run = desk.ask(run_key=f"key-of-the-run-{number}")
+        desk.say("cell-1", messages.LeaseRefused(run.lease_ids[0], 1, "placement_failed", ""))
+        desk.tear_down(run)
+        desk.clock.advance(0.01)
+    assert len(desk.state.runs) == runs.REFUSED_RUNS_KEPT_MAX
+    assert run.run_id in desk.state.runs
+
+
 def test_one_decision_may_end_several_runs_of_one_account() -> None:
     desk = ready()
     desk.start()
@@ -198,7 +221,7 @@ def test_one_decision_may_end_several_runs_of_one_account() -> None:
     desk.dial(boot_epoch=2)
     assert money(desk) == (0, 0)
     assert {run.code for run in desk.state.runs.values()} == {"cell_lost"}
-    assert {hold.state for hold in desk.state.ledger.holds.values()} <= {SETTLED, RELEASED}
+    assert not desk.state.ledger.holds
 
 
 def test_a_long_story_of_a_cell_is_cut() -> None:
