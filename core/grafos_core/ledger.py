@@ -12,7 +12,8 @@ settlement comes home, and if it runs out without one, all of it counts as spent
     open --settle--> settled      open --release--> released      open slice --expire--> expired (spent in full)
 
 Every function here is pure: it reads a ``Ledger`` and gives the ``Batch`` of changes, which the caller makes durable
-before it acts. Each may be repeated: the same hold again is the same hold, and an ended hold stays as it ended.
+before it acts. Each may be repeated: the same hold again is the same hold while it is open, and an ended hold stays as
+it ended; to spend under it once more is refused.
 The fabric's own ledger file and a scheduler's tenant accounts both run on it.
 """
 
@@ -109,10 +110,16 @@ def hold(
     slice_for: str = "",
     expires_at: float = 0.0,
 ) -> Batch:
-    """Reserves ``amount_micro_cents``, or ``budget_exceeded``. A hold that exists is left as it is (empty batch)."""
+    """Reserves ``amount_micro_cents``, or ``budget_exceeded``. A hold that is open is left as it is (empty batch).
+
+    ``plan_stale`` for a hold that has ended: nothing is reserved under it any more.
+    """
     assert amount_micro_cents >= 0
     assert bool(slice_for) == bool(expires_at), "a slice, and only a slice, runs out"
-    if hold_id in ledger.holds:
+    known = ledger.holds.get(hold_id)
+    if known is not None:
+        if known.state != OPEN:
+            raise GrafosError("plan_stale", f"the hold for {purpose} has ended ({known.state})", next="plan it anew")
         return ()
     account = ledger.account(account_name)
     if amount_micro_cents > account.free_micro_cents:

@@ -104,7 +104,7 @@ def note_made(hands: Hands, stack: str) -> None:
     hands.journal.write(row.moved(StackState.MADE, hands.clock.now()))
 
 
-def hold_prefix(stack: str) -> str:
+def _hold_prefix(stack: str) -> str:
     """What the ids of all holds for a cell of that name begin with."""
     return f"cell/{stack}/"
 
@@ -114,21 +114,23 @@ def held_from(held: ledgers.Hold) -> float:
     return float(held.hold_id.rpartition("/")[2])
 
 
-def hold_id_of(fabric: Fabric, plan: StackPlan) -> str:
-    """The open hold's id, which a run may have left whose journal is lost; else one that no cell of that name had,
-    because nothing is reserved any more under a hold that has ended."""
-    with fabric.ledger() as transaction:
-        ours = [held for held in transaction.ledger.holds.values() if held.hold_id.startswith(hold_prefix(plan.stack))]
-    left = [held.hold_id for held in ours if held.state == ledgers.OPEN]
-    return left[0] if left else f"{hold_prefix(plan.stack)}{len(ours) + 1}/{int(plan.made_at)}"
-
-
 def open_hold(fabric: Fabric, stack: str) -> ledgers.Hold | None:
     """The cell's open hold, as the ledger has it; found also when the journal is lost."""
+    return next((held for held in _holds(fabric, stack) if held.state == ledgers.OPEN), None)
+
+
+def _hold_id(fabric: Fabric, plan: StackPlan) -> str:
+    """The open hold's id, which a run may have left whose journal is lost; else one that no cell of that name had,
+    because nothing is reserved any more under a hold that has ended."""
+    left = open_hold(fabric, plan.stack)
+    number = len(_holds(fabric, plan.stack)) + 1
+    return left.hold_id if left else f"{_hold_prefix(plan.stack)}{number}/{int(plan.made_at)}"
+
+
+def _holds(fabric: Fabric, stack: str) -> list[ledgers.Hold]:
     with fabric.ledger() as transaction:
         holds = transaction.ledger.holds.values()
-        ours = (held for held in holds if held.hold_id.startswith(hold_prefix(stack)) and held.state == ledgers.OPEN)
-        return next(ours, None)
+        return [held for held in holds if held.hold_id.startswith(_hold_prefix(stack))]
 
 
 def _opened(hands: Hands, plan: StackPlan) -> StackRow:
@@ -148,7 +150,7 @@ def _opened(hands: Hands, plan: StackPlan) -> StackRow:
         created_at=now,
         changed_at=now,
         plan=plan,
-        hold_id=hold_id_of(hands.fabric, plan),
+        hold_id=_hold_id(hands.fabric, plan),
     )
     # Rows of an earlier cell of that name stay, since their attempts are used up; their time is not this cell's.
     earlier = hands.journal.resources(plan.stack).values()

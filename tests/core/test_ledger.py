@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from grafos_core import ledger as ledgers
+from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
 from grafos_core.ledger import EXPIRED, OPEN, RELEASED, SETTLED, Ledger
 
@@ -35,6 +36,16 @@ def test_the_same_hold_again_is_the_same_hold() -> None:
     ledger.apply(ledgers.hold(ledger, "a", "operator", 900, "cell a"))
     assert ledgers.hold(ledger, "a", "operator", 900, "cell a") == ()
     assert ledger.account("operator").held_micro_cents == 900
+
+
+def test_a_hold_that_ended_reserves_nothing_and_cannot_be_taken_for_one_that_does() -> None:
+    ledger = ledger_with()
+    for number, end in enumerate((ledgers.release, lambda ledger, hold_id: ledgers.settle(ledger, hold_id, 1))):
+        ledger.apply(ledgers.hold(ledger, str(number), "operator", 100, "cell a"))
+        ledger.apply(end(ledger, str(number)))
+        with pytest.raises(GrafosError) as refusal:
+            ledgers.hold(ledger, str(number), "operator", 100, "cell a")
+        assert refusal.value.code == "plan_stale"
 
 
 def test_settling_books_the_cost_and_frees_the_rest() -> None:
@@ -106,19 +117,19 @@ class LedgerMachine(RuleBasedStateMachine):
         known = name in self.ledger.holds
         fits = self.spent + sum(held for held, _ in self.open.values()) + amount <= CAP
         expires = self.now + life if life else 0.0
-        try:
-            self.ledger.apply(
-                ledgers.hold(
-                    self.ledger, name, "operator", amount, "x", slice_for="s" if life else "", expires_at=expires
-                )
-            )
-        except GrafosError:
-            assert not known
-            assert not fits
+        if name in self.open or (fits and not known):
+            self.ledger.apply(self.asked(name, amount, expires))
+        else:
+            with pytest.raises(GrafosError) as refusal:
+                self.asked(name, amount, expires)
+            assert refusal.value.code == ("plan_stale" if known else "budget_exceeded")
             return
         if not known:
-            assert fits
             self.open[name] = (amount, expires)
+
+    def asked(self, name: str, amount: int, expires: float) -> Batch:
+        scheduler = "s" if expires else ""
+        return ledgers.hold(self.ledger, name, "operator", amount, "x", slice_for=scheduler, expires_at=expires)
 
     @rule(name=st.sampled_from("abcdef"), share=st.floats(0, 1))
     def settle(self, name: str, share: float) -> None:
