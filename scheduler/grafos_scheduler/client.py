@@ -300,14 +300,16 @@ class _Wire:
 
     def __init__(self, url: str, context: ssl.SSLContext, timeout_s: float) -> None:
         parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/"):
+        try:
+            port = parts.port or 443
+        except ValueError:
+            port = 0
+        if parts.scheme != "https" or not parts.hostname or not port or parts.path not in ("", "/"):
             raise GrafosError("config_invalid", f"{url!r} is no scheduler's address", next="use https://ADDRESS:PORT")
         self._url = url
         self._timeout_s = timeout_s
         self._is_fresh = False
-        self._connection = http.client.HTTPSConnection(
-            parts.hostname, parts.port or 443, timeout=timeout_s, context=context
-        )
+        self._connection = http.client.HTTPSConnection(parts.hostname, port, timeout=timeout_s, context=context)
 
     def __enter__(self) -> Self:
         return self

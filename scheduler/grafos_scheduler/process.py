@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import random
+import resource
 import signal
 import socket
 import ssl
@@ -43,6 +44,7 @@ log = logging.getLogger("grafos.scheduler")
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT; raises the ``GrafosError`` that made it end earlier."""
     log_to_stderr()
+    _raise_file_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings))
 
@@ -115,6 +117,12 @@ def _rules(settings: Settings) -> state.Settings:
         heartbeat_every_s=settings.heartbeat_every_s,
         healthy_after_s=settings.healthy_after_s,
     )
+
+
+def _raise_file_limit() -> None:
+    """Room for every connection that the listener allows: the usual soft limit is no more than those alone."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _listen(settings: Settings) -> socket.socket:

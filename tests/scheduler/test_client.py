@@ -102,7 +102,9 @@ def test_nobody_listening_is_told_with_the_address(town: Any) -> None:
     assert caught.value.retryable
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "127.0.0.1:1", "https://", "https://127.0.0.1:1/path"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "127.0.0.1:1", "https://", "https://127.0.0.1:1/path", "https://127.0.0.1:99999"]
+)
 def test_what_is_no_address_is_told_before_anything_is_sent(town: Any, url: str) -> None:
     with pytest.raises(GrafosError) as caught:
         client_to(town, url)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from grafos_scheduler import blobs, claim, messages, protocol, server, shell
+from grafos_scheduler import blobs, claim, link, messages, protocol, server, shell
 from grafos_scheduler.authorize import CELL_RIGHTS, OPERATOR_RIGHTS, TENANT_RIGHTS
 from grafos_scheduler.routes import JSON_BYTES_MAX, ROUTES, Route
 
@@ -43,6 +43,7 @@ def test_the_page_names_the_limits_that_hold() -> None:
         f"| a page of runs | {messages.RUNS_PAGE_MAX} |",
         f"{messages.WAIT_S_MAX:g} s; {shell.WAITERS_MAX} at once",
         f"| connections | {protocol.CONNECTIONS_MAX} |",
+        f"{link.HELLO_BYTES_MAX // 1024**2} MiB, within {link.HELLO_S_MAX:g} s",
         f"{claim.TRIES_AT_ONCE_MAX} at once, one more every {claim.TRY_AGAIN_EVERY_S:g} s",
         f"of at most {messages.FRAME_BYTES_MAX // 1024**2} MiB",
         f"ALPN `{messages.LINK_ALPN}`",

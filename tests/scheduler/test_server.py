@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -330,6 +331,18 @@ def last_words(process: Process) -> str:
 
 def test_sigterm_ends_the_process_at_once_and_in_good_order(unclaimed: Standalone) -> None:
     assert unclaimed.scheduler.end(signal.SIGTERM) == 0
+
+
+def test_it_has_files_for_all_connections_where_the_usual_limit_has_not(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    cell = Standalone(tmp_path)
+    try:
+        cell.start()
+        assert resource.prlimit(cell.scheduler.popen.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        cell.discard()
 
 
 def test_a_port_that_is_taken_is_told_and_nothing_is_started(unclaimed: Standalone, tmp_path: Path) -> None:
