@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from grafos_cli.fabric import open_default
+from grafos_cli.interrupts import resumable
 from grafos_cli.project import project_folder
 from grafos_cli.steps import Steps, show_steps
 from grafos_connectors.registry import open_connector
@@ -59,8 +60,9 @@ class Work(NamedTuple):
 def plan_it(wanted: Wanted, terminal: Terminal) -> Iterator[Work]:
     """Reads what the plan needs, changing nothing; the journal is closed at the end of the block."""
     bundles = Bundles()
+    again = "nothing was made yet; run it again when you like"
     with _hands(wanted.provider, wanted.region, terminal) as hands:
-        with show_steps(terminal) as steps:
+        with resumable("Stopped while the plan was made", again), show_steps(terminal) as steps:
             steps.began("plan", "who we are")
             spec = _spec(wanted, emulated=hands.connector.identity().emulated)
             steps.changed("plan", "offers, image, price, software")
@@ -117,8 +119,8 @@ def _spec(wanted: Wanted, *, emulated: bool) -> CellSpec:
 @contextmanager
 def _hands(provider: str, region: str, terminal: Terminal) -> Iterator[Hands]:
     clock = SystemClock()
+    connector = open_connector(provider, region or _region_or_nothing())  # first: what it refuses makes no fabric
     fabric = open_default(terminal)
-    connector = open_connector(provider, region or _region_or_nothing())
     journal = Journal(fabric, clock)
     try:
         yield Hands(fabric, connector, journal, clock, time.sleep)

@@ -62,9 +62,8 @@ def down(ctx: typer.Context) -> None:
     terminal = terminal_of(ctx)
     ended = bring_down(project_folder(), terminal.note)
     if ended.kept:
-        text = (
-            "The local fabric had crashed; its state stays. Bring its runs home: grafos dev up, then grafos dev down."
-        )
+        how = "has ended, its runs are not at home" if ended.was_up else "had crashed"
+        text = f"The local fabric {how}; its state stays. Bring its runs home: grafos dev up, then grafos dev down."
     elif ended.set_aside:
         text = f"What still ran has ended. The unreadable record is now {ended.set_aside}."
     elif ended.was_up:

@@ -21,6 +21,8 @@ REPORTS_KEPT_MAX = 20
 
 _SECRETS = (
     (re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL), "[PEM removed]"),
+    (re.compile(r"(?i)\b(bearer)\s+\S+"), r"\1 [removed]"),
+    (re.compile(r"\bg[ac]t\d\.[\w.-]+"), "[token removed]"),
     (re.compile(r"(?i)\b(secret|password|token|authorization|bearer)\b(\s*[=:]\s*)\S+"), r"\1\2[removed]"),
     (re.compile(r"\bAKIA[0-9A-Z]{12,}\b"), "[access key removed]"),
     (re.compile(r"[A-Za-z0-9_\-+/=]{48,}"), "[long value removed]"),

@@ -14,6 +14,9 @@ from types import FrameType
 
 from grafos_core.errors import INTERRUPTED, GrafosError
 
+SHOW_CURSOR = b"\x1b[?25h\n"
+"""A display that was being redrawn had hidden it, and gets no chance to clean up."""
+
 
 class _Presses:
     """How often the person asked to stop."""
@@ -27,6 +30,8 @@ def install() -> None:
     def pressed(_number: int, _frame: FrameType | None) -> None:
         _Presses.count += 1
         if _Presses.count > 1:
+            if os.isatty(2):
+                os.write(2, SHOW_CURSOR)
             os._exit(INTERRUPTED)
         raise KeyboardInterrupt
 

@@ -287,7 +287,8 @@ def _bring_home(record: LocalFabric, announce: Announce) -> int | None:
     try:
         brought = bring_home_from(fabric, record)
     except GrafosError as error:
-        announce(f"the runs could not be brought home: {error.what} ({error.why or error.where})")
+        why = error.why or error.where
+        announce(f"the runs could not be brought home: {error.what}" + (f" ({why})" if why else ""))
         return None
     note_gone(fabric, record)
     return brought

@@ -98,7 +98,7 @@ def run_facts(view: RunView) -> list[tuple[str, str]]:
     """What everybody wants to know of a run, as label and value."""
     from grafos_core.money import format_cents
 
-    state = view.state if view.state == "finished" else f"{view.state}: {view.code} {view.what}".strip()
+    state = view.state if view.state == "finished" else f"{view.state} ({view.code}) {view.what}".strip()
     return [
         ("run_id", view.run_id),
         ("cell_id", view.cell_id or "none"),

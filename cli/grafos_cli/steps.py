@@ -57,7 +57,7 @@ class Steps(Protocol):
 
 @contextmanager
 def show_steps(terminal: Terminal, predicted_s: float = 0.0) -> Iterator[Steps]:
-    """Steps that are drawn while the block runs. What is unfinished when it raises is drawn as it stood."""
+    """Steps that are drawn while the block runs. What is unfinished when it raises is drawn as failed."""
     if terminal.json:
         yield _Silent()
     elif terminal.live:
@@ -67,7 +67,11 @@ def show_steps(terminal: Terminal, predicted_s: float = 0.0) -> Iterator[Steps]:
         drawing = _Drawn(predicted_s)
         console = Console(file=terminal.err, no_color=not terminal.color_err, highlight=False)
         with Live(drawing, console=console, refresh_per_second=REDRAWS_PER_S, redirect_stdout=False):
-            yield drawing
+            try:
+                yield drawing
+            except BaseException:
+                drawing.fail_open_steps()
+                raise
     else:
         plain = _Plain(terminal)
         try:
@@ -114,6 +118,13 @@ class _Drawn(_Book):
         self._predicted_s = predicted_s
         unicode = (sys.stderr.encoding or "").lower().startswith("utf")
         self._done, self._failed, self._frames = ("✓", "✗", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏") if unicode else ("+", "x", "|/-\\")
+
+    def fail_open_steps(self) -> None:
+        """What is under way ends here."""
+        with self.lock:
+            for step in self.steps.values():
+                if not step.ended_at:
+                    step.failed, step.ended_at = True, time.monotonic()
 
     def __rich__(self) -> Text:
         from rich.text import Text

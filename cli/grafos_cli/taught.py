@@ -46,6 +46,10 @@ class TaughtCommand(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         return _lightened(super().get_params(ctx))
 
+    def invoke(self, ctx: Any) -> Any:
+        _refuse_empty(self, ctx)
+        return super().invoke(ctx)
+
     def get_help(self, ctx: Any) -> str:
         lines = ["Examples:", *(f"  {example}" for example in self.examples), ""]
         pieces = " ".join(self.collect_usage_pieces(ctx)).translate({ord(brace): None for brace in "{}"})
@@ -53,7 +57,7 @@ class TaughtCommand(TyperCommand):
         lines += [(self.help or "").strip(), ""]
         lines += _parameter_lines(self, ctx)
         lines += [_global_line(), "", f"Next: {self.next_command}"]
-        return "\n".join(lines)
+        return _for_reader("\n".join(lines), ctx)
 
 
 class TaughtGroup(TyperGroup):
@@ -70,7 +74,7 @@ class TaughtGroup(TyperGroup):
         lines = ["Examples:", *(f"  {example}" for example in self.examples), ""]
         lines += [f"Usage: {ctx.command_path} COMMAND [OPTIONS]", "", (self.help or "").strip(), ""]
         lines += ["Commands:", *catalog.rows(verbs), "", _global_line(), "", f"Next: {self.next_command}"]
-        return "\n".join(lines)
+        return _for_reader("\n".join(lines), ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
@@ -96,6 +100,27 @@ class RootGroup(TaughtGroup):
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         return command
+
+
+def _for_reader(text: str, ctx: Any) -> str:
+    """Help as it is printed: for programs it is a document too."""
+    terminal: Terminal | None = ctx.find_root().obj
+    return terminal.rendered({"help": text}) if terminal is not None and terminal.json else text
+
+
+def _refuse_empty(command: Any, ctx: Any) -> None:
+    """``usage`` for a value that was given and is empty. It would be taken for none, and a default would be used: from
+    ``--cell-id "$CELL"`` with nothing in the variable a cell of another name would come."""
+    for parameter in command.params:
+        source = ctx.get_parameter_source(parameter.name)
+        if ctx.params.get(parameter.name) == "" and source is not None and source.name == "COMMANDLINE":
+            raise GrafosError(
+                "usage",
+                f"{parameter.opts[0] if parameter.param_type_name == 'option' else parameter.metavar} is empty",
+                where=ctx.command_path,
+                why="a variable in the command line may have no value",
+                next="name a value, or leave it out",
+            )
 
 
 def _summary(command: Any) -> str:

@@ -43,10 +43,14 @@ class Terminal:
     def emit(self, document: Mapping[str, Any], text: str) -> None:
         """The command's result: the JSON document with ``--json``, else the text; always on stdout."""
         if self.json:
-            self.out.write(json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=2) + "\n")
+            self.out.write(self.rendered(document) + "\n")
         elif text:
             self.out.write(text if text.endswith("\n") else text + "\n")
         self.out.flush()
+
+    def rendered(self, document: Mapping[str, Any]) -> str:
+        """The JSON document as it is printed."""
+        return json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=2)
 
     def note(self, line: str) -> None:
         """A remark beside the data, on stderr; nothing with ``--json``."""

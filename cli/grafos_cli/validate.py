@@ -131,8 +131,8 @@ def _refuse_or_show(checked: list[Checked], report: Path, terminal: Terminal) ->
         terminal.emit({"ok": True, "report": str(report), "modules": [_document(one) for one in checked]}, text)
     if findings:
         one, first = findings[0]
-        for _, finding in findings[1:]:
-            terminal.note(f"also: {finding.what} ({finding.rule})")
+        for other, finding in findings[1:]:
+            terminal.note(f"also in {other.label}: {finding.what} ({finding.rule})")
         raise GrafosError(
             first.code,
             first.what,

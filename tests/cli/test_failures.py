@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,6 +90,24 @@ def test_an_unforeseen_exception_is_one_error_with_a_report_and_no_traceback(tmp
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in unforeseen(tmp_path, "--debug").err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_ctrl_c_can_be_answered_and_the_second_leaves_at_once(number: int) -> None:
+    program = f"""
+import os, time
+from grafos_cli import interrupts
+interrupts.install()
+try:
+    os.kill(os.getpid(), {int(number)})
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("stopping safely", flush=True)
+    os.kill(os.getpid(), {int(number)})
+    time.sleep(60)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (130, "stopping safely\n")
 
 
 def test_a_report_keeps_no_secret() -> None:
