@@ -52,7 +52,8 @@ def reported(draft: Draft, cell_id: str, ended: messages.RunEnded, receipt: RunR
 
 def give_up_overdue(draft: Draft) -> None:
     """Ends every run whose cell has said nothing for too long."""
-    if draft.now < draft.state.started_at + RECONNECT_WITHIN_S:
+    # On either side of the start: a clock that is set back would else hold every run until it has caught up.
+    if abs(draft.now - draft.state.started_at) < RECONNECT_WITHIN_S:
         return
     overdue = [run for run in draft.state.runs_under_way() if run.give_up_at <= draft.now]
     for run in overdue:

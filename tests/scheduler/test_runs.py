@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from desk import RATE, Desk
 
+from grafos_core.clock import VirtualClock
 from grafos_core.ledger import HOLD
 from grafos_scheduler import events, messages, outcomes, rows, runs, views
 
@@ -180,6 +181,15 @@ def test_a_scheduler_that_was_away_lets_cells_dial_in_before_it_gives_a_run_up()
     desk.dial(unacknowledged=(run.run_id,))
     desk.report(run)
     assert desk.state.runs[run.run_id].state == runs.FINISHED
+
+
+def test_a_clock_that_is_set_back_does_not_hold_later_runs_until_it_has_caught_up() -> None:
+    desk = ready()
+    desk.clock = VirtualClock(desk.now - 86400.0)
+    desk.wait(1, "cell-1")
+    run = desk.start(deadline_s=10.0)
+    desk.wait(70)
+    assert desk.state.runs[run.run_id].state == runs.EXPIRED
 
 
 def test_a_scheduler_that_was_away_gives_a_run_up_when_its_cell_stays_away() -> None:
