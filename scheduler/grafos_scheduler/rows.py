@@ -90,7 +90,8 @@ class Lease(msgspec.Struct, frozen=True):
 
     @property
     def resources(self) -> Resources:
-        return lease_resources(self.kind, self.amount)
+        """The lease as a vector over the resource kinds."""
+        return Resources(**{LEASE_FIELDS[self.kind]: self.amount})
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -175,8 +176,3 @@ LEASE_FIELDS = {
     "net": "nic_count",
 }
 """Which amount of ``Resources`` a lease of a kind takes."""
-
-
-def lease_resources(kind: str, amount: int) -> Resources:
-    """A lease as a vector over the resource kinds."""
-    return Resources(**{LEASE_FIELDS[kind]: amount})

@@ -19,8 +19,6 @@ from grafos_scheduler import leases, rows, runs
 DEFAULT_QUOTA = Resources(cpu_cores=1024, mem_bytes=1 << 40, block_bytes=1 << 44, gpu_count=64, nic_count=64)
 """What a tenant may lease at once where its operator named no quota: more than one cell has, and yet a bound."""
 
-NOTHING = Resources()
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -118,6 +116,10 @@ class State:
         """The id of the cell's open link, or 0."""
         presence = self.presences.get(cell_id)
         return presence.link_id if presence else 0
+
+    def slices_of(self, tenant: str) -> list[rows.Slice]:
+        """All slices that the tenant was ever given here."""
+        return [self.slices[slice_id] for slice_id in self.slices_by_tenant.get(tenant, ())]
 
     def leases_at(self, cell_id: str) -> Iterator[rows.Lease]:
         return (self.leases[lease_id] for lease_id in self.leases_by_cell.get(cell_id, ()))

@@ -35,7 +35,7 @@ def registered(draft: Draft, event: TenantRegistered) -> messages.TenantView:
     tenant = replace(tenant, quota=event.quota or tenant.quota)
     if tenant != state.tenants.get(event.name):
         draft.put(rows.TENANT, tenant.name, tenant)
-    money = [state.slices[slice_id] for slice_id in state.slices_by_tenant.get(event.name, ())]
+    money = state.slices_of(event.name)
     wanted = rows.Slice(event.slice_id, event.name, event.slice_micro_cents, event.slice_expires_at)
     known = state.slices.get(event.slice_id)
     if known is None:
@@ -48,9 +48,8 @@ def registered(draft: Draft, event: TenantRegistered) -> messages.TenantView:
 
 def view(state: State, tenant: rows.Tenant) -> messages.TenantView:
     """The tenant's money and leases over all its slices."""
-    money = [state.slices[slice_id] for slice_id in state.slices_by_tenant.get(tenant.name, ())]
     leased = state.leased_by_tenant.get(tenant.name, Resources())
-    return _view(tenant, money, state.ledger.accounts, leased)
+    return _view(tenant, state.slices_of(tenant.name), state.ledger.accounts, leased)
 
 
 def close_slice(draft: Draft, event: SliceClosed) -> Settlement:
@@ -91,11 +90,7 @@ def check_quota(state: State, tenant: rows.Tenant, wanted: Resources) -> None:
 
 def purses(state: State, tenant: rows.Tenant, until: float) -> list[Account]:
     """The accounts that a run lasting ``until`` may be held on, the one that ends first before the others."""
-    usable = [
-        money
-        for money in (state.slices[slice_id] for slice_id in state.slices_by_tenant.get(tenant.name, ()))
-        if not money.closed and money.expires_at >= until
-    ]
+    usable = [money for money in state.slices_of(tenant.name) if not money.closed and money.expires_at >= until]
     usable.sort(key=lambda money: (money.expires_at, money.slice_id))
     return [state.ledger.account(money.slice_id) for money in usable]
 
