@@ -209,6 +209,8 @@ class Engine:
                 self._tell(want.what.name, WAITING, want.begun_at, error.what)
                 self._hands.sleep(after_s)
             case Stop():
+                if error.code == CONFLICT and not error.next:
+                    error.next = "tear the cell down, which removes what is half there, then provision it again"
                 raise error
 
     def _await_made(self, row: ResourceRow, want: _Want) -> Found | None:

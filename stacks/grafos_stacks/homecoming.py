@@ -83,17 +83,26 @@ def settle(
             spent += settlement.spent_micro_cents
             if settlement.final:
                 transaction.write(ledgers.settle(transaction.ledger, settlement.slice_id, settlement.spent_micro_cents))
-        if not settlements:  # the cell never got its slice, so nobody spent of it
-            for held in open_slices(transaction.ledger, home.cell_id):
-                transaction.write(ledgers.release(transaction.ledger, held.hold_id))
-    if all(settlement.final for settlement in settlements):
+    if not settlements:  # the cell never got its slice, so nobody spent of it
+        release_slices(fabric, home.cell_id)
+    with fabric.ledger() as transaction:
+        left = open_slices(transaction.ledger, home.cell_id)
+    if not left:
         return True, spent, ""
-    return False, spent, "a run had not ended"
+    running = not all(settlement.final for settlement in settlements)
+    return False, spent, "a run had not ended" if running else "a machine that was lost before took its slice with it"
 
 
 def open_slices(ledger: ledgers.Ledger, scheduler: str) -> list[ledgers.Hold]:
     """The slices that a scheduler may still spend."""
     return [held for held in ledger.holds.values() if held.slice_for == scheduler and held.state == ledgers.OPEN]
+
+
+def release_slices(fabric: Fabric, scheduler: str) -> None:
+    """Gives the budget back what a scheduler can never have spent."""
+    with fabric.ledger() as transaction:
+        for held in open_slices(transaction.ledger, scheduler):
+            transaction.write(ledgers.release(transaction.ledger, held.hold_id))
 
 
 def kept_runs(fabric: Fabric) -> Iterator[RunView]:

@@ -20,11 +20,12 @@ from grafos_stacks.bootstrap import render
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands, LateInputs
 from grafos_stacks.handover import Handover, Possession, SliceWanted, hold_slice, take_over
+from grafos_stacks.homecoming import release_slices
 from grafos_stacks.making import Made, make_stack, note_made, pinned_plan
 from grafos_stacks.names import claim_secret
 from grafos_stacks.plan import Planned, StackPlan
 from grafos_stacks.planner import plan_cell, read_facts
-from grafos_stacks.records import OPERATOR, CellHome, CellRecord, add_to_project
+from grafos_stacks.records import OPERATOR, CellHome, CellRecord, add_to_project, tenant_name
 from grafos_stacks.spec import CellSpec
 
 TENANT = "default"
@@ -85,8 +86,11 @@ def hand_over(hands: Hands, made: Made, bundles: Bundles) -> CellRecord:
     plan, machine = made.plan, made.machine
     home = CellHome(hands.fabric, plan.stack)
     record = record_of(hands, made)
-    if home.is_recorded:  # by an earlier run
-        record = msgspec.structs.replace(record, provisioned_at=home.record().provisioned_at)
+    before = home.record() if home.is_recorded else record
+    if before.machine_id != record.machine_id:
+        _forget_lost_machine(hands, home)
+    else:
+        record = msgspec.structs.replace(record, provisioned_at=before.provisioned_at)
     home.keep_record(record)
     handover = Handover(
         fabric=hands.fabric,
@@ -98,7 +102,8 @@ def hand_over(hands: Hands, made: Made, bundles: Bundles) -> CellRecord:
         progress=hands.progress,
     )
     wanted = SliceWanted(
-        slice_id=f"slice-{plan.stack}-{int(plan.made_at * 1000)}",
+        # What was cut for a machine that is lost is not given twice: each attempt has its own.
+        slice_id=f"slice-{plan.stack}-{int(plan.made_at * 1000)}-{made.attempt}",
         scheduler=plan.stack,
         tenant=TENANT,
         most_micro_cents=worst_case(plan.facts.price, plan.spec.disk_gib, plan.spec.ttl_s).total_micro_cents,
@@ -110,6 +115,14 @@ def hand_over(hands: Hands, made: Made, bundles: Bundles) -> CellRecord:
     secret = bytes.fromhex(claim_secret(hands.fabric, plan.machine.key, made.attempt))
     take_over(handover, Possession(secret, OPERATOR, terms, TENANT, budget))
     return record
+
+
+def _forget_lost_machine(hands: Hands, home: CellHome) -> None:
+    """Its credentials open nothing on the next one. Its slice comes back if it had no tenant to spend it; else what it
+    spent is unknown, and the slice counts as spent when it runs out."""
+    if not home.is_granted(tenant_name(TENANT)):
+        release_slices(hands.fabric, home.cell_id)
+    home.forget_credentials()
 
 
 def record_of(hands: Hands, made: Made) -> CellRecord:

@@ -20,7 +20,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.receipts import Signed, TeardownReceipt, open_signed
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, actual_cost
 from grafos_stacks.direct import ENDED_BY_ITSELF, Engine, Hands
-from grafos_stacks.homecoming import bring_home, open_slices
+from grafos_stacks.homecoming import bring_home, release_slices
 from grafos_stacks.journal import Homecoming, Life, ResourceRow, StackRow, StackState
 from grafos_stacks.making import held_from, open_hold
 from grafos_stacks.names import expiry_in
@@ -157,7 +157,7 @@ def _brought_home(hands: Hands, row: StackRow, home: CellHome) -> StackRow:
 
 def _homecoming(hands: Hands, row: StackRow, home: CellHome) -> Homecoming:
     if not home.is_granted(OPERATOR):
-        _release_slices(hands, row.stack)
+        release_slices(hands.fabric, row.stack)  # nobody can have spent of them
         return Homecoming(0, settled=True, spent_micro_cents=0)
     machines = [one for one in machine_rows(hands, row) if one.ref is not None and one.life is not Life.GONE]
     engine = Engine(hands)
@@ -173,13 +173,6 @@ def _homecoming(hands: Hands, row: StackRow, home: CellHome) -> Homecoming:
 def _runs(engine: Engine, machine: ResourceRow) -> bool:
     assert machine.ref is not None
     return engine.observe(machine.ref).state is State.READY
-
-
-def _release_slices(hands: Hands, cell_id: str) -> None:
-    """Of a cell that nobody claimed nobody can have spent."""
-    with hands.fabric.ledger() as transaction:
-        for held in open_slices(transaction.ledger, cell_id):
-            transaction.write(ledgers.release(transaction.ledger, held.hold_id))
 
 
 # --- the bill and the receipt -----------------------------------------------------------------------------------
