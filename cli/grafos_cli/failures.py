@@ -29,6 +29,26 @@ _SECRETS = (
 )
 
 
+_NEW_CREDENTIALS = (
+    "have new ones made: for a local fabric grafos dev down, then grafos dev up; for a cell on a cloud grafos cloud "
+    "provision with its --cell-id"
+)
+NEXT_STEPS = {
+    "credentials_missing": _NEW_CREDENTIALS,
+    "interrupted": "run it again",
+    "schema_newer": "use the grafos that wrote it, or a newer one",
+    "token_expired": _NEW_CREDENTIALS,
+    "token_refused": _NEW_CREDENTIALS,
+}
+"""What helps where the error was raised by somebody who cannot know it, such as a scheduler."""
+
+
+def with_next_step(error: GrafosError) -> GrafosError:
+    """The error, with a next step if there is one."""
+    error.next = error.next or NEXT_STEPS.get(error.code, "")
+    return error
+
+
 def error_text(error: GrafosError, terminal: Terminal) -> str:
     """``error[code]: what`` and, where known, the lines where, why and next; each may have several lines."""
     head = terminal.paint_note("red", f"error[{error.code}]:")
@@ -43,6 +63,7 @@ def error_text(error: GrafosError, terminal: Terminal) -> str:
 
 def show_error(error: GrafosError, terminal: Terminal) -> int:
     """Prints the error (stderr, or stdout as JSON) and gives the exit code."""
+    error = with_next_step(error)
     if terminal.json:
         terminal.emit({"error": error.to_wire()}, "")
     else:

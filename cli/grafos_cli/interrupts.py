@@ -39,6 +39,11 @@ def install() -> None:
     signal.signal(signal.SIGTERM, pressed)
 
 
+def was_pressed() -> bool:
+    """Whether the person asked to stop."""
+    return _Presses.count > 0
+
+
 def interrupted(what: str = "Stopped before it was finished", next: str = "") -> GrafosError:
     """The error that a stopped command ends with."""
     return GrafosError("interrupted", what, next=next)

@@ -33,6 +33,8 @@ def main(words: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
     except Exception as crash:  # noqa: BLE001 - the last resort: a person never sees a traceback
+        if interrupts.was_pressed():  # some libraries, and Python while it makes a class, wrap what Ctrl-C raised
+            return _fail(interrupts.interrupted(), terminal)
         from grafos_cli.failures import internal_error
 
         return _fail(internal_error(crash, rest, terminal), terminal)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 from command_line import GOLDEN, Answer, grafos, named
 
-from grafos_cli.failures import redacted
+from grafos_cli.failures import redacted, with_next_step
 from grafos_core.errors import GrafosError
 
 Golden = Callable[[Path, str], None]
@@ -129,3 +131,71 @@ def test_the_documented_exit_codes_are_those_of_the_errors(tmp_path: Path) -> No
     page = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text()
     for code in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130):
         assert re.search(rf"^\| {code} \|", page, re.MULTILINE), f"exit code {code} is not documented"
+
+
+def test_a_report_keeps_no_bearer_token_however_short() -> None:
+    """A header is written with a space, and a signature alone is shorter than what counts as a long value."""
+    text = redacted("Invalid header value b'Bearer gat1.abc.dOgy4fpz'\nsent gct1.abc.def and bearer  short\n")
+    for secret in ("gat1", "dOgy4fpz", "gct1", "short"):
+        assert secret not in text
+
+
+@pytest.mark.parametrize("words", [("--help",), ("cloud", "--help"), ("cloud", "provision", "--help")])
+def test_help_is_a_document_too(words: tuple[str, ...], tmp_path: Path) -> None:
+    answer, people = grafos(*words, "--json", cwd=tmp_path), grafos(*words, cwd=tmp_path)
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.document["help"].rstrip() == people.out.rstrip()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("cloud", "provision", "aws", "--cell-id", "", "--yes"),
+        ("cloud", "provision", "aws", "--region="),
+        ("deploy", "run", "--input", ""),
+        ("tasklet", "build", ""),
+    ],
+)
+def test_a_value_that_is_given_and_empty_is_no_default(words: tuple[str, ...], tmp_path: Path, home: Path) -> None:
+    answer = grafos(*words, cwd=tmp_path)
+    assert (answer.code, answer.error_code, answer.out) == (2, "usage", "")
+    assert " is empty" in answer.err
+    assert not (home / "data" / "grafos").exists()
+
+
+def test_a_cloud_that_is_refused_makes_no_fabric(tmp_path: Path, home: Path) -> None:
+    answer = grafos("cloud", "provision", "gcp", "--yes", cwd=tmp_path)
+    assert answer.error_code == "unsupported"
+    assert not (home / "data" / "grafos").exists()
+
+
+@pytest.mark.parametrize("code", ["token_refused", "token_expired", "credentials_missing", "schema_newer"])
+def test_an_error_of_somebody_who_knows_no_commands_gets_a_next_step(code: str) -> None:
+    assert with_next_step(GrafosError(code, "no")).next
+    assert with_next_step(GrafosError(code, "no", next="known better")).next == "known better"
+
+
+STOPPED_WHILE_IMPORTING = """
+import signal, sys
+
+class Wraps:
+    def find_spec(self, name, path=None, target=None):
+        if name == "msgspec":
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt as stopped:
+                raise RuntimeError("Error calling __set_name__") from stopped
+
+sys.meta_path.insert(0, Wraps())
+from grafos_cli.main import main
+sys.exit(main(["cloud", "ls"]))
+"""
+
+
+def test_ctrl_c_that_a_library_wraps_is_still_ctrl_c(tmp_path: Path) -> None:
+    """Python 3.11 makes a RuntimeError of what is raised while a class comes to be, as during an import."""
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_WHILE_IMPORTING], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr.startswith("error[interrupted]: ")
