@@ -55,7 +55,11 @@ def ls(
         for one in found
     ]
     head = ("RUN", "TASKLET", "PROVIDER", "CELL", "STATE", "CENTS", "AGE", "FROM")
-    text = table(head, rows, terminal, "     rr") if rows else "No run yet.\n"
+    text = (
+        table(head, rows, terminal, "     rr", spare=("FROM", "AGE", "TASKLET", "PROVIDER"))
+        if rows
+        else "No run yet.\n"
+    )
     document = [{**msgspec.to_builtins(one.view), "source": one.source} for one in found]
     terminal.emit({"runs": document}, text)
 

@@ -221,6 +221,8 @@ def _environment(home: Path, terminal: Terminal) -> dict[str, str]:
         kept[variable] = str(private_folder(home / variable.removeprefix("XDG_").lower()))
     if terminal.color_out:
         kept["FORCE_COLOR"] = "1"
+    if terminal.width_max:
+        kept["COLUMNS"] = str(terminal.width_max)
     return kept
 
 

@@ -6,20 +6,42 @@ from collections.abc import Sequence
 
 from grafos_cli.terminal import Terminal
 
+GAP = "  "
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], terminal: Terminal, right: str = "") -> str:
-    """The rows below the head; ``right`` has an r for each column that is aligned to the right, else any sign."""
+
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    terminal: Terminal,
+    right: str = "",
+    spare: Sequence[str] = (),
+) -> str:
+    """The rows below the head; ``right`` has an r for each column that is aligned to the right, else any sign.
+
+    On a terminal that is too narrow the ``spare`` columns are left out, one after the other, until the rest fits.
+    """
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     right = right.ljust(len(head))
+    shown = _that_fit(head, widths, terminal.width_max, spare)
 
     def line(row: Sequence[str]) -> str:
         cells = [
-            text.rjust(width) if side == "r" else text.ljust(width)
-            for text, width, side in zip(row, widths, right, strict=True)
+            row[column].rjust(widths[column]) if right[column] == "r" else row[column].ljust(widths[column])
+            for column in shown
         ]
-        return "  ".join(cells).rstrip()
+        return GAP.join(cells).rstrip()
 
     return "\n".join([terminal.paint("dim", line(head)), *(line(row) for row in rows)]) + "\n"
+
+
+def _that_fit(head: Sequence[str], widths: Sequence[int], width_max: int | None, spare: Sequence[str]) -> list[int]:
+    """The columns to show."""
+    shown = list(range(len(head)))
+    for name in spare:
+        if width_max is None or sum(widths[column] for column in shown) + len(GAP) * (len(shown) - 1) <= width_max:
+            break
+        shown.remove(head.index(name))
+    return shown
 
 
 def facts(entries: Sequence[tuple[str, str]], terminal: Terminal) -> str:

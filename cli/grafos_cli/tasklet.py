@@ -60,5 +60,5 @@ def build(
                 "path": str(path),
             }
         )
-    text = table(("TASKLET", "MODULE_SHA256", "BYTES", "TOOK"), rows, terminal, "  rr")
+    text = table(("TASKLET", "MODULE_SHA256", "BYTES", "TOOK"), rows, terminal, "  rr", spare=("TOOK", "BYTES"))
     terminal.emit({"program": what.name, "tasklets": documents}, text)

@@ -82,9 +82,11 @@ class Terminal:
             )
 
     @property
-    def width(self) -> int:
-        """Columns that a line may have."""
-        return max(WIDTH_MIN, shutil.get_terminal_size((100, 24)).columns)
+    def width_max(self) -> int | None:
+        """Columns that a line on stdout may have: what ``COLUMNS`` says, else the terminal; None for a file or pipe."""
+        if not self.out.isatty() and not os.environ.get("COLUMNS"):
+            return None
+        return max(WIDTH_MIN, shutil.get_terminal_size().columns)
 
 
 def _styled(style: str, text: str) -> str:

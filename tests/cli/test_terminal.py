@@ -162,3 +162,24 @@ def test_the_reader_who_leaves_is_no_error(tmp_path: Path) -> None:
         ["sh", "-c", f"'{GRAFOS}' --help | head -n 1; exit 0"], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [("", "RUN STATE AGE FROM"), ("80", "RUN STATE AGE FROM"), ("66", "RUN STATE AGE"), ("60", "RUN STATE")],
+)
+def test_a_table_that_is_too_wide_leaves_out_what_can_be_spared(
+    columns: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    rows = [["r" * 50, "finished", "5s", "home"]]
+    text = table(("RUN", "STATE", "AGE", "FROM"), rows, plain(), spare=("FROM", "AGE"))
+    assert text.splitlines()[0].split() == shown.split()
+    assert text.splitlines()[1].split() == rows[0][: len(shown.split())]
+
+
+def test_a_file_gets_every_column_unless_columns_says_how_wide_it_may_be(operator: Person) -> None:
+    assert "TOOK" in operator("tasklet", "build", env={"COLUMNS": ""}).out
+    narrow = operator("tasklet", "build", env={"COLUMNS": "75"}).out
+    assert "TOOK" not in narrow
+    assert max(len(line) for line in narrow.splitlines()) <= 75
