@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import subprocess
 import sys
 import tarfile
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from grafos_core.errors import GrafosError
+from grafos_stacks.bootstrap_script import unpack
 from grafos_stacks.bundle import BUNDLES_KEPT, ROOMS, STRIPPED_SUFFIXES, Bundles, install_with_uv
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -147,8 +147,7 @@ def test_the_real_bundle_runs_with_nothing_but_a_bare_python(tmp_path: Path) -> 
     arch = "arm64" if host_architecture() == "arm64" else "amd64"
     pin = bundles.pin(arch, PYTHON)
     site = tmp_path / "site"
-    with tarfile.open(fileobj=io.BytesIO(bundles.path(pin.sha256).read_bytes())) as archive:
-        archive.extractall(site, filter="data")
+    unpack(bundles.path(pin.sha256), site)
     code = (
         "import sys; sys.path[:0] = [sys.argv.pop(1)]; "
         "import grafos_cell.standalone, grafos_cell.__main__, grafos_scheduler.process, grafos_cell.worker; "
