@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
+from grafos_core.ids import check_name
 from grafos_core.receipts import RunReceipt, open_signed_by_cell
 from grafos_scheduler import messages
 
@@ -42,7 +43,7 @@ def verify(left: messages.Artifacts, fabric: Fabric, project: Path) -> tuple[Run
 def pinned_ca(fabric: Fabric, cell_id: str) -> str:
     """The CA that was pinned at the claim, or ``identity_not_pinned`` when this fabric never claimed that cell."""
     try:
-        return (fabric.home / "cells" / cell_id / "ca.pem").read_text()
+        return (fabric.home / "cells" / check_name("cell", cell_id) / "ca.pem").read_text()
     except OSError as error:
         raise GrafosError(
             "identity_not_pinned",

@@ -109,7 +109,8 @@ class Fabric:
         An exception inside leaves the ledger as it was. ``fabric_invalid`` when it cannot be read or is missing,
         ``schema_newer``, and ``store_failed`` when the disk does not take it or another process does not let go of it.
         """
-        if not self.ledger_file.exists() and self.about_file.exists():
+        had_one = self.about_file.exists()
+        if had_one and (not self.ledger_file.exists() or self.ledger_file.stat().st_size == 0):
             raise _ledger_lost(self)
         file = RowFile(
             self.ledger_file,
@@ -200,7 +201,7 @@ def _read_key(path: Path) -> trust.PrivateKey:
 def _ledger_lost(fabric: Fabric) -> GrafosError:
     return GrafosError(
         "fabric_invalid",
-        "the fabric's ledger is missing, and with it what is held and spent",
+        "the fabric's ledger is missing or empty, and with it what is held and spent",
         where=str(fabric.ledger_file),
         next=f"restore it from a backup, or remove {fabric.about_file} to begin a new one: whole caps, nothing held",
     )

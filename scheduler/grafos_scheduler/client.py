@@ -59,6 +59,13 @@ class SchedulerClient:
         patience_s: float = 0.0,
     ) -> None:
         self.url = url
+        if not (api_token.isascii() and api_token.isprintable()):
+            raise GrafosError(
+                "token_refused",
+                "the API token is damaged: it holds characters that no token has",
+                where=url,
+                next="claim the cell, or register the tenant, again",
+            )
         self._headers = {"authorization": f"Bearer {api_token}"}
         self._patience_s = patience_s
         try:

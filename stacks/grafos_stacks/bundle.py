@@ -43,6 +43,10 @@ GZIP_LEVEL = 4
 BUILD_S_MAX = 600.0
 BUNDLES_KEPT = 8
 
+FOREIGN_TO_UV = ("VIRTUAL_ENV", "PYTHONPATH", "FORCE_COLOR")
+SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+"""Where Debian and Ubuntu keep the machine's own certificate authorities."""
+
 Installer = Callable[[Path, Path, str, str], None]
 """Puts a lock's packages into a folder: lock, folder, platform, version of Python."""
 
@@ -104,7 +108,10 @@ def install_with_uv(lock: Path, folder: Path, platform: str, python: str) -> Non
     command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-progress", "--target", str(folder)]
     command += ["--only-binary", ":all:", "--require-hashes", "--no-deps", "-r", str(lock)]
     command += ["--python-version", python, "--python-platform", platform]
-    environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    environment = {name: value for name, value in os.environ.items() if name not in FOREIGN_TO_UV}
+    if SYSTEM_CERTIFICATES.exists():
+        # uv trusts a list of its own unless told; behind a company's proxy only the machine's list holds.
+        environment.setdefault("UV_SYSTEM_CERTS", "true")
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False, timeout=BUILD_S_MAX

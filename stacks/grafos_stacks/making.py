@@ -154,19 +154,22 @@ def _opened(hands: Hands, plan: StackPlan) -> StackRow:
     )
     # Rows of an earlier cell of that name stay, since their attempts are used up; their time is not this cell's.
     earlier = hands.journal.resources(plan.stack).values()
-    hands.journal.write(row, *(msgspec.structs.replace(old, first_at=0.0) for old in earlier))
+    ended = (old for old in earlier if old.life is Life.GONE)
+    hands.journal.write(row, *(msgspec.structs.replace(old, first_at=0.0) for old in ended))
     return row
 
 
 def _hold(hands: Hands, row: StackRow, plan: StackPlan) -> None:
-    """Reserves the worst case; the same hold on every run. Without it nothing exists, so the stack ends at once."""
+    """Reserves the worst case; the same hold on every run. A stack that was never paid for ends at once: nothing of it
+    exists. One that could not ask (the ledger is damaged, the disk is full) stays what it was."""
     purpose = f"cell {plan.stack}"
     try:
         with hands.fabric.ledger() as transaction:
             amount = plan.bill.total_micro_cents
             transaction.write(ledgers.hold(transaction.ledger, row.hold_id, OPERATOR_ACCOUNT, amount, purpose))
-    except GrafosError:
-        hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
+    except GrafosError as error:
+        if error.code == "budget_exceeded":
+            hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
         raise
 
 

@@ -97,7 +97,7 @@ class CellHome:
             newest_ca,
             self._file(who, "cert.pem"),
             self._file(who, "key.pem"),
-            self._file(who, "token").read_text(),
+            self._file(who, "token").read_text().strip(),
             patience_s=patience_s,
         )
 

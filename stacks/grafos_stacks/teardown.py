@@ -221,7 +221,7 @@ def _billed_s(row: StackRow, machine: ResourceRow) -> float:
     expires_at = expiry_in(machine.tags) or (row.plan.expires_at if row.plan else 0)
     if machine.why == ENDED_BY_ITSELF and expires_at:
         until = min(until, expires_at + DEAD_MAN_GRACE_S)
-    return max(0.0, until - machine.first_at)
+    return max(0.0, until - (machine.first_at or row.created_at))
 
 
 def _cost(row: StackRow, held: ledgers.Hold | None, machines: list[ResourceRow], seconds: float) -> int:

@@ -126,7 +126,7 @@ class _Stack:
             ground = Ground(now, once=False, lag_s=lag_s, lost_at=hands.journal.lost_at)
             known = hands.journal.resources(self._stack).values()
             todo = recovery(known, rows, listing.at, ground, self._dies_with)
-            if todo.look_not_before > now:
+            if todo.look_not_before:  # also when that moment came while the listing was under way
                 self._engine.wait_until(todo.look_not_before, self._stack)
             elif going and not todo.deletes and now < until:
                 hands.sleep(PARTS_ASK_EVERY_S)

@@ -91,6 +91,10 @@ def test_a_ledger_that_was_lost_is_not_replaced_by_one_with_whole_caps() -> None
     assert error.value.code == "fabric_invalid"
     assert "fabric.json" in error.value.next
     assert not fabric.ledger_file.exists()
+    fabric.ledger_file.touch()
+    with pytest.raises(GrafosError) as error, open_fabric(CLOCK).ledger():
+        pass
+    assert error.value.code == "fabric_invalid", "an empty file is a lost ledger too"
 
 
 def test_a_bug_inside_a_transaction_is_not_blamed_on_the_ledger() -> None:

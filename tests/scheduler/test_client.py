@@ -151,6 +151,14 @@ def test_credentials_that_cannot_be_read_are_told_by_their_names(town: Any, tmp_
     assert "none.pem" in caught.value.where
 
 
+@pytest.mark.parametrize("token", ["garbage\n", "gat1.\x00", "gat1.ä"])
+def test_a_token_that_was_damaged_on_the_disk_is_no_crash(town: Any, token: str) -> None:
+    who = town.operator
+    with pytest.raises(GrafosError) as caught:
+        SchedulerClient(town.cell.url, town.cell.ca_pem, who.certificate, who.key, token)
+    assert caught.value.code == "token_refused"
+
+
 def test_an_idle_connection_that_the_server_closed_is_made_anew_unseen(unclaimed: Standalone) -> None:
     operator = unclaimed.claimed()
     with unclaimed.client(operator) as client:

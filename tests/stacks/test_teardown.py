@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from crash_sweep import CELL, REGION, Fuse, dies, make, plan, spec, undo
+from crash_sweep import CELL, REGION, Fuse, dies, make, plan, points, share, spec, undo
 from twin_ground import TwinGround
 
 from grafos_connectors.contract import Done, Found, Kind, Operation, Ref
@@ -43,6 +43,17 @@ def spent(ground: TwinGround) -> tuple[int, int]:
     with ground.fabric.ledger() as transaction:
         account = transaction.ledger.account(OPERATOR_ACCOUNT)
         return account.spent_micro_cents, account.held_micro_cents
+
+
+class SlowCloud(Fuse):
+    """Every call takes so long that moments to wait for pass while it is under way."""
+
+    def __init__(self, ground: TwinGround, seconds: float) -> None:
+        super().__init__()
+        self._clock, self._seconds = ground.clock, seconds
+
+    def moment(self, *_: Any, **__: Any) -> None:
+        self._clock.advance(self._seconds)
 
 
 # --- the receipt --------------------------------------------------------------------------------------------------
@@ -91,6 +102,19 @@ def test_an_interrupted_teardown_tells_the_whole_story_when_it_ends(ground: Twin
 # --- money --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("seconds", [6.0, 8.0, 10.0, 13.0])
+def test_a_listing_is_repeated_also_when_its_moment_came_while_it_was_under_way(seconds: float) -> None:
+    """What an interrupted create may have made is deleted by the first teardown, however slow the cloud."""
+    count = 0
+    for ground, point in points(lambda: TwinGround(lag_s=30.0), make, share(4, 0)):
+        assert isinstance(ground, TwinGround)
+        torn = undo(ground.hands(SlowCloud(ground, seconds)))
+        assert ground.live() == [], f"point {point}"
+        assert torn is None or torn.receipt.left == 0, f"point {point}"
+        count += 1
+    assert count > 10
+
+
 def test_the_hold_is_settled_with_what_the_machine_cost(ground: TwinGround) -> None:
     planned = make(ground.hands())
     assert spent(ground) == (0, planned.bill.total_micro_cents)
@@ -118,6 +142,24 @@ def test_a_machine_that_outlived_its_expiry_is_booked_at_its_true_cost(ground: T
     planned = make(ground.hands(), spec(ttl_s=600))
     ground.clock.advance(10_000)
     assert torn_down(ground).cost_micro_cents > planned.bill.total_micro_cents
+
+
+@pytest.mark.parametrize("damage", [b"no ledger at all", b""])
+def test_a_ledger_that_cannot_be_read_for_a_while_costs_no_cell_its_place_or_its_age(
+    ground: TwinGround, damage: bytes
+) -> None:
+    planned = make(ground.hands())
+    whole = ground.fabric.ledger_file.read_bytes()
+    ground.fabric.ledger_file.write_bytes(damage)
+    with pytest.raises(GrafosError) as refused:
+        make(ground.hands())
+    assert refused.value.code == "fabric_invalid"
+    ground.fabric.ledger_file.write_bytes(whole)
+    one = machine(ground).ref.id
+    ground.clock.advance(600)
+    assert make(ground.hands()).made_at == planned.made_at, "it goes on, and is not begun anew"
+    assert machine(ground).ref.id == one
+    assert 600 < torn_down(ground).machine_seconds < 700
 
 
 def test_a_cell_whose_machine_never_was_costs_nothing(ground: TwinGround) -> None:
