@@ -82,7 +82,9 @@ def bring_up(project: Path, mem_capacity_bytes: int | None, announce: Announce) 
         if record is not None and record.ready:
             capacity = record.mem_capacity_bytes if mem_capacity_bytes is None else mem_capacity_bytes
             return Up(_start(project, record, capacity, announce), "resumed")
-        # What a `dev up` left that was cut short has neither runs nor leases: it begins anew.
+        # What a `dev up` left that was cut short has neither runs nor leases: it begins anew. Processes that it had no
+        # time to record are known by the folder that they work in.
+        stop_daemons(_unrecorded(project))
         for name in ("trust", "state"):
             shutil.rmtree(dev_folder(project) / name, ignore_errors=True)
         capacity = MEM_CAPACITY_BYTES if mem_capacity_bytes is None else mem_capacity_bytes
@@ -121,10 +123,14 @@ def bring_down(project: Path, announce: Announce) -> Down:
         return Down(was_up=True, runs_brought_home=brought)
 
 
+def _unrecorded(project: Path) -> list[Daemon]:
+    """Our daemons of this project, whatever a record says."""
+    return daemons_that_name(str(dev_folder(project) / "state"), tuple(MODULES.values()))
+
+
 def _end_unrecorded(project: Path) -> Down:
     """The record is unreadable: our daemons are known by the state folder that their command lines name."""
-    folder = dev_folder(project)
-    found = daemons_that_name(str(folder / "state"), tuple(MODULES.values()))
+    folder, found = dev_folder(project), _unrecorded(project)
     stop_daemons(found)
     aside = folder / f"{STATE_NAME}.unreadable"
     (folder / STATE_NAME).replace(aside)
@@ -154,21 +160,18 @@ def _start(project: Path, old: LocalFabric | None, mem_capacity_bytes: int, anno
     fabric_id = _known_fabric() or _open_fabric(announce).id
     birth = _birth(dev_folder(project), old, fabric_id)
     ready_read, ready_write = os.pipe()
+    daemons: list[Daemon] = []
     try:
-        daemons = _spawn(birth, mem_capacity_bytes, ready_write)
-    finally:
-        birth.listening.close()
-        os.close(ready_write)
-    record = LocalFabric(
-        fabric=fabric_id,
-        cell_id=birth.cell_id,
-        scheduler_url=birth.url,
-        mem_capacity_bytes=mem_capacity_bytes,
-        started_at=time.time(),
-        daemons=daemons,
-        ready=old is not None,
-    )
-    try:
+        _spawn(birth, mem_capacity_bytes, ready_write, daemons)
+        record = LocalFabric(
+            fabric=fabric_id,
+            cell_id=birth.cell_id,
+            scheduler_url=birth.url,
+            mem_capacity_bytes=mem_capacity_bytes,
+            started_at=time.time(),
+            daemons=daemons,
+            ready=old is not None,
+        )
         # A crash from here on leaves a record by which the next command finds the processes, and the state of before.
         write_local_fabric(project, record)
         record = _take_possession(birth, record, ready_read, announce)
@@ -205,7 +208,8 @@ def _listen(wanted_port: int) -> socket.socket:
     return listening
 
 
-def _spawn(birth: _Birth, mem_capacity_bytes: int, ready_fd: int) -> list[Daemon]:
+def _spawn(birth: _Birth, mem_capacity_bytes: int, ready_fd: int, daemons: list[Daemon]) -> None:
+    """Starts both and puts each among ``daemons`` at once, so that an interrupt finds what there is to end."""
     state, trust = birth.folder / "state", str(birth.folder / "trust")
     listen_fd = birth.listening.fileno()
     scheduler = ["--mode", "cell", "--auth-mode", "mtls+token", "--bind", birth.url.removeprefix("https://")]
@@ -216,10 +220,13 @@ def _spawn(birth: _Birth, mem_capacity_bytes: int, ready_fd: int) -> list[Daemon
     cell = ["control-server", "--scheduler", birth.url, "--trust", trust, "--state", str(state / "cell")]
     cell += ["--mem-capacity", str(mem_capacity_bytes)]
     log = birth.folder
-    return [
-        start_daemon("scheduler", MODULES["scheduler"], scheduler, log / "scheduler.log", (listen_fd, ready_fd)),
-        start_daemon("cell", MODULES["cell"], cell, log / "cell.log"),
-    ]
+    try:
+        passed = (listen_fd, ready_fd)
+        daemons.append(start_daemon("scheduler", MODULES["scheduler"], scheduler, log / "scheduler.log", passed))
+        daemons.append(start_daemon("cell", MODULES["cell"], cell, log / "cell.log"))
+    finally:
+        birth.listening.close()
+        os.close(ready_fd)
 
 
 def _known_fabric() -> str:

@@ -157,6 +157,14 @@ def test_a_resuming_up_that_is_killed_loses_nothing_either(person: Person) -> No
     assert person.only_run()["run_id"] == run_id
 
 
+def test_an_up_that_was_killed_before_it_wrote_anything_leaves_no_daemon_for_long(person: Person) -> None:
+    person("dev", "up")
+    pids = pids_of(person)
+    (person.project / ".grafos" / "dev" / "dev.json").unlink()
+    assert person("dev", "up", "--json").document["how"] == "started"
+    assert not any(is_alive(pid) for pid in pids)
+
+
 def test_no_daemon_gets_the_variables_of_a_cloud(person: Person) -> None:
     person("dev", "up", env={"AWS_SECRET_ACCESS_KEY": "canary-9f2c"})
     for pid in pids_of(person):
