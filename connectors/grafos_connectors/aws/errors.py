@@ -154,7 +154,7 @@ NEXT_STEPS: dict[str, str] = {
     "cloud_denied": "Ask the account's owner for the permission that the message names.",
     "cloud_quota": "Ask AWS for a higher quota (Service Quotas in the console), or free what is not needed.",
     "cloud_throttled": "Wait a little and try again.",
-    "cloud_unreachable": "Check the network and the region, then try again; an emulated AWS is started by `grafos emulate up`.",
+    "cloud_unreachable": "Check the network and the region; an emulated AWS is started by `grafos emulate up`.",
     "credentials_missing": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; or use `grafos emulate`.",
 }
 SWITCHED_OFF = (
