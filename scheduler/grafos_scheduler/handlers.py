@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import heapq
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,13 +26,14 @@ from grafos_scheduler.shell import Shell
 
 
 class Services(NamedTuple):
-    """What the handlers work with."""
+    """What the handlers work with. ``document`` makes the OpenAPI document, which is made from the routes to them."""
 
     settings: Settings
     shell: Shell
     credentials: Credentials
     desk: ClaimDesk
     blobs: BlobStore
+    document: Callable[[], dict[str, Any]]
 
 
 class Request(NamedTuple):
@@ -60,10 +62,8 @@ async def claim(services: Services, request: Request) -> messages.ClaimGrant:
     return await services.desk.claim(request.body, request.client)
 
 
-async def openapi(_: Services, __: Request) -> bytes:
-    from grafos_scheduler.openapi import document
-
-    return msgspec.json.encode(document())
+async def openapi(services: Services, _: Request) -> bytes:
+    return msgspec.json.encode(services.document())
 
 
 # --- operator -----------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from grafos_scheduler.credentials import open_credentials
 from grafos_scheduler.handlers import Services
 from grafos_scheduler.link import LinkServices
 from grafos_scheduler.messages import LINK_ALPN
+from grafos_scheduler.openapi import document
 from grafos_scheduler.protocol import HTTP_ALPN, Listener
 from grafos_scheduler.server import Application, listener_context
 from grafos_scheduler.settings import Settings
@@ -95,7 +96,7 @@ async def opened(settings: Settings) -> AsyncIterator[Opened]:
         shell = Shell(kept, store, clock, chance)
         blobs = BlobStore(settings.blobs, lambda tenant: blobs_in_use(kept, tenant))
         desk = ClaimDesk(shell, credentials, settings, possession)
-        services = Services(settings, shell, credentials, desk, blobs)
+        services = Services(settings, shell, credentials, desk, blobs, document)
         links = LinkServices(settings, shell, credentials, blobs)
         tls = listener_context(services, [LINK_ALPN, HTTP_ALPN])
         yield Opened(services, links, Listener(Application(services, tls), links), tls)
