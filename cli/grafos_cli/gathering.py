@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from grafos_cli.reach import Reach, known_reaches
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
+from grafos_core.ids import RUN_ID_PATTERN
 from grafos_scheduler import messages
 from grafos_stacks.homecoming import kept_artifacts, kept_runs
 
@@ -60,14 +61,23 @@ def find_run(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> 
 
 def find_artifacts(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> tuple[messages.Artifacts, str]:
     """What the run left, and from where; ``run_unknown``, or ``artifact_missing`` for a run that left nothing."""
-    for reach, view in _asked(fabric, project, run_id, terminal):
+    for reach, _ in _asked(fabric, project, run_id, terminal):
         with reach.client() as client:
-            return client.artifacts(view.run_id), ALIVE
-    return kept_artifacts(fabric, run_id), HOME
+            return _of(run_id, client.artifacts(run_id)), ALIVE
+    return _of(run_id, kept_artifacts(fabric, run_id)), HOME
+
+
+def _of(run_id: str, left: messages.Artifacts) -> messages.Artifacts:
+    """What was asked for, and not what another run left."""
+    if left.run.run_id != run_id:
+        raise GrafosError("receipt_invalid", f"The answer is of run {left.run.run_id[:60]!r}, not of {run_id}")
+    return left
 
 
 def _asked(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> Iterator[tuple[Reach, messages.RunView]]:
-    """The schedulers that know the run, with what they say."""
+    """The schedulers that know the run, with what they say; nobody is asked for what is no run id."""
+    if not RUN_ID_PATTERN.fullmatch(run_id):
+        return
     for reach in known_reaches(fabric, project, terminal):
         try:
             with reach.client() as client:

@@ -77,14 +77,12 @@ def bring_up(project: Path, mem_capacity_bytes: int | None, announce: Announce) 
         if record is not None and record.ready and record.is_alive:
             _refuse_another_pool(record, mem_capacity_bytes)
             return Up(record, "running")
-        if record is not None:
-            stop_daemons(record.daemons)
+        # Processes that a `dev up` had no time to record are known by the folder that they work in.
+        stop_daemons([*(record.daemons if record else ()), *_unrecorded(project)])
         if record is not None and record.ready:
             capacity = record.mem_capacity_bytes if mem_capacity_bytes is None else mem_capacity_bytes
             return Up(_start(project, record, capacity, announce), "resumed")
-        # What a `dev up` left that was cut short has neither runs nor leases: it begins anew. Processes that it had no
-        # time to record are known by the folder that they work in.
-        stop_daemons(_unrecorded(project))
+        # What a `dev up` left that was cut short has neither runs nor leases: it begins anew.
         for name in ("trust", "state"):
             shutil.rmtree(dev_folder(project) / name, ignore_errors=True)
         capacity = MEM_CAPACITY_BYTES if mem_capacity_bytes is None else mem_capacity_bytes
@@ -111,9 +109,11 @@ def bring_down(project: Path, announce: Announce) -> Down:
                 raise
             return _end_unrecorded(project)
         if record is None:
-            return Down(was_up=False, runs_brought_home=0)
+            left = _unrecorded(project)
+            stop_daemons(left)
+            return Down(was_up=bool(left), runs_brought_home=0)
         if record.ready and not record.is_alive:
-            stop_daemons(record.daemons)
+            stop_daemons([*record.daemons, *_unrecorded(project)])
             return Down(was_up=False, runs_brought_home=0, kept=True)
         brought = _bring_home(record, announce) if record.ready else 0
         stop_daemons(record.daemons)

@@ -26,8 +26,16 @@ PATIENCE_S = 5.0
 """How long a scheduler that is out of reach is tried again: a restart takes less than a second."""
 WAIT_BEYOND_DEADLINE_S = 300.0
 """A run that has not ended so long after its deadline will be found by `grafos runs show`; nobody waits for it here."""
-NO_ANSWER = ("answer_invalid", "scheduler_unreachable")
-"""After these nobody knows whether the run was taken on, so its key is kept; any other error is an answer."""
+NO_ANSWER = (
+    "answer_invalid",
+    "certificate_refused",
+    "internal",
+    "rights_missing",
+    "scheduler_unreachable",
+    "token_expired",
+    "token_refused",
+)
+"""These say nothing of the run, which an earlier asking may have begun, so its key is kept; any other error does."""
 UNDER_WAY = ("planned", "admitted", "placed", "running")
 
 

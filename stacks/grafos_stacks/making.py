@@ -167,8 +167,14 @@ def _hold(hands: Hands, row: StackRow, plan: StackPlan) -> None:
         with hands.fabric.ledger() as transaction:
             amount = plan.bill.total_micro_cents
             transaction.write(ledgers.hold(transaction.ledger, row.hold_id, OPERATOR_ACCOUNT, amount, purpose))
+            if transaction.ledger.holds[row.hold_id].amount_micro_cents < amount:
+                raise GrafosError(
+                    "plan_stale",
+                    f"an earlier {plan.stack}, which the journal has lost, is held for less",
+                    next=f"first: grafos cloud teardown {plan.spec.provider} --cell-id {plan.stack}",
+                )
     except GrafosError as error:
-        if error.code == "budget_exceeded":
+        if error.code in ("budget_exceeded", "plan_stale"):
             hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
         raise
 

@@ -58,7 +58,7 @@ def provision(hands: Hands, plan: StackPlan, bundles: Bundles, project: Path) ->
         with hands.journal.lock(plan.stack):
             pinned = pinned_plan(hands, plan.spec)  # another command may have begun since the plan was shown
             if pinned is None:
-                CellHome(hands.fabric, plan.stack).begin_anew()
+                _begin_anew(hands, CellHome(hands.fabric, plan.stack))
             made = make_stack(hands, pinned or plan, user_data_of(hands, pinned or plan))
             record = hand_over(hands, made, bundles)
             add_to_project(project, record)
@@ -70,6 +70,14 @@ def provision(hands: Hands, plan: StackPlan, bundles: Bundles, project: Path) ->
         raise GrafosError(
             "interrupted", f"stopped while {plan.stack} was made", next=f"{again}   goes on; {undo}   undoes"
         ) from None
+
+
+def _begin_anew(hands: Hands, home: CellHome) -> None:
+    """Clears what an ended cell of the name left. A cell that only the journal forgot keeps its credentials: it was
+    claimed once and for all, and nobody could get into it again."""
+    lives = home.is_recorded and not home.record().gone_at and hands.journal.stack(home.cell_id) is None
+    if not lives:
+        home.begin_anew()
 
 
 def user_data_of(hands: Hands, plan: StackPlan) -> LateInputs:
@@ -102,8 +110,8 @@ def hand_over(hands: Hands, made: Made, bundles: Bundles) -> CellRecord:
         progress=hands.progress,
     )
     wanted = SliceWanted(
-        # What was cut for a machine that is lost is not given twice: each attempt has its own.
-        slice_id=f"slice-{plan.stack}-{int(plan.made_at * 1000)}-{made.attempt}",
+        # What was cut for a machine that is lost is not given twice, and one machine gets no two: each has its own.
+        slice_id=f"slice-{plan.stack}-{machine.ref.id}",
         scheduler=plan.stack,
         tenant=TENANT,
         most_micro_cents=worst_case(plan.facts.price, plan.spec.disk_gib, plan.spec.ttl_s).total_micro_cents,

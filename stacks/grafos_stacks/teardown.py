@@ -124,7 +124,9 @@ def _from_listing(hands: Hands, home: CellHome, place: Place, account: str) -> S
             next="see: grafos cloud ls",
         )
     now = hands.clock.now()
-    return StackRow(cell_id, place.provider, region, account, StackState.MAKING, now, now)
+    held = open_hold(hands.fabric, cell_id)
+    hold_id = held.hold_id if held else ""
+    return StackRow(cell_id, place.provider, region, account, StackState.MAKING, now, now, hold_id=hold_id)
 
 
 def _region_of_network(found: tuple[Found, ...], provider: str) -> str:
@@ -143,11 +145,14 @@ def _named(found: tuple[Found, ...], cell_id: str) -> list[Found]:
 
 def _brought_home(hands: Hands, row: StackRow, home: CellHome) -> StackRow:
     """Runs and settlement, as far as the cell gives them; what could not be had is said, and no reason to stop."""
-    if row.homecoming is not None and row.homecoming.settled:
+    before = row.homecoming
+    if before is not None and (before.settled or not home.is_granted(OPERATOR)):
         return row
     began = hands.clock.now()
     hands.progress(Step("bring home", BEGUN, 0.0))
     came = _homecoming(hands, row, home)
+    if before is not None and not came.settled and came.runs < before.runs:
+        came = before  # a later look at a machine that is gone takes nothing back
     row = row.moved(StackState.UNMAKING, row.changed_at, homecoming=came)
     hands.journal.write(row)
     note = f"{came.runs} runs" + (f"; {came.why}" if came.why else "")
@@ -183,11 +188,11 @@ def _signed_for(hands: Hands, row: StackRow, unmade: Unmade) -> TornDownCell:
     held = open_hold(hands.fabric, row.stack)
     machines = machine_rows(hands, row)
     seconds = sum(_billed_s(row, machine) for machine in machines)
-    cost = _cost(row, held, machines, seconds)
+    ended = _ended_hold(hands, row) if held is None else held
+    cost = ended.actual_micro_cents if held is None and ended else _cost(row, held, machines, seconds)
     if held is not None and not unmade.left:
         with hands.fabric.ledger() as transaction:
             transaction.write(ledgers.settle(transaction.ledger, held.hold_id, cost))
-    ended = _ended_hold(hands, row) if held is None else held
     came = row.homecoming or Homecoming(0, settled=False, spent_micro_cents=0, why="nothing was asked")
     receipt = TeardownReceipt(
         fabric=str(hands.fabric.id),

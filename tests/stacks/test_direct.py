@@ -279,6 +279,19 @@ def test_a_key_is_the_same_wherever_it_is_computed() -> None:
     assert key == "44ddd0c55b7599590aed4ea7f9b5c027"
 
 
+def test_a_bigger_cell_is_not_made_under_the_hold_of_one_that_the_journal_forgot() -> None:
+    ground = TwinGround()
+    make(ground.hands(), spec(ttl_s=600))
+    ground.lose_journal()
+    before = ground.live()
+    with pytest.raises(GrafosError) as refused:
+        make(ground.hands(), spec(ttl_s=7200))
+    assert refused.value.code == "plan_stale"
+    assert ground.live() == before
+    undo(ground.hands())
+    assert ground.live() == []
+
+
 def test_two_cells_are_never_made_for_one_hold() -> None:
     ground = TwinGround()
     hands = ground.hands()

@@ -222,6 +222,19 @@ def end_machine(operator: Operator) -> str:
     return machine
 
 
+def test_a_cell_that_only_the_journal_forgot_keeps_its_credentials_its_slice_and_its_runs(operator: Operator) -> None:
+    """It can be claimed once only."""
+    record = operator.provision()
+    assert operator.run().state == "finished"
+    for file in operator.fabric.home.glob("journal.db*"):
+        file.unlink()
+    assert operator.provision().machine_id == record.machine_id
+    with operator.fabric.ledger() as transaction:
+        assert len([hold for hold in transaction.ledger.holds.values() if hold.slice_for]) == 1
+    torn = operator.teardown()
+    assert (torn.receipt.left, torn.receipt.runs_brought_home, torn.receipt.settlement) == (0, 1, "settled")
+
+
 def test_a_machine_that_ended_is_replaced_whether_or_not_it_was_a_cell_already(operator: Operator) -> None:
     """The credentials that a dead machine granted open nothing on the next one."""
     operator.stop_at = 16
@@ -242,10 +255,11 @@ def test_a_machine_that_ended_is_replaced_whether_or_not_it_was_a_cell_already(o
     assert operator.aws.world() == ()
     with operator.fabric.ledger() as transaction:
         holds = transaction.ledger.holds.values()
-        assert [hold.state for hold in holds if hold.slice_for and hold.state != ledgers.RELEASED] == [
-            ledgers.OPEN,  # of the second machine, which was a cell: what it spent, nobody can tell
-            ledgers.SETTLED,
-        ]
+        slices = {hold.hold_id: hold.state for hold in holds if hold.slice_for and hold.state != ledgers.RELEASED}
+    assert slices == {
+        f"slice-{record.cell_id}-{dead[1]}": ledgers.OPEN,  # it was a cell: what it spent, nobody can tell
+        f"slice-{record.cell_id}-{record.machine_id}": ledgers.SETTLED,
+    }
 
 
 @pytest.mark.deep
