@@ -83,7 +83,7 @@ def carry_out(work: Work, terminal: Terminal) -> tuple[CellRecord, float]:
 def tear_down(provider: str, cell_id: str, region: str, terminal: Terminal) -> TornDownCell:
     """Takes the cell down; Ctrl-C leaves a state that the same command finishes."""
     fabric = open_default(terminal)
-    known = region or _known_region(CellHome(fabric, cell_id)) or _region_or_nothing()
+    known = region or CellHome(fabric, cell_id).region() or _region_or_nothing()
     with _hands(provider, known, terminal) as quiet, show_steps(terminal) as steps:
         hands = replace(quiet, progress=_listener(steps))
         return tear_down_cell(hands, cell_id, project_folder(), region=region, provider=provider)
@@ -154,10 +154,6 @@ def _region(given: str) -> str:
 
 def _region_or_nothing() -> str:
     return next((os.environ[name] for name in REGION_VARIABLES if os.environ.get(name)), "")
-
-
-def _known_region(home: CellHome) -> str:
-    return home.record().region if home.is_recorded else ""
 
 
 def _operator(allow: str, *, emulated: bool) -> str:

@@ -19,7 +19,6 @@ from grafos_stacks.homecoming import kept_artifacts, kept_runs
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
 
-RUNS_SHOWN_DEFAULT = 50
 ALIVE, HOME = "live", "home"
 
 

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 MEM_CAPACITY_BYTES = 128 * 1024
 """The public design's default pool of leasable memory."""
-READY_S_MAX = 20.0
-"""Both daemons are up in tenths of a second; a machine that swaps may need longer."""
 ASK_EVERY_S = 0.01
 HEARTBEAT_EVERY_S = "1"
 LISTEN_BACKLOG = 512
