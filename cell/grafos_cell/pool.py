@@ -218,6 +218,7 @@ class WorkerProcess:
         self._from = process.stdout
         self._is_between_runs = True
         self._last_words = b""
+        self._reading = asyncio.Lock()  # a stream has one reader at a time, and closing the pool ends a run under way
         self._listening = asyncio.create_task(self._listen(process.stderr))
 
     @classmethod
@@ -287,9 +288,14 @@ class WorkerProcess:
         self._to.close()
         with contextlib.suppress(OSError):
             await self._to.wait_closed()
-        with contextlib.suppress(TimeoutError):  # whoever left the session may hold the pipe for ever
+        # Both pipes are read to their end: a transport that nobody closed would outlive the loop. Whoever left the
+        # session may hold them for ever.
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ENDING_S_MAX):
                 await self._listening
+                async with self._reading:
+                    while await self._from.read(LAST_WORDS_BYTES_MAX):
+                        pass
 
     async def _prepare(self, module: bytes, spec: RunSpec) -> Done | None:
         """Sends the job and, if asked, the module; None once the run has started, its end when it was refused."""
@@ -316,7 +322,8 @@ class WorkerProcess:
 
     async def _receive(self, *, has_started: bool) -> Up:
         try:
-            body = await self._from.readexactly(frame_length(await self._from.readexactly(4)))
+            async with self._reading:
+                body = await self._from.readexactly(frame_length(await self._from.readexactly(4)))
             message: Up = decode_up(body)
         except (OSError, asyncio.IncompleteReadError, GrafosError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise WorkerLostError(await self._why(error), has_started=has_started) from None
