@@ -143,7 +143,7 @@ def still_unseen(ref: Ref) -> Found:
 class Operation(msgspec.Struct, frozen=True):
     """A change under way, as data that survives the process. ``handle`` is the cloud's own token, up to 64 KiB."""
 
-    verb: Literal["create", "delete"]
+    verb: Literal["create", "update", "delete"]
     ref: Ref
     handle: str = ""
     began_at: float = 0.0
@@ -260,7 +260,11 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class Price(msgspec.Struct, frozen=True):
-    """Prices of one machine type in one region, in micro-cents; ``fictional`` when an emulator says them."""
+    """Prices of one machine type in one region, in micro-cents; ``fictional`` when an emulator says them.
+
+    ``spot_per_hour`` is 0 where there is no spot machine of the type, or the cloud does not say. It may change while a
+    machine runs; ``machine_per_hour`` bounds it.
+    """
 
     region: str
     machine_type: str
@@ -268,8 +272,9 @@ class Price(msgspec.Struct, frozen=True):
     disk_per_gib_month: int
     address_per_hour: int
     source: str
-    as_of: str
+    as_of: str  # when the source said so, as 2026-11-21 (UTC)
     fictional: bool
+    spot_per_hour: int = 0
 
 
 class Quota(msgspec.Struct, frozen=True):
@@ -350,6 +355,12 @@ class Connector(Protocol):
         """Those of ``actions`` (the cloud's own names) that the credentials are known to lack."""
         ...
 
+    def obstacles(self, region: str, machine_type: str) -> tuple[CloudError, ...]:
+        """What the cloud already says would keep a machine of the type from being made there, as the errors that the
+        create call would raise: an interface that is switched off, a namespace that is not registered, a type that is
+        restricted for this account. Quotas and permissions have questions of their own."""
+        ...
+
     def image(self, region: str, arch: str) -> Image:
         """The newest stock image that a cell starts from."""
         ...
@@ -371,6 +382,14 @@ class Connector(Protocol):
         """
         ...
 
+    def begin_update(self, ref: Ref, desired: Desired) -> Operation:
+        """One changing call that gives a living resource the tags of ``desired``, and a ``deadline`` its ``ends_at``.
+
+        All of ours are replaced, also on the parts that the resource's own create call made; nothing else of
+        ``desired`` counts. Repeating it is harmless. ``unsupported`` for a kind whose tags or time cannot be changed.
+        """
+        ...
+
     def begin_delete(self, ref: Ref) -> Operation:
         """One changing call; a resource that is gone already is success. ``cloud_in_use``: something must go first."""
         ...
@@ -378,8 +397,8 @@ class Connector(Protocol):
     def poll(self, operation: Operation) -> Progress:
         """How an operation stands, by reading only.
 
-        A create is ``Done`` when the resource is usable by the next step, a delete when it is believed gone: a read
-        shows it ended, or repeated reads over the listing lag do not see it. ``Failed`` is final. What it raises says
+        A create is ``Done`` when the resource is usable by the next step, an update when a read shows the new tags, a
+        delete when it is believed gone: a read shows it ended, or repeated reads over the listing lag do not see it. ``Failed`` is final. What it raises says
         that the question failed, not the operation: ask again. A delete whose call did not find the resource, and
         which a later read shows alive, is ``Failed`` with ``cloud_not_found``: delete again.
         """

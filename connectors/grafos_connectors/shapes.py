@@ -46,7 +46,7 @@ SHAPES: dict[Kind, Shape] = {
     Kind.MACHINE: Shape(
         needs=("subnet", "firewall"),
         inputs={"machine_type": str, "image": str, "root_device": str, "disk_gib": int, "user_data": str},
-        optional={"public_address": bool},
+        optional={"public_address": bool, "spot": bool},
     ),
 }
 
