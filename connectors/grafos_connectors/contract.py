@@ -397,10 +397,11 @@ class Connector(Protocol):
     def poll(self, operation: Operation) -> Progress:
         """How an operation stands, by reading only.
 
-        A create is ``Done`` when the resource is usable by the next step, an update when a read shows the new tags, a
-        delete when it is believed gone: a read shows it ended, or repeated reads over the listing lag do not see it. ``Failed`` is final. What it raises says
-        that the question failed, not the operation: ask again. A delete whose call did not find the resource, and
-        which a later read shows alive, is ``Failed`` with ``cloud_not_found``: delete again.
+        A create is ``Done`` when the resource is usable by the next step, an update when a read shows what it gave, a
+        delete when it is believed gone: a read shows it ended, or repeated reads over the listing lag do not see it.
+        ``Failed`` is final. What it raises says that the question failed, not the operation: ask again. A delete whose
+        call did not find the resource, and which a later read shows alive, is ``Failed`` with ``cloud_not_found``:
+        delete again.
         """
         ...
 

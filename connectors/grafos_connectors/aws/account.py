@@ -156,6 +156,22 @@ def denied_actions(answers: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(result["EvalActionName"] for result in results if result["EvalDecision"] != "allowed")
 
 
+def obstacles(calls: AwsCalls, region: str, machine_type: str) -> tuple[CloudError, ...]:  # noqa: ARG001  no type is restricted on AWS but by quota and zone
+    """A region that the account has not switched on."""
+    answer = calls.read("ec2", "describe_regions", calls.region, RegionNames=[region], AllRegions=True)
+    if all(item.get("OptInStatus") != "not-opted-in" for item in answer["Regions"]):
+        return ()
+    return (
+        CloudError(
+            "cloud_auth",
+            f"The region {region} is not switched on for this account.",
+            where=f"aws {region}",
+            next=f"Switch it on: aws account enable-region --region-name {region}.",
+            cloud_code="OptInRequired",
+        ),
+    )
+
+
 def image(calls: AwsCalls, region: str, arch: str) -> Image:
     """The newest stock Debian. An image may say which Python it has, by a tag or in its description."""
     if arch not in ARCHITECTURES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from grafos_connectors.aws import account, describe, prices, progress, tags
+from grafos_connectors.aws import account, describe, prices, progress, tags, updating
 from grafos_connectors.aws.client import AwsCalls
 from grafos_connectors.aws.firewall import FIREWALL_KINDS
 from grafos_connectors.aws.kind_calls import KindCalls
@@ -88,13 +88,16 @@ class AwsConnector:
         return account.offers(self._calls, region, machine_type, arch)
 
     def price(self, region: str, machine_type: str) -> Price:
-        return prices.price(self._calls, region, machine_type)
+        return prices.price(self._calls, region, machine_type, self._clock.now())
 
     def quotas(self, region: str) -> tuple[Quota, ...]:
         return account.quotas(self._calls, region)
 
     def missing_permissions(self, region: str, actions: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002  IAM knows no region
         return account.missing_permissions(self._calls, actions)
+
+    def obstacles(self, region: str, machine_type: str) -> tuple[CloudError, ...]:
+        return account.obstacles(self._calls, region, machine_type)
 
     def image(self, region: str, arch: str) -> Image:
         return account.image(self._calls, region, arch)
@@ -148,6 +151,11 @@ class AwsConnector:
         ref = Ref(key=desired.key, kind=desired.kind, id=made, region=desired.region, zone=desired.zone)
         return Operation(verb="create", ref=ref, began_at=began_at)
 
+    def begin_update(self, ref: Ref, desired: Desired) -> Operation:
+        began_at = self._clock.now()
+        updating.retag(self._calls, ref, desired)
+        return Operation(verb="update", ref=ref, handle=progress.tags_handle(desired.tags), began_at=began_at)
+
     def begin_delete(self, ref: Ref) -> Operation:
         kind_calls = KIND_CALLS.get(ref.kind)
         if kind_calls is None:
@@ -162,7 +170,7 @@ class AwsConnector:
         return Operation(verb="delete", ref=ref, handle=handle, began_at=began_at)
 
     def poll(self, operation: Operation) -> Progress:
-        judge = progress.created if operation.verb == "create" else progress.deleted
+        judge = {"create": progress.created, "update": progress.updated, "delete": progress.deleted}[operation.verb]
         found = self._read(operation.ref)
         lag_s = self._traits.listing_lag_s
         return judge(operation, found, now=self._clock.now(), lag_s=lag_s, pause_s=self._pause_s)

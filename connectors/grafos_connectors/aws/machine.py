@@ -46,6 +46,10 @@ def launch_parameters(desired: Desired, token: str) -> dict[str, Any]:
         },
         "TagSpecifications": tags.specifications(desired, "instance", "volume", "network-interface"),
     }
+    if inputs.get("spot"):
+        # Without a price of our own the bound is the on-demand price, which is what the hold is for.
+        options = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
+        parameters["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
     if desired.zone:
         parameters["Placement"] = {"AvailabilityZone": desired.zone}
     if BURSTABLE_TYPE.match(str(inputs["machine_type"])):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ class ListedPrice(NamedTuple):
     published: str
 
 
-def price(calls: AwsCalls, region: str, machine_type: str) -> Price:
+def price(calls: AwsCalls, region: str, machine_type: str, now: float) -> Price:
     """What a machine, a GiB of its disk and its public address cost in the region, rounded up."""
     calls.check_region(region)
     machine = _dearest(calls, "AmazonEC2", {"instanceType": machine_type, "regionCode": region, **MACHINE_FILTERS})
@@ -53,7 +54,25 @@ def price(calls: AwsCalls, region: str, machine_type: str) -> Price:
         source="AWS price list" + (" (emulated)" if calls.emulated else ""),
         as_of=min(listed.published for listed in (machine, disk, address)),
         fictional=calls.emulated,
+        spot_per_hour=_spot(calls, region, machine_type, now),
     )
+
+
+def _spot(calls: AwsCalls, region: str, machine_type: str, now: float) -> int:
+    """What the dearest zone asks for a spot machine now; 0 when it is not told, since a plan can do without."""
+    try:
+        answer = calls.read(
+            "ec2",
+            "describe_spot_price_history",
+            region,
+            InstanceTypes=[machine_type],
+            ProductDescriptions=["Linux/UNIX"],
+            StartTime=datetime.fromtimestamp(now, UTC),
+        )
+    except CloudError:
+        return 0
+    asked = [Decimal(item["SpotPrice"]) for item in answer["SpotPriceHistory"]]
+    return micro_cents(max(asked)) if asked else 0
 
 
 def micro_cents(usd: Decimal) -> int:

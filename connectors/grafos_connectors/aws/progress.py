@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
 from grafos_connectors.aws.errors import ended_early
 from grafos_connectors.contract import (
     CloudError,
@@ -34,6 +37,23 @@ def created(operation: Operation, found: Found | None, *, now: float, lag_s: flo
         return Pending(again_after_s=pause_s, found=found)
     left = None if found.state is State.GONE else found
     return Failed(error=_ended(operation, found).to_wire(), found=left)
+
+
+def updated(operation: Operation, found: Found | None, *, now: float, lag_s: float, pause_s: float) -> Progress:
+    """An update is done when a read shows the tags that its handle holds."""
+    if found is not None and found.state in {State.GONE, State.DELETING}:
+        return Failed(error=_error(operation, "cloud_not_found", f"is {found.state.value}").to_wire())
+    if found is not None and tags_handle(found.tags) == operation.handle:
+        return Done(found=found)
+    if now < operation.began_at + lag_s:
+        return Pending(again_after_s=pause_s, found=found)
+    what = "does not show the tags that it was given" if found else "does not show up"
+    return Failed(error=_error(operation, "cloud_not_found", what).to_wire(), found=found)
+
+
+def tags_handle(tags: Mapping[str, str]) -> str:
+    """What an update's handle says: the tags that a read must show."""
+    return json.dumps(dict(sorted(tags.items())), separators=(",", ":"))
 
 
 def deleted(operation: Operation, found: Found | None, *, now: float, lag_s: float, pause_s: float) -> Progress:

@@ -12,8 +12,12 @@ NAME_TAG = "Name"  # what the AWS console shows beside an id
 
 def specifications(desired: Desired, *resource_types: str) -> list[dict[str, Any]]:
     """``TagSpecifications`` of a create call: the same tags on each resource that the call makes."""
-    tags = [{"Key": name, "Value": value} for name, value in sorted({NAME_TAG: desired.name, **desired.tags}.items())]
-    return [{"ResourceType": resource_type, "Tags": tags} for resource_type in resource_types]
+    return [{"ResourceType": resource_type, "Tags": pairs(desired)} for resource_type in resource_types]
+
+
+def pairs(desired: Desired) -> list[dict[str, str]]:
+    """The tags as a call takes them."""
+    return [{"Key": name, "Value": value} for name, value in sorted({NAME_TAG: desired.name, **desired.tags}.items())]
 
 
 def ours(tags: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from grafos_connectors.contract import CloudError, Desired, Found, Kind, Ref, Scalar, State, Traits
 from grafos_connectors.shapes import SHAPES, Shape
 from grafos_core.clock import Clock
@@ -197,6 +199,15 @@ class TwinCloud:
         thing.reason = reason or thing.reason
         for ended in [thing, *self._parts(thing)]:
             ended.ends_at = self.clock.now() + duration
+
+    def retag(self, thing: Thing, tags: Mapping[str, str]) -> None:
+        """One update call: new tags for the thing and for what was made with it."""
+        kind = thing.desired.kind
+        if not SHAPES.get(kind, Shape()).tagged:
+            raise CloudError("unsupported", f"A {kind.value} bears no tags here.", where="memory")
+        self.changing_calls[f"update {kind.value}"] += 1
+        for each in [thing, *(part for part in self.things() if part.parent == thing.id)]:
+            each.desired = msgspec.structs.replace(each.desired, tags=dict(tags))
 
     # What a test may do to it ---------------------------------------------------------------------------------------
 

@@ -107,6 +107,7 @@ class TwinConnector:
             source="twin",
             as_of="2026-11-21",
             fictional=True,
+            spot_per_hour=self._machine_types[machine_type][3] * 2 // 5,
         )
 
     def quotas(self, region: str) -> tuple[Quota, ...]:
@@ -121,6 +122,11 @@ class TwinConnector:
 
     def missing_permissions(self, region: str, actions: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002  all is allowed here
         self._ask("missing_permissions")
+        return ()
+
+    def obstacles(self, region: str, machine_type: str) -> tuple[CloudError, ...]:  # noqa: ARG002  nothing is restricted
+        self._ask("obstacles")
+        self._check_region(region)
         return ()
 
     def image(self, region: str, arch: str) -> Image:
@@ -179,6 +185,16 @@ class TwinConnector:
             ref = Ref(key=desired.key, kind=desired.kind, id=thing.id, region=desired.region, zone=desired.zone)
             return Operation(verb="create", ref=ref, began_at=self.cloud.clock.now())
 
+    def begin_update(self, ref: Ref, desired: Desired) -> Operation:
+        with self.cloud.lock:
+            fault = self._before("begin_update", ref.kind)
+            thing = self.cloud.seen(ref.id)
+            if thing is None or not self.cloud.alive(thing):
+                raise CloudError("cloud_not_found", f"There is no {ref.kind.value} {ref.id}.", where="memory")
+            self.cloud.retag(thing, desired.tags)
+            self._after("begin_update", fault)
+            return Operation(verb="update", ref=ref, began_at=self.cloud.clock.now())
+
     def begin_delete(self, ref: Ref) -> Operation:
         with self.cloud.lock:
             fault = self._before("begin_delete", ref.kind)
@@ -192,7 +208,15 @@ class TwinConnector:
     def poll(self, operation: Operation) -> Progress:
         self._ask("poll", operation.ref.kind)
         with self.cloud.lock:
+            if operation.verb == "update":
+                return self._updated(operation)
             return self._created(operation) if operation.verb == "create" else self._deleted(operation)
+
+    def _updated(self, operation: Operation) -> Progress:
+        thing = self.cloud.seen(operation.ref.id)
+        if thing is None or not self.cloud.alive(thing):
+            return Failed(error=_failed("cloud_not_found", "It ended while its tags were changed."))
+        return Done(found=self.cloud.found(thing))
 
     def _created(self, operation: Operation) -> Progress:
         thing = self.cloud.seen(operation.ref.id)
