@@ -10,6 +10,7 @@ import json
 import os
 import random
 import secrets
+import select
 import shutil
 import socket
 import time
@@ -41,6 +42,8 @@ LOOPBACK = "127.0.0.1"
 MEM_CAPACITY_BYTES = 128 * 1024
 """The public design's default pool of leasable memory."""
 ASK_EVERY_S = 0.01
+START_S_MAX = 60.0
+"""A scheduler answers within half a second; one that hangs is given up, on however slow a machine."""
 HEARTBEAT_EVERY_S = "1"
 LISTEN_BACKLOG = 512
 MODULES = {"scheduler": "grafos_scheduler", "cell": "grafos_cell"}
@@ -74,17 +77,29 @@ def bring_up(project: Path, mem_capacity_bytes: int | None, announce: Announce) 
         record = read_local_fabric(project)
         if record is not None and record.ready and record.is_alive:
             _refuse_another_pool(record, mem_capacity_bytes)
-            return Up(record, "running")
+            return Up(_reopened(project, record, announce), "running")
         # Processes that a `dev up` had no time to record are known by the folder that they work in.
         stop_daemons([*(record.daemons if record else ()), *_unrecorded(project)])
         if record is not None and record.ready:
             capacity = record.mem_capacity_bytes if mem_capacity_bytes is None else mem_capacity_bytes
-            return Up(_start(project, record, capacity, announce), "resumed")
+            return Up(_reopened(project, _start(project, record, capacity, announce), announce), "resumed")
         # What a `dev up` left that was cut short has neither runs nor leases: it begins anew.
         for name in ("trust", "state"):
             shutil.rmtree(dev_folder(project) / name, ignore_errors=True)
         capacity = MEM_CAPACITY_BYTES if mem_capacity_bytes is None else mem_capacity_bytes
         return Up(_start(project, None, capacity, announce), "started")
+
+
+def _reopened(project: Path, record: LocalFabric, announce: Announce) -> LocalFabric:
+    """The same fabric, which admits runs again if a `dev down` was interrupted that had stopped it."""
+    if not record.ending:
+        return record
+    from grafos_cli.possession import reopen
+
+    reopen(_open_fabric(announce), record)
+    record = msgspec.structs.replace(record, ending=False)
+    write_local_fabric(project, record)
+    return record
 
 
 def _refuse_another_pool(record: LocalFabric, asked_bytes: int | None) -> None:
@@ -113,6 +128,7 @@ def bring_down(project: Path, announce: Announce) -> Down:
         if record.ready and not record.is_alive:
             stop_daemons([*record.daemons, *_unrecorded(project)])
             return Down(was_up=False, runs_brought_home=0, kept=True)
+        write_local_fabric(project, msgspec.structs.replace(record, ending=True))
         brought = _bring_home(record, announce) if record.ready else 0
         stop_daemons(record.daemons)
         if brought is None:
@@ -169,6 +185,7 @@ def _start(project: Path, old: LocalFabric | None, mem_capacity_bytes: int, anno
             started_at=time.time(),
             daemons=daemons,
             ready=old is not None,
+            ending=old is not None and old.ending,
         )
         # A crash from here on leaves a record by which the next command finds the processes, and the state of before.
         write_local_fabric(project, record)
@@ -248,7 +265,8 @@ def _open_fabric(announce: Announce) -> Fabric:
 def _await_scheduler(ready_read: int, scheduler: Daemon) -> None:
     """Until the scheduler says that it answers; its log tells why when it does not."""
     with os.fdopen(ready_read) as ready:
-        if not ready.readline():
+        can_be_read, _, _ = select.select([ready], [], [], START_S_MAX)
+        if not can_be_read or not ready.readline():
             raise _did_not_start(scheduler)
 
 

@@ -28,7 +28,7 @@ TENANT = "dev-tenant"
 
 class LocalFabric(msgspec.Struct, frozen=True):
     """The record. ``ready`` is false until the first `dev up` has made the cell ours: then its state is worth keeping.
-    The three files are the tenant's credentials."""
+    ``ending``: a `dev down` has closed admission. The three files are the tenant's credentials."""
 
     fabric: str
     cell_id: str
@@ -37,6 +37,7 @@ class LocalFabric(msgspec.Struct, frozen=True):
     started_at: float
     daemons: list[Daemon]
     ready: bool = False
+    ending: bool = False
     tenant: str = TENANT
     tenant_certificate: str = ""
     tenant_key: str = ""

@@ -23,15 +23,24 @@ def main(words: list[str] | None = None) -> int:
     terminal = open_terminal(as_json="--json" in flags, no_color="--no-color" in flags, debug="--debug" in flags)
     interrupts.install()
     try:
+        return _answered(rest, terminal)
+    except BrokenPipeError:
+        # Whoever read our output has left; what is still buffered must not fail again at exit.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return FAILURE
+
+
+def _answered(rest: list[str], terminal: Terminal) -> int:
+    """The exit code, with whatever went wrong told in its one shape."""
+    try:
         return _answer(rest, terminal)
     except GrafosError as error:
         return _fail(error, terminal)
     except KeyboardInterrupt:
         return _fail(interrupts.interrupted(), terminal)
     except BrokenPipeError:
-        # Whoever read our output has left; what is still buffered must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILURE
+        raise
     except Exception as crash:  # noqa: BLE001 - the last resort: a person never sees a traceback
         if interrupts.was_pressed():  # some libraries, and Python while it makes a class, wrap what Ctrl-C raised
             return _fail(interrupts.interrupted(), terminal)

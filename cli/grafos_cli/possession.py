@@ -52,6 +52,12 @@ def bring_home_from(fabric: Fabric, record: LocalFabric) -> int:
         return bring_home(fabric, home, client, SystemClock(), time.sleep).runs
 
 
+def reopen(fabric: Fabric, record: LocalFabric) -> None:
+    """Lets the cell admit runs again."""
+    with CellHome(fabric, record.cell_id).client(OPERATOR, record.scheduler_url) as client:
+        client.drain(draining=False)
+
+
 def note_gone(fabric: Fabric, record: LocalFabric) -> None:
     """The cell has ended; its pinned CA stays, so that its receipts can be verified."""
     home = CellHome(fabric, record.cell_id)

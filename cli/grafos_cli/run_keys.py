@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from grafos_cli.project import state_folder
-from grafos_core.paths import write_private
+from grafos_core.paths import write_private_once
 
 RUN_KEY_BYTES = 16
 KEPT_S = 7 * 86400
@@ -45,18 +45,22 @@ class RunKeys:
         self._folder = state_folder(project, "runs")
 
     def key_for(self, asked: dict[str, object], chance_hex: str) -> PendingRun:
-        """The pending run of this very asking, if there is one, else a new one that is on disk when this returns."""
-        path = self._path(asked)
-        pending = _read(path)
-        if pending is None:
-            pending = msgspec.convert({**asked, "run_key": chance_hex, "asked_at": time.time()}, PendingRun)
-            write_private(path, msgspec.json.encode(pending))
-        self._drop_old()
-        return pending
+        """The pending run of this very asking, if there is one, else a new one that is on disk when this returns.
 
-    def done(self, asked: dict[str, object]) -> None:
-        """The end was seen; the next asking is a new run."""
-        self._path(asked).unlink(missing_ok=True)
+        Two commands that ask at once get the same.
+        """
+        self._drop_old()
+        path = self._path(asked)
+        new = msgspec.convert({**asked, "run_key": chance_hex, "asked_at": time.time()}, PendingRun)
+        # A file that is there and is none, and cannot be removed, counts for nothing here too.
+        is_ours = write_private_once(path, msgspec.json.encode(new))
+        return new if is_ours else _read(path) or new
+
+    def done(self, asked: dict[str, object], run_key: str) -> None:
+        """The end of that run was seen; the next asking is a new one."""
+        pending = _read(self._path(asked))
+        if pending is not None and pending.run_key == run_key:
+            self._path(asked).unlink(missing_ok=True)
 
     def _path(self, asked: dict[str, object]) -> Path:
         text = json.dumps(asked, sort_keys=True)

@@ -92,12 +92,12 @@ def run_to_end(asking: Asking, reach: Reach, project: Path, terminal: Terminal) 
                 view = _ask(client, asking, reach.provider, pending.run_key, steps)
             except GrafosError as error:
                 if error.code not in NO_ANSWER:
-                    keys.done(asked)
+                    keys.done(asked, pending.run_key)
                 raise
         with resumable(f"Stopped waiting; run {view.run_id} goes on", f"grafos runs show {view.run_id}"):
             view = _wait(client, view, asking.tasklet.deadline_s, steps)
             artifacts = _artifacts(client, view)
-    keys.done(asked)
+    keys.done(asked, pending.run_key)
     return Ended(view, artifacts)
 
 

@@ -65,6 +65,13 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 # --- up and down --------------------------------------------------------------------------------------------------
 
 
@@ -113,6 +120,27 @@ def test_down_ends_both_daemons_keeps_the_logs_and_brings_the_runs_home(person: 
     verified = person("artifacts", run_id, "--verify", "--json")
     assert verified.document["response"] == {"hello": 1}
     assert {check["name"] for check in verified.document["verified"]} >= {"signature", "response", "output", "module"}
+
+
+@pytest.mark.parametrize("how", ["running", "resumed"])
+def test_after_an_interrupted_down_up_lets_it_run_again(person: Person, how: str) -> None:
+    """A `dev down` closes admission first and then waits for what runs."""
+    person.write_program(FOR_EVER, fuel=10**12, deadline_s=30)
+    person("dev", "up")
+    running = person.starts("deploy", "run")
+    until(lambda: [run["state"] for run in person("runs", "ls", "--json").document["runs"]] == ["running"])
+    down = person.starts("dev", "down")
+    person.write_program(HELLO)
+    until(lambda: person("deploy", "run", "--json").error_code == "draining")
+    down.send_signal(signal.SIGINT)
+    assert ends_with(down).code == 130
+    running.kill()
+    running.communicate()
+    if how == "resumed":  # the daemons crash too
+        for pid in pids_of(person):
+            os.kill(pid, signal.SIGKILL)
+    assert person("dev", "up", "--json").document["how"] == how
+    assert person("deploy", "run").code == 0
 
 
 def test_a_new_fabric_has_new_keys(person: Person) -> None:
@@ -369,6 +397,8 @@ def test_a_lost_answer_asked_again_is_the_same_run(resident: Person) -> None:
     again = resident("deploy", "run", "--json").document["run_id"]
     assert again != first["run_id"]
     assert keys.key_for(asked, pending.run_key) == keys.key_for(asked, "cd" * 16)
+    keys.done(asked, "another run's key, asked for meanwhile")
+    assert keys.key_for(asked, "ef" * 16).run_key == pending.run_key
     assert resident("deploy", "run", "--json").document["run_id"] == again
 
 

@@ -157,9 +157,10 @@ def test_steps_are_lines_without_a_terminal_and_nothing_for_programs() -> None:
     assert "\x1b" not in terminal.err.getvalue()
 
 
-def test_the_reader_who_leaves_is_no_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", ["--help | head -n 1", "nosuch --json | true", "nosuch 2>&1 >/dev/null | true"])
+def test_the_reader_who_leaves_is_no_error(tmp_path: Path, words: str) -> None:
     done = subprocess.run(
-        ["sh", "-c", f"'{GRAFOS}' --help | head -n 1; exit 0"], capture_output=True, text=True, check=True, cwd=tmp_path
+        ["sh", "-c", f"'{GRAFOS}' {words}; exit 0"], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stderr == ""
 
