@@ -20,7 +20,7 @@ from grafos_stacks.bootstrap import render
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands, LateInputs
 from grafos_stacks.handover import Handover, Possession, SliceWanted, hold_slice, take_over
-from grafos_stacks.homecoming import release_slices
+from grafos_stacks.homecoming import release_slices, spend_slices
 from grafos_stacks.making import Made, make_stack, note_made, pinned_plan
 from grafos_stacks.names import claim_secret
 from grafos_stacks.plan import Planned, StackPlan
@@ -127,8 +127,10 @@ def hand_over(hands: Hands, made: Made, bundles: Bundles) -> CellRecord:
 
 def _forget_lost_machine(hands: Hands, home: CellHome) -> None:
     """Its credentials open nothing on the next one. Its slice comes back if it had no tenant to spend it; else what it
-    spent is unknown, and the slice counts as spent when it runs out."""
-    if not home.is_granted(tenant_name(TENANT)):
+    spent is unknown, and all of it counts as spent."""
+    if home.is_granted(tenant_name(TENANT)):
+        spend_slices(hands.fabric, home.cell_id)
+    else:
         release_slices(hands.fabric, home.cell_id)
     home.forget_credentials()
 

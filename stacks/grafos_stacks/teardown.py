@@ -20,7 +20,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.receipts import Signed, TeardownReceipt, open_signed
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, actual_cost
 from grafos_stacks.direct import ENDED_BY_ITSELF, Engine, Hands
-from grafos_stacks.homecoming import bring_home, release_slices
+from grafos_stacks.homecoming import bring_home, release_slices, spend_slices
 from grafos_stacks.journal import Homecoming, Life, ResourceRow, StackRow, StackState
 from grafos_stacks.making import held_from, open_hold
 from grafos_stacks.names import expiry_in
@@ -69,7 +69,7 @@ def _take_down(hands: Hands, home: CellHome, project: Path, place: Place) -> Tor
     row = _begun(hands, home, place, account)
     row = _brought_home(hands, row, home)
     unmade = unmake_stack(hands, row)
-    torn = _signed_for(hands, row, unmade)
+    torn = _signed_for(hands, row, home, unmade)
     home.keep_receipt(torn.signed)
     if unmade.left:
         raise _left(unmade, torn.receipt)
@@ -183,13 +183,13 @@ def _runs(engine: Engine, machine: ResourceRow) -> bool:
 # --- the bill and the receipt -----------------------------------------------------------------------------------
 
 
-def _signed_for(hands: Hands, row: StackRow, unmade: Unmade) -> TornDownCell:
+def _signed_for(hands: Hands, row: StackRow, home: CellHome, unmade: Unmade) -> TornDownCell:
     """Settles the hold if nothing is left, and signs for what was found."""
     held = open_hold(hands.fabric, row.stack)
     machines = machine_rows(hands, row)
     seconds = sum(_billed_s(row, machine) for machine in machines)
     ended = _ended_hold(hands, row) if held is None else held
-    cost = ended.actual_micro_cents if held is None and ended else _cost(row, held, machines, seconds)
+    cost = ended.actual_micro_cents if held is None and ended else _cost(row, home, held, machines, seconds)
     if held is not None and not unmade.left:
         with hands.fabric.ledger() as transaction:
             transaction.write(ledgers.settle(transaction.ledger, held.hold_id, cost))
@@ -207,7 +207,7 @@ def _signed_for(hands: Hands, row: StackRow, unmade: Unmade) -> TornDownCell:
         cost_micro_cents=cost,
         machine_seconds=seconds,
         runs_brought_home=came.runs,
-        settlement="settled" if came.settled else f"unsettled, counted as spent when it runs out: {came.why}",
+        settlement="settled" if came.settled else f"unsettled, its whole slice counts as spent: {came.why}",
         began_at=row.changed_at,
         ended_at=hands.clock.now(),
     )
@@ -229,13 +229,17 @@ def _billed_s(row: StackRow, machine: ResourceRow) -> float:
     return max(0.0, until - (machine.first_at or row.created_at))
 
 
-def _cost(row: StackRow, held: ledgers.Hold | None, machines: list[ResourceRow], seconds: float) -> int:
+def _cost(row: StackRow, home: CellHome, held: ledgers.Hold | None, machines: list[ResourceRow], seconds: float) -> int:
     """At the price that was recorded at the start. Without a journal there is only the hold: then it is the part of it
-    that the machine's time is of the time held for, since all that is in it costs by time."""
+    that the machine's time is of the time held for, since all that is in it costs by time; and all of it for a machine
+    that was recorded and that no listing shows any more."""
     if row.plan is not None:
         return actual_cost(row.plan.facts.price, row.plan.spec.disk_gib, seconds)
-    if held is None or seconds <= 0:
+    if held is None:
         return 0
+    if seconds <= 0:
+        ran = home.is_recorded and not home.record().gone_at
+        return held.amount_micro_cents if ran else 0
     held_until = max(expiry_in(machine.tags) for machine in machines) + DEAD_MAN_GRACE_S
     part = Fraction(seconds) / Fraction(max(1.0, held_until - held_from(held)))
     return min(held.amount_micro_cents, ceil(held.amount_micro_cents * part))
@@ -255,7 +259,8 @@ def _left(unmade: Unmade, receipt: TeardownReceipt) -> GrafosError:
 
 
 def _close(hands: Hands, row: StackRow, home: CellHome, project: Path) -> None:
-    """The records follow the facts, the journal last."""
+    """The records follow the facts, the journal last. With the credentials goes the last way to a settlement."""
+    spend_slices(hands.fabric, row.stack)
     if home.is_recorded:
         home.keep_record(msgspec.structs.replace(home.record(), gone_at=hands.clock.now()))
     home.forget_credentials()

@@ -19,7 +19,7 @@ from grafos_core.receipts import TeardownReceipt, open_signed
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, actual_cost
 from grafos_stacks.handover import SliceWanted, hold_slice
 from grafos_stacks.making import open_hold
-from grafos_stacks.records import CellHome
+from grafos_stacks.records import CellHome, CellRecord
 from grafos_stacks.teardown import teardown
 
 
@@ -181,6 +181,37 @@ def test_without_a_journal_the_cost_is_its_part_of_what_was_held(ground: TwinGro
     assert spent(ground) == (receipt.cost_micro_cents, 0)
 
 
+def test_without_a_journal_and_with_its_machine_gone_the_cost_is_all_that_was_held(ground: TwinGround) -> None:
+    """A machine was recorded, so it did cost; how long it ran, nothing tells any more."""
+    planned = make(ground.hands(), spec(ttl_s=7200))
+    recorded(ground)
+    ground.cloud.halt(machine(ground).ref.id)
+    ground.clock.advance(600)
+    ground.lose_journal()
+    assert torn_down(ground).cost_micro_cents == planned.bill.total_micro_cents
+    assert spent(ground) == (planned.bill.total_micro_cents, 0)
+
+
+def test_without_a_journal_a_cell_of_which_no_machine_was_recorded_costs_nothing(ground: TwinGround) -> None:
+    ground.faults.add(Fault("begin_create", Effect.REFUSE, kind=Kind.MACHINE, code="cloud_denied"))
+    with pytest.raises(GrafosError):
+        make(ground.hands())
+    ground.lose_journal()
+    assert torn_down(ground).cost_micro_cents == 0
+    assert spent(ground) == (0, 0)
+
+
+def recorded(ground: TwinGround) -> None:
+    one = machine(ground)
+    home = CellHome(ground.fabric, CELL)
+    now = ground.clock.now()
+    home.keep_record(
+        CellRecord(
+            CELL, ground.fabric.id, "aws", REGION, "https://198.51.0.1", 1, now + 7200, now, machine_id=one.ref.id
+        )
+    )
+
+
 def test_over_the_cap_nothing_is_made(ground: TwinGround) -> None:
     with ground.fabric.ledger() as transaction:
         transaction.write(ledgers.open_account(transaction.ledger, OPERATOR_ACCOUNT, 1_000_000))
@@ -251,9 +282,22 @@ def test_a_claimed_cell_that_cannot_be_asked_is_torn_down_and_the_receipt_says_s
     hold_slice(ground.fabric, ground.clock, SliceWanted("slice-1", CELL, "default", 7, ground.clock.now() + 3600))
     receipt = torn_down(ground)
     assert receipt.left == 0
-    assert receipt.settlement.startswith("unsettled, counted as spent when it runs out: the cell could not be asked")
+    assert receipt.settlement.startswith("unsettled, its whole slice counts as spent: the cell could not be asked")
     with ground.fabric.ledger() as transaction:
-        assert transaction.ledger.holds["slice-1"].state == ledgers.OPEN
+        ended = transaction.ledger.holds["slice-1"]
+        assert (ended.state, ended.actual_micro_cents) == (ledgers.SETTLED, 7)
+
+
+def test_a_later_cell_of_the_name_gives_nothing_back_that_an_earlier_one_may_have_spent(ground: TwinGround) -> None:
+    """Slices are found by the cell's name, and a second cell that nobody claimed cannot have spent."""
+    make(ground.hands())
+    claimed(ground)
+    hold_slice(ground.fabric, ground.clock, SliceWanted("slice-1", CELL, "default", 7, ground.clock.now() + 3600))
+    torn_down(ground)
+    make(ground.hands())
+    assert torn_down(ground).settlement == "settled"
+    with ground.fabric.ledger() as transaction:
+        assert transaction.ledger.holds["slice-1"].actual_micro_cents == 7
 
 
 def test_a_claimed_cell_whose_machine_had_ended_is_not_even_dialled(ground: TwinGround) -> None:
