@@ -13,7 +13,7 @@ import boto3
 import pytest
 from aws_place import AwsPlace
 from botocore.session import Session
-from contract_work import GROUND, KINDS, Work
+from contract_work import AWS_KINDS, Work
 
 from grafos_connectors.aws import account, describe, prices
 from grafos_connectors.aws.client import PAGE_SIZE, AwsCalls
@@ -23,7 +23,7 @@ from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, CloudError, Desired,
 from grafos_core.clock import VirtualClock
 from grafos_emulators.emulator import EmulatedAws, Settings
 
-NETWORK_KINDS = (*GROUND[Kind.ROUTE], Kind.ROUTE, Kind.SUBNET)
+NETWORK_KINDS = AWS_KINDS.all_of(Kind.ROUTE, Kind.SUBNET)
 CELL_KINDS = (Kind.FIREWALL, Kind.FIREWALL_RULE, Kind.MACHINE)
 
 
@@ -48,7 +48,7 @@ def changes(place: AwsPlace) -> list[str]:
     return [call.action for call in place.aws.journal() if call.mutating]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", AWS_KINDS.shapes)
 def test_each_step_is_one_changing_call(place: AwsPlace, work: Work, kind: Kind) -> None:
     work.lay_ground(kind)
     before = len(changes(place))

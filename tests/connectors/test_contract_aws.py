@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 from aws_place import AwsPlace
-from contract_suite import ContractSuite
-from contract_work import Place
+from contract_suite import ContractSuite, KeyIsATagClaims
+from contract_work import AWS_KINDS, Place
 
 from grafos_core.clock import VirtualClock
 from grafos_emulators.emulator import EmulatedAws, Settings
 
 
-class TestAws(ContractSuite):
+class TestAws(ContractSuite, KeyIsATagClaims):
+    kinds = AWS_KINDS
+
     @pytest.fixture
     def place(self, tmp_path: Path) -> Iterator[Place]:
         clock = VirtualClock()

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import boto3
+from contract_work import AWS_KINDS
 
-from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, Connector
+from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, Connector, Scalar
 from grafos_connectors.registry import open_connector
 from grafos_core.clock import VirtualClock
 from grafos_emulators.aws.host import host_architecture
@@ -21,7 +22,9 @@ HOST_TYPES = {"x86_64": ("amd64", "t3.medium"), "arm64": ("arm64", "t4g.medium")
 
 
 class AwsPlace:
+    kinds = AWS_KINDS
     region = "us-east-1"
+    own_inputs: Mapping[str, Scalar] = {}
 
     def __init__(self, aws: EmulatedAws, clock: VirtualClock) -> None:
         self.aws = aws

@@ -1,13 +1,15 @@
 """How the contract's claims work on a cloud, whichever it is.
 
-A cloud is told by a ``Place``: a way to open connectors to one account, to let time pass in it, to break it, and to
-count what truly exists in it. ``Work`` is what one process does there.
+A cloud is told by its ``Kinds`` and by a ``Place``: a way to open connectors to one account, to let time pass in it,
+to break it, and to count what truly exists in it. ``Work`` is what one process does there.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pytest
@@ -27,33 +29,93 @@ from grafos_connectors.contract import (
     Kind,
     Operation,
     Pending,
+    Scalar,
     Scope,
 )
-from grafos_connectors.shapes import SHAPES
+from grafos_connectors.shapes import SHAPES, Shape
 
 FABRIC = "contract"
 LONGEST_WAIT_S = 600.0
 TOKEN = "token"
-KINDS = list(SHAPES)
-# What must exist before a resource of the kind can, in the order in which it is made.
-GROUND: dict[Kind, tuple[Kind, ...]] = {
-    Kind.NETWORK: (),
-    Kind.GATEWAY: (),
-    Kind.SUBNET: (Kind.NETWORK,),
-    Kind.FIREWALL: (Kind.NETWORK,),
-    Kind.GATEWAY_ATTACHMENT: (Kind.NETWORK, Kind.GATEWAY),
-    Kind.ROUTE: (Kind.NETWORK, Kind.GATEWAY, Kind.GATEWAY_ATTACHMENT),
-    Kind.FIREWALL_RULE: (Kind.NETWORK, Kind.FIREWALL),
-    Kind.MACHINE: (Kind.NETWORK, Kind.SUBNET, Kind.FIREWALL),
-}
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Which kinds of resources a cloud has, and what the claims must know of them.
+
+    ``ground``: what must exist before a resource of the kind can, in the order in which it is made. ``used``: pairs of
+    a kind and one that keeps it from being deleted. ``parts``: kinds that go with what they are part of, and that
+    neither a list nor a count shows; ``uncounted`` those that a list shows and ``Place.world`` does not count.
+    ``one_by_place``: of which no second fits under one name or in one place. ``many``: of which any number fits beside
+    each other. ``retagged``: kinds whose tags can be changed. ``zones``: what a zone is called there, as a pattern.
+    ``actions``: permissions by the cloud's own names.
+    """
+
+    shapes: Mapping[Kind, Shape]
+    ground: Mapping[Kind, tuple[Kind, ...]]
+    used: tuple[tuple[Kind, Kind], ...]
+    one_by_place: tuple[Kind, ...]
+    many: Kind
+    retagged: tuple[Kind, ...]
+    zones: str
+    actions: tuple[str, ...]
+    parts: tuple[Kind, ...] = ()
+    uncounted: tuple[Kind, ...] = ()
+
+    @property
+    def whole(self) -> tuple[Kind, ...]:
+        """The kinds that a list shows, each after all that it stands on; the first is the one that is planted."""
+        wholes = [kind for kind in Kind if kind in self.shapes and kind not in self.parts]
+        return tuple(sorted(wholes, key=lambda kind: len(self.ground[kind])))
+
+    @property
+    def tagged(self) -> tuple[Kind, ...]:
+        return tuple(kind for kind, shape in self.shapes.items() if shape.tagged)
+
+    def all_of(self, *kinds: Kind) -> tuple[Kind, ...]:
+        """The kinds and all that they stand on, in the order in which they are made."""
+        return tuple(dict.fromkeys(step for kind in kinds for step in (*self.ground[kind], kind)))
+
+
+# Of AWS, and of the twin, which is as AWS is.
+AWS_KINDS = Kinds(
+    shapes=SHAPES,
+    ground={
+        Kind.NETWORK: (),
+        Kind.GATEWAY: (),
+        Kind.SUBNET: (Kind.NETWORK,),
+        Kind.FIREWALL: (Kind.NETWORK,),
+        Kind.GATEWAY_ATTACHMENT: (Kind.NETWORK, Kind.GATEWAY),
+        Kind.ROUTE: (Kind.NETWORK, Kind.GATEWAY, Kind.GATEWAY_ATTACHMENT),
+        Kind.FIREWALL_RULE: (Kind.NETWORK, Kind.FIREWALL),
+        Kind.MACHINE: (Kind.NETWORK, Kind.SUBNET, Kind.FIREWALL),
+    },
+    used=(
+        (Kind.NETWORK, Kind.SUBNET),
+        (Kind.NETWORK, Kind.FIREWALL),
+        (Kind.NETWORK, Kind.GATEWAY_ATTACHMENT),
+        (Kind.GATEWAY, Kind.GATEWAY_ATTACHMENT),
+        (Kind.SUBNET, Kind.MACHINE),
+        (Kind.FIREWALL, Kind.MACHINE),
+    ),
+    one_by_place=(Kind.SUBNET, Kind.FIREWALL, Kind.FIREWALL_RULE),
+    many=Kind.FIREWALL,
+    retagged=(Kind.NETWORK, Kind.SUBNET, Kind.GATEWAY, Kind.FIREWALL, Kind.MACHINE),
+    zones=r"[a-z]+(-[a-z]+)*-\d[a-z]",
+    actions=("ec2:RunInstances",),
+    parts=(Kind.ROUTE, Kind.FIREWALL_RULE),
+    uncounted=(Kind.GATEWAY_ATTACHMENT,),
+)
 
 
 class Place(Protocol):
-    """One account in one cloud, as a test sees it."""
+    """One account in one cloud, as a test sees it. ``own_inputs``: values of inputs that only its cloud asks for."""
 
+    kinds: Kinds
     region: str
     machine_type: str
     arch: str
+    own_inputs: Mapping[str, Scalar]
 
     def open(self) -> Connector:
         """A connector of a process that has just started."""
@@ -66,7 +128,10 @@ class Place(Protocol):
         ...
 
     def plant(self, fabric: str, key: str) -> str:
-        """A network that grafos did not make, with these tags; gives its id."""
+        """A resource of a kind that stands alone (network or group) that grafos did not make, with these tags.
+
+        Gives its id. Where names are unique it has a name of its own.
+        """
         ...
 
     def losing_the_answer(self) -> AbstractContextManager[None]:
@@ -83,6 +148,7 @@ class Work:
 
     def __init__(self, place: Place, fabric: str = FABRIC) -> None:
         self.place = place
+        self.kinds = place.kinds
         self.fabric = fabric
         self.connector = place.open()
         self.ids: dict[str, str] = {}
@@ -93,14 +159,13 @@ class Work:
     def desired(self, kind: Kind, name: str = "", **inputs: Any) -> Desired:
         name = name or f"grafos-{kind.value.replace('_', '-')}"
         key = hashlib.sha256(f"{self.fabric} {kind.value} {name}".encode()).hexdigest()[:32]
-
-        shape = SHAPES[kind]
+        shape = self.kinds.shapes[kind]
         return Desired(
             key=key,
             kind=kind,
             name=name,
             region=self.place.region,
-            zone=self.zone if kind in {Kind.SUBNET, Kind.MACHINE} else "",
+            zone=self.zone if shape.zoned or kind is Kind.MACHINE else "",
             needs={role: self.ids[role] for role in shape.needs},
             inputs={**self.usual_inputs(kind), **inputs},
             tags=self.tags(key) if shape.tagged else {},
@@ -115,26 +180,34 @@ class Work:
             TAG_EXPIRES: "1900000000",
         }
 
-    def usual_inputs(self, kind: Kind) -> dict[str, Any]:
-        if kind is Kind.MACHINE:
-            return {
-                "machine_type": self.place.machine_type,
-                "image": self.image.id,
-                "root_device": self.image.root_device,
-                "disk_gib": self.image.disk_gib,
-                "user_data": "#!/bin/sh\necho hello\n",
-            }
-        return {
-            Kind.NETWORK: {"cidr": "10.77.0.0/16"},
-            Kind.SUBNET: {"cidr": "10.77.1.0/24"},
-            Kind.ROUTE: {"cidr": "0.0.0.0/0"},
-            Kind.FIREWALL: {"description": "a cell of grafos"},
-            Kind.FIREWALL_RULE: {"port": 7443, "cidr": "192.0.2.7/32"},
-        }.get(kind, {})
+    def usual_inputs(self, kind: Kind) -> dict[str, Scalar]:
+        cidrs = {Kind.NETWORK: "10.77.0.0/16", Kind.SUBNET: "10.77.1.0/24", Kind.ROUTE: "0.0.0.0/0"}
+        usual: dict[str, Scalar] = {
+            "machine_type": self.place.machine_type,
+            "image": self.image.id,
+            "root_device": self.image.root_device,
+            "disk_gib": self.image.disk_gib,
+            "user_data": "#!/bin/sh\necho hello\n",
+            "description": "a cell of grafos",
+            "port": 7443,
+            "cidr": cidrs.get(kind, "192.0.2.7/32"),
+            **self.place.own_inputs,
+        }
+        return {name: usual[name] for name in self.kinds.shapes[kind].inputs}
 
-    def lay_ground(self, kind: Kind) -> None:
-        for needed in GROUND[kind]:
-            self.make(needed)
+    def lay_ground(self, *kinds: Kind) -> None:
+        for needed in self.kinds.all_of(*kinds):
+            if needed not in kinds:
+                self.make(needed)
+
+    def make_all(self) -> list[Found]:
+        """One of each kind that a list shows."""
+        return [self.make(kind) for kind in self.kinds.whole]
+
+    def pretend_ground(self) -> None:
+        """As if all that anything needs existed: for what is refused before any call."""
+        roles = {role for shape in self.kinds.shapes.values() for role in shape.needs}
+        self.ids = dict.fromkeys(roles, "x") | self.ids
 
     def make(self, kind: Kind, name: str = "", **inputs: Any) -> Found:
         """Creates one resource and waits until it is ready; what hangs on it later finds it in ``ids``."""
@@ -173,6 +246,20 @@ class Work:
         with pytest.raises(CloudError) as raised:
             self.connector.begin_create(desired, token)
         return raised.value
+
+    def fails(self, desired: Desired, token: str = TOKEN) -> CloudError:
+        """Why it cannot be made."""
+        return self.why_not(lambda: self.connector.begin_create(desired, token))
+
+    def why_not(self, begin: Callable[[], Operation]) -> CloudError:
+        """Why a change cannot be made, whether its call says so or what the call began."""
+        try:
+            operation = begin()
+        except CloudError as refusal:
+            return refusal
+        outcome = self.outcome(operation)
+        assert isinstance(outcome, Failed), outcome
+        return outcome.cloud_error()
 
 
 def other_id(id: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, Connector, Desired, Kind
+from contract_work import AWS_KINDS
+
+from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, Connector, Desired, Kind, Scalar
 from grafos_connectors.twin import Effect, Fault, FaultPlan, Timings, TwinCloud, TwinConnector
 from grafos_core.clock import VirtualClock
 
@@ -15,8 +17,13 @@ MADE_WITH_MACHINES = {Kind.DISK, Kind.NIC}
 PARTS = {Kind.ROUTE, Kind.FIREWALL_RULE, Kind.GATEWAY_ATTACHMENT}
 
 
+TWIN_KINDS = replace(AWS_KINDS, zones=r"twin-\d[a-z]")
+
+
 class TwinPlace:
+    kinds = TWIN_KINDS
     region = "twin-1"
+    own_inputs: Mapping[str, Scalar] = {}
     machine_type = "twin.medium"
     arch = "amd64"
 
