@@ -198,6 +198,9 @@ def hold_slice(fabric: Fabric, clock: Clock, wanted: SliceWanted) -> ledgers.Hol
     """Cuts the slice, or as much as is left of the budget; the same slice whenever it is asked for again."""
     with fabric.ledger() as transaction:
         transaction.write(ledgers.expire(transaction.ledger, clock.now()))
+        known = transaction.ledger.holds.get(wanted.slice_id)
+        if known is not None and known.state == ledgers.OPEN:
+            return known  # though there may be more left now than when it was cut
         account = transaction.ledger.account(tenant_account(wanted.tenant))
         transaction.write(
             ledgers.hold(
