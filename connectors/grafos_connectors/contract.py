@@ -239,12 +239,16 @@ Progress = Pending | Done | Failed
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who the credentials are: ``account`` (or project, or subscription) and ``principal`` in the cloud's words."""
+    """Who the credentials are: ``account`` (or project, or subscription) and ``principal`` in the cloud's words.
+
+    ``server_time`` is the cloud's clock when it answered (Unix seconds, whole ones), 0 when it did not tell.
+    """
 
     provider: str
     account: str
     principal: str
     emulated: bool
+    server_time: float = 0.0
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -351,8 +355,13 @@ class Connector(Protocol):
         """The limits that a new machine counts against."""
         ...
 
-    def missing_permissions(self, region: str, actions: Sequence[str]) -> tuple[str, ...]:
-        """Those of ``actions`` (the cloud's own names) that the credentials are known to lack."""
+    def missing_permissions(self, region: str, actions: Sequence[str] = ()) -> tuple[str, ...]:
+        """Those of ``actions`` (the cloud's own names) that the credentials are known to lack; without any, of all
+        that grafos ever does there."""
+        ...
+
+    def policy_fragment(self, actions: Sequence[str]) -> str:
+        """What an administrator adds to grant ``actions``, in the cloud's own form; asks nobody."""
         ...
 
     def obstacles(self, region: str, machine_type: str) -> tuple[CloudError, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -12,10 +13,11 @@ from typing import Any
 import boto3
 import pytest
 from aws_place import AwsPlace
+from botocore import xform_name
 from botocore.session import Session
 from contract_work import AWS_KINDS, Work
 
-from grafos_connectors.aws import account, describe, prices
+from grafos_connectors.aws import account, describe, permissions, prices
 from grafos_connectors.aws.client import PAGE_SIZE, AwsCalls
 from grafos_connectors.aws.listing import usable_regions
 from grafos_connectors.aws.machine import USER_DATA_MAX_BYTES, launch_parameters
@@ -315,7 +317,24 @@ def test_denied_actions_are_those_not_allowed() -> None:
         {"EvaluationResults": [{"EvalActionName": "ec2:RunInstances", "EvalDecision": "allowed"}]},
         {"EvaluationResults": [{"EvalActionName": "ec2:CreateVpc", "EvalDecision": "implicitDeny"}]},
     ]
-    assert account.denied_actions(pages) == ("ec2:CreateVpc",)
+    assert permissions.denied_actions(pages) == ("ec2:CreateVpc",)
+
+
+def test_the_permissions_that_are_asked_for_are_those_of_the_calls_that_the_source_makes() -> None:
+    model = Session().get_service_model("ec2")
+    by_method = {xform_name(name): name for name in model.operation_names}
+    source = "".join(path.read_text() for path in Path(permissions.__file__).parent.glob("*.py"))
+    called = {by_method[word] for word in re.findall(r'"([a-z_]+)"', source) if word in by_method}
+    asked = {action.partition(":")[2] for action in permissions.ACTIONS if action.startswith("ec2:")}
+    assert asked == called
+
+
+def test_the_policy_fragment_is_a_policy_that_allows_just_that() -> None:
+    policy = json.loads(permissions.fragment(["ec2:RunInstances", "ec2:CreateVpc"]))
+    assert policy["Version"] == "2012-10-17"
+    assert policy["Statement"] == [
+        {"Effect": "Allow", "Action": ["ec2:CreateVpc", "ec2:RunInstances"], "Resource": "*"}
+    ]
 
 
 def test_an_assumed_role_is_judged_as_the_role() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from grafos_connectors.aws.client import AwsCalls
@@ -28,13 +29,26 @@ QUOTAS = {
 }
 # What a permission check may answer with when the person may not ask: then nothing is known to be missing.
 UNANSWERED = {"cloud_denied", "cloud_not_found", "cloud_unknown", "cloud_invalid", "cloud_unreachable"}
-ASSUMED_ROLE = re.compile(r"arn:([^:]+):sts::(\d+):assumed-role/([^/]+)/.*")
-ROLE_ARN = r"arn:\1:iam::\2:role/\3"
 
 
 def identity(calls: AwsCalls) -> Identity:
     who = calls.read("sts", "get_caller_identity")
-    return Identity(provider="aws", account=who["Account"], principal=who["Arn"], emulated=calls.emulated)
+    return Identity(
+        provider="aws",
+        account=who["Account"],
+        principal=who["Arn"],
+        emulated=calls.emulated,
+        server_time=_server_time(who),
+    )
+
+
+def _server_time(answer: Mapping[str, Any]) -> float:
+    """What the answer's own head says; 0 without one."""
+    said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return parsedate_to_datetime(said).timestamp()
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def offers(calls: AwsCalls, region: str, machine_type: str, arch: str) -> tuple[Offer, ...]:
@@ -124,36 +138,6 @@ def _limit(calls: AwsCalls, region: str, service: str, code: str) -> int | None:
             return None
         raise
     return int(answer["Quota"]["Value"])
-
-
-def missing_permissions(calls: AwsCalls, actions: Sequence[str]) -> tuple[str, ...]:
-    """By IAM's own simulation; nothing is known to be missing for the account's root, or if one may not ask.
-
-    IAM is asked about all resources ("*"): a policy that allows an action on some of them counts as lacking it.
-    """
-    who = calls.read("sts", "get_caller_identity")["Arn"]
-    if who.endswith(":root"):
-        return ()
-    try:
-        answers = list(
-            calls.pages(
-                "iam",
-                "simulate_principal_policy",
-                PolicySourceArn=ASSUMED_ROLE.sub(ROLE_ARN, who),
-                ActionNames=list(actions),
-            )
-        )
-    except CloudError as error:
-        if error.code in UNANSWERED:
-            return ()
-        raise
-    return denied_actions(answers)
-
-
-def denied_actions(answers: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The actions that a simulation's pages do not allow."""
-    results = (result for answer in answers for result in answer["EvaluationResults"])
-    return tuple(result["EvalActionName"] for result in results if result["EvalDecision"] != "allowed")
 
 
 def obstacles(calls: AwsCalls, region: str, machine_type: str) -> tuple[CloudError, ...]:  # noqa: ARG001  no type is restricted on AWS but by quota and zone

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from grafos_connectors.aws import account, describe, prices, progress, tags, updating
+from grafos_connectors.aws import account, describe, permissions, prices, progress, tags, updating
 from grafos_connectors.aws.client import AwsCalls
 from grafos_connectors.aws.firewall import FIREWALL_KINDS
 from grafos_connectors.aws.kind_calls import KindCalls
@@ -93,8 +93,11 @@ class AwsConnector:
     def quotas(self, region: str) -> tuple[Quota, ...]:
         return account.quotas(self._calls, region)
 
-    def missing_permissions(self, region: str, actions: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002  IAM knows no region
-        return account.missing_permissions(self._calls, actions)
+    def missing_permissions(self, region: str, actions: Sequence[str] = ()) -> tuple[str, ...]:  # noqa: ARG002  IAM knows no region
+        return permissions.missing(self._calls, actions or permissions.ACTIONS)
+
+    def policy_fragment(self, actions: Sequence[str]) -> str:
+        return permissions.fragment(actions)
 
     def obstacles(self, region: str, machine_type: str) -> tuple[CloudError, ...]:
         return account.obstacles(self._calls, region, machine_type)

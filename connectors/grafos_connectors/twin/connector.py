@@ -120,9 +120,12 @@ class TwinConnector:
                 Quota(name="networks", unit="networks", limit=limits.networks, used=len(self.cloud.live(Kind.NETWORK))),
             )
 
-    def missing_permissions(self, region: str, actions: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002  all is allowed here
+    def missing_permissions(self, region: str, actions: Sequence[str] = ()) -> tuple[str, ...]:  # noqa: ARG002  all is allowed here
         self._ask("missing_permissions")
         return ()
+
+    def policy_fragment(self, actions: Sequence[str]) -> str:
+        return "\n".join(f"allow {action}" for action in actions)
 
     def obstacles(self, region: str, machine_type: str) -> tuple[CloudError, ...]:  # noqa: ARG002  nothing is restricted
         self._ask("obstacles")
