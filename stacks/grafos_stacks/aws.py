@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from grafos_connectors.contract import Kind, Scalar
 from grafos_core.errors import GrafosError
 from grafos_core.ids import FabricId
-from grafos_stacks.plan import CellFacts, Planned, planned, shared_stack_of
-from grafos_stacks.spec import CellSpec
+from grafos_stacks.plan import CellFacts, Lifetime, Planned, planned, shared_stack_of
+from grafos_stacks.spec import TTL_S_MAX, CellSpec
 
 NETWORK_CIDR = "10.77.0.0/16"
 """Private (RFC 1918); cells never reach each other through it, so all regions may have the same."""
@@ -35,10 +35,18 @@ class AwsLayout:
         Kind.ADDRESS: Kind.MACHINE,
     }
 
-    def standalone(self, fabric: FabricId, spec: CellSpec, facts: CellFacts, expires_at: int) -> tuple[Planned, ...]:
+    ahead_s_max = TTL_S_MAX
+    left_behind: tuple[str, ...] = ()  # whoever switches the machine off ends it, and all that bills goes with it
+
+    def timer_at(self, life: Lifetime) -> int:
+        """When the operating system switches the machine off, which terminates it."""
+        return life.expires_at
+
+    def resources(self, fabric: FabricId, spec: CellSpec, facts: CellFacts, life: Lifetime) -> tuple[Planned, ...]:
         """A standalone cell's resources in the order of making."""
         subnet = f"subnet-{facts.offer.zone}"
-        return (*_network(fabric, spec, facts.offer.zone, subnet), *_cell(fabric, spec, facts, expires_at, subnet))
+        cell = _cell(fabric, spec, facts, life.expires_at, subnet)
+        return (*_network(fabric, spec, facts.offer.zone, subnet), *cell)
 
 
 def _network(fabric: FabricId, spec: CellSpec, zone: str, subnet: str) -> tuple[Planned, ...]:
@@ -62,6 +70,7 @@ def _cell(fabric: FabricId, spec: CellSpec, facts: CellFacts, expires_at: int, s
         "root_device": facts.image.root_device,
         "disk_gib": spec.disk_gib,
         "public_address": True,
+        **spec.market,
     }
     firewall = planned(
         fabric,

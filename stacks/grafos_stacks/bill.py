@@ -1,12 +1,15 @@
 """The worst that a cell can cost, known before anything is made, and what it did cost afterwards.
 
-A machine that nothing else ends is ended by its own timer at expiry, so rate x (TTL + grace) is an upper bound of
-everything that costs by the hour. Amounts are micro-cents.
+A machine that nothing else ends is ended at its expiry by the layer of its cloud that ends the bill, so rate x (time +
+grace) is an upper bound of what the machine costs. What that layer leaves behind, a disk or an address, costs on until
+somebody sweeps: so many hours of it are in the bound as well (``docs/decisions/dead-man.md``). Amounts are micro-cents.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from fractions import Fraction
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,6 +18,8 @@ from grafos_core.money import cost_micro_cents
 
 DEAD_MAN_GRACE_S = 120
 """How long after its expiry a machine may still bill: timers count in minutes, and shutting down takes a while."""
+LEFT_BEHIND_S = 72 * 3600
+"""How long what outlives a dead machine may wait for a sweep inside the bound: a weekend, and the day after it."""
 MONTH_HOURS_LEAST = 28 * 24
 """Disks are priced by the month; the shortest month gives the highest price for an hour."""
 BILLED_LEAST_S = 60
@@ -44,31 +49,69 @@ class Bill(msgspec.Struct, frozen=True):
         return sum(part.micro_cents for part in self.parts)
 
 
-def worst_case(price: Price, disk_gib: int, ttl_s: int) -> Bill:
-    """The bound for one machine with its disk and public address."""
-    return _bill(price, disk_gib, ttl_s + DEAD_MAN_GRACE_S)
+class Rates(NamedTuple):
+    """What a cell's parts cost by the hour, in micro-cents."""
+
+    machine: int
+    disk: int
+    address: int
 
 
-def actual_cost(price: Price, disk_gib: int, seconds: float) -> int:
+def rates_held(price: Price, disk_gib: int) -> Rates:
+    """By which money is held: the on-demand price, also for a spot machine, whose price may rise up to it."""
+    disk_per_hour = -(-price.disk_per_gib_month * disk_gib // MONTH_HOURS_LEAST)
+    return Rates(price.machine_per_hour, disk_per_hour, price.address_per_hour)
+
+
+def rates_billed(price: Price, disk_gib: int, *, spot: bool) -> Rates:
+    """By which a cell is settled: a spot machine at the spot price that was recorded, if any was."""
+    held = rates_held(price, disk_gib)
+    return held._replace(machine=price.spot_per_hour) if spot and price.spot_per_hour else held
+
+
+def worst_case(price: Price, disk_gib: int, longest_s: float, left_behind: Collection[str] = ()) -> Bill:
+    """The bound for one machine with its disk and public address that lives for ``longest_s`` and is then forgotten.
+
+    ``left_behind`` names the parts ("disk", "address") that its cloud's last layer does not end.
+    """
+    rates = rates_held(price, disk_gib)
+    bill = _bill(rates, price.machine_type, disk_gib, longest_s + DEAD_MAN_GRACE_S)
+    after = _bill(rates, price.machine_type, disk_gib, LEFT_BEHIND_S).parts
+    return Bill(bill.parts + tuple(_left(part) for part in after if part.name in left_behind))
+
+
+def actual_cost(price: Price, disk_gib: int, seconds: float, *, spot: bool = False) -> int:
     """What the machine cost at its recorded price if it was there for ``seconds``; 0 if it never was."""
-    return _bill(price, disk_gib, max(seconds, BILLED_LEAST_S)).total_micro_cents if seconds > 0 else 0
+    if seconds <= 0:
+        return 0
+    rates = rates_billed(price, disk_gib, spot=spot)
+    return _bill(rates, price.machine_type, disk_gib, max(seconds, BILLED_LEAST_S)).total_micro_cents
 
 
 def rate_per_hour(price: Price, disk_gib: int) -> int:
-    """What the cell costs by the hour, disk and address included: the rate by which its runs are priced."""
-    return _bill(price, disk_gib, 3600).total_micro_cents
+    """What the cell costs by the hour at most, disk and address included: the rate by which its runs are priced."""
+    return sum(rates_held(price, disk_gib))
 
 
-def _bill(price: Price, disk_gib: int, seconds: float) -> Bill:
-    disk_per_hour = -(-price.disk_per_gib_month * disk_gib // MONTH_HOURS_LEAST)
+def billed_per_hour(price: Price, disk_gib: int, *, spot: bool) -> int:
+    """What the cell costs by the hour as far as is known, disk and address included: by which its cost accrues."""
+    return sum(rates_billed(price, disk_gib, spot=spot))
+
+
+def _bill(rates: Rates, machine_type: str, disk_gib: int, seconds: float) -> Bill:
     time = f"{seconds / 3600:.2f} h"
     return Bill(
         (
-            BillPart("machine", _for(price.machine_per_hour, seconds), f"{price.machine_type} for {time}"),
-            BillPart("disk", _for(disk_per_hour, seconds), f"{disk_gib} GiB for {time}"),
-            BillPart("address", _for(price.address_per_hour, seconds), f"one public IPv4 for {time}"),
+            BillPart("machine", _for(rates.machine, seconds), f"{machine_type} for {time}"),
+            BillPart("disk", _for(rates.disk, seconds), f"{disk_gib} GiB for {time}"),
+            BillPart("address", _for(rates.address, seconds), f"one public IPv4 for {time}"),
         )
     )
+
+
+def _left(part: BillPart) -> BillPart:
+    how = f"left behind for up to {LEFT_BEHIND_S // 3600} h, until a sweep"
+    return BillPart(f"{part.name} afterwards", part.micro_cents, how)
 
 
 def _for(per_hour: int, seconds: float) -> int:

@@ -9,7 +9,9 @@ from grafos_connectors.contract import Kind
 from grafos_core.errors import GrafosError
 from grafos_core.ids import FabricId
 from grafos_stacks.aws import AwsLayout
-from grafos_stacks.plan import CellFacts, Planned
+from grafos_stacks.azure import AzureLayout
+from grafos_stacks.gcp import GcpLayout
+from grafos_stacks.plan import CellFacts, Lifetime, Planned
 from grafos_stacks.spec import CellSpec
 
 
@@ -21,12 +23,21 @@ class Layout(Protocol):
     dies_with: Mapping[Kind, Kind]
     """Kinds that go when another goes, without a call of their own."""
 
-    def standalone(self, fabric: FabricId, spec: CellSpec, facts: CellFacts, expires_at: int) -> tuple[Planned, ...]:
-        """A standalone cell's resources, the shared network's first, each after all that it needs."""
+    ahead_s_max: int
+    """How far ahead an end may lie when it is set: what the cloud's own deadline can stand for."""
+    left_behind: tuple[str, ...]
+    """Parts of the bill that may cost on after the last layer that nobody has to start ended the machine."""
+
+    def timer_at(self, life: Lifetime) -> int:
+        """When the operating system's own timer fires (Unix seconds)."""
+        ...
+
+    def resources(self, fabric: FabricId, spec: CellSpec, facts: CellFacts, life: Lifetime) -> tuple[Planned, ...]:
+        """A cell's resources, in the pattern of its cloud: the shared network's first, each after all it needs."""
         ...
 
 
-_LAYOUTS: dict[str, Layout] = {"aws": AwsLayout()}
+_LAYOUTS: dict[str, Layout] = {"aws": AwsLayout(), "gcp": GcpLayout(), "azure": AzureLayout()}
 
 
 def layout_of(provider: str) -> Layout:
@@ -38,6 +49,19 @@ def layout_of(provider: str) -> Layout:
             next=f"use one of: {', '.join(_LAYOUTS)}",
         )
     return _LAYOUTS[provider]
+
+
+def check_ahead(provider: str, expires_at: float, now: float) -> None:
+    """``config_invalid`` for an end so far ahead that the cloud's own deadline cannot stand for it."""
+    most_s = layout_of(provider).ahead_s_max
+    if expires_at - now > most_s:
+        raise GrafosError(
+            "config_invalid",
+            f"on {provider} a cell's end can lie at most {most_s / 3600:g} h ahead",
+            where="ttl",
+            why="that is as far as the deadline reaches which the cloud itself keeps for the machine",
+            next="ask for less; a cell that lives is extended by: grafos cloud extend",
+        )
 
 
 UNMAKE_ORDER = (
@@ -55,4 +79,5 @@ UNMAKE_ORDER = (
     Kind.NETWORK,
     Kind.GROUP,
 )
-"""What is deleted before what, on every cloud: whatever needs another goes before it."""
+"""What is deleted before what, on every cloud: whatever needs another goes before it. A deadline is the exception: it
+stays until its machine is gone, because it is what ends the machine if we do not."""

@@ -15,6 +15,7 @@ from grafos_core import ledger as ledgers
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric
 from grafos_core.ids import FabricId
+from grafos_stacks.bill import DEAD_MAN_GRACE_S, billed_per_hour
 from grafos_stacks.direct import Engine, Hands, LateInputs
 from grafos_stacks.journal import DIRECT, Life, StackRow, StackState
 from grafos_stacks.layouts import layout_of
@@ -66,7 +67,7 @@ def _for_address(plan: StackPlan, operator_cidr: str) -> StackPlan:
     if operator_cidr == plan.spec.operator_cidr:
         return plan
     spec = msgspec.structs.replace(plan.spec, operator_cidr=operator_cidr)
-    resources = layout_of(spec.provider).standalone(FabricId(plan.fabric), spec, plan.facts, plan.expires_at)
+    resources = layout_of(spec.provider).resources(FabricId(plan.fabric), spec, plan.facts, plan.life)
     return msgspec.structs.replace(plan, spec=spec, resources=resources)
 
 
@@ -162,21 +163,28 @@ def _opened(hands: Hands, plan: StackPlan) -> StackRow:
 def _hold(hands: Hands, row: StackRow, plan: StackPlan) -> None:
     """Reserves the worst case; the same hold on every run. A stack that was never paid for ends at once: nothing of it
     exists. One that could not ask (the ledger is damaged, the disk is full) stays what it was."""
-    purpose = f"cell {plan.stack}"
+    amount, purpose, meter = plan.bill.total_micro_cents, f"cell {plan.stack}", _meter(hands, plan)
     try:
         with hands.fabric.ledger() as transaction:
-            amount = plan.bill.total_micro_cents
-            transaction.write(ledgers.hold(transaction.ledger, row.hold_id, OPERATOR_ACCOUNT, amount, purpose))
-            if transaction.ledger.holds[row.hold_id].amount_micro_cents < amount:
-                raise GrafosError(
-                    "plan_stale",
-                    f"an earlier {plan.stack}, which the journal has lost, is held for less",
-                    next=f"first: grafos cloud teardown {plan.spec.provider} --cell-id {plan.stack}",
-                )
+            batch = ledgers.hold(transaction.ledger, row.hold_id, OPERATOR_ACCOUNT, amount, purpose, meter=meter)
+            transaction.write(batch)
     except GrafosError as error:
         if error.code in ("budget_exceeded", "plan_stale"):
             hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
+        if error.code == "plan_stale":
+            error.next = f"first: grafos cloud teardown {plan.spec.provider} --cell-id {plan.stack}"
         raise
+
+
+def _meter(hands: Hands, plan: StackPlan) -> ledgers.Meter:
+    """From now until the last moment that the hold pays for."""
+    return ledgers.Meter(
+        provider=plan.spec.provider,
+        rate_micro_cents_per_hour=billed_per_hour(plan.facts.price, plan.spec.disk_gib, spot=plan.is_spot),
+        since=hands.clock.now(),
+        until=float(plan.life.held_until + DEAD_MAN_GRACE_S),
+        fictional=plan.facts.price.fictional,
+    )
 
 
 def _note_shared(hands: Hands, plan: StackPlan) -> None:
@@ -209,4 +217,5 @@ def _as_made(hands: Hands, plan: StackPlan, machine: Found) -> Made:
 def _changed_inputs(pinned: CellSpec, asked: CellSpec) -> list[str]:
     """Inputs that were named now and differ; one that is left open now stays as it was pinned."""
     before, now = pinned.replace_inputs(), asked.replace_inputs()
-    return [f"{name} {before[name]!r}, not {value!r}" for name, value in now.items() if value not in ("", before[name])]
+    changed = [name for name, value in now.items() if value not in ("", before.get(name, ""))]
+    return [f"{name} {before.get(name)!r}, not {now[name]!r}" for name in changed]

@@ -56,8 +56,19 @@ class CellFacts(msgspec.Struct, frozen=True):
     bundle: BundlePin
 
 
+class Lifetime(msgspec.Struct, frozen=True):
+    """When a cell ends, in Unix seconds. It can be extended up to ``held_until`` without holding more money."""
+
+    expires_at: int
+    held_until: int
+
+
 class StackPlan(msgspec.Struct, frozen=True):
-    """``resources`` stand in the order in which they are made. ``made_at`` and ``expires_at`` are Unix seconds."""
+    """``resources`` stand in the order in which they are made. Times are Unix seconds.
+
+    ``held_until`` is what the bill covers: the expiry, or with a longest TTL that. ``timer_at`` is when the machine's
+    operating system switches it off by itself.
+    """
 
     fabric: str
     stack: str
@@ -69,11 +80,23 @@ class StackPlan(msgspec.Struct, frozen=True):
     resources: tuple[Planned, ...]
     bill: Bill
     predicted_s: float
+    held_until: int = 0
+    timer_at: int = 0
+
+    @property
+    def life(self) -> Lifetime:
+        """Its times together."""
+        return Lifetime(self.expires_at, self.held_until or self.expires_at)
 
     @property
     def rate_micro_cents_per_hour(self) -> int:
         """What the cell costs by the hour; its runs are priced by it."""
         return rate_per_hour(self.facts.price, self.spec.disk_gib)
+
+    @property
+    def is_spot(self) -> bool:
+        """Whether the machine is one that the cloud may take back, at the price for those."""
+        return any(what.inputs.get("spot") is True for what in self.resources if what.kind is Kind.MACHINE)
 
     def resource(self, name: str) -> Planned:
         """The resource of that plan name."""

@@ -11,15 +11,18 @@ from grafos_connectors.contract import CloudError, Connector, Image, Kind, Offer
 from grafos_core.errors import GrafosError
 from grafos_core.ids import FabricId
 from grafos_stacks.bill import worst_case
-from grafos_stacks.layouts import Layout, layout_of
-from grafos_stacks.plan import BundlePin, CellFacts, Planned, StackPlan, shared_stack_of
-from grafos_stacks.spec import CellSpec, check_spec
+from grafos_stacks.layouts import Layout, check_ahead, layout_of
+from grafos_stacks.plan import BundlePin, CellFacts, Lifetime, Planned, StackPlan, shared_stack_of
+from grafos_stacks.spec import STANDALONE, CellSpec, check_spec
 
 PREDICTED_S: dict[Kind, float] = {Kind.MACHINE: 12.0}
 PREDICTED_OTHER_S = 1.0
 PREDICTED_BOOT_S = 30.0
 """From a running machine to a ready cell. EC2 starts a guest about 26 s after the call, as public benchmarks say."""
 PREDICTED_EMULATED_S = 6.0
+
+NO_BUNDLE = BundlePin("", 0)
+"""A registered cell gets its software from its orchestrator, not from the plan."""
 
 BundleFor = Callable[[str, str], BundlePin]
 """Gives the software for an architecture and a version of Python ("arm64", "3.13")."""
@@ -46,14 +49,19 @@ def read_facts(connector: Connector, spec: CellSpec, bundle_for: BundleFor) -> C
         offer=_offer(connector, spec, machine_type, image.arch),
         image=image,
         price=connector.price(spec.region, machine_type),
-        bundle=bundle_for(image.arch, image.python),
+        bundle=bundle_for(image.arch, image.python) if spec.pattern == STANDALONE else NO_BUNDLE,
     )
 
 
 def plan_cell(spec: CellSpec, facts: CellFacts, fabric: FabricId, now: float) -> StackPlan:
-    """The plan of a cell, its worst-case bill and its expiry. Pure: the same arguments give the same plan."""
-    expires_at = int(now) + spec.ttl_s
-    resources = layout_of(spec.provider).standalone(fabric, spec, facts, expires_at)
+    """The plan of a cell, its worst-case bill and its expiry. Pure: the same arguments give the same plan.
+
+    ``config_invalid`` for a TTL that reaches farther than the cloud's own deadline.
+    """
+    layout = layout_of(spec.provider)
+    check_ahead(spec.provider, now + spec.ttl_s, now)
+    life = Lifetime(int(now) + spec.ttl_s, int(now) + spec.longest_s)
+    resources = layout.resources(fabric, spec, facts, life)
     return StackPlan(
         fabric=fabric,
         stack=spec.cell_id,
@@ -61,10 +69,12 @@ def plan_cell(spec: CellSpec, facts: CellFacts, fabric: FabricId, now: float) ->
         spec=spec,
         facts=facts,
         made_at=now,
-        expires_at=expires_at,
+        expires_at=life.expires_at,
         resources=resources,
-        bill=worst_case(facts.price, spec.disk_gib, spec.ttl_s),
+        bill=worst_case(facts.price, spec.disk_gib, spec.longest_s, layout.left_behind),
         predicted_s=_predicted(resources, emulated=facts.emulated),
+        held_until=life.held_until,
+        timer_at=layout.timer_at(life),
     )
 
 

@@ -21,20 +21,27 @@ TTL_S_MIN = 60
 TTL_S_MAX = 30 * 86400
 """A longer life is a decision to take anew."""
 CELL_PORT = 8443
-DISK_GIB_DEFAULT = 8
+DISK_GIB_DEFAULTS = {"aws": 8, "gcp": 10, "azure": 30}
+"""The disk that each cloud's own image of Debian fits on."""
 DISK_GIB_MAX = 1024
 CELL_ID_CHARACTERS_MAX = 30
 """So that a stack's name still fits into a cloud's name beside what the resource is."""
 SHARED_PREFIX = "net-"
 """Stacks of shared networks begin with it; a cell's stack bears the cell's name."""
-PATTERNS = ("standalone",)
+STANDALONE, REGISTERED = "standalone", "registered"
+PATTERNS = {"aws": STANDALONE, "gcp": REGISTERED, "azure": REGISTERED}
+"""How cells are built on each cloud: as a fabric of their own behind one open port, or dialling out and open to nobody.
+"""
 ARCHES = ("amd64", "arm64")
 
 
 class CellSpec(msgspec.Struct, frozen=True):
     """The inputs of a cell. Empty ``zone``, ``machine_type`` and ``arch`` leave the choice to the plan.
 
-    ``operator_cidr`` is the one address from which the cell's ``port`` can be reached ("203.0.113.7/32").
+    ``operator_cidr`` is the one address from which a standalone cell's ``port`` can be reached ("203.0.113.7/32");
+    a registered cell has no open port, and none. ``disk_gib`` 0 is what the cloud's own image needs. ``max_ttl_s`` (0:
+    not asked for) is how long the cell may live at most, however often it is extended; it is paid for from the start.
+    ``spot`` asks for a machine that the cloud may take back, at the price for those.
     """
 
     provider: str
@@ -46,11 +53,26 @@ class CellSpec(msgspec.Struct, frozen=True):
     arch: str = ""
     ttl_s: int = TTL_S_DEFAULT
     port: int = CELL_PORT
-    disk_gib: int = DISK_GIB_DEFAULT
-    pattern: str = "standalone"
+    disk_gib: int = 0
+    max_ttl_s: int = 0
+    spot: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.disk_gib:  # settled at once, so that the key of a machine never depends on who left it open
+            msgspec.structs.force_setattr(self, "disk_gib", DISK_GIB_DEFAULTS.get(self.provider, 8))
+
+    @property
+    def pattern(self) -> str:
+        """``standalone`` or ``registered``; it follows from the provider."""
+        return PATTERNS.get(self.provider, STANDALONE)
+
+    @property
+    def longest_s(self) -> int:
+        """How long the cell may live at most: its TTL, or what it may be extended to."""
+        return max(self.ttl_s, self.max_ttl_s)
 
     def replace_inputs(self) -> dict[str, Scalar]:
-        """The inputs whose change means another machine. The TTL is none: it is renewed, not replaced."""
+        """The inputs whose change means another machine. The TTL is none: it is extended, not replaced."""
         return {
             "pattern": self.pattern,
             "region": self.region,
@@ -59,7 +81,13 @@ class CellSpec(msgspec.Struct, frozen=True):
             "arch": self.arch,
             "disk_gib": self.disk_gib,
             "port": self.port,
+            **self.market,
         }
+
+    @property
+    def market(self) -> dict[str, Scalar]:
+        """The machine's input that asks for a spot machine; none for an ordinary one."""
+        return {"spot": True} if self.spot else {}
 
 
 def new_cell_id(provider: str, chance: random.Random) -> str:
@@ -80,16 +108,24 @@ def check_spec(spec: CellSpec) -> CellSpec:
         raise _invalid("region", "no region was given", "name one with --region")
     if not TTL_S_MIN <= spec.ttl_s <= TTL_S_MAX:
         raise _invalid("ttl", f"{spec.ttl_s} s is no TTL", f"choose {TTL_S_MIN} s to {TTL_S_MAX // 86400} days")
+    if spec.max_ttl_s and not spec.ttl_s <= spec.max_ttl_s <= TTL_S_MAX:
+        raise _invalid("max ttl", f"{spec.max_ttl_s} s is no longest TTL", "choose the TTL or more, up to 30 days")
+    _check_sizes(spec)
+    if spec.pattern == STANDALONE:
+        _check_cidr(spec.operator_cidr)
+    elif spec.operator_cidr:
+        why = f"a cell on {spec.provider} dials out and has no open port"
+        raise _invalid("operator address", why, "leave the address out")
+    return spec
+
+
+def _check_sizes(spec: CellSpec) -> None:
     if not 1024 <= spec.port <= 65535:
         raise _invalid("port", f"{spec.port} is no port for a cell", "choose 1024 to 65535")
     if not 1 <= spec.disk_gib <= DISK_GIB_MAX:
         raise _invalid("disk", f"{spec.disk_gib} GiB is no size for a disk", f"choose 1 to {DISK_GIB_MAX} GiB")
     if spec.arch and spec.arch not in ARCHES:
         raise _invalid("arch", f"{spec.arch!r} is no architecture", f"choose one of {', '.join(ARCHES)}")
-    if spec.pattern not in PATTERNS:
-        raise _invalid("pattern", f"{spec.pattern!r} is no pattern of a cell", f"choose one of {', '.join(PATTERNS)}")
-    _check_cidr(spec.operator_cidr)
-    return spec
 
 
 def _check_cidr(text: str) -> None:

@@ -88,7 +88,14 @@ def test_what_was_resolved_is_no_part_of_a_key(ground: TwinGround, one: StackPla
 
 @pytest.mark.parametrize(
     "changed",
-    [{"machine_type": "t3.medium"}, {"disk_gib": 20}, {"zone": "us-east-1a"}, {"port": 9443}, {"arch": "amd64"}],
+    [
+        {"machine_type": "t3.medium"},
+        {"disk_gib": 20},
+        {"zone": "us-east-1a"},
+        {"port": 9443},
+        {"arch": "amd64"},
+        {"spot": True},
+    ],
 )
 def test_a_changed_input_is_another_machine(ground: TwinGround, one: StackPlan, changed: dict[str, object]) -> None:
     assert plan(ground.hands(), spec(**changed)).machine.key != one.machine.key
@@ -169,9 +176,11 @@ def test_what_does_not_go_together_is_refused_before_anything_is_made(inputs: di
         ({"ttl_s": 59}, "config_invalid"),
         ({"ttl_s": 31 * 86400}, "config_invalid"),
         ({"port": 443}, "config_invalid"),
-        ({"disk_gib": 0}, "config_invalid"),
+        ({"disk_gib": -1}, "config_invalid"),
         ({"arch": "sparc"}, "config_invalid"),
-        ({"pattern": "registered"}, "config_invalid"),
+        ({"max_ttl_s": 3600}, "config_invalid"),
+        ({"max_ttl_s": 31 * 86400}, "config_invalid"),
+        ({"provider": "gcp"}, "config_invalid"),
         ({"operator_cidr": "0.0.0.0/0"}, "config_invalid"),
         ({"operator_cidr": "10.0.0.0/15"}, "config_invalid"),
         ({"operator_cidr": "here"}, "config_invalid"),
@@ -186,7 +195,7 @@ def test_an_input_that_cannot_be_used_is_named(inputs: dict[str, object], code: 
 
 def test_a_cloud_that_this_version_does_not_build_on_is_said() -> None:
     with pytest.raises(GrafosError) as refused:
-        layout_of("gcp")
+        layout_of("nebula")
     assert refused.value.code == "unsupported"
 
 
@@ -240,5 +249,5 @@ def test_a_token_fits_every_cloud_and_each_attempt_has_its_own(key: str, attempt
 
 
 def test_a_spec_names_the_inputs_whose_change_means_another_machine() -> None:
-    kept = {"provider", "cell_id", "operator_cidr", "ttl_s"}
-    assert set(spec().replace_inputs()) == set(CellSpec.__struct_fields__) - kept
+    kept = {"provider", "cell_id", "operator_cidr", "ttl_s", "max_ttl_s", "spot"}
+    assert set(spec().replace_inputs()) == set(CellSpec.__struct_fields__) - kept | {"pattern"}
