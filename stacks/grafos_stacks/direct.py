@@ -33,7 +33,7 @@ from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_stacks.journal import NEXT_LIVES, Journal, Life, ResourceRow
-from grafos_stacks.names import Ownership, attempt_in, ownership, token_of
+from grafos_stacks.names import Ownership, attempt_in, ours_among, ownership, token_of
 from grafos_stacks.plan import Planned, desired
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Progress, Step, unheard
 from grafos_stacks.recovery import (
@@ -166,7 +166,7 @@ class Engine:
         # What bears no tags of its own is ours if it hangs on what this run has proved to be ours.
         carried = not found.ref.key and found.attributes.get("carrier") in want.needs.values()
         if not carried and ownership(self._fabric, found) is not Ownership.OURS:
-            raise _not_ours(what, found)
+            found = self._beside(what, found)
         if found.state is State.STOPPED:
             raise GrafosError(
                 "cloud_conflict",
@@ -175,6 +175,15 @@ class Engine:
                 next="tear the cell down and provision it anew",
             )
         return Sight(at, found)
+
+    def _beside(self, what: Planned, copy: Found) -> Found:
+        """Ours beside somebody's copy of its tags, as a listing shows it; the copy alone is an error, since ours may
+        only not be shown yet."""
+        _, listed = self.listing(what.region)
+        ours = [one for one in listed if (one.ref.kind, one.ref.key) == (what.kind, what.key)]
+        if not ours:
+            raise _not_ours(what, copy)
+        return min(ours, key=lambda one: (one.attributes.get("made_at", ""), one.ref.id))
 
     def _stale(self, row: ResourceRow | None) -> Ref | None:
         """A part without a key of its own that still hangs on what was replaced: a route to a gateway that is gone."""
@@ -285,8 +294,7 @@ class Engine:
         at = self._now()
         scope = Scope(str(self._fabric.id), (region,) if region else ())
         pages = self._ask(lambda: list(self._connector.list(scope)))
-        found = [found for page in pages for found in page if ownership(self._fabric, found) is Ownership.OURS]
-        return at, tuple(found)
+        return at, ours_among(self._fabric, [found for page in pages for found in page])
 
     def observe(self, ref: Ref) -> Found:
         """The resource as it is now."""

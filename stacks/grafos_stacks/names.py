@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from grafos_connectors.contract import (
@@ -27,6 +27,7 @@ from grafos_connectors.contract import (
     Scalar,
 )
 from grafos_core.fabric import Fabric
+from grafos_stacks.spec import SHARED_PREFIX
 
 TAG_KIND = "grafos:kind"
 TAG_ATTEMPT = "grafos:attempt"
@@ -36,14 +37,16 @@ KEY_CHARACTERS = 32
 NAME_TAIL_CHARACTERS = 8
 """Of the key, at the end of a name: two fabrics in one account then never ask for one name."""
 TOKEN_CHARACTERS = 48
+DEADLINE_NAME_PREFIX = "shutdown-computevm-"
+"""Azure takes a machine's shutdown schedule under no other name."""
 
 
 class Ownership(StrEnum):
-    """Whose a resource is, as far as its tags prove it."""
+    """Whose a resource is, as far as its tags, and what the cloud itself calls it, prove it."""
 
     OURS = "ours"
     FOREIGN = "foreign"  # no tags of ours, another fabric's, or altered ones
-    COPIED = "copied"  # our signature, but over the tags of another kind of resource
+    COPIED = "copied"  # our tags and signature, on something that is not what they were made for
 
 
 def key_of(fabric: str, stack: str, kind: Kind, name: str, replace_inputs: Mapping[str, Scalar]) -> str:
@@ -84,12 +87,55 @@ def sealed_tags(fabric: Fabric, stack: str, kind: Kind, key: str, attempt: int, 
 
 
 def ownership(fabric: Fabric, found: Found) -> Ownership:
-    """Whose the resource is. A part without tags of its own shows those of what carries it, or of its machine."""
+    """Whose the resource is. Tags can be copied, signature and all; so kind, name, place and token must fit them too.
+
+    A part without a key of its own shows the tags of what carries it: it is ours if that is (``ours_among``).
+    """
     tags = found.tags
     signature = tags.get(TAG_SIGNATURE, "")
     if tags.get(TAG_FABRIC) != fabric.id or not fabric.tag_signature_holds(signature, *_signed_parts(tags)):
         return Ownership.FOREIGN
-    return Ownership.OURS if found.ref.kind.value in _kinds_under(tags.get(TAG_KIND, "")) else Ownership.COPIED
+    if found.ref.kind.value not in _kinds_under(tags.get(TAG_KIND, "")):
+        return Ownership.COPIED
+    bears_own = bool(found.ref.key)
+    fits = not bears_own or (_name_fits(found) and _place_fits(found) and _token_fits(found))
+    return Ownership.OURS if fits else Ownership.COPIED
+
+
+def ours_among(fabric: Fabric, listed: Iterable[Found]) -> tuple[Found, ...]:
+    """Those of a listing that are proved ours."""
+    proved = [found for found in listed if ownership(fabric, found) is Ownership.OURS]
+    ids = {found.ref.id for found in proved if found.ref.key}
+    return tuple(found for found in proved if found.ref.key or found.attributes.get("carrier") in ids)
+
+
+def _name_fits(found: Found) -> bool:
+    """What we name begins with the stack and ends with the key's tail. On EC2 most names are a tag that nobody signed,
+    which a copy may have too; elsewhere the name is the resource itself."""
+    tags, kind = found.tags, found.ref.kind
+    name = (found.attributes.get("name") or found.ref.id.rpartition("/")[2]).lower()
+    head = _name_head(tags.get(TAG_STACK, ""))
+    if kind is Kind.DEADLINE:  # ARM says what it is called: it is found by its machine's name
+        return name.removeprefix(DEADLINE_NAME_PREFIX).startswith(head)
+    tail = f"-{tags.get(TAG_KEY, '')[:NAME_TAIL_CHARACTERS]}"
+    is_part = kind.value != tags.get(TAG_KIND)
+    return name.startswith(head) and (tail in name if is_part else name.endswith(tail))
+
+
+def _name_head(stack: str) -> str:
+    return f"grafos-{stack}-"[: 62 - NAME_TAIL_CHARACTERS].rstrip("-")
+
+
+def _place_fits(found: Found) -> bool:
+    """A region's shared network says in its stack which region that is."""
+    stack, region = found.tags.get(TAG_STACK, ""), found.ref.region
+    return not stack.startswith(SHARED_PREFIX) or region in ("", "global") or stack.endswith(f"-{region}")
+
+
+def _token_fits(found: Found) -> bool:
+    """EC2 tells with which token a machine was launched, and nobody can launch another with it."""
+    told = found.attributes.get("client_token", "")
+    return not told or told == token_of(found.tags.get(TAG_KEY, ""), attempt_in(found.tags))
 
 
 def attempt_in(tags: Mapping[str, str]) -> int:

@@ -150,11 +150,13 @@ def test_a_cell_of_the_same_name_can_be_made_again_with_the_journal_lost() -> No
     check_gone(ground, 0)
 
 
-def planted(ground: TwinGround, kind: Kind, tags: dict[str, str]) -> str:
+def planted(ground: TwinGround, kind: Kind, tags: dict[str, str], name: str = "") -> str:
     """A resource that bears the key of one of ours, but was not made by us."""
     [what] = [what for what in plan(ground.hands(), spec()).resources if what.kind is kind]
     call, _ = desired(ground.fabric, what, 1, {role: f"x-{role}" for role in what.needs}, {})
-    copy = Desired(call.key, kind, call.name, call.region, call.zone, call.needs, call.inputs, {**call.tags, **tags})
+    copy = Desired(
+        call.key, kind, name or call.name, call.region, call.zone, call.needs, call.inputs, {**call.tags, **tags}
+    )
     return ground.cloud.plant(copy).ref.id
 
 
@@ -165,6 +167,20 @@ def test_what_bears_our_key_without_our_signature_is_neither_adopted_nor_deleted
     assert refusal(ground).code == "cloud_conflict"
     undo(ground.hands())
     assert [one for one in ground.live() if decoy in one] == ground.live()
+
+
+@pytest.mark.parametrize("kind", [Kind.NETWORK, Kind.MACHINE])
+def test_a_copy_of_our_tags_beside_ours_is_passed_over(kind: Kind) -> None:
+    """Also one that is older than ours, which a read by key shows first."""
+    ground = TwinGround()
+    make(ground.hands())
+    ours = ground.live()
+    decoy = planted(ground, kind, {}, name="theirs")
+    ground.cloud._things[decoy].made_at = 0.0
+    make(ground.hands())
+    theirs = [one for one in ground.live() if one not in ours]
+    undo(ground.hands())
+    assert ground.live() == theirs
 
 
 def test_what_bears_our_signature_was_made_by_us_and_is_adopted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from twin_ground import TwinGround
 
@@ -13,6 +14,7 @@ from grafos_stacks.names import (
     cloud_name,
     expiry_in,
     key_of,
+    ours_among,
     ownership,
     sealed_tags,
     token_of,
@@ -26,8 +28,9 @@ def ground() -> TwinGround:
     return TwinGround()
 
 
-def found(kind: Kind, tags: dict[str, str]) -> Found:
-    return Found(Ref(KEY, kind, "id-1", "us-east-1"), State.READY, tags)
+def found(kind: Kind, tags: dict[str, str], region: str = "us-east-1", **attributes: str) -> Found:
+    named = {"name": cloud_name("aws-one", "machine", KEY)} | attributes
+    return Found(Ref(KEY, kind, "id-1", region), State.READY, tags, named)
 
 
 def tags(ground: TwinGround, kind: Kind = Kind.MACHINE) -> dict[str, str]:
@@ -46,6 +49,56 @@ def test_what_came_with_a_machine_bears_its_tags_and_is_ours(ground: TwinGround,
 @pytest.mark.parametrize("kind", [Kind.FIREWALL, Kind.NETWORK, Kind.GATEWAY])
 def test_our_tags_on_another_kind_of_resource_are_a_copy(ground: TwinGround, kind: Kind) -> None:
     assert ownership(ground.fabric, found(kind, tags(ground))) is Ownership.COPIED
+
+
+@pytest.mark.parametrize("name", ["theirs", "", "grafos-aws-two-machine-01234567", "grafos-aws-one-machine-76543210"])
+def test_our_tags_on_what_is_called_otherwise_are_a_copy(ground: TwinGround, name: str) -> None:
+    assert ownership(ground.fabric, found(Kind.MACHINE, tags(ground), name=name)) is Ownership.COPIED
+
+
+def test_where_the_name_is_the_resource_itself_its_id_tells_it(ground: TwinGround) -> None:
+    for given, wanted in ((cloud_name("aws-one", "machine", KEY), Ownership.OURS), ("theirs", Ownership.COPIED)):
+        for ref_id in (f"zones/z/instances/{given}", f"/subscriptions/s/virtualMachines/{given.upper()}"):
+            named = Found(Ref(KEY, Kind.MACHINE, ref_id, "us-east1"), State.READY, tags(ground))
+            assert ownership(ground.fabric, named) is wanted, ref_id
+
+
+def test_a_part_may_bear_its_machine_s_name_and_more(ground: TwinGround) -> None:
+    name = cloud_name("aws-one", "machine", KEY) + "_OsDisk_1_ab"
+    assert ownership(ground.fabric, found(Kind.DISK, tags(ground), name=name)) is Ownership.OURS
+    assert ownership(ground.fabric, found(Kind.MACHINE, tags(ground), name=name)) is Ownership.COPIED
+
+
+def test_a_shutdown_schedule_is_known_by_its_machine_s_name(ground: TwinGround) -> None:
+    name = "shutdown-computevm-" + cloud_name("aws-one", "machine", KEY[::-1])
+    assert ownership(ground.fabric, found(Kind.DEADLINE, tags(ground, Kind.DEADLINE), name=name)) is Ownership.OURS
+    copy = found(Kind.DEADLINE, tags(ground, Kind.DEADLINE), name="shutdown-computevm-theirs")
+    assert ownership(ground.fabric, copy) is Ownership.COPIED
+
+
+def test_the_token_that_launched_a_machine_must_be_its_attempt_s(ground: TwinGround) -> None:
+    for token, wanted in ((token_of(KEY, 3), Ownership.OURS), (token_of(KEY, 2), Ownership.COPIED)):
+        assert ownership(ground.fabric, found(Kind.MACHINE, tags(ground), client_token=token)) is wanted
+    assert ownership(ground.fabric, found(Kind.MACHINE, tags(ground), client_token="none")) is Ownership.COPIED
+
+
+def test_the_tags_of_a_region_s_network_are_a_copy_in_another_region(ground: TwinGround) -> None:
+    sealed = sealed_tags(ground.fabric, "net-aws-us-east-1", Kind.NETWORK, KEY, 1)
+    name = cloud_name("net-aws-us-east-1", "network", KEY)
+    assert ownership(ground.fabric, found(Kind.NETWORK, sealed, name=name)) is Ownership.OURS
+    assert ownership(ground.fabric, found(Kind.NETWORK, sealed, "eu-west-1", name=name)) is Ownership.COPIED
+
+
+def test_what_bears_no_key_of_its_own_is_ours_if_its_carrier_is(ground: TwinGround) -> None:
+    gateway = found(Kind.GATEWAY, tags(ground, Kind.GATEWAY))
+    copy = msgspec.structs.replace(gateway, ref=msgspec.structs.replace(gateway.ref, id="copy"), attributes={})
+
+    def attachment(carrier: Found) -> Found:
+        ref = Ref("", Kind.GATEWAY_ATTACHMENT, f"{carrier.ref.id}|vpc-1", "us-east-1")
+        return Found(ref, State.READY, carrier.tags, {"carrier": carrier.ref.id})
+
+    listed = [attachment(gateway), attachment(copy), copy, gateway]
+    assert ours_among(ground.fabric, listed) == (attachment(gateway), gateway)
 
 
 @pytest.mark.parametrize("name", ["fabric", "stack", "kind", "key", "attempt", "expires", "signature"])

@@ -52,6 +52,9 @@ BILLED_STATES = {
 }
 
 
+UNTOLD = "none"  # a machine that was launched without one, which no machine of ours is
+
+
 def _known(states: Mapping[str, State], word: str) -> State:
     """What a state of EC2's means; one that did not exist when this was written is an error, not a guess."""
     if word not in states:
@@ -81,6 +84,7 @@ def _machine(item: Item) -> dict[str, Any]:
         "network": item.get("VpcId"),
         "subnet": item.get("SubnetId"),
         "made_at": _unix_seconds(item.get("LaunchTime")),
+        "client_token": item.get("ClientToken") or UNTOLD,
         "reason": reason.get("Message") or item.get("StateTransitionReason"),
         "reason_code": reason.get("Code"),
     }
