@@ -47,6 +47,8 @@ SELECT kind, key, body FROM rows WHERE kind NOT IN (SELECT value FROM json_each(
 _PUT = "INSERT INTO rows VALUES (?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body"
 _REMOVE = "DELETE FROM rows WHERE kind = ? AND key = ?"
 
+LAST_CHARACTER = "\U0010ffff"
+"""Sorts after every other, so it ends the range of keys with a prefix."""
 _PRIMARY_CODE = 0xFF
 """SQLite's extended result codes have the primary code in their lowest byte."""
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH)
@@ -106,6 +108,20 @@ class RowFile:
             query = "SELECT body FROM rows WHERE kind = ? AND key = ?"
             found = self._reader.execute(query, (kind, key)).fetchone()
         return None if found is None else self._decode(kind, found[0])
+
+    def scan(self, kind: str, prefix: str = "") -> list[Any]:
+        """The rows of one kind whose keys begin with ``prefix``, by key; those of an open ``transaction`` too."""
+        query = "SELECT body FROM rows WHERE kind = ? AND key >= ? AND key < ? ORDER BY key"
+        with self._explained():
+            bodies = self._connection.execute(query, (kind, prefix, f"{prefix}{LAST_CHARACTER}")).fetchall()
+        return [self._decode(kind, body) for (body,) in bodies]
+
+    def check_pages(self) -> None:
+        """Looks at every page, in about a millisecond per MB: a file that was cut reads as if rows had never been."""
+        with self._explained():
+            found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise self._invalid(found)
 
     def commit(self, changes: Batch, epoch: int) -> None:
         """Makes ``changes`` durable, all or none, in the name of the ``epoch`` that ``take`` gave.

@@ -17,9 +17,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -29,9 +29,9 @@ from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_core.paths import private_folder
+from grafos_core.rowfile import RowFile
 from grafos_stacks.plan import StackPlan
 
-JOURNAL_SCHEMA = 1
 BUSY_S = 10.0
 """How long a commit waits for another process's commit, which takes milliseconds."""
 LOCK_ASK_EVERY_S = 0.1
@@ -156,38 +156,47 @@ class Journal:
     def __init__(self, fabric: Fabric, clock: Clock) -> None:
         self.path = fabric.home / "journal.db"
         self._locks = fabric.home / "locks"
-        try:
-            self._connection = self._open()
-            self._begin(fabric, clock.now())
-        except sqlite3.Error as error:
-            raise self._broken(error) from error
+        with _told():
+            noun = "provisioning journal"
+            self._file = RowFile(self.path, _CODEC, noun=noun, invalid_code="journal_invalid", wait_s=BUSY_S)
+            try:
+                self._begin(fabric, clock.now())
+            except BaseException:
+                self._file.close()
+                raise
 
     @property
     def lost_at(self) -> float:
         """When it was noticed that an earlier journal is missing; 0 if none is."""
-        about = self._read(ABOUT, ABOUT)
-        return about.lost_at if isinstance(about, About) else 0.0
+        return next((about.lost_at for about in self._rows(ABOUT)), 0.0)
 
     def stack(self, stack: str) -> StackRow | None:
         """The stack's row."""
-        row = self._read(STACK, stack)
-        assert row is None or isinstance(row, StackRow)
-        return row
+        return next((row for row in self._rows(STACK, stack) if row.stack == stack), None)
 
     def stacks(self) -> list[StackRow]:
         """All stacks, by name; also those that are gone."""
-        found = self._decoded("SELECT body FROM rows WHERE kind = ? ORDER BY key", (STACK,), STACK)
-        return [row for row in found if isinstance(row, StackRow)]
+        return self._rows(STACK)
 
     def resources(self, stack: str) -> dict[str, ResourceRow]:
         """The resources of a stack by row key; also those that are gone."""
-        query = "SELECT body FROM rows WHERE kind = ? AND key >= ? AND key < ? ORDER BY key"
-        found = self._decoded(query, (RESOURCE, f"{stack}/", f"{stack}0"), RESOURCE)  # "0" is what follows "/"
-        return {row.row_key: row for row in found if isinstance(row, ResourceRow)}
+        return {row.row_key: row for row in self._rows(RESOURCE, f"{stack}/")}
 
     def write(self, *rows: StackRow | ResourceRow) -> None:
         """Makes rows durable, all or none, in one transaction."""
-        self._write([_change(row) for row in rows])
+        try:
+            with _told(), self._file.transaction():
+                self._file.write(tuple(_change(row) for row in rows))
+        except GrafosError as error:
+            if error.code != "store_failed":
+                raise
+            raise GrafosError(
+                "store_failed",
+                "the provisioning journal could not be written, so nothing was asked of the cloud",
+                where=error.where,
+                why=error.why,
+                next="free disk space and run the command again: it continues",
+            ) from error
 
     @contextlib.contextmanager
     def lock(
@@ -213,73 +222,32 @@ class Journal:
 
     def close(self) -> None:
         """Closes the file; closing twice is harmless."""
-        self._connection.close()
-
-    def _open(self) -> sqlite3.Connection:
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > JOURNAL_SCHEMA:
-            raise GrafosError("schema_newer", "the journal was written by a newer grafos", where=str(self.path))
-        return connection
+        self._file.close()
 
     def _begin(self, fabric: Fabric, now: float) -> None:
-        """Makes the table, and notes once how this journal began: in a fabric that had one before, it was lost."""
-        # A file that was cut reads as if rows had never been; this looks at every page, in about a millisecond.
-        if (found := self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise self._broken(found)
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS rows (kind TEXT, key TEXT, body BLOB, PRIMARY KEY (kind, key)) WITHOUT ROWID"
-        )
-        self._connection.execute(f"PRAGMA user_version={JOURNAL_SCHEMA}")
-        about = About(begun_at=now, lost_at=now if fabric.has_provisioned else 0.0)
-        self._connection.execute("INSERT OR IGNORE INTO rows VALUES (?, ?, ?)", (ABOUT, ABOUT, _CODEC.encode(about)))
-        self._connection.execute("COMMIT")
+        """Notes once how this journal began: in a fabric that had one before, it was lost."""
+        self._file.check_pages()
+        if self._file.scan(ABOUT):
+            return
+        with self._file.transaction():
+            if not self._file.scan(ABOUT):  # and nobody else was faster
+                about = About(begun_at=now, lost_at=now if fabric.has_provisioned else 0.0)
+                self._file.write((Change(ABOUT, ABOUT, about),))
 
-    def _read(self, kind: str, key: str) -> msgspec.Struct | None:
-        query = "SELECT body FROM rows WHERE kind = ? AND key = ?"
-        found = self._decoded(query, (kind, key), kind)
-        return found[0] if found else None
+    def _rows(self, kind: str, prefix: str = "") -> list[Any]:
+        with _told():
+            return self._file.scan(kind, prefix)
 
-    def _decoded(self, query: str, arguments: tuple[str, ...], kind: str) -> list[msgspec.Struct]:
-        try:
-            return [_CODEC.decode(kind, body) for (body,) in self._connection.execute(query, arguments)]
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
-            raise self._broken(error) from error
 
-    def _write(self, changes: list[Change]) -> None:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                for kind, key, row in changes:
-                    assert row is not None, "the journal forgets nothing"
-                    put = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?)"
-                    self._connection.execute(put, (kind, key, _CODEC.encode(row)))
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise GrafosError(
-                "store_failed",
-                "the provisioning journal could not be written, so nothing was asked of the cloud",
-                where=str(self.path),
-                why=str(error),
-                next="free disk space and run the command again: it continues",
-            ) from error
-
-    def _broken(self, error: object) -> GrafosError:
-        return GrafosError(
-            "journal_invalid",
-            "the provisioning journal cannot be read",
-            where=str(self.path),
-            why=str(error),
-            next="move the file away and run the command again: what exists is found by its signed tags",
-        )
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """A journal that cannot be read has a next step of its own: it is not needed."""
+    try:
+        yield
+    except GrafosError as error:
+        if error.code == "journal_invalid":
+            error.next = "move the file away and run the command again: what exists is found by its signed tags"
+        raise
 
 
 def _change(row: StackRow | ResourceRow) -> Change:

@@ -76,6 +76,25 @@ def test_whoever_only_comes_for_a_transaction_fences_nobody(path: Path) -> None:
         assert keys(owner) == ["desk", "hall"]
 
 
+def test_rows_are_found_by_what_their_keys_begin_with(path: Path) -> None:
+    names = ["a", "a/1", "a/2", "a0", "b/1"]
+    with opened(path) as file, file.transaction():
+        file.write(tuple(Change("lamp", name, Lamp(name)) for name in names))
+        assert [lamp.name for lamp in file.scan("lamp", "a/")] == ["a/1", "a/2"]
+        assert [lamp.name for lamp in file.scan("lamp")] == names
+
+
+def test_a_file_that_was_cut_is_noticed_when_its_pages_are_looked_at(path: Path) -> None:
+    with opened(path) as file:
+        with file.transaction():
+            file.write(tuple(Change("lamp", str(number), Lamp("x" * 100)) for number in range(200)))
+        file.check_pages()
+    path.write_bytes(path.read_bytes()[:8192])
+    with pytest.raises(GrafosError) as error, opened(path) as file:
+        file.check_pages()
+    assert error.value.code == "store_invalid"
+
+
 def test_rows_are_written_inside_a_transaction_only(path: Path) -> None:
     with opened(path) as file, pytest.raises(AssertionError):
         file.write(DESK)

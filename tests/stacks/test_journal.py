@@ -168,7 +168,7 @@ def damaged(path: Path, damage: str) -> None:
 def test_a_journal_of_a_newer_grafos_is_refused(ground: TwinGround) -> None:
     journal = opened(ground)
     with sqlite3.connect(journal.path) as connection:
-        connection.execute("PRAGMA user_version = 99")
+        connection.execute("UPDATE meta SET value = 99 WHERE name = 'schema_version'")
     with pytest.raises(GrafosError) as refused:
         opened(ground)
     assert refused.value.code == "schema_newer"
@@ -177,8 +177,8 @@ def test_a_journal_of_a_newer_grafos_is_refused(ground: TwinGround) -> None:
 def test_a_full_disk_is_told_before_the_cloud_is_asked(ground: TwinGround) -> None:
     """The intent does not reach the disk, so the call is not made."""
     journal = opened(ground)
-    pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
-    journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+    pages = journal._file._connection.execute("PRAGMA page_count").fetchone()[0]
+    journal._file._connection.execute(f"PRAGMA max_page_count = {pages}")
     many = [stack(f"aws-{number}") for number in range(200)]
     with pytest.raises(GrafosError) as refused:
         journal.write(*many)
@@ -190,7 +190,7 @@ def test_a_full_disk_is_told_before_the_cloud_is_asked(ground: TwinGround) -> No
 def test_the_journal_is_synced_at_each_write(ground: TwinGround) -> None:
     journal = opened(ground)
     full = 2
-    assert journal._connection.execute("PRAGMA synchronous").fetchone()[0] == full
+    assert journal._file._connection.execute("PRAGMA synchronous").fetchone()[0] == full
     assert journal.path.stat().st_mode & 0o777 == 0o600
 
 
