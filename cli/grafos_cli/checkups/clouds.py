@@ -1,0 +1,158 @@
+"""The clouds: who we are there, whether the clock agrees, what the limits leave, what is not allowed.
+
+Each cloud is asked by a process of its own, all at once: their SDKs take seconds of processor time to import, and one
+that hangs must not keep the others. A cloud that nobody has set up is not asked at all.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from grafos_cli.checkups.findings import Finding, Status
+from grafos_connectors.contract import Connector, Identity, Quota
+from grafos_connectors.registry import PROVIDERS, open_connector
+from grafos_core.errors import GrafosError
+
+ANSWER_WITHIN_S = 2.8
+"""The doctor answers in three seconds; a cloud that takes longer is a finding."""
+SKEW_WARN_S, SKEW_FAIL_S = 60.0, 240.0
+"""AWS refuses a request whose time is five minutes off, and a signed token of ours lives as long."""
+NEARLY_FULL = 0.9
+
+# What says that somebody set the cloud up: variables, or files below the home folder.
+SIGNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "aws": (
+        ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+        (".aws/credentials", ".aws/config"),
+    ),
+    "azure": (
+        ("GRAFOS_AZURE_ENDPOINT", "AZURE_SUBSCRIPTION_ID", "AZURE_CLIENT_ID"),
+        (".azure/azureProfile.json",),
+    ),
+    "gcp": (
+        ("GRAFOS_GCP_ENDPOINT", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"),
+        (".config/gcloud/application_default_credentials.json",),
+    ),
+}
+
+
+def is_set_up(provider: str, environment: Mapping[str, str], home: Path) -> bool:
+    """Whether anything hints at credentials for the cloud; reading nothing of them."""
+    variables, files = SIGNS[provider]
+    return any(environment.get(name) for name in variables) or any((home / file).exists() for file in files)
+
+
+def check_clouds(regions: Mapping[str, str]) -> Iterator[Finding]:
+    """Every cloud that is set up. ``regions`` has the region to look at by provider, where one is known."""
+    until = time.monotonic() + ANSWER_WITHIN_S
+    asked = {
+        provider: _asking(provider, regions.get(provider, ""))
+        for provider in PROVIDERS
+        if is_set_up(provider, os.environ, Path.home())
+    }
+    for provider in PROVIDERS:
+        if provider in asked:
+            yield from _answer(provider, asked[provider], until)
+        else:
+            yield Finding(provider, "account", Status.NONE, "not set up: no credentials of it are in sight")
+
+
+def _asking(provider: str, region: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-m", "grafos_cli.checkups.clouds", provider, region]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+def _answer(provider: str, process: subprocess.Popen[bytes], until: float) -> list[Finding]:
+    try:
+        out, _ = process.communicate(timeout=max(0.0, until - time.monotonic()))
+        return msgspec.json.decode(out, type=list[Finding])
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        what = f"no answer within {ANSWER_WITHIN_S:g} s"
+    except msgspec.DecodeError:
+        what = f"its check ended with code {process.returncode} and said nothing"
+    return [
+        Finding(provider, "account", Status.FAIL, what, "look at the network and a proxy, then grafos doctor again")
+    ]
+
+
+# --- in the process of one cloud --------------------------------------------------------------------------------
+
+
+def look_at(provider: str, region: str) -> list[Finding]:
+    """All findings about one cloud; what one question cannot answer does not keep the others."""
+    try:
+        connector = open_connector(provider, region)
+        before = time.time()
+        identity = connector.identity()
+        middle = (before + time.time()) / 2
+    except GrafosError as error:
+        return [Finding(provider, "account", Status.FAIL, f"{error.code}: {error.what}", error.next)]
+    kind = " (emulated)" if identity.emulated else ""
+    findings = [
+        Finding(provider, "account", Status.OK, f"{identity.principal} in {identity.account}{kind}"),
+        _skew(provider, identity, middle),
+    ]
+    if not region:
+        what = "no region was named, so limits and permissions were not asked for"
+        return [*findings, Finding(provider, "region", Status.NONE, what, "grafos doctor --region NAME")]
+    return [*findings, *_limits(connector, region), *_permissions(connector, region)]
+
+
+def _skew(provider: str, identity: Identity, now: float) -> Finding:
+    if not identity.server_time:
+        return Finding(provider, "clock", Status.NONE, "the cloud did not say what time it has")
+    ahead_s = now - identity.server_time
+    what = f"our clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the cloud's"
+    if abs(ahead_s) < SKEW_WARN_S:
+        return Finding(provider, "clock", Status.OK, what)
+    status = Status.FAIL if abs(ahead_s) >= SKEW_FAIL_S else Status.WARN
+    return Finding(provider, "clock", status, what, "set this machine's clock: timedatectl set-ntp true")
+
+
+def _limits(connector: Connector, region: str) -> list[Finding]:
+    try:
+        quotas = connector.quotas(region)
+    except GrafosError as error:
+        return [Finding(connector.provider, "quota", Status.FAIL, f"{error.code}: {error.what}", error.next)]
+    full = [quota for quota in quotas if _is_nearly_full(quota)]
+    if not full:
+        told = ", ".join(f"{quota.name} {quota.used}/{quota.limit}" for quota in quotas if quota.limit is not None)
+        return [Finding(connector.provider, "quota", Status.OK, told or "the cloud tells no limits")]
+    return [
+        Finding(
+            connector.provider,
+            "quota",
+            Status.WARN if quota.used is not None and quota.limit and quota.used < quota.limit else Status.FAIL,
+            f"{quota.name}: {quota.used} of {quota.limit} {quota.unit} used in {region}",
+            "end what is not needed, or ask the cloud for a higher limit",
+        )
+        for quota in full
+    ]
+
+
+def _is_nearly_full(quota: Quota) -> bool:
+    return quota.limit is not None and quota.used is not None and quota.used >= NEARLY_FULL * quota.limit
+
+
+def _permissions(connector: Connector, region: str) -> list[Finding]:
+    try:
+        missing = connector.missing_permissions(region)
+    except GrafosError as error:
+        return [Finding(connector.provider, "permissions", Status.FAIL, f"{error.code}: {error.what}", error.next)]
+    if not missing:
+        return [Finding(connector.provider, "permissions", Status.OK, "none is known to be missing")]
+    what = f"not allowed: {', '.join(missing)}"
+    return [Finding(connector.provider, "permissions", Status.FAIL, what, connector.policy_fragment(missing))]
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(msgspec.json.encode(look_at(sys.argv[1], sys.argv[2])))
