@@ -13,6 +13,7 @@ from grafos_core.ids import FabricId
 from grafos_stacks.bill import worst_case
 from grafos_stacks.layouts import Layout, check_ahead, layout_of
 from grafos_stacks.plan import BundlePin, CellFacts, Lifetime, Planned, StackPlan, shared_stack_of
+from grafos_stacks.prices import PriceFor, price_today
 from grafos_stacks.spec import STANDALONE, CellSpec, check_spec
 
 PREDICTED_S: dict[Kind, float] = {Kind.MACHINE: 12.0}
@@ -28,11 +29,13 @@ BundleFor = Callable[[str, str], BundlePin]
 """Gives the software for an architecture and a version of Python ("arm64", "3.13")."""
 
 
-def read_facts(connector: Connector, spec: CellSpec, bundle_for: BundleFor) -> CellFacts:
+def read_facts(
+    connector: Connector, spec: CellSpec, bundle_for: BundleFor, price_for: PriceFor = price_today
+) -> CellFacts:
     """What the plan needs to know; the choices that ``spec`` leaves open are made here.
 
     Besides what the cloud may raise: ``cloud_capacity`` when no zone offers the type, ``config_invalid`` when type,
-    architecture and disk do not go together.
+    architecture and disk do not go together, ``price_missing``, ``price_stale`` or ``price_implausible``.
     """
     check_spec(spec)
     identity = connector.identity()
@@ -43,12 +46,13 @@ def read_facts(connector: Connector, spec: CellSpec, bundle_for: BundleFor) -> C
             f"a disk of {spec.disk_gib} GiB is too small for the image {image.name}",
             next=f"choose {image.disk_gib} GiB or more",
         )
+    offer = _offer(connector, spec, machine_type, image.arch)
     return CellFacts(
         account=identity.account,
         emulated=identity.emulated,
-        offer=_offer(connector, spec, machine_type, image.arch),
+        offer=offer,
         image=image,
-        price=connector.price(spec.region, machine_type),
+        price=price_for(connector, identity, offer),
         bundle=bundle_for(image.arch, image.python) if spec.pattern == STANDALONE else NO_BUNDLE,
     )
 

@@ -25,6 +25,7 @@ from grafos_stacks.making import Made, make_stack, note_made, pinned_plan
 from grafos_stacks.names import claim_secret
 from grafos_stacks.plan import Planned, StackPlan
 from grafos_stacks.planner import plan_cell, read_facts
+from grafos_stacks.prices import PriceBook
 from grafos_stacks.records import OPERATOR, CellHome, CellRecord, add_to_project, tenant_name
 from grafos_stacks.spec import CellSpec
 
@@ -44,7 +45,7 @@ def prepare(hands: Hands, spec: CellSpec, bundles: Bundles) -> Prepared:
     pinned = pinned_plan(hands, spec)
     if pinned is not None:
         return Prepared(pinned, resumed=True)
-    facts = read_facts(hands.connector, spec, bundles.pin)
+    facts = read_facts(hands.connector, spec, bundles.pin, PriceBook(hands.clock).price)
     return Prepared(plan_cell(spec, facts, hands.fabric.id, hands.clock.now()), resumed=False)
 
 
