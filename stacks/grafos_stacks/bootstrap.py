@@ -1,30 +1,68 @@
-"""User data: the bootstrap program with a machine's settings in it.
+"""User data: the bootstrap program of the cell's pattern with a machine's settings in it.
 
 The bytes are the same on each retry of one attempt, because everything in them is pinned by the plan or derived from
-the fabric's key: EC2 refuses a repeated request whose user data differ. They hold one secret, with which the cell is
-claimed once; it is worthless after that.
+the fabric's key: EC2 refuses a repeated request whose user data differ. A standalone cell's hold one secret, with which
+the cell is claimed once; it is worthless after that. A registered cell's hold none.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 from grafos_core.fabric import Fabric
 from grafos_stacks.names import claim_secret
 from grafos_stacks.plan import StackPlan
+from grafos_stacks.spec import REGISTERED, STANDALONE, TTL_S_MAX
 
-PROGRAM = "grafos_stacks.bootstrap_script"
+PROGRAMS = {STANDALONE: "grafos_stacks.bootstrap_script", REGISTERED: "grafos_stacks.registered_script"}
 USER_DATA_BYTES_MAX = 12 * 1024
 """EC2 takes 16 KiB; the rest is room for what comes."""
 MEM_SHARE = 2
 """One part in so many of the machine's memory is leased out as fabric memory; tasklets and the system have the rest."""
+LOOK_EVERY_S = 15
+"""How soon a machine that reads its own tags notices that it was extended."""
 
 
 def render(fabric: Fabric, plan: StackPlan, attempt: int) -> str:
     """The user data of one attempt at the plan's machine."""
-    settings = {
+    if plan.spec.pattern == REGISTERED:
+        return fill_in(_registered(plan), REGISTERED)
+    return fill_in(_standalone(fabric, plan, attempt))
+
+
+def fill_in(settings: dict[str, object], pattern: str = STANDALONE) -> str:
+    """The program's text with its settings."""
+    line = 'SETTINGS = "{}"\n'
+    source = _source(PROGRAMS[pattern])
+    assert source.count(line) == 1, "the program has one place for its settings"
+    text = source.replace(line, f"SETTINGS = {json.dumps(json.dumps(settings, sort_keys=True))}\n")
+    assert len(text.encode()) <= USER_DATA_BYTES_MAX, f"the user data have {len(text.encode())} bytes"
+    return text
+
+
+class Booted(NamedTuple):
+    """What a registered cell's machine said on its console. ``timer_at`` (Unix seconds) is 0 if it could set none."""
+
+    timer_at: int
+    machine: str
+    place: str
+
+
+def booted_in(console: str, cell_id: str) -> Booted | None:
+    """The newest of its lines that says that the machine of that cell has booted; None if it did not say so yet."""
+    said = re.findall(rf"grafos: booted cell={re.escape(cell_id)} timer=(\d+|none) machine=(\S+) place=(\S+)", console)
+    if not said:
+        return None
+    timer, machine, place = said[-1]
+    return Booted(int(timer) if timer.isdecimal() else 0, machine, place)
+
+
+def _standalone(fabric: Fabric, plan: StackPlan, attempt: int) -> dict[str, object]:
+    return {
         "fabric": plan.fabric,
         "cell_id": plan.spec.cell_id,
         "provider": plan.spec.provider,
@@ -36,20 +74,22 @@ def render(fabric: Fabric, plan: StackPlan, attempt: int) -> str:
         "expires_at": plan.expires_at,
         "claim_secret": claim_secret(fabric, plan.machine.key, attempt),
     }
-    text = fill_in(settings)
-    assert len(text) <= USER_DATA_BYTES_MAX, f"the user data have {len(text)} bytes"
-    return text
 
 
-def fill_in(settings: dict[str, object]) -> str:
-    """The program's text with its settings."""
-    line = 'SETTINGS = "{}"\n'
-    source = _source()
-    assert source.count(line) == 1, "the program has one place for its settings"
-    return source.replace(line, f"SETTINGS = {json.dumps(json.dumps(settings, sort_keys=True))}\n")
+def _registered(plan: StackPlan) -> dict[str, object]:
+    longest_s = plan.spec.max_ttl_s or TTL_S_MAX
+    after_s = plan.timer_at - plan.expires_at
+    return {
+        "cell_id": plan.spec.cell_id,
+        "provider": plan.spec.provider,
+        "timer_at": plan.timer_at,
+        "timer_after_s": after_s,
+        "timer_at_most": int(plan.made_at) + longest_s + after_s,
+        "look_every_s": LOOK_EVERY_S,
+    }
 
 
 @cache
-def _source() -> str:
-    package, _, name = PROGRAM.rpartition(".")
+def _source(program: str) -> str:
+    package, _, name = program.rpartition(".")
     return (files(package) / f"{name}.py").read_text()

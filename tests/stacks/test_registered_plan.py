@@ -2,77 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from registered import CLOUDS, NOW, SHAPES, asked, plan
 
-from grafos_connectors.contract import Image, Kind, Offer, Price
-from grafos_connectors.shapes import Shape, check_desired, check_token
+from grafos_connectors.contract import Kind
+from grafos_connectors.shapes import check_desired, check_token
 from grafos_core.clock import VirtualClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import open_fabric
-from grafos_core.ids import FabricId
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, LEFT_BEHIND_S, rates_held
-from grafos_stacks.layouts import UNMAKE_ORDER, layout_of
-from grafos_stacks.plan import BundlePin, CellFacts, StackPlan, desired
-from grafos_stacks.planner import plan_cell
-from grafos_stacks.spec import REGISTERED, CellSpec, check_spec
+from grafos_stacks.layouts import UNMAKE_ORDER
+from grafos_stacks.plan import desired
+from grafos_stacks.spec import REGISTERED, check_spec
 
-CLOUDS = ("gcp", "azure")
-REGIONS = {"gcp": "us-central1", "azure": "eastus"}
-NOW = 1_800_000_000.5
 HOUR_S = 3600
-SHAPES: dict[str, dict[Kind, Shape]] = {
-    "gcp": {
-        Kind.NETWORK: Shape(),
-        Kind.SUBNET: Shape(needs=("network",), inputs={"cidr": str}),
-        Kind.MACHINE: Shape(
-            needs=("subnet",),
-            inputs={"machine_type": str, "image": str, "disk_gib": int, "user_data": str, "ends_at": int},
-            optional={"public_address": bool, "spot": bool},
-            zoned=True,
-        ),
-    },
-    "azure": {
-        Kind.GROUP: Shape(),
-        Kind.NETWORK: Shape(needs=("group",), inputs={"cidr": str}),
-        Kind.FIREWALL: Shape(needs=("group",), inputs={"description": str}),
-        Kind.SUBNET: Shape(needs=("network",), inputs={"cidr": str}, tagged=False),
-        Kind.ADDRESS: Shape(needs=("group",)),
-        Kind.NIC: Shape(needs=("group", "subnet", "firewall", "address")),
-        Kind.MACHINE: Shape(
-            needs=("group", "nic"),
-            inputs={"machine_type": str, "image": str, "disk_gib": int, "user_data": str},
-            optional={"spot": bool},
-        ),
-        Kind.DEADLINE: Shape(needs=("group", "machine"), inputs={"ends_at": int}),
-    },
-}
-"""What each cloud's connector takes; its own table is checked against the plan where that connector is tested."""
-
-
-def asked(provider: str, cell_id: str = "one", **inputs: Any) -> CellSpec:
-    return CellSpec(provider, cell_id, REGIONS[provider], "", **inputs)
-
-
-def facts(provider: str) -> CellFacts:
-    machine_type = layout_of(provider).default_types["amd64"]
-    zone = {"gcp": "us-central1-a", "azure": ""}[provider]
-    return CellFacts(
-        account="emulated",
-        emulated=True,
-        offer=Offer(REGIONS[provider], zone, machine_type, "amd64", 2, 4 << 30),
-        image=Image("image-1", "debian-13", "amd64", "3.13"),
-        price=Price(REGIONS[provider], machine_type, 3_350_000, 8_000_000, 500_000, "test", "2026-11-21", True),
-        bundle=BundlePin("", 0),
-    )
-
-
-def plan(provider: str, cell_id: str = "one", fabric: str = "fab-1", **inputs: Any) -> StackPlan:
-    return plan_cell(check_spec(asked(provider, cell_id, **inputs)), facts(provider), FabricId(fabric), NOW)
 
 
 @pytest.fixture(params=CLOUDS)

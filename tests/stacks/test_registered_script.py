@@ -1,0 +1,272 @@
+"""The user data of a registered cell as a program of its own, on the metadata of both clouds."""
+
+from __future__ import annotations
+
+import ast
+import http.server
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from registered import CLOUDS, plan
+
+from grafos_core.clock import VirtualClock
+from grafos_core.fabric import open_fabric
+from grafos_stacks.bootstrap import USER_DATA_BYTES_MAX, Booted, booted_in, fill_in, render
+from grafos_stacks.spec import REGISTERED
+
+PATIENCE_S = 20.0
+
+
+class Metadata(http.server.ThreadingHTTPServer):
+    """Both clouds' metadata services, as the program asks them; silent for the first ``failures`` questions."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Questions)
+        self.tags: list[dict[str, str]] = []
+        self.failures = 0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Questions(http.server.BaseHTTPRequestHandler):
+    server: Metadata
+
+    def do_GET(self) -> None:
+        if self.server.failures:
+            self.server.failures -= 1
+            self.send_error(503)
+        elif self.path.startswith("/base/computeMetadata/v1/instance/") and self.headers["Metadata-Flavor"] == "Google":
+            values = {"name": "grafos-one-machine-abc", "zone": "projects/12/zones/us-central1-a"}
+            self.say(values[self.path.rpartition("/")[2]] + "\n")
+        elif self.path.startswith("/base/metadata/instance/compute?") and self.headers["Metadata"] == "true":
+            assert "api-version=" in self.path
+            document = {
+                "name": "grafos-one-machine-abc",
+                "location": "eastus",
+                "zone": "",
+                "tagsList": self.server.tags,
+            }
+            self.say(json.dumps(document))
+        else:
+            self.send_error(400)
+
+    def say(self, text: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class Machine:
+    """A bare machine: a ``shutdown`` that takes notes, and nothing else on the path."""
+
+    def __init__(self, folder: Path, metadata: Metadata, provider: str) -> None:
+        self.folder, self.metadata = folder, metadata
+        now = int(time.time())
+        self.settings: dict[str, Any] = {
+            "cell_id": "one",
+            "provider": provider,
+            "timer_at": now + 3600,
+            "timer_after_s": 300,
+            "timer_at_most": now + 86400,
+            "look_every_s": 0.02,
+        }
+        self.tools = folder / "bin"
+        self.tools.mkdir()
+        self.tool("shutdown", 'echo "shutdown $*" >> orders')
+        self.process: Any = None
+
+    def tool(self, name: str, what: str) -> None:
+        (self.tools / name).write_text(f"#!/bin/sh\ncd {self.folder}\n{what}\n")
+        (self.tools / name).chmod(0o755)
+
+    def orders(self) -> list[str]:
+        orders = self.folder / "orders"
+        return orders.read_text().splitlines() if orders.exists() else []
+
+    def boot(self) -> None:
+        script = self.folder / "user-data"
+        script.write_text(fill_in(self.settings, REGISTERED))
+        environment = {
+            "PATH": str(self.tools),
+            "STATE_DIRECTORY": str(self.folder),
+            "GRAFOS_METADATA_ENDPOINT": f"http://127.0.0.1:{self.metadata.server_port}/base/",
+        }
+        with (self.folder / "console").open("ab") as console:
+            self.process = subprocess.Popen([sys.executable, "-S", str(script)], env=environment, stdout=console)
+
+    def console(self) -> str:
+        return (self.folder / "console").read_text()
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def metadata() -> Iterator[Metadata]:
+    server = Metadata()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(params=CLOUDS)
+def machine(request: pytest.FixtureRequest, tmp_path: Path, metadata: Metadata) -> Iterator[Machine]:
+    one = Machine(tmp_path, metadata, request.param)
+    yield one
+    one.end()
+
+
+@pytest.fixture
+def on_azure(tmp_path: Path, metadata: Metadata) -> Iterator[Machine]:
+    one = Machine(tmp_path, metadata, "azure")
+    yield one
+    one.end()
+
+
+# --- its text -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", CLOUDS)
+def test_it_is_small_and_understood_by_python_3_9_and_the_same_bytes_for_every_attempt(provider: str) -> None:
+    fabric = open_fabric(VirtualClock(), "script")
+    text = render(fabric, plan(provider), 1)
+    assert len(text.encode()) <= USER_DATA_BYTES_MAX
+    tree = ast.parse(text, feature_version=(3, 9))
+    imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    assert {name.split(".")[0] for name in imported} <= sys.stdlib_module_names
+    assert render(fabric, plan(provider), 2) == text
+
+
+def test_it_names_programs_and_never_their_places() -> None:
+    source = fill_in({}, REGISTERED)
+    for place in ("/usr/bin/python", "/sbin", "/bin/sh", "/usr/sbin"):
+        assert place not in source
+
+
+# --- its work -----------------------------------------------------------------------------------------------------
+
+
+def test_it_sets_the_timer_and_says_once_that_it_booted(machine: Machine) -> None:
+    machine.boot()
+    until(lambda: booted_in(machine.console(), "one"))
+    assert machine.orders() == ["shutdown -P +60"]
+    place = {"gcp": "us-central1-a", "azure": "eastus"}[machine.settings["provider"]]
+    booted = Booted(machine.settings["timer_at"], "grafos-one-machine-abc", place)
+    assert booted_in(machine.console(), "one") == booted
+    assert machine.console().count("grafos: ") == 1
+
+
+def test_at_the_next_boot_it_sets_the_timer_anew(machine: Machine) -> None:
+    machine.boot()
+    until(lambda: machine.console().count("booted") == 1)
+    machine.end()
+    machine.boot()
+    until(lambda: machine.console().count("booted") == 2)
+    assert machine.orders() == ["shutdown -P +60"] * 2
+
+
+def test_a_machine_past_its_end_is_switched_off_at_once(machine: Machine) -> None:
+    machine.settings["timer_at"] = int(time.time()) - 5
+    machine.boot()
+    until(machine.orders)
+    assert machine.orders() == ["shutdown -P now"]
+
+
+def test_the_timer_is_set_before_anything_else_can_fail(machine: Machine, metadata: Metadata) -> None:
+    metadata.failures = 10**9
+    machine.boot()
+    until(machine.orders)
+    assert booted_in(machine.console(), "one") is None
+
+
+def test_it_waits_for_a_network_that_comes_up_late(machine: Machine, metadata: Metadata) -> None:
+    metadata.failures = 3
+    machine.boot()
+    until(lambda: booted_in(machine.console(), "one"))
+
+
+def test_where_shutdown_does_not_take_the_order_a_timer_of_systemd_does(machine: Machine) -> None:
+    machine.tool("shutdown", "exit 1")
+    machine.tool("systemd-run", 'echo "systemd-run $*" >> orders')
+    machine.boot()
+    until(lambda: booted_in(machine.console(), "one"))
+    at = machine.settings["timer_at"]
+    assert machine.orders() == [f"systemd-run --unit=grafos-expiry-{at} --on-calendar=@{at} shutdown -P now"]
+
+
+def test_a_machine_without_any_timer_says_so(machine: Machine) -> None:
+    machine.tool("shutdown", "exit 1")
+    machine.boot()
+    until(lambda: booted_in(machine.console(), "one"))
+    said = booted_in(machine.console(), "one")
+    assert said is not None
+    assert said.timer_at == 0
+
+
+# --- extending ----------------------------------------------------------------------------------------------------
+
+
+def expires(at: object) -> list[dict[str, str]]:
+    return [{"name": "owner", "value": "me"}, {"name": "grafos:expires", "value": str(at)}]
+
+
+def test_a_machine_on_azure_moves_its_timer_when_its_tags_say_so(on_azure: Machine) -> None:
+    on_azure.boot()
+    until(lambda: booted_in(on_azure.console(), "one"))
+    later = on_azure.settings["timer_at"] + 3600
+    on_azure.metadata.tags = expires(later - 300)
+    until(lambda: "extended" in on_azure.console())
+    assert on_azure.orders() == ["shutdown -P +60", "shutdown -P +120"]
+    assert f"grafos: extended cell=one timer={later}" in on_azure.console()
+
+
+def test_a_machine_that_was_extended_and_starts_again_keeps_its_later_end(on_azure: Machine) -> None:
+    later = on_azure.settings["timer_at"] + 3600
+    on_azure.metadata.tags = expires(later - 300)
+    on_azure.boot()
+    until(lambda: "extended" in on_azure.console())
+    on_azure.end()
+    on_azure.metadata.tags = []
+    on_azure.boot()
+    until(lambda: on_azure.console().count("booted") == 2)
+    assert on_azure.orders()[2:] == ["shutdown -P +120"]
+
+
+@pytest.mark.parametrize("said", ["-60", "soon", "", "later than it may"])
+def test_it_moves_its_timer_neither_back_nor_past_the_last_moment(on_azure: Machine, said: str) -> None:
+    most = on_azure.settings["timer_at_most"]
+    wrong = {"-60": on_azure.settings["timer_at"] - 360, "later than it may": most - 299}.get(said, said)
+    on_azure.metadata.tags = expires(wrong)
+    on_azure.boot()
+    until(lambda: booted_in(on_azure.console(), "one"))
+    time.sleep(0.2)  # ten looks
+    assert on_azure.orders() == ["shutdown -P +60"]
+
+
+def test_what_a_console_says_is_read_in_whatever_its_cloud_puts_around_it() -> None:
+    console = (
+        "[    3.1] systemd[1]: Started\n"
+        "[   12.3] google_metadata_script_runner[500]: startup-script: "
+        "grafos: booted cell=one timer=17 machine=m place=p\n"
+        "grafos: booted cell=other timer=18 machine=m place=p\n"
+    )
+    assert booted_in(console, "one") == Booted(17, "m", "p")
+    assert booted_in(console, "on") is None
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, "it did not come to be in time"
+        time.sleep(0.02)
