@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from grafos_connectors.contract import TAG_STACK, Found, Kind, State
 from grafos_core.errors import GrafosError
@@ -21,6 +22,7 @@ from grafos_stacks.making import SHARED_PATIENCE_S
 from grafos_stacks.names import attempt_in
 from grafos_stacks.plan import shared_stack_of
 from grafos_stacks.recovery import Ground, Unmaking, recovery, row_of
+from grafos_stacks.spec import SHARED_PREFIX
 
 ROUNDS_MAX = 4
 """Deleting and listing again: a part that outlived its machine shows up in the second round."""
@@ -29,6 +31,13 @@ PARTS_ASK_EVERY_S = 0.5
 """How long, and how often, to look whether what goes with its machine has gone."""
 
 Place = tuple[Kind, str]
+
+
+class Site(NamedTuple):
+    """Where the cells are that share a network."""
+
+    provider: str
+    region: str
 
 
 @dataclass(frozen=True)
@@ -55,24 +64,39 @@ class Listing:
         """Those of one stack."""
         return [one for one in self.found if one.tags.get(TAG_STACK) == stack and one.state is not State.GONE]
 
+    def shows_others(self, site: Site, leaving: str) -> bool:
+        """Whether it shows anything but the region's network and what belongs to ``leaving``."""
+        known = (leaving, shared_stack_of(site.provider, site.region))
+        return any(one.tags.get(TAG_STACK) not in known and one.state is not State.GONE for one in self.found)
+
 
 def unmake_stack(hands: Hands, cell: StackRow) -> Unmade:
     """Deletes a cell's resources, and the shared network if no other cell uses it. The caller holds the stack's lock.
 
     ``cell`` has been ``UNMAKING`` since ``cell.changed_at``; the journal may know nothing more of it.
     """
-    own, listing = _Stack(hands, cell, cell.stack, cell.created_at).unmake()
-    shared = shared_stack_of(cell.provider, cell.region)
+    site = Site(cell.provider, cell.region)
+    own, listing = _Stack(hands, site, cell.stack, cell.created_at).unmake()
     if own.left:
         return own
+    network = unmake_network(hands, site, listing, cell.changed_at, leaving=cell.stack)
+    return Unmade(own.resources + network.resources, own.failures + network.failures)
+
+
+def unmake_network(hands: Hands, site: Site, listing: Listing, since: float, leaving: str = "") -> Unmade:
+    """Deletes a region's shared network if no cell but ``leaving`` uses it; nothing otherwise.
+
+    Of several cells that are torn down at once, the last to come here finds the others gone.
+    """
+    shared = shared_stack_of(site.provider, site.region)
     with hands.journal.lock(shared, patience_s=SHARED_PATIENCE_S, sleep=hands.sleep):
-        if _used_by_others(hands, cell, shared, listing):
-            return own
-        network, _ = _Stack(hands, cell, shared, cell.changed_at).unmake()
+        if _used_by_others(hands, site, leaving, listing):
+            return Unmade((), ())
+        network, _ = _Stack(hands, site, shared, since).unmake()
         row = hands.journal.stack(shared)
         if row is not None and not network.left:
             hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
-    return Unmade(own.resources + network.resources, own.failures + network.failures)
+    return network
 
 
 def machine_rows(hands: Hands, cell: StackRow) -> list[ResourceRow]:
@@ -85,10 +109,10 @@ def machine_rows(hands: Hands, cell: StackRow) -> list[ResourceRow]:
 class _Stack:
     """One stack's resources on their way out. ``since``: rows older than that belong to an earlier cell of the name."""
 
-    def __init__(self, hands: Hands, cell: StackRow, stack: str, since: float) -> None:
-        self._hands, self._cell, self._stack, self._since = hands, cell, stack, since
+    def __init__(self, hands: Hands, site: Site, stack: str, since: float) -> None:
+        self._hands, self._site, self._stack, self._since = hands, site, stack, since
         self._engine = Engine(hands)
-        self._dies_with = layout_of(cell.provider).dies_with
+        self._dies_with = layout_of(site.provider).dies_with
         self._failures: dict[Place, GrafosError] = {}
 
     def unmake(self) -> tuple[Unmade, Listing]:
@@ -134,7 +158,7 @@ class _Stack:
                 return listing, todo
 
     def _list(self) -> Listing:
-        return Listing(*self._engine.listing(self._cell.region))
+        return Listing(*self._engine.listing(self._site.region))
 
     def _note_what_went_along(self) -> None:
         """A rule goes with its firewall, a route with its network: no call of their own, but a look."""
@@ -159,7 +183,7 @@ class _Stack:
             kind, ref_id = _place(row)
             torn.append(TornDown(kind.value, ref_id, row.region, gone, proof))
         for kind, ref_id in sorted(listed - {_place(row) for row in rows}):
-            torn.append(TornDown(kind.value, ref_id, self._cell.region, gone=False, proof=f"listed at {moment}"))
+            torn.append(TornDown(kind.value, ref_id, self._site.region, gone=False, proof=f"listed at {moment}"))
         return tuple(torn)
 
     def _rows(self) -> list[ResourceRow]:
@@ -175,13 +199,23 @@ class _Stack:
         return gone
 
 
-def _used_by_others(hands: Hands, cell: StackRow, shared: str, listing: Listing) -> bool:
+def _used_by_others(hands: Hands, site: Site, leaving: str, listing: Listing) -> bool:
     """Whether another cell lives, or comes to live, in the region's network: by the journal, and by the cloud."""
     for row in hands.journal.stacks():
-        same = (row.provider, row.region) == (cell.provider, cell.region)
-        if same and row.plan is not None and row.stack != cell.stack and row.state is not StackState.GONE:
+        same = (row.provider, row.region) == site and not row.stack.startswith(SHARED_PREFIX)
+        if same and row.stack != leaving and _may_live(hands, row):
             return True
-    return any(one.tags.get(TAG_STACK) not in (cell.stack, shared) for one in listing.found)
+    if not listing.shows_others(site, leaving):
+        return False
+    # They may have gone since; whoever comes to live there asks for the network's lock first.
+    return Listing(*Engine(hands).listing(site.region)).shows_others(site, leaving)
+
+
+def _may_live(hands: Hands, row: StackRow) -> bool:
+    """A stack that is on its way out uses the network for as long as it has anything itself."""
+    if row.state is not StackState.UNMAKING:
+        return row.state is not StackState.GONE
+    return any(own.life not in (Life.GONE, Life.REFUSED) for own in hands.journal.resources(row.stack).values())
 
 
 def _place(row: ResourceRow) -> Place:
