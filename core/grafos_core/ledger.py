@@ -53,13 +53,15 @@ class Account(msgspec.Struct, frozen=True):
 class Meter(msgspec.Struct, frozen=True):
     """By what a held thing is billed while it is there, so that the ledger alone tells what it has cost so far.
 
-    ``since`` and ``until`` are Unix seconds; after ``until`` nothing bills any more. ``fictional``: an emulator bills.
+    ``since`` and ``until`` are Unix seconds. After ``until`` it bills at the lower rate of what is left behind until
+    somebody sweeps, if anything is. ``fictional``: an emulator bills.
     """
 
     provider: str
     rate_micro_cents_per_hour: int
     since: float
     until: float
+    left_micro_cents_per_hour: int = 0
     fictional: bool = False
 
 
@@ -193,9 +195,10 @@ def accrued(held: Hold, now: float) -> int:
         return held.actual_micro_cents
     if held.meter is None:
         return held.amount_micro_cents
-    meter = held.meter
-    seconds = min(now, meter.until) - meter.since
-    return min(held.amount_micro_cents, cost_micro_cents(Fraction(1), meter.rate_micro_cents_per_hour, seconds))
+    meter, one = held.meter, Fraction(1)
+    lived = cost_micro_cents(one, meter.rate_micro_cents_per_hour, min(now, meter.until) - meter.since)
+    left = cost_micro_cents(one, meter.left_micro_cents_per_hour, now - meter.until)
+    return min(held.amount_micro_cents, lived + left)
 
 
 def _refuse_unless_it_covers(known: Hold, amount_micro_cents: int, purpose: str) -> None:

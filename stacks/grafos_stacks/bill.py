@@ -93,11 +93,6 @@ def rate_per_hour(price: Price, disk_gib: int) -> int:
     return sum(rates_held(price, disk_gib))
 
 
-def billed_per_hour(price: Price, disk_gib: int, *, spot: bool) -> int:
-    """What the cell costs by the hour as far as is known, disk and address included: by which its cost accrues."""
-    return sum(rates_billed(price, disk_gib, spot=spot))
-
-
 def _bill(rates: Rates, machine_type: str, disk_gib: int, seconds: float) -> Bill:
     time = f"{seconds / 3600:.2f} h"
     return Bill(

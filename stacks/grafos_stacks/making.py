@@ -15,7 +15,7 @@ from grafos_core import ledger as ledgers
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric
 from grafos_core.ids import FabricId
-from grafos_stacks.bill import DEAD_MAN_GRACE_S, billed_per_hour
+from grafos_stacks.bill import DEAD_MAN_GRACE_S, rates_billed
 from grafos_stacks.direct import Engine, Hands, LateInputs
 from grafos_stacks.journal import DIRECT, Life, StackRow, StackState
 from grafos_stacks.layouts import layout_of
@@ -169,20 +169,27 @@ def _hold(hands: Hands, row: StackRow, plan: StackPlan) -> None:
             batch = ledgers.hold(transaction.ledger, row.hold_id, OPERATOR_ACCOUNT, amount, purpose, meter=meter)
             transaction.write(batch)
     except GrafosError as error:
-        if error.code in ("budget_exceeded", "plan_stale"):
+        next_steps = {
+            "budget_exceeded": "choose something smaller or shorter, tear down what grafos cloud budget show lists, or "
+            "raise the cap: grafos cloud budget set CENTS",
+            "plan_stale": f"first: grafos cloud teardown {plan.spec.provider} --cell-id {plan.stack}",
+        }
+        if error.code in next_steps:
+            error.next = next_steps[error.code]
             hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
-        if error.code == "plan_stale":
-            error.next = f"first: grafos cloud teardown {plan.spec.provider} --cell-id {plan.stack}"
         raise
 
 
 def _meter(hands: Hands, plan: StackPlan) -> ledgers.Meter:
-    """From now until the last moment that the hold pays for."""
+    """From now until the machine must have ended; then at the rate of what that leaves behind."""
+    rates = rates_billed(plan.facts.price, plan.spec.disk_gib, spot=plan.is_spot)
+    left_behind = layout_of(plan.spec.provider).left_behind
     return ledgers.Meter(
         provider=plan.spec.provider,
-        rate_micro_cents_per_hour=billed_per_hour(plan.facts.price, plan.spec.disk_gib, spot=plan.is_spot),
+        rate_micro_cents_per_hour=sum(rates),
         since=hands.clock.now(),
-        until=float(plan.life.held_until + DEAD_MAN_GRACE_S),
+        until=float(plan.expires_at + DEAD_MAN_GRACE_S),
+        left_micro_cents_per_hour=sum(rate for name, rate in rates._asdict().items() if name in left_behind),
         fictional=plan.facts.price.fictional,
     )
 

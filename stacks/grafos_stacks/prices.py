@@ -37,6 +37,8 @@ from grafos_core.money import format_cents, from_cents
 from grafos_core.paths import data_home, private_folder, write_private
 
 SCHEMA_VERSION = 1
+MEETS_ALL = ("cloud_auth", "cloud_denied", "cloud_unreachable", "credentials_missing", "credentials_mixed")
+"""Refusals that the next question to the same cloud would meet as well."""
 
 PriceFor = Callable[[Connector, Identity, Offer], Price]
 """Gives the price that a plan for an offer is made by."""
@@ -209,6 +211,27 @@ def read_price(connector: Connector, wanted: Wanted, table: PriceTable, today: d
     except GrafosError as error:
         return Outcome(wanted, (), error)
     return Outcome(wanted, rows)
+
+
+def refresh(
+    book: PriceBook, connector: Connector, wanted: Iterable[Wanted], told: Callable[[Outcome], object]
+) -> list[Outcome]:
+    """Reads the wanted prices of one cloud and keeps those that can be believed, all at once at the end.
+
+    What fails leaves its old row. A refusal that would meet every further question too ends the asking; what came
+    before it is kept. An emulated cloud's prices are read and not kept. ``told`` hears of each as it comes.
+    """
+    table, outcomes = book.table(), []
+    for one in wanted:
+        outcome = read_price(connector, one, table, book.today)
+        outcomes.append(outcome)
+        told(outcome)
+        if outcome.error is not None and outcome.error.code in MEETS_ALL:
+            break
+    real = [row for outcome in outcomes for row in outcome.rows if not row.fictional]
+    if real:
+        book.keep(real)
+    return outcomes
 
 
 # --- a bound by the hour ----------------------------------------------------------------------------------------

@@ -111,6 +111,13 @@ def test_an_hour_accrues_the_rate_of_an_hour() -> None:
     assert ledgers.accrued(held, 100.0 + 10) == 1
 
 
+def test_what_is_left_behind_accrues_after_the_end() -> None:
+    meter = Meter("azure", 360, since=0.0, until=3600.0, left_micro_cents_per_hour=36)
+    held = Hold("a", "operator", 10**9, "cell a", meter=meter)
+    assert ledgers.accrued(held, 3600.0) == 360
+    assert ledgers.accrued(held, 7200.0) == 396
+
+
 def test_what_has_ended_cost_what_it_was_settled_for_and_what_has_no_meter_counts_whole() -> None:
     meter = Meter("aws", 360, since=0.0, until=1e9)
     settled = Hold("a", "operator", 900, "x", state=SETTLED, actual_micro_cents=7, meter=meter)
