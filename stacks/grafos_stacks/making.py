@@ -181,14 +181,14 @@ def _hold(hands: Hands, row: StackRow, plan: StackPlan) -> None:
 
 
 def _meter(hands: Hands, plan: StackPlan) -> ledgers.Meter:
-    """From now until the machine must have ended; then at the rate of what that leaves behind."""
+    """From now until the last moment that the hold pays for a machine; then at the rate of what is left behind."""
     rates = rates_billed(plan.facts.price, plan.spec.disk_gib, spot=plan.is_spot)
     left_behind = layout_of(plan.spec.provider).left_behind
     return ledgers.Meter(
         provider=plan.spec.provider,
         rate_micro_cents_per_hour=sum(rates),
         since=hands.clock.now(),
-        until=float(plan.expires_at + DEAD_MAN_GRACE_S),
+        until=float(plan.life.held_until + DEAD_MAN_GRACE_S),
         left_micro_cents_per_hour=sum(rate for name, rate in rates._asdict().items() if name in left_behind),
         fictional=plan.facts.price.fictional,
     )
