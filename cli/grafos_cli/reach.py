@@ -99,9 +99,11 @@ def _resolve_cloud(provider: str, fabric: Fabric, project: Path, cell_id: str) -
                 why=f"it has {known}",
                 next="grafos cloud ls",
             )
-        return _reach(fabric, chosen[0])
+        return _reach(fabric, _ready(chosen[0]))
     alive = sorted((cell for cell in cells if _lives(cell)), key=lambda cell: -cell.provisioned_at)
     if not alive:
+        if booted := [cell for cell in cells if not _is_over(cell)]:
+            _ready(booted[0])
         ended = ", ".join(cell.cell_id for cell in cells)
         raise GrafosError(
             "runtime_not_ready",
@@ -132,7 +134,34 @@ def _fabric_cells(fabric: Fabric, terminal: Terminal) -> list[CellRecord]:
 
 
 def _lives(record: CellRecord) -> bool:
-    return not record.gone_at and (not record.expires_at or record.expires_at > time.time())
+    """Whether it may be asked something: it came as far as ready, and its time is not over."""
+    from grafos_stacks.records import READY
+
+    return record.state == READY and not _is_over(record)
+
+
+def _is_over(record: CellRecord) -> bool:
+    return bool(record.gone_at) or 0 < record.expires_at <= time.time()
+
+
+def _ready(record: CellRecord) -> CellRecord:
+    """The record of a cell that can run something, or ``runtime_not_ready`` with the reason."""
+    from grafos_stacks.records import BOOTED, READY
+
+    if record.state == READY:
+        return record
+    came = f"Cell {record.cell_id} on {record.provider} has booted, and is not ready to run anything"
+    raise GrafosError(
+        "runtime_not_ready",
+        came if record.state == BOOTED else f"Cell {record.cell_id} on {record.provider} was never finished",
+        why="a registered cell gets its software from an orchestrator, which this version does not have"
+        if record.state == BOOTED
+        else "",
+        next="use a cell on aws or the local fabric; end this one with: "
+        f"grafos cloud teardown {record.provider} --cell-id {record.cell_id}"
+        if record.state == BOOTED
+        else f"grafos cloud provision {record.provider} --cell-id {record.cell_id}  (it goes on)",
+    )
 
 
 def _reach(fabric: Fabric, record: CellRecord) -> Reach:

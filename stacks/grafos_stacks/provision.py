@@ -1,4 +1,8 @@
-"""Provision a standalone cell: plan, hold, make, bring the software, claim, wait until it is ready, record.
+"""Provision a cell: plan, hold, make, and then as far as its pattern goes.
+
+A standalone cell gets its software, is claimed, and is ready at the end. A registered one has booted at the end: its
+machine has set its own timer and said so on the console, and the cloud's own deadline stands. It is not ready, since
+its software and its enrolment come from an orchestrator, which this version does not have.
 
 A provision may be interrupted anywhere. The same command again continues it: what exists is found by its key, what was
 answered is on the disk, and every step may be repeated.
@@ -12,10 +16,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from grafos_connectors.contract import CloudError, Found, Kind, Scalar, State
+from grafos_connectors.contract import Found, Kind, Scalar
 from grafos_core.errors import GrafosError
 from grafos_scheduler.messages import Terms
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, worst_case
+from grafos_stacks.booting import console_tail, wait_booted
 from grafos_stacks.bootstrap import render
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands, LateInputs
@@ -26,11 +31,19 @@ from grafos_stacks.names import claim_secret
 from grafos_stacks.plan import Planned, StackPlan
 from grafos_stacks.planner import plan_cell, read_facts
 from grafos_stacks.prices import PriceBook
-from grafos_stacks.records import OPERATOR, CellHome, CellRecord, add_to_project, tenant_name
-from grafos_stacks.spec import CellSpec
+from grafos_stacks.records import (
+    BOOTED,
+    MAKING,
+    OPERATOR,
+    READY,
+    CellHome,
+    CellRecord,
+    add_to_project,
+    tenant_name,
+)
+from grafos_stacks.spec import REGISTERED, STANDALONE, CellSpec
 
 TENANT = "default"
-CONSOLE_LINES = 40
 
 
 class Prepared(NamedTuple):
@@ -50,7 +63,7 @@ def prepare(hands: Hands, spec: CellSpec, bundles: Bundles) -> Prepared:
 
 
 def provision(hands: Hands, plan: StackPlan, bundles: Bundles, project: Path) -> CellRecord:
-    """A cell that is ready, and its record. Raises what stands in the way; the same call again continues.
+    """A cell that is ready or has booted, and its record. Raises what stands in the way; the same call continues.
 
     ``stack_busy`` when another command works on it, ``budget_exceeded`` before anything is made, the cloud's refusals,
     ``cell_not_ready`` with the unmet signals and the console's tail, ``interrupted`` on Ctrl-C.
@@ -61,7 +74,7 @@ def provision(hands: Hands, plan: StackPlan, bundles: Bundles, project: Path) ->
             if pinned is None:
                 _begin_anew(hands, CellHome(hands.fabric, plan.stack))
             made = make_stack(hands, pinned or plan, user_data_of(hands, pinned or plan))
-            record = hand_over(hands, made, bundles)
+            record = _boot(hands, made) if plan.spec.pattern == REGISTERED else hand_over(hands, made, bundles)
             add_to_project(project, record)
             note_made(hands, plan.stack)
             return record
@@ -90,17 +103,37 @@ def user_data_of(hands: Hands, plan: StackPlan) -> LateInputs:
     return late
 
 
-def hand_over(hands: Hands, made: Made, bundles: Bundles) -> CellRecord:
-    """From a machine that runs to a cell that is ready."""
-    plan, machine = made.plan, made.machine
-    home = CellHome(hands.fabric, plan.stack)
+def _boot(hands: Hands, made: Made) -> CellRecord:
+    """From a registered cell's machine that runs, its deadline standing, to one that has booted."""
+    home = CellHome(hands.fabric, made.plan.stack)
+    record = _recorded(hands, home, made)
+    wait_booted(hands, made.plan.stack, made.machine)
+    return _in_state(home, record, BOOTED)
+
+
+def _recorded(hands: Hands, home: CellHome, made: Made) -> CellRecord:
+    """The cell's record before it is anything: whoever looks finds what is being made, and where."""
     record = record_of(hands, made)
     before = home.record() if home.is_recorded else record
     if before.machine_id != record.machine_id:
         _forget_lost_machine(hands, home)
     else:
-        record = msgspec.structs.replace(record, provisioned_at=before.provisioned_at)
+        record = msgspec.structs.replace(record, provisioned_at=before.provisioned_at, state=before.state)
     home.keep_record(record)
+    return record
+
+
+def _in_state(home: CellHome, record: CellRecord, state: str) -> CellRecord:
+    reached = msgspec.structs.replace(record, state=state)
+    home.keep_record(reached)
+    return reached
+
+
+def hand_over(hands: Hands, made: Made, bundles: Bundles) -> CellRecord:
+    """From a machine that runs to a cell that is ready."""
+    plan, machine = made.plan, made.machine
+    home = CellHome(hands.fabric, plan.stack)
+    record = _recorded(hands, home, made)
     handover = Handover(
         fabric=hands.fabric,
         home=home,
@@ -123,7 +156,7 @@ def hand_over(hands: Hands, made: Made, bundles: Bundles) -> CellRecord:
     terms = Terms(plan.rate_micro_cents_per_hour, float(plan.expires_at))
     secret = bytes.fromhex(claim_secret(hands.fabric, plan.machine.key, made.attempt))
     take_over(handover, Possession(secret, OPERATOR, terms, TENANT, budget))
-    return record
+    return _in_state(home, record, READY)
 
 
 def _forget_lost_machine(hands: Hands, home: CellHome) -> None:
@@ -137,22 +170,15 @@ def _forget_lost_machine(hands: Hands, home: CellHome) -> None:
 
 
 def record_of(hands: Hands, made: Made) -> CellRecord:
-    """What is kept of the cell. Its scheduler answers at the machine's public address, else at its private one."""
+    """What is kept of the cell. A standalone one's scheduler answers at its machine's address; a registered one has no
+    address of its own."""
     plan, machine = made.plan, made.machine
-    address = machine.attributes.get("public_ip") or machine.attributes.get("private_ip", "")
-    if not address:
-        raise GrafosError(
-            "cell_not_ready",
-            f"the machine {machine.ref.id} has no address yet",
-            where=plan.spec.region,
-            next="run the same command again: it goes on",
-        )
     return CellRecord(
         cell_id=plan.stack,
         fabric=plan.fabric,
         provider=plan.spec.provider,
         region=plan.spec.region,
-        url=f"https://{address}:{plan.spec.port}",
+        url=_url(plan, machine) if plan.spec.pattern == STANDALONE else "",
         rate_micro_cents_per_hour=plan.rate_micro_cents_per_hour,
         expires_at=float(plan.expires_at),
         provisioned_at=hands.clock.now(),
@@ -161,22 +187,19 @@ def record_of(hands: Hands, made: Made) -> CellRecord:
         zone=machine.ref.zone,
         emulated=plan.facts.emulated,
         tenant=TENANT,
+        pattern=plan.spec.pattern,
+        state=MAKING,
     )
 
 
-def console_tail(hands: Hands, machine: Found) -> str:
-    """What the machine last wrote; ``cell_gone`` when it has ended."""
-    try:
-        seen = hands.connector.observe(machine.ref)
-        text = "\n".join(hands.connector.console(machine.ref).splitlines()[-CONSOLE_LINES:])
-    except CloudError:
-        return ""  # a diagnosis that cannot be had must not hide what it was wanted for
-    if seen.state in (State.GONE, State.FAILED, State.DELETING):
+def _url(plan: StackPlan, machine: Found) -> str:
+    """Where the cell's scheduler answers: at the machine's public address, else at its private one."""
+    address = machine.attributes.get("public_ip") or machine.attributes.get("private_ip", "")
+    if not address:
         raise GrafosError(
-            "cell_gone",
-            f"the machine {machine.ref.id} ended before it became a cell",
-            where=machine.ref.region,
-            why=seen.attributes.get("reason", "") or text,
-            next="run the same command again for a new machine, or tear down what is left",
+            "cell_not_ready",
+            f"the machine {machine.ref.id} has no address yet",
+            where=plan.spec.region,
+            next="run the same command again: it goes on",
         )
-    return text
+    return f"https://{address}:{plan.spec.port}"

@@ -29,11 +29,17 @@ from grafos_scheduler.client import SchedulerClient
 
 SCHEMA_VERSION = 1
 OPERATOR = "operator"
+MAKING, BOOTED, READY = "making", "booted", "ready"
+"""How far a cell came: a registered one booted, a standalone one is ready when its scheduler obeys us."""
 _PEM_END = "-----END CERTIFICATE-----\n"
 
 
 class CellRecord(msgspec.Struct, frozen=True):
-    """A cell as it was provisioned. Times are Unix seconds; ``gone_at`` is 0 while it lives."""
+    """A cell as it was provisioned. Times are Unix seconds; ``gone_at`` is 0 while it lives.
+
+    ``state`` is how far it came; only a ``ready`` cell can be asked to run anything. ``url`` is empty for a registered
+    cell, which nobody can dial.
+    """
 
     cell_id: str
     fabric: str
@@ -50,6 +56,8 @@ class CellRecord(msgspec.Struct, frozen=True):
     operator: str = OPERATOR
     tenant: str = "default"
     gone_at: float = 0.0
+    pattern: str = "standalone"
+    state: str = READY
     schema_version: int = SCHEMA_VERSION
 
 
