@@ -70,6 +70,7 @@ CODES: dict[str, CodeFacts] = {
     "emulator_not_running": CodeFacts(FAILURE, 503, False, "No emulated cloud answers."),
     "emulator_running": CodeFacts(CONFLICT, 409, False, "An emulated cloud runs already with that state directory."),
     "fabric_invalid": CodeFacts(FAILURE, 500, False, "The fabric's key or ledger cannot be read."),
+    "fabric_mismatch": CodeFacts(CONFLICT, 409, False, "The key is not that of the fabric that is here."),
     "fenced": CodeFacts(CONFLICT, 409, False, "The resource is fenced until an operator clears it."),
     "fuel_exhausted": CodeFacts(CAPACITY, 422, False, "The tasklet used up its fuel."),
     "generation_stale": CodeFacts(CONFLICT, 409, False, "The lease moved on to a newer generation."),

@@ -5,6 +5,7 @@
     fabric.json       its name, id and date of making; written last: "there was a ledger"
     journal.db        the provisioning journal (written by the engines)
     provisioned       an empty file, made before the first cloud call ever: "there was a journal"
+    shared            an empty file: the key was exported or imported, so another home may know more cells
     cells/<cell_id>/  pinned CA, and the credentials made for that cell
     runs/<run_id>/    runs brought home, with their receipts
 
@@ -41,6 +42,7 @@ OPERATOR_ACCOUNT = "operator"
 """Cells are paid from this account, by the operator's cap."""
 STARTING_CENTS = 2_000
 """What the operator's cap and a tenant's budget start with, as in the public design."""
+KEY_NAME, LEDGER_NAME, ABOUT_NAME = "fabric-key.pem", "ledger.db", "fabric.json"
 LEDGER_WAIT_S = 30.0
 """How long a command waits while another one holds the ledger; each holds it for milliseconds."""
 
@@ -88,6 +90,16 @@ class Fabric:
         if not self.has_provisioned:
             write_private(self.home / "provisioned", b"")
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether its key was exported or imported: then this home need not know all that the fabric has."""
+        return (self.home / "shared").exists()
+
+    def note_shared(self) -> None:
+        """Called before the key leaves this home, or when it came from another."""
+        if not self.is_shared:
+            write_private(self.home / "shared", b"")
+
     def cell_home(self, cell_id: str) -> Path:
         """Where the credentials and the pinned CA of a cell are kept."""
         return private_folder(self.home / "cells" / check_name("cell", cell_id))
@@ -125,12 +137,12 @@ class Fabric:
     @property
     def ledger_file(self) -> Path:
         """All the money of the fabric."""
-        return self.home / "ledger.db"
+        return self.home / LEDGER_NAME
 
     @property
     def about_file(self) -> Path:
         """Written last at the first use: from then on a missing ledger is a lost ledger."""
-        return self.home / "fabric.json"
+        return self.home / ABOUT_NAME
 
 
 class LedgerTransaction:
@@ -152,10 +164,12 @@ def open_fabric(clock: Clock, name: str = "default", announce: Callable[[str], o
 
     Two processes that come first at once make one fabric. ``fabric_invalid`` when the key cannot be read.
     """
-    home = data_home() / check_name("fabric", name)
-    key_file = home / "fabric-key.pem"
+    home = fabric_home(name)
+    key_file = home / KEY_NAME
     made = False
     if not key_file.exists():
+        if known_id(home):
+            raise _key_lost(home)
         private_folder(home)
         made = write_private_once(key_file, trust.key_to_pem(trust.new_key()))
     fabric = Fabric(home, name, _read_key(key_file))
@@ -166,6 +180,68 @@ def open_fabric(clock: Clock, name: str = "default", announce: Callable[[str], o
             f"made fabric {name!r} ({fabric.id}) in {home}: cap {STARTING_CENTS:,} cents for cells, "
             f"{STARTING_CENTS:,} cents for runs"
         )
+    return fabric
+
+
+def fabric_home(name: str = "default") -> Path:
+    """Where the fabric of that name keeps everything, whether or not it is there."""
+    return data_home() / check_name("fabric", name)
+
+
+def known_id(home: Path) -> str:
+    """The id of the fabric that the home belongs to, told also when its key is missing; "" if none was ever here."""
+    try:
+        return str(json.loads((home / ABOUT_NAME).read_bytes())["id"])
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise GrafosError(
+            "fabric_invalid",
+            "what the fabric is cannot be read",
+            where=str(home / ABOUT_NAME),
+            why=str(error) or type(error).__name__,
+            next="restore the file from a backup",
+        ) from error
+
+
+def export_key(fabric: Fabric, file: Path) -> None:
+    """Writes the fabric's key to ``file`` (0600), which must not be there yet: ``config_invalid``, ``store_failed``.
+
+    Whoever has the key can tear down all that the fabric has, and sign as the fabric.
+    """
+    fabric.note_shared()
+    try:
+        written = write_private_once(file, trust.key_to_pem(fabric.key))
+    except OSError as error:
+        raise GrafosError(
+            "store_failed", "the key could not be written", where=str(file), why=str(error), next="name another file"
+        ) from error
+    if not written:
+        raise GrafosError("config_invalid", "there is such a file already", where=str(file), next="name another one")
+
+
+def import_key(clock: Clock, file: Path, name: str = "default") -> Fabric:
+    """The fabric of that name under the key in ``file``: made, or given back the key that it had lost.
+
+    ``fabric_mismatch`` when the key, or the ledger, of another fabric is there; nothing of it is touched.
+    """
+    key = _read_key(file, next_step="export it again where the fabric is")
+    home, wanted = fabric_home(name), fabric_id(key.public_key())
+    there = known_id(home)
+    if (home / KEY_NAME).exists():
+        there = fabric_id(_read_key(home / KEY_NAME).public_key())
+    ledger = home / LEDGER_NAME
+    if there != wanted and (there or ledger.exists()):
+        raise GrafosError(
+            "fabric_mismatch",
+            f"the key is that of {wanted}, and here is {there or 'the ledger of a fabric that nobody knows'}",
+            where=str(home),
+            next="import it under another user, or move that folder away first; its cells need it to be torn down",
+        )
+    private_folder(home)
+    write_private_once(home / KEY_NAME, trust.key_to_pem(key))
+    fabric = open_fabric(clock, name)
+    fabric.note_shared()
     return fabric
 
 
@@ -185,7 +261,7 @@ def _complete(fabric: Fabric, clock: Clock) -> None:
     write_private(fabric.about_file, json.dumps(about, indent=1).encode())
 
 
-def _read_key(path: Path) -> trust.PrivateKey:
+def _read_key(path: Path, next_step: str = "") -> trust.PrivateKey:
     try:
         return trust.key_from_pem(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -194,8 +270,18 @@ def _read_key(path: Path) -> trust.PrivateKey:
             "the fabric's key cannot be read",
             where=str(path),
             why=str(error),
-            next="restore the file from a backup; without it nothing of this fabric can be torn down by grafos",
+            next=next_step or "restore the file from a backup; without it grafos can tear down nothing of this fabric",
         ) from error
+
+
+def _key_lost(home: Path) -> GrafosError:
+    return GrafosError(
+        "fabric_invalid",
+        f"the key of {known_id(home)} is missing",
+        where=str(home / KEY_NAME),
+        why="without it nothing of the fabric can be proved its own, so a sweep only lists",
+        next="grafos fabric key import FILE, with a file that was exported",
+    )
 
 
 def _ledger_lost(fabric: Fabric) -> GrafosError:

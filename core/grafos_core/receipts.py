@@ -110,6 +110,27 @@ class TeardownReceipt(msgspec.Struct, frozen=True):
     version: int = RECEIPT_VERSION
 
 
+class Inventory(msgspec.Struct, frozen=True):
+    """What an account holds of a fabric, or of one of its stacks; signed by the fabric. ``left`` 0 is the proof.
+
+    ``stack`` empty means all of them, ``regions`` empty all that the account may use. ``listed_at`` are the times of
+    the listings; the last one began a whole listing lag after the last change. ``unproved`` counts what bears the
+    fabric's tags and is not proved to be its own.
+    """
+
+    fabric: str
+    provider: str
+    account: str
+    stack: str
+    regions: tuple[str, ...]
+    kinds: tuple[str, ...]
+    resources: tuple[TornDown, ...]
+    left: int
+    unproved: int
+    listed_at: tuple[float, ...]
+    version: int = RECEIPT_VERSION
+
+
 Record = TypeVar("Record", bound=msgspec.Struct)
 
 _KINDS: dict[str, type[msgspec.Struct]] = {
@@ -117,6 +138,7 @@ _KINDS: dict[str, type[msgspec.Struct]] = {
     "slice": BudgetSlice,
     "settlement": Settlement,
     "teardown": TeardownReceipt,
+    "inventory": Inventory,
 }
 _NAMES = {struct: kind for kind, struct in _KINDS.items()}
 

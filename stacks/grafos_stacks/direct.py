@@ -291,10 +291,14 @@ class Engine:
 
     def listing(self, region: str) -> tuple[float, tuple[Found, ...]]:
         """All that bears the fabric's tag there ("" is every region) and proves to be ours; and when it was asked."""
-        at = self._now()
-        scope = Scope(str(self._fabric.id), (region,) if region else ())
+        at, found = self.tagged((region,) if region else ())
+        return at, ours_among(self._fabric, found)
+
+    def tagged(self, regions: tuple[str, ...] = ()) -> tuple[float, tuple[Found, ...]]:
+        """All that bears the fabric's tag in these regions, in every region without any, whoever put it there."""
+        at, scope = self._now(), Scope(str(self._fabric.id), regions)
         pages = self._ask(lambda: list(self._connector.list(scope)))
-        return at, ours_among(self._fabric, [found for page in pages for found in page])
+        return at, tuple(found for page in pages for found in page)
 
     def observe(self, ref: Ref) -> Found:
         """The resource as it is now."""

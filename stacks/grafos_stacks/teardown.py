@@ -40,17 +40,20 @@ class TornDownCell(NamedTuple):
     receipt: TeardownReceipt
 
 
-def teardown(hands: Hands, cell_id: str, project: Path, region: str = "", provider: str = "aws") -> TornDownCell:
+def teardown(
+    hands: Hands, cell_id: str, project: Path, region: str = "", provider: str = "aws", *, seen: bool = False
+) -> TornDownCell:
     """Takes the cell down and gives the signed receipt that nothing is left; the same receipt if it is gone already.
 
-    ``region`` and ``provider`` are used when nothing is known of the cell. ``resources_left`` (the receipt is kept, and
-    the hold stays) when something is not proved gone, ``cell_unknown`` when neither a record nor the cloud shows such a
-    cell, ``cloud_auth`` when the credentials are for another account, ``interrupted`` on Ctrl-C.
+    ``region`` and ``provider`` are used when nothing is known of the cell. ``seen``: a listing shows something of it,
+    so an earlier receipt of its end is not the last word. ``resources_left`` (the receipt is kept, and the hold stays)
+    when something is not proved gone, ``cell_unknown`` when neither a record nor the cloud shows such a cell,
+    ``cloud_auth`` when the credentials are for another account, ``interrupted`` on Ctrl-C.
     """
     try:
         with hands.journal.lock(cell_id):
             home = CellHome(hands.fabric, cell_id)
-            known_end = _known_end(hands, home)
+            known_end = None if seen else _known_end(hands, home)
             return known_end or _take_down(hands, home, project, Place(provider, region))
     except KeyboardInterrupt:
         again = f"grafos cloud teardown {provider} --cell-id {cell_id}"
@@ -192,7 +195,8 @@ def _signed_for(hands: Hands, row: StackRow, home: CellHome, unmade: Unmade) -> 
     cost = ended.actual_micro_cents if held is None and ended else _cost(row, home, held, machines, seconds)
     if held is not None and not unmade.left:
         with hands.fabric.ledger() as transaction:
-            transaction.write(ledgers.settle(transaction.ledger, held.hold_id, cost))
+            batch = ledgers.settle(transaction.ledger, held.hold_id, cost, ended_at=hands.clock.now())
+            transaction.write(batch)
     came = row.homecoming or Homecoming(0, settled=False, spent_micro_cents=0, why="nothing was asked")
     receipt = TeardownReceipt(
         fabric=str(hands.fabric.id),
@@ -234,7 +238,7 @@ def _cost(row: StackRow, home: CellHome, held: ledgers.Hold | None, machines: li
     that the machine's time is of the time held for, since all that is in it costs by time; and all of it for a machine
     that was recorded and that no listing shows any more."""
     if row.plan is not None:
-        return actual_cost(row.plan.facts.price, row.plan.spec.disk_gib, seconds)
+        return actual_cost(row.plan.facts.price, row.plan.spec.disk_gib, seconds, spot=row.plan.is_spot)
     if held is None:
         return 0
     if seconds <= 0:

@@ -3,13 +3,15 @@ from __future__ import annotations
 import multiprocessing
 import sqlite3
 import stat
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from grafos_core import ledger as ledgers
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
-from grafos_core.fabric import OPERATOR_ACCOUNT, open_fabric, tenant_account
+from grafos_core.fabric import OPERATOR_ACCOUNT, export_key, fabric_home, import_key, open_fabric, tenant_account
 from grafos_core.money import from_cents
 
 CLOCK = SystemClock()
@@ -154,3 +156,74 @@ def test_a_fabric_remembers_that_it_has_provisioned() -> None:
     assert not fabric.has_provisioned
     fabric.note_provisioned()
     assert open_fabric(CLOCK).has_provisioned
+
+
+# --- the key on its way -------------------------------------------------------------------------------------------
+
+
+def exported(tmp_path: Path, name: str = "default") -> Path:
+    file = tmp_path / f"{name}.pem"
+    export_key(open_fabric(CLOCK, name), file)
+    return file
+
+
+def refusal(act: Callable[[], object]) -> GrafosError:
+    with pytest.raises(GrafosError) as error:
+        act()
+    assert error.value.next
+    return error.value
+
+
+def test_an_exported_key_is_private_and_never_written_over_another_file(tmp_path: Path) -> None:
+    file = exported(tmp_path)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    before = file.read_bytes()
+    assert refusal(lambda: export_key(open_fabric(CLOCK, "other"), file)).code == "config_invalid"
+    assert file.read_bytes() == before
+    assert refusal(lambda: export_key(open_fabric(CLOCK), tmp_path / "no" / "folder.pem")).code == "store_failed"
+
+
+def test_an_imported_key_makes_the_same_fabric_elsewhere_and_both_know_that_they_are_two(tmp_path: Path) -> None:
+    file = exported(tmp_path, "here")
+    there = import_key(CLOCK, file, "there")
+    here = open_fabric(CLOCK, "here")
+    assert there.id == here.id
+    assert there.derive_secret("claim/a") == here.derive_secret("claim/a")
+    assert stat.S_IMODE((there.home / "fabric-key.pem").stat().st_mode) == 0o600
+    assert (here.is_shared, there.is_shared, open_fabric(CLOCK, "third").is_shared) == (True, True, False)
+    assert import_key(CLOCK, file, "there").id == here.id, "once more changes nothing"
+
+
+def test_a_key_that_is_missing_is_not_replaced_by_a_new_one_and_can_be_given_back(tmp_path: Path) -> None:
+    file = exported(tmp_path)
+    fabric = open_fabric(CLOCK)
+    with fabric.ledger() as transaction:
+        transaction.write(ledgers.hold(transaction.ledger, "h", OPERATOR_ACCOUNT, 5, "a cell"))
+    (fabric.home / "fabric-key.pem").unlink()
+    lost = refusal(lambda: open_fabric(CLOCK))
+    assert lost.code == "fabric_invalid"
+    assert fabric.id in lost.what
+    again = import_key(CLOCK, file)
+    assert again.id == fabric.id
+    with again.ledger() as transaction:
+        assert transaction.ledger.holds["h"].amount_micro_cents == 5
+
+
+@pytest.mark.parametrize("lost", [(), ("fabric-key.pem",), ("fabric-key.pem", "fabric.json")])
+def test_a_key_is_never_put_to_another_fabric_s_ledger(tmp_path: Path, lost: tuple[str, ...]) -> None:
+    file = exported(tmp_path, "other")
+    fabric = open_fabric(CLOCK)
+    for name in lost:
+        (fabric.home / name).unlink()
+    before = {path.name: path.read_bytes() for path in fabric.home.iterdir()}
+    assert refusal(lambda: import_key(CLOCK, file)).code == "fabric_mismatch"
+    assert {path.name: path.read_bytes() for path in fabric.home.iterdir()} == before
+
+
+@pytest.mark.parametrize("content", [b"", b"no key", None])
+def test_what_is_no_key_is_not_imported(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "key.pem"
+    if content is not None:
+        file.write_bytes(content)
+    assert refusal(lambda: import_key(CLOCK, file, "new")).code == "fabric_invalid"
+    assert not fabric_home("new").exists()

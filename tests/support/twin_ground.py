@@ -45,6 +45,14 @@ class Fused:
         return fused
 
 
+class AsAws(TwinConnector):
+    """The twin behaves as EC2 does, and cells are planned for it as for EC2."""
+
+    @property
+    def provider(self) -> str:
+        return "aws"
+
+
 class TwinGround:
     """See the module. ``steps`` is what the engine told."""
 
@@ -56,7 +64,7 @@ class TwinGround:
         self.steps: list[Step] = []
 
     def connector(self) -> TwinConnector:
-        return TwinConnector(self.cloud, faults=self.faults, regions=(REGION, "eu-west-1"), machine_types=MACHINE_TYPES)
+        return AsAws(self.cloud, faults=self.faults, regions=(REGION, "eu-west-1"), machine_types=MACHINE_TYPES)
 
     def hands(self, fuse: Fuse | None = None) -> Hands:
         connector: Any = Fused(self.connector(), fuse) if fuse else self.connector()
