@@ -105,9 +105,13 @@ def note_made(hands: Hands, stack: str) -> None:
     hands.journal.write(row.moved(StackState.MADE, hands.clock.now()))
 
 
+CELL_HOLDS = "cell/"
+"""What the ids of all holds for cells begin with."""
+
+
 def _hold_prefix(stack: str) -> str:
     """What the ids of all holds for a cell of that name begin with."""
-    return f"cell/{stack}/"
+    return f"{CELL_HOLDS}{stack}/"
 
 
 def held_from(held: ledgers.Hold) -> float:

@@ -144,6 +144,14 @@ def attempt_in(tags: Mapping[str, str]) -> int:
     return int(text) if text.isdecimal() else 1
 
 
+def plan_name_in(found: Found) -> str:
+    """What the plan calls the resource, as its name in the cloud tells it; "" if the name was cut or is not ours."""
+    stack, key = found.tags.get(TAG_STACK, ""), found.ref.key
+    name = (found.attributes.get("name") or found.ref.id.rpartition("/")[2]).lower()
+    told = name.removeprefix(f"grafos-{stack}-").removesuffix(f"-{key[:NAME_TAIL_CHARACTERS]}")
+    return told if cloud_name(stack, told, key) == name else ""
+
+
 def expiry_in(tags: Mapping[str, str]) -> int:
     """When the resource must be gone (Unix seconds), 0 if it has no expiry."""
     text = tags.get(TAG_EXPIRES, "")

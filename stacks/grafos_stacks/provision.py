@@ -26,6 +26,7 @@ from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands, LateInputs
 from grafos_stacks.handover import Handover, Possession, SliceWanted, hold_slice, take_over
 from grafos_stacks.homecoming import release_slices, spend_slices
+from grafos_stacks.journal import StackState
 from grafos_stacks.making import Made, make_stack, note_made, pinned_plan
 from grafos_stacks.names import claim_secret
 from grafos_stacks.plan import Planned, StackPlan
@@ -89,7 +90,9 @@ def provision(hands: Hands, plan: StackPlan, bundles: Bundles, project: Path) ->
 def _begin_anew(hands: Hands, home: CellHome) -> None:
     """Clears what an ended cell of the name left. A cell that only the journal forgot keeps its credentials: it was
     claimed once and for all, and nobody could get into it again."""
-    lives = home.is_recorded and not home.record().gone_at and hands.journal.stack(home.cell_id) is None
+    row = hands.journal.stack(home.cell_id)
+    forgotten = row is None or (row.plan is None and row.state is not StackState.GONE)
+    lives = home.is_recorded and not home.record().gone_at and forgotten
     if not lives:
         home.begin_anew()
 

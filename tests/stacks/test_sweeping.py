@@ -1,4 +1,4 @@
-"""A sweep finds whatever is left of a fabric and touches nothing else: no cell that lives, no command at work, no copy."""
+"""A sweep finds whatever is left of a fabric, and touches nothing else: no cell that lives, no command, no copy."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_cell_that_lives_keeps_the_network_of_one_that_ran_out(ground: TwinGro
     make(ground.hands(), spec(ttl_s=7200))
     ground.clock.advance(601)
     assert len(swept(ground)) == WHOLE
-    assert machine(ground)
+    assert machine(ground).ref.id
 
 
 def test_a_machine_that_ended_itself_leaves_a_bill_that_the_sweep_settles(ground: TwinGround) -> None:
