@@ -13,6 +13,7 @@ import signal
 from typing import Any
 
 from grafos_cell.agent import Agent
+from grafos_cell.ending import read_moment
 from grafos_cell.holdings import BrokerSettings
 from grafos_cell.identity import capability_key, wait_for_identity
 from grafos_cell.settings import Settings
@@ -43,7 +44,7 @@ async def _main(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     clock = SystemClock()
     daemon = Daemon(settings, clock)
-    ending = asyncio.create_task(_wait_for_end(settings.expires_at, clock))
+    ending = asyncio.create_task(_wait_for_end(settings, clock))
     serving = asyncio.create_task(daemon.serve())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -106,13 +107,22 @@ class Daemon:
         say_ready(self._settings.ready_fd, {"cell_id": agent.state.settings.cell_id, "start": agent.state.epoch})
 
 
-async def _wait_for_end(expires_at: float, clock: Clock) -> None:
-    """Returns at the cell's end, by whichever clock comes there first: a wall clock that is set back gains nothing."""
+async def _wait_for_end(settings: Settings, clock: Clock) -> None:
+    """Returns at the cell's end, by whichever clock comes there first: a wall clock that is set back gains nothing.
+
+    The end may be moved while we wait; ``Settings.end_file`` tells where to.
+    """
+    expires_at = settings.expires_at
     if not expires_at:
         await asyncio.Event().wait()
     limit = clock.monotonic() + expires_at - clock.now()
-    while clock.now() < expires_at and clock.monotonic() < limit:  # noqa: ASYNC110  # no event tells that a clock jumped
+    while clock.now() < expires_at and clock.monotonic() < limit:
         await asyncio.sleep(LOOK_EVERY_S)
+        moved_to = read_moment(settings.end_file) if settings.end_file else 0
+        if moved_to and moved_to != expires_at:
+            log.warning("the cell's end was moved from %.0f to %d", expires_at, moved_to)
+            expires_at = float(moved_to)
+            limit = clock.monotonic() + expires_at - clock.now()
 
 
 async def _leave(command: tuple[str, ...], stop: asyncio.Event) -> None:

@@ -23,7 +23,8 @@ _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 
 class Settings(msgspec.Struct, frozen=True):
     """``total`` is all that the cell leases out. ``expires_at`` (Unix seconds, 0 for never) is when it must be gone;
-    ``on_expiry`` is the command that sees to it, run after everything was fenced."""
+    ``on_expiry`` is the command that sees to it, run after everything was fenced. ``end_file`` tells where the end was
+    moved to while the cell lives."""
 
     scheduler: str
     trust: Path
@@ -33,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True):
     ready_fd: int | None = None
     expires_at: float = 0.0
     on_expiry: tuple[str, ...] = ()
+    end_file: Path | None = None
 
     @property
     def database(self) -> Path:
@@ -60,6 +62,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         ready_fd=given.ready_fd,
         expires_at=_moment("--expires-at", given.expires_at),
         on_expiry=on_expiry,
+        end_file=given.end_file,
     )
 
 
@@ -95,5 +98,6 @@ def _parser() -> CommandLine:
     add("--region", default="", metavar="NAME", help="where this machine is, if its scheduler does not know")
     add("--expires-at", type=float, default=0.0, metavar="UNIX", help="when this cell fences itself (0: never)")
     add("--on-expiry", default="", metavar="COMMAND", help="run after fencing, like 'shutdown -P now'")
+    add("--end-file", type=Path, metavar="FILE", help="holds the cell's end when it is moved (Unix seconds)")
     add("--ready-fd", type=int, metavar="N", help="where one JSON line is written when the link is up")
     return parser

@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from grafos_cell.ending import END_FILE, WANTED_FILE, Ending
+
 PAUSE_S_FIRST, PAUSE_S_MOST = 0.1, 10.0
 """Before a program that ended is started again."""
 STEADY_S = 30.0
@@ -63,17 +65,23 @@ class Program:
 
 @dataclass
 class Supervisor:
-    """Runs ``programs`` until it is told to stop or ``expires_at`` (Unix seconds, 0 = never) is over."""
+    """Runs ``programs`` until it is told to stop or ``expires_at`` (Unix seconds, 0 = never) is over.
+
+    ``ending`` lets the operator move that end; without it nobody does.
+    """
 
     programs: Sequence[Program]
     expires_at: float
     switch_off: Sequence[str] = SWITCH_OFF
     say: Callable[[str], object] = _say
     stopping: bool = False
+    ending: Ending | None = None
 
     def run(self) -> None:
         """Returns after SIGTERM or SIGINT; at expiry only if the machine cannot be switched off and is told to stop."""
         with _wakeups(self._stop) as wakeup:
+            if self.ending is not None:
+                self.ending.begin()
             while not self.stopping and not self._is_over():
                 self._start_due()
                 self._wait(wakeup)
@@ -87,6 +95,9 @@ class Supervisor:
         self.stopping = True
 
     def _is_over(self) -> bool:
+        if self.ending is not None:
+            self.ending.follow()
+            self.expires_at = self.ending.at
         return bool(self.expires_at) and time.time() >= self.expires_at
 
     def _start_due(self) -> None:
@@ -158,7 +169,10 @@ class Supervisor:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 after SIGTERM or SIGINT."""
     given = _parser().parse_args(arguments)
-    Supervisor(programs_of(given), given.expires_at).run()
+    ending = None
+    if given.expires_at:
+        ending = Ending(given.state, given.expires_at, max(given.expires_at, given.ends_at_most), _say)
+    Supervisor(programs_of(given), given.expires_at, ending=ending).run()
     return 0
 
 
@@ -171,11 +185,13 @@ def programs_of(given: argparse.Namespace) -> list[Program]:
     scheduler += ["--provider", given.provider, "--region", given.region]
     scheduler += ["--claim-secret-file", str(given.claim_secret_file)]
     scheduler += ["--healthy-after-s", f"{HEALTHY_AFTER_S:g}", "--heartbeat-every-s", f"{HEARTBEAT_EVERY_S:g}"]
+    scheduler += ["--end-wanted-file", str(state / WANTED_FILE), "--end-file", str(state / END_FILE)]
     for name in given.name:
         scheduler += ["--name", name]
     cell = ["control-server", "--scheduler", f"https://{given.bind}", "--trust", str(trust)]
     cell += ["--state", str(state / "cell"), "--mem-capacity", str(given.mem_capacity)]
     cell += ["--expires-at", f"{given.expires_at:.0f}", "--on-expiry", " ".join(SWITCH_OFF)]
+    cell += ["--end-file", str(state / END_FILE)]
     return [
         Program("scheduler", _command("grafos_scheduler", scheduler)),
         Program("cell daemon", _command("grafos_cell", cell)),
@@ -200,6 +216,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--claim-secret-file", required=True, type=Path, metavar="FILE")
     add("--mem-capacity", required=True, metavar="SIZE")
     add("--expires-at", type=float, default=0.0, metavar="UNIX")
+    add(
+        "--ends-at-most", type=float, default=0.0, metavar="UNIX", help="the latest end that is taken from the operator"
+    )
     return parser
 
 

@@ -16,7 +16,7 @@ import msgspec
 from grafos_core import receipts, trust
 from grafos_core.errors import GrafosError
 from grafos_core.ids import check_sha256
-from grafos_scheduler import events, messages, rows, runs, tenants, views
+from grafos_scheduler import ending, events, messages, rows, runs, tenants, views
 from grafos_scheduler.authorize import OPERATOR, TENANT, TENANT_RIGHTS, Caller
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.claim import ClaimDesk
@@ -73,7 +73,8 @@ async def set_terms(services: Services, request: Request) -> messages.Terms:
     terms: messages.Terms = request.body
     event = events.TermsSet(services.settings.cell_id, terms.rate_micro_cents_per_hour, terms.expires_at)
     await services.shell.handle(event)
-    return terms
+    ends_at = ending.tell(services.settings, terms.expires_at)
+    return messages.Terms(terms.rate_micro_cents_per_hour, terms.expires_at, ends_at)
 
 
 async def register_tenant(services: Services, request: Request) -> messages.TenantGrant:

@@ -99,10 +99,15 @@ class ClaimGrant(msgspec.Struct, frozen=True):
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What the operator tells a claimed cell: what it costs and when it must be gone (Unix seconds; 0 = never)."""
+    """What the operator tells a claimed cell: what it costs and when it must be gone (Unix seconds; 0 = never).
+
+    In the answer, ``ends_at`` is when the machine's own timer ends it by now; 0 where the machine has none. It follows
+    within a second: ask again.
+    """
 
     rate_micro_cents_per_hour: Count
     expires_at: UnixTime = 0.0
+    ends_at: UnixTime = 0.0
 
 
 # --- tenants ----------------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ class Settings(msgspec.Struct, frozen=True):
 
     ``listen_fd`` is a socket that the parent process bound and listens on already; it takes the place of binding
     ``address`` and ``port`` (0: any free port). ``names`` are further IP addresses that the server certificate
-    stands for, where clients reach the machine under another address than the one it binds to.
+    stands for, where clients reach the machine under another address than the one it binds to. The machine's supervisor
+    reads in ``end_wanted_file`` when the cell is to end, and tells in ``end_file`` when its timer makes it end.
     """
 
     fabric: str
@@ -39,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True):
     healthy_after_s: float = HEALTHY_AFTER_S
     heartbeat_every_s: float = HEARTBEAT_EVERY_S
     ready_fd: int | None = None
+    end_wanted_file: Path | None = None
+    end_file: Path | None = None
 
     @property
     def database(self) -> Path:
@@ -75,6 +78,8 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         healthy_after_s=_seconds("--healthy-after-s", given.healthy_after_s, 0.0),
         heartbeat_every_s=_seconds("--heartbeat-every-s", given.heartbeat_every_s, 0.05),
         ready_fd=given.ready_fd,
+        end_wanted_file=given.end_wanted_file,
+        end_file=given.end_file,
     )
 
 
@@ -100,6 +105,8 @@ def _parser() -> CommandLine:
     add("--claim-secret-file", type=Path, metavar="FILE", help="the one-time secret of the claim (hex, mode 0600)")
     add("--healthy-after-s", type=float, default=HEALTHY_AFTER_S, metavar="S", help="steady heartbeats until healthy")
     add("--heartbeat-every-s", type=float, default=HEARTBEAT_EVERY_S, metavar="S")
+    add("--end-wanted-file", type=Path, metavar="FILE", help="where the end is written that the operator wants")
+    add("--end-file", type=Path, metavar="FILE", help="where the supervisor writes the end that its timer has")
     add("--listen-fd", type=int, metavar="N", help="an inherited socket that listens already")
     add("--ready-fd", type=int, metavar="N", help="where one JSON line is written when the scheduler answers")
     return parser

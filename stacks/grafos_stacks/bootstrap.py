@@ -16,7 +16,7 @@ from typing import NamedTuple
 from grafos_core.fabric import Fabric
 from grafos_stacks.names import claim_secret
 from grafos_stacks.plan import StackPlan
-from grafos_stacks.spec import REGISTERED, STANDALONE, TTL_S_MAX
+from grafos_stacks.spec import REGISTERED, STANDALONE
 
 PROGRAMS = {STANDALONE: "grafos_stacks.bootstrap_script", REGISTERED: "grafos_stacks.registered_script"}
 USER_DATA_BYTES_MAX = 12 * 1024
@@ -72,19 +72,19 @@ def _standalone(fabric: Fabric, plan: StackPlan, attempt: int) -> dict[str, obje
         "bundle_sha256": plan.facts.bundle.sha256,
         "bundle_bytes": plan.facts.bundle.size_bytes,
         "expires_at": plan.expires_at,
+        "ends_at_most": plan.ends_at_most,
         "claim_secret": claim_secret(fabric, plan.machine.key, attempt),
     }
 
 
 def _registered(plan: StackPlan) -> dict[str, object]:
-    longest_s = plan.spec.max_ttl_s or TTL_S_MAX
     after_s = plan.timer_at - plan.expires_at
     return {
         "cell_id": plan.spec.cell_id,
         "provider": plan.spec.provider,
         "timer_at": plan.timer_at,
         "timer_after_s": after_s,
-        "timer_at_most": int(plan.made_at) + longest_s + after_s,
+        "timer_at_most": plan.ends_at_most + after_s,
         "look_every_s": LOOK_EVERY_S,
     }
 

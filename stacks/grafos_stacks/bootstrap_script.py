@@ -68,11 +68,11 @@ BECOME = (
 
 def main() -> None:
     settings = json.loads(SETTINGS)
-    arm_timer(settings["expires_at"])
+    state = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/grafos").split(":")[0])
+    arm_timer(end_of(state / "end", settings))
     if hand_to_systemd():
         return
     os.umask(0o077)
-    state = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/grafos").split(":")[0])
     software = state / "software" / settings["bundle_sha256"]
     addresses = own_addresses()
     if not software.is_dir():
@@ -91,6 +91,13 @@ def say(text: str) -> None:
 
 
 # --- the machine's end, before anything else --------------------------------------------------------------------
+
+
+def end_of(file: Path, settings: dict[str, Any]) -> int:
+    """The end that the machine was born with, or the one that the supervisor moved it to in an earlier life."""
+    text = file.read_text().strip() if file.is_file() else ""
+    moved = int(text) if text.isdecimal() else 0
+    return moved if 0 < moved <= settings["ends_at_most"] else int(settings["expires_at"])
 
 
 def arm_timer(expires_at: int) -> None:
@@ -271,7 +278,7 @@ def become_supervisor(state: Path, software: Path, addresses: list[str], setting
     for address in addresses[1:]:
         arguments += ["--name", address]
     arguments += ["--claim-secret-file", str(state / "claim-secret")]
-    for name in ("fabric", "cell_id", "provider", "region", "mem_capacity", "expires_at"):
+    for name in ("fabric", "cell_id", "provider", "region", "mem_capacity", "expires_at", "ends_at_most"):
         arguments += ["--" + name.replace("_", "-"), str(settings[name])]
     sys.stdout.flush()
     os.execvp("python3", ["python3", "-I", "-S", "-c", BECOME, str(software), SUPERVISOR, *arguments])  # noqa: S606  no shell is what we want

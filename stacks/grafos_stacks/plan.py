@@ -16,7 +16,7 @@ from grafos_core.fabric import Fabric
 from grafos_core.ids import FabricId
 from grafos_stacks.bill import Bill, rate_per_hour
 from grafos_stacks.names import cloud_name, key_of, sealed_tags, token_of
-from grafos_stacks.spec import SHARED_PREFIX, CellSpec
+from grafos_stacks.spec import SHARED_PREFIX, TTL_S_MAX, CellSpec
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -87,6 +87,11 @@ class StackPlan(msgspec.Struct, frozen=True):
     def life(self) -> Lifetime:
         """Its times together."""
         return Lifetime(self.expires_at, self.held_until or self.expires_at)
+
+    @property
+    def ends_at_most(self) -> int:
+        """The latest end that the machine itself will take: of its longest TTL, else of any."""
+        return int(self.made_at) + (self.spec.max_ttl_s or TTL_S_MAX)
 
     @property
     def rate_micro_cents_per_hour(self) -> int:

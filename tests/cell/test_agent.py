@@ -300,6 +300,17 @@ def test_at_its_end_it_fences_itself_reports_and_leaves(scheduler: ScriptedSched
     assert gone.exists()
 
 
+def test_an_end_that_is_moved_is_kept_at_its_new_time(scheduler: ScriptedScheduler) -> None:
+    gone, end = scheduler.folder / "gone", scheduler.folder / "end"
+    moved_to = int(time.time()) + 5
+    end.write_text(f"{moved_to}\n")
+    daemon = scheduler.start_cell(expires_at=time.time() + 2, on_expiry=f"touch {gone}", end_file=end)
+    assert daemon.popen.wait(20) == 0
+    assert time.time() >= moved_to
+    assert gone.exists()
+    assert "was moved" in daemon.log.read_text()
+
+
 def test_sigterm_ends_it_while_the_command_that_ends_the_machine_keeps_failing(scheduler: ScriptedScheduler) -> None:
     daemon = scheduler.start_cell(expires_at=time.time() - 5, on_expiry="false")
     while "running false" not in daemon.log.read_text():

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
+from grafos_cell.ending import END_FILE, WANTED_FILE, Ending, move_timer, read_moment
 from grafos_cell.standalone import Program, Supervisor, _parser, programs_of
 
 PATIENCE_S = 20.0
@@ -19,6 +22,7 @@ PATIENCE_S = 20.0
 # A process that runs a supervisor over one program, which notes each of its starts and then does what it was told.
 RUNNER = """
 import sys
+from grafos_cell.ending import END_FILE, WANTED_FILE, Ending, move_timer, read_moment
 from grafos_cell.standalone import Program, Supervisor
 note, what, expires_at, switch_off = sys.argv[1:]
 child = f"import os, sys, time; print(os.getpid(), file=open({note!r}, 'a'), flush=True); {what}"
@@ -139,6 +143,101 @@ def test_a_machine_that_does_not_switch_off_stays_without_programs(tmp_path: Pat
         assert running.process.wait(PATIENCE_S) == 0
 
 
+# --- an end that is moved -----------------------------------------------------------------------------------------
+
+
+def tools(folder: Path, monkeypatch: pytest.MonkeyPatch, **programs: str) -> Path:
+    """A path with nothing but these programs on it; what they were told stands in the file."""
+    told = folder / "told"
+    told.touch()
+    for name, what in programs.items():
+        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {told}\n{what}\n')
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    return told
+
+
+def ending_of(folder: Path, lines: list[str]) -> Ending:
+    now = int(time.time())
+    state = folder / "state"
+    state.mkdir()
+    return Ending(state, now + 600.0, now + 7200.0, lines.append)
+
+
+def test_the_operator_s_new_end_moves_the_timer_of_the_operating_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, lines = tools(tmp_path, monkeypatch, shutdown="true"), list[str]()
+    ending = ending_of(tmp_path, lines)
+    ending.begin()
+    assert read_moment(ending.state / END_FILE) == ending.at
+    later = int(ending.at) + 3600
+    (ending.state / WANTED_FILE).write_text(f"{later}\n")
+    ending.follow()
+    ending.follow()
+    assert (ending.at, read_moment(ending.state / END_FILE)) == (later, later)
+    assert told.read_text().splitlines() == ["shutdown -P +70"]
+    again = Ending(ending.state, ending.at - 3600, ending.at_most, lines.append)
+    again.begin()
+    assert again.at == later
+
+
+def test_an_end_past_the_last_moment_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, lines = tools(tmp_path, monkeypatch, shutdown="true"), list[str]()
+    ending = ending_of(tmp_path, lines)
+    before = ending.at
+    (ending.state / WANTED_FILE).write_text(f"{int(ending.at_most) + 1}\n")
+    for _ in range(3):
+        ending.follow()
+    assert (ending.at, told.read_text(), len(lines)) == (before, "", 1)
+    (ending.state / WANTED_FILE).write_text("soon\n")
+    ending.follow()
+    assert ending.at == before
+
+
+def test_a_timer_that_cannot_be_moved_leaves_the_earlier_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools(tmp_path, monkeypatch, shutdown="exit 1")
+    ending = ending_of(tmp_path, [])
+    ending.begin()
+    (ending.state / WANTED_FILE).write_text(f"{int(ending.at) + 60}\n")
+    ending.follow()
+    assert read_moment(ending.state / END_FILE) == ending.at
+
+
+def test_where_shutdown_does_not_take_the_order_the_timer_of_systemd_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tools(tmp_path, monkeypatch, shutdown="exit 1", systemctl="true", **{"systemd-run": "true"})
+    at = int(time.time()) + 600
+    assert move_timer(at, list[str]().append)
+    assert told.read_text().splitlines()[1:] == [
+        "systemctl stop grafos-expiry.timer",
+        f"systemd-run --unit=grafos-expiry --on-calendar=@{at} shutdown -P now",
+    ]
+
+
+def test_a_supervisor_ends_its_machine_at_the_moved_end_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, now = tools(tmp_path, monkeypatch, shutdown="true", off="true"), time.time()
+    ending = Ending(tmp_path, now + 1.0, now + 60.0, lambda _: None)
+    moved_to = int(now) + 4
+    (tmp_path / WANTED_FILE).write_text(f"{moved_to}\n")
+    supervisor = Supervisor([], now + 1.0, [str(tmp_path / "off")], say=lambda _: None, ending=ending)
+    thread = threading.Thread(target=_stop_after, args=(told, time.monotonic() + PATIENCE_S), daemon=True)
+    thread.start()
+    supervisor.run()
+    thread.join()
+    assert time.time() >= moved_to
+    assert "off " in told.read_text()
+
+
+def _stop_after(told: Path, until_s: float) -> None:
+    while "off " not in told.read_text() and time.monotonic() < until_s:
+        time.sleep(0.02)
+    signal.raise_signal(signal.SIGTERM)
+
+
 def test_both_programs_get_command_lines_that_they_understand(tmp_path: Path) -> None:
     from grafos_cell import settings as cell_settings
     from grafos_scheduler import settings as scheduler_settings
@@ -153,6 +252,8 @@ def test_both_programs_get_command_lines_that_they_understand(tmp_path: Path) ->
     assert (daemon.scheduler, daemon.total.mem_bytes) == ("https://127.0.0.2:8443", 65536)
     assert daemon.trust == told.trust
     assert daemon.on_expiry == ("shutdown", "-P", "now")
+    assert daemon.end_file == told.end_file == tmp_path / END_FILE
+    assert told.end_wanted_file == tmp_path / WANTED_FILE
 
 
 def test_the_programs_run_isolated_and_find_what_the_supervisor_finds(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ class Machine:
             "bundle_sha256": hashlib.sha256(bundle).hexdigest(),
             "bundle_bytes": len(bundle),
             "expires_at": int(time.time()) + 3600,
+            "ends_at_most": int(time.time()) + 86400,
             "claim_secret": "5ec4e7" * 10,
             **settings,
         }
@@ -272,6 +273,18 @@ def test_a_machine_past_its_expiry_is_switched_off_at_once(machine: Machine) -> 
     machine.boot()
     until(machine.orders)
     assert machine.orders() == ["shutdown -P now"]
+
+
+@pytest.mark.parametrize(
+    ("moved_s", "minutes"), [(7200, 120), (2 * 86400, 60)], ids=["in time", "past the last moment"]
+)
+def test_a_machine_that_was_extended_and_starts_again_keeps_its_later_end(
+    machine: Machine, moved_s: int, minutes: int
+) -> None:
+    (machine.state / "end").write_text(f"{int(time.time()) + moved_s}\n")
+    machine.boot()
+    until(machine.orders)
+    assert machine.orders() == [f"shutdown -P +{minutes}"]
 
 
 def test_where_shutdown_does_not_take_the_order_a_timer_of_systemd_does(machine: Machine) -> None:

@@ -1,0 +1,89 @@
+"""When a standalone cell ends, and how its operator moves that.
+
+    <state>/end-wanted   Unix seconds; the scheduler writes it when its operator tells new terms
+    <state>/end          Unix seconds; what holds. The supervisor writes it once the machine's own timer stands there
+
+The supervisor is the only one that moves the timer. It takes no end that lies past the last moment that the machine was
+born with, so no mistake of the cell's software makes a machine immortal. The daemon, the scheduler's answer to the
+operator, and the bootstrap after a reboot follow the second file: whoever dies on the way leaves the earlier end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from grafos_core.paths import write_private
+
+WANTED_FILE, END_FILE = "end-wanted", "end"
+DIGITS_MAX = 12
+"""Of Unix seconds; enough for thirty thousand years."""
+COMMAND_S_MAX = 10.0
+TIMER_UNIT = "grafos-expiry"
+"""The timer that the bootstrap makes where ``shutdown`` does not take the order."""
+
+
+def read_moment(path: Path) -> int:
+    """The Unix seconds in the file; 0 if there is none, or something else in it."""
+    try:
+        text = path.read_bytes()[: DIGITS_MAX + 1].decode("ascii", "replace").strip()
+    except OSError:
+        return 0
+    return int(text) if text.isdecimal() and len(text) <= DIGITS_MAX else 0
+
+
+@dataclass
+class Ending:
+    """The supervisor's side. ``at`` is the end that holds, ``at_most`` the latest that will be taken."""
+
+    state: Path
+    at: float
+    at_most: float
+    say: Callable[[str], object]
+    refused: int = 0
+
+    def begin(self) -> None:
+        """Takes up an end that was moved before the machine, or this program, started again."""
+        kept = read_moment(self.state / END_FILE)
+        if kept and kept <= self.at_most:
+            self.at = float(kept)
+        self._write()
+
+    def follow(self) -> None:
+        """Moves the timer to where the operator wants it. Harmless when there is nothing to do, or no disk left."""
+        wanted = read_moment(self.state / WANTED_FILE)
+        if not wanted or wanted in (int(self.at), self.refused):
+            return
+        if wanted > self.at_most:
+            self.refused = wanted
+            self.say(f"an end at {wanted} is not taken: this machine ends at {self.at_most:.0f} at the latest")
+        elif move_timer(wanted, self.say):
+            self.at = float(wanted)
+            self._write()
+            self.say(f"the machine's end was moved to {wanted}")
+
+    def _write(self) -> None:
+        with contextlib.suppress(OSError):
+            write_private(self.state / END_FILE, f"{self.at:.0f}\n".encode())
+
+
+def move_timer(at: int, say: Callable[[str], object]) -> bool:
+    """Whether the operating system switches the machine off at ``at`` now, in place of what it was told before."""
+    minutes = max(0, math.ceil((at - time.time()) / 60))
+    if _runs(["shutdown", "-P", f"+{minutes}" if minutes else "now"], say):
+        return True
+    _runs(["systemctl", "stop", f"{TIMER_UNIT}.timer"], say)
+    return _runs(["systemd-run", f"--unit={TIMER_UNIT}", f"--on-calendar=@{at}", "shutdown", "-P", "now"], say)
+
+
+def _runs(command: Sequence[str], say: Callable[[str], object]) -> bool:
+    try:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, check=False, timeout=COMMAND_S_MAX).returncode == 0
+    except (OSError, subprocess.SubprocessError) as error:
+        say(f"{command[0]}: {error}")
+        return False
