@@ -1,0 +1,168 @@
+"""A virtual machine's life: hardware taken, booted, stopped, deallocated, evicted, ended, and what goes with it.
+
+Stopped is not deallocated. A machine that switched itself off, or was powered off, keeps its hardware and is billed
+for it; only one that is deallocated is not, and its disk and its public address bill on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from grafos_emulators.azure import catalogue
+from grafos_emulators.azure.account import AzureAccount
+from grafos_emulators.azure.errors import ArmError
+from grafos_emulators.azure.machine_checks import custom_data
+from grafos_emulators.azure.operations import Operation
+from grafos_emulators.azure.store import Resource
+from grafos_emulators.boot.driver import MachineSetup
+from grafos_emulators.lifecycle import Happening, MachineState
+from grafos_emulators.world import Machine
+
+IMDS = "/imds/"
+METADATA_VARIABLE = "GRAFOS_METADATA_ENDPOINT"
+_ALIVE = {MachineState.STARTING, MachineState.RUNNING, MachineState.STOPPING}
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """An operation that ends when the machine is in ``state``."""
+
+    state: MachineState
+    act: Callable[[], None]
+
+
+class MachineLife:
+    """Moves the world's machines for their ARM resources. Every method is called with the world's lock held."""
+
+    def __init__(self, account: AzureAccount) -> None:
+        self._account = account
+        self._world = account.world
+        self._waiting: dict[str, list[_Waiting]] = {}
+
+    def launch(self, machine: Resource, address: str, up: Callable[[], None]) -> None:
+        """Takes hardware and boots; ``up`` is called when it runs."""
+        runtime = machine.runtime
+        vm_id: str = runtime["vm_id"]
+        endpoint = f"{self._account.endpoint}{IMDS}{vm_id}/"
+        setup = MachineSetup(
+            machine_id=vm_id,
+            address=address,
+            user_data=custom_data(machine.properties),
+            runs_user_data=True,  # every image of the catalogue is our own stock image
+            environment={METADATA_VARIABLE: endpoint},
+        )
+        runtime |= {"allocated": True, "power": "starting", "intent": "stop", "launched": True, "address": address}
+        self._when(machine, MachineState.RUNNING, up)
+        self._world.launch(
+            Machine(setup=setup, ends_when_off=lambda: False, changed=lambda now: self._changed(machine, now))
+        )
+
+    def stop(self, machine: Resource, done: Callable[[], None], *, deallocate: bool, reason: str = "user") -> None:
+        """Powers off, or deallocates; ``done`` is called when it is so. Harmless when it is so already."""
+        runtime = machine.runtime
+        power = runtime.get("power", "")
+        if power in {"starting", "running"}:
+            runtime["intent"] = "deallocate" if deallocate else "stop"
+            self._when(machine, MachineState.STOPPED, done)
+            self._world.ask(runtime["vm_id"], Happening.STOP, reason=reason)
+        elif power == "stopping":
+            runtime["intent"] = "deallocate" if deallocate else runtime["intent"]
+            runtime["power"] = "deallocating" if deallocate else power
+            self._when(machine, MachineState.STOPPED, done)
+        elif power == "deallocating":
+            self._when(machine, MachineState.STOPPED, done)
+        else:
+            if power == "stopped" and deallocate:
+                runtime["power"] = "deallocating"
+            self._after(self._world.times.stopping_s, lambda: self._settled(machine, done, deallocate=deallocate))
+
+    def _settled(self, machine: Resource, done: Callable[[], None], *, deallocate: bool) -> None:
+        if deallocate and machine.runtime.get("power") == "deallocating":
+            machine.runtime |= {"power": "deallocated", "allocated": False}
+        done()
+
+    def start(self, machine: Resource, up: Callable[[], None]) -> None:
+        """Boots a machine that is stopped or deallocated; one that runs is up already."""
+        power = machine.runtime.get("power", "")
+        if power == "running":
+            self._after(0.0, up)
+            return
+        machine.runtime |= {"allocated": True, "intent": "stop"}
+        self._when(machine, MachineState.RUNNING, up)
+        if power != "starting" and not self._world.ask(machine.runtime["vm_id"], Happening.START, reason="user"):
+            raise ArmError(409, "OperationNotAllowed", f"The VM '{machine.name}' cannot be started: it is {power}.")
+
+    def end(self, machine: Resource, gone: Callable[[], None]) -> None:
+        """Ends the machine for ever; ``gone`` is called when none of its processes is left."""
+        world_machine = self._world.machine(machine.runtime["vm_id"])
+        if world_machine is None:
+            self._after(self._account.quick_s, gone)
+            return
+        self._when(machine, MachineState.GONE, gone)
+        self._world.ask(machine.runtime["vm_id"], Happening.END, reason="user")
+
+    def power_of(self, machine: Resource) -> str:
+        return str(machine.runtime.get("power", ""))
+
+    def _changed(self, machine: Resource, now: Machine) -> None:
+        runtime, state = machine.runtime, now.state
+        deallocates = runtime["intent"] == "deallocate"
+        runtime["power"] = {
+            MachineState.STARTING: "starting",
+            MachineState.RUNNING: "running",
+            MachineState.STOPPING: "deallocating" if deallocates else "stopping",
+            MachineState.STOPPED: "deallocated" if deallocates else "stopped",
+        }.get(state, "stopping")
+        if state is MachineState.GONE or runtime["power"] == "deallocated":
+            runtime["allocated"] = False
+        self._tell(machine, state)
+
+    def _when(self, machine: Resource, state: MachineState, act: Callable[[], None]) -> None:
+        self._waiting.setdefault(machine.runtime["vm_id"], []).append(_Waiting(state, act))
+
+    def _tell(self, machine: Resource, state: MachineState) -> None:
+        """Lets go on whoever waits for this state. Who waits for another waits on: a delete may come first."""
+        waiting = self._waiting.pop(machine.runtime["vm_id"], [])
+        later = [each for each in waiting if each.state is not state]
+        if later and state is not MachineState.GONE:
+            self._waiting[machine.runtime["vm_id"]] = later
+        for each in waiting:
+            if each.state is state:
+                each.act()
+
+    def _after(self, lasts_s: float, act: Callable[[], None]) -> None:
+        self._world.at(self._world.clock.monotonic() + lasts_s, act)
+
+
+def allocation_failed(zones: list[str], size: catalogue.Size, *, constrained: bool = False) -> ArmError:
+    """No hardware is free: the error comes by the operation, and the machine stays behind as Failed."""
+    guidance = "Read more about improving likelihood of allocation success at http://aka.ms/allocation-guidance"
+    if constrained:
+        return ArmError(
+            409,
+            "OverconstrainedZonalAllocationRequest" if zones else "OverconstrainedAllocationRequest",
+            "Allocation failed. VM(s) with the following constraints cannot be allocated, because the condition is too "
+            f"restrictive. Please remove some constraints and try again. Constraints applied are: {size.name}.",
+        )
+    if zones:
+        return ArmError(
+            409,
+            "ZonalAllocationFailed",
+            f"Allocation failed. We do not have sufficient capacity for the requested VM size in this zone. {guidance}",
+        )
+    return ArmError(
+        409,
+        "AllocationFailed",
+        f"Allocation failed. We do not have sufficient capacity for the requested VM size in this region. {guidance}",
+    )
+
+
+def fail(
+    machine: Resource, operation: Operation, error: ArmError, finish: Callable[[Operation, ArmError], Any]
+) -> None:
+    """The machine is Failed, with the reason for all to see."""
+    machine.state, machine.operation = "Failed", ""
+    machine.runtime["error"] = error
+    finish(operation, error)

@@ -1,0 +1,108 @@
+"""What exists in the emulated subscription: resource groups, resources, and what is below them.
+
+Everything is found by its id without regard to case. The caller holds the world's lock.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from grafos_emulators.azure import places
+from grafos_emulators.azure.places import Place
+
+
+@dataclass
+class Resource:
+    """One resource, or one resource group.
+
+    ``body`` is what was asked for and what the service filled in: ``properties``, ``sku``, ``zones``. ``state`` is the
+    provisioning state (``Creating``, ``Succeeded``, …). ``operation`` names the one that runs on it, or is empty.
+    ``runtime`` is its kind's own record of what no request can set.
+    """
+
+    id: str
+    type: str
+    name: str
+    location: str
+    tags: dict[str, str]
+    body: dict[str, Any]
+    made_at: float
+    made_at_monotonic: float
+    changed_at_monotonic: float
+    state: str = "Creating"
+    operation: str = ""
+    etag: str = field(default_factory=lambda: str(uuid.uuid4()))
+    guid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    runtime: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return places.key(self.id)
+
+    @property
+    def place(self) -> Place:
+        return places.read(self.id)
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        properties: dict[str, Any] = self.body.setdefault("properties", {})
+        return properties
+
+    @property
+    def is_tracked(self) -> bool:
+        """Whether it is listed with the group's resources: a subnet or a rule is not, it is part of another."""
+        return len(self.place.rest) == 2
+
+
+class Store:
+    """Resources by id, in the order in which they were made."""
+
+    def __init__(self) -> None:
+        self._resources: dict[str, Resource] = {}
+
+    def get(self, resource_id: str) -> Resource | None:
+        return self._resources.get(places.key(resource_id))
+
+    def put(self, resource: Resource) -> None:
+        self._resources[resource.key] = resource
+
+    def remove(self, resource: Resource) -> None:
+        self._resources.pop(resource.key, None)
+
+    def all(self) -> tuple[Resource, ...]:
+        return tuple(self._resources.values())
+
+    def of_type(self, kind: str, group: str = "") -> Iterator[Resource]:
+        """The resources of one type, of one group or of all."""
+        for resource in self.all():
+            in_group = not group or resource.place.group.lower() == group.lower()
+            if resource.type.lower() == kind.lower() and in_group:
+                yield resource
+
+    def below(self, resource_id: str) -> Iterator[Resource]:
+        """What is part of a resource, or is in a group."""
+        prefix = places.key(resource_id) + "/"
+        return (resource for resource in self.all() if resource.key.startswith(prefix))
+
+    def who_names(self, resource_id: str, *path: str) -> Iterator[Resource]:
+        """The resources with this id anywhere in what they were asked for (``path`` narrows it to types)."""
+        wanted = places.key(resource_id)
+        for resource in self.all():
+            if (not path or resource.type in path) and wanted in {places.key(each) for each in ids_in(resource.body)}:
+                yield resource
+
+
+def ids_in(document: Any) -> Iterator[str]:
+    """Every id that a document refers to."""
+    if isinstance(document, dict):
+        for name, value in document.items():
+            if name == "id" and isinstance(value, str):
+                yield value
+            else:
+                yield from ids_in(value)
+    elif isinstance(document, list):
+        for each in document:
+            yield from ids_in(each)
