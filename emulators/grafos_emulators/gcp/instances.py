@@ -71,8 +71,7 @@ class Instances:
         for disk in wanted.disks:
             needs += quotas.disk_needs(int(disk.body["sizeGb"]), disk.body["type"].rpartition("/")[2])
         needs["INSTANCES"] += 1
-        refusal = quotas.machine_refusal(project, wanted.region, needs)
-        return refusal
+        return quotas.machine_refusal(project, wanted.region, needs)
 
     def _delete(self, call: ApiCall) -> dict[str, Any]:
         instance = self._of(call)
