@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from grafos_connectors.contract import CloudError, Connector
 from grafos_core.clock import Clock
 
-PROVIDERS = ("aws", "azure", "gcp")
+
+@dataclass(frozen=True)
+class _Cloud:
+    """Where a cloud's connector is, and the modules of its SDK that the extra brings."""
+
+    called: str
+    module: str
+    connector: str
+    sdk: tuple[str, ...]
+
+
+_CLOUDS = {
+    "aws": _Cloud("AWS", "grafos_connectors.aws.connector", "AwsConnector", ("boto3", "botocore")),
+    "azure": _Cloud(
+        "Azure",
+        "grafos_connectors.azure.connector",
+        "AzureConnector",
+        ("azure.identity", "azure.mgmt.compute", "azure.mgmt.network", "azure.mgmt.resource"),
+    ),
+    "gcp": _Cloud(
+        "Google Cloud",
+        "grafos_connectors.gcp.connector",
+        "GcpConnector",
+        ("google.auth", "google.cloud.compute_v1", "requests"),
+    ),
+}
+PROVIDERS = tuple(_CLOUDS)
 
 
 def open_connector(
@@ -18,27 +47,36 @@ def open_connector(
     clock: Clock | None = None,
     listing_lag_s: float | None = None,
 ) -> Connector:
-    """The connector to ``provider`` ("aws"), with questions that name no region going to ``region``.
+    """The connector to ``provider`` ("aws", "azure", "gcp"), with questions that name no region going to ``region``.
 
     ``environment`` stands in for the process's variables that configure the SDK (endpoint, credentials, region) and
     shuts out every other place that it reads. ``listing_lag_s`` overrides what the cloud is known for. Errors:
     ``unsupported`` for a cloud that this version cannot drive or whose extra is not installed, ``cloud_invalid`` for a
     region that does not exist, ``credentials_mixed``. No request is made.
     """
-    if provider != "aws":
+    cloud = _CLOUDS.get(provider)
+    if cloud is None or not _is_there(cloud.module):
         raise _unsupported(provider)
-    try:
-        from grafos_connectors.aws.connector import AwsConnector
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] != "botocore":
-            raise
+    missing = [module for module in cloud.sdk if not _is_there(module)]
+    if missing:
         raise CloudError(
             "unsupported",
-            "The AWS SDK is not installed.",
-            why=str(missing),
-            next="Install the extra: pip install 'grafos-connectors[aws]'.",
-        ) from missing
-    return AwsConnector(region, environment=environment, clock=clock, listing_lag_s=listing_lag_s)
+            f"The {cloud.called} SDK is not installed.",
+            why=f"there is no module {missing[0]}",
+            next=f"Install the extra: pip install 'grafos-connectors[{provider}]'.",
+        )
+    connector: Connector = getattr(importlib.import_module(cloud.module), cloud.connector)(
+        region, environment=environment, clock=clock, listing_lag_s=listing_lag_s
+    )
+    return connector
+
+
+def _is_there(module: str) -> bool:
+    """Whether it could be imported; only the packages around it are."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _unsupported(provider: str) -> CloudError:
@@ -46,6 +84,6 @@ def _unsupported(provider: str) -> CloudError:
         return CloudError(
             "unsupported",
             f"This version of grafos cannot provision on {provider}.",
-            next="Use --provider aws, or --provider local for this machine.",
+            next="Use another --provider, or --provider local for this machine.",
         )
     return CloudError("unsupported", f"There is no provider {provider!r}.", next=f"Known: {', '.join(PROVIDERS)}.")

@@ -1,0 +1,244 @@
+"""The only place that makes SDK clients: where they may connect, as whom, how long they wait and how often they try.
+
+Reads are tried three times. Changing calls are tried once: what to do after a failure is decided by whoever keeps the
+journal, not by the SDK. Of the SDK only the ``*_unary`` methods change anything: its other ones give an operation that
+polls itself, at the real cloud, whatever endpoint its client was given.
+
+Requests and answers are the JSON documents that Google's reference describes, as plain dicts.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import google.auth
+from google.api_core import exceptions as api
+from google.auth import credentials as ga_credentials
+from google.auth.transport.requests import AuthorizedSession
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from grafos_connectors.contract import CloudError
+from grafos_connectors.gcp.endpoints import (
+    PROJECT_VARIABLE,
+    REAL_COMPUTE,
+    UNIVERSE,
+    check_real_project,
+    check_region,
+    endpoint_in,
+    project_in,
+    region_in,
+)
+from grafos_connectors.gcp.errors import NEXT_STEPS, translated
+from grafos_connectors.gcp.wire import READ_TIMEOUT_S, NobodysCredentials, Watch, Wire, read_retry
+
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+KEY_FILE_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
+PAGE_SIZE = 500  # the most that Compute Engine gives at once
+# The SDK's clients of Compute Engine by the resource that they are about.
+CLIENTS = {
+    "disks": "DisksClient",
+    "global_operations": "GlobalOperationsClient",
+    "images": "ImagesClient",
+    "instances": "InstancesClient",
+    "machine_types": "MachineTypesClient",
+    "networks": "NetworksClient",
+    "projects": "ProjectsClient",
+    "region_operations": "RegionOperationsClient",
+    "regions": "RegionsClient",
+    "subnetworks": "SubnetworksClient",
+    "zone_operations": "ZoneOperationsClient",
+}
+# The SDK's messages of request bodies, by the field of the request that holds them.
+BODIES = {
+    "instance_resource": "Instance",
+    "instances_set_labels_request_resource": "InstancesSetLabelsRequest",
+    "network_resource": "Network",
+    "subnetwork_resource": "Subnetwork",
+    "zone_set_labels_request_resource": "ZoneSetLabelsRequest",
+}
+
+
+@functools.cache
+def _sdk() -> Any:
+    """The SDK's Compute Engine, which takes two seconds to import: only when the first call needs it."""
+    from google.cloud import compute_v1
+
+    return compute_v1
+
+
+class GcpCalls:
+    """Calls of one project; all errors are ``CloudError``. Thread-safe.
+
+    ``environment`` stands in for the process's variables, and then nothing else is looked at: no file but the key that
+    it names, no metadata service. Without it project and credentials come from wherever the SDK finds them. ``watch``
+    hears "before" and "after" around each HTTP request.
+    """
+
+    def __init__(
+        self, region: str = "", *, environment: Mapping[str, str] | None = None, watch: Watch | None = None
+    ) -> None:
+        variables = os.environ if environment is None else environment
+        self._environment = None if environment is None else dict(environment)
+        self.endpoint = endpoint_in(variables)
+        self._project = project_in(variables, self.endpoint)
+        self.emulated = bool(self.endpoint)
+        self.region = region or region_in(variables)
+        check_region(self.region)
+        self._wire = Wire(self.endpoint, watch)
+        self._lock = threading.RLock()
+        self._credentials: ga_credentials.Credentials | None = None
+        self._clients: dict[str, Any] = {}
+        self._plain: AuthorizedSession | None = None
+
+    @property
+    def project(self) -> str:
+        """The project that is worked in. Raises ``credentials_missing`` when nothing names one."""
+        if not self._project:
+            self._login()
+        return self._project
+
+    @property
+    def server_time(self) -> float:
+        """The cloud's clock in the last answer that this thread got; 0 when it did not tell."""
+        return self._wire.server_time
+
+    @property
+    def principal(self) -> str:
+        """Who the credentials are, as far as they say themselves; asks nobody."""
+        login = self._login()
+        named = (getattr(login, name, "") for name in ("service_account_email", "signer_email", "account"))
+        fallback = "emulated" if self.emulated else "a person's login"
+        return next((str(name) for name in named if name), fallback)
+
+    def read(self, client: str, method: str, /, **fields: Any) -> dict[str, Any]:
+        """One reading call, or one page of a list; ``method`` as the SDK's client calls it."""
+        where = _where(fields, self.region)
+        with translated(f"{client}.{method}", where, changing=False):
+            call = getattr(self._client(client), method)
+            answer = call(request=self._fields(fields), retry=read_retry(), timeout=READ_TIMEOUT_S)
+            if not hasattr(answer, "pages"):
+                return _document(answer)
+            return _document(next(iter(answer.pages)))  # the first page is there already, further ones we ask for
+
+    def pages(self, client: str, method: str, /, **fields: Any) -> Iterator[dict[str, Any]]:
+        """The pages of one list."""
+        fields = {**fields, "max_results": PAGE_SIZE}
+        while True:
+            page = self.read(client, method, **fields)
+            yield page
+            if not page.get("nextPageToken"):
+                return
+            fields["page_token"] = page["nextPageToken"]
+
+    def change(self, client: str, method: str, /, **fields: Any) -> dict[str, Any]:
+        """One changing call, sent at most once; gives the operation that it began."""
+        where = _where(fields, self.region)
+        with translated(f"{client}.{method}", where, changing=False):
+            call = getattr(self._client(client), f"{method}_unary")
+            request = self._fields(fields)
+        with translated(f"{client}.{method}", where, changing=True):
+            return _document(call(request=request, retry=None, timeout=READ_TIMEOUT_S))
+
+    def ask(self, service: str, path: str, query: Mapping[str, Any] = {}, body: Mapping[str, Any] | None = None) -> Any:
+        """A question to another of Google's services ("cloudbilling"), by plain HTTPS; gives its JSON."""
+        host = f"{self.endpoint}/gcp/{service}" if self.emulated else f"https://{service}.{UNIVERSE}"
+
+        def once() -> Any:
+            method = "GET" if body is None else "POST"
+            response = self._session().request(method, f"{host}/{path}", params=query, json=body)
+            if not response.ok:
+                raise api.from_http_response(response)
+            return response.json()
+
+        with translated(f"{service} {path.partition('/')[2]}", "gcp", changing=False):
+            return read_retry()(once)()
+
+    # How a client is made --------------------------------------------------------------------------------------------
+
+    def _fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a request, with bodies as the SDK's messages and with the project unless they name one."""
+        filled = {"project": self.project, **fields}
+        return {name: _message(BODIES[name], value) if name in BODIES else value for name, value in filled.items()}
+
+    def _client(self, name: str) -> Any:
+        with self._lock:  # the SDK's clients may be shared by threads
+            if name not in self._clients:
+                self._clients[name] = self._new_client(name)
+            return self._clients[name]
+
+    def _new_client(self, name: str) -> Any:
+        made = getattr(_sdk(), CLIENTS[name])(
+            credentials=self._login(),
+            client_options={"api_endpoint": self.endpoint or REAL_COMPUTE, "universe_domain": UNIVERSE},
+        )
+        self._wire.carry(made.transport._session)  # noqa: SLF001  the SDK has no public way to its HTTP
+        return made
+
+    def _session(self) -> AuthorizedSession:
+        with self._lock:
+            if self._plain is None:
+                login = self._login()
+                if hasattr(login, "with_quota_project") and not getattr(login, "quota_project_id", None):
+                    login = login.with_quota_project(self.project)  # a person's login has none of its own to count on
+                self._plain = AuthorizedSession(login)
+                self._wire.carry(self._plain)
+            return self._plain
+
+    def _login(self) -> ga_credentials.Credentials:
+        """The credentials, or ``credentials_missing``; those that the SDK found it also renews by itself."""
+        with self._lock:
+            if self._credentials is None:
+                with translated("the look for credentials", "gcp", changing=False):
+                    found, project = self._found_credentials()
+                if getattr(found, "universe_domain", UNIVERSE) != UNIVERSE:
+                    raise CloudError(
+                        "unsupported", "This version of grafos only uses the public Google Cloud.", where="gcp"
+                    )
+                self._project = self._project or check_real_project(project or "")
+                if not self._project:
+                    raise CloudError(
+                        "credentials_missing",
+                        "No Google Cloud project is named.",
+                        where="gcp",
+                        next=f"Set {PROJECT_VARIABLE}.",
+                    )
+                self._credentials = found
+            return self._credentials
+
+    def _found_credentials(self) -> tuple[ga_credentials.Credentials, str | None]:
+        if self.emulated:
+            return NobodysCredentials(), None
+        if self._environment is None:
+            return google.auth.default(scopes=[SCOPE])
+        key_file = self._environment.get(KEY_FILE_VARIABLE)
+        if not key_file:
+            raise CloudError(
+                "credentials_missing",
+                "No Google Cloud credentials were found.",
+                where="gcp",
+                next=NEXT_STEPS["credentials_missing"],
+            )
+        found, project = google.auth.load_credentials_from_file(key_file, scopes=[SCOPE])
+        return found, project
+
+
+def _message(name: str, document: Mapping[str, Any]) -> Any:
+    made = getattr(_sdk(), name)()
+    json_format.ParseDict(document, type(made).pb(made))
+    return made
+
+
+def _document(message: Any) -> dict[str, Any]:
+    """An answer as the JSON that came over the wire: 64-bit numbers are text in it."""
+    plain: Message = type(message).pb(message)
+    document: dict[str, Any] = json_format.MessageToDict(plain)
+    return document
+
+
+def _where(fields: Mapping[str, Any], region: str) -> str:
+    return f"gcp {fields.get('zone') or fields.get('region') or region}"

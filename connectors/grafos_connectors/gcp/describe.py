@@ -1,0 +1,193 @@
+"""What Compute Engine tells of each kind, and how that reads in our words. Reading only.
+
+A resource is known by its path below the project ("zones/Z/instances/N"), which is made of names that we chose: ``get``
+by it is never behind the truth, as lists may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from grafos_connectors.contract import TAG_KEY, CloudError, Desired, Found, Kind, Ref, State
+from grafos_connectors.gcp import labels
+from grafos_connectors.gcp.client import GcpCalls
+from grafos_connectors.gcp.endpoints import region_of
+
+Item = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Described:
+    """``client`` is the SDK's for the kind, ``collection`` its part of a path, ``argument`` how a call names one.
+
+    ``attributes`` and ``state`` read one document.
+    """
+
+    client: str
+    collection: str
+    argument: str
+    attributes: Callable[[Item], dict[str, Any]]
+    state: Callable[[Item], State] = lambda _: State.READY
+    labelled: bool = True
+
+
+MACHINE_STATES = {
+    "PENDING": State.PENDING,
+    "PROVISIONING": State.PENDING,
+    "STAGING": State.PENDING,
+    "RUNNING": State.READY,
+    "REPAIRING": State.PENDING,
+    # A machine is stopped on its way to being deleted, and says no more than that it stops.
+    "STOPPING": State.DELETING,
+    "PENDING_STOP": State.DELETING,
+    "DEPROVISIONING": State.DELETING,
+    "SUSPENDING": State.STOPPED,
+    "SUSPENDED": State.STOPPED,
+    "STOPPED": State.STOPPED,
+    "TERMINATED": State.STOPPED,
+}
+DISK_STATES = {
+    "CREATING": State.PENDING,
+    "RESTORING": State.PENDING,
+    "UNAVAILABLE": State.PENDING,
+    "READY": State.READY,
+    "DELETING": State.DELETING,
+    "FAILED": State.FAILED,
+}
+BILLED_STATES = {
+    Kind.MACHINE: {State.PENDING, State.READY},
+    Kind.DISK: {State.PENDING, State.READY, State.FAILED},
+}
+
+
+def _known(states: Mapping[str, State], word: str) -> State:
+    """What a status means; one that did not exist when this was written is an error, not a guess."""
+    if word not in states:
+        raise CloudError("cloud_unknown", f"Google Cloud tells a status that grafos does not know: {word}.")
+    return states[word]
+
+
+def _machine(item: Item) -> dict[str, Any]:
+    interface: Item = next(iter(item.get("networkInterfaces", ())), {})
+    outside: Item = next(iter(interface.get("accessConfigs", ())), {})
+    scheduling = item.get("scheduling", {})
+    return {
+        "machine_type": last_part(item.get("machineType", "")),
+        "public_ip": outside.get("natIP"),
+        "private_ip": interface.get("networkIP"),
+        "network": path_of(interface.get("network", "")),
+        "subnet": path_of(interface.get("subnetwork", "")),
+        "made_at": unix_seconds(item.get("creationTimestamp", "")),
+        "ends_at": unix_seconds(scheduling.get("terminationTime", "")),
+        "spot": "true" if scheduling.get("provisioningModel") == "SPOT" else "",
+        "reason": item.get("statusMessage"),
+        "reason_code": item.get("status") if item.get("status") in {"STOPPING", "STOPPED", "TERMINATED"} else "",
+    }
+
+
+def _disk(item: Item) -> dict[str, Any]:
+    user = next(iter(item.get("users", ())), "")
+    return {
+        "size_gib": item.get("sizeGb"),
+        "machine": path_of(user),
+        "made_at": unix_seconds(item.get("creationTimestamp", "")),
+    }
+
+
+DESCRIBED: dict[Kind, Described] = {
+    Kind.MACHINE: Described(
+        "instances", "instances", "instance", _machine, lambda item: _known(MACHINE_STATES, item.get("status", ""))
+    ),
+    Kind.DISK: Described("disks", "disks", "disk", _disk, lambda item: _known(DISK_STATES, item.get("status", ""))),
+    Kind.SUBNET: Described(
+        "subnetworks",
+        "subnetworks",
+        "subnetwork",
+        lambda item: {"cidr": item.get("ipCidrRange"), "network": path_of(item.get("network", ""))},
+        labelled=False,
+    ),
+    Kind.NETWORK: Described("networks", "networks", "network", lambda _: {}, labelled=False),
+}
+
+
+def described(kind: Kind) -> Described:
+    """Raises ``cloud_invalid`` for a kind that Google Cloud does not have, or that is part of another there."""
+    if kind not in DESCRIBED:
+        raise CloudError("cloud_invalid", f"Google Cloud has no {kind.value} of its own.", where="gcp")
+    return DESCRIBED[kind]
+
+
+def id_of(desired: Desired) -> str:
+    """The path that a resource will have, since it follows from names."""
+    collection = described(desired.kind).collection
+    scopes = {Kind.NETWORK: "global", Kind.SUBNET: f"regions/{desired.region}"}
+    return f"{scopes.get(desired.kind, f'zones/{desired.zone}')}/{collection}/{desired.name}"
+
+
+def fields_of(ref: Ref) -> dict[str, str]:
+    """The fields of a call about one resource: its name and where it is. Raises ``cloud_invalid`` for another's id."""
+    kind = described(ref.kind)
+    *scope, collection, name = ref.id.split("/")
+    match scope:
+        case ["global"]:
+            place = {}
+        case ["zones", zone]:
+            place = {"zone": zone}
+        case ["regions", region]:
+            place = {"region": region}
+        case _:
+            collection, place = "", {}
+    if collection != kind.collection or not name:
+        raise CloudError("cloud_invalid", f"{ref.id!r} is no id of a {ref.kind.value} on Google Cloud.", where="gcp")
+    return {**place, kind.argument: name}
+
+
+def by_id(calls: GcpCalls, ref: Ref) -> tuple[Item, Found] | None:
+    """The resource now, with its reading; None when there is none."""
+    kind = described(ref.kind)
+    try:
+        item = calls.read(kind.client, "get", **fields_of(ref))
+    except CloudError as refusal:
+        if refusal.code == "cloud_not_found":
+            return None
+        raise
+    return item, found(ref.kind, item, ref.region)
+
+
+def found(kind: Kind, item: Item, region: str = "") -> Found:
+    """One document in our words. ``region`` is for a network that does not say to which region's cells it belongs."""
+    of_kind = described(kind)
+    path = path_of(item["selfLink"])
+    zone = path.split("/")[1] if path.startswith("zones/") else ""
+    if of_kind.labelled:
+        ours, said_region = labels.ours(item.get("labels", {})), region_of(zone)
+    else:
+        ours, said_region = labels.described(item.get("description", ""))
+        said_region = path.split("/")[1] if path.startswith("regions/") else said_region
+    attributes = {"name": item["name"], **of_kind.attributes(item)}
+    state = of_kind.state(item)
+    return Found(
+        ref=Ref(key=ours.get(TAG_KEY, ""), kind=kind, id=path, region=said_region or region, zone=zone),
+        state=state,
+        tags=ours,
+        attributes={name: str(value) for name, value in attributes.items() if value not in {None, ""}},
+        billable=state in BILLED_STATES.get(kind, set()),
+    )
+
+
+def path_of(link: str) -> str:
+    """The path below the project of a full or partial URL; a path stays one."""
+    _, is_url, below = link.partition("projects/")
+    return below.partition("/")[2] if is_url else link
+
+
+def last_part(link: str) -> str:
+    return link.rpartition("/")[2]
+
+
+def unix_seconds(moment: str) -> str:
+    """Whole Unix seconds of an RFC 3339 time; empty for none."""
+    return str(int(datetime.fromisoformat(moment).timestamp())) if moment else ""

@@ -1,0 +1,116 @@
+"""Machines: what ``instances.insert`` is asked for, and what a machine writes to its console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from grafos_connectors.contract import PRIVATE_INPUT, CloudError, Desired, Ref
+from grafos_connectors.gcp import labels
+from grafos_connectors.gcp.client import GcpCalls
+from grafos_connectors.gcp.describe import Item, fields_of, last_part, path_of, unix_seconds
+from grafos_connectors.gcp.families import disk_type, is_arm, stays_through_maintenance
+
+STARTUP_SCRIPT = "startup-script"
+USER_DATA_MAX_BYTES = 256 * 1024  # Compute Engine's limit of one metadata value
+CONSOLE_PORT = 1
+CONSOLE_MAX_BYTES = 64 * 1024  # of the last MiB that Compute Engine keeps
+
+# What a guest reads of its own machine, and who may enter it: nobody, by whichever way Google has.
+METADATA = {
+    "block-project-ssh-keys": "TRUE",
+    "enable-oslogin": "TRUE",
+    "serial-port-enable": "FALSE",  # the interactive console; what the machine writes is read all the same
+    "serial-port-logging-enable": "FALSE",  # else the console goes to Cloud Logging, stays there and costs
+}
+
+
+def machine_body(desired: Desired, project: str) -> dict[str, Any]:
+    """The instance that is asked for. It has no service account, so nothing in it can act on the project."""
+    inputs = desired.inputs
+    user_data = str(inputs[PRIVATE_INPUT])
+    if len(user_data.encode()) > USER_DATA_MAX_BYTES:
+        raise CloudError("cloud_invalid", f"The user data has more than {USER_DATA_MAX_BYTES} bytes.", where="gcp")
+    machine_type = str(inputs["machine_type"])
+    metadata = {**METADATA, STARTUP_SCRIPT: user_data}
+    return {
+        "name": desired.name,
+        "machineType": f"zones/{desired.zone}/machineTypes/{machine_type}",
+        "labels": labels.labels(desired.tags),
+        "disks": [_root_disk(desired)],
+        "networkInterfaces": [_interface(desired, project)],
+        "metadata": {"items": [{"key": key, "value": value} for key, value in sorted(metadata.items())]},
+        "scheduling": _scheduling(desired, machine_type),
+        "shieldedInstanceConfig": {
+            "enableSecureBoot": not is_arm(machine_type),  # Compute Engine has it for x86 only
+            "enableVtpm": True,
+            "enableIntegrityMonitoring": True,
+        },
+        "canIpForward": False,
+        "deletionProtection": False,
+    }
+
+
+def _root_disk(desired: Desired) -> dict[str, Any]:
+    """It has the machine's name, and goes with it."""
+    kind = disk_type(str(desired.inputs["machine_type"]))
+    return {
+        "boot": True,
+        "autoDelete": True,
+        "type": "PERSISTENT",
+        "mode": "READ_WRITE",
+        "initializeParams": {
+            "sourceImage": desired.inputs["image"],
+            "diskSizeGb": str(desired.inputs["disk_gib"]),
+            "diskType": f"zones/{desired.zone}/diskTypes/{kind}",
+            "labels": labels.labels(desired.tags),
+        },
+    }
+
+
+def _interface(desired: Desired, project: str) -> dict[str, Any]:
+    """The address is for dialling out: no rule of the network lets anything in."""
+    interface: dict[str, Any] = {
+        "subnetwork": f"projects/{project}/{desired.needs['subnet']}",
+        "stackType": "IPV4_ONLY",
+    }
+    if desired.inputs.get("public_address", True):
+        interface["accessConfigs"] = [{"name": "External NAT", "type": "ONE_TO_ONE_NAT", "networkTier": "PREMIUM"}]
+    return interface
+
+
+def _scheduling(desired: Desired, machine_type: str) -> dict[str, Any]:
+    """At ``ends_at`` Compute Engine itself deletes the machine, and the disk with it, whatever became of us."""
+    spot = bool(desired.inputs.get("spot"))
+    ends_at = datetime.fromtimestamp(int(desired.inputs["ends_at"]), UTC)
+    return {
+        "terminationTime": ends_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "instanceTerminationAction": "DELETE",
+        "provisioningModel": "SPOT" if spot else "STANDARD",
+        "preemptible": spot,
+        "automaticRestart": not spot,
+        "onHostMaintenance": "MIGRATE" if stays_through_maintenance(machine_type) and not spot else "TERMINATE",
+    }
+
+
+def same_machine(item: Item, desired: Desired) -> bool:
+    """Whether an instance is what ``desired`` asks for, in all that matters."""
+    interface: Mapping[str, Any] = next(iter(item.get("networkInterfaces", ())), {})
+    metadata = {each.get("key"): each.get("value") for each in item.get("metadata", {}).get("items", ())}
+    scheduling = item.get("scheduling", {})
+    return (
+        last_part(item.get("machineType", "")) == desired.inputs["machine_type"]
+        and metadata.get(STARTUP_SCRIPT) == desired.inputs[PRIVATE_INPUT]
+        and path_of(interface.get("subnetwork", "")) == desired.needs["subnet"]
+        and unix_seconds(scheduling.get("terminationTime", "")) == str(desired.inputs["ends_at"])
+        and (scheduling.get("provisioningModel") == "SPOT") == bool(desired.inputs.get("spot"))
+    )
+
+
+def console_output(calls: GcpCalls, ref: Ref) -> str:
+    """The end of what it wrote: a negative start counts from there."""
+    answer = calls.read(
+        "instances", "get_serial_port_output", **fields_of(ref), port=CONSOLE_PORT, start=-CONSOLE_MAX_BYTES
+    )
+    return str(answer.get("contents", ""))
