@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from grafos_emulators.azure.account import AzureAccount
-from grafos_emulators.azure.groups import GROUP
 from grafos_emulators.azure.kind import Kind
+from grafos_emulators.azure.store import GROUP
 from grafos_emulators.census import Thing
 
 PROVIDER = "azure"

@@ -59,16 +59,13 @@ class AzureFront:
         """Nothing is held that the world does not end."""
 
     def environment(self, endpoint: str) -> dict[str, str]:
-        """The variables that send grafos' own connector, or a child process, here."""
+        """The variables that send grafos' connector here. Answers and machines tell the same address from now on."""
+        self.account.serve_at(endpoint)
         return {
             "AZURE_DEFAULTS_LOCATION": DEFAULT_LOCATION,
             "AZURE_SUBSCRIPTION_ID": EMULATED_SUBSCRIPTION,
             "GRAFOS_AZURE_ENDPOINT": endpoint,
         }
-
-    def serve_at(self, endpoint: str) -> None:
-        """The emulator's own address, which answers and machines are told."""
-        self.account.serve_at(endpoint)
 
     def things(self) -> Iterable[Thing]:
         if self._router is None:

@@ -12,13 +12,13 @@ from grafos_emulators.azure.calls import ArmCall
 from grafos_emulators.azure.errors import ArmError, group_not_found
 from grafos_emulators.azure.faulted import operation_error, says_done_and_is_not
 from grafos_emulators.azure.kind import normal_location
+from grafos_emulators.azure.listing import fits, terms_of
 from grafos_emulators.azure.operations import Operation
-from grafos_emulators.azure.store import Resource
+from grafos_emulators.azure.store import GROUP, Resource
 from grafos_emulators.azure.verbs import check_tags, document
 from grafos_emulators.faults import Fault
 from grafos_emulators.http import Response
 
-GROUP = "Microsoft.Resources/resourceGroups"
 MODEL = "resources.ResourceGroup"
 CASCADE_POLL_S = 0.05  # how often a group that goes is looked at for machines that still end
 _NAME = re.compile(r"[-\w._()]{1,90}(?<!\.)")
@@ -32,7 +32,8 @@ class Groups:
 
     def answer(self, call: ArmCall, fault: Fault | None) -> Response:
         if not call.place.group:
-            found = [self.shown(each) for each in self._account.store.of_type(GROUP)]
+            terms = terms_of(call.query.get("$filter", ""))
+            found = [self.shown(each) for each in self._account.store.of_type(GROUP) if fits(each, terms)]
             return document(200, {"value": found})
         group = self._account.store.get(call.place.id)
         if call.method == "PUT":

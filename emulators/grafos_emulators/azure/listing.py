@@ -15,8 +15,7 @@ from grafos_emulators.azure import shapes
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.calls import ArmCall
 from grafos_emulators.azure.errors import ArmError
-from grafos_emulators.azure.groups import GROUP
-from grafos_emulators.azure.store import Resource
+from grafos_emulators.azure.store import GROUP, Resource
 
 PAGE_SIZE = 100  # the least that a page of ours may hold is what the caller asks for with $top
 _TERM = re.compile(
@@ -37,7 +36,7 @@ class Listing:
         found = [
             each
             for each in self._visible()
-            if (not group or each.place.group.lower() == group.lower()) and _fits(each, terms)
+            if (not group or each.place.group.lower() == group.lower()) and fits(each, terms)
         ]
         start, size = _number(call, "$skiptoken", 0), min(_number(call, "$top", PAGE_SIZE), PAGE_SIZE) or PAGE_SIZE
         page = [self._row(each, call) for each in found[start : start + size]]
@@ -96,7 +95,7 @@ def terms_of(text: str) -> dict[str, str]:
     return terms
 
 
-def _fits(resource: Resource, terms: dict[str, str]) -> bool:
+def fits(resource: Resource, terms: dict[str, str]) -> bool:
     tags = {name.lower(): value for name, value in resource.tags.items()}
     for name, wanted in terms.items():
         if name == "tagname":

@@ -45,14 +45,16 @@ def demanded(properties: dict[str, Any], *path: str) -> Any:
     return found
 
 
-def check_size_name(account: AzureAccount, properties: dict[str, Any], location: str) -> catalogue.Size:
+def check_size_name(
+    account: AzureAccount, properties: dict[str, Any], location: str, zones: list[str]
+) -> catalogue.Size:
     """The size; refused when it is none, or when the subscription may not have it here."""
     name = str(demanded(properties, "hardwareProfile", "vmSize"))
     size = catalogue.SIZES.get(name.lower())
     if size is None:
         raise invalid("vmSize", f"The value {name} provided for the VM size is not valid. The valid sizes in the "
                       f"current region are: {','.join(each.name for each in catalogue.SIZES.values())}.")  # fmt: skip
-    if (size.name, location) in account.restricted:
+    if any((size.name, place) in account.restricted for place in (location, *(f"{location}/{zone}" for zone in zones))):
         raise sku_not_available(size.name, location)
     return size
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from grafos_emulators.azure import catalogue
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.errors import ArmError
 from grafos_emulators.azure.machine_checks import custom_data
-from grafos_emulators.azure.operations import Operation
 from grafos_emulators.azure.store import Resource
 from grafos_emulators.boot.driver import MachineSetup
 from grafos_emulators.lifecycle import Happening, MachineState
@@ -22,7 +20,6 @@ from grafos_emulators.world import Machine
 
 IMDS = "/imds/"
 METADATA_VARIABLE = "GRAFOS_METADATA_ENDPOINT"
-_ALIVE = {MachineState.STARTING, MachineState.RUNNING, MachineState.STOPPING}
 
 
 @dataclass(frozen=True)
@@ -118,6 +115,8 @@ class MachineLife:
         if state is MachineState.GONE or runtime["power"] == "deallocated":
             runtime["allocated"] = False
         self._tell(machine, state)
+        if state is MachineState.GONE:
+            self._after(0.0, lambda: self._world.forget(now.machine_id))
 
     def _when(self, machine: Resource, state: MachineState, act: Callable[[], None]) -> None:
         self._waiting.setdefault(machine.runtime["vm_id"], []).append(_Waiting(state, act))
@@ -157,12 +156,3 @@ def allocation_failed(zones: list[str], size: catalogue.Size, *, constrained: bo
         "AllocationFailed",
         f"Allocation failed. We do not have sufficient capacity for the requested VM size in this region. {guidance}",
     )
-
-
-def fail(
-    machine: Resource, operation: Operation, error: ArmError, finish: Callable[[Operation, ArmError], Any]
-) -> None:
-    """The machine is Failed, with the reason for all to see."""
-    machine.state, machine.operation = "Failed", ""
-    machine.runtime["error"] = error
-    finish(operation, error)

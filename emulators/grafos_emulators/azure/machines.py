@@ -42,9 +42,9 @@ class Machines(Kind):
         if ask.old is not None:
             return self._accept_change(ask.old, ask.body, ask.call, ask.location)
         properties = dict(ask.body.get("properties") or {})
-        size = machine_checks.check_size_name(self.account, properties, ask.location)
         zones = list(ask.body.get("zones") or [])
         catalogue.check_zones(zones, ask.location, ask.call.place.name)
+        size = machine_checks.check_size_name(self.account, properties, ask.location, zones)
         machine_checks.check_storage(properties)
         image = machine_checks.check_image(properties, size)
         machine_checks.check_os(properties)

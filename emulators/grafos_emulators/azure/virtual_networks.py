@@ -6,7 +6,7 @@ import ipaddress
 from typing import Any, ClassVar
 
 from grafos_emulators.azure.calls import ArmCall
-from grafos_emulators.azure.errors import ArmError, not_found
+from grafos_emulators.azure.errors import ArmError, busy, not_found
 from grafos_emulators.azure.kind import Ask, Kind
 from grafos_emulators.azure.operations import Operation
 from grafos_emulators.azure.places import Place
@@ -94,6 +94,8 @@ class VirtualNetworks(Kind):
     def check_unused(self, resource: Resource) -> None:
         for subnet in self.account.store.below(resource.id):
             check_subnet_unused(self, subnet)
+        if resource.state != "Deleting":
+            check_idle(self, resource)
 
 
 class Subnets(Kind):
@@ -105,12 +107,7 @@ class Subnets(Kind):
 
     def accept(self, ask: Ask) -> dict[str, Any]:
         network = self._network(ask.call)
-        if network.state != "Succeeded":
-            raise ArmError(
-                409,
-                "AnotherOperationInProgress",
-                f"Another operation on this or dependent resource is in progress: {network.id} is {network.state}.",
-            )
+        check_idle(self, network)
         properties = subnet_properties(ask.body.get("properties") or {})
         wanted = cidr(_prefix(properties, ask.call.place.name), ask.call.place.name)
         inside(wanted, [cidr(each, network.name) for each in network.properties["addressSpace"]["addressPrefixes"]])
@@ -119,8 +116,8 @@ class Subnets(Kind):
                 raise ArmError(
                     400,
                     "NetcfgSubnetRangesOverlap",
-                    f"Subnet '{ask.call.place.name}' is not valid because its IP address range overlaps with that of an "
-                    f"existing subnet in virtual network '{network.name}'.",
+                    f"Subnet '{ask.call.place.name}' is not valid because its IP address range overlaps with that of "
+                    f"an existing subnet in virtual network '{network.name}'.",
                 )
         group_id = sub_id(properties.get("networkSecurityGroup"))
         if group_id:
@@ -140,6 +137,13 @@ class Subnets(Kind):
         if network is None:
             raise not_found(VIRTUAL_NETWORK, call.place.names[0], call.place.group)
         return network
+
+
+def check_idle(kind: Kind, network: Resource) -> None:
+    """A network and its subnets take one change at a time."""
+    for each in (network, *kind.account.store.below(network.id)):
+        if each.operation:
+            raise busy(each.id)
 
 
 def _prefix(properties: dict[str, Any], name: str) -> str:
