@@ -14,7 +14,7 @@ from grafos_connectors.contract import Kind, Scalar
 from grafos_core.errors import GrafosError
 from grafos_core.ids import FabricId
 from grafos_stacks.plan import CellFacts, Lifetime, Planned, planned, shared_stack_of
-from grafos_stacks.spec import TTL_S_MAX, CellSpec
+from grafos_stacks.spec import TTL_S_MAX, TTL_S_MIN, CellSpec
 
 NETWORK_CIDR = "10.77.0.0/16"
 """Private (RFC 1918); cells never reach each other through it, so all regions may have the same."""
@@ -35,7 +35,9 @@ class AwsLayout:
         Kind.ADDRESS: Kind.MACHINE,
     }
 
+    ahead_s_min = TTL_S_MIN
     ahead_s_max = TTL_S_MAX
+    moves_deadline = True
     left_behind: tuple[str, ...] = ()  # whoever switches the machine off ends it, and all that bills goes with it
 
     def timer_at(self, life: Lifetime) -> int:

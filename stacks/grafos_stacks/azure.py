@@ -26,6 +26,8 @@ SUBNET_CIDR = "10.77.0.0/20"
 SCHEDULE_AHEAD_S_MAX = 23 * 3600
 """The schedule knows hours and minutes and no date, so it must stand for the next time that the clock shows them; an
 hour is left for the making of the machine and for clocks that differ."""
+SCHEDULE_AHEAD_S_MIN = 900
+"""A schedule for a minute that has passed when it is made fires a day late; making a machine may take minutes."""
 TIMER_AFTER_S = 300
 """Whether the schedule deallocates a machine that is stopped already is not known, so its own timer comes later."""
 
@@ -40,7 +42,9 @@ class AzureLayout:
         Kind.NIC: Kind.MACHINE,
         Kind.ADDRESS: Kind.MACHINE,
     }
+    ahead_s_min = SCHEDULE_AHEAD_S_MIN
     ahead_s_max = SCHEDULE_AHEAD_S_MAX
+    moves_deadline = True
     left_behind: tuple[str, ...] = ("disk", "address")  # a machine that was deallocated keeps both until it is deleted
 
     def timer_at(self, life: Lifetime) -> int:

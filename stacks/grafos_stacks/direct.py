@@ -18,6 +18,7 @@ import msgspec
 from grafos_connectors.contract import (
     CloudError,
     Connector,
+    Desired,
     Done,
     Failed,
     Found,
@@ -37,6 +38,7 @@ from grafos_stacks.names import Ownership, attempt_in, ours_among, ownership, to
 from grafos_stacks.plan import Planned, desired
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Progress, Step, unheard
 from grafos_stacks.recovery import (
+    CALLS_MAX,
     CONFLICT,
     Adopt,
     Again,
@@ -64,6 +66,8 @@ OTHER_IN_USE_PATIENCE_S = 60.0
 ENDED_BY_ITSELF = "ended by itself"
 """Why a machine's row is gone that was not there any more when its teardown began."""
 REPEATED_DELETES = ("cloud_in_use", "cloud_throttled", "cloud_unreachable", "cloud_not_found")
+REPEATED_UPDATES = ("cloud_throttled", "cloud_unreachable", "cloud_conflict", "cloud_in_use")
+"""A conflict, because somebody else may have changed the same tags in the moment between our read and our call."""
 POLL_S_MIN, POLL_S_MAX = 0.02, 5.0
 QUESTIONS_MAX = 6
 """How often a question that did not get through is asked again."""
@@ -265,6 +269,27 @@ class Engine:
             )
         )
         return found if ready else None
+
+    # --- changing -----------------------------------------------------------------------------------------------
+
+    def update(self, ref: Ref, call: Desired, name: str) -> None:
+        """Gives a living resource the tags of ``call``, and a deadline its time; waits until a read shows them.
+
+        The call is harmless to repeat, and is repeated when its answer was lost. Raises what the cloud refuses with.
+        """
+        begun_at = self._now()
+        for calls in itertools.count(1):
+            try:
+                outcome = self._await(self._connector.begin_update(ref, call), name, begun_at)
+                if isinstance(outcome, Done):
+                    return
+                error = outcome.cloud_error()
+            except CloudError as raised:
+                error = raised
+            if not (error.ambiguous or error.code in REPEATED_UPDATES) or calls >= CALLS_MAX:
+                raise error
+            self._tell(name, WAITING, begun_at, error.what)
+            self._hands.sleep(max(error.retry_after_s, back_off_s(calls)))
 
     # --- unmaking -----------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from grafos_connectors.contract import Kind, Scalar
 from grafos_core.ids import FabricId
 from grafos_stacks.plan import CellFacts, Lifetime, Planned, planned, shared_stack_of
-from grafos_stacks.spec import TTL_S_MAX, CellSpec
+from grafos_stacks.spec import TTL_S_MAX, TTL_S_MIN, CellSpec
 
 SUBNET_CIDR = "10.77.0.0/20"
 """Private (RFC 1918); cells never reach each other through it, so all regions have the same."""
@@ -30,7 +30,9 @@ class GcpLayout:
 
     default_types: Mapping[str, str] = {"amd64": "e2-medium", "arm64": "t2a-standard-1"}
     dies_with: Mapping[Kind, Kind] = {Kind.DISK: Kind.MACHINE}
+    ahead_s_min = TTL_S_MIN
     ahead_s_max = TTL_S_MAX
+    moves_deadline = False
     left_behind: tuple[str, ...] = (
         "disk",
     )  # when the cloud's own deadline failed and the operating system stopped the machine

@@ -121,7 +121,10 @@ class Homecoming(msgspec.Struct, frozen=True):
 
 
 class StackRow(msgspec.Struct, frozen=True):
-    """One stack: a cell's, with its plan and hold, or a region's shared network, without."""
+    """One stack: a cell's, with its plan and hold, or a region's shared network, without.
+
+    ``extending_to`` (Unix seconds) is the end that the cell is being given, 0 unless that was begun and not finished.
+    """
 
     stack: str
     provider: str
@@ -134,6 +137,7 @@ class StackRow(msgspec.Struct, frozen=True):
     plan: StackPlan | None = None
     hold_id: str = ""
     homecoming: Homecoming | None = None
+    extending_to: int = 0
 
     def moved(self, state: StackState, now: float, **fields: object) -> StackRow:
         """The row in another state."""

@@ -23,8 +23,11 @@ class Layout(Protocol):
     dies_with: Mapping[Kind, Kind]
     """Kinds that go when another goes, without a call of their own."""
 
+    ahead_s_min: int
     ahead_s_max: int
-    """How far ahead an end may lie when it is set: what the cloud's own deadline can stand for."""
+    """How far ahead an end may lie when it is set: what the cloud's own deadline, or its timer, can stand for."""
+    moves_deadline: bool
+    """Whether the end of a machine that runs can be moved past what was held for from the start."""
     left_behind: tuple[str, ...]
     """Parts of the bill that may cost on after the last layer that nobody has to start ended the machine."""
 
@@ -51,17 +54,20 @@ def layout_of(provider: str) -> Layout:
     return _LAYOUTS[provider]
 
 
-def check_ahead(provider: str, expires_at: float, now: float) -> None:
-    """``config_invalid`` for an end so far ahead that the cloud's own deadline cannot stand for it."""
-    most_s = layout_of(provider).ahead_s_max
-    if expires_at - now > most_s:
-        raise GrafosError(
-            "config_invalid",
-            f"on {provider} a cell's end can lie at most {most_s / 3600:g} h ahead",
-            where="ttl",
-            why="that is as far as the deadline reaches which the cloud itself keeps for the machine",
-            next="ask for less; a cell that lives is extended by: grafos cloud extend",
-        )
+def check_ahead(provider: str, ends_at: float, now: float) -> None:
+    """``config_invalid`` for an end so near or so far ahead that the cloud's own deadline cannot stand for it."""
+    layout, ahead_s = layout_of(provider), ends_at - now
+    if layout.ahead_s_min <= ahead_s <= layout.ahead_s_max:
+        return
+    near = ahead_s < layout.ahead_s_min
+    bound = f"at least {layout.ahead_s_min / 60:g} min" if near else f"at most {layout.ahead_s_max / 3600:g} h"
+    raise GrafosError(
+        "config_invalid",
+        f"on {provider} a cell's end lies {bound} ahead when it is set",
+        where="ttl",
+        why="the deadline that the cloud itself keeps for the machine stands for nothing else",
+        next="ask for a later end" if near else "ask for less, and extend the cell while it lives: grafos cloud extend",
+    )
 
 
 UNMAKE_ORDER = (
