@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grafos_cli import budget, prices
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def ls(ctx: typer.Context) -> None:
             f"{cell.provider} {cell.region}" + (" (emulated)" if cell.emulated else ""),
             cell.machine_type,
             state,
-            format_cents(cell.rate_micro_cents_per_hour),
+            format_cents(cell.rate_micro_cents_per_hour) + (" (fictional)" if cell.emulated else ""),
             moment_text(cell.expires_at),
             cell.url,
         ]
@@ -135,6 +136,17 @@ def ls(ctx: typer.Context) -> None:
     text = table(("CELL", "WHERE", "TYPE", "STATE", "PER HOUR", "EXPIRES", "ADDRESS"), rows, terminal)
     documents = [{**cell_document(cell), "state": state} for cell, state in cells]
     terminal.emit({"cells": documents}, text if rows else "No cell on a cloud.\n")
+
+
+app.add_typer(budget.app, name="budget")
+app.add_typer(prices.app, name="prices")
+app.command(
+    "cost",
+    cls=taught(
+        examples=("grafos cloud cost", "grafos cloud cost --since 7d", "grafos cloud cost --cell-id build-1 --json"),
+        next="grafos cloud budget show",
+    ),
+)(budget.cost)
 
 
 def cell_document(cell: CellRecord) -> dict[str, object]:

@@ -26,7 +26,16 @@ BILLED_LEAST_S = 60
 """A machine is billed for at least a minute."""
 
 EXCLUDED = ("egress traffic", "taxes")
-"""What the bound leaves out, by name. CPU credits are not among it: they are set to standard, which never bills."""
+"""What the bound leaves out, by name: nothing that grafos sets bounds how much a program sends out of the cloud. CPU
+credits are not among it (``BURST_CREDITS``)."""
+
+
+BURST_CREDITS = {
+    "aws": "set to standard: a machine that is busy for long gets slower, not dearer",
+    "azure": "the B series has no surplus to pay for: a machine without credits gets slower, not dearer",
+    "gcp": "none: a shared core bursts at no extra price",
+}
+"""Why a machine that is busy for long costs no more than the bound, by provider."""
 
 
 class BillPart(msgspec.Struct, frozen=True):

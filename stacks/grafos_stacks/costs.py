@@ -23,13 +23,15 @@ HONESTLY = (
 class CellCost(msgspec.Struct, frozen=True):
     """One cell, or one of several that bore the same name after each other. Times are Unix seconds, 0 if unknown.
 
-    ``cost_micro_cents`` is final once ``state`` is not ``open``; the rate is what it was planned at.
+    ``cost_micro_cents`` is final once ``state`` is not ``open``; the rate is what it was planned at. At ``ends_at`` its
+    machine ends by itself at the latest.
     """
 
     cell_id: str
     provider: str
     state: str
     since: float
+    ends_at: float
     ended_at: float
     held_micro_cents: int
     cost_micro_cents: int
@@ -75,6 +77,7 @@ def _cost(held: Hold, now: float) -> CellCost:
         provider=meter.provider if meter else "",
         state=held.state,
         since=meter.since if meter else _planned_at(held),
+        ends_at=meter.until if meter else 0.0,
         ended_at=held.ended_at,
         held_micro_cents=held.amount_micro_cents,
         cost_micro_cents=accrued(held, now),

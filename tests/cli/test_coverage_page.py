@@ -20,10 +20,16 @@ def leaves() -> dict[str, Any]:
     root = taught.root_command()
     found: dict[str, Any] = {}
     for entry in catalog.NOUNS:
-        command: Any = root.get_command(typer.Context(root), entry.name)
-        verbs = getattr(command, "commands", None)
-        found |= {f"{entry.name} {verb}": leaf for verb, leaf in verbs.items()} if verbs else {entry.name: command}
+        found |= below(entry.name, root.get_command(typer.Context(root), entry.name))
     return found
+
+
+def below(words: str, command: Any) -> dict[str, Any]:
+    """The command itself, or all that stands below a noun."""
+    verbs = getattr(command, "commands", None)
+    if not verbs:
+        return {words: command}
+    return {path: leaf for verb, child in verbs.items() for path, leaf in below(f"{words} {verb}", child).items()}
 
 
 def test_every_command_has_a_row() -> None:

@@ -19,10 +19,14 @@ def commands() -> list[tuple[str, ...]]:
     root = taught.root_command()
     found: list[tuple[str, ...]] = []
     for entry in catalog.NOUNS:
-        command: Any = root.get_command(typer.Context(root), entry.name)
-        found.append((entry.name,))
-        found += [(entry.name, verb) for verb in getattr(command, "commands", {})]
+        found += below((entry.name,), root.get_command(typer.Context(root), entry.name))
     return found
+
+
+def below(words: tuple[str, ...], command: Any) -> list[tuple[str, ...]]:
+    """A command and, if it is a noun, all that stands below it."""
+    verbs = getattr(command, "commands", {})
+    return [words, *(deeper for verb, leaf in verbs.items() for deeper in below((*words, verb), leaf))]
 
 
 @functools.cache
@@ -55,9 +59,11 @@ def test_every_command_that_help_names_exists(words: tuple[str, ...]) -> None:
     for line in help_of(*words).out.splitlines():
         named = line.removeprefix("Next: ").strip()
         if named.startswith("grafos "):
-            noun, verb = [*named.split()[1:3], ""][:2]
-            assert noun in known
-            assert f"{noun} {verb}" in known or not any(name.startswith(f"{noun} ") for name in known)
+            said = named.split()[1:]
+            longest = max((depth for depth in range(1, 4) if " ".join(said[:depth]) in known), default=0)
+            path = " ".join(said[:longest])
+            assert path in known
+            assert not any(name.startswith(f"{path} ") for name in known), "a noun is named with one of its verbs"
 
 
 def test_without_words_the_first_page_is_shown(tmp_path: Path) -> None:

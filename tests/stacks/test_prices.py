@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import stat
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -216,14 +217,16 @@ def test_a_table_of_a_newer_grafos_is_left_alone(book: PriceBook) -> None:
     assert refused.value.code == "schema_newer"
 
 
-def _keep_some(folder: Path, number: int) -> None:
+def _keep_some(folder: Path, number: int, at_once: Barrier) -> None:
+    at_once.wait(60)
     for step in range(20):
         PriceBook(CLOCK, folder).keep([own(f"w{number}.{step}")])
 
 
 def test_several_processes_that_refresh_at_once_lose_no_row(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_keep_some, args=(tmp_path, number)) for number in range(3)]
+    at_once = context.Barrier(3)
+    workers = [context.Process(target=_keep_some, args=(tmp_path, number, at_once)) for number in range(3)]
     for worker in workers:
         worker.start()
     for worker in workers:

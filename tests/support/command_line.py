@@ -86,11 +86,11 @@ class Person:
         """Runs `grafos` as this person, in their project."""
         return grafos(*words, cwd=more.pop("cwd", self.project), env={**self.env, **more.pop("env", {})}, **more)
 
-    def starts(self, *words: str) -> subprocess.Popen[str]:
+    def starts(self, *words: str, cwd: Path | None = None) -> subprocess.Popen[str]:
         """Starts `grafos` and does not wait for it."""
         return subprocess.Popen(
             [str(GRAFOS), *words],
-            cwd=self.project,
+            cwd=cwd or self.project,
             env={**os.environ, **self.env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
