@@ -11,7 +11,7 @@ from grafos_emulators.addresses import LoopbackNetwork
 from grafos_emulators.azure import calls, naming
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.calls import ArmCall
-from grafos_emulators.azure.errors import ArmError, render
+from grafos_emulators.azure.errors import ArmError, code_in, render
 from grafos_emulators.census import Thing
 from grafos_emulators.faults import Fault
 from grafos_emulators.gate import Gate
@@ -59,13 +59,16 @@ class AzureFront:
         """Nothing is held that the world does not end."""
 
     def environment(self, endpoint: str) -> dict[str, str]:
-        """The variables that send grafos' connector here. Answers and machines tell the same address from now on."""
-        self.account.serve_at(endpoint)
+        """The variables that send grafos' own connector, or a child process, here."""
         return {
             "AZURE_DEFAULTS_LOCATION": DEFAULT_LOCATION,
             "AZURE_SUBSCRIPTION_ID": EMULATED_SUBSCRIPTION,
             "GRAFOS_AZURE_ENDPOINT": endpoint,
         }
+
+    def serve_at(self, endpoint: str) -> None:
+        """The emulator's own address, which answers and machines are told."""
+        self.account.serve_at(endpoint)
 
     def things(self) -> Iterable[Thing]:
         if self._router is None:
@@ -108,6 +111,9 @@ class AzureFront:
                     return _with_ids(call, router.answer(call, fault))
                 except ArmError as refusal:
                     return _with_ids(call, render(refusal))
+                except Exception as bug:  # noqa: BLE001  whatever it is, the client gets an answer that names it
+                    what = f"the emulator failed: {type(bug).__name__}: {bug}"
+                    return _with_ids(call, render(ArmError(500, "InternalServerError", what)))
 
         def refuse(fault: Fault) -> Response:
             from grafos_emulators.azure.faulted import sync_error
@@ -115,7 +121,7 @@ class AzureFront:
             error = sync_error(fault, seen.region, seen.fields["machine_type"])
             return _with_ids(call, render(error))
 
-        return self._gate.pass_through(seen, act, refuse)
+        return self._gate.pass_through(seen, act, refuse, code_in)
 
 
 def _with_ids(call: ArmCall, response: Response) -> Response:
