@@ -209,8 +209,8 @@ def test_loopback_is_never_reached_through_a_proxy(variables: pytest.MonkeyPatch
     assert raised.value.cloud_code == "EndpointConnectionError"
 
 
-@pytest.mark.parametrize("provider", ["gcp", "azure", "mars"])
-def test_a_cloud_that_is_not_built_is_refused_with_a_next_step(provider: str) -> None:
+@pytest.mark.parametrize("provider", ["mars", "AWS", ""])
+def test_a_cloud_that_nobody_knows_is_refused_with_a_next_step(provider: str) -> None:
     with pytest.raises(CloudError) as raised:
         open_connector(provider)
     assert raised.value.code == "unsupported"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -90,6 +91,7 @@ class GcpCalls:
         self.region = region or region_in(variables)
         check_region(self.region)
         self._wire = Wire(self.endpoint, watch)
+        weakref.finalize(self, self._wire.close)  # the sessions stand in cycles, whose sockets nobody would close
         self._lock = threading.RLock()
         self._credentials: ga_credentials.Credentials | None = None
         self._clients: dict[str, Any] = {}
@@ -212,7 +214,7 @@ class GcpCalls:
 
     def _found_credentials(self) -> tuple[ga_credentials.Credentials, str | None]:
         if self.emulated:
-            return NobodysCredentials(), None
+            return NobodysCredentials(), None  # type: ignore[no-untyped-call]  # its base class has no types
         if self._environment is None:
             return google.auth.default(scopes=[SCOPE])
         key_file = self._environment.get(KEY_FILE_VARIABLE)

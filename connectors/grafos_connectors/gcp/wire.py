@@ -52,7 +52,11 @@ class Wire(HTTPAdapter):
         response = super().send(request, **arguments)
         self._heard.at = _date(response.headers)
         if self._watch is not None:
-            self._watch("after")
+            try:
+                self._watch("after")
+            except BaseException:
+                response.close()  # nobody else has it, and its connection is not in the pool while it is unread
+                raise
         return response
 
     def carry(self, session: requests.Session) -> None:
@@ -66,9 +70,6 @@ class Wire(HTTPAdapter):
 
 class NobodysCredentials(AnonymousCredentials):
     """What an emulator gets: no token. After a 401 there is none to renew, and the refusal stands."""
-
-    def __init__(self) -> None:
-        super().__init__()
 
     def refresh(self, request: object) -> None:
         """Nothing to do."""

@@ -1,0 +1,24 @@
+"""The contract's claims on Google Cloud, against the emulated one over its real wire format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from contract_suite import ContractSuite, NameIsUniqueClaims
+from contract_work import Place
+from gce_here import GceHere
+from gcp_place import GCP_KINDS, GcpPlace
+
+from grafos_core.clock import VirtualClock
+
+
+class TestGcp(ContractSuite, NameIsUniqueClaims):
+    kinds = GCP_KINDS
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Iterator[Place]:
+        clock = VirtualClock()
+        with GceHere(tmp_path, clock=clock, boots=False) as gcp:
+            yield GcpPlace(gcp, clock)
