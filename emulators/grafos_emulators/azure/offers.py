@@ -64,7 +64,7 @@ def _versions(base: str, sku: str, rest: list[str], location: str) -> Any:
         raise ArmError(404, "NotFound", f"The VM image version '{rest[0]}' was not found.")
     answer = _image(base, wanted, location)
     answer["properties"] = {
-        "osDiskImage": {"operatingSystem": "Linux", "sizeInGb": catalogue.DEFAULT_DISK_GIB},
+        "osDiskImage": {"operatingSystem": "Linux"},
         "dataDiskImages": [],
         "hyperVGeneration": "V2",
         "architecture": catalogue.IMAGES[sku],
