@@ -138,7 +138,7 @@ def _too_late(plan: StackPlan, longest: int) -> GrafosError:
         return GrafosError(
             "unsupported",
             f"on {provider} the end of a machine that runs cannot be moved, and {plan.stack} was made to end by then",
-            next=f"replace it: grafos cloud provision {provider} --ttl 8h --max-ttl 24h  makes one that can be extended",
+            next=f"replace it by one that can be extended: grafos cloud provision {provider} --ttl 8h --max-ttl 24h",
         )
     bound = f"its longest TTL of {plan.spec.max_ttl_s / 3600:g} h" if plan.spec.max_ttl_s else f"{most} days"
     return GrafosError(

@@ -85,11 +85,11 @@ def make_stack(hands: Hands, plan: StackPlan, late_inputs: LateInputs) -> Made:
         known = engine.make(shared, {})
     own = [what for what in plan.resources if what.stack == plan.stack]
     machine = engine.make(own, known, late_inputs)[plan.machine.name]
-    _close_old_doors(hands, engine, plan)
+    close_old_doors(hands, engine, plan)
     return _as_made(hands, plan, machine)
 
 
-def _close_old_doors(hands: Hands, engine: Engine, plan: StackPlan) -> None:
+def close_old_doors(hands: Hands, engine: Engine, plan: StackPlan) -> None:
     """The rule for an address from which the operator came before."""
     planned = {what.key for what in plan.resources}
     for row in hands.journal.resources(plan.stack).values():
