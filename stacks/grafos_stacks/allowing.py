@@ -13,7 +13,7 @@ from grafos_stacks.spec import STANDALONE, check_spec
 
 
 def allow(hands: Hands, cell_id: str, operator_cidr: str) -> StackPlan:
-    """Opens the cell's port to ``operator_cidr`` ("203.0.113.7/32") and closes it to any other; gives the plan as it is.
+    """Opens the cell's port to ``operator_cidr`` ("203.0.113.7/32"), closes it to any other, and gives the plan then.
 
     The new rule is made before the old ones go, so whoever is stopped in between is locked out of nothing; the same
     call again ends it. ``cell_unknown``, ``cell_gone``, ``unsupported`` for a cell without an open port,
