@@ -161,7 +161,9 @@ class World:
 
     def _boot(self, machine: Machine) -> None:
         machine.boots += 1
-        setup = machine.setup if machine.boots == 1 else replace(machine.setup, user_data=b"")
+        setup = machine.setup
+        if machine.boots > 1 and not setup.runs_at_each_boot:
+            setup = replace(setup, user_data=b"")
         boot = machine.boots
 
         def went_off(*, crashed: bool) -> None:

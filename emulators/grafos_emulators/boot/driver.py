@@ -16,7 +16,8 @@ class MachineSetup:
     """All that a machine is booted with.
 
     ``address`` is the machine's own loopback address. ``runs_user_data`` is set for our own stock images only: nothing
-    else is ever executed. ``environment`` is what every process of the machine finds beside the usual variables.
+    else is ever executed. ``runs_at_each_boot``: the user data runs at every boot, not at the first alone (a startup
+    script of Google's; EC2 and Azure run theirs once). ``environment`` is what every process of the machine finds beside the usual variables.
     """
 
     machine_id: str
@@ -24,6 +25,7 @@ class MachineSetup:
     user_data: bytes
     runs_user_data: bool
     environment: Mapping[str, str] = field(default_factory=dict)
+    runs_at_each_boot: bool = False
 
 
 class WentOff(Protocol):
