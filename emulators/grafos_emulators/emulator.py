@@ -1,51 +1,66 @@
-"""An emulated AWS in the calling process.
+"""Emulated clouds in the calling process.
 
-    with EmulatedAws(tmp_path) as aws:
-        client = boto3.client("ec2", **aws.client_arguments())
+    with EmulatedClouds(tmp_path) as clouds:
+        client = boto3.client("ec2", **clouds.client_arguments())
         …
-        assert aws.world() == ()
+        assert clouds.world() == ()
 
-Its machines run under ``state_dir``, and end with it. Several can run in one process; none sees another's resources.
+Their machines run under ``state_dir``, and end with them. Several can run in one process; none sees another's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from grafos_core.clock import Clock, SystemClock
 from grafos_emulators import control, state
 from grafos_emulators.addresses import LoopbackNetwork
 from grafos_emulators.aws.account import DEFAULT_VCPU_LIMIT, Account
-from grafos_emulators.aws.census import Thing, things
-from grafos_emulators.aws.front import AwsFront, Hook
-from grafos_emulators.aws.host import host_architecture
 from grafos_emulators.boot.driver import Driver, NoDriver
 from grafos_emulators.boot.process import ProcessDriver
+from grafos_emulators.census import Thing
 from grafos_emulators.control import Control
-from grafos_emulators.credentials import ACCESS_KEY_ID, DEFAULT_REGION, SECRET_ACCESS_KEY, client_environment
+from grafos_emulators.credentials import ACCESS_KEY_ID, DEFAULT_REGION, SECRET_ACCESS_KEY
+from grafos_emulators.faults import FaultPlan
+from grafos_emulators.front import CLOUDS, open_front
+from grafos_emulators.gate import Gate, Hook
 from grafos_emulators.http import DropConnectionError, Request, Response, Server
 from grafos_emulators.journal import Call, Journal
 from grafos_emulators.lifecycle import LifecycleTimes
 from grafos_emulators.world import World
 
+if TYPE_CHECKING:
+    from grafos_emulators.aws.front import AwsFront
+    from grafos_emulators.azure.account import AzureAccount
+    from grafos_emulators.azure.front import AzureFront
+    from grafos_emulators.gcp.front import GcpFront
+    from grafos_emulators.gcp.project import Project
+
 
 @dataclass(frozen=True)
 class Settings:
-    """How an emulator behaves. ``boots``: machines run their user data; without, they are states only."""
+    """How an emulator behaves. ``clouds`` are served, no others are loaded. ``boots``: machines run their user data;
+    without, they are states only. ``seed`` decides what fault rules leave to chance."""
 
+    clouds: tuple[str, ...] = CLOUDS
     times: LifecycleTimes = field(default_factory=LifecycleTimes)
     boots: bool = True
     vcpu_limit: int = DEFAULT_VCPU_LIMIT
+    seed: int = 0
 
 
-class EmulatedAws:
-    """Serves from ``start`` (or ``with``) until ``close``. One emulator for each ``state_dir``: a second is refused."""
+class EmulatedClouds:
+    """Serves from ``start`` (or ``with``) until ``close``. One emulator for each ``state_dir``: a second is refused.
+
+    ``faults`` takes rules for what goes wrong.
+    """
 
     def __init__(self, state_dir: Path, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
         settings, clock = settings or Settings(), clock or SystemClock()
@@ -56,20 +71,20 @@ class EmulatedAws:
             self._world = World(clock=clock, times=settings.times, driver=driver)
             self._network = LoopbackNetwork()
             undo.callback(self._network.close)
-            self._open_account(settings)
+            self._open_clouds(settings)
             undo.pop_all()
         self._plugged = True
         self._closed = False
 
-    def _open_account(self, settings: Settings) -> None:
+    def _open_clouds(self, settings: Settings) -> None:
         self._journal = Journal()
-        self._account = Account(
-            world=self._world,
-            network=self._network,
-            architecture=host_architecture(),
-            vcpu_limit=settings.vcpu_limit,
-        )
-        self._front = AwsFront(self._account, self._journal)
+        self.faults = FaultPlan(random.Random(settings.seed))  # noqa: S311  a seed that gives the same run again
+        self._gate = Gate(self._world, self._journal, self.faults)
+        # AWS takes what no other takes, so it is asked last.
+        order = sorted(settings.clouds, key=lambda cloud: cloud == "aws")
+        self._fronts = {cloud: open_front(cloud, self._world, self._network, self._gate) for cloud in order}
+        if "aws" in self._fronts:
+            self.aws.vcpu_limit = settings.vcpu_limit
         readings = {
             "health": self._health,
             "journal": self.journal,
@@ -78,31 +93,56 @@ class EmulatedAws:
         }
         self._control = Control(readings, self.set)
         self._server = Server(self._answer)
-        self._account.endpoint = self._server.endpoint
+        for front in self._fronts.values():
+            front.serve_at(self._server.endpoint)
 
     @property
     def endpoint(self) -> str:
         return self._server.endpoint
 
     @property
+    def clouds(self) -> tuple[str, ...]:
+        """The clouds that are served."""
+        return tuple(sorted(self._fronts))
+
+    @property
+    def aws(self) -> Account:
+        """The AWS account and what a test may change in it."""
+        return cast("AwsFront", self._fronts["aws"]).account
+
+    @property
+    def azure(self) -> AzureAccount:
+        """The Azure subscription and what a test may change in it."""
+        return cast("AzureFront", self._fronts["azure"]).account
+
+    @property
+    def gcp(self) -> Project:
+        """The Google Cloud project and what a test may change in it."""
+        return cast("GcpFront", self._fronts["gcp"]).project
+
+    @property
     def account_id(self) -> str:
-        return self._account.account_id
+        """AWS's account number, empty where AWS is not served."""
+        return self.aws.account_id if "aws" in self._fronts else ""
 
     @property
     def hook(self) -> Hook | None:
         """See ``Hook``: told of each mutating call, before it and after its effect."""
-        return self._front.hook
+        return self._gate.hook
 
     @hook.setter
     def hook(self, hook: Hook | None) -> None:
-        self._front.hook = hook
+        self._gate.hook = hook
 
     def environment(self) -> dict[str, str]:
-        """The variables that send an SDK, or a child process, here."""
-        return client_environment(self.endpoint)
+        """The variables that send the clouds' SDKs, or a child process, here."""
+        found: dict[str, str] = {}
+        for front in self._fronts.values():
+            found |= front.environment(self.endpoint)
+        return found
 
     def client_arguments(self) -> dict[str, str]:
-        """The same as keyword arguments of ``boto3.client``."""
+        """The same for AWS as keyword arguments of ``boto3.client``."""
         return {
             "endpoint_url": self.endpoint,
             "region_name": DEFAULT_REGION,
@@ -114,7 +154,7 @@ class EmulatedAws:
         """Everything that somebody made and nobody removed, in all regions."""
         self._world.catch_up()
         with self._world.lock:
-            return things(self._front.regions)
+            return tuple(thing for cloud in self.clouds for thing in self._fronts[cloud].things())
 
     def journal(self) -> tuple[Call, ...]:
         """Every call of the API so far, oldest first."""
@@ -124,14 +164,17 @@ class EmulatedAws:
         return self._world.console(instance_id)
 
     def set(self, numbers: Mapping[str, float]) -> dict[str, float]:
-        """Changes lifecycle times (``starting_s``, …) or ``vcpu_limit``; gives all of them. ValueError for others."""
+        """Changes lifecycle times (``starting_s``, …) or AWS's ``vcpu_limit``; gives all of them. ValueError for
+        others."""
         times = asdict(self._world.times)
-        unknown = set(numbers) - set(times) - {"vcpu_limit"}
+        limits = {"vcpu_limit"} if "aws" in self._fronts else set()
+        unknown = set(numbers) - set(times) - limits
         if unknown or any(number < 0 for number in numbers.values()):
             raise ValueError(f"not a setting, or below zero: {', '.join(sorted(unknown or numbers))}")
-        self._account.vcpu_limit = int(numbers.get("vcpu_limit", self._account.vcpu_limit))
+        if "vcpu_limit" in numbers:
+            self.aws.vcpu_limit = int(numbers["vcpu_limit"])
         self._world.set_times(**{name: number for name, number in numbers.items() if name in times})
-        return {**asdict(self._world.times), "vcpu_limit": self._account.vcpu_limit}
+        return {**asdict(self._world.times), **({"vcpu_limit": self.aws.vcpu_limit} if limits else {})}
 
     def unplug(self) -> None:
         """From now on every connection breaks without effect, until ``plug``: the cloud is out of reach."""
@@ -141,20 +184,21 @@ class EmulatedAws:
         self._plugged = True
 
     def start(self) -> None:
-        """Listens, and loads what the first answers of EC2 need; when it returns, both are done."""
+        """Listens, and loads what the first answers need; when it returns, both are done."""
         self.listen()
         self.load()
 
     def listen(self) -> None:
-        """From now on requests are taken; those to EC2 wait until ``load`` is done."""
+        """From now on requests are taken; those to a cloud wait until ``load`` is done."""
         self._world.start()
         self._server.start()
 
     def load(self) -> None:
-        """Loads moto, a second or two. Call it once, in the main thread, before anything depends on the environment:
-        for that time nobody's AWS settings are in it.
+        """Loads every cloud, a second or two each. Call it once, in the main thread, before anything depends on the
+        environment: while EC2 is loaded nobody's AWS settings are in it.
         """
-        self._front.load()
+        for cloud in self.clouds:
+            self._fronts[cloud].load()
 
     def close(self) -> None:
         """Stops serving and ends every machine; when it returns, none of their processes is left. Twice is harmless."""
@@ -163,7 +207,8 @@ class EmulatedAws:
         self._closed = True
         self._server.close()
         self._world.close()
-        self._front.close()
+        for front in self._fronts.values():
+            front.close()
         self._network.close()
         os.close(self._lock)
 
@@ -181,7 +226,10 @@ class EmulatedAws:
             return self._control.answer(request)
         if not self._plugged:
             raise DropConnectionError
-        return self._front.answer(request)
+        front = next((front for front in self._fronts.values() if front.takes(request)), None)
+        if front is None:
+            return Response(404, f"no cloud is served here that has {request.path}\n".encode())
+        return front.answer(request)
 
     def _health(self) -> dict[str, Any]:
-        return {"account_id": self.account_id, "pid": os.getpid()}
+        return {"account_id": self.account_id, "clouds": self.clouds, "pid": os.getpid()}

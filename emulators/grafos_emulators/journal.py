@@ -13,11 +13,13 @@ MAX_CALLS = 100_000  # the newest are kept; a long-lived demo must not grow with
 class Call(msgspec.Struct, frozen=True):
     """One call of a cloud's API.
 
-    ``at`` is unix seconds. ``result`` is ``ok``, the cloud's error code, or ``dropped`` when the connection was broken
-    instead of answering. ``mutating``: the call may change something (a dry run may not).
+    ``at`` is unix seconds, ``action`` the cloud's own word for the operation. ``result`` is ``ok``, the cloud's error
+    code, or ``dropped`` when the connection was broken instead of answering. ``mutating``: the call may change
+    something (a dry run may not).
     """
 
     at: float
+    provider: str
     service: str
     action: str
     region: str

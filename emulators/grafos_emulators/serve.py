@@ -11,7 +11,7 @@ from pathlib import Path
 
 from grafos_emulators import state
 from grafos_emulators.daemon import READY
-from grafos_emulators.emulator import EmulatedAws
+from grafos_emulators.emulator import EmulatedClouds, Settings
 
 
 def serve(state_dir: Path, ready: int | None) -> None:
@@ -19,7 +19,7 @@ def serve(state_dir: Path, ready: int | None) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    with contextlib.closing(EmulatedAws(state_dir)) as aws:
+    with contextlib.closing(EmulatedClouds(state_dir, Settings(clouds=("aws",)))) as aws:
         aws.listen()
         state.write(
             state_dir,

@@ -23,7 +23,7 @@ from grafos_connectors.aws.listing import usable_regions
 from grafos_connectors.aws.machine import USER_DATA_MAX_BYTES, launch_parameters
 from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, CloudError, Desired, Done, Kind
 from grafos_core.clock import VirtualClock
-from grafos_emulators.emulator import EmulatedAws, Settings
+from grafos_emulators.emulator import EmulatedClouds, Settings
 
 NETWORK_KINDS = AWS_KINDS.all_of(Kind.ROUTE, Kind.SUBNET)
 CELL_KINDS = (Kind.FIREWALL, Kind.FIREWALL_RULE, Kind.MACHINE)
@@ -32,7 +32,7 @@ CELL_KINDS = (Kind.FIREWALL, Kind.FIREWALL_RULE, Kind.MACHINE)
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[AwsPlace]:
     clock = VirtualClock()
-    with EmulatedAws(tmp_path, Settings(boots=False), clock=clock) as aws:
+    with EmulatedClouds(tmp_path, Settings(clouds=("aws",), boots=False), clock=clock) as aws:
         yield AwsPlace(aws, clock)
 
 

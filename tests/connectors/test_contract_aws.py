@@ -11,7 +11,7 @@ from contract_suite import ContractSuite, KeyIsATagClaims
 from contract_work import AWS_KINDS, Place
 
 from grafos_core.clock import VirtualClock
-from grafos_emulators.emulator import EmulatedAws, Settings
+from grafos_emulators.emulator import EmulatedClouds, Settings
 
 
 class TestAws(ContractSuite, KeyIsATagClaims):
@@ -20,5 +20,5 @@ class TestAws(ContractSuite, KeyIsATagClaims):
     @pytest.fixture
     def place(self, tmp_path: Path) -> Iterator[Place]:
         clock = VirtualClock()
-        with EmulatedAws(tmp_path, Settings(boots=False), clock=clock) as aws:
+        with EmulatedClouds(tmp_path, Settings(clouds=("aws",), boots=False), clock=clock) as aws:
             yield AwsPlace(aws, clock)

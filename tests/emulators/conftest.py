@@ -13,7 +13,7 @@ import pytest
 from botocore.config import Config
 
 from grafos_core.clock import VirtualClock
-from grafos_emulators.emulator import EmulatedAws, Settings
+from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_emulators.lifecycle import LifecycleTimes
 
 # One attempt: what the emulator answers is what the test sees.
@@ -36,14 +36,14 @@ def clock() -> VirtualClock:
 
 
 @pytest.fixture
-def aws(tmp_path: Path, clock: VirtualClock) -> Iterator[EmulatedAws]:
+def aws(tmp_path: Path, clock: VirtualClock) -> Iterator[EmulatedClouds]:
     """An emulator whose machines are states only, on a clock that the test steps."""
-    with EmulatedAws(tmp_path / "emulator", Settings(boots=False), clock=clock) as emulator:
+    with EmulatedClouds(tmp_path / "emulator", Settings(clouds=("aws",), boots=False), clock=clock) as emulator:
         yield emulator
 
 
 @pytest.fixture
-def client(aws: EmulatedAws, sdk: Any) -> Iterator[Callable[..., Any]]:
+def client(aws: EmulatedClouds, sdk: Any) -> Iterator[Callable[..., Any]]:
     """``client("sts", region_name=…)``: an SDK client of the emulator ``aws``."""
     with contextlib.ExitStack() as open_clients:
 
@@ -65,14 +65,14 @@ def launch(ec2: Any) -> Launch:
 
 
 @pytest.fixture
-def booting(tmp_path: Path) -> Iterator[EmulatedAws]:
+def booting(tmp_path: Path) -> Iterator[EmulatedClouds]:
     """An emulator whose machines run their user data, in real time."""
-    with EmulatedAws(tmp_path / "emulator", Settings(times=QUICK)) as emulator:
+    with EmulatedClouds(tmp_path / "emulator", Settings(clouds=("aws",), times=QUICK)) as emulator:
         yield emulator
 
 
 @pytest.fixture
-def real_ec2(booting: EmulatedAws, sdk: boto3.Session) -> Iterator[Any]:
+def real_ec2(booting: EmulatedClouds, sdk: boto3.Session) -> Iterator[Any]:
     client = sdk.client("ec2", config=ONE_ATTEMPT, **booting.client_arguments())
     yield client
     client.close()

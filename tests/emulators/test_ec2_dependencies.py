@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from grafos_emulators.emulator import EmulatedAws
+from grafos_emulators.emulator import EmulatedClouds
 
 
 class Network:
@@ -53,7 +53,7 @@ def network(ec2: Any, launch: Any) -> Network:
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("terminated", [False, True])
 def test_nothing_that_a_machine_uses_is_removed_until_it_is_terminated(
-    aws: EmulatedAws, network: Network, step: str, *, terminated: bool
+    aws: EmulatedClouds, network: Network, step: str, *, terminated: bool
 ) -> None:
     """A machine that is shutting down still has its interface, for seconds to minutes on the real EC2."""
     if terminated:
@@ -66,7 +66,7 @@ def test_nothing_that_a_machine_uses_is_removed_until_it_is_terminated(
 
 
 def test_all_is_removed_in_order_after_the_machine_is_terminated(
-    aws: EmulatedAws, network: Network, clock: Any
+    aws: EmulatedClouds, network: Network, clock: Any
 ) -> None:
     network.terminate()
     clock.advance(10)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from grafos_emulators.emulator import EmulatedAws
+from grafos_emulators.emulator import EmulatedClouds
 
 
 def refused(error: pytest.ExceptionInfo[ClientError]) -> str:
@@ -67,7 +67,7 @@ def test_as_many_machines_are_launched_as_asked_for_at_most(ec2: Any, launch: An
     assert sum(len(each["Instances"]) for each in ec2.describe_instances()["Reservations"]) == 3
 
 
-def test_tags_reach_instance_volume_and_interface_in_the_create_call(aws: EmulatedAws, launch: Any) -> None:
+def test_tags_reach_instance_volume_and_interface_in_the_create_call(aws: EmulatedClouds, launch: Any) -> None:
     kinds = ("instance", "volume", "network-interface")
     launch(TagSpecifications=[{"ResourceType": kind, "Tags": [{"Key": "of", "Value": kind}]} for kind in kinds])
     assert {thing.kind: thing.tags["of"] for thing in aws.world()} == {
@@ -91,7 +91,7 @@ def test_a_root_volume_smaller_than_the_images_is_refused(launch: Any) -> None:
 
 
 def test_a_further_volume_outlives_its_machine_unless_asked(
-    aws: EmulatedAws, ec2: Any, launch: Any, clock: Any
+    aws: EmulatedClouds, ec2: Any, launch: Any, clock: Any
 ) -> None:
     instance = launch(BlockDeviceMappings=[{"DeviceName": "/dev/sdb", "Ebs": {"VolumeSize": 1}}])
     ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
@@ -146,7 +146,7 @@ def test_instance_options_are_told_back(ec2: Any, launch: Any) -> None:
     ],
 )
 def test_a_launch_that_ec2_would_refuse_is_refused_and_leaves_nothing(
-    aws: EmulatedAws, ec2: Any, launch: Any, changes: dict[str, Any], code: str
+    aws: EmulatedClouds, ec2: Any, launch: Any, changes: dict[str, Any], code: str
 ) -> None:
     with pytest.raises(ClientError) as error:
         launch(**changes)
@@ -155,7 +155,7 @@ def test_a_launch_that_ec2_would_refuse_is_refused_and_leaves_nothing(
     assert ec2.describe_instances()["Reservations"] == []
 
 
-def test_an_image_of_another_architecture_than_the_type_is_refused(aws: EmulatedAws, ec2: Any, launch: Any) -> None:
+def test_an_image_of_another_architecture_than_the_type_is_refused(aws: EmulatedClouds, ec2: Any, launch: Any) -> None:
     (image,) = ec2.describe_images(Owners=["136693071363"])["Images"]
     other = {"x86_64": "t4g.medium", "arm64": "t3.medium"}[image["Architecture"]]
     with pytest.raises(ClientError, match="architecture") as error:
@@ -176,14 +176,16 @@ def test_user_data_may_hold_any_bytes(ec2: Any, launch: Any) -> None:
     assert base64.b64decode(told["UserData"]["Value"]) == bytes(range(256))
 
 
-def test_a_dry_run_tells_that_it_would_succeed_and_makes_nothing(aws: EmulatedAws, launch: Any) -> None:
+def test_a_dry_run_tells_that_it_would_succeed_and_makes_nothing(aws: EmulatedClouds, launch: Any) -> None:
     with pytest.raises(ClientError) as error:
         launch(DryRun=True)
     assert refused(error) == "DryRunOperation"
     assert aws.world() == ()
 
 
-def test_the_quota_of_standard_vcpus_bounds_the_machines(aws: EmulatedAws, ec2: Any, launch: Any, clock: Any) -> None:
+def test_the_quota_of_standard_vcpus_bounds_the_machines(
+    aws: EmulatedClouds, ec2: Any, launch: Any, clock: Any
+) -> None:
     aws.set({"vcpu_limit": 4})
     first = launch()
     launch()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from grafos_emulators.emulator import EmulatedAws
+from grafos_emulators.emulator import EmulatedClouds
 
 
 def state(ec2: Any, instance: dict[str, Any]) -> str:
@@ -33,7 +33,7 @@ def test_an_instance_passes_through_its_states_as_time_passes(ec2: Any, launch: 
     assert state(ec2, instance) == "terminated"
 
 
-def test_the_times_can_be_set(aws: EmulatedAws, ec2: Any, launch: Any, clock: Any) -> None:
+def test_the_times_can_be_set(aws: EmulatedClouds, ec2: Any, launch: Any, clock: Any) -> None:
     assert aws.set({"starting_s": 30})["starting_s"] == 30
     instance = launch()
     clock.advance(29)
@@ -43,7 +43,7 @@ def test_the_times_can_be_set(aws: EmulatedAws, ec2: Any, launch: Any, clock: An
 
 
 def test_volume_and_interface_follow_their_instance_when_it_is_terminated_and_not_before(
-    aws: EmulatedAws, ec2: Any, launch: Any, clock: Any
+    aws: EmulatedClouds, ec2: Any, launch: Any, clock: Any
 ) -> None:
     instance = launch()
     ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])

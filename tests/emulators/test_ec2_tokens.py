@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from grafos_emulators.emulator import EmulatedAws
+from grafos_emulators.emulator import EmulatedClouds
 
 
 def refused(error: pytest.ExceptionInfo[ClientError]) -> str:
     return str(error.value.response["Error"]["Code"])
 
 
-def test_the_same_token_gives_the_same_instance(aws: EmulatedAws, launch: Any) -> None:
+def test_the_same_token_gives_the_same_instance(aws: EmulatedClouds, launch: Any) -> None:
     first, second = launch(ClientToken="t"), launch(ClientToken="t")
     assert first["InstanceId"] == second["InstanceId"]
     assert [thing.kind for thing in aws.world()] == ["instance", "volume", "nic"]
 
 
-def test_many_calls_at_once_with_one_token_give_one_instance(aws: EmulatedAws, launch: Any) -> None:
+def test_many_calls_at_once_with_one_token_give_one_instance(aws: EmulatedClouds, launch: Any) -> None:
     together = threading.Barrier(16)
 
     def launch_together(_: int) -> str:
@@ -35,7 +35,7 @@ def test_many_calls_at_once_with_one_token_give_one_instance(aws: EmulatedAws, l
     assert [thing.id for thing in aws.world() if thing.kind == "instance"] == list(ids)
 
 
-def test_the_same_token_with_other_parameters_is_refused(aws: EmulatedAws, launch: Any) -> None:
+def test_the_same_token_with_other_parameters_is_refused(aws: EmulatedClouds, launch: Any) -> None:
     launch(ClientToken="t", UserData="one")
     with pytest.raises(ClientError) as error:
         launch(ClientToken="t", UserData="two")
@@ -43,7 +43,7 @@ def test_the_same_token_with_other_parameters_is_refused(aws: EmulatedAws, launc
     assert len([thing for thing in aws.world() if thing.kind == "instance"]) == 1
 
 
-def test_a_token_is_the_regions_own(aws: EmulatedAws, client: Any, launch: Any) -> None:
+def test_a_token_is_the_regions_own(aws: EmulatedClouds, client: Any, launch: Any) -> None:
     elsewhere = client("ec2", region_name="eu-west-1")
     first = launch(ClientToken="t")
     image = elsewhere.describe_images(Owners=["136693071363"])["Images"][0]["ImageId"]
@@ -99,7 +99,7 @@ def test_instances_are_found_by_their_token(ec2: Any, launch: Any) -> None:
     assert [each["InstanceId"] for reservation in found for each in reservation["Instances"]] == [wanted["InstanceId"]]
 
 
-def test_other_actions_keep_their_tokens_too(aws: EmulatedAws, ec2: Any) -> None:
+def test_other_actions_keep_their_tokens_too(aws: EmulatedClouds, ec2: Any) -> None:
     zone = "us-east-1a"
     ids = {ec2.create_volume(AvailabilityZone=zone, Size=1, ClientToken="t")["VolumeId"] for _ in range(2)}
     assert len(ids) == 1

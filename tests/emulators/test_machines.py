@@ -14,7 +14,7 @@ import pytest
 
 from grafos_emulators.boot.confinement import LEAST_VERSION, SCOPES_SINCE
 from grafos_emulators.boot.processes import of_machine
-from grafos_emulators.emulator import EmulatedAws
+from grafos_emulators.emulator import EmulatedClouds
 
 
 def script(body: str) -> str:
@@ -33,7 +33,7 @@ def machine_root(tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def says(booting: EmulatedAws, until: Any) -> Any:
+def says(booting: EmulatedClouds, until: Any) -> Any:
     """``says(instance, text)``: waits until the console has the text, and gives the console."""
 
     def wait(instance: dict[str, Any], text: str) -> str:
@@ -54,7 +54,7 @@ def test_user_data_runs_unmodified_and_its_output_is_the_console(real_ec2: Any, 
     assert {"out", "err"} <= set(console.splitlines())
 
 
-def test_the_machines_environment_is_its_own(boot: Any, says: Any, machine_root: Any, booting: EmulatedAws) -> None:
+def test_the_machines_environment_is_its_own(boot: Any, says: Any, machine_root: Any, booting: EmulatedClouds) -> None:
     os.environ["LEAKED"] = "from the host"
     instance = boot(UserData=script("import json, os; print(json.dumps(dict(os.environ))); print('end')"))
     del os.environ["LEAKED"]
@@ -147,7 +147,7 @@ def test_a_machine_that_powers_itself_off_is_terminated_or_stopped_as_it_was_lau
     ],
 )
 def test_a_timer_of_the_machine_ends_it_when_all_else_is_dead(
-    booting: EmulatedAws, real_ec2: Any, boot: Any, until: Any, timer: str
+    booting: EmulatedClouds, real_ec2: Any, boot: Any, until: Any, timer: str
 ) -> None:
     body = f"import subprocess, time; print(subprocess.run({timer}, check=True))"
     instance = boot(UserData=script(body), InstanceInitiatedShutdownBehavior="terminate")
@@ -389,7 +389,7 @@ def _init_of(root: Path) -> int:
     raise AssertionError(f"no init of {root}")
 
 
-def test_closing_the_emulator_ends_all_machines(booting: EmulatedAws, boot: Any, says: Any, tmp_path: Path) -> None:
+def test_closing_the_emulator_ends_all_machines(booting: EmulatedClouds, boot: Any, says: Any, tmp_path: Path) -> None:
     for instance in [boot(UserData=script(STUBBORN)) for _ in range(3)]:
         says(instance, "all up")
     machines = tmp_path.resolve() / "emulator" / "machines"
@@ -399,7 +399,7 @@ def test_closing_the_emulator_ends_all_machines(booting: EmulatedAws, boot: Any,
 
 
 def test_a_machine_stopped_and_started_keeps_its_files_and_does_not_run_its_user_data_again(
-    real_ec2: Any, boot: Any, says: Any, until: Any, booting: EmulatedAws, machine_root: Any
+    real_ec2: Any, boot: Any, says: Any, until: Any, booting: EmulatedClouds, machine_root: Any
 ) -> None:
     body = "import os; open(os.environ['STATE_DIRECTORY'] + '/kept', 'a').write('x'); print('written', flush=True)"
     instance = boot(UserData=script(body))
@@ -411,7 +411,7 @@ def test_a_machine_stopped_and_started_keeps_its_files_and_does_not_run_its_user
     assert (machine_root(instance) / "var/lib/grafos/kept").read_text() == "x"
 
 
-def test_a_console_is_bounded(boot: Any, says: Any, booting: EmulatedAws, tmp_path: Path) -> None:
+def test_a_console_is_bounded(boot: Any, says: Any, booting: EmulatedClouds, tmp_path: Path) -> None:
     body = "import sys; [print('x' * 1000) for _ in range(3000)]; print('the end', flush=True)"
     instance = boot(UserData=script(body))
     says(instance, "the end")

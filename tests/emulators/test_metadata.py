@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from grafos_emulators.emulator import EmulatedAws
+from grafos_emulators.emulator import EmulatedClouds
 
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"
 TOKEN = "X-aws-ec2-metadata-token"
@@ -16,7 +16,7 @@ TOKEN = "X-aws-ec2-metadata-token"
 class Metadata:
     """The metadata service of one instance, asked as its software does."""
 
-    def __init__(self, aws: EmulatedAws, instance_id: str) -> None:
+    def __init__(self, aws: EmulatedClouds, instance_id: str) -> None:
         self._address = aws.endpoint.removeprefix("http://")
         self._base = f"/imds/{instance_id}/"
 
@@ -49,7 +49,7 @@ def instance(launch: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def metadata(aws: EmulatedAws, instance: dict[str, Any]) -> Metadata:
+def metadata(aws: EmulatedClouds, instance: dict[str, Any]) -> Metadata:
     return Metadata(aws, instance["InstanceId"])
 
 
@@ -79,7 +79,7 @@ def test_without_a_token_nothing_is_told(metadata: Metadata) -> None:
     assert metadata.ask("GET", "latest/user-data", **{TOKEN: "guessed"})[0] == 401
 
 
-def test_a_token_is_its_instances_own(aws: EmulatedAws, launch: Any, metadata: Metadata) -> None:
+def test_a_token_is_its_instances_own(aws: EmulatedClouds, launch: Any, metadata: Metadata) -> None:
     other = Metadata(aws, launch()["InstanceId"])
     assert metadata.get("user-data", other.token())[0] == 401
 
@@ -102,20 +102,20 @@ def test_no_token_is_given_through_a_proxy_or_for_a_get(metadata: Metadata) -> N
     assert metadata.ask("GET", "latest/api/token", **{TTL: "60"})[0] == 405
 
 
-def test_tags_are_told_only_where_that_is_switched_on(aws: EmulatedAws, launch: Any) -> None:
+def test_tags_are_told_only_where_that_is_switched_on(aws: EmulatedClouds, launch: Any) -> None:
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "cell 1"}]}]
     quiet = Metadata(aws, launch(TagSpecifications=tags)["InstanceId"])
     assert quiet.get("meta-data/tags/instance/Name")[0] == 404
 
 
-def test_what_is_not_there_is_not_found(metadata: Metadata, aws: EmulatedAws, launch: Any) -> None:
+def test_what_is_not_there_is_not_found(metadata: Metadata, aws: EmulatedClouds, launch: Any) -> None:
     assert metadata.get("meta-data/spot/instance-action")[0] == 404
     assert metadata.get("dynamic/instance-identity/document")[0] == 404
     assert Metadata(aws, launch()["InstanceId"]).get("user-data")[0] == 404
     assert Metadata(aws, "i-0123456789abcdef0").ask("PUT", "latest/api/token", **{TTL: "60"})[0] == 404
 
 
-def test_an_endpoint_that_is_switched_off_tells_nothing(aws: EmulatedAws, launch: Any) -> None:
+def test_an_endpoint_that_is_switched_off_tells_nothing(aws: EmulatedClouds, launch: Any) -> None:
     off = Metadata(aws, launch(MetadataOptions={"HttpEndpoint": "disabled"})["InstanceId"])
     assert off.ask("PUT", "latest/api/token", **{TTL: "60"})[0] == 403
 
@@ -128,7 +128,7 @@ def test_a_terminated_instance_has_no_metadata(metadata: Metadata, ec2: Any, ins
     assert metadata.get("user-data", token)[0] == 403
 
 
-def test_the_sdk_reads_the_region_through_its_own_setting(aws: EmulatedAws, instance: dict[str, Any]) -> None:
+def test_the_sdk_reads_the_region_through_its_own_setting(aws: EmulatedClouds, instance: dict[str, Any]) -> None:
     from botocore.utils import InstanceMetadataRegionFetcher
 
     endpoint = f"{aws.endpoint}/imds/{instance['InstanceId']}/"

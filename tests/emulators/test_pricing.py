@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from grafos_emulators.emulator import EmulatedAws
+from grafos_emulators.emulator import EmulatedClouds
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_the_price_list_has_an_endpoint_in_a_few_regions_only(client: Any) -> No
     assert error.value.response["Error"]["Code"] == "NotEmulated"
 
 
-def test_the_quota_of_standard_vcpus_is_told(aws: EmulatedAws, client: Any) -> None:
+def test_the_quota_of_standard_vcpus_is_told(aws: EmulatedClouds, client: Any) -> None:
     aws.set({"vcpu_limit": 32})
     quotas = client("service-quotas")
     assert quotas.get_service_quota(ServiceCode="ec2", QuotaCode="L-1216C47A")["Quota"]["Value"] == 32.0

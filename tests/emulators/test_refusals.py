@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from grafos_emulators.emulator import EmulatedAws
+from grafos_emulators.emulator import EmulatedClouds
 
 
 def code_of(error: pytest.ExceptionInfo[ClientError]) -> str:
@@ -40,7 +40,7 @@ def test_an_action_that_is_not_emulated_is_refused_in_so_many_words(ec2: Any, ve
     ],
 )
 def test_what_would_be_done_wrongly_is_not_done_at_all(
-    aws: EmulatedAws, ec2: Any, verb: str, arguments: dict[str, Any]
+    aws: EmulatedClouds, ec2: Any, verb: str, arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(ClientError) as error:
         getattr(ec2, verb)(**arguments)
@@ -82,7 +82,7 @@ def test_a_region_that_does_not_exist_is_refused(client: Any) -> None:
 
 
 @pytest.mark.parametrize("service", ["ec2", "sts", "pricing"])
-def test_any_other_access_key_is_refused(aws: EmulatedAws, client: Any, service: str) -> None:
+def test_any_other_access_key_is_refused(aws: EmulatedClouds, client: Any, service: str) -> None:
     """A real key must never be used here, not even by mistake."""
     verb, extra = {
         "ec2": ("run_instances", {"MinCount": 1, "MaxCount": 1}),
@@ -96,7 +96,7 @@ def test_any_other_access_key_is_refused(aws: EmulatedAws, client: Any, service:
     assert aws.world() == ()
 
 
-def ask(aws: EmulatedAws, method: str, path: str, **headers: str) -> tuple[int, bytes]:
+def ask(aws: EmulatedClouds, method: str, path: str, **headers: str) -> tuple[int, bytes]:
     host, port = aws.endpoint.removeprefix("http://").split(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=10)
     try:
@@ -107,21 +107,21 @@ def ask(aws: EmulatedAws, method: str, path: str, **headers: str) -> tuple[int, 
         connection.close()
 
 
-def test_an_unsigned_request_is_refused(aws: EmulatedAws) -> None:
+def test_an_unsigned_request_is_refused(aws: EmulatedClouds) -> None:
     status, body = ask(aws, "GET", "/?Action=DescribeInstances&Version=2016-11-15")
     assert status == 401
     assert b"<Code>AuthFailure</Code>" in body
 
 
 @pytest.mark.parametrize("path", ["/", "/_grafos/world", "/imds/i-1/latest/meta-data/"])
-def test_a_name_that_is_not_loopback_is_refused(aws: EmulatedAws, path: str) -> None:
+def test_a_name_that_is_not_loopback_is_refused(aws: EmulatedClouds, path: str) -> None:
     """So that no web page reaches an emulator through a name that it makes point here."""
     status, _ = ask(aws, "GET", path, Host="emulator.example.com")
     assert status == 403
 
 
 @pytest.mark.parametrize("path", ["/", "/_grafos/set", "/imds/i-1/latest/api/token"])
-def test_no_web_page_may_use_an_emulator(aws: EmulatedAws, path: str) -> None:
+def test_no_web_page_may_use_an_emulator(aws: EmulatedClouds, path: str) -> None:
     """A form or a script of any page can send a request here; its browser names the page's origin."""
     connection = http.client.HTTPConnection(aws.endpoint.removeprefix("http://"), timeout=10)
     connection.request("POST", path, b'{"starting_s": 9}', {"Origin": "http://example.com"})
@@ -140,7 +140,7 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as connection:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a program as another user")
 @pytest.mark.parametrize("path", ["/", "/_grafos/world", "/imds/i-1/latest/user-data"])
-def test_another_user_of_the_host_is_refused(aws: EmulatedAws, path: str) -> None:
+def test_another_user_of_the_host_is_refused(aws: EmulatedClouds, path: str) -> None:
     """Else everybody on the host could run programs as the emulator's owner: the access key is public."""
     port = aws.endpoint.rpartition(":")[2]
     python = Path(sys.executable).resolve()
@@ -169,22 +169,22 @@ def test_another_user_of_the_host_is_refused(aws: EmulatedAws, path: str) -> Non
         (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", b"411"),
     ],
 )
-def test_what_is_no_request_is_told_so(aws: EmulatedAws, head: bytes, status: bytes) -> None:
+def test_what_is_no_request_is_told_so(aws: EmulatedClouds, head: bytes, status: bytes) -> None:
     with socket.create_connection(("127.0.0.1", int(aws.endpoint.rpartition(":")[2])), timeout=10) as connection:
         connection.sendall(head)
         assert connection.recv(100).split()[1] == status
 
 
-def test_a_body_over_the_limit_is_refused(aws: EmulatedAws) -> None:
+def test_a_body_over_the_limit_is_refused(aws: EmulatedClouds) -> None:
     status, _ = ask(aws, "POST", "/", **{"Content-Length": str(2 << 20)})
     assert status == 413
 
 
-def test_the_emulator_listens_on_loopback_only(aws: EmulatedAws) -> None:
+def test_the_emulator_listens_on_loopback_only(aws: EmulatedClouds) -> None:
     assert aws.endpoint.startswith("http://127.0.0.1:")
 
 
-def test_the_caller_is_told_who_it_is(aws: EmulatedAws, client: Any) -> None:
+def test_the_caller_is_told_who_it_is(aws: EmulatedClouds, client: Any) -> None:
     identity = client("sts").get_caller_identity()
     assert identity["Account"] == aws.account_id
     assert identity["Arn"] == f"arn:aws:iam::{aws.account_id}:user/emulated-by-grafos"

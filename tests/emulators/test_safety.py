@@ -11,7 +11,7 @@ import pytest
 
 from grafos_core.errors import GrafosError
 from grafos_emulators import state
-from grafos_emulators.emulator import EmulatedAws
+from grafos_emulators.emulator import EmulatedClouds, Settings
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take another user's place")
 
@@ -27,10 +27,10 @@ def watch(event, arguments):
         touched.append(str(arguments[0]))
 
 sys.addaudithook(watch)
-from grafos_emulators.emulator import EmulatedAws, Settings
+from grafos_emulators.emulator import EmulatedClouds, Settings
 import urllib.request
 
-with EmulatedAws(state_dir, Settings(boots=False)) as aws:
+with EmulatedClouds(state_dir, Settings(clouds=("aws",), boots=False)) as aws:
     aws.world()
     key = "AWS4-HMAC-SHA256 Credential=AKIAGRAFOSEMULATED00/20261121/us-east-1/ec2/aws4_request, SignedHeaders=h"
     body = b"Action=DescribeRegions&Version=2016-11-15"
@@ -64,7 +64,7 @@ def test_a_folder_that_no_emulator_made_is_not_emptied(tmp_path: Path, name: str
     (tmp_path / name / "precious").touch()
     for _ in range(2):  # the refusal leaves nothing that would let a second try through
         with pytest.raises(GrafosError, match=name) as error:
-            EmulatedAws(tmp_path)
+            EmulatedClouds(tmp_path, Settings(clouds=("aws",)))
         assert error.value.code == "emulator_invalid"
     assert (tmp_path / name / "precious").exists()
 
@@ -81,9 +81,9 @@ def test_an_emulator_that_fails_to_start_gives_back_what_it_took(tmp_path: Path)
     os.close(state.take(tmp_path))
     (tmp_path / "consoles").symlink_to("nowhere")
     with pytest.raises(OSError, match="consoles"):
-        EmulatedAws(tmp_path)
+        EmulatedClouds(tmp_path, Settings(clouds=("aws",)))
     (tmp_path / "consoles").unlink()
-    EmulatedAws(tmp_path).close()
+    EmulatedClouds(tmp_path, Settings(clouds=("aws",))).close()
 
 
 @needs_root
@@ -111,8 +111,8 @@ def test_whether_another_users_emulator_runs_is_told_in_words(tmp_path: Path) ->
 def test_the_settings_of_the_caller_are_as_they_were_after_moto_was_loaded(tmp_path: Path) -> None:
     program = (
         "import os; before = dict(os.environ)\n"
-        "from pathlib import Path; from grafos_emulators.emulator import EmulatedAws, Settings\n"
-        f"with EmulatedAws(Path({str(tmp_path / 'emulator')!r}), Settings(boots=False)):\n"
+        "from pathlib import Path; from grafos_emulators.emulator import EmulatedClouds, Settings\n"
+        f"with EmulatedClouds(Path({str(tmp_path / 'emulator')!r}), Settings(clouds=('aws',), boots=False)):\n"
         "    assert dict(os.environ) == before\n"
     )
     environment = {**os.environ, "AWS_PROFILE": "mine", "AWS_CONFIG_FILE": "/my/config"}

@@ -13,7 +13,7 @@ from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, Connector, Scalar
 from grafos_connectors.registry import open_connector
 from grafos_core.clock import VirtualClock
 from grafos_emulators.aws.host import host_architecture
-from grafos_emulators.emulator import EmulatedAws
+from grafos_emulators.emulator import EmulatedClouds
 from grafos_emulators.http import DropConnectionError
 
 MADE_WITH_MACHINES = {"volume", "nic"}
@@ -26,7 +26,7 @@ class AwsPlace:
     region = "us-east-1"
     own_inputs: Mapping[str, Scalar] = {}
 
-    def __init__(self, aws: EmulatedAws, clock: VirtualClock) -> None:
+    def __init__(self, aws: EmulatedClouds, clock: VirtualClock) -> None:
         self.aws = aws
         self.clock = clock
         self.arch, self.machine_type = HOST_TYPES[host_architecture()]

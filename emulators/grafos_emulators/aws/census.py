@@ -9,21 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import msgspec
+from grafos_emulators.census import Thing
 
 if TYPE_CHECKING:
     from grafos_emulators.aws.ec2_backend import RegionBackend
-
-
-class Thing(msgspec.Struct, frozen=True):
-    """One thing that somebody made and nobody has removed. ``billable``: it costs by existing in this state."""
-
-    kind: str
-    id: str
-    region: str
-    state: str
-    billable: bool
-    tags: dict[str, str]
 
 
 def things(regions: dict[str, RegionBackend]) -> tuple[Thing, ...]:
@@ -43,9 +32,11 @@ def _of_region(backend: Any) -> Iterator[Thing]:
                 yield _thing(backend, kind, resource, state, billable=billable)
     for address in backend.addresses:
         thing_id = str(address.allocation_id or address.public_ip)
-        yield Thing("address", thing_id, backend.region_name, "allocated", True, dict(backend.tags.get(thing_id, {})))
+        yield Thing(
+            "aws", "address", thing_id, backend.region_name, "allocated", True, dict(backend.tags.get(thing_id, {}))
+        )
     for name in backend.key_pairs:
-        yield Thing("key_pair", name, backend.region_name, "available", False, {})
+        yield Thing("aws", "key_pair", name, backend.region_name, "available", False, {})
 
 
 def _collections(backend: Any) -> Iterator[tuple[str, Iterable[Any], bool]]:
@@ -66,4 +57,6 @@ def _collections(backend: Any) -> Iterator[tuple[str, Iterable[Any], bool]]:
 
 
 def _thing(backend: Any, kind: str, resource: Any, state: str, *, billable: bool) -> Thing:
-    return Thing(kind, resource.id, backend.region_name, state, billable, dict(backend.tags.get(resource.id, {})))
+    return Thing(
+        "aws", kind, resource.id, backend.region_name, state, billable, dict(backend.tags.get(resource.id, {}))
+    )

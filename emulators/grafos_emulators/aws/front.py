@@ -5,59 +5,65 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
+from grafos_emulators.addresses import LoopbackNetwork
 from grafos_emulators.aws import calls, pricing, quotas, sts
 from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.calls import AwsCall
+from grafos_emulators.aws.census import things
 from grafos_emulators.aws.errors import AwsRefusalError, code_in, not_emulated, render
+from grafos_emulators.aws.faulted import refusal_of
+from grafos_emulators.aws.host import host_architecture
 from grafos_emulators.aws.metadata import PREFIX, MetadataService
-from grafos_emulators.http import DropConnectionError, Request, Response
-from grafos_emulators.journal import Call, Journal
+from grafos_emulators.census import Thing
+from grafos_emulators.credentials import client_environment
+from grafos_emulators.faults import Fault
+from grafos_emulators.gate import CloudCall, Gate
+from grafos_emulators.http import Request, Response
+from grafos_emulators.world import World
 
 if TYPE_CHECKING:
     from grafos_emulators.aws.ec2 import Ec2
-    from grafos_emulators.aws.ec2_backend import RegionBackend
 
 LOAD_LIMIT_S = 30.0  # loading takes a second or two; an SDK's own patience is 60
-BEFORE, AFTER_EFFECT = "before", "after-effect"
-
-
-class Hook(Protocol):
-    """Told of each mutating call, ``before`` it is done and ``after-effect``, when only the answer is missing.
-
-    It may raise ``DropConnectionError``: the connection breaks without an answer, in the first phase without effect.
-    """
-
-    def __call__(self, phase: str, action: str, parameters: Mapping[str, Any]) -> None: ...
 
 
 class AwsFront:
-    """One account's API and metadata service. ``hook`` may be set and cleared at any time."""
+    """One account's API and metadata service."""
 
-    def __init__(self, account: Account, journal: Journal) -> None:
-        self._account = account
-        self._journal = journal
-        self._metadata = MetadataService(account, account.world.clock)
+    provider = "aws"
+
+    def __init__(self, world: World, network: LoopbackNetwork, gate: Gate) -> None:
+        self.account = Account(world=world, network=network, architecture=host_architecture())
+        self._gate = gate
+        self._metadata = MetadataService(self.account, world.clock)
         self._ec2: Ec2 | None = None
         self._loaded = threading.Event()
-        self.hook: Hook | None = None
         self._services: dict[str, Callable[[AwsCall], Response]] = {
             "ec2": self._ask_ec2,
-            "sts": lambda call: sts.answer(account, call),
+            "sts": lambda call: sts.answer(self.account, call),
             "pricing": pricing.answer,
-            "servicequotas": lambda call: quotas.answer(account, call),
+            "servicequotas": lambda call: quotas.answer(self.account, call),
         }
 
-    @property
-    def regions(self) -> dict[str, RegionBackend]:
-        """The regions of EC2 used so far."""
-        return self._ec2.regions if self._ec2 else {}
+    def takes(self, request: Request) -> bool:  # noqa: ARG002  whatever no other cloud takes
+        return True
+
+    def things(self) -> Iterable[Thing]:
+        return things(self._ec2.regions if self._ec2 else {})
+
+    def environment(self, endpoint: str) -> dict[str, str]:
+        return client_environment(endpoint)
+
+    def serve_at(self, endpoint: str) -> None:
+        self.account.endpoint = endpoint
 
     def load(self) -> None:
-        """Makes EC2 ready to answer; calls that came earlier wait for it."""
-        self._ec2 = _load_ec2(self._account)
+        """Makes EC2 ready to answer; calls that came earlier wait for it. Call it once, in the main thread, before
+        anything depends on the environment: for that time nobody's AWS settings are in it."""
+        self._ec2 = _load_ec2(self.account)
         self._loaded.set()
 
     def close(self) -> None:
@@ -65,35 +71,31 @@ class AwsFront:
             self._ec2.close()
 
     def answer(self, request: Request) -> Response:
-        self._account.world.catch_up()
         if request.path.startswith(PREFIX):
+            self.account.world.catch_up()
             return self._metadata.answer(request)
         call = calls.read(request)
+
+        def act(fault: Fault | None) -> Response:  # noqa: ARG001  what a machine dies of is drawn where it is launched
+            return self._answered(call)
+
+        def refuse(fault: Fault) -> Response:
+            return self._refused(call, refusal_of(fault, call))
+
+        return self._gate.pass_through(seen(call), act, refuse, code_in)
+
+    def _answered(self, call: AwsCall) -> Response:
         try:
-            response = self._answered(call)
+            calls.check_access_key(call.request)
+            service = self._services.get(call.service)
+            if service is None:
+                raise not_emulated(f"the service {call.service}")
+            return service(call)
         except AwsRefusalError as refusal:
             return self._refused(call, refusal)
-        except DropConnectionError:
-            self._note(call, 0, "dropped")
-            raise
         except Exception as bug:  # noqa: BLE001  whatever it is, the client gets an answer and the journal a line
             what = f"the emulator failed: {type(bug).__name__}: {bug}"
             return self._refused(call, AwsRefusalError("InternalError", what, 500))
-        self._note(call, response.status, code_in(response))
-        return response
-
-    def _answered(self, call: AwsCall) -> Response:
-        calls.check_access_key(call.request)
-        service = self._services.get(call.service)
-        if service is None:
-            raise not_emulated(f"the service {call.service}")
-        hook = self.hook if call.mutating else None
-        if hook is not None:
-            hook(BEFORE, call.action, call.parameters)
-        response = service(call)
-        if hook is not None:
-            hook(AFTER_EFFECT, call.action, call.parameters)
-        return response
 
     def _ask_ec2(self, call: AwsCall) -> Response:
         if not self._loaded.wait(LOAD_LIMIT_S) or self._ec2 is None:
@@ -101,24 +103,30 @@ class AwsFront:
         return self._ec2.answer(call)
 
     def _refused(self, call: AwsCall, refusal: AwsRefusalError) -> Response:
-        self._note(call, refusal.status, refusal.code)
         return render(refusal, call.service, call.request_id, json_protocol=call.json_protocol)
 
-    def _note(self, call: AwsCall, status: int, result: str) -> None:
-        self._journal.add(
-            Call(
-                at=self._account.world.clock.now(),
-                service=call.service,
-                action=call.action,
-                region=call.region,
-                token=call.token,
-                mutating=call.mutating,
-                dry_run=call.dry_run,
-                status=status,
-                result=result,
-                request_id=call.request_id,
-            )
-        )
+
+def seen(call: AwsCall) -> CloudCall:
+    """The call as gate, journal and fault rules see it; its fields are the parameters as they were sent."""
+    given = call.parameters
+    also = {"machine_type": str(given.get("InstanceType", "")), "name": _name_tag(given)}
+    return CloudCall(
+        provider="aws",
+        service=call.service,
+        operation=call.action,
+        region=call.region,
+        mutating=call.mutating,
+        request_id=call.request_id,
+        zone=str(given.get("Placement.AvailabilityZone", "")),
+        token=call.token,
+        dry_run=call.dry_run,
+        fields={**given, **also},
+    )
+
+
+def _name_tag(given: Mapping[str, Any]) -> str:
+    key = next((name for name, value in given.items() if name.endswith(".Key") and value == "Name"), "")
+    return str(given.get(key.removesuffix("Key") + "Value", ""))
 
 
 _loading = threading.Lock()
