@@ -201,8 +201,8 @@ class Work:
                 self.make(needed)
 
     def make_all(self) -> list[Found]:
-        """One of each kind that a list shows."""
-        return [self.make(kind) for kind in self.kinds.whole]
+        """One of each kind that a list shows, with what it stands on."""
+        return [self.make(kind) for kind in self.kinds.all_of(*self.kinds.whole)]
 
     def pretend_ground(self) -> None:
         """As if all that anything needs existed: for what is refused before any call."""

@@ -136,7 +136,7 @@ def missing(what: str, region: str) -> CloudError:
 def _rows(calls: AzureCalls, region: str, **wanted: str) -> list[Row]:
     """The rows in which every field is as wanted. Values know case; a quote is doubled, as OData has it."""
     terms = [f"{field} eq '{_quoted(value)}'" for field, value in wanted.items()]
-    query = urlencode({"$filter": " and ".join([*terms, "priceType eq 'Consumption'"])})
+    query = urlencode({"$filter": " and ".join(terms)})
     link = f"{calls.retail_prices}?{query}"
     rows: list[Row] = []
     for _ in range(PAGES_MAX):

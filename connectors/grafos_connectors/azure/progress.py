@@ -48,17 +48,21 @@ def created(
     """A create is done when its operation is and a read shows the resource ready.
 
     ``found`` is None where no read shows it, and was not asked for while the operation runs. An operation that says
-    that it succeeded, of which no read shows anything, has failed.
+    that it succeeded, of which no read shows anything, has failed: a GET by name is never behind the truth.
     """
     if step.state == RUNNING:
         return Pending(again_after_s=step.again_after_s or pause_s, found=found)
+    theirs = found is not None and bool(found.ref.key) and found.ref.key != operation.ref.key
     if step.state == FAILED:
-        return Failed(error=_said_why(operation, step.refusal).to_wire(), found=found)
+        return Failed(error=_said_why(operation, step.refusal).to_wire(), found=None if theirs else found)
+    if theirs:
+        return Failed(error=_error(operation, "cloud_conflict", "is somebody else's").to_wire())
+    if found is None and step.state == SUCCEEDED:
+        return Failed(error=_error(operation, "cloud_not_found", "was made, as Azure says, and is not there").to_wire())
     if found is None:
         if now < operation.began_at + lag_s:
             return Pending(again_after_s=pause_s)
-        said = "was made, as Azure says, and is not there" if step.state == SUCCEEDED else "does not show up"
-        error = _error(operation, "cloud_not_found", said)
+        error = _error(operation, "cloud_not_found", "does not show up")
         return Failed(error=error.to_wire(), found=still_unseen(operation.ref))
     if found.state is State.READY:
         return Done(found=found)
