@@ -1,0 +1,224 @@
+"""Machines of the emulated Azure: their states, what bills in each, what stops them, and what befalls them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from arm_here import COMPUTE, GROUP, MACHINE, NETWORK, SCHEDULE, ArmHere, machine, schedule
+
+from grafos_core.clock import VirtualClock
+from grafos_emulators.faults import Effect, ErrorClass
+from grafos_emulators.lifecycle import Happening
+
+START = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock(START)
+
+
+@pytest.fixture
+def arm(tmp_path: Path, clock: VirtualClock) -> Iterator[ArmHere]:
+    """On a clock that the test steps; machines are states only."""
+    with ArmHere(tmp_path / "state", clock=clock) as here:
+        yield here
+
+
+def test_a_machine_that_switches_itself_off_is_billed_on(arm: ArmHere) -> None:
+    made = arm.make_machine()
+    assert arm.billed() == ["disk", "publicIPAddress", "virtualMachine"]
+    arm.world.ask(made["properties"]["vmId"], Happening.STOP, reason="machine")
+    arm.until(lambda: arm.power() == "stopped")
+    assert arm.billed() == ["disk", "publicIPAddress", "virtualMachine"]
+
+
+def test_a_deallocated_machine_bills_its_disk_and_address_only(arm: ArmHere) -> None:
+    arm.make_machine()
+    arm.settle(arm.ask("POST", f"{MACHINE}/deallocate"))
+    assert (arm.power(), arm.billed()) == ("deallocated", ["disk", "publicIPAddress"])
+    arm.settle(arm.ask("POST", f"{MACHINE}/start"))
+    assert (arm.power(), arm.billed()) == ("running", ["disk", "publicIPAddress", "virtualMachine"])
+
+
+def test_a_stopped_machine_can_be_deallocated_too(arm: ArmHere) -> None:
+    arm.make_machine()
+    arm.settle(arm.ask("POST", f"{MACHINE}/powerOff"))
+    assert arm.power() == "stopped"
+    arm.settle(arm.ask("POST", f"{MACHINE}/deallocate"))
+    assert arm.power() == "deallocated"
+
+
+def test_a_schedule_deallocates_once_a_day_and_deletes_nothing(arm: ArmHere, clock: VirtualClock) -> None:
+    arm.make_machine()
+    arm.make(SCHEDULE, schedule("1900"))
+    clock.advance(10 * 3600)
+    assert arm.power() == "running"
+    clock.advance(3600)
+    arm.until(lambda: arm.power() == "deallocated")
+    assert arm.billed() == ["disk", "publicIPAddress"]
+    arm.settle(arm.ask("POST", f"{MACHINE}/start"))
+    clock.advance(24 * 3600)
+    arm.until(lambda: arm.power() == "deallocated")
+
+
+def test_a_schedule_that_was_moved_fires_at_its_new_time_alone(arm: ArmHere, clock: VirtualClock) -> None:
+    arm.make_machine()
+    arm.make(SCHEDULE, schedule("0900"))
+    later = {"properties": {"dailyRecurrence": {"time": "1000"}}}
+    assert arm.ask("PATCH", SCHEDULE, later).body["properties"]["dailyRecurrence"] == {"time": "1000"}
+    clock.advance(3600 + 60)
+    assert arm.power() == "running"
+    clock.advance(3600)
+    arm.until(lambda: arm.power() == "deallocated")
+
+
+def test_a_schedule_outlives_its_machine_and_harms_nobody(arm: ArmHere, clock: VirtualClock) -> None:
+    arm.make_machine()
+    arm.make(SCHEDULE, schedule("0900"))
+    arm.settle(arm.ask("DELETE", MACHINE))
+    clock.advance(48 * 3600)
+    assert "schedule" in arm.kinds()
+    assert arm.ask("DELETE", SCHEDULE).status == 202
+    assert "schedule" not in arm.kinds()
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"timeZoneId": "Europe/Berlin"}, "InvalidParameter"),
+        ({"dailyRecurrence": {"time": "2400"}}, "InvalidParameter"),
+        ({"targetResourceId": f"{COMPUTE}/virtualMachines/other"}, "InvalidResourceReference"),
+        ({"taskType": "LabVmsShutdownTask"}, "InvalidParameter"),
+        ({"everyFortnight": True}, "InvalidRequestContent"),
+    ],
+)
+def test_a_schedule_that_could_never_fire_is_refused(arm: ArmHere, change: dict[str, object], code: str) -> None:
+    arm.make_machine()
+    asked = schedule("1900")
+    asked["properties"] |= change
+    assert arm.ask("PUT", SCHEDULE, asked).code == code
+
+
+def test_a_schedule_has_the_machines_name_in_its_own(arm: ArmHere) -> None:
+    arm.make_machine()
+    elsewhere = SCHEDULE.replace("shutdown-computevm-vm", "at-night")
+    assert arm.ask("PUT", elsewhere, schedule("1900")).code == "InvalidScheduleName"
+
+
+def test_a_spot_machine_is_told_and_then_deallocated(arm: ArmHere, clock: VirtualClock) -> None:
+    arm.break_next("virtualMachines.createOrUpdate", Effect.SPOT_NOTICE, after_s=60.0)
+    made = arm.make_machine(priority="Spot", hardwareProfile={"vmSize": "Standard_D2s_v5"})
+    events = f"/imds/{made['properties']['vmId']}/metadata/scheduledevents"
+    assert arm.ask("GET", events, version="2020-07-01", Metadata="true").body["Events"] == []
+    clock.advance(60.0)
+    (event,) = arm.ask("GET", events, version="2020-07-01", Metadata="true").body["Events"]
+    assert (event["EventType"], event["Resources"], event["EventStatus"]) == ("Preempt", ["vm"], "Scheduled")
+    assert arm.power() == "running"
+    clock.advance(30.0)
+    arm.until(lambda: arm.power() == "deallocated")
+
+
+def test_a_spot_machine_whose_policy_is_delete_goes_with_what_it_takes_along(arm: ArmHere, clock: VirtualClock) -> None:
+    arm.break_next("virtualMachines.createOrUpdate", Effect.SPOT_NOTICE)
+    size = {"vmSize": "Standard_D2s_v5"}
+    arm.make_machine(priority="Spot", evictionPolicy="Delete", hardwareProfile=size)
+    clock.advance(1.0)
+    arm.kinds()
+    clock.advance(30.0)
+    arm.until(lambda: arm.billed() == [])
+    assert "virtualMachine" not in arm.kinds()
+
+
+def test_a_machine_that_dies_after_its_launch_is_down_and_billed(arm: ArmHere, clock: VirtualClock) -> None:
+    arm.break_next("virtualMachines.createOrUpdate", Effect.LAUNCH_THEN_DIE, after_s=5.0)
+    arm.make_machine()
+    clock.advance(5.0)
+    arm.until(lambda: arm.power() == "stopped")
+    assert "virtualMachine" in arm.billed()
+
+
+def test_an_operation_may_say_done_of_a_machine_that_is_not_there(arm: ArmHere) -> None:
+    arm.make_network()
+    arm.break_next("virtualMachines.createOrUpdate", Effect.SAYS_DONE_AND_IS_NOT)
+    assert arm.settle(arm.ask("PUT", MACHINE, machine()))["status"] == "Succeeded"
+    assert arm.ask("GET", MACHINE).code == "ResourceNotFound"
+
+
+def test_an_operation_may_say_deleted_of_a_machine_that_bills_on(arm: ArmHere) -> None:
+    arm.make_machine()
+    arm.break_next("virtualMachines.delete", Effect.SAYS_DONE_AND_IS_NOT)
+    assert arm.settle(arm.ask("DELETE", MACHINE))["status"] == "Succeeded"
+    assert "virtualMachine" in arm.billed()
+
+
+def test_no_room_in_a_zone_is_said_by_the_operation(arm: ArmHere) -> None:
+    arm.make_network()
+    arm.break_next("virtualMachines.createOrUpdate", Effect.OPERATION_ERROR, ErrorClass.CAPACITY)
+    status = arm.settle(arm.ask("PUT", MACHINE, machine(zones=["2"])))
+    assert (status["status"], status["error"]["code"]) == ("Failed", "ZonalAllocationFailed")
+    codes = [each["code"] for each in arm.ask("GET", f"{MACHINE}/instanceView").body["statuses"]]
+    assert codes == ["ProvisioningState/failed/ZonalAllocationFailed"]
+    assert arm.billed() == ["disk", "publicIPAddress"]
+    arm.settle(arm.ask("DELETE", MACHINE))
+    arm.until(lambda: arm.billed() == [])
+
+
+def test_a_machine_deleted_while_it_is_made_is_gone_and_its_making_canceled(arm: ArmHere) -> None:
+    arm.make_network()
+    making = arm.ask("PUT", MACHINE, machine())
+    assert arm.settle(arm.ask("DELETE", MACHINE))["status"] == "Succeeded"
+    assert arm.ask("GET", making.headers["Azure-AsyncOperation"]).body["status"] == "Canceled"
+    arm.until(lambda: arm.billed() == [])
+
+
+def test_a_delete_repeated_is_one_operation_and_then_nothing(arm: ArmHere) -> None:
+    arm.make_machine()
+    first, second = arm.ask("DELETE", MACHINE), arm.ask("DELETE", MACHINE)
+    assert (first.status, second.status) == (202, 202)
+    assert first.headers["Azure-AsyncOperation"] == second.headers["Azure-AsyncOperation"]
+    arm.settle(first)
+    assert arm.ask("DELETE", MACHINE).status == 204
+
+
+def test_without_delete_options_disk_and_nic_stay_behind(arm: ArmHere) -> None:
+    nic = {"id": f"{NETWORK}/networkInterfaces/nic"}
+    disk = {**machine()["properties"]["storageProfile"]["osDisk"], "deleteOption": "Detach"}
+    storage = {**machine()["properties"]["storageProfile"], "osDisk": disk}
+    arm.make_machine(networkProfile={"networkInterfaces": [nic]}, storageProfile=storage)
+    arm.settle(arm.ask("DELETE", MACHINE))
+    assert arm.billed() == ["disk", "publicIPAddress"]
+    assert arm.ask("GET", f"{COMPUTE}/disks/vm-disk").body["properties"]["diskState"] == "Unattached"
+
+
+def test_a_group_with_machines_goes_in_the_right_order(arm: ArmHere) -> None:
+    arm.make_machine()
+    answer = arm.ask("DELETE", GROUP)
+    assert answer.headers["Azure-AsyncOperation"] is None
+    link = answer.headers["Location"]
+    assert arm.ask("GET", link).status == 202
+    assert arm.ask("PUT", f"{COMPUTE}/disks/late", {"location": "eastus"}).code == "ResourceGroupBeingDeleted"
+    arm.until(lambda: arm.ask("GET", link).status != 202)
+    assert arm.things() == ()
+
+
+def test_custom_data_runs_once_and_its_console_is_a_blob(tmp_path: Path) -> None:
+    script = "#!/usr/bin/env python3\nimport os\nprint('endpoint', os.environ['GRAFOS_METADATA_ENDPOINT'])\n"
+    with ArmHere(tmp_path / "state", boots=True) as here:
+        made = here.make_machine(user_data=script)
+        vm_id = made["properties"]["vmId"]
+
+        def console() -> str:
+            blobs = here.ask("POST", f"{MACHINE}/retrieveBootDiagnosticsData").body
+            raw = here.ask("GET", blobs["serialConsoleLogBlobUri"], version="").body
+            return raw.decode() if raw else ""
+
+        text = here.until(lambda: found if "user-data ended, exit code 0" in (found := console()) else "")
+        assert f"endpoint {here.endpoint}/imds/{vm_id}/" in text
+        here.settle(here.ask("POST", f"{MACHINE}/deallocate"))
+        here.settle(here.ask("POST", f"{MACHINE}/start"))
+        assert console().count("endpoint http") == 1
+        blob = here.ask("POST", f"{MACHINE}/retrieveBootDiagnosticsData").body["serialConsoleLogBlobUri"]
+        assert here.ask("GET", blob.partition("?")[0], version="").status == 403
