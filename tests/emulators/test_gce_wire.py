@@ -195,7 +195,9 @@ def test_a_body_that_the_discovery_document_does_not_allow_is_refused(
 
 def test_a_refusal_names_the_field(gce: Gce) -> None:
     body = machine("vm", scheduling={"provisioningModel": "CHEAP"})
-    assert "resource.scheduling.provisioningModel" in gce("POST", f"zones/{ZONE}/instances", body)[1]["error"]["message"]
+    assert (
+        "resource.scheduling.provisioningModel" in gce("POST", f"zones/{ZONE}/instances", body)[1]["error"]["message"]
+    )
 
 
 def test_what_only_the_cloud_may_set_is_ignored(gce: Gce) -> None:
@@ -217,7 +219,10 @@ def test_another_project_is_not_the_callers(gce: Gce) -> None:
 
 @pytest.mark.parametrize("header", ["Bearer ya29.real", "Basic Zm9v"])
 def test_a_credential_is_refused_whatever_is_asked(gce: Gce, header: str) -> None:
-    for path in (f"/compute/v1/projects/{PROJECT}/global/networks", "/gcp/cloudbilling/v1/services/6F81-5844-456A/skus"):
+    for path in (
+        f"/compute/v1/projects/{PROJECT}/global/networks",
+        "/gcp/cloudbilling/v1/services/6F81-5844-456A/skus",
+    ):
         status, body = gce.raw("GET", path, authorization=header)
         assert (status, body["error"]["status"]) == (401, "UNAUTHENTICATED")
 

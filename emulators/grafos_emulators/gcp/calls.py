@@ -26,13 +26,19 @@ from grafos_emulators.http import Request
 class Trouble:
     """What the fault plan wants of this call's effect, in Compute Engine's words.
 
-    ``error`` ends the operation; ``dies`` kills the machine once it runs; ``preempted_after_s`` is when a machine gets
-    its notice, counted from when it runs.
+    ``error`` ends the operation. ``hollow``: it ends well, and nothing came of it. A machine dies ``dies_after_s``
+    after it runs; a Spot VM gets its preemption notice ``preempted_after_s`` after it runs.
     """
 
     error: OperationError | None = None
-    dies: bool = False
+    hollow: bool = False
+    dies_after_s: float | None = None
     preempted_after_s: float | None = None
+
+    @property
+    def fails(self) -> bool:
+        """Whether nothing comes of the call, said or unsaid."""
+        return self.hollow or self.error is not None
 
 
 @dataclass(frozen=True)

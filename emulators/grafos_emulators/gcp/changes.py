@@ -19,7 +19,7 @@ def make(project: Project, call: ApiCall, kind: str, path: str, body: Mapping[st
     operation = project.operations.begin("insert", path, resource.body["id"], request_id=call.request_id)
 
     def ends() -> OperationError | None:
-        if call.trouble.error is not None:
+        if call.trouble.fails:
             project.resources.pop(path, None)
         resource.ready = True
         return call.trouble.error
@@ -36,7 +36,7 @@ def delete(
 
     def ends() -> OperationError | None:
         error = call.trouble.error or refusal()
-        if error is None:
+        if error is None and not call.trouble.hollow:
             project.resources.pop(resource.path, None)
         resource.leaving = False
         return error
@@ -53,7 +53,7 @@ def change(
     )
 
     def ends() -> OperationError | None:
-        if call.trouble.error is None:
+        if not call.trouble.fails:
             resource.body.update(fields)
         return call.trouble.error
 

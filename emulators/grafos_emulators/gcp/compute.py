@@ -12,9 +12,9 @@ from grafos_emulators.gcp.catalog import IMAGE_PROJECT, SCOPES_BY_REGION, SCOPES
 from grafos_emulators.gcp.discovery import compute_document
 from grafos_emulators.gcp.errors import (
     JSON,
-    GceRefusal,
     api_disabled,
     forbidden,
+    internal_error,
     not_emulated,
 )
 from grafos_emulators.gcp.instances import Instances
@@ -87,7 +87,7 @@ class Compute:
     def _check_answer(self, schema: str, body: dict[str, Any]) -> None:
         fault = self._schemas.fault_of_answer(schema, body)
         if fault is not None:
-            raise GceRefusal(500, "internalError", f"the emulator's own answer is wrong at {fault.where}: {fault.text}")
+            raise internal_error(f"the emulator's own answer is wrong at {fault.where}: {fault.text}")
 
 
 def _operation_handlers(project: Project) -> dict[str, Handler]:

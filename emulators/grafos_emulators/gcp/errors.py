@@ -135,6 +135,14 @@ def throttled(project_number: str, *, http_status: int, retry_after_s: float | N
     return GceRefusal(http_status, "rateLimitExceeded", message, domain=_USAGE, status=status, headers=headers)
 
 
+def quota_refusal(metric: str, limit: float, region: str) -> GceRefusal:
+    return GceRefusal(403, "quotaExceeded", quota_words(metric, limit, region), domain=_USAGE)
+
+
+def internal_error(message: str) -> GceRefusal:
+    return GceRefusal(500, "internalError", message, status="INTERNAL")
+
+
 def backend_error(http_status: int = 503) -> GceRefusal:
     return GceRefusal(http_status, "backendError", "Backend Error", status="UNAVAILABLE" if http_status == 503 else "")
 
@@ -188,9 +196,8 @@ def pool_exhausted(project_id: str, zone: str, vm_type: str, zones_available: tu
 
 
 def internal_operation_error() -> OperationError:
-    return OperationError(
-        "INTERNAL_ERROR", "Internal error. Please try again or contact Google Support.", 500, "INTERNAL SERVER ERROR"
-    )
+    message = "Internal error. Please try again or contact Google Support."
+    return OperationError("INTERNAL_ERROR", message, 500, "INTERNAL SERVER ERROR")
 
 
 def operation_in_use(kind: str, path: str, user: str, project_id: str) -> OperationError:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grafos_emulators.boot.driver import MachineSetup
+from grafos_emulators.gcp.calls import Trouble
 from grafos_emulators.gcp.errors import OperationError
 from grafos_emulators.gcp.instance_plan import STARTUP_SCRIPT, InstancePlan
 from grafos_emulators.gcp.operations import PENDING, SYSTEM, Operation
@@ -22,7 +23,6 @@ from grafos_emulators.lifecycle import Happening, MachineState
 from grafos_emulators.world import Machine
 
 METADATA_VARIABLE = "GRAFOS_METADATA_ENDPOINT"  # a real machine asks http://metadata.google.internal/
-DIES_AFTER_S = 1.0  # a machine that launches and then dies does so this long after it runs
 _STATUS = {
     MachineState.RUNNING: "RUNNING",
     MachineState.STOPPING: "STOPPING",
@@ -94,7 +94,7 @@ class Life:
     def __init__(self, project: Project) -> None:
         self._project = project
 
-    def launch(self, instance: Instance, *, preempted_after_s: float | None, dies: bool) -> None:
+    def launch(self, instance: Instance, trouble: Trouble) -> None:
         """Gives the instance a machine; its address is its own on loopback, inside and outside."""
         project = self._project
         instance.address = project.addresses.take()
@@ -103,15 +103,19 @@ class Life:
             address=instance.address,
             user_data=instance.items.get(STARTUP_SCRIPT, "").encode(),
             runs_user_data=instance.plan.runs_script,
+            runs_at_each_boot=True,
             environment={METADATA_VARIABLE: f"{project.endpoint}/imds/{instance.machine_id}/"},
         )
         first_run: list[tuple[float, Callable[[], None]]] = []
-        if preempted_after_s is not None:
-            first_run.append((preempted_after_s, lambda: self.preempt(instance)))
-        if dies:
-            first_run.append((DIES_AFTER_S, lambda: self._die(instance)))
+        if trouble.preempted_after_s is not None and instance.scheduling.spot:
+            first_run.append((trouble.preempted_after_s, lambda: self.preempt(instance)))
+        if trouble.dies_after_s is not None:
+            first_run.append((trouble.dies_after_s, lambda: self._die(instance)))
 
         def changed(machine: Machine) -> None:
+            if machine.state is MachineState.STARTING:  # it may have another script by now
+                script = instance.items.get(STARTUP_SCRIPT, "").encode()
+                machine.setup = replace(machine.setup, user_data=script)
             self._changed(instance, machine)
             if machine.state is MachineState.RUNNING:
                 for after_s, act in first_run:
@@ -143,11 +147,11 @@ class Life:
 
         self._at(after_s, ends)
 
-    def fail(self, instance: Instance, operation: Operation, error: OperationError) -> None:
+    def fail(self, instance: Instance, operation: Operation, error: OperationError | None) -> None:
         """An instance that comes to nothing: it is shown until the operation ends, and then is gone, with its disks."""
         project = self._project
 
-        def ends() -> OperationError:
+        def ends() -> OperationError | None:
             self._remove(instance)
             return error
 

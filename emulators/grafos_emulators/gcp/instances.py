@@ -15,6 +15,7 @@ from grafos_emulators.gcp.errors import (
     bad_request,
     condition_not_met,
     not_ready,
+    pool_exhausted,
 )
 from grafos_emulators.gcp.instance_life import Instance, Life, rewritten, view
 from grafos_emulators.gcp.instance_plan import InstancePlan, metadata, plan
@@ -56,12 +57,12 @@ class Instances:
             project.add("disk", disk.path, disk.body)
         operation = project.operations.begin("insert", wanted.path, instance.machine_id, request_id=call.request_id)
         instance.insert = operation
-        if error is not None:
+        if error is not None or call.trouble.hollow:
             self.life.fail(instance, operation, error)
         else:
             instance.awaited.append((operation, MachineState.RUNNING))
             project.operations.run(operation, project.world.times.starting_s)
-            self.life.launch(instance, preempted_after_s=call.trouble.preempted_after_s, dies=call.trouble.dies)
+            self.life.launch(instance, call.trouble)
         return project.operations.view(operation)
 
     def _lacks(self, wanted: InstancePlan) -> OperationError | None:
@@ -71,7 +72,12 @@ class Instances:
         for disk in wanted.disks:
             needs += quotas.disk_needs(int(disk.body["sizeGb"]), disk.body["type"].rpartition("/")[2])
         needs["INSTANCES"] += 1
-        return quotas.machine_refusal(project, wanted.region, needs)
+        refusal = quotas.machine_refusal(project, wanted.region, needs)
+        name, zone = wanted.machine_type.name, wanted.zone
+        if refusal is None and not project.has_room(zone, name):
+            others = project.zones_with_room(zone, wanted.machine_type.zones, name)
+            return pool_exhausted(project.project_id, zone, name, others)
+        return refusal
 
     def _delete(self, call: ApiCall) -> dict[str, Any]:
         instance = self._of(call)
@@ -86,7 +92,7 @@ class Instances:
         operation = self._project.operations.begin(
             "delete", instance.path, instance.machine_id, request_id=call.request_id
         )
-        if call.trouble.error is not None:
+        if call.trouble.fails:
             self._project.operations.after(operation, self._project.world.times.ending_s, lambda: call.trouble.error)
         else:
             self._project.operations.run(operation, self._project.world.times.ending_s)
@@ -108,7 +114,7 @@ class Instances:
         if instance.leaving or instance.state is None:
             raise not_ready(instance.path, self._project.project_id)
         operation = operations.begin(call.method.verb, instance.path, instance.machine_id, request_id=call.request_id)
-        if call.trouble.error is not None:
+        if call.trouble.fails:
             operations.after(operation, lasts_s, lambda: call.trouble.error)
         elif self.life.order(instance, happening, operation, until):
             operations.run(operation, lasts_s)

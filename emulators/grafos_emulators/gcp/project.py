@@ -18,6 +18,7 @@ from grafos_emulators.gcp.times import rfc3339
 from grafos_emulators.world import World
 
 PROJECT_NUMBER = "424200004242"
+ANY_TYPE = "*"
 API_PATH = "/compute/v1/"
 FIRST_ID = 4_242_000_000_000_000_000  # ids are decimal uint64; clients keep them as text
 
@@ -63,7 +64,9 @@ class Project:
 
     ``architecture`` is GCE's word for the host's, ``X86_64`` or ``ARM64``: only its stock image runs a startup script.
     ``denied`` are IAM permissions that the caller lacks; ``disabled_services`` are APIs that nobody switched on.
-    ``quota_limits`` are limits that were set, by metric and region (empty: all regions, or the project's own).
+    ``full`` are zones without room, each with the machine type that it lacks or ``*``. Lists show what was made
+    ``visible_after_s`` ago or earlier. ``quota_limits`` are limits that were set, by metric and region (empty: all
+    regions, or the project's own).
     """
 
     world: World
@@ -74,6 +77,8 @@ class Project:
     endpoint: str = ""
     denied: set[str] = field(default_factory=set)
     disabled_services: set[str] = field(default_factory=set)
+    full: set[tuple[str, str]] = field(default_factory=set)
+    visible_after_s: float = 0.0
     quota_limits: dict[tuple[str, str], float] = field(default_factory=dict)
     resources: dict[str, Resource] = field(default_factory=dict)
     operations: Operations = field(init=False)
@@ -96,9 +101,14 @@ class Project:
         _, project, path = path.split("/", 2) if path.count("/") > 1 else ("", "", "")
         return path if project in {self.project_id, self.number} else None
 
-    @property
-    def listing_lag_s(self) -> float:
-        return 0.0
+    def zones_with_room(self, zone: str, offering: frozenset[str], machine_type: str) -> tuple[str, ...]:
+        """The other zones of the region that offer the type and have room for it."""
+        region = region_of(f"zones/{zone}")
+        others = (each for each in sorted(offering - {zone}) if region_of(f"zones/{each}") == region)
+        return tuple(each for each in others if self.has_room(each, machine_type))
+
+    def has_room(self, zone: str, machine_type: str) -> bool:
+        return not {(zone, machine_type), (zone, ANY_TYPE)} & self.full
 
     def fingerprint_of(self, resource: Resource) -> str:
         return fingerprint(sorted(resource.body))

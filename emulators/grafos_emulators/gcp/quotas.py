@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 
 from grafos_emulators.gcp.catalog import MACHINE_TYPES, MachineType
-from grafos_emulators.gcp.errors import GceRefusal, OperationError, quota_exceeded, quota_words
+from grafos_emulators.gcp.errors import OperationError, quota_exceeded, quota_refusal
 from grafos_emulators.gcp.project import Project, Resource, region_of
 
 REGION_LIMITS: dict[str, float] = {
@@ -64,9 +64,14 @@ def usage(project: Project, region: str = "") -> Counter[str]:
     return used
 
 
+def cpu_metric(family: str, *, spot: bool) -> str:
+    """Which metric the vCPUs of a machine family count against."""
+    return "PREEMPTIBLE_CPUS" if spot else _OWN_QUOTA.get(family, "CPUS")
+
+
 def needs(machine_type: MachineType, *, spot: bool, addresses: int) -> Counter[str]:
     """What a machine takes while it is not stopped."""
-    cpus = "PREEMPTIBLE_CPUS" if spot else _OWN_QUOTA.get(machine_type.family, "CPUS")
+    cpus = cpu_metric(machine_type.family, spot=spot)
     wanted = Counter({cpus: machine_type.vcpus, "CPUS_ALL_REGIONS": machine_type.vcpus, "IN_USE_ADDRESSES": addresses})
     if machine_type.gpu:
         wanted[("PREEMPTIBLE_" if spot else "") + "NVIDIA_L4_GPUS"] += machine_type.gpus
@@ -89,7 +94,7 @@ def check(project: Project, region: str, wanted: Counter[str]) -> None:
     """For all but machines the request itself is refused: ``quotaExceeded``."""
     passed = _passed(project, region, wanted)
     if passed is not None:
-        raise GceRefusal(403, "quotaExceeded", quota_words(*passed), domain="usageLimits")
+        raise quota_refusal(*passed)
 
 
 def check_kind(project: Project, kind: str, scope: str) -> None:
