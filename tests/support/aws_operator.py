@@ -38,7 +38,7 @@ class Operator:
     fabric: Fabric
     bundles: Bundles
     project: Path
-    steps: list[Step] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list, repr=False)
     stop_at: int | None = None
     death: type[BaseException] = Abort
 
