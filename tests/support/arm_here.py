@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import random
 import time
 import urllib.error
 import urllib.request
@@ -17,18 +16,12 @@ from typing import Any, Self
 
 from grafos_core.clock import Clock, SystemClock, VirtualClock
 from grafos_core.emulated import EMULATED_SUBSCRIPTION
-from grafos_emulators.addresses import LoopbackNetwork
 from grafos_emulators.azure import catalogue
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.calls import DUMMY_AUTHORIZATION
-from grafos_emulators.azure.front import AzureFront
-from grafos_emulators.boot.driver import Driver, NoDriver
-from grafos_emulators.boot.process import ProcessDriver
 from grafos_emulators.census import Thing
-from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultPlan, FaultRule
-from grafos_emulators.gate import Gate
-from grafos_emulators.http import Server
-from grafos_emulators.journal import Journal
+from grafos_emulators.emulator import EmulatedClouds, Settings
+from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
 from grafos_emulators.lifecycle import LifecycleTimes
 from grafos_emulators.world import World
 
@@ -64,42 +57,35 @@ class ArmHere:
 
     def __init__(self, state_dir: Path, *, clock: Clock | None = None, boots: bool = False) -> None:
         self.clock = clock or SystemClock()
-        state_dir.mkdir(parents=True, exist_ok=True)
-        driver: Driver = ProcessDriver(state_dir, self.clock) if boots else NoDriver()
-        self.world = World(clock=self.clock, times=QUICK, driver=driver)
-        self._network = LoopbackNetwork()
-        self.faults = FaultPlan(random.Random(0))
-        self.gate = Gate(self.world, Journal(), self.faults)
-        self.front = AzureFront(self.world, self._network, self.gate)
-        self._server = Server(self.front.answer)
-        self.endpoint = self._server.endpoint
-        self._clients = contextlib.ExitStack()
+        settings = Settings(clouds=("azure",), times=QUICK, boots=boots)
+        self.clouds = EmulatedClouds(state_dir, settings, clock=self.clock)
+        self._open = contextlib.ExitStack()
 
     @property
     def account(self) -> AzureAccount:
-        return self.front.account
+        return self.clouds.azure
+
+    @property
+    def world(self) -> World:
+        return self.account.world
+
+    @property
+    def endpoint(self) -> str:
+        return self.clouds.endpoint
 
     def __enter__(self) -> Self:
-        self.front.serve_at(self.endpoint)
-        self.front.load()
-        self.world.start()
-        self._server.start()
+        self._open.enter_context(self.clouds)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._clients.close()
-        self._server.close()
-        self.world.close()
-        self._network.close()
+        self._open.close()
 
     def break_next(self, operation: str, effect: Effect, error: ErrorClass = ErrorClass.INTERNAL, **more: Any) -> None:
         """The next call of ``operation`` goes wrong."""
-        self.faults.add(FaultRule(Fault(effect, error, **more), operation=operation))
+        self.clouds.faults.add(FaultRule(Fault(effect, error, **more), operation=operation))
 
     def things(self) -> tuple[Thing, ...]:
-        self.world.catch_up()
-        with self.world.lock:
-            return tuple(self.front.things())
+        return self.clouds.world()
 
     def kinds(self) -> list[str]:
         """The kinds of all that is there."""
@@ -170,7 +156,7 @@ class ArmHere:
         return states[0].removeprefix("PowerState/") if states else ""
 
     def _client(self, made: Any) -> Any:
-        return self._clients.enter_context(made)
+        return self._open.enter_context(made)
 
     @property
     def sdk_arguments(self) -> dict[str, Any]:
