@@ -322,6 +322,24 @@ def test_labels_change_under_their_fingerprint(gce: Gce) -> None:
     assert gce("GET", f"zones/{ZONE}/disks/vm")[1]["labels"] == {"c": "d"}
 
 
+def test_a_machine_may_be_deleted_before_it_runs(gce: Gce) -> None:
+    gce.network()
+    begun = gce.launch()
+    deleted = gce("DELETE", f"zones/{ZONE}/instances/vm")
+    assert gce.reason("DELETE", f"zones/{ZONE}/instances/vm") == (400, "resourceNotReady")
+    gce.done(deleted)
+    assert gce.operation(begun)["status"] == "DONE"
+    assert gce("GET", f"zones/{ZONE}/disks/vm")[0] == 404
+
+
+def test_a_field_that_nothing_here_would_heed_is_refused(gce: Gce) -> None:
+    gce.network()
+    body = machine("vm", guestAccelerators=[{"acceleratorCount": 1}])
+    assert gce.reason("POST", f"zones/{ZONE}/instances", body) == (501, "notImplemented")
+    body = {"name": "sub", "network": "global/networks/net", "ipCidrRange": "10.8.0.0/24", "purpose": "PRIVATE_NAT"}
+    assert gce.reason("POST", f"regions/{REGION}/subnetworks", body) == (501, "notImplemented")
+
+
 # Time limits and Spot
 
 

@@ -117,6 +117,13 @@ def _body(schemas: Schemas, method: Method, body: bytes) -> dict[str, Any]:
     return schemas.writable(method.request_schema, document)
 
 
+def only(body: Mapping[str, Any], known: frozenset[str], what: str) -> None:
+    """Refuses a field that the document allows and that nothing here would heed, but for those that say nothing."""
+    unheeded = [name for name, value in body.items() if value and name not in known | {"name", "kind"}]
+    if unheeded:
+        raise not_emulated(f"the field {unheeded[0]} of {what}")
+
+
 def _check(fault: Fault | None, value: object) -> None:
     if fault is None:
         return

@@ -212,6 +212,8 @@ class Life:
 
     def _die(self, instance: Instance) -> None:
         """The host fails: the instance stops by itself."""
+        if instance.state is not MachineState.RUNNING:
+            return
         operation = self._system_operation(instance, "compute.instances.hostError")
         self._project.operations.finish(operation)
         self._project.world.ask(instance.machine_id, Happening.STOP, reason="crash")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from grafos_emulators.gcp.calls import ApiCall
+from grafos_emulators.gcp.calls import ApiCall, only
 from grafos_emulators.gcp.catalog import MachineType, check_zone, image_of, machine_type_in
 from grafos_emulators.gcp.disks import disk_body, type_in
 from grafos_emulators.gcp.errors import bad_request, in_use, invalid, not_emulated
@@ -21,6 +21,9 @@ MAX_METADATA_BYTES = 512 << 10
 STARTUP_SCRIPT = "startup-script"
 _METADATA_KEY = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _KEPT = ("canIpForward", "deletionProtection", "description", "hostname", "minCpuPlatform", "shieldedInstanceConfig")
+_HEEDED = frozenset(
+    {*_KEPT, "disks", "labels", "machineType", "metadata", "networkInterfaces", "scheduling", "serviceAccounts", "tags"}
+)
 _UNKNOWN_WAYS = ("sourceInstanceTemplate", "sourceMachineImage")
 
 
@@ -54,6 +57,7 @@ def plan(project: Project, call: ApiCall) -> InstancePlan:
     """The plan, or Compute Engine's refusal."""
     zone, body = call.path["zone"], call.body
     check_zone(zone)
+    only(body, _HEEDED, "an instance")
     for way in _UNKNOWN_WAYS:
         if call.query.get(way):
             raise not_emulated(f"instances made from a {way}")

@@ -138,7 +138,8 @@ class Instances:
                 400, "invalid", "Scheduling can only be set on a stopped instance (in the state TERMINATED)."
             )
         scheduling = parse(call.body, instance.plan.machine_type, project.world.clock.now())
-        rewritten(instance, scheduling)
+        if not call.trouble.fails:
+            rewritten(instance, scheduling)
         return change(project, call, instance, {})
 
     def _serial_port_output(self, call: ApiCall) -> dict[str, Any]:

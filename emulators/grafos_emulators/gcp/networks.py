@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from grafos_emulators.gcp import quotas
-from grafos_emulators.gcp.calls import ApiCall, Handler
+from grafos_emulators.gcp.calls import ApiCall, Handler, only
 from grafos_emulators.gcp.catalog import SCOPES_BY_REGION, check_region
 from grafos_emulators.gcp.changes import change, delete, make
 from grafos_emulators.gcp.errors import (
@@ -30,6 +30,8 @@ from grafos_emulators.gcp.project import Project, Resource, fingerprint
 DEFAULT_MTU = 1460
 SMALLEST_SUBNET_PREFIX, LARGEST_SUBNET_PREFIX = 29, 4
 NETWORK_USERS = frozenset({"subnetwork", "firewall", "instance"})
+_NETWORK_FIELDS = frozenset({"autoCreateSubnetworks", "description", "mtu", "routingConfig"})
+_SUBNET_FIELDS = frozenset({"description", "ipCidrRange", "network", "privateIpGoogleAccess", "region"})
 _ADDRESS_POOL = ipaddress.IPv4Network("203.0.113.0/24")  # for documentation (RFC 5737): nobody's
 
 
@@ -48,6 +50,7 @@ def _networks(project: Project) -> dict[str, Handler]:
 
     def insert(call: ApiCall) -> dict[str, Any]:
         body = call.body
+        only(body, _NETWORK_FIELDS, "a network")
         path = f"global/networks/{body['name']}"
         if body.get("autoCreateSubnetworks") is None:
             raise bad_request("Legacy networks cannot be made any more: autoCreateSubnetworks must be set.", "invalid")
@@ -94,6 +97,7 @@ def _subnetworks(project: Project) -> dict[str, Handler]:
     def insert(call: ApiCall) -> dict[str, Any]:
         check_region(call.path["region"])
         body = call.body
+        only(body, _SUBNET_FIELDS, "a subnetwork")
         path = f"{call.scope}/subnetworks/{_name_in(body)}"
         network = referenced(project, body.get("network"), "resource.network", "network")
         cidr = _subnet_cidr(project, network, body.get("ipCidrRange", ""))
@@ -175,7 +179,7 @@ def _firewalls(project: Project) -> dict[str, Handler]:
     def remove(call: ApiCall) -> dict[str, Any]:
         return delete(project, call, project.changeable(call.target))
 
-    return readers(project, "firewalls", "firewall", lambda firewall: firewall.body) | {
+    return readers(project, "firewalls", "firewall", lambda firewall: dict(firewall.body)) | {
         "compute.firewalls.insert": insert,
         "compute.firewalls.delete": remove,
     }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PENDING, RUNNING, DONE = "PENDING", "RUNNING", "DONE"
 PENDING_PART = 0.25  # of the time that an operation takes
+MAX_OPERATIONS = 10_000  # the newest are kept; the real ones are forgotten after some days
 WAIT_LIMIT_S = 2.0  # a real wait lasts up to two minutes, and may end early; a connection is not blocked for long here
 USER = "grafos@emulated.invalid"
 SYSTEM = "system"
@@ -94,6 +95,9 @@ class Operations:
         self._by_path[operation.path] = operation
         if request_id:
             self._by_request[request_id] = operation
+        while len(self._by_path) > MAX_OPERATIONS:
+            oldest = self._by_path.pop(next(iter(self._by_path)))
+            self._by_request.pop(oldest.request_id, None)
         return operation
 
     def run(self, operation: Operation, lasts_s: float) -> None:
