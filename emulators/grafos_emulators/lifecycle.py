@@ -51,13 +51,15 @@ TRANSITIONS: dict[tuple[MachineState, Happening], MachineState] = {
 class LifecycleTimes:
     """How long each passing state lasts at least, in seconds; a state also waits for the machine's processes to end.
 
-    ``gone_visible_s`` is how long a cloud still lists a machine that is gone (AWS: about an hour).
+    ``gone_visible_s`` is how long a cloud still lists a machine that is gone (AWS: about an hour), ``visible_after_s``
+    how long reads that may lag do not show what was made.
     """
 
     starting_s: float = 0.5
     stopping_s: float = 0.5
     ending_s: float = 0.5
     gone_visible_s: float = 3600.0
+    visible_after_s: float = 0.0
 
     def lasts_s(self, state: MachineState) -> float | None:
         """How long ``state`` lasts, or None for one that lasts until an order comes."""

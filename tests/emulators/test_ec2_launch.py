@@ -142,7 +142,7 @@ def test_instance_options_are_told_back(ec2: Any, launch: Any) -> None:
         ({"ClientToken": "x" * 65}, "InvalidParameterValue"),
         ({"BlockDeviceMappings": [{"DeviceName": "/dev/sdb", "Ebs": {}}]}, "MissingParameter"),
         ({"LaunchTemplate": {"LaunchTemplateName": "any"}}, "NotEmulated"),
-        ({"InstanceMarketOptions": {"MarketType": "spot"}}, "NotEmulated"),
+        ({"InstanceMarketOptions": {"MarketType": "capacity-block"}}, "NotEmulated"),
     ],
 )
 def test_a_launch_that_ec2_would_refuse_is_refused_and_leaves_nothing(

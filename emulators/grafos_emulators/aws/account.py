@@ -33,6 +33,9 @@ class InstanceView(Protocol):
     def user_data(self) -> bytes: ...
 
     @property
+    def is_spot(self) -> bool: ...
+
+    @property
     def answers(self) -> bool:
         """Whether the instance exists and its metadata endpoint is switched on."""
         ...
@@ -42,7 +45,9 @@ class InstanceView(Protocol):
 class Account:
     """One account. ``architecture`` is EC2's word (``x86_64`` | ``arm64``) for what the stock images are made for.
 
-    ``endpoint`` is the emulator's own address, known once it serves.
+    ``endpoint`` is the emulator's own address, known once it serves. ``room`` says how many instances of a type still
+    fit into a zone, by ``(zone, type)``; what is not in it is endless. ``denied`` are actions (``ec2:RunInstances``,
+    or patterns) that the caller is not allowed. ``spot_notices`` are the instances' documents.
     """
 
     world: World
@@ -50,6 +55,10 @@ class Account:
     architecture: str
     account_id: str = field(default_factory=new_account_id)
     vcpu_limit: int = DEFAULT_VCPU_LIMIT
+    spot_vcpu_limit: int = DEFAULT_VCPU_LIMIT
+    room: dict[tuple[str, str], int] = field(default_factory=dict)
+    denied: set[str] = field(default_factory=set)
+    spot_notices: dict[str, str] = field(default_factory=dict)
     endpoint: str = ""
     tokens: TokenBook = field(default_factory=TokenBook)
     instances: dict[str, InstanceView] = field(default_factory=dict)

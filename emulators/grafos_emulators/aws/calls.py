@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 from grafos_emulators.aws.errors import AwsRefusalError
 from grafos_emulators.credentials import ACCESS_KEY_ID
+from grafos_emulators.faults import Fault
 from grafos_emulators.http import Request
 
 MAX_PARAMETERS = 5000  # a form with more is no call of any SDK
@@ -25,7 +26,7 @@ class AwsCall:
     """One call of one action.
 
     ``parameters`` are the form's fields as sent (``InstanceId.1``), or the JSON document's. ``token`` is the client's
-    idempotency token, or empty.
+    idempotency token, or empty. ``fault`` is what befalls the call.
     """
 
     service: str
@@ -34,6 +35,7 @@ class AwsCall:
     parameters: Mapping[str, Any]
     request: Request
     json_protocol: bool = False
+    fault: Fault | None = None
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import Any, cast
 
 from moto.core.base_backend import AccountSpecificBackend
@@ -16,9 +18,11 @@ from grafos_emulators.aws.calls import AwsCall
 from grafos_emulators.aws.ec2_actions import Ec2Actions, check_emulated
 from grafos_emulators.aws.ec2_backend import RegionBackend
 from grafos_emulators.aws.errors import AwsRefusalError, not_emulated
+from grafos_emulators.aws.mishaps import befall
 from grafos_emulators.http import Response
 from grafos_emulators.lifecycle import MachineState
 
+LONG_AGO = float("-inf")
 _INSTANCE_IDS = re.compile(rb"<instanceId>(i-[0-9a-f]+)</instanceId>")
 _REQUEST_ID = re.compile(rb"(?<=<requestId>)[^<]*(?=</requestId>)|(?<=<RequestID>)[^<]*(?=</RequestID>)")
 _KNOWN_ACTIONS = frozenset(method_names_from_class(Ec2Actions))
@@ -64,13 +68,31 @@ class Ec2:
             "X-Moto-Account-Id": self._account.account_id,
         }
         request = MotoRequest.from_primitives(call.request.method, f"https://{host}/", headers, call.request.body)
-        with self._account.world.lock:
+        with self._account.world.lock, self._veiled(call):
             try:
                 status, _, body = Ec2Actions.dispatch(request, request.raw_url, dict(request.headers))
             except RuntimeError as problem:  # how moto says that it lacks a filter or an option
                 raise not_emulated(f"ec2:{call.action} like this: {problem}") from problem
+            if call.action == "RunInstances" and int(status) < 400:
+                launched = [found.decode() for found in _INSTANCE_IDS.findall(_bytes(body))]
+                befall(self._account, launched, call.fault)
         headers = {"content-type": "text/xml;charset=UTF-8", "x-amzn-requestid": call.request_id}
         return Response(int(status), _REQUEST_ID.sub(call.request_id.encode(), _bytes(body)), headers)
+
+    @contextlib.contextmanager
+    def _veiled(self, call: AwsCall) -> Iterator[None]:
+        """What is too young is hidden from a read; a change sees everything, and what it makes is young then."""
+        world = self._account.world
+        backend: RegionBackend = ec2_backends[self._account.account_id][call.region]  # type: ignore[assignment]
+        if not world.times.visible_after_s:
+            yield
+        elif call.mutating:
+            backend.veil.note(backend, LONG_AGO)
+            yield
+            backend.veil.note(backend, world.clock.monotonic())
+        else:
+            with backend.veil.over(backend, world.clock.monotonic() - world.times.visible_after_s):
+                yield
 
     def _check_still_there(self, response: Response) -> None:
         """A token whose instance was terminated is spent for ever."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from typing import Any
 
 from moto.core.responses import ActionResult
@@ -11,6 +12,8 @@ from moto.ec2.responses import EC2Response
 
 from grafos_emulators.aws import dependencies, launch_checks
 from grafos_emulators.aws.errors import AwsRefusalError, not_emulated
+from grafos_emulators.aws.faulted import no_capacity
+from grafos_emulators.aws.pricing import PUBLISHED, spot_price
 
 # moto has these, and does something else than EC2 would: better none than a wrong one.
 REFUSED_ACTIONS = frozenset({
@@ -35,7 +38,7 @@ class Ec2Actions(EC2Response):
         count = int(self._get_param("MaxCount", 1))
         if not 1 <= int(self._get_param("MinCount", 1)) <= count:
             raise AwsRefusalError("InvalidParameterCombination", "MinCount must be at least 1 and at most MaxCount")
-        self._check_type_and_image(count)
+        self._check_type_and_image(count, spot=launch_checks.is_spot(parameters))
         self.params["MinCount"] = count  # the number that moto launches; there is always capacity for the most
         result = super().run_instances()
         reservation: Any = result.result
@@ -44,7 +47,7 @@ class Ec2Actions(EC2Response):
             instance.disable_api_termination = bool(self._get_param("DisableApiTermination", if_none=False))
         return result
 
-    def _check_type_and_image(self, count: int) -> None:
+    def _check_type_and_image(self, count: int, *, spot: bool) -> None:
         backend = self.ec2_backend
         image = backend.describe_images(ami_ids=[self._image_id()])[0]
         name = self._get_param("InstanceType", DEFAULT_INSTANCE_TYPE)
@@ -53,9 +56,33 @@ class Ec2Actions(EC2Response):
             raise AwsRefusalError("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
         launch_checks.check_architecture(name, known["ProcessorInfo"]["SupportedArchitectures"], image.architecture)
         launch_checks.check_offered(name, self._zone(), backend.zones_offering(name))
+        self._check_room(name, count)
         if name[0] in STANDARD_FAMILIES:
-            wanted = count * known["VCpuInfo"]["DefaultVCpus"]
-            launch_checks.check_quota(wanted, self._used_vcpus(), backend.account.vcpu_limit)
+            wanted, used = count * known["VCpuInfo"]["DefaultVCpus"], self._used_vcpus(spot=spot)
+            if spot:
+                launch_checks.check_spot_quota(wanted, used, backend.account.spot_vcpu_limit)
+            else:
+                launch_checks.check_quota(wanted, used, backend.account.vcpu_limit)
+
+    def _check_room(self, name: str, count: int) -> None:
+        """Whether the zone, or any zone if none was asked for, has room for so many."""
+        backend, room = self.ec2_backend, self.ec2_backend.account.room
+        if not room:
+            return
+        taken = Counter(
+            instance.placement.zone
+            for reservation in backend.reservations.values()
+            for instance in reservation.instances
+            if instance.instance_type == name and instance.state in {"pending", "running"}
+        )
+        fits = [
+            zone
+            for zone in backend.zones_offering(name)
+            if taken[zone] + count <= room.get((zone, name), taken[zone] + count)
+        ]
+        asked = self._zone()
+        if asked not in fits and (asked is not None or not fits):
+            raise no_capacity(name, asked or "", tuple(fits))
 
     def _image_id(self) -> str:
         image_id = self._get_param("ImageId")
@@ -72,13 +99,14 @@ class Ec2Actions(EC2Response):
         zone = self._get_param("Placement.AvailabilityZone")
         return str(zone) if zone else None
 
-    def _used_vcpus(self) -> int:
+    def _used_vcpus(self, *, spot: bool) -> int:
         return sum(
             INSTANCE_TYPES[instance.instance_type]["VCpuInfo"]["DefaultVCpus"]
             for reservation in self.ec2_backend.reservations.values()
             for instance in reservation.instances
             if instance.state in {"pending", "running", "stopping", "shutting-down"}
             and instance.instance_type[0] in STANDARD_FAMILIES
+            and (instance.lifecycle == "spot") == spot
         )
 
     def _parse_block_device_mapping(self) -> list[dict[str, Any]]:
@@ -101,6 +129,23 @@ class Ec2Actions(EC2Response):
                 )
             mappings[device] = {"DeleteOnTermination": False, **known, **ebs}
         return [{"DeviceName": device, "NoDevice": None, "Ebs": ebs} for device, ebs in mappings.items()]
+
+    def describe_spot_price_history(self) -> ActionResult:
+        types = self._get_param("InstanceTypes", [])
+        region = self.ec2_backend.region_name
+        history = [
+            {
+                "InstanceType": name,
+                "ProductDescription": "Linux/UNIX",
+                "SpotPrice": price,
+                "AvailabilityZone": zone,
+                "Timestamp": PUBLISHED,
+            }
+            for name in types
+            if (price := spot_price(name, region))
+            for zone in self.ec2_backend.zones_offering(name)
+        ]
+        return ActionResult({"SpotPriceHistory": history})
 
     def terminate_instances(self) -> ActionResult:
         return self._ordered("TerminatingInstances", self.ec2_backend.terminate_instances)

@@ -19,6 +19,7 @@ from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.ec2_instance import InstanceMetadata, follow, give_address
 from grafos_emulators.aws.errors import AwsRefusalError
 from grafos_emulators.aws.images import StockImage
+from grafos_emulators.aws.visibility import Veil
 from grafos_emulators.boot.driver import MachineSetup
 from grafos_emulators.lifecycle import Happening, MachineState
 from grafos_emulators.world import Machine
@@ -27,12 +28,14 @@ METADATA_VARIABLE = "AWS_EC2_METADATA_SERVICE_ENDPOINT"  # the SDKs' own; a real
 
 
 class RegionBackend(EC2Backend):
-    """A region. ``born_with`` holds the ids of what AWS itself puts into a new account's region."""
+    """A region. ``born_with`` holds the ids of what AWS itself puts into a new account's region;
+    ``reservation_of`` an instance's reservation by its id."""
 
     def __init__(self, region_name: str, account_id: str, account: Account) -> None:
         self.account = account
         self._zones_with_type: dict[str, list[str]] = {}
-        self._reservation_of: dict[str, Any] = {}
+        self.reservation_of: dict[str, Any] = {}
+        self.veil = Veil()
         super().__init__(region_name, account_id)
         self._connect_default_vpc()
         self.born_with = frozenset(self._everything())
@@ -79,7 +82,7 @@ class RegionBackend(EC2Backend):
             for _, device in instance.get_block_device_mapping:  # told with the volume too, which moto forgets
                 attachment: Any = self.volumes[device.volume_id].attachment
                 attachment.delete_on_termination = device.delete_on_termination
-            self._reservation_of[instance.id] = reservation
+            self.reservation_of[instance.id] = reservation
             self._adopt(instance)
         return reservation
 
@@ -102,7 +105,7 @@ class RegionBackend(EC2Backend):
         address = self.account.network.take()
         give_address(instance, address)
         instance.security_groups = instance.security_groups or list(instance.nics[0].group_set)
-        metadata = InstanceMetadata(instance)
+        metadata = InstanceMetadata(instance, self.account)
         self.account.instances[instance.id] = metadata
         setup = MachineSetup(
             machine_id=instance.id,
@@ -127,12 +130,13 @@ class RegionBackend(EC2Backend):
             world.at(world.clock.monotonic() + world.times.gone_visible_s, partial(self._forget, instance))
 
     def _forget(self, instance: Any) -> None:
-        reservation = self._reservation_of.pop(instance.id)
+        reservation = self.reservation_of.pop(instance.id)
         reservation.instances.remove(instance)
         if not reservation.instances:
             del self.reservations[reservation.id]
         self.account.world.forget(instance.id)
         self.account.instances.pop(instance.id, None)
+        self.account.spot_notices.pop(instance.id, None)
         self.tags.pop(instance.id, None)
 
     def zones_offering(self, instance_type: str) -> list[str]:
@@ -177,14 +181,14 @@ class RegionBackend(EC2Backend):
 
     def get_instance(self, instance_id: str) -> Any:
         newest = next(reversed(self.reservations.values()), None)  # where one is found that is just being launched
-        for reservation in (self._reservation_of.get(instance_id), newest):
+        for reservation in (self.reservation_of.get(instance_id), newest):
             for instance in reservation.instances if reservation else ():
                 if instance.id == instance_id:
                     return instance
         return super().get_instance(instance_id)
 
     def get_multi_instances_by_id(self, instance_ids: list[str], filters: Any = None) -> list[Any]:
-        if filters or not set(instance_ids) <= set(self._reservation_of):
+        if filters or not set(instance_ids) <= set(self.reservation_of):
             return super().get_multi_instances_by_id(instance_ids, filters)
         return [self.get_instance(instance_id) for instance_id in instance_ids]
 
@@ -193,11 +197,11 @@ class RegionBackend(EC2Backend):
         return _having_token(super().describe_instances(others), own)
 
     def get_reservations_by_instance_ids(self, instance_ids: list[str], filters: Any = None) -> Any:
-        if not set(instance_ids) <= set(self._reservation_of):
+        if not set(instance_ids) <= set(self.reservation_of):
             return super().get_reservations_by_instance_ids(instance_ids, filters)  # which says what is unknown
         found: dict[str, Any] = {}
         for instance_id in instance_ids:
-            reservation = self._reservation_of[instance_id]
+            reservation = self.reservation_of[instance_id]
             part = found.setdefault(reservation.id, Reservation(reservation.id, reservation.owner_id))
             part.instances.append(self.get_instance(instance_id))
         own, others = _split_filters(filters)

@@ -8,6 +8,7 @@ from typing import Any
 from moto.ec2.models.instances import Instance, StateReason
 
 from grafos_core.clock import Clock
+from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.launch_checks import read_user_data
 from grafos_emulators.lifecycle import MachineState
 from grafos_emulators.world import Machine
@@ -23,6 +24,21 @@ EC2_STATES: dict[MachineState, tuple[str, int]] = {
 _REASONS = {
     "user": ("User initiated", "Client.UserInitiatedShutdown", "User initiated shutdown"),
     "machine": ("User initiated", "Client.InstanceInitiatedShutdown", "Instance initiated shutdown"),
+    "spot": (
+        "Server.SpotInstanceTermination",
+        "Server.SpotInstanceTermination",
+        "Spot instance termination",
+    ),
+    "no-capacity": (
+        "Server.InsufficientInstanceCapacity",
+        "Server.InsufficientInstanceCapacity",
+        "Insufficient capacity available to satisfy the launch request",
+    ),
+    "no-volume": (
+        "Client.VolumeLimitExceeded",
+        "Client.VolumeLimitExceeded",
+        "Volume limit exceeded",
+    ),
     "crash": ("Server.InternalError", "Server.InternalError", "Internal error on launch or while running"),
 }
 
@@ -62,13 +78,18 @@ def give_address(instance: Any, address: str) -> None:
 class InstanceMetadata:
     """What the metadata service tells of one instance; read when it is asked for, so it is never stale."""
 
-    def __init__(self, instance: Any) -> None:
+    def __init__(self, instance: Any, account: Account) -> None:
         self._instance = instance
+        self._account = account
 
     @property
     def answers(self) -> bool:
         state = self._instance.instance_state.name
         return bool(state != "terminated" and self._instance.metadata_options.http_endpoint == "enabled")
+
+    @property
+    def is_spot(self) -> bool:
+        return bool(self._instance.lifecycle == "spot")
 
     @property
     def user_data(self) -> bytes:
@@ -87,6 +108,9 @@ class InstanceMetadata:
             "placement/availability-zone": instance.placement.zone,
             "placement/region": instance.region_name,
         }
+        notice = self._account.spot_notices.get(instance.id)
+        if notice is not None:
+            values["spot/instance-action"] = notice
         if instance.public_ip_address:
             values["public-ipv4"] = instance.public_ip_address
         if instance.metadata_options.instance_metadata_tags == "enabled":

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from grafos_emulators.addresses import LoopbackNetwork
@@ -76,8 +77,8 @@ class AwsFront:
             return self._metadata.answer(request)
         call = calls.read(request)
 
-        def act(fault: Fault | None) -> Response:  # noqa: ARG001  what a machine dies of is drawn where it is launched
-            return self._answered(call)
+        def act(fault: Fault | None) -> Response:
+            return self._answered(replace(call, fault=fault))
 
         def refuse(fault: Fault) -> Response:
             return self._refused(call, refusal_of(fault, call))

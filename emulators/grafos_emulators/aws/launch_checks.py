@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from grafos_emulators.aws.errors import AwsRefusalError, not_emulated
 
 MAX_USER_DATA_BYTES = 16384  # before base64; RunInstances' reference
-REFUSED_PARAMETERS = ("LaunchTemplate.", "InstanceMarketOptions.", "CapacityReservationSpecification.", "Ipv6")
+REFUSED_PARAMETERS = ("LaunchTemplate.", "CapacityReservationSpecification.", "Ipv6")
 
 
 def check_emulated(parameters: Mapping[str, str]) -> None:
@@ -17,6 +17,21 @@ def check_emulated(parameters: Mapping[str, str]) -> None:
     for name in parameters:
         if name.startswith(REFUSED_PARAMETERS):
             raise not_emulated(f"RunInstances with {name.partition('.')[0]}")
+
+
+def is_spot(parameters: Mapping[str, str]) -> bool:
+    """Whether a spot instance is asked for, of the one kind that is emulated."""
+    options = {name: value for name, value in parameters.items() if name.startswith("InstanceMarketOptions.")}
+    market = options.pop("InstanceMarketOptions.MarketType", "spot" if options else "")
+    if market not in {"", "spot"}:
+        raise not_emulated(f"RunInstances on the market {market}")
+    prefix = "InstanceMarketOptions.SpotOptions."
+    for name, emulated in (("SpotInstanceType", "one-time"), ("InstanceInterruptionBehavior", "terminate")):
+        if options.pop(prefix + name, emulated) != emulated:
+            raise not_emulated(f"spot instances but for {name}={emulated}")
+    if options:
+        raise not_emulated(f"RunInstances with {min(options)}")
+    return market == "spot"
 
 
 def read_user_data(encoded: str) -> bytes:
@@ -50,6 +65,11 @@ def check_offered(instance_type: str, zone: str | None, zones_with_type: Sequenc
             f"({zone}). Please retry your request by not specifying an Availability Zone or choosing "
             f"{', '.join(zones_with_type)}.",
         )
+
+
+def check_spot_quota(wanted_vcpus: int, used_vcpus: int, limit_vcpus: int) -> None:
+    if used_vcpus + wanted_vcpus > limit_vcpus:
+        raise AwsRefusalError("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
 
 
 def check_quota(wanted_vcpus: int, used_vcpus: int, limit_vcpus: int) -> None:

@@ -24,6 +24,7 @@ PUBLISHED = "2026-11-21T00:00:00Z"
 ENDPOINT_REGIONS = frozenset({"us-east-1", "eu-central-1", "ap-south-1"})  # the price list has no others
 MAX_RESULTS = 100
 ON_DEMAND, HOURLY = "JRTCKXETXF", "6YS6EN2CT7"  # AWS' codes of the offer term and of the rate, the same everywhere
+SPOT_SHARE = 0.4  # of the on-demand price; about what spot instances cost in 2026
 _LOCATIONS = {
     "us-east-1": ("US East (N. Virginia)", ""),
     "eu-west-1": ("EU (Ireland)", "EU-"),
@@ -68,12 +69,22 @@ def _value(product: Mapping[str, Any], field: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def spot_price(instance_type: str, region: str) -> str:
+    """USD for an hour of a spot instance, the same in all zones and at all times; empty where none is told."""
+    rows = (row for row in _rows() if row["kind"] == "vm" and (row["name"], row["region"]) == (instance_type, region))
+    return next((f"{float(row['usd']) * SPOT_SHARE:.6f}" for row in rows), "")
+
+
+@functools.cache
+def _rows() -> tuple[dict[str, str], ...]:
+    text = (files("grafos_emulators") / "data" / "aws_prices.csv").read_text(encoding="utf-8")
+    return tuple(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+
+
 @functools.cache
 def products() -> tuple[dict[str, Any], ...]:
     """The whole list."""
-    text = (files("grafos_emulators") / "data" / "aws_prices.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
-    return tuple(product for row in rows for product in _products_of(row))
+    return tuple(product for row in _rows() for product in _products_of(row))
 
 
 def _products_of(row: Mapping[str, str]) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,163 @@
+"""What goes wrong in the emulated EC2, told in EC2's own words to the real SDK."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+from grafos_core.clock import VirtualClock
+from grafos_emulators.emulator import EmulatedClouds
+from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
+
+SPOT = {
+    "InstanceMarketOptions": {
+        "MarketType": "spot",
+        "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
+    }
+}
+
+
+def befalls(aws: EmulatedClouds, effect: Effect, error: ErrorClass = ErrorClass.INTERNAL, **more: Any) -> None:
+    aws.faults.add(FaultRule(Fault(effect, error, **more), provider="aws", operation="RunInstances"))
+
+
+def state_of(ec2: Any, instance: dict[str, Any]) -> dict[str, Any]:
+    found = ec2.describe_instances(InstanceIds=[instance["InstanceId"]])
+    return dict(found["Reservations"][0]["Instances"][0])
+
+
+def metadata(aws: EmulatedClouds, instance: dict[str, Any], path: str) -> tuple[int, str]:
+    def ask(method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
+        with contextlib.closing(http.client.HTTPConnection(aws.endpoint.removeprefix("http://"))) as connection:
+            connection.request(method, f"/imds/{instance['InstanceId']}/latest/{path}", headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    _, token = ask("PUT", "api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"})
+    return ask("GET", f"meta-data/{path}", {"X-aws-ec2-metadata-token": token})
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "status"),
+    [
+        (ErrorClass.CAPACITY, "InsufficientInstanceCapacity", 500),
+        (ErrorClass.QUOTA, "VcpuLimitExceeded", 400),
+        (ErrorClass.THROTTLED, "RequestLimitExceeded", 503),
+        (ErrorClass.DENIED, "UnauthorizedOperation", 403),
+        (ErrorClass.AUTH, "RequestExpired", 400),
+        (ErrorClass.UNAVAILABLE, "Unavailable", 503),
+        (ErrorClass.INTERNAL, "InternalError", 500),
+    ],
+)
+def test_a_refusal_is_in_ec2s_words_and_has_no_effect(
+    aws: EmulatedClouds, launch: Any, error: ErrorClass, code: str, status: int
+) -> None:
+    befalls(aws, Effect.REFUSE, error)
+    with pytest.raises(ClientError) as raised:
+        launch()
+    assert raised.value.response["Error"]["Code"] == code
+    assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
+    assert aws.world() == ()
+    assert aws.journal()[-1].result == code
+
+
+@pytest.mark.parametrize(("effect", "there"), [(Effect.LOST_REQUEST, 0), (Effect.LOST_ANSWER, 1)])
+def test_what_is_lost_before_the_effect_did_nothing_and_what_is_lost_after_it_did_all(
+    aws: EmulatedClouds, launch: Any, effect: Effect, there: int
+) -> None:
+    befalls(aws, effect)
+    with pytest.raises(BotoCoreError):
+        launch()
+    assert len([thing for thing in aws.world() if thing.kind == "instance"]) == there
+    assert aws.journal()[-1].result == "dropped"
+
+
+@pytest.mark.parametrize("effect", [Effect.OPERATION_ERROR, Effect.LAUNCH_THEN_DIE])
+def test_an_instance_that_launches_and_dies_tells_of_what(
+    aws: EmulatedClouds, ec2: Any, launch: Any, clock: VirtualClock, effect: Effect
+) -> None:
+    befalls(aws, effect, ErrorClass.CAPACITY, after_s=1.0)
+    instance = launch()
+    assert state_of(ec2, instance)["State"]["Name"] == "pending"
+    clock.advance(1.0)
+    assert state_of(ec2, instance)["State"]["Name"] == "shutting-down"
+    clock.advance(1.0)
+    seen = state_of(ec2, instance)
+    assert seen["State"]["Name"] == "terminated"
+    assert seen["StateReason"]["Code"] == "Server.InsufficientInstanceCapacity"
+    assert aws.world() == ()
+
+
+def test_a_spot_instance_has_its_notice_two_minutes_before_its_end(
+    aws: EmulatedClouds, ec2: Any, launch: Any, clock: VirtualClock
+) -> None:
+    befalls(aws, Effect.SPOT_NOTICE, after_s=60.0)
+    instance = launch(**SPOT)
+    assert state_of(ec2, instance)["InstanceLifecycle"] == "spot"
+    clock.advance(10.0)
+    assert metadata(aws, instance, "spot/instance-action")[0] == 404
+    clock.advance(50.0)
+    notice = json.loads(metadata(aws, instance, "spot/instance-action")[1])
+    assert notice["action"] == "terminate"
+    clock.advance(119.0)
+    assert state_of(ec2, instance)["State"]["Name"] == "running"
+    clock.advance(1.0)
+    assert state_of(ec2, instance)["State"]["Name"] == "shutting-down"
+    assert state_of(ec2, instance)["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+
+
+def test_spot_instances_have_a_quota_of_their_own(aws: EmulatedClouds, launch: Any) -> None:
+    aws.aws.spot_vcpu_limit, aws.aws.vcpu_limit = 2, 2
+    launch(InstanceType="t3.medium", **SPOT)
+    launch(InstanceType="t3.medium")
+    with pytest.raises(ClientError) as raised:
+        launch(InstanceType="t3.medium", **SPOT)
+    assert raised.value.response["Error"]["Code"] == "MaxSpotInstanceCountExceeded"
+
+
+def test_a_spot_instance_is_cheaper_than_one_on_demand(ec2: Any) -> None:
+    history = ec2.describe_spot_price_history(InstanceTypes=["t3.medium"])["SpotPriceHistory"]
+    assert {row["AvailabilityZone"] for row in history} >= {"us-east-1a", "us-east-1b"}
+    assert {row["SpotPrice"] for row in history} == {"0.016640"}
+
+
+def test_a_full_zone_names_those_that_have_room(aws: EmulatedClouds, launch: Any) -> None:
+    """https://repost.aws/knowledge-center/ec2-insufficient-capacity-errors; clients parse the sentence."""
+    aws.aws.room = {("us-east-1a", "t3.medium"): 1}
+    in_a = {"InstanceType": "t3.medium", "Placement": {"AvailabilityZone": "us-east-1a"}}
+    launch(**in_a)
+    with pytest.raises(ClientError, match=r"or choosing us-east-1b, us-east-1c") as raised:
+        launch(**in_a)
+    assert raised.value.response["Error"]["Code"] == "InsufficientInstanceCapacity"
+    launch(InstanceType="t3.medium", Placement={"AvailabilityZone": "us-east-1b"})
+
+
+def test_what_was_just_made_is_missing_from_reads_for_a_while(
+    aws: EmulatedClouds, ec2: Any, launch: Any, clock: VirtualClock
+) -> None:
+    aws.set({"visible_after_s": 30.0})
+    vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    instance = launch()
+    assert ec2.describe_vpcs(Filters=[{"Name": "cidr", "Values": ["10.9.0.0/16"]}])["Vpcs"] == []
+    with pytest.raises(ClientError) as raised:
+        state_of(ec2, instance)
+    assert raised.value.response["Error"]["Code"] == "InvalidInstanceID.NotFound"
+    assert {thing.kind for thing in aws.world()} >= {"instance", "vpc"}
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24")["Subnet"]["SubnetId"]
+    clock.advance(30.0)
+    assert state_of(ec2, instance)["InstanceId"] == instance["InstanceId"]
+    assert ec2.describe_subnets(SubnetIds=[subnet])["Subnets"]
+    assert ec2.describe_vpcs(VpcIds=[vpc])["Vpcs"]
+
+
+def test_new_tags_replace_the_old_ones(aws: EmulatedClouds, ec2: Any, launch: Any) -> None:
+    instance = launch()
+    for end in ("1", "2"):
+        ec2.create_tags(Resources=[instance["InstanceId"]], Tags=[{"Key": "grafos:expires", "Value": end}])
+    assert {"Key": "grafos:expires", "Value": "2"} in state_of(ec2, instance)["Tags"]
+    assert {"Key": "grafos:expires", "Value": "1"} not in state_of(ec2, instance)["Tags"]

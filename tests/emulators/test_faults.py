@@ -1,0 +1,63 @@
+"""Fault rules: which call they befall, how often, and by whose chance."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultPlan, FaultRule
+
+THROTTLED = Fault(Effect.REFUSE, ErrorClass.THROTTLED, retry_after_s=3.0)
+LOST = Fault(Effect.LOST_ANSWER)
+
+
+def plan(*rules: FaultRule, seed: int = 1) -> FaultPlan:
+    made = FaultPlan(random.Random(seed))
+    for rule in rules:
+        made.add(rule)
+    return made
+
+
+def test_a_rule_befalls_the_calls_that_it_is_about_and_no_others() -> None:
+    faults = plan(FaultRule(LOST, provider="gcp", operation="*.insert", fields={"machine_type": "e2-*"}, times=0))
+    assert faults.draw("gcp", "instances.insert", {"machine_type": "e2-medium"}) == LOST
+    assert faults.draw("gcp", "instances.insert", {"machine_type": "n2-standard-2"}) is None
+    assert faults.draw("gcp", "instances.insert", {}) is None
+    assert faults.draw("gcp", "instances.delete", {"machine_type": "e2-medium"}) is None
+    assert faults.draw("aws", "instances.insert", {"machine_type": "e2-medium"}) is None
+
+
+def test_a_rule_is_spent_after_its_times_and_the_next_one_follows() -> None:
+    faults = plan(FaultRule(THROTTLED, times=2), FaultRule(LOST))
+    assert [faults.draw("aws", "RunInstances", {}) for _ in range(4)] == [THROTTLED, THROTTLED, LOST, None]
+    assert faults.rules() == ()
+
+
+def test_the_rules_tell_what_is_left_of_them_and_can_be_cleared() -> None:
+    faults = plan(FaultRule(THROTTLED, times=2), FaultRule(LOST, times=0))
+    faults.draw("aws", "RunInstances", {})
+    assert [rule.times for rule in faults.rules()] == [1, 0]
+    assert faults.clear() == 2
+    assert faults.draw("aws", "RunInstances", {}) is None
+
+
+def test_chance_is_seeded() -> None:
+    def drawn(seed: int) -> list[Fault | None]:
+        faults = plan(FaultRule(LOST, times=0, probability=0.5), seed=seed)
+        return [faults.draw("aws", "RunInstances", {}) for _ in range(64)]
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+    assert 8 < sum(fault is not None for fault in drawn(3)) < 56
+
+
+def test_threads_never_spend_a_rule_twice() -> None:
+    faults = plan(FaultRule(LOST, times=100))
+
+    def draw(_: int) -> Any:
+        return faults.draw("aws", "RunInstances", {})
+
+    with ThreadPoolExecutor(8) as pool:
+        drawn = list(pool.map(draw, range(400)))
+    assert sum(fault is not None for fault in drawn) == 100
