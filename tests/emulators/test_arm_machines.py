@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from arm_here import COMPUTE, GROUP, MACHINE, NETWORK, SCHEDULE, ArmHere, machine, schedule
+from arm_here import COMPUTE, GROUP, MACHINE, NETWORK, SCHEDULE, SUBSCRIPTION, ArmHere, machine, schedule
 
 from grafos_core.clock import VirtualClock
+from grafos_emulators.azure import catalogue
 from grafos_emulators.faults import Effect, ErrorClass
 from grafos_emulators.lifecycle import Happening
 
 START = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
+
+SPOT_SIZE = "Standard_D2ps_v5" if catalogue.host_architecture() == catalogue.ARM64 else "Standard_D2s_v5"
 
 
 @pytest.fixture
@@ -110,7 +113,7 @@ def test_a_schedule_has_the_machines_name_in_its_own(arm: ArmHere) -> None:
 
 def test_a_spot_machine_is_told_and_then_deallocated(arm: ArmHere, clock: VirtualClock) -> None:
     arm.break_next("virtualMachines.createOrUpdate", Effect.SPOT_NOTICE, after_s=60.0)
-    made = arm.make_machine(priority="Spot", hardwareProfile={"vmSize": "Standard_D2s_v5"})
+    made = arm.make_machine(priority="Spot", hardwareProfile={"vmSize": SPOT_SIZE})
     events = f"/imds/{made['properties']['vmId']}/metadata/scheduledevents"
     assert arm.ask("GET", events, version="2020-07-01", Metadata="true").body["Events"] == []
     clock.advance(60.0)
@@ -123,7 +126,7 @@ def test_a_spot_machine_is_told_and_then_deallocated(arm: ArmHere, clock: Virtua
 
 def test_a_spot_machine_whose_policy_is_delete_goes_with_what_it_takes_along(arm: ArmHere, clock: VirtualClock) -> None:
     arm.break_next("virtualMachines.createOrUpdate", Effect.SPOT_NOTICE)
-    size = {"vmSize": "Standard_D2s_v5"}
+    size = {"vmSize": SPOT_SIZE}
     arm.make_machine(priority="Spot", evictionPolicy="Delete", hardwareProfile=size)
     clock.advance(1.0)
     arm.kinds()
@@ -222,3 +225,57 @@ def test_custom_data_runs_once_and_its_console_is_a_blob(tmp_path: Path) -> None
         assert console().count("endpoint http") == 1
         blob = here.ask("POST", f"{MACHINE}/retrieveBootDiagnosticsData").body["serialConsoleLogBlobUri"]
         assert here.ask("GET", blob.partition("?")[0], version="").status == 403
+
+
+def test_a_failed_machine_is_tried_again_by_the_same_put(arm: ArmHere) -> None:
+    arm.make_network()
+    arm.break_next("virtualMachines.createOrUpdate", Effect.OPERATION_ERROR, ErrorClass.CAPACITY)
+    assert arm.settle(arm.ask("PUT", MACHINE, machine()))["error"]["code"] == "AllocationFailed"
+    arm.make(MACHINE, machine())
+    assert (arm.power(), arm.kinds().count("disk")) == ("running", 1)
+
+
+def test_a_spot_machine_in_a_zone_can_be_too_much_to_ask(arm: ArmHere) -> None:
+    arm.make_network()
+    arm.break_next("virtualMachines.createOrUpdate", Effect.OPERATION_ERROR, ErrorClass.CAPACITY)
+    spot = machine(zones=["1"], priority="Spot", hardwareProfile={"vmSize": SPOT_SIZE})
+    assert arm.settle(arm.ask("PUT", MACHINE, spot))["error"]["code"] == "OverconstrainedZonalAllocationRequest"
+
+
+def test_a_region_without_room_makes_no_machine_and_starts_none(arm: ArmHere) -> None:
+    arm.make_machine()
+    arm.settle(arm.ask("POST", f"{MACHINE}/deallocate"))
+    arm.account.has_room = lambda location, zones, size: False
+    assert arm.settle(arm.ask("POST", f"{MACHINE}/start"))["error"]["code"] == "AllocationFailed"
+    assert arm.power() == "deallocated"
+
+
+def test_machines_are_listed_by_group_and_by_subscription(arm: ArmHere) -> None:
+    arm.make_machine()
+    for place in (f"{COMPUTE}/virtualMachines", f"{SUBSCRIPTION}/providers/Microsoft.Compute/virtualMachines"):
+        assert [each["name"] for each in arm.ask("GET", place).body["value"]] == ["vm"]
+
+
+def test_two_changes_of_one_machine_at_once_are_a_conflict(arm: ArmHere) -> None:
+    arm.make_network()
+    arm.ask("PUT", MACHINE, machine())
+    assert arm.ask("PUT", MACHINE, machine()).code == "Conflict"
+    assert arm.ask("POST", f"{MACHINE}/deallocate").code == "Conflict"
+
+
+def test_a_lost_answer_leaves_the_machine_behind(arm: ArmHere) -> None:
+    arm.make_network()
+    arm.break_next("virtualMachines.createOrUpdate", Effect.LOST_ANSWER)
+    with pytest.raises(OSError, match=r"reset|aborted|closed"):
+        arm.ask("PUT", MACHINE, machine())
+    assert "virtualMachine" in arm.kinds()
+    assert [call.result for call in arm.clouds.journal() if call.action == "virtualMachines.createOrUpdate"] == [
+        "dropped"
+    ]
+
+
+def test_a_machine_that_powers_off_inside_is_stopped_and_billed(tmp_path: Path) -> None:
+    with ArmHere(tmp_path / "state", boots=True) as here:
+        here.make_machine(user_data="#!/bin/sh\npoweroff\n")
+        here.until(lambda: here.power() == "stopped")
+        assert here.billed() == ["disk", "publicIPAddress", "virtualMachine"]

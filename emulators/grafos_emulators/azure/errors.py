@@ -71,10 +71,13 @@ def not_emulated(what: str) -> ArmError:
 
 
 def busy(resource_id: str) -> ArmError:
-    """Another operation on the same resource runs: network resources answer so, and retrying later helps."""
+    """Another operation on the same resource runs; retrying later helps. Compute and network say it differently."""
+    if "/microsoft.compute/" in resource_id.lower():
+        text = "The request failed due to conflict with a concurrent request. To resolve it, please refer to "
+        return ArmError(409, "Conflict", f"{text}https://aka.ms/activitylog: {resource_id}")
     return ArmError(
         409,
         "AnotherOperationInProgress",
-        f"Another operation on this or dependent resource is in progress. To retrieve status of the operation use uri: "
+        "Another operation on this or dependent resource is in progress. To retrieve status of the operation use uri: "
         f"{resource_id}",
     )

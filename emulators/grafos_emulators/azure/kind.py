@@ -57,6 +57,10 @@ class Kind:
         """Lets the creation take its time; a kind with machines behind it does more."""
         self.account.operations.after(operation, self.account.quick_s, lambda: self.settle(resource, operation))
 
+    def begin_change(self, resource: Resource, operation: Operation, fault: Fault | None) -> None:  # noqa: ARG002
+        """Lets a PUT of what exists take its time."""
+        self.account.operations.after(operation, self.account.quick_s, lambda: self.settle(resource, operation))
+
     def begin_failed_make(self, resource: Resource) -> None:
         """The creation will fail by its operation; what is left behind all the same is made here."""
 

@@ -214,6 +214,14 @@ def check_unchanged(old: Resource, body: dict[str, Any]) -> None:
             raise ArmError(409, "PropertyChangeNotAllowed", f"Changing property '{name}' is not allowed.", target=name)
 
 
+def check_same_interfaces(old: Resource, body: dict[str, Any]) -> None:
+    """A machine keeps its interfaces; that a deallocated one may change them is not emulated."""
+    named = _at(body, ("properties", "networkProfile", "networkInterfaces"))
+    had = _at(old.body, ("properties", "networkProfile", "networkInterfaces"))
+    if named is not None and [sub_id(each).lower() for each in named] != [sub_id(each).lower() for each in had]:
+        raise not_emulated("changing the network interfaces of a machine")
+
+
 def _at(document: Any, path: tuple[str, ...]) -> Any:
     for name in path:
         document = document.get(name) if isinstance(document, dict) else None

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from grafos_emulators.azure import catalogue, machine_checks, shapes
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.calls import ArmCall
-from grafos_emulators.azure.disks import DISK, make_os_disk
+from grafos_emulators.azure.disks import make_os_disk
 from grafos_emulators.azure.errors import ArmError
 from grafos_emulators.azure.faulted import operation_error
 from grafos_emulators.azure.interfaces import VIRTUAL_MACHINE, address_of
@@ -40,7 +40,7 @@ class Machines(Kind):
 
     def accept(self, ask: Ask) -> dict[str, Any]:
         if ask.old is not None:
-            return self._accept_change(ask.old, ask.body, ask.call, ask.location)
+            return self._accept_change(ask.old, ask.body)
         properties = dict(ask.body.get("properties") or {})
         zones = list(ask.body.get("zones") or [])
         catalogue.check_zones(zones, ask.location, ask.call.place.name)
@@ -60,21 +60,29 @@ class Machines(Kind):
             properties.setdefault("billingProfile", {"maxPrice": -1})
         return {**ask.body, "properties": properties}
 
-    def _accept_change(self, old: Resource, body: dict[str, Any], call: ArmCall, location: str) -> dict[str, Any]:
+    def _accept_change(self, old: Resource, body: dict[str, Any]) -> dict[str, Any]:
         """A PUT of what exists: only what may change is taken over, and nothing that is not named is lost."""
         machine_checks.check_unchanged(old, body)
+        machine_checks.check_same_interfaces(old, body)
         properties = {**old.properties, **(body.get("properties") or {})}
-        for name in ("osProfile", "storageProfile", "hardwareProfile"):
-            properties[name] = {**old.properties[name]}
-        if "networkProfile" in (body.get("properties") or {}):
-            machine_checks.check_interfaces(self.account, call, properties, location)
+        for name in ("osProfile", "storageProfile", "hardwareProfile", "networkProfile"):
+            properties[name] = old.properties[name]
         return {**old.body, **body, "properties": properties}
 
     def begin_make(self, resource: Resource, operation: Operation, fault: Fault | None) -> None:
         resource.runtime |= {"vm_id": str(uuid.uuid4()), "allocated": False, "power": ""}
-        disk = make_os_disk(self, resource)
+        make_os_disk(self, resource)
+        self._allocate(resource, operation, fault)
+
+    def begin_change(self, resource: Resource, operation: Operation, fault: Fault | None) -> None:
+        """A machine that never got hardware is tried again by a PUT."""
+        if resource.runtime.get("launched"):
+            super().begin_change(resource, operation, fault)
+        else:
+            self._allocate(resource, operation, fault)
+
+    def _allocate(self, resource: Resource, operation: Operation, fault: Fault | None) -> None:
         zones, size = list(resource.body.get("zones") or []), size_of(resource)
-        address = address_of(self, self._interfaces(resource)[0])
         if not self.account.has_room(resource.location, zones, size.name):
             self.account.operations.after(
                 operation, self.account.quick_s, lambda: self._fail(resource, allocation_failed(zones, size))
@@ -88,8 +96,7 @@ class Machines(Kind):
             self.account.operations.succeed(operation)
             self.mishaps.befall(resource, fault)
 
-        assert disk.runtime["machine"] == resource.id
-        self.life.launch(resource, address, up)
+        self.life.launch(resource, address_of(self, self._interfaces(resource)[0]), up)
 
     def begin_failed_make(self, resource: Resource) -> None:
         """A machine that gets no hardware: it is there all the same, and so is its disk."""
@@ -228,7 +235,3 @@ class Machines(Kind):
 
     def bills(self, resource: Resource) -> bool:
         return bool(resource.runtime.get("allocated"))
-
-
-def disks_of(account: AzureAccount, machine: Resource) -> list[Resource]:
-    return [disk for disk in account.store.of_type(DISK) if disk.runtime.get("machine") == machine.id]

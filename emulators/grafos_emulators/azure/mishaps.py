@@ -12,7 +12,7 @@ from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.machine_life import MachineLife
 from grafos_emulators.azure.quotas import is_spot
 from grafos_emulators.azure.store import Resource
-from grafos_emulators.faults import Fault
+from grafos_emulators.faults import Effect, Fault
 
 NOTICE_S = 30.0  # Azure promises at least this between the notice and the eviction
 _HTTP_DATE = "%a, %d %b %Y %H:%M:%S GMT"
@@ -52,9 +52,9 @@ class Mishaps:
         """The machine runs; what the fault plan holds for it comes in its time."""
         if fault is None:
             return
-        if fault.effect == "launch_then_die":
+        if fault.effect is Effect.LAUNCH_THEN_DIE:
             self._after(fault.after_s, lambda: self._die(machine))
-        if fault.effect == "spot_notice" and is_spot(machine):
+        if fault.effect is Effect.SPOT_NOTICE and is_spot(machine):
             self._after(fault.after_s, lambda: self._give_notice(machine))
 
     def events(self, machine: Resource) -> dict[str, Any]:

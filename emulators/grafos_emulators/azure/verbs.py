@@ -128,7 +128,7 @@ class Verbs:
         elif is_new:
             kind.begin_make(resource, operation, fault)
         else:
-            operations.after(operation, account.quick_s, lambda: kind.settle(resource, operation))
+            kind.begin_change(resource, operation, fault)
 
     def _vanish(self, kind: Kind, resource: Resource) -> None:
         self._account.store.remove(resource)
