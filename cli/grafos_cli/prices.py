@@ -57,7 +57,9 @@ def show(ctx: typer.Context, provider: ProviderFlag = "", region: RegionFlag = "
     rows = [
         row
         for row in table
-        if provider in ("", row.provider) and region in ("", row.region) and machine_type in ("", row.name)
+        if provider in ("", row.provider)
+        and region in ("", row.region)
+        and machine_type in ("", row.name, row.name.partition(":")[2])
     ]
     documents = [_document(row, table, book.today) for row in rows]
     text = _rows_text(rows, documents, terminal) if rows else "No price is known of that.\n"

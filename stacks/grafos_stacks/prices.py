@@ -21,12 +21,12 @@ from grafos_connectors.contract import Connector, Identity, Offer, Price
 from grafos_connectors.pricing.rules import day_of, refresh_command, refuse_implausible, refuse_stale
 from grafos_connectors.pricing.table import (
     ADDRESS,
-    BOOT_DISK,
     DISK,
     PUBLIC_ADDRESS,
     VM,
     PriceRow,
     PriceTable,
+    boot_disk,
     price_of,
     rows_of,
     seed_rows,
@@ -125,12 +125,12 @@ def price_in_table(table: PriceTable, provider: str, offer: Offer, today: date) 
     """A real cloud's price. ``price_missing``, ``price_stale`` or ``price_implausible`` if none can be believed."""
     place, machine_type = offer.region, offer.machine_type
     found = []
-    for kind, name in ((VM, machine_type), (DISK, BOOT_DISK), (ADDRESS, PUBLIC_ADDRESS)):
+    for kind, name in ((VM, machine_type), (DISK, boot_disk(machine_type)), (ADDRESS, PUBLIC_ADDRESS)):
         row = table.find(provider, kind, name, place)
         if row is None:
             raise GrafosError(
                 "price_missing",
-                f"no price is known of {machine_type if kind == VM else kind} in {place}",
+                f"no price is known of {name} in {place}",
                 where=f"{provider} {place}",
                 next=refresh_command(provider, place, machine_type),
             )

@@ -182,7 +182,7 @@ OFFER = Offer("us-east-1", "us-east-1a", "t4g.medium", "arm64", 2, 4 << 30)
 
 def test_what_a_connector_says_becomes_three_rows_of_the_day_and_comes_back() -> None:
     rows = rows_of(PRICE, "aws", OFFER, "2026-11-21")
-    assert [each.name for each in rows] == ["t4g.medium", "boot-disk", "public-ipv4"]
+    assert [each.name for each in rows] == ["t4g.medium", "boot-disk:t4g.medium", "public-ipv4"]
     assert {each.as_of for each in rows} == {"2026-11-21"}
     assert {each.source for each in rows} == {"AWS price list, listed 2026-11-01"}
     assert [refused(each) for each in rows] == ["", "", ""]

@@ -183,6 +183,16 @@ def test_without_names_the_machines_of_the_table_are_wanted_and_a_named_one_alwa
     assert wanted_of(table, ("aws",), ("sa-east-1",), ("t4g.nano",)) == (named,)
 
 
+def test_machines_of_other_disks_do_not_price_each_other_s(book: PriceBook, clock: VirtualClock) -> None:
+    """Some series of a cloud take another sort of disk than the rest."""
+    connector = TwinOfARealCloud(clock)
+    refresh(book, connector, [Wanted("memory", REGION, MEDIUM)], lambda _: None)
+    connector.said["disk_per_gib_month"] = 9_999_999
+    refresh(book, connector, [Wanted("memory", REGION, ARM)], lambda _: None)
+    for name, disk in ((MEDIUM, 8_000_000), (ARM, 9_999_999)):
+        assert book.price(connector, connector.identity(), offer(connector, name)).disk_per_gib_month == disk
+
+
 # --- the file ------------------------------------------------------------------------------------------------------
 
 

@@ -23,8 +23,13 @@ UNITS = {VM: "hour", DISK: "gib-month", ADDRESS: "hour", EGRESS: "gib"}
 """What a price is for, by kind."""
 UNKNOWN = "unknown"
 """Stands for a date that nobody knows."""
-BOOT_DISK, PUBLIC_ADDRESS = "boot-disk", "public-ipv4"
-"""The disk and the address that a connector gives a machine, whatever the cloud calls them."""
+PUBLIC_ADDRESS = "public-ipv4"
+"""The address that a connector gives a machine, whatever the cloud calls it."""
+
+
+def boot_disk(machine_type: str) -> str:
+    """The name of the disk that a connector gives a machine; not all machines of a cloud take the same sort."""
+    return f"boot-disk:{machine_type}"
 
 
 class PriceRow(msgspec.Struct, frozen=True):
@@ -114,7 +119,7 @@ def rows_of(price: Price, provider: str, offer: Offer, read_on: str) -> tuple[Pr
         mem_mib=offer.mem_bytes >> 20,
         fictional=price.fictional,
     )
-    disk = _beside(machine, DISK, BOOT_DISK, price.disk_per_gib_month)
+    disk = _beside(machine, DISK, boot_disk(machine.name), price.disk_per_gib_month)
     return machine, disk, _beside(machine, ADDRESS, PUBLIC_ADDRESS, price.address_per_hour)
 
 
