@@ -338,6 +338,7 @@ def test_a_field_that_nothing_here_would_heed_is_refused(gce: Gce) -> None:
     assert gce.reason("POST", f"zones/{ZONE}/instances", body) == (501, "notImplemented")
     body = {"name": "sub", "network": "global/networks/net", "ipCidrRange": "10.8.0.0/24", "purpose": "PRIVATE_NAT"}
     assert gce.reason("POST", f"regions/{REGION}/subnetworks", body) == (501, "notImplemented")
+    assert gce("POST", f"regions/{REGION}/subnetworks", {**body, "purpose": "PRIVATE"})[0] == 200
 
 
 # Time limits and Spot

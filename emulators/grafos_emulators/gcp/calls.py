@@ -117,11 +117,14 @@ def _body(schemas: Schemas, method: Method, body: bytes) -> dict[str, Any]:
     return schemas.writable(method.request_schema, document)
 
 
-def only(body: Mapping[str, Any], known: frozenset[str], what: str) -> None:
-    """Refuses a field that the document allows and that nothing here would heed, but for those that say nothing."""
-    unheeded = [name for name, value in body.items() if value and name not in known | {"name", "kind"}]
-    if unheeded:
-        raise not_emulated(f"the field {unheeded[0]} of {what}")
+def only(body: Mapping[str, Any], known: frozenset[str], what: str, usual: Mapping[str, Any] | None = None) -> None:
+    """Refuses a field that the document allows and that nothing here would heed, but for one that says nothing or asks
+    for what is ``usual`` anyway.
+    """
+    harmless = {"name", "kind"} | known
+    for name, value in body.items():
+        if value and name not in harmless and value != (usual or {}).get(name):
+            raise not_emulated(f"the field {name} of {what}")
 
 
 def _check(fault: Fault | None, value: object) -> None:

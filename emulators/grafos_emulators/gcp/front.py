@@ -35,6 +35,7 @@ ENDPOINT_VARIABLE = "GRAFOS_GCP_ENDPOINT"
 PROJECT_VARIABLE = "GOOGLE_CLOUD_PROJECT"
 DUMMY_AUTHORIZATION = "Bearer emulated"  # for a client that cannot go without; nobody's token
 LOAD_LIMIT_S = 30.0
+DEFAULT_REGION = "us-central1"
 _READS = frozenset({"projects.testIamPermissions"})  # a POST that changes nothing
 
 
@@ -61,7 +62,11 @@ class GcpFront:
         """Nothing is held that the world does not end."""
 
     def environment(self, endpoint: str) -> dict[str, str]:
-        return {ENDPOINT_VARIABLE: endpoint, PROJECT_VARIABLE: EMULATED_PROJECT}
+        return {
+            "CLOUDSDK_COMPUTE_REGION": DEFAULT_REGION,
+            ENDPOINT_VARIABLE: endpoint,
+            PROJECT_VARIABLE: EMULATED_PROJECT,
+        }
 
     def serve_at(self, endpoint: str) -> None:
         self.project.endpoint = endpoint

@@ -32,6 +32,11 @@ SMALLEST_SUBNET_PREFIX, LARGEST_SUBNET_PREFIX = 29, 4
 NETWORK_USERS = frozenset({"subnetwork", "firewall", "instance"})
 _NETWORK_FIELDS = frozenset({"autoCreateSubnetworks", "description", "mtu", "routingConfig"})
 _SUBNET_FIELDS = frozenset({"description", "ipCidrRange", "network", "privateIpGoogleAccess", "region"})
+_USUAL_SUBNET = {
+    "privateIpv6GoogleAccess": "DISABLE_GOOGLE_ACCESS",
+    "purpose": "PRIVATE",
+    "stackType": "IPV4_ONLY",
+}
 _ADDRESS_POOL = ipaddress.IPv4Network("203.0.113.0/24")  # for documentation (RFC 5737): nobody's
 
 
@@ -97,7 +102,7 @@ def _subnetworks(project: Project) -> dict[str, Handler]:
     def insert(call: ApiCall) -> dict[str, Any]:
         check_region(call.path["region"])
         body = call.body
-        only(body, _SUBNET_FIELDS, "a subnetwork")
+        only(body, _SUBNET_FIELDS, "a subnetwork", _USUAL_SUBNET)
         path = f"{call.scope}/subnetworks/{_name_in(body)}"
         network = referenced(project, body.get("network"), "resource.network", "network")
         cidr = _subnet_cidr(project, network, body.get("ipCidrRange", ""))
@@ -110,9 +115,7 @@ def _subnetworks(project: Project) -> dict[str, Handler]:
             "gatewayAddress": str(cidr[1]),
             "region": project.link(call.scope),
             "privateIpGoogleAccess": False,
-            "privateIpv6GoogleAccess": "DISABLE_GOOGLE_ACCESS",
-            "purpose": "PRIVATE",
-            "stackType": "IPV4_ONLY",
+            **_USUAL_SUBNET,
         }
         return make(project, call, "subnetwork", path, usual | kept)
 
