@@ -8,10 +8,7 @@ from pathlib import Path
 import pytest
 from contract_suite import ContractSuite, NameIsUniqueClaims
 from contract_work import Place
-from gce_here import GceHere
-from gcp_place import GCP_KINDS, GcpPlace
-
-from grafos_core.clock import VirtualClock
+from gcp_place import GCP_KINDS, gcp_place
 
 
 class TestGcp(ContractSuite, NameIsUniqueClaims):
@@ -19,6 +16,5 @@ class TestGcp(ContractSuite, NameIsUniqueClaims):
 
     @pytest.fixture
     def place(self, tmp_path: Path) -> Iterator[Place]:
-        clock = VirtualClock()
-        with GceHere(tmp_path, clock=clock, boots=False) as gcp:
-            yield GcpPlace(gcp, clock)
+        with gcp_place(tmp_path) as place:
+            yield place

@@ -7,16 +7,19 @@ import json
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
 
-import requests
 from contract_work import Kinds
-from gce_here import GceHere
 
 from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, Connector, Kind, Scalar
-from grafos_connectors.gcp.connector import GcpConnector
 from grafos_connectors.gcp.shapes import GCP_SHAPES
+from grafos_connectors.registry import open_connector
 from grafos_core.clock import VirtualClock
 from grafos_core.emulated import EMULATED_PROJECT
+from grafos_emulators.emulator import EmulatedClouds, Settings
+from grafos_emulators.http import DropConnectionError
 
 GCP_KINDS = Kinds(
     shapes=GCP_SHAPES,
@@ -35,30 +38,34 @@ OPERATION_S = 60.0  # longer than any operation of the emulator
 MADE_WITH_MACHINES = {"disk"}
 
 
+@contextmanager
+def gcp_place(state_dir: Path) -> Iterator[GcpPlace]:
+    """A place with an emulator of its own, whose machines are states only."""
+    clock = VirtualClock()
+    with EmulatedClouds(state_dir, Settings(clouds=("gcp",), boots=False), clock=clock) as clouds:
+        yield GcpPlace(clouds, clock)
+
+
 class GcpPlace:
     kinds = GCP_KINDS
     region = "us-central1"
 
-    def __init__(self, gcp: GceHere, clock: VirtualClock) -> None:
-        self.gcp = gcp
+    def __init__(self, clouds: EmulatedClouds, clock: VirtualClock) -> None:
+        self.clouds = clouds
+        self.project = clouds.gcp
         self.clock = clock
-        self.arch, self.machine_type, self._metric = HOST_TYPES[gcp.front.project.architecture]
+        self.arch, self.machine_type, self._metric = HOST_TYPES[self.project.architecture]
         self.own_inputs: Mapping[str, Scalar] = {"ends_at": int(clock.now()) + LIFE_S}
-        self._loses = False
         self._names = itertools.count(1)
 
-    def environment(self) -> dict[str, str]:
-        return self.gcp.front.environment(self.gcp.endpoint)
-
     def open(self) -> Connector:
-        return GcpConnector(self.region, environment=self.environment(), clock=self.clock, watch=self._moment)
+        return open_connector("gcp", self.region, environment=self.clouds.environment(), clock=self.clock)
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
     def world(self) -> list[str]:
-        resources = self.gcp.front.project.resources
-        return sorted(path for path, made in resources.items() if made.kind not in MADE_WITH_MACHINES)
+        return [thing.id for thing in self.clouds.world() if thing.kind not in MADE_WITH_MACHINES]
 
     def plant(self, fabric: str, key: str) -> str:
         tags = {name: value for name, value in ((TAG_FABRIC, fabric), (TAG_KEY, key)) if value}
@@ -68,25 +75,33 @@ class GcpPlace:
             "autoCreateSubnetworks": False,
             "description": json.dumps({**tags, "region": self.region}),
         }
-        url = f"{self.gcp.endpoint}/compute/v1/projects/{EMULATED_PROJECT}/global/networks"
+        url = f"{self.clouds.endpoint}/compute/v1/projects/{EMULATED_PROJECT}/global/networks"
         with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=10) as answer:  # noqa: S310  loopback
-            assert answer.status == requests.codes.ok
+            assert answer.status == HTTPStatus.OK
         self.clock.advance(OPERATION_S)
         return f"global/networks/{name}"
 
     @contextmanager
     def losing_the_answer(self) -> Iterator[None]:
-        self._loses = True
+        def drop(phase: str, action: str, parameters: Mapping[str, Any]) -> None:
+            if phase == "after-effect":
+                raise DropConnectionError
+
+        self.clouds.hook = drop
         yield
-        self._loses = False
+        self.clouds.hook = None
 
     @contextmanager
     def with_room_for(self, machines: int) -> Iterator[None]:
-        limits = self.gcp.front.project.quota_limits
+        limits = self.project.quota_limits
         limits[(self._metric, self.region)] = machines * CORES_OF_THE_TYPE
         yield
         del limits[(self._metric, self.region)]
 
-    def _moment(self, phase: str) -> None:
-        if self._loses and phase == "after":
-            raise requests.ConnectionError("the answer is lost")
+    def asked(self) -> list[str]:
+        """Every call so far, by the cloud's name for it."""
+        return [call.action for call in self.clouds.journal()]
+
+    def changes(self) -> list[str]:
+        """Every changing call so far."""
+        return [call.action for call in self.clouds.journal() if call.mutating]

@@ -17,18 +17,20 @@ from grafos_connectors.gcp.client import GcpCalls
 from grafos_connectors.gcp.endpoints import region_of
 
 Item = Mapping[str, Any]
+GLOBAL = "global"
 
 
 @dataclass(frozen=True)
 class Described:
     """``client`` is the SDK's for the kind, ``collection`` its part of a path, ``argument`` how a call names one.
 
-    ``attributes`` and ``state`` read one document.
+    ``scope`` is where it is: in a "zone", a "region" or "global". ``attributes`` and ``state`` read one document.
     """
 
     client: str
     collection: str
     argument: str
+    scope: str
     attributes: Callable[[Item], dict[str, Any]]
     state: Callable[[Item], State] = lambda _: State.READY
     labelled: bool = True
@@ -99,17 +101,25 @@ def _disk(item: Item) -> dict[str, Any]:
 
 DESCRIBED: dict[Kind, Described] = {
     Kind.MACHINE: Described(
-        "instances", "instances", "instance", _machine, lambda item: _known(MACHINE_STATES, item.get("status", ""))
+        "instances",
+        "instances",
+        "instance",
+        "zone",
+        _machine,
+        lambda item: _known(MACHINE_STATES, item.get("status", "")),
     ),
-    Kind.DISK: Described("disks", "disks", "disk", _disk, lambda item: _known(DISK_STATES, item.get("status", ""))),
+    Kind.DISK: Described(
+        "disks", "disks", "disk", "zone", _disk, lambda item: _known(DISK_STATES, item.get("status", ""))
+    ),
     Kind.SUBNET: Described(
         "subnetworks",
         "subnetworks",
         "subnetwork",
+        "region",
         lambda item: {"cidr": item.get("ipCidrRange"), "network": path_of(item.get("network", ""))},
         labelled=False,
     ),
-    Kind.NETWORK: Described("networks", "networks", "network", lambda _: {}, labelled=False),
+    Kind.NETWORK: Described("networks", "networks", "network", GLOBAL, lambda _: {}, labelled=False),
 }
 
 
@@ -122,27 +132,20 @@ def described(kind: Kind) -> Described:
 
 def id_of(desired: Desired) -> str:
     """The path that a resource will have, since it follows from names."""
-    collection = described(desired.kind).collection
-    scopes = {Kind.NETWORK: "global", Kind.SUBNET: f"regions/{desired.region}"}
-    return f"{scopes.get(desired.kind, f'zones/{desired.zone}')}/{collection}/{desired.name}"
+    of_kind = described(desired.kind)
+    place = {"zone": f"zones/{desired.zone}", "region": f"regions/{desired.region}"}.get(of_kind.scope, of_kind.scope)
+    return f"{place}/{of_kind.collection}/{desired.name}"
 
 
 def fields_of(ref: Ref) -> dict[str, str]:
     """The fields of a call about one resource: its name and where it is. Raises ``cloud_invalid`` for another's id."""
-    kind = described(ref.kind)
-    *scope, collection, name = ref.id.split("/")
-    match scope:
-        case ["global"]:
-            place = {}
-        case ["zones", zone]:
-            place = {"zone": zone}
-        case ["regions", region]:
-            place = {"region": region}
-        case _:
-            collection, place = "", {}
-    if collection != kind.collection or not name:
-        raise CloudError("cloud_invalid", f"{ref.id!r} is no id of a {ref.kind.value} on Google Cloud.", where="gcp")
-    return {**place, kind.argument: name}
+    of_kind = described(ref.kind)
+    match ref.id.split("/"):
+        case ["global", of_kind.collection, name] if name and of_kind.scope == GLOBAL:
+            return {of_kind.argument: name}
+        case [scope, place, of_kind.collection, name] if scope == f"{of_kind.scope}s" and place and name:
+            return {of_kind.scope: place, of_kind.argument: name}
+    raise CloudError("cloud_invalid", f"{ref.id!r} is no id of a {ref.kind.value} on Google Cloud.", where="gcp")
 
 
 def by_id(calls: GcpCalls, ref: Ref) -> tuple[Item, Found] | None:

@@ -71,10 +71,7 @@ def _root_disk(desired: Desired) -> dict[str, Any]:
 
 def _interface(desired: Desired, project: str) -> dict[str, Any]:
     """The address is for dialling out: no rule of the network lets anything in."""
-    interface: dict[str, Any] = {
-        "subnetwork": f"projects/{project}/{desired.needs['subnet']}",
-        "stackType": "IPV4_ONLY",
-    }
+    interface: dict[str, Any] = {"subnetwork": f"projects/{project}/{desired.needs['subnet']}"}
     if desired.inputs.get("public_address", True):
         interface["accessConfigs"] = [{"name": "External NAT", "type": "ONE_TO_ONE_NAT", "networkTier": "PREMIUM"}]
     return interface

@@ -25,7 +25,6 @@ def subnet_body(desired: Desired, project: str) -> dict[str, Any]:
         "network": f"projects/{project}/{desired.needs['network']}",
         "ipCidrRange": desired.inputs["cidr"],
         "privateIpGoogleAccess": False,
-        "stackType": "IPV4_ONLY",
     }
 
 
