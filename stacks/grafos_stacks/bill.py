@@ -28,8 +28,8 @@ BILLED_LEAST_S = 60
 EXCLUDED = ("egress traffic", "taxes")
 """What the bound leaves out, by name: nothing that grafos sets bounds how much a program sends out of the cloud. CPU
 credits are not among it (``BURST_CREDITS``)."""
-
-
+EXCLUDED_ALSO = {"azure": ("reads and writes of the disk, which Azure bills up to an hourly cap",)}
+"""What it leaves out on one cloud besides."""
 BURST_CREDITS = {
     "aws": "set to standard: a machine that is busy for long gets slower, not dearer",
     "azure": "the B series has no surplus to pay for: a machine without credits gets slower, not dearer",
@@ -78,15 +78,19 @@ def rates_billed(price: Price, disk_gib: int, *, spot: bool) -> Rates:
     return held._replace(machine=price.spot_per_hour) if spot and price.spot_per_hour else held
 
 
-def worst_case(price: Price, disk_gib: int, longest_s: float, left_behind: Collection[str] = ()) -> Bill:
+def worst_case(
+    price: Price, disk_gib: int, longest_s: float, left_behind: Collection[str] = (), provider: str = ""
+) -> Bill:
     """The bound for one machine with its disk and public address that lives for ``longest_s`` and is then forgotten.
 
-    ``left_behind`` names the parts ("disk", "address") that its cloud's last layer does not end.
+    ``left_behind`` names the parts ("disk", "address") that its cloud's last layer does not end. What a cloud bills
+    besides is excluded by name if ``provider`` is given.
     """
     rates = rates_held(price, disk_gib)
     bill = _bill(rates, price.machine_type, disk_gib, longest_s + DEAD_MAN_GRACE_S)
     after = _bill(rates, price.machine_type, disk_gib, LEFT_BEHIND_S).parts
-    return Bill(bill.parts + tuple(_left(part) for part in after if part.name in left_behind))
+    parts = bill.parts + tuple(_left(part) for part in after if part.name in left_behind)
+    return Bill(parts, EXCLUDED + EXCLUDED_ALSO.get(provider, ()))
 
 
 def actual_cost(price: Price, disk_gib: int, seconds: float, *, spot: bool = False) -> int:

@@ -173,7 +173,7 @@ def _planned_until(plan: StackPlan, ends_at: int) -> StackPlan:
         held_until=held_until,
         timer_at=max(plan.timer_at, layout.timer_at(life)),
         resources=layout.resources(FabricId(plan.fabric), plan.spec, plan.facts, life),
-        bill=worst_case(plan.facts.price, plan.spec.disk_gib, longest_s, layout.left_behind),
+        bill=worst_case(plan.facts.price, plan.spec.disk_gib, longest_s, layout.left_behind, plan.spec.provider),
     )
 
 

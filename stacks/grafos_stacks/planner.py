@@ -75,7 +75,7 @@ def plan_cell(spec: CellSpec, facts: CellFacts, fabric: FabricId, now: float) ->
         made_at=now,
         expires_at=life.expires_at,
         resources=resources,
-        bill=worst_case(facts.price, spec.disk_gib, spec.longest_s, layout.left_behind),
+        bill=worst_case(facts.price, spec.disk_gib, spec.longest_s, layout.left_behind, spec.provider),
         predicted_s=_predicted(resources, emulated=facts.emulated),
         held_until=life.held_until,
         timer_at=layout.timer_at(life),

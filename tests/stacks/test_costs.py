@@ -14,7 +14,7 @@ from grafos_core import ledger as ledgers
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_core.ledger import RELEASED, SETTLED, Account, Hold, Meter
-from grafos_stacks.bill import actual_cost, rate_per_hour, rates_billed, rates_held, worst_case
+from grafos_stacks.bill import BURST_CREDITS, actual_cost, rate_per_hour, rates_billed, rates_held, worst_case
 from grafos_stacks.costs import budget_of, cell_costs, sums_of
 from grafos_stacks.plan import StackPlan
 
@@ -128,6 +128,15 @@ def test_a_plan_knows_whether_its_machine_is_a_spot_machine() -> None:
     assert not made.is_spot
     assert as_spot(made).is_spot
     assert as_spot(made).rate_micro_cents_per_hour == rate_per_hour(made.facts.price, made.spec.disk_gib)
+
+
+@pytest.mark.parametrize(("provider", "more"), [("aws", ""), ("gcp", ""), ("azure", "reads and writes of the disk")])
+def test_what_a_bound_leaves_out_is_named(provider: str, more: str) -> None:
+    excluded = worst_case(PRICE, 8, HOUR_S, provider=provider).excluded
+    assert excluded[:2] == ("egress traffic", "taxes")
+    assert len(excluded) == 2 + bool(more)
+    assert more in excluded[-1]
+    assert provider in BURST_CREDITS, "and why CPU credits are not among it is said"
 
 
 @given(
