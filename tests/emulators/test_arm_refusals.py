@@ -157,7 +157,7 @@ def test_if_match_holds_to_what_was_seen(laid: ArmHere) -> None:
     assert laid.ask("DELETE", f"{NETWORK}/publicIPAddresses/other", If_Match=seen).status == 204
 
 
-@pytest.mark.parametrize("path", ["osProfile.customData", "zones", "hardwareProfile.vmSize", "osProfile.computerName"])
+@pytest.mark.parametrize("path", ["osProfile.customData", "zones", "osProfile.computerName"])
 def test_what_is_fixed_at_the_making_is_not_changed(arm: ArmHere, path: str) -> None:
     arm.make_machine()
     body = machine()
@@ -166,12 +166,16 @@ def test_what_is_fixed_at_the_making_is_not_changed(arm: ArmHere, path: str) -> 
             body["properties"]["osProfile"]["customData"] = "b3RoZXI="
         case "osProfile.computerName":
             body["properties"]["osProfile"]["computerName"] = "other"
-        case "hardwareProfile.vmSize":
-            body["properties"]["hardwareProfile"]["vmSize"] = "Standard_B2ms"
         case _:
             body["zones"] = ["1"]
     answer = arm.ask("PUT", MACHINE, body)
     assert (answer.status, answer.code, answer.body["error"]["target"]) == (409, "PropertyChangeNotAllowed", path)
+
+
+def test_a_resize_is_said_to_be_beyond_the_emulator(arm: ArmHere) -> None:
+    arm.make_machine()
+    answer = arm.ask("PUT", MACHINE, machine(hardwareProfile={"vmSize": "Standard_B2ms"}))
+    assert (answer.status, answer.code) == (501, "NotEmulated")
 
 
 def test_secrets_are_never_told_again(arm: ArmHere) -> None:

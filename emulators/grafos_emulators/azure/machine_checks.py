@@ -26,7 +26,6 @@ _FIXED = (
     ("osProfile", "computerName"),
     ("storageProfile", "imageReference"),
     ("priority",),
-    ("hardwareProfile", "vmSize"),
 )
 
 
@@ -214,8 +213,11 @@ def check_unchanged(old: Resource, body: dict[str, Any]) -> None:
             raise ArmError(409, "PropertyChangeNotAllowed", f"Changing property '{name}' is not allowed.", target=name)
 
 
-def check_same_interfaces(old: Resource, body: dict[str, Any]) -> None:
-    """A machine keeps its interfaces; that a deallocated one may change them is not emulated."""
+def check_not_emulated_changes(old: Resource, body: dict[str, Any]) -> None:
+    """Azure resizes machines, and lets a deallocated one change its interfaces; the emulator does neither."""
+    size = _at(body, ("properties", "hardwareProfile", "vmSize"))
+    if size is not None and size.lower() != _at(old.body, ("properties", "hardwareProfile", "vmSize")).lower():
+        raise not_emulated("resizing a machine")
     named = _at(body, ("properties", "networkProfile", "networkInterfaces"))
     had = _at(old.body, ("properties", "networkProfile", "networkInterfaces"))
     if named is not None and [sub_id(each).lower() for each in named] != [sub_id(each).lower() for each in had]:

@@ -63,7 +63,7 @@ class Machines(Kind):
     def _accept_change(self, old: Resource, body: dict[str, Any]) -> dict[str, Any]:
         """A PUT of what exists: only what may change is taken over, and nothing that is not named is lost."""
         machine_checks.check_unchanged(old, body)
-        machine_checks.check_same_interfaces(old, body)
+        machine_checks.check_not_emulated_changes(old, body)
         properties = {**old.properties, **(body.get("properties") or {})}
         for name in ("osProfile", "storageProfile", "hardwareProfile", "networkProfile"):
             properties[name] = old.properties[name]
