@@ -9,6 +9,7 @@ from typing import Any
 
 from grafos_connectors.azure import skus
 from grafos_connectors.azure.client import AzureCalls
+from grafos_connectors.azure.errors import no_answer
 from grafos_connectors.contract import CloudError, Identity, Image, Quota
 
 # Debian's own images, https://wiki.debian.org/Cloud/MicrosoftAzure
@@ -34,12 +35,15 @@ NETWORK_QUOTAS = {
     "StandardSkuPublicIpAddresses": ("addresses", "addresses"),
 }
 FAMILY = "family"  # within Azure's name of a family's limit, "standardBSFamily"
+FAMILY_QUOTA = "machine_cores"  # before that name in ours
 PRINCIPAL_CLAIMS = ("upn", "unique_name", "app_displayname", "appid", "oid")  # the most telling first
 
 
 def identity(calls: AzureCalls) -> Identity:
     """Who the token says we are, once the subscription has answered us."""
     told, server_time = calls.get(f"/subscriptions/{calls.subscription}")
+    if not told.get("subscriptionId"):
+        raise no_answer("the question about the subscription", "")
     return Identity(
         provider="azure",
         account=str(told["subscriptionId"]),
@@ -63,17 +67,19 @@ def quotas(calls: AzureCalls, region: str) -> tuple[Quota, ...]:
     calls.check_region(region)
     compute = calls.items("compute", "usage.list", region, region)
     network = calls.items("network", "usages.list", region, region)
-    return (*_quotas_in(compute, COMPUTE_QUOTAS), *_quotas_in(network, NETWORK_QUOTAS))
+    families = {name: (f"{FAMILY_QUOTA} {name}", "cores") for name in map(_name_of, compute) if FAMILY in name.lower()}
+    return (*_quotas_in(compute, {**families, **COMPUTE_QUOTAS}), *_quotas_in(network, NETWORK_QUOTAS))
 
 
 def _quotas_in(usages: Iterable[Mapping[str, Any]], names: Mapping[str, tuple[str, str]]) -> Iterable[Quota]:
     for usage in usages:
-        theirs = str((usage.get("name") or {}).get("value", ""))
-        is_family = FAMILY in theirs.lower() and "cores" in {unit for _, unit in names.values()}
-        if theirs not in names and not is_family:
-            continue
-        name, unit = names.get(theirs, (f"machine_cores {theirs}", "cores"))
-        yield Quota(name=name, unit=unit, limit=_whole(usage.get("limit")), used=_whole(usage.get("currentValue")))
+        if _name_of(usage) in names:
+            name, unit = names[_name_of(usage)]
+            yield Quota(name=name, unit=unit, limit=_whole(usage.get("limit")), used=_whole(usage.get("currentValue")))
+
+
+def _name_of(usage: Mapping[str, Any]) -> str:
+    return str((usage.get("name") or {}).get("value", ""))
 
 
 def _whole(number: object) -> int | None:

@@ -31,7 +31,7 @@ from grafos_connectors.azure.endpoints import (
     is_loopback,
     same_origin,
 )
-from grafos_connectors.azure.errors import NEXT_STEPS, STATUSES, refusal_in, refused, translated
+from grafos_connectors.azure.errors import NEXT_STEPS, STATUSES, no_answer, refusal_in, refused, translated
 from grafos_connectors.azure.transport import OnlyThere, Watch, policies, transport
 from grafos_connectors.contract import CloudError
 from grafos_core.emulated import EMULATED_SUBSCRIPTION
@@ -133,11 +133,11 @@ class AzureCalls:
         """
         request = HttpRequest("GET", f"{self.endpoint}{path}", params={"api-version": api_version})
         response = self._send("raw", request, path, region)
-        return response.json(), _clock_in(response.headers.get("Date", ""))
+        return _document(response, path, region), _clock_in(response.headers.get("Date", ""))
 
     def get_link(self, link: str, what: str, region: str = "") -> Any:
         """ARM's answer to a link that it gave itself: a next page."""
-        return self._send("raw", HttpRequest("GET", link), what, region).json()
+        return _document(self._send("raw", HttpRequest("GET", link), what, region), what, region)
 
     def fetch(self, url: str, what: str, region: str = "") -> Any:
         """An answer of another server than ARM, asked without any credential. ``what`` stands for the address in
@@ -300,6 +300,15 @@ def _plain(answer: Any) -> Any:
     if isinstance(answer, list):
         return [_plain(item) for item in answer]
     return answer.as_dict() if hasattr(answer, "as_dict") else answer
+
+
+def _document(response: Any, what: str, region: str) -> dict[str, Any]:
+    """The object in an answer's body."""
+    with translated(what, region, changing=False):
+        document = response.json()
+    if not isinstance(document, dict):
+        raise no_answer(what, region)
+    return document
 
 
 def _clock_in(date: str) -> float:

@@ -10,6 +10,7 @@ https://learn.microsoft.com/azure/virtual-machines/error-codes
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -156,6 +157,8 @@ SDK_EXCEPTIONS: tuple[tuple[type[Exception], str, bool], ...] = (
     (sdk.DeserializationError, "cloud_unknown", True),
     (sdk.AzureError, "cloud_unknown", True),
 )
+# What the SDK's readers raise over an answer that is no answer: none of its own classes.
+NONSENSE = (AttributeError, KeyError, TypeError, ValueError)
 # What the HTTP library says when it did not get as far as sending. The SDK calls more than these "not sent".
 NOT_SENT = (
     wire.NewConnectionError,
@@ -188,6 +191,7 @@ CODE_NEXT_STEPS: dict[str, str] = {
 
 # Classes of refusals that say that the cloud did nothing, whatever HTTP status they came with.
 WITHOUT_EFFECT = frozenset({"cloud_auth", "cloud_capacity", "cloud_denied", "cloud_quota", "cloud_throttled"})
+QUERY = re.compile(r"\?[^\s'\")]*")  # of an address within a message; that of a console's text holds a signature
 DEPTH_MAX = 4  # of details within details
 
 
@@ -209,7 +213,7 @@ def translated(operation: str, region: str, *, changing: bool) -> Iterator[None]
             raise sdk_failure(error, operation, region, changing=changing) from error
         refusal = refusal_in(_text(response))
         raise refused(refusal, response.status_code, response.headers, operation, region, changing=changing) from error
-    except (sdk.AzureError, sdk.SerializationError, sdk.DeserializationError) as error:
+    except (sdk.AzureError, sdk.SerializationError, sdk.DeserializationError, *NONSENSE) as error:
         raise sdk_failure(error, operation, region, changing=changing) from error
 
 
@@ -286,14 +290,15 @@ def operation_failed(refusal: Refusal, what: str, region: str) -> CloudError:
 
 def sdk_failure(error: Exception, operation: str, region: str, *, changing: bool) -> CloudError:
     """An error of the SDK itself: no token, nothing sent, no answer, or an answer that it could not read."""
-    code, sent = next((code, sent) for kind, code, sent in SDK_EXCEPTIONS if isinstance(error, kind))
+    known = ((code, sent) for kind, code, sent in SDK_EXCEPTIONS if isinstance(error, kind))
+    code, sent = next(known, ("cloud_unknown", True))
     if isinstance(error, sdk.ServiceRequestError):
         sent = may_be_sent(error)
     return CloudError(
         code,
         f"{operation} did not succeed: {type(error).__name__}.",
         where=f"azure {region}".strip(),
-        why=" ".join(str(error).split()),
+        why=QUERY.sub("?…", " ".join(str(error).split())),
         next=NEXT_STEPS.get(code, ""),
         cloud_code=type(error).__name__,
         ambiguous=changing and sent,
@@ -314,6 +319,16 @@ def may_be_sent(error: sdk.ServiceRequestError) -> bool:
         below = getattr(cause, "reason", None)
         cause = below if isinstance(below, BaseException) else next(iter(cause.args), None)
     return True
+
+
+def no_answer(operation: str, region: str) -> CloudError:
+    """Where the answer to a read should be is something else, as a captive portal's page."""
+    return CloudError(
+        "cloud_unknown",
+        f"What was answered to {operation} is no answer of Azure's.",
+        where=f"azure {region}".strip(),
+        next="Check whether a proxy or a portal stands between this machine and Azure.",
+    )
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:

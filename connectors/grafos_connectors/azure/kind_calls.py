@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grafos_connectors.azure.client import AzureCalls, Begun
+from grafos_connectors.azure.errors import no_answer
 from grafos_connectors.azure.ids import ArmId
 from grafos_connectors.contract import CloudError, Kind
 
@@ -61,8 +62,9 @@ def read_resource(calls: AzureCalls, id: ArmId, region: str) -> Mapping[str, Any
         if refusal.code != "cloud_not_found":
             raise
         return None
-    document: Mapping[str, Any] = answer
-    return document
+    if not isinstance(answer, dict) or not answer.get("id"):
+        raise no_answer(f"the question about {id.name}", region)
+    return answer
 
 
 def make(calls: AzureCalls, id: ArmId, region: str, body: Mapping[str, Any]) -> Begun:

@@ -1,0 +1,543 @@
+"""What Azure is asked for, call by call, as the emulated one records it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import requests
+from azure_place import AZURE_KINDS, AzurePlace
+from contract_work import FABRIC, Work
+
+from grafos_connectors.azure import account, permissions, prices, skus
+from grafos_connectors.azure.client import AzureCalls
+from grafos_connectors.azure.deadline import deadline_body, time_of_day
+from grafos_connectors.azure.machine import USER_DATA_MAX_BYTES, machine_body
+from grafos_connectors.azure.shapes import DEADLINE_MAX_S, DEADLINE_MIN_S
+from grafos_connectors.azure.tags import ASKED
+from grafos_connectors.contract import TAG_EXPIRES, TAG_KEY, CloudError, Desired, Kind, Ref, State
+from grafos_core.clock import VirtualClock
+from grafos_emulators.emulator import EmulatedClouds, Settings
+
+SHARED = (Kind.GROUP, Kind.NETWORK, Kind.FIREWALL, Kind.SUBNET)
+OWN = (Kind.ADDRESS, Kind.NIC, Kind.MACHINE, Kind.DEADLINE)
+GROUP = "/subscriptions/s/resourceGroups/g"
+NIC = f"{GROUP}/providers/Microsoft.Network/networkInterfaces/n"
+SECRET = "#!/bin/sh\necho one-time-secret\n"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[AzurePlace]:
+    clock = VirtualClock()
+    with EmulatedClouds(tmp_path, Settings(clouds=("azure",), boots=False), clock=clock) as clouds:
+        yield AzurePlace(clouds, clock)
+
+
+@pytest.fixture
+def work(place: AzurePlace) -> Work:
+    return Work(place)
+
+
+@pytest.fixture
+def calls(place: AzurePlace) -> AzureCalls:
+    return AzureCalls(environment=place.environment())
+
+
+def changes(place: AzurePlace) -> list[str]:
+    return [call.action for call in place.clouds.journal() if call.mutating]
+
+
+@pytest.mark.parametrize("kind", AZURE_KINDS.shapes)
+def test_each_step_is_one_changing_call(place: AzurePlace, work: Work, kind: Kind) -> None:
+    work.lay_ground(kind)
+    before = len(changes(place))
+    operation = work.connector.begin_create(work.desired(kind), "token")
+    assert len(changes(place)) == before + 1
+    found = work.finish(operation)
+    if found is not None and kind in AZURE_KINDS.retagged:
+        work.finish(work.connector.begin_update(found.ref, work.desired(kind)))
+        before += 1
+    operation = work.connector.begin_delete(operation.ref)
+    assert len(changes(place)) == before + 2
+    work.finish(operation)
+    assert len(changes(place)) == before + 2
+
+
+def test_a_first_cell_takes_eight_changing_calls_and_a_further_one_four(place: AzurePlace, work: Work) -> None:
+    for kind in (*SHARED, *OWN):
+        work.make(kind)
+    assert len(changes(place)) == 8
+    for kind in OWN:
+        work.make(kind, f"second-{kind.value}")
+    assert len(changes(place)) == 8 + 4
+
+
+def test_a_cell_goes_by_two_changing_calls(place: AzurePlace, work: Work) -> None:
+    """The machine takes its disk, card and address along; its schedule stays, and is deleted by itself."""
+    work.lay_ground(Kind.ADDRESS)
+    for kind in (*SHARED[1:], *OWN):
+        work.make(kind)
+    before = len(changes(place))
+    for kind in (Kind.MACHINE, Kind.DEADLINE):
+        work.finish(work.connector.begin_delete(ref_of(work, kind)))
+    work.settle()
+    assert len(changes(place)) == before + 2
+    assert {thing.kind for thing in place.clouds.world()} == {
+        "resourceGroup",
+        "virtualNetwork",
+        "networkSecurityGroup",
+        "subnet",
+    }
+
+
+def ref_of(work: Work, kind: Kind) -> Ref:
+    return Ref(key="", kind=kind, id=work.ids[kind.value], region=work.place.region)
+
+
+# What a machine is asked to be ----------------------------------------------------------------------------------------
+
+
+def asked_machine(work: Work, **inputs: Any) -> Desired:
+    work.pretend_ground()
+    work.ids |= {"nic": NIC, "group": GROUP}
+    return work.desired(Kind.MACHINE, **{"user_data": SECRET, **inputs})
+
+
+def test_a_machine_lets_nobody_in_and_takes_all_that_is_its_own_along(work: Work, calls: AzureCalls) -> None:
+    desired = asked_machine(work)
+    body = machine_body(calls, desired)
+    properties = body["properties"]
+    assert body["location"] == "eastus"
+    assert body["zones"] == ["1"]
+    assert "identity" not in body
+    assert body["tags"] == {**desired.tags, ASKED: body["tags"][ASKED]}
+    disk = properties["storageProfile"]["osDisk"]
+    assert (disk["deleteOption"], disk["diskSizeGB"], disk["name"]) == ("Delete", 30, "grafos-machine-disk")
+    assert disk["managedDisk"] == {"storageAccountType": "StandardSSD_LRS"}
+    assert properties["networkProfile"]["networkInterfaces"] == [
+        {"id": NIC, "properties": {"primary": True, "deleteOption": "Delete"}}
+    ]
+    profile = properties["osProfile"]
+    assert base64.b64decode(profile["customData"]).decode() == SECRET
+    assert "adminPassword" not in profile
+    assert profile["linuxConfiguration"]["disablePasswordAuthentication"] is True
+    assert properties["diagnosticsProfile"] == {"bootDiagnostics": {"enabled": True}}
+    assert properties["securityProfile"]["securityType"] == "TrustedLaunch"
+    assert "priority" not in properties
+
+
+def test_nobody_holds_the_key_that_azure_demands(work: Work, calls: AzureCalls) -> None:
+    desired = asked_machine(work)
+    keys = [
+        machine_body(calls, desired)["properties"]["osProfile"]["linuxConfiguration"]["ssh"]["publicKeys"][0]["keyData"]
+        for _ in range(2)
+    ]
+    assert all(key.startswith("ssh-ed25519 ") for key in keys)
+    assert keys[0] != keys[1]
+
+
+def test_a_spot_machine_costs_at_most_what_a_usual_one_does_and_leaves_nothing(work: Work, calls: AzureCalls) -> None:
+    properties = machine_body(calls, asked_machine(work, spot=True))["properties"]
+    assert (properties["priority"], properties["evictionPolicy"]) == ("Spot", "Delete")
+    assert properties["billingProfile"] == {"maxPrice": -1}
+
+
+def test_a_machine_that_is_the_regions_names_no_zone(work: Work, calls: AzureCalls) -> None:
+    body = machine_body(calls, msgspec.structs.replace(asked_machine(work), zone=""))
+    assert "zones" not in body
+
+
+def test_user_data_beyond_the_limit_is_refused_before_any_call(place: AzurePlace, work: Work) -> None:
+    work.lay_ground(Kind.MACHINE)
+    before = changes(place)
+    refusal = work.refused(work.desired(Kind.MACHINE, user_data="x" * (USER_DATA_MAX_BYTES + 1)))
+    assert refusal.code == "cloud_invalid"
+    assert changes(place) == before
+
+
+@pytest.mark.parametrize("image", ["", "debian", "Debian:debian-13:13-gen2", "a:b:c:", "a:b:c:d:e"])
+def test_an_image_that_is_no_urn_is_refused(work: Work, image: str) -> None:
+    work.lay_ground(Kind.MACHINE)
+    assert work.refused(work.desired(Kind.MACHINE, image=image)).code == "cloud_invalid"
+
+
+@pytest.mark.parametrize("need", ["x", "/subscriptions/s/resourceGroups/g", "/subscriptions//resourceGroups/"])
+def test_a_need_of_another_kind_or_subscription_is_refused(work: Work, need: str) -> None:
+    work.lay_ground(Kind.MACHINE)
+    work.ids["nic"] = need
+    assert work.refused(work.desired(Kind.MACHINE)).code == "cloud_invalid"
+
+
+def test_what_is_journalled_of_a_machine_holds_no_secret_and_stays_small(work: Work) -> None:
+    work.lay_ground(Kind.MACHINE)
+    operation = work.connector.begin_create(work.desired(Kind.MACHINE, user_data=SECRET), "token")
+    text = json.loads(operation.handle)["token"]
+    opened = base64.b64decode(text).decode()
+    for hidden in (SECRET, base64.b64encode(SECRET.encode()).decode(), "customData", "Authorization"):
+        assert hidden not in opened + text
+        content = json.loads(opened)["data"]["response"]["content"]
+        assert hidden not in base64.b64decode(content).decode()
+    assert len(operation.handle) <= 64 * 1024
+
+
+# The deadline ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ends_at", "now", "expected"),
+    [
+        (0, -86_000, "0000"),
+        (1, -86_000, "0001"),  # the minute after it, never before
+        (60, -86_000, "0001"),
+        (61, -86_000, "0002"),
+        (23 * 3600 + 59 * 60 + 1, 0, "0000"),
+        (100, 50, "0006"),  # a minute that is about to pass would come again only tomorrow
+        (-500, 0, "0005"),
+    ],
+)
+def test_a_schedule_fires_at_the_minute_at_or_after_the_end(ends_at: int, now: float, expected: str) -> None:
+    assert time_of_day(ends_at, now) == expected
+
+
+def test_a_schedule_fires_never_before_the_end_and_less_than_a_minute_after() -> None:
+    for now in range(0, 2 * 86_400, 4_999):
+        for ahead in range(DEADLINE_MIN_S, DEADLINE_MAX_S, 3_701):
+            told = time_of_day(now + ahead, now)
+            of_day = int(told[:2]) * 3600 + int(told[2:]) * 60
+            fires = next(moment for day in range(5) if (moment := day * 86_400 + of_day) > now)
+            assert 0 <= fires - (now + ahead) < 60, (now, ahead)
+
+
+def test_a_deadline_that_is_a_day_away_is_refused_since_it_would_fire_too_early(place: AzurePlace, work: Work) -> None:
+    work.lay_ground(Kind.DEADLINE)
+    before, now = changes(place), int(place.clock.now())
+    refusal = work.refused(work.desired(Kind.DEADLINE, ends_at=now + DEADLINE_MAX_S + 60))
+    assert refusal.code == "cloud_invalid"
+    assert "extend" in refusal.next
+    made = work.make(Kind.DEADLINE, ends_at=now + DEADLINE_MAX_S - 60)
+    late = work.desired(Kind.DEADLINE, ends_at=now + DEADLINE_MAX_S + 7200)
+    with pytest.raises(CloudError) as raised:
+        work.connector.begin_update(made.ref, late)
+    assert raised.value.code == "cloud_invalid"
+    assert len(changes(place)) == len(before) + 1
+
+
+def test_the_schedule_deallocates_the_machine_and_its_disk_bills_on(place: AzurePlace, work: Work) -> None:
+    work.lay_ground(Kind.DEADLINE)
+    now = int(place.clock.now())
+    work.make(Kind.DEADLINE, ends_at=now + 3600)
+    place.pass_time(3500)
+    assert work.connector.observe(ref_of(work, Kind.MACHINE)).state is State.READY
+    for _ in range(2):  # it fires, and then deallocating takes a moment
+        place.pass_time(200)
+        place.world()
+    found = work.connector.observe(ref_of(work, Kind.MACHINE))
+    assert (found.state, found.billable, found.attributes["power"]) == (State.STOPPED, False, "deallocated")
+    assert {one.ref.kind for one in work.listed() if one.billable} == {Kind.DISK, Kind.ADDRESS}
+
+
+def test_a_deadline_that_was_moved_fires_then_and_bears_its_new_tags(place: AzurePlace, work: Work) -> None:
+    work.lay_ground(Kind.DEADLINE)
+    now = int(place.clock.now())
+    made = work.make(Kind.DEADLINE, ends_at=now + 3600)
+    later = work.desired(Kind.DEADLINE, ends_at=now + 7200)
+    later = msgspec.structs.replace(later, tags={**later.tags, TAG_EXPIRES: "1900009999"})
+    moved = work.finish(work.connector.begin_update(made.ref, later))
+    assert moved is not None
+    assert moved.attributes["ends_at"] == str(now + 7200)
+    assert moved.tags == later.tags
+    place.pass_time(4000)
+    assert work.connector.observe(ref_of(work, Kind.MACHINE)).state is State.READY
+    place.pass_time(3600)
+    assert work.connector.observe(ref_of(work, Kind.MACHINE)).state is State.STOPPED
+    assert work.connector.begin_create(later, "token").ref.id == made.ref.id, "an equal call finds its equal"
+
+
+def test_a_schedule_that_somebody_switched_off_counts_as_failed(place: AzurePlace, work: Work) -> None:
+    work.lay_ground(Kind.DEADLINE)
+    made = work.make(Kind.DEADLINE)
+    desired = work.desired(Kind.DEADLINE)
+    body = deadline_body(desired, place.clock.now())
+    body["properties"]["status"] = "Disabled"
+    url = f"{place.clouds.endpoint}{made.ref.id}?api-version=2018-09-15"
+    assert requests.put(url, json=body, timeout=10).ok
+    assert work.connector.observe(made.ref).state is State.FAILED
+
+
+# What lives and is listed ---------------------------------------------------------------------------------------------
+
+
+def test_a_machines_disk_is_told_with_the_machines_tags_as_they_are_now(work: Work) -> None:
+    work.lay_ground(Kind.MACHINE)
+    made = work.make(Kind.MACHINE)
+    desired = work.desired(Kind.MACHINE)
+    newer = msgspec.structs.replace(desired, tags={**desired.tags, TAG_EXPIRES: "1900009999"})
+    work.finish(work.connector.begin_update(made.ref, newer))
+    work.settle()
+    disk = next(found for found in work.listed() if found.ref.kind is Kind.DISK)
+    assert disk.tags == newer.tags
+    assert disk.ref.key == newer.tags[TAG_KEY]
+    assert disk.attributes["machine"] == made.ref.id
+    assert work.connector.observe(disk.ref).tags == newer.tags
+
+
+def test_somebody_elses_tags_on_a_resource_of_ours_are_left_alone(place: AzurePlace, work: Work) -> None:
+    made = work.make(Kind.GROUP)
+    url = f"{place.clouds.endpoint}{made.ref.id}?api-version=2025-04-01"
+    there = requests.get(url, timeout=10).json()["tags"]
+    assert requests.patch(url, json={"tags": {**there, "cost-centre": "7"}}, timeout=10).ok
+    work.finish(work.connector.begin_update(made.ref, work.desired(Kind.GROUP)))
+    assert requests.get(url, timeout=10).json()["tags"]["cost-centre"] == "7"
+
+
+def test_ids_are_spelled_one_way_however_arm_spells_them(work: Work) -> None:
+    work.lay_ground(Kind.SUBNET)
+    made = work.make(Kind.SUBNET)
+    shouted = Ref(key="", kind=Kind.SUBNET, id=made.ref.id.upper(), region="eastus")
+    found = work.connector.observe(shouted)
+    assert found.ref.id == made.ref.id
+    assert found.attributes["carrier"] == work.ids["network"]
+
+
+def test_a_group_with_anything_in_it_is_not_deleted(place: AzurePlace, work: Work) -> None:
+    """Its deletion would take along what is not ours."""
+    work.lay_ground(Kind.NETWORK)
+    work.make(Kind.NETWORK)
+    before = changes(place)
+    with pytest.raises(CloudError) as raised:
+        work.connector.begin_delete(ref_of(work, Kind.GROUP))
+    assert raised.value.code == "cloud_in_use"
+    assert changes(place) == before
+
+
+def test_a_subnet_of_another_range_under_our_name_is_a_conflict(work: Work) -> None:
+    work.lay_ground(Kind.SUBNET)
+    work.make(Kind.SUBNET)
+    assert work.refused(work.desired(Kind.SUBNET, cidr="10.77.2.0/24")).code == "cloud_conflict"
+
+
+def test_a_subnet_bears_no_tags(work: Work) -> None:
+    work.lay_ground(Kind.SUBNET)
+    made = work.make(Kind.SUBNET)
+    with pytest.raises(CloudError) as raised:
+        work.connector.begin_update(made.ref, work.desired(Kind.SUBNET))
+    assert raised.value.code == "unsupported"
+
+
+def test_a_list_of_one_region_leaves_out_the_others(work: Work) -> None:
+    work.make(Kind.GROUP)
+    work.settle()
+    assert work.listed("westeurope") == []
+    assert [found.ref.kind for found in work.listed_everywhere()] == [Kind.GROUP]
+
+
+def test_more_than_one_page_is_listed(work: Work) -> None:
+    work.lay_ground(Kind.FIREWALL)
+    names = [f"grafos-many-{number}" for number in range(120)]
+    for name in names:
+        work.connector.begin_create(work.desired(Kind.FIREWALL, name), name)
+    work.settle()
+    listed = [found.attributes["name"] for found in work.listed() if found.ref.kind is Kind.FIREWALL]
+    assert sorted(listed) == sorted(names)
+
+
+# Facts ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_fabric_of_an_identity_is_the_subscription_and_the_clock_is_told(work: Work, place: AzurePlace) -> None:
+    identity = work.connector.identity()
+    assert (identity.provider, identity.account) == ("azure", place.environment()["AZURE_SUBSCRIPTION_ID"])
+    assert identity.emulated
+
+
+def test_the_principal_is_read_from_the_tokens_claims() -> None:
+    def token(**claims: str) -> str:
+        body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+        return f"head.{body}.signature"
+
+    assert account.principal_in(token(upn="me@example.org", oid="o")) == "me@example.org"
+    assert account.principal_in(token(oid="o", appid="a")) == "a"
+    assert account.principal_in(token()) == ""
+    assert account.principal_in("") == ""
+    assert account.principal_in("no token at all") == ""
+
+
+def test_a_type_that_is_restricted_is_not_offered_and_is_an_obstacle(place: AzurePlace, work: Work) -> None:
+    place.clouds.azure.restricted[place.machine_type, place.region] = "NotAvailableForSubscription"
+    connector = place.open()
+    assert connector.offers(place.region, place.machine_type) == ()
+    (obstacle,) = connector.obstacles(place.region, place.machine_type)
+    assert (obstacle.code, obstacle.cloud_code) == ("cloud_capacity", "SkuNotAvailable")
+    assert "NotAvailableForSubscription" in obstacle.why
+
+
+def test_a_namespace_that_is_not_registered_is_an_obstacle_with_its_command(place: AzurePlace, work: Work) -> None:
+    place.clouds.azure.registered.discard("microsoft.devtestlab")
+    (obstacle,) = place.open().obstacles(place.region, place.machine_type)
+    assert obstacle.cloud_code == "MissingSubscriptionRegistration"
+    assert "az provider register --namespace Microsoft.DevTestLab" in obstacle.next
+
+
+def test_nothing_is_registered_behind_ones_back(place: AzurePlace, work: Work) -> None:
+    """The SDK's own chain would: a changing call that nobody journalled."""
+    work.lay_ground(Kind.FIREWALL)
+    place.clouds.azure.registered.discard("microsoft.network")
+    refusal = work.refused(work.desired(Kind.FIREWALL))
+    assert (refusal.code, refusal.cloud_code) == ("cloud_denied", "MissingSubscriptionRegistration")
+    assert "microsoft.network" not in place.clouds.azure.registered
+
+
+def test_zones_that_do_not_sell_the_type_are_left_out() -> None:
+    sku = {
+        "name": "Standard_B2s",
+        "capabilities": [{"name": "vCPUs", "value": "2"}, {"name": "MemoryGB", "value": "0.5"}],
+        "locationInfo": [{"location": "EastUS", "zones": ["3", "1", "2"]}],
+        "restrictions": [{"type": "Zone", "restrictionInfo": {"zones": ["2"]}, "reasonCode": "QuotaId"}],
+    }
+    offers = skus.offers_of(sku, "eastus")
+    assert [offer.zone for offer in offers] == ["1", "3"]
+    assert (offers[0].cpu_cores, offers[0].mem_bytes, offers[0].arch) == (2, 1 << 29, "amd64")
+
+
+def test_a_location_without_zones_offers_the_region_itself(work: Work, place: AzurePlace) -> None:
+    assert {offer.zone for offer in work.connector.offers("westus", place.machine_type)} == {""}
+
+
+def test_gpus_are_counted(work: Work) -> None:
+    offers = work.connector.offers("eastus", "Standard_NC4as_T4_v3")
+    assert {offer.gpu_count for offer in offers} == {1}
+
+
+def test_the_newest_image_is_newest_by_number_and_not_by_letters() -> None:
+    assert max(["0.9.1", "0.20260112.2355", "0.20251117.2299"], key=account.version_order) == "0.20260112.2355"
+
+
+def test_quotas_tell_the_regions_cores_and_each_familys(work: Work) -> None:
+    quotas = {quota.name: quota for quota in work.connector.quotas("eastus")}
+    assert quotas["machine_cores"].limit == 100
+    assert quotas["machine_cores standardBSFamily"].unit == "cores"
+    assert quotas["addresses"].used == 0
+
+
+@pytest.mark.parametrize(
+    ("actions", "not_actions", "is_allowed"),
+    [
+        (["*"], [], True),
+        (["Microsoft.Compute/*"], [], True),
+        (["*/write"], [], True),
+        (["microsoft.compute/virtualmachines/WRITE"], [], True),
+        (["*/read"], [], False),
+        ([], [], False),
+        (["*"], ["Microsoft.Compute/*/write"], False),
+        (["*"], ["Microsoft.Network/*"], True),
+        (["Microsoft.Compute/virtualMachines/writeX"], [], False),
+    ],
+)
+def test_an_action_is_allowed_by_wildcards_without_what_they_take_out(
+    actions: list[str],
+    not_actions: list[str],
+    is_allowed: bool,  # noqa: FBT001  a table's column
+) -> None:
+    permission = {"actions": actions, "notActions": not_actions}
+    assert permissions.allowed("Microsoft.Compute/virtualMachines/write", [permission]) is is_allowed
+
+
+def test_what_one_role_takes_out_another_may_give() -> None:
+    roles = [{"actions": ["*"], "notActions": ["*/write"]}, {"actions": ["Microsoft.Compute/*"], "notActions": []}]
+    assert permissions.allowed("Microsoft.Compute/disks/write", roles)
+
+
+def test_what_is_lacking_is_named_and_the_role_that_grants_it_told(place: AzurePlace, work: Work) -> None:
+    place.clouds.azure.denied = ("Microsoft.DevTestLab/*",)
+    missing = work.connector.missing_permissions("eastus")
+    assert missing == tuple(f"Microsoft.DevTestLab/schedules/{verb}" for verb in ("delete", "read", "write"))
+    role = json.loads(work.connector.policy_fragment(missing))
+    assert role["Actions"] == list(missing)
+    assert role["AssignableScopes"] == [f"/subscriptions/{place.environment()['AZURE_SUBSCRIPTION_ID']}"]
+
+
+def test_all_that_is_called_is_in_the_list_of_permissions(place: AzurePlace, work: Work) -> None:
+    """With exactly those permissions, and that to ask about them, everything works that the emulator checks."""
+    place.clouds.azure.allowed = (*permissions.ACTIONS, "Microsoft.Authorization/permissions/read")
+    for kind in (*SHARED, *OWN):
+        made = work.make(kind)
+        if kind in AZURE_KINDS.retagged:
+            work.finish(work.connector.begin_update(made.ref, work.desired(kind)))
+    work.settle()
+    work.connector.console(ref_of(work, Kind.MACHINE))
+    assert work.connector.missing_permissions("eastus") == ()
+    for found in work.listed():
+        work.connector.observe(found.ref)
+    for kind in reversed((*SHARED, *OWN)):
+        work.finish(work.connector.begin_delete(ref_of(work, kind)))
+    assert place.world() == []
+
+
+# Prices ---------------------------------------------------------------------------------------------------------------
+
+
+def row(sku: str, usd: float, product: str = "Virtual Machines BS Series", **fields: Any) -> dict[str, Any]:
+    usual = {"unitOfMeasure": "1 Hour", "type": "Consumption", "currencyCode": "USD", "meterName": sku}
+    return {"skuName": sku, "retailPrice": usd, "productName": product, **usual, **fields}
+
+
+def test_windows_spot_and_reserved_rows_are_not_taken_for_the_price() -> None:
+    rows = [
+        row("B2s", 0.0416),
+        row("B2s Spot", 0.01),
+        row("B2s Low Priority", 0.008),
+        row("B2s", 0.05, product="Virtual Machines BS Series Windows"),
+        row("B2s Spot", 0.02, product="Virtual Machines BS Series Windows"),
+        row("B2s", 240.0, type="Reservation"),
+        row("B2s", 0.04, currencyCode="EUR"),
+        row("B2s", 0.0),
+    ]
+    usual, spot = prices.machine_rows(rows)
+    assert [one["retailPrice"] for one in usual] == [0.0416]
+    assert [one["retailPrice"] for one in spot] == [0.01]
+
+
+def disk_row(tier: int, usd: float, meter: str = "") -> dict[str, Any]:
+    return {
+        "skuName": f"E{tier} LRS",
+        "meterName": meter or f"E{tier} LRS Disk",
+        "retailPrice": usd,
+        "currencyCode": "USD",
+        "unitOfMeasure": "1/Month",
+    }
+
+
+def test_the_price_of_a_gib_bounds_every_disk_that_the_image_fits_on() -> None:
+    """A disk of 33 GiB is billed as one of 64."""
+    tiers = {3: 1.2, 4: 2.4, 6: 4.8, 10: 9.6, 15: 19.2}
+    rows = [disk_row(tier, usd) for tier, usd in tiers.items()] + [disk_row(6, 99.0, "E6 LRS Disk Mount")]
+    per_gib = prices.disk_per_gib_month(rows, "eastus")
+    for size_gib in range(account.IMAGE_DISK_GIB, 257):
+        billed = next(usd for tier, usd in tiers.items() if prices.TIER_GIB[tier] >= size_gib)
+        assert per_gib * size_gib >= prices.micro_cents(Decimal(str(billed)))
+        assert per_gib * size_gib < 2 * prices.micro_cents(Decimal(str(billed))) + size_gib
+
+
+def test_a_region_without_disk_prices_has_no_price() -> None:
+    with pytest.raises(CloudError) as raised:
+        prices.disk_per_gib_month([], "eastus")
+    assert raised.value.code == "price_missing"
+
+
+def test_a_price_is_told_with_its_spot_price_where_there_is_one(work: Work) -> None:
+    price = work.connector.price("eastus", "Standard_D2s_v5")
+    assert 0 < price.spot_per_hour < price.machine_per_hour
+    assert work.connector.price("eastus", "Standard_B2s").spot_per_hour == 0
+
+
+def test_what_is_listed_is_ours_alone_even_if_the_list_is_told_too_much(work: Work) -> None:
+    work.make(Kind.GROUP)
+    work.place.plant(fabric=FABRIC + "-2", key="e" * 32)
+    work.settle()
+    assert [found.ref.id for found in work.listed()] == [work.ids["group"]]
