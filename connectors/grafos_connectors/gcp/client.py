@@ -16,9 +16,8 @@ import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import google.auth
 from google.api_core import exceptions as api
-from google.auth import credentials as ga_credentials
+from google.auth.credentials import Credentials
 from google.auth.transport.requests import AuthorizedSession
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -34,11 +33,10 @@ from grafos_connectors.gcp.endpoints import (
     project_in,
     region_in,
 )
-from grafos_connectors.gcp.errors import NEXT_STEPS, translated
+from grafos_connectors.gcp.errors import translated
+from grafos_connectors.gcp.login import find_login
 from grafos_connectors.gcp.wire import READ_TIMEOUT_S, NobodysCredentials, Watch, Wire, read_retry
 
-SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-KEY_FILE_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 PAGE_SIZE = 500  # the most that Compute Engine gives at once
 # The SDK's clients of Compute Engine by the resource that they are about.
 CLIENTS = {
@@ -93,7 +91,7 @@ class GcpCalls:
         self._wire = Wire(self.endpoint, watch)
         weakref.finalize(self, self._wire.close)  # the sessions stand in cycles, whose sockets nobody would close
         self._lock = threading.RLock()
-        self._credentials: ga_credentials.Credentials | None = None
+        self._credentials: Credentials | None = None
         self._clients: dict[str, Any] = {}
         self._plain: AuthorizedSession | None = None
 
@@ -191,42 +189,27 @@ class GcpCalls:
                 self._wire.carry(self._plain)
             return self._plain
 
-    def _login(self) -> ga_credentials.Credentials:
+    def _login(self) -> Credentials:
         """The credentials, or ``credentials_missing``; those that the SDK found it also renews by itself."""
         with self._lock:
             if self._credentials is None:
-                with translated("the look for credentials", "gcp", changing=False):
-                    found, project = self._found_credentials()
-                if getattr(found, "universe_domain", UNIVERSE) != UNIVERSE:
-                    raise CloudError(
-                        "unsupported", "This version of grafos only uses the public Google Cloud.", where="gcp"
-                    )
-                self._project = self._project or check_real_project(project or "")
-                if not self._project:
-                    raise CloudError(
-                        "credentials_missing",
-                        "No Google Cloud project is named.",
-                        where="gcp",
-                        next=f"Set {PROJECT_VARIABLE}.",
-                    )
-                self._credentials = found
+                self._credentials = self._found_login()
             return self._credentials
 
-    def _found_credentials(self) -> tuple[ga_credentials.Credentials, str | None]:
+    def _found_login(self) -> Credentials:
         if self.emulated:
-            return NobodysCredentials(), None  # type: ignore[no-untyped-call]  # its base class has no types
-        if self._environment is None:
-            return google.auth.default(scopes=[SCOPE])
-        key_file = self._environment.get(KEY_FILE_VARIABLE)
-        if not key_file:
+            return NobodysCredentials()  # type: ignore[no-untyped-call]  # its base class has no types
+        with translated("the look for credentials", "gcp", changing=False):
+            found, project = find_login(self._environment)
+        self._project = self._project or check_real_project(project)
+        if not self._project:
             raise CloudError(
                 "credentials_missing",
-                "No Google Cloud credentials were found.",
+                "No Google Cloud project is named.",
                 where="gcp",
-                next=NEXT_STEPS["credentials_missing"],
+                next=f"Set {PROJECT_VARIABLE}.",
             )
-        found, project = google.auth.load_credentials_from_file(key_file, scopes=[SCOPE])
-        return found, project
+        return found
 
 
 def _message(name: str, document: Mapping[str, Any]) -> Any:
