@@ -6,7 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from arm_here import COMPUTE, GROUP, MACHINE, NETWORK, SCHEDULE, SUBSCRIPTION, ArmHere, machine, schedule
+from arm_here import (
+    COMPUTE,
+    GROUP,
+    MACHINE,
+    NETWORK,
+    SCHEDULE,
+    SUBSCRIPTION,
+    ArmHere,
+    address,
+    interface,
+    machine,
+    schedule,
+)
 
 from grafos_core.clock import VirtualClock
 from grafos_emulators.azure import catalogue
@@ -245,9 +257,21 @@ def test_a_spot_machine_in_a_zone_can_be_too_much_to_ask(arm: ArmHere) -> None:
 def test_a_region_without_room_makes_no_machine_and_starts_none(arm: ArmHere) -> None:
     arm.make_machine()
     arm.settle(arm.ask("POST", f"{MACHINE}/deallocate"))
-    arm.account.has_room = lambda location, zones, size: False
+    arm.account.full.add(("eastus", "*"))
     assert arm.settle(arm.ask("POST", f"{MACHINE}/start"))["error"]["code"] == "AllocationFailed"
     assert arm.power() == "deallocated"
+
+
+def test_a_zone_without_room_is_full_for_itself_alone(arm: ArmHere) -> None:
+    arm.make_network()
+    arm.account.full.add(("eastus/1", "*"))
+    assert arm.settle(arm.ask("PUT", MACHINE, machine(zones=["1"])))["error"]["code"] == "ZonalAllocationFailed"
+    arm.settle(arm.ask("DELETE", MACHINE))
+    arm.until(lambda: "networkInterface" not in arm.kinds() and "publicIPAddress" not in arm.kinds())
+    arm.make(f"{NETWORK}/publicIPAddresses/ip", address())
+    arm.make(f"{NETWORK}/networkInterfaces/nic", interface())
+    arm.make(MACHINE, machine(zones=["2"]))
+    assert arm.power() == "running"
 
 
 def test_machines_are_listed_by_group_and_by_subscription(arm: ArmHere) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,20 +34,22 @@ class Removal:
 
 @dataclass
 class AzureAccount:
-    """One subscription. A test may change what follows ``visible_after_s`` at any time.
+    """One subscription. A test may change what follows ``endpoint`` at any time.
 
     ``registered``: namespaces in use, lower case. ``allowed`` and ``denied``: the caller's actions and not-actions.
     ``locks``: ``CanNotDelete`` or ``ReadOnly`` by scope. ``restricted``: sizes that are not sold to us, with ARM's
-    reason code, by ``(size, location)`` or ``(size, "location/zone")``. ``limits``: quotas by usage name, where they
-    are not the usual ones.
+    reason code, by ``(size, location)`` or ``(size, "location/zone")``. ``full``: where there is no room just now, as
+    ``(place, size)`` with a location or ``location/zone`` and a size or ``*``. ``limits``: quotas by usage name, where
+    they are not the usual ones. ``visible_after_s``: how late the list of all resources is, where it is later than the
+    world says.
     """
 
     world: World
     network: LoopbackNetwork
     subscription: str = EMULATED_SUBSCRIPTION
     endpoint: str = ""
-    visible_after_s: Callable[[], float] = field(default=lambda: 0.0)
-    has_room: Callable[[str, list[str], str], bool] = field(default=lambda location, zones, size: True)  # noqa: ARG005
+    visible_after_s: float = 0.0
+    full: set[tuple[str, str]] = field(default_factory=set)
     registered: set[str] = field(default_factory=lambda: {name.lower() for name in NAMESPACES})
     allowed: tuple[str, ...] = (ALL_ACTIONS,)
     denied: tuple[str, ...] = ()
@@ -69,6 +71,11 @@ class AzureAccount:
     def quick_s(self) -> float:
         """How long a step of the network or of a disk takes."""
         return self.world.times.starting_s * QUICK_SHARE
+
+    def has_room(self, location: str, zones: list[str], size: str) -> bool:
+        """Whether there is hardware for one more machine. One without a zone finds room while any zone has some."""
+        places = [f"{location}/{zone}" for zone in zones] or [location]
+        return not any((place, each) in self.full for place in (location, *places) for each in (size, "*"))
 
     def remove(self, resource: Resource) -> None:
         self.store.remove(resource)

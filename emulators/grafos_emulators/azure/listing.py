@@ -48,7 +48,8 @@ class Listing:
 
     def _visible(self) -> Iterator[Resource]:
         """What has been there long enough, and what has not been gone for long enough."""
-        latest = self._account.world.clock.monotonic() - self._account.visible_after_s()
+        lag_s = max(self._account.visible_after_s, self._account.world.times.visible_after_s)
+        latest = self._account.world.clock.monotonic() - lag_s
         for each in self._account.store.all():
             if each.is_tracked and each.type != GROUP and each.made_at_monotonic <= latest:
                 yield each

@@ -20,6 +20,11 @@ MAX_CUSTOM_DATA_CHARACTERS = 87_380  # 64 KiB in base64
 _RESERVED_NAMES = frozenset({"admin", "administrator", "root", "user", "test", "guest"})
 _KEY_TYPES = ("ssh-rsa", "ssh-ed25519")
 _MIN_PASSWORD, _MAX_PASSWORD = 12, 72
+# What would change what a machine is or does, and is not heeded here.
+_UNHEEDED = frozenset(
+    {"userData", "availabilitySet", "virtualMachineScaleSet", "host", "hostGroup", "capacityReservation"}
+)
+_UNHEEDED_BESIDE = frozenset({"identity", "plan", "extendedLocation", "placement"})
 _FIXED = (
     ("osProfile", "customData"),
     ("osProfile", "adminUsername"),
@@ -42,6 +47,14 @@ def demanded(properties: dict[str, Any], *path: str) -> Any:
         place = ".".join(path)
         raise invalid(place, f"Required parameter '{place}' is missing (null).")
     return found
+
+
+def check_heeded(body: dict[str, Any]) -> None:
+    """Refuses what the emulator would store and not heed."""
+    asked = {name for name, value in body.items() if value} & _UNHEEDED_BESIDE
+    asked |= {name for name, value in (body.get("properties") or {}).items() if value} & _UNHEEDED
+    if asked:
+        raise not_emulated(f"machines with {', '.join(sorted(asked))}")
 
 
 def check_size_name(

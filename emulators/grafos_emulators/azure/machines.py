@@ -39,6 +39,7 @@ class Machines(Kind):
         self.mishaps = Mishaps(account, self.life, self._evict)
 
     def accept(self, ask: Ask) -> dict[str, Any]:
+        machine_checks.check_heeded(ask.body)
         if ask.old is not None:
             return self._accept_change(ask.old, ask.body)
         properties = dict(ask.body.get("properties") or {})
