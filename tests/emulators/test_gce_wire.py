@@ -162,6 +162,16 @@ def test_a_network_in_use_is_refused_by_its_operation_and_a_subnetwork_by_the_re
     assert gce("GET", "global/networks/net")[0] == 404
 
 
+def test_what_is_being_deleted_is_there_until_the_end_and_cannot_be_used(gce: Gce) -> None:
+    gce.network()
+    begun = gce("DELETE", f"regions/{REGION}/subnetworks/net")
+    assert gce("GET", f"regions/{REGION}/subnetworks/net")[0] == 200
+    assert gce.reason("DELETE", f"regions/{REGION}/subnetworks/net") == (400, "resourceNotReady")
+    assert gce.launch()[0] == 400
+    gce.done(begun)
+    assert gce("GET", f"regions/{REGION}/subnetworks/net")[0] == 404
+
+
 def test_waiting_ends_when_the_operation_is_done(gce: Gce) -> None:
     begun = gce("POST", "global/networks", {"name": "net", "autoCreateSubnetworks": False})
     gce.done(begun)
@@ -198,6 +208,14 @@ def test_a_refusal_names_the_field(gce: Gce) -> None:
     assert (
         "resource.scheduling.provisioningModel" in gce("POST", f"zones/{ZONE}/instances", body)[1]["error"]["message"]
     )
+
+
+def test_an_answer_of_ours_that_breaks_the_document_is_never_sent(gce: Gce) -> None:
+    gce.network()
+    gce.emulator.gcp.resources["global/networks/net"].body["id"] = 7
+    status, body = gce("GET", "global/networks/net")
+    assert (status, body["error"]["errors"][0]["reason"]) == (500, "internalError")
+    assert "Network.id" in body["error"]["message"]
 
 
 def test_what_only_the_cloud_may_set_is_ignored(gce: Gce) -> None:
