@@ -16,6 +16,7 @@ the short signature in cloud tags by which a resource is known as ours. Losing i
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import hmac
 import json
@@ -74,7 +75,12 @@ class Fabric:
     def tag_signature(self, *parts: str) -> str:
         """32 hex digits for a cloud tag: an HMAC over ``parts`` under a key derived from the fabric's."""
         message = b"".join(hashlib.sha256(part.encode()).digest() for part in parts)
-        return hmac.new(self.derive_secret("tags"), message, hashlib.sha256).hexdigest()[:32]
+        return hmac.new(self._tag_secret, message, hashlib.sha256).hexdigest()[:32]
+
+    @functools.cached_property
+    def _tag_secret(self) -> bytes:
+        """Derived once: a listing may hold thousands of signatures to check."""
+        return self.derive_secret("tags")
 
     def tag_signature_holds(self, signature: str, *parts: str) -> bool:
         """Whether this fabric's key made ``signature``, which may be any text at all, over ``parts``."""

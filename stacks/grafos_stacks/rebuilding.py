@@ -4,7 +4,7 @@
 
     adopt   a cell that lives and that the journal does not know: its rows are made from its signed tags
     finish  a provision that was interrupted and whose plan the journal has
-    undo    a teardown that was interrupted, or a provision that cannot be finished any more
+    undo    a teardown that was interrupted, a provision that cannot be finished any more, a network without a cell
     settle  money that is held for a cell of which nothing is there, in no journal and in no region
 
 It may be interrupted anywhere and repeated. What only ran out or is too many is no interruption: that is the sweep's.
@@ -33,7 +33,7 @@ from grafos_stacks.plan import StackPlan
 from grafos_stacks.records import CellHome
 from grafos_stacks.recovery import made_at, row_of
 from grafos_stacks.spec import SHARED_PREFIX
-from grafos_stacks.sweeping import Sight, look
+from grafos_stacks.sweeping import Sight, look, remove_networks
 
 Finish = Callable[[StackPlan], object]
 """Goes on with the provision of a plan that the journal has."""
@@ -69,6 +69,7 @@ def survey(hands: Hands, regions: tuple[str, ...] = (), *, undo: bool = False) -
     sight = look(hands, regions)
     rows = {row.stack: row for row in hands.journal.stacks()}
     cases = [*_shown(hands, sight, rows), *_not_shown(hands, sight), *_held_for_nothing(hands, sight, rows, regions)]
+    cases += _empty_networks(sight, cases)
     if undo:
         cases = [case._replace(action=Action.UNDO) if case.action is Action.FINISH else case for case in cases]
     return tuple(sorted(cases))
@@ -85,10 +86,14 @@ def carry_out(
         _adopt(hands, look(hands, regions), adopting)
     done += [Recovered(case, None) for case in cases if case.action is Action.ADOPT]
     done += [Recovered(case, _finished(hands, case, finish)) for case in cases if case.action is Action.FINISH]
-    undone = [case for case in cases if case.action is Action.UNDO]
+    networks = [case for case in cases if case.stack.startswith(SHARED_PREFIX)]
+    undone = [case for case in cases if case.action is Action.UNDO and case not in networks]
     targets = [Target(case.stack, hands.connector.provider, case.region, seen=True) for case in undone]
     outcomes = teardown_batch(hands, targets, project)
     done += [Recovered(case, outcome.error) for case, outcome in zip(undone, outcomes, strict=True)]
+    for case in networks:
+        failures = remove_networks(hands, [case.region])
+        done.append(Recovered(case, failures[0] if failures else None))
     for case in cases:
         if case.action is Action.SETTLE:
             _settle(hands, case)
@@ -146,6 +151,15 @@ def _unfinished(hands: Hands, row: StackRow) -> tuple[Action, str]:
     if row.plan is None or row.plan.expires_at <= hands.clock.now():
         return Action.UNDO, "its provision was interrupted and cannot be finished any more"
     return Action.FINISH, "its provision was interrupted"
+
+
+def _empty_networks(sight: Sight, cases: Iterable[Case]) -> Iterable[Case]:
+    """What an interrupted provision or teardown left of which the journal is lost. A cell's own end takes it along."""
+    used = {case.region for case in cases}
+    empty = {(one.stack, one.region) for one in sight.judged if one.verdict is Verdict.UNUSED}
+    for stack, region in sorted(empty):
+        if region not in used:
+            yield Case(stack, region, Action.UNDO, "no cell uses it")
 
 
 def _held_for_nothing(

@@ -19,6 +19,7 @@ from grafos_stacks.inventory import CONDEMNED, Judged, Known, Verdict, forgotten
 from grafos_stacks.journal import StackRow, StackState
 from grafos_stacks.layouts import UNMAKE_ORDER
 from grafos_stacks.names import attempt_in
+from grafos_stacks.plan import shared_stack_of
 from grafos_stacks.progress import Progress
 from grafos_stacks.records import CellHome
 from grafos_stacks.recovery import row_of
@@ -57,11 +58,11 @@ class Swept:
 def look(hands: Hands, regions: tuple[str, ...] = ()) -> Sight:
     """Lists the account in these regions, in all without any, and judges. Changes nothing.
 
-    With the journal lost it waits until a listing can be believed.
+    With the journal lost, or after a command that was interrupted, it waits until a listing can be believed.
     """
     engine, provider, lag_s = Engine(hands), hands.connector.provider, hands.connector.traits.listing_lag_s
     account = hands.connector.identity().account
-    engine.wait_until(hands.journal.lost_at + lag_s, "sweep")
+    engine.wait_until(_unsettled(hands) + lag_s, "listing")
     _, tagged = engine.tagged(regions)
     known = _known(hands, lag_s, account, regions)
     judged = judge(hands.fabric, provider, tagged, known)
@@ -98,7 +99,8 @@ def sweep(
         if not todo and not targets:
             break
         outcomes = (*outcomes, *teardown_batch(hands, targets, project, told))
-        failures = [*_delete_surplus(hands, todo), *_remove_networks(hands, sight, todo)]
+        empty = {one.region for one in todo if one.stack.startswith(SHARED_PREFIX)}
+        failures = [*_delete_surplus(hands, todo), *remove_networks(hands, empty)]
         sight = look(hands, regions)
     return Swept(first, _last_of_each(outcomes), tuple(failures), sight)
 
@@ -120,6 +122,18 @@ def _known(hands: Hands, lag_s: float, account: str, regions: tuple[str, ...]) -
         busy=frozenset(stack for stack in living if _is_busy(hands, stack)),
         shared=hands.fabric.is_shared,
     )
+
+
+def _unsettled(hands: Hands) -> float:
+    """When something may last have come to be that a listing need not show yet."""
+    rows = [row for row in hands.journal.stacks() if row.provider == hands.connector.provider]
+    cut_short = [
+        row for row in rows if row.state in (StackState.MAKING, StackState.UNMAKING) and not _is_busy(hands, row.stack)
+    ]
+    shared = {shared_stack_of(row.provider, row.region) for row in cut_short}
+    stacks = {row.stack for row in cut_short} | shared
+    changes = [own.changed_at for stack in stacks for own in hands.journal.resources(stack).values()]
+    return max([hands.journal.lost_at, *changes])
 
 
 def _recorded(hands: Hands) -> Iterable[str]:
@@ -168,14 +182,14 @@ def _delete_surplus(hands: Hands, todo: Iterable[Judged]) -> list[GrafosError]:
     return failures
 
 
-def _remove_networks(hands: Hands, sight: Sight, todo: Iterable[Judged]) -> list[GrafosError]:
-    """The shared networks of regions in which no cell is left."""
+def remove_networks(hands: Hands, regions: Iterable[str]) -> list[GrafosError]:
+    """Deletes the shared networks of these regions, unless a cell uses them; gives what stood in the way."""
     failures: list[GrafosError] = []
-    for region in sorted({one.region for one in todo if one.stack.startswith(SHARED_PREFIX)}):
+    for region in sorted(regions):
         now = hands.clock.now()
         try:
             listing = Listing(*Engine(hands).listing(region))
-            unmade = unmake_network(hands, Site(sight.provider, region), listing, now)
+            unmade = unmake_network(hands, Site(hands.connector.provider, region), listing, now)
             failures += unmade.failures
         except GrafosError as error:
             failures.append(error)

@@ -1,7 +1,6 @@
-"""Die before and after every request to an emulated EC2, throw all memory away, run the command again, tear down.
+"""Die around every request to an emulated EC2, throw all memory away, go on, and count in the emulator's own world.
 
-Orphans and duplicates are counted in the emulator's own world. `make test` looks at a share of the points, another one
-for each variant; `make deep` looks at all.
+`make test` looks at cases by chance for a fixed time; `make deep` at every point, and at pairs by chance.
 """
 
 from __future__ import annotations
@@ -10,90 +9,71 @@ import random
 from collections.abc import Callable, Iterator
 
 import pytest
-from aws_ground import AwsGround, Cloud
-from crash_sweep import (
-    Fuse,
-    check_gone,
-    check_whole,
-    dies,
-    every,
-    make,
-    share,
-    spec,
-    sweep_another,
-    sweep_provision,
-    sweep_teardown,
-    undo,
-)
-
-SHARE = 16
-"""`make test` looks at one point in so many, per variant."""
+from aws_ground import AwsCloud
+from crash_sweep import Fuse, check_gone, check_whole, dies, make, spec, undo
+from emulated_ground import EmulatedGround
+from emulated_sweeps import ALL_SCENARIOS, by_chance, every_point, foreign_things, planted, replayed
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    cloud = Cloud(tmp_path_factory.mktemp("aws"), lag_s=0.0)
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsCloud]:
+    cloud = planted(AwsCloud(tmp_path_factory.mktemp("aws")))
     yield cloud
     cloud.close()
 
 
-def sweep_all(fresh: Callable[[], AwsGround], pick: Callable[[int], Callable[[int], bool]]) -> dict[str, int]:
-    """Every variant; ``pick`` chooses the points of the n-th."""
-    return {
-        "provision, rerun, teardown": sweep_provision(fresh, pick(0), rerun=True),
-        "provision, teardown": sweep_provision(fresh, pick(1), rerun=False),
-        "provision, journal lost, rerun, teardown": sweep_provision(fresh, pick(2), rerun=True, lose=True),
-        "provision, journal lost, teardown": sweep_provision(fresh, pick(3), rerun=False, lose=True),
-        "teardown, rerun": sweep_teardown(fresh, pick(4)),
-        "teardown, journal lost, rerun": sweep_teardown(fresh, pick(5), lose=True),
-        "teardown, another cell, teardown of both": sweep_another(fresh, pick(6)),
-    }
-
-
-def report(counts: dict[str, int]) -> None:
-    for variant, points in counts.items():
-        print(f"{variant}: {points} points, 0 orphans, 0 duplicates")
-    print(f"all: {sum(counts.values())} points, 0 orphans, 0 duplicates")
-
-
-def test_dying_at_a_share_of_all_requests_leaves_nothing_and_makes_nothing_twice(cloud: Cloud) -> None:
-    counts = sweep_all(lambda: AwsGround(cloud), lambda variant: share(SHARE, variant))
-    report(counts)
-    assert cloud.aws.world() == ()
+def test_dying_at_moments_by_chance_leaves_nothing_makes_nothing_twice_and_touches_nothing_else(
+    cloud: AwsCloud,
+) -> None:
+    by_chance(cloud)
 
 
 @pytest.mark.deep
-def test_dying_at_every_request_leaves_nothing_and_makes_nothing_twice(cloud: Cloud) -> None:
-    counts = sweep_all(lambda: AwsGround(cloud), lambda _: every)
-    report(counts)
-    assert cloud.aws.world() == ()
+@ALL_SCENARIOS
+def test_dying_at_every_request_leaves_nothing_makes_nothing_twice_and_touches_nothing_else(
+    cloud: AwsCloud, scenario: int
+) -> None:
+    every_point(cloud, scenario)
 
 
-def test_ctrl_c_at_random_moments_is_finished_or_undone(cloud: Cloud) -> None:
+@pytest.mark.deep
+def test_dying_twice_by_chance_leaves_nothing_either(cloud: AwsCloud) -> None:
+    by_chance(cloud, seconds=900.0, pairs=1.0)
+
+
+@pytest.mark.deep
+def test_ten_thousand_things_of_others_are_not_touched(cloud: AwsCloud) -> None:
+    foreign_things(cloud, 10_000)
+
+
+def test_replay_of_one_case(cloud: AwsCloud) -> None:
+    replayed(cloud)
+
+
+def test_ctrl_c_at_random_moments_is_finished_or_undone(cloud: AwsCloud) -> None:
     chance = random.Random(5)
     for _ in range(4):
-        ground = AwsGround(cloud)
+        ground = EmulatedGround(cloud)
         dies(ground, make, Fuse(chance.randrange(80), death=KeyboardInterrupt))
         if chance.random() < 0.5:
             make(ground.hands())
             check_whole(ground, 0)
             dies(ground, undo, Fuse(chance.randrange(90), death=KeyboardInterrupt))
         check_gone(ground, 0)
-    assert cloud.aws.world() == ()
 
 
-def changing(cloud: Cloud, since: int) -> list[str]:
+def changing(cloud: AwsCloud, since: int) -> list[str]:
     """The requests since then that change something."""
-    return [call.action for call in cloud.aws.journal()[since:] if not call.action.startswith(("Describe", "Get"))]
+    return [call.action for call in cloud.clouds.journal()[since:] if not call.action.startswith(("Describe", "Get"))]
 
 
-def test_a_cell_takes_few_changing_calls(cloud: Cloud) -> None:
+def test_a_cell_takes_few_changing_calls(cloud: AwsCloud) -> None:
     """At most 12 for the first cell of a region, 3 for a further one, 3 for its teardown."""
-    ground = AwsGround(cloud)
+    ground = EmulatedGround(cloud)
     counts = {}
 
     def count(what: str, act: Callable[[], object]) -> list[str]:
-        since = len(cloud.aws.journal())
+        since = len(cloud.clouds.journal())
         act()
         counts[what] = changing(cloud, since)
         return counts[what]

@@ -1,63 +1,72 @@
 """Die at every call of the cloud, throw all memory away, go on: nothing is left behind and nothing is made twice.
 
-On the in-memory twin, whose reads may miss for 30 seconds what was just made. The same sweep on an emulated EC2 is in
-``tests/scenarios``.
+On the in-memory twin, whose reads may miss for 30 seconds what was just made, with other people's things and copies of
+our tags around. The same sweeps on the emulated clouds are in ``tests/scenarios``.
 """
 
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
-from crash_sweep import (
-    Fuse,
-    check_gone,
-    check_whole,
-    dies,
-    every,
-    make,
-    sweep_another,
-    sweep_provision,
-    sweep_teardown,
-    undo,
-)
+from crash_cases import LAGS_S, SCENARIOS, Case, Traveller
+from crash_sweep import Fuse, check_gone, check_whole, dies, make, undo
+from decoys import copies, foreign
 from twin_ground import TwinGround
 
+from grafos_connectors.contract import Kind
 from grafos_core.errors import GrafosError
 
-LAGS = pytest.mark.parametrize("lag_s", [0.0, 30.0], ids=["no-lag", "lag-30s"])
-JOURNALS = pytest.mark.parametrize("lose", [False, True], ids=["journal-kept", "journal-lost"])
+DECOYS = 100
+SEED = 20261121
+SECONDS = 10.0
+"""What `make test` gives to cases by chance; `make deep` looks at all."""
+PLANTED = (Kind.NETWORK, Kind.FIREWALL, Kind.GATEWAY, Kind.SUBNET, Kind.MACHINE, Kind.ADDRESS)
+ALL = pytest.mark.parametrize("scenario", range(len(SCENARIOS)), ids=[one.name.replace(", ", "-") for one in SCENARIOS])
 
 
-@LAGS
-def test_a_provision_that_died_anywhere_is_finished_by_the_next_and_undone_whole(lag_s: float) -> None:
-    count = sweep_provision(lambda: TwinGround(lag_s=lag_s), every, rerun=True)
-    print(f"provision, listing lag {lag_s:.0f} s: {count} points, 0 orphans, 0 duplicates")
-    assert count >= 60
+def fresh(lag_s: float) -> TwinGround:
+    ground = TwinGround(lag_s=lag_s)
+    mine = list(copies(ground.fabric, "aws", PLANTED))
+    ground.plant([*mine, *foreign(DECOYS - len(mine), PLANTED)])
+    ground.clock.advance(60)
+    return ground
 
 
-@LAGS
-@JOURNALS
-def test_a_provision_that_died_anywhere_is_undone_without_being_finished(lag_s: float, *, lose: bool) -> None:
-    sweep_provision(lambda: TwinGround(lag_s=lag_s), every, rerun=False, lose=lose)
+def test_dying_at_moments_by_chance_leaves_nothing_makes_nothing_twice_and_touches_nothing_else() -> None:
+    traveller = Traveller(fresh)
+    traveller.some(random.Random(SEED), time.monotonic() + SECONDS)
+    traveller.tally.show("in-memory twin, listing lag 0 and 30 s, journal kept and lost: a share")
+    assert traveller.tally.points.total() >= 10
 
 
-@LAGS
-def test_a_provision_that_died_anywhere_is_finished_with_its_journal_lost(lag_s: float) -> None:
-    sweep_provision(lambda: TwinGround(lag_s=lag_s), every, rerun=True, lose=True)
+@pytest.mark.deep
+@ALL
+def test_dying_anywhere_leaves_nothing_makes_nothing_twice_and_touches_nothing_else(scenario: int) -> None:
+    traveller = Traveller(fresh)
+    for lag in range(len(LAGS_S)):
+        for lost in (0, 1):
+            traveller.all_points(scenario, lag, lost)
+    traveller.tally.show("in-memory twin, listing lag 0 and 30 s, journal kept and lost")
+    assert traveller.tally.points.total() >= 40
 
 
-@LAGS
-@JOURNALS
-def test_a_teardown_that_died_anywhere_is_finished_by_the_next(lag_s: float, *, lose: bool) -> None:
-    count = sweep_teardown(lambda: TwinGround(lag_s=lag_s), every, lose=lose)
-    print(f"teardown, listing lag {lag_s:.0f} s, journal {'lost' if lose else 'kept'}: {count} points, 0 orphans")
-    assert count >= 40
+@pytest.mark.deep
+@ALL
+@pytest.mark.parametrize("lag", range(len(LAGS_S)), ids=[f"lag-{lag:.0f}s" for lag in LAGS_S])
+@pytest.mark.parametrize("lost", [0, 1], ids=["journal-kept", "journal-lost"])
+def test_dying_at_every_pair_of_moments_leaves_nothing(scenario: int, lag: int, lost: int) -> None:
+    """The second death is in the run that goes on after the first."""
+    traveller = Traveller(fresh)
+    assert traveller.all_pairs(scenario, lag, lost)
+    traveller.tally.show(f"in-memory twin, pairs, listing lag {LAGS_S[lag]:.0f} s")
 
 
-@LAGS
-def test_another_cell_is_made_over_a_network_whose_removal_died_anywhere(lag_s: float) -> None:
-    sweep_another(lambda: TwinGround(lag_s=lag_s), every)
+def test_a_case_is_replayed_by_one_number() -> None:
+    for case in (Case(0, 0, 0, 0), Case(10, 1, 1, 999, 999), Case(3, 0, 1, 17), Case(3, 0, 1, 17, 0)):
+        assert Case.of(case.number) == case
+    Traveller(fresh).run(Case.of(Case(0, 1, 1, 40, 20).number))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -111,17 +120,3 @@ def test_another_fabric_in_the_same_account_is_never_touched() -> None:
 def check_gone_but(ground: TwinGround, others: list[str]) -> None:
     undo(ground.hands())
     assert ground.live() == others
-
-
-@pytest.mark.deep
-@pytest.mark.parametrize("first", range(4))
-def test_dying_at_every_pair_of_moments_leaves_nothing(first: int) -> None:
-    """The second death is in the run that recovers from the first."""
-    for at in range(first, 160, 4):
-        for then in range(0, 160, 3):
-            ground = TwinGround(lag_s=30.0 if at % 2 else 0.0)
-            if not dies(ground, make, Fuse(at)):
-                return
-            if not dies(ground, make, Fuse(then)):
-                break
-            check_gone(ground, at)

@@ -1,74 +1,104 @@
-"""A ground on the emulated AWS: real SDK, real HTTP, and machines that are states only.
-
-A process dies before or after a single request of the SDK, not of the connector: ``before-send`` and
-``response-received`` are the SDK's own events around each of them. One connector serves all imagined processes, since
-it remembers nothing; journal, ledger and engine are made anew for each.
-"""
+"""A ground on the emulated AWS."""
 
 from __future__ import annotations
 
-import itertools
-import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from crash_sweep import REGION, Fuse
+import boto3
+from crash_sweep import REGION
+from emulated_ground import EmulatedCloud
 
 from grafos_connectors.aws.connector import AwsConnector
-from grafos_core.clock import VirtualClock
-from grafos_core.fabric import Fabric, open_fabric
-from grafos_emulators.emulator import EmulatedAws, Settings
-from grafos_emulators.lifecycle import LifecycleTimes
-from grafos_stacks.direct import Hands
-from grafos_stacks.journal import Journal
+from grafos_connectors.contract import Connector, Found, Kind, Scope
 
-AT_ONCE = LifecycleTimes(starting_s=0.0, stopping_s=0.0, ending_s=0.0)
-UNCOUNTED = ("security_group_rule", "route")
-_NAMES = itertools.count()
+ZONE = f"{REGION}a"
+ONE_OF_EACH = ("vpc", "gateway", "subnet", "security_group", "instance", "volume", "nic")
 
 
-class Cloud:
-    """One emulated account with the connector to it; ``fuse`` is the process that is alive."""
+class OneRegion(AwsConnector):
+    """An account with one region switched on, so that a look at all of them takes eight requests and not 140."""
 
-    def __init__(self, state: Path, *, lag_s: float) -> None:
-        self.aws = EmulatedAws(state, Settings(times=AT_ONCE, boots=False))
-        self.aws.start()
-        self.fuse: Fuse | None = None
-        self.clock = VirtualClock(time.time())
-        self.connector = AwsConnector(REGION, environment=self.aws.environment(), clock=self.clock, listing_lag_s=lag_s)
-        events: Any = self.connector._calls._session
-        events.register("before-send", self._moment)
-        events.register("response-received", self._moment)
-
-    def _moment(self, **_: Any) -> None:
-        if self.fuse is not None:
-            self.fuse.moment()
-
-    def close(self) -> None:
-        self.aws.close()
+    def list(self, scope: Scope) -> Iterator[tuple[Found, ...]]:
+        return super().list(Scope(scope.fabric, scope.regions or (REGION,)))
 
 
-class AwsGround:
-    """A fresh fabric, and the account that all cases share; none sees another's resources."""
+class AwsCloud(EmulatedCloud):
+    """An emulated account with its connector."""
 
-    def __init__(self, cloud: Cloud) -> None:
-        self.cloud = cloud
-        self.fabric: Fabric = open_fabric(cloud.clock, f"aws{next(_NAMES)}")
+    provider = "aws"
+    whole = dict.fromkeys(ONE_OF_EACH, 1)
+    uncounted = ("security_group_rule", "route")
+    plantable = (
+        Kind.NETWORK,
+        Kind.GATEWAY,
+        Kind.FIREWALL,
+        Kind.SUBNET,
+        Kind.DISK,
+        Kind.NIC,
+        Kind.ADDRESS,
+        Kind.MACHINE,
+    )
 
-    def hands(self, fuse: Fuse | None = None) -> Hands:
-        self.cloud.fuse = fuse
-        clock = self.cloud.clock
-        return Hands(self.fabric, self.cloud.connector, Journal(self.fabric, clock), clock, clock.advance)
+    def __init__(self, state: Path) -> None:
+        super().__init__(state)
+        self._ec2: Any = boto3.client("ec2", **self.clouds.client_arguments())
+        self._number = 0
+        before = {thing.id for thing in self.clouds.world()}
+        self._vpc = self._ec2.create_vpc(CidrBlock="10.50.0.0/16")["Vpc"]["VpcId"]
+        self._subnet = self._new_subnet([])
+        images = self._ec2.describe_images(Filters=[{"Name": "state", "Values": ["available"]}])["Images"]
+        self._image = images[0]["ImageId"]
+        self.planting(before)
 
-    def lose_journal(self) -> None:
-        for path in self.fabric.home.glob("journal.db*"):
-            path.unlink()
+    def open(self, lag_s: float) -> Connector:
+        connector = OneRegion(REGION, environment=self.clouds.environment(), clock=self.clock, listing_lag_s=lag_s)
+        events: Any = connector._calls._session
+        events.register("before-send", self.moment)
+        events.register("response-received", self.moment)
+        return connector
 
-    def live(self) -> list[str]:
-        """What the emulator itself says exists of this fabric, or of nobody: also what lost its tags would show."""
-        mine = [
-            thing
-            for thing in self.cloud.aws.world()
-            if thing.tags.get("grafos:fabric") in (self.fabric.id, None) and thing.kind not in UNCOUNTED
-        ]
-        return sorted(f"{thing.kind} {thing.id}" for thing in mine)
+    def plant(self, kind: Kind, tags: Mapping[str, str], name: str) -> None:
+        pairs = [{"Key": key, "Value": value} for key, value in {"Name": name, **tags}.items()]
+        self._number += 1
+        how: dict[Kind, tuple[str, Callable[[list[dict[str, Any]]], object]]] = {
+            Kind.NETWORK: ("vpc", lambda on: self._ec2.create_vpc(CidrBlock="10.77.0.0/16", TagSpecifications=on)),
+            Kind.GATEWAY: ("internet-gateway", lambda on: self._ec2.create_internet_gateway(TagSpecifications=on)),
+            Kind.FIREWALL: ("security-group", lambda on: self._new_group(name, on)),
+            Kind.SUBNET: ("subnet", self._new_subnet),
+            Kind.DISK: ("volume", self._new_volume),
+            Kind.NIC: ("network-interface", self._new_card),
+            Kind.ADDRESS: ("elastic-ip", lambda on: self._ec2.allocate_address(Domain="vpc", TagSpecifications=on)),
+            Kind.MACHINE: ("instance", self._new_machine),
+        }
+        resource_type, create = how[kind]
+        create([{"ResourceType": resource_type, "Tags": pairs}])
+
+    def _new_subnet(self, tagged: list[dict[str, Any]]) -> str:
+        self._number += 1
+        cidr = f"10.50.{self._number // 16 % 256}.{self._number % 16 * 16}/28"
+        answer = self._ec2.create_subnet(
+            VpcId=self._vpc, CidrBlock=cidr, AvailabilityZone=ZONE, TagSpecifications=tagged
+        )
+        return str(answer["Subnet"]["SubnetId"])
+
+    def _new_group(self, name: str, tagged: list[dict[str, Any]]) -> None:
+        called = f"{name}-{self._number}"
+        self._ec2.create_security_group(GroupName=called, Description="x", VpcId=self._vpc, TagSpecifications=tagged)
+
+    def _new_volume(self, tagged: list[dict[str, Any]]) -> None:
+        self._ec2.create_volume(AvailabilityZone=ZONE, Size=1, TagSpecifications=tagged)
+
+    def _new_card(self, tagged: list[dict[str, Any]]) -> None:
+        self._ec2.create_network_interface(SubnetId=self._subnet, TagSpecifications=tagged)
+
+    def _new_machine(self, tagged: list[dict[str, Any]]) -> None:
+        self._ec2.run_instances(
+            ImageId=self._image,
+            InstanceType="t3.medium",
+            MinCount=1,
+            MaxCount=1,
+            SubnetId=self._subnet,
+            TagSpecifications=tagged,
+        )

@@ -1,0 +1,75 @@
+"""The sweeps of one emulated cloud, as each cloud's test file runs them."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+
+import pytest
+from crash_cases import LAGS_S, SCENARIOS, Case, Traveller
+from crash_sweep import make, undo
+from decoys import copies, foreign
+from emulated_ground import EmulatedCloud, EmulatedGround
+
+from grafos_stacks import sweeping
+
+DECOYS = 100
+SEED = int(os.environ.get("GRAFOS_CRASH_SEED", "20261121"))
+SECONDS = 12.0
+"""What `make test` gives to each cloud."""
+CASE_VARIABLE = "GRAFOS_CRASH_CASE"
+ALL_SCENARIOS = pytest.mark.parametrize(
+    "scenario", range(len(SCENARIOS)), ids=[one.name.replace(", ", "-") for one in SCENARIOS]
+)
+
+
+def planted(cloud: EmulatedCloud) -> EmulatedCloud:
+    """The account with a hundred things of other people, some of which bear copies of our tags."""
+    ground = EmulatedGround(cloud)
+    mine = list(copies(cloud.master, cloud.provider, cloud.plantable))
+    ground.plant([*mine, *foreign(DECOYS - len(mine), cloud.plantable)])
+    assert ground.untouched()
+    return cloud
+
+
+def traveller(cloud: EmulatedCloud) -> Traveller:
+    """Walks through the cases of a cloud."""
+    return Traveller(lambda lag_s: EmulatedGround(cloud, lag_s))
+
+
+def by_chance(cloud: EmulatedCloud, seconds: float = SECONDS, pairs: float = 0.3) -> None:
+    """Cases by chance for so long."""
+    there = traveller(cloud)
+    there.some(random.Random(SEED), time.monotonic() + seconds, pairs=pairs)
+    there.tally.show(f"emulated {cloud.provider}, a share in {seconds:.0f} s, seed {SEED}, {len(cloud.planted)} decoys")
+    assert there.tally.checked.total() >= 1
+
+
+def every_point(cloud: EmulatedCloud, scenario: int) -> None:
+    """Every moment of one scenario, with and without a lag, with the journal kept and lost."""
+    there = traveller(cloud)
+    for lag in range(len(LAGS_S)):
+        for lost in (0, 1):
+            there.all_points(scenario, lag, lost)
+    there.tally.show(f"emulated {cloud.provider}, every point, lag 0 and 30 s, journal kept and lost")
+
+
+def foreign_things(cloud: EmulatedCloud, count: int) -> None:
+    """A cell is made, swept, recovered and torn down among so many things of other people."""
+    ground = EmulatedGround(cloud)
+    mine = list(copies(cloud.master, cloud.provider, cloud.plantable))
+    ground.plant([*mine * (count // 10 // len(mine)), *foreign(count - count // 10, cloud.plantable)])
+    make(ground.hands())
+    ground.lose_journal()
+    sweeping.look(ground.hands())
+    undo(ground.hands())
+    assert ground.live() == []
+    assert ground.untouched()
+    print(f"emulated {cloud.provider}: {len(cloud.planted):,} things of others, 0 touched")
+
+
+def replayed(cloud: EmulatedCloud) -> None:
+    """The case whose number the environment names, else one that shows how."""
+    there = traveller(cloud)
+    there.run(Case.of(int(os.environ.get(CASE_VARIABLE, Case(0, 1, 1, 30, 12).number))))
