@@ -267,10 +267,8 @@ def _known(states: Mapping[str, State], word: str) -> State:
 
 
 def _is_billed(kind: Kind, state: State, document: Document) -> bool:
-    if kind is Kind.MACHINE:
-        return state in {State.PENDING, State.READY} or (
-            state is State.STOPPED and power_state(document) not in UNBILLED_POWER
-        )
+    if kind is Kind.MACHINE:  # also while it is being deleted, until its hardware is given back
+        return state is not State.FAILED and power_state(document) not in UNBILLED_POWER
     return kind in PARTS_BILLED
 
 

@@ -35,7 +35,7 @@ ROLES: dict[str, Kind] = {
     "nic": Kind.NIC,
     "machine": Kind.MACHINE,
 }
-NAME = re.compile(r"[A-Za-z0-9_.()-]{1,128}")  # of anything that an id may name; ours are narrower
+NAME = re.compile(r"[A-Za-z0-9_.()-]{0,127}[A-Za-z0-9_()-]")  # of anything in an id; none is a way up, as ".." is
 
 
 class ArmId(NamedTuple):
