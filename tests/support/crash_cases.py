@@ -224,7 +224,7 @@ class Traveller:
 
     def some(self, chance: random.Random, until: float, *, pairs: float = 0.3) -> None:
         """Cases by chance until the time is up, ``pairs`` of them with a second death."""
-        firsts, seconds = ({number: POINTS_BY_CHANCE_MAX for number in range(len(SCENARIOS))} for _ in range(2))
+        firsts, seconds = (dict.fromkeys(range(len(SCENARIOS)), POINTS_BY_CHANCE_MAX) for _ in range(2))
         while time.monotonic() < until:
             number = chance.randrange(len(SCENARIOS))
             first, second = chance.randrange(firsts[number]), chance.randrange(seconds[number])
