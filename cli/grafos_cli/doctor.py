@@ -27,6 +27,7 @@ def doctor(
         str,
         typer.Option(metavar="NAME", help="where to look at limits and permissions; default: as for cloud provision"),
     ] = "",
+    within: Annotated[str, typer.Option(metavar="TIME", help="how long the clouds may take")] = "3s",
     fix: Annotated[bool, typer.Option("--fix", help="mend what can be mended without losing anything")] = False,  # noqa: FBT002
 ) -> None:
     """Looks at this machine, your fabric, this project, the emulated clouds and your clouds, in three seconds.
@@ -35,9 +36,10 @@ def doctor(
     changed without --fix. The exit code is 1 if anything failed.
     """
     from grafos_cli.checkups.findings import Status
+    from grafos_cli.sizes import read_duration
 
     terminal = terminal_of(ctx)
-    findings = _look(region, fix=fix)
+    findings = _look(region, read_duration("--within", within), fix=fix)
     counts = Counter(finding.status for finding in findings)
     document = {
         "findings": [_document(finding) for finding in findings],
@@ -48,7 +50,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _look(region: str, *, fix: bool) -> list[Finding]:
+def _look(region: str, within_s: float, *, fix: bool) -> list[Finding]:
     from concurrent.futures import ThreadPoolExecutor
 
     from grafos_cli.checkups.clouds import check_clouds
@@ -64,7 +66,7 @@ def _look(region: str, *, fix: bool) -> list[Finding]:
         ("fabric", "fabric", lambda: check_fabric(fix=fix)),
         ("local fabric", "daemons", check_local_fabric),
         ("emulator", "daemon", lambda: check_emulator(fix=fix)),
-        ("clouds", "clouds", lambda: check_clouds(regions)),
+        ("clouds", "clouds", lambda: check_clouds(regions, within_s)),
     )
     with ThreadPoolExecutor(len(checks)) as pool:
         found = pool.map(lambda check: findings_of(*check), checks)

@@ -39,7 +39,7 @@ class Act(NamedTuple):
 
 
 ACTS = (
-    Act("grafos emulate up", "an emulated AWS starts on loopback; no account is needed"),
+    Act("grafos emulate up", "emulated clouds start on loopback; no account is needed"),
     Act('eval "$(grafos emulate env)"', "this shell talks to the emulator from now on, and to nobody else"),
     Act(
         f"grafos cloud provision aws --cell-id {CELL} --ttl 1h --yes",

@@ -1,4 +1,4 @@
-"""``python -m grafos_emulators up|env|status|down --state-dir DIR``: an emulated AWS on loopback."""
+"""``python -m grafos_emulators up|env|status|down --state-dir DIR``: emulated clouds on loopback."""
 
 from __future__ import annotations
 
@@ -7,45 +7,48 @@ import sys
 from pathlib import Path
 
 from grafos_core.errors import GrafosError
-from grafos_emulators import daemon
+from grafos_emulators import clocks, daemon
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m grafos_emulators", description="An emulated AWS on loopback.")
+    parser = argparse.ArgumentParser(prog="python -m grafos_emulators", description="Emulated clouds on loopback.")
     parser.add_argument("verb", choices=["up", "env", "status", "down", "serve"])
     parser.add_argument("--state-dir", type=Path, required=True, help="where it keeps its machines and its state")
+    parser.add_argument("--clock", default=clocks.REAL, help=clocks.FORMS)
     parser.add_argument("--ready", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     try:
-        return _serve(asked.state_dir, asked.ready) if asked.verb == "serve" else _told(asked.verb, asked.state_dir)
+        if asked.verb == "serve":
+            return _serve(asked.state_dir, asked.ready, asked.clock)
+        return _told(asked.verb, asked.state_dir, asked.clock)
     except GrafosError as problem:
         print(problem.last_words(), file=sys.stderr)
         return problem.exit_code
 
 
-def _told(verb: str, state_dir: Path) -> int:
+def _told(verb: str, state_dir: Path, clock: str) -> int:
     if verb == "down":
         print("stopped" if daemon.stop(state_dir) else "no emulated cloud ran")
         return 0
-    info = daemon.start(state_dir) if verb == "up" else daemon.read(state_dir)
+    info = daemon.start(state_dir, clock) if verb == "up" else daemon.read(state_dir)
     if info is None:
         raise GrafosError("emulator_not_running", "no emulated cloud runs", where=str(state_dir))
     if verb == "env":
         for name, value in sorted(info.environment.items()):
             print(f"export {name}={value}")
         return 0
-    print(f"emulated AWS at {info.endpoint}, account {info.account_id}, process {info.pid}")
+    print(f"emulated {', '.join(info.clouds)} at {info.endpoint}, process {info.pid}")
     print(f"prices: {info.price_note}")
     return 0
 
 
-def _serve(state_dir: Path, ready: int | None) -> int:
+def _serve(state_dir: Path, ready: int | None, clock: str) -> int:
     # The one command that loads the emulator itself.
     from grafos_emulators.serve import detach, serve
 
     if ready is not None:
         detach()
-    serve(state_dir, ready)
+    serve(state_dir, ready, clock)
     return 0
 
 

@@ -1,7 +1,8 @@
-"""The control path of an emulator, for tests and for ``status``: ``/_grafos/…``, JSON in and out.
+"""The control path of an emulator, for tests and for `grafos emulate`: ``/_grafos/…``, JSON in and out.
 
 ``GET health`` · ``GET journal`` (every call) · ``GET world`` (everything that somebody made and nobody removed) ·
-``GET machines`` · ``POST set`` (lifecycle times in seconds, the vCPU limit).
+``GET machines`` · ``GET faults`` · ``POST set`` (lifecycle times in seconds, limits) · ``POST faults`` (one more
+rule) · ``POST faults/clear`` · ``POST clock`` (``{"advance_s": 60}``, for a stepped clock).
 """
 
 from __future__ import annotations
@@ -17,31 +18,28 @@ PREFIX = "/_grafos/"
 _JSON = {"content-type": "application/json"}
 
 Reading = Callable[[], Any]
-Setting = Callable[[Mapping[str, float]], Any]
+Change = Callable[[bytes], Any]
 
 
 class Control:
-    """``readings`` are served for GET; ``set_`` takes the numbers of ``POST set`` and gives what holds then."""
+    """``readings`` are served for GET, ``changes`` for POST; what a change raises as ValueError is the caller's."""
 
-    def __init__(self, readings: Mapping[str, Reading], set_: Setting) -> None:
+    def __init__(self, readings: Mapping[str, Reading], changes: Mapping[str, Change]) -> None:
         self._readings = readings
-        self._set = set_
+        self._changes = changes
 
     def answer(self, request: Request) -> Response:
         name = request.path.removeprefix(PREFIX)
         if request.method == "GET" and name in self._readings:
             return Response(200, msgspec.json.encode(self._readings[name]()), _JSON)
-        if request.method == "POST" and name == "set":
-            return self._settings(request.body)
-        return _error(
-            404, f"there is no {request.method} {request.path}; known: {', '.join(sorted(self._readings))}, set"
-        )
+        if request.method == "POST" and name in self._changes:
+            return self._changed(self._changes[name], request.body)
+        known = ", ".join(sorted({*self._readings, *self._changes}))
+        return _error(404, f"there is no {request.method} {request.path}; known: {known}")
 
-    def _settings(self, body: bytes) -> Response:
+    def _changed(self, change: Change, body: bytes) -> Response:
         try:
-            return Response(
-                200, msgspec.json.encode(self._set(msgspec.json.decode(body, type=dict[str, float]))), _JSON
-            )
+            return Response(200, msgspec.json.encode(change(body)), _JSON)
         except (msgspec.DecodeError, ValueError, TypeError) as problem:
             return _error(400, str(problem))
 

@@ -1,4 +1,4 @@
-"""An emulated AWS as a daemon: ``start``, ``read``, ``stop``, and what it can be asked while it runs.
+"""Emulated clouds as a daemon: ``start``, ``read``, ``stop``, and what they can be asked while they run.
 
 Light: nothing of the emulator itself is imported into the calling process.
 """
@@ -23,7 +23,8 @@ from grafos_core.errors import GrafosError
 from grafos_core.paths import private_folder
 from grafos_emulators import state
 from grafos_emulators.boot.processes import kill_of_machine
-from grafos_emulators.credentials import DEFAULT_REGION, client_environment
+from grafos_emulators.clocks import REAL
+from grafos_emulators.credentials import DEFAULT_REGION
 from grafos_emulators.notes import PRICE_NOTE
 
 START_TIMEOUT_S = 30.0  # half a second on an idle machine
@@ -33,24 +34,26 @@ POLL_S = 0.02
 MAX_ANSWER_BYTES = 64 << 20  # the journal of a long demo
 READY = b"ready"
 LOG_TAIL_BYTES = 2000
-_NOT_FOR_THE_DAEMON = ("AWS_", "BOTO_", "MOTO_")
+_NOT_FOR_THE_DAEMON = ("AWS_", "AZURE_", "BOTO_", "CLOUDSDK_", "GOOGLE_", "GRAFOS_AZURE_", "GRAFOS_GCP_", "MOTO_")
 
 
 @dataclass(frozen=True)
 class EmulatorInfo:
-    """A running emulator. ``environment`` sends an AWS SDK to it; ``price_note`` belongs beside each price it tells."""
+    """A running emulator. ``environment`` sends the clouds' SDKs to it; ``price_note`` belongs beside each price."""
 
     endpoint: str
     pid: int
     account_id: str
     started_at: float
     state_dir: Path
+    clouds: tuple[str, ...] = ()
+    now: float = 0.0
     region: str = DEFAULT_REGION
     price_note: str = PRICE_NOTE
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def start(state_dir: Path) -> EmulatorInfo:
+def start(state_dir: Path, clock: str = REAL) -> EmulatorInfo:
     """The emulator of this state directory, started if none runs; it answers when this returns.
 
     Two that start at once get the same one. Errors: ``emulator_not_running`` with what the log says,
@@ -60,7 +63,7 @@ def start(state_dir: Path) -> EmulatorInfo:
     if info is not None:
         return info
     try:
-        said = _spawn(private_folder(state_dir))
+        said = _spawn(private_folder(state_dir), clock)
     except OSError as problem:
         raise GrafosError(
             "emulator_invalid", "the state directory cannot be used", where=str(state_dir), why=str(problem)
@@ -100,7 +103,9 @@ def read(state_dir: Path) -> EmulatorInfo | None:
         account_id=known.account_id,
         started_at=known.started_at,
         state_dir=state_dir,
-        environment=client_environment(known.endpoint),
+        clouds=tuple(health["clouds"]),
+        now=float(health["now"]),
+        environment=dict(health["environment"]),
     )
 
 
@@ -142,6 +147,26 @@ def machines(info: EmulatorInfo) -> dict[str, dict[str, str]]:
     return dict(_ask(info.endpoint, "machines"))
 
 
+def faults(info: EmulatorInfo) -> list[dict[str, Any]]:
+    """The fault rules that can still befall a call."""
+    return list(_ask(info.endpoint, "faults"))
+
+
+def add_fault(info: EmulatorInfo, rule: dict[str, Any]) -> list[dict[str, Any]]:
+    """One more rule, as ``faults.FaultRule`` reads it; all that hold then. ``usage`` for one that cannot be read."""
+    return list(_ask(info.endpoint, "faults", rule))
+
+
+def clear_faults(info: EmulatorInfo) -> int:
+    """Takes all rules back; how many there were."""
+    return int(_ask(info.endpoint, "faults/clear", {})["cleared"])
+
+
+def advance(info: EmulatorInfo, seconds: float) -> float:
+    """Lets time pass in emulated clouds whose clock is stepped; what it shows then. ``usage`` for another clock."""
+    return float(_ask(info.endpoint, "clock", {"advance_s": seconds})["now"])
+
+
 def _read_if_up(state_dir: Path) -> EmulatorInfo | None:
     try:
         return read(state_dir)
@@ -151,12 +176,13 @@ def _read_if_up(state_dir: Path) -> EmulatorInfo | None:
         raise
 
 
-def _spawn(state_dir: Path) -> bytes:
+def _spawn(state_dir: Path, clock: str) -> bytes:
     """Starts the daemon and waits for its word: ``READY``, or empty if it ended."""
     read_end, write_end = os.pipe()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_THE_DAEMON)}
     # -P: a file of the caller's folder that happens to be called like a module must not be run as one.
     command = [sys.executable, "-P", "-m", "grafos_emulators", "serve", "--state-dir", str(state_dir.absolute())]
+    command += ["--clock", clock]
     with _closing(read_end, write_end), (state_dir / state.LOG_NAME).open("ab") as log:
         subprocess.run(
             [*command, "--ready", str(write_end)],
@@ -209,16 +235,19 @@ def _signal(known: state.State, number: signal.Signals) -> None:
         os.close(process)
 
 
-def _ask(endpoint: str, reading: str) -> Any:
+def _ask(endpoint: str, name: str, change: dict[str, Any] | None = None) -> Any:
     host, _, port = endpoint.removeprefix("http://").partition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=ANSWER_TIMEOUT_S)
     try:
-        connection.request("GET", f"/_grafos/{reading}")
+        body = None if change is None else msgspec.json.encode(change)
+        connection.request("GET" if change is None else "POST", f"/_grafos/{name}", body)
         answer = connection.getresponse()
-        body = answer.read(MAX_ANSWER_BYTES)
+        told = answer.read(MAX_ANSWER_BYTES)
+        if answer.status == http.client.BAD_REQUEST:
+            raise GrafosError("usage", str(msgspec.json.decode(told)["error"]), where=endpoint)
         if answer.status != http.client.OK:
-            raise http.client.HTTPException(f"{answer.status}: {body[:LOG_TAIL_BYTES].decode(errors='replace')}")
-        return msgspec.json.decode(body)
+            raise http.client.HTTPException(f"{answer.status}: {told[:LOG_TAIL_BYTES].decode(errors='replace')}")
+        return msgspec.json.decode(told)
     except (OSError, http.client.HTTPException, msgspec.DecodeError) as problem:
         raise GrafosError(
             "emulator_not_running", "the emulated cloud does not answer", where=endpoint, why=str(problem)

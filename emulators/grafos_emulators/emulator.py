@@ -13,14 +13,17 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
+import msgspec
+
 from grafos_core.clock import Clock, SystemClock
-from grafos_emulators import control, state
+from grafos_emulators import clocks, control, state
 from grafos_emulators.addresses import LoopbackNetwork
 from grafos_emulators.aws.account import DEFAULT_VCPU_LIMIT, Account
 from grafos_emulators.boot.driver import Driver, NoDriver
@@ -28,7 +31,7 @@ from grafos_emulators.boot.process import ProcessDriver
 from grafos_emulators.census import Thing
 from grafos_emulators.control import Control
 from grafos_emulators.credentials import ACCESS_KEY_ID, DEFAULT_REGION, SECRET_ACCESS_KEY
-from grafos_emulators.faults import FaultPlan
+from grafos_emulators.faults import FaultPlan, FaultRule
 from grafos_emulators.front import CLOUDS, open_front
 from grafos_emulators.gate import Gate, Hook
 from grafos_emulators.http import DropConnectionError, Request, Response, Server
@@ -90,9 +93,18 @@ class EmulatedClouds:
             "journal": self.journal,
             "world": self.world,
             "machines": self._world.states,
+            "faults": self.faults.rules,
         }
-        self._control = Control(readings, self.set)
+        changes = {
+            "set": lambda body: self.set(msgspec.json.decode(body, type=dict[str, float])),
+            "faults": self._add_fault,
+            "faults/clear": lambda _: {"cleared": self.faults.clear()},
+            "clock": self._advance,
+        }
+        self._control = Control(readings, changes)
         self._server = Server(self._answer)
+        self._loaded: set[str] = set()
+        self._loading = threading.Lock()
         for front in self._fronts.values():
             front.serve_at(self._server.endpoint)
 
@@ -184,21 +196,28 @@ class EmulatedClouds:
         self._plugged = True
 
     def start(self) -> None:
-        """Listens, and loads what the first answers need; when it returns, both are done."""
+        """Listens, and loads every cloud; when it returns, both are done."""
         self.listen()
         self.load()
 
     def listen(self) -> None:
-        """From now on requests are taken; those to a cloud wait until ``load`` is done."""
+        """From now on requests are taken. EC2's wait until it is loaded; other clouds are loaded by their first."""
         self._world.start()
         self._server.start()
 
-    def load(self) -> None:
-        """Loads every cloud, a second or two each. Call it once, in the main thread, before anything depends on the
-        environment: while EC2 is loaded nobody's AWS settings are in it.
-        """
-        for cloud in self.clouds:
-            self._fronts[cloud].load()
+    def load(self, *clouds: str) -> None:
+        """Loads these clouds, or all; a second or two each. EC2 is to be loaded in the main thread, before anything
+        depends on the environment: while that goes on nobody's AWS settings are in it."""
+        for cloud in clouds or self.clouds:
+            self._load(cloud)
+
+    def _load(self, cloud: str) -> None:
+        if cloud in self._loaded:
+            return
+        with self._loading:
+            if cloud not in self._loaded:
+                self._fronts[cloud].load()
+                self._loaded.add(cloud)
 
     def close(self) -> None:
         """Stops serving and ends every machine; when it returns, none of their processes is left. Twice is harmless."""
@@ -229,7 +248,25 @@ class EmulatedClouds:
         front = next((front for front in self._fronts.values() if front.takes(request)), None)
         if front is None:
             return Response(404, f"no cloud is served here that has {request.path}\n".encode())
+        if front.provider != "aws":
+            self._load(front.provider)
         return front.answer(request)
 
     def _health(self) -> dict[str, Any]:
-        return {"account_id": self.account_id, "clouds": self.clouds, "pid": os.getpid()}
+        return {
+            "account_id": self.account_id,
+            "clouds": self.clouds,
+            "environment": self.environment(),
+            "now": self._world.clock.now(),
+            "pid": os.getpid(),
+        }
+
+    def _add_fault(self, body: bytes) -> Any:
+        self.faults.add(msgspec.json.decode(body, type=FaultRule))
+        return self.faults.rules()
+
+    def _advance(self, body: bytes) -> dict[str, float]:
+        seconds = msgspec.json.decode(body, type=dict[str, float]).get("advance_s", 0.0)
+        now = clocks.advance(self._world.clock, seconds)
+        self._world.catch_up()
+        return {"now": now}

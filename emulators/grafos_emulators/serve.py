@@ -1,4 +1,4 @@
-"""The daemon's own process: an emulated AWS that runs until it is told to stop."""
+"""The daemon's own process: emulated clouds that run until they are told to stop."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ import time
 from pathlib import Path
 
 from grafos_emulators import state
+from grafos_emulators.clocks import REAL, clock_of
 from grafos_emulators.daemon import READY
-from grafos_emulators.emulator import EmulatedClouds, Settings
+from grafos_emulators.emulator import EmulatedClouds
 
 
-def serve(state_dir: Path, ready: int | None) -> None:
+def serve(state_dir: Path, ready: int | None, clock: str = REAL) -> None:
     """Serves until SIGTERM, SIGINT or SIGHUP. ``ready`` is a pipe that hears when the emulator answers."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    with contextlib.closing(EmulatedClouds(state_dir, Settings(clouds=("aws",)))) as aws:
-        aws.listen()
+    with contextlib.closing(EmulatedClouds(state_dir, clock=clock_of(clock))) as clouds:
+        clouds.listen()
         state.write(
             state_dir,
             state.State(
                 pid=os.getpid(),
                 started_ticks=state.started_ticks(os.getpid()) or 0,
-                endpoint=aws.endpoint,
-                account_id=aws.account_id,
+                endpoint=clouds.endpoint,
+                account_id=clouds.account_id,
                 started_at=time.time(),
             ),
         )
         if ready is not None:
             _tell(ready)
-        aws.load()
+        clouds.load("aws")
         stop.wait()
         state.remove(state_dir)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from grafos_core.clock import Clock
 from grafos_emulators.boot.driver import Driver, Handle, MachineSetup
+from grafos_emulators.clocks import ScaledClock
 from grafos_emulators.lifecycle import TRANSITIONS, Happening, LifecycleTimes, MachineState, passes_into
 
 HALT_POLL_S = 0.02  # how often a machine that was told to die is looked at
@@ -58,6 +59,8 @@ class World:
         self._sequence = itertools.count()
         self._wake = threading.Condition(self.lock)
         self._closed = False
+        # A clock that runs faster than the machine's is waited for that much shorter.
+        self._runs_by = clock.factor if isinstance(clock, ScaledClock) else 1.0
         self._thread = threading.Thread(target=self._pass_time, name="emulator-time", daemon=True)
 
     def start(self) -> None:
@@ -190,4 +193,4 @@ class World:
                 wait_s = LONGEST_WAIT_S
                 if self._due:
                     wait_s = min(wait_s, max(self._due[0][0] - self.clock.monotonic(), SHORTEST_WAIT_S))
-                self._wake.wait(wait_s)
+                self._wake.wait(max(wait_s / self._runs_by, SHORTEST_WAIT_S))

@@ -82,7 +82,7 @@ def test_an_emulator_answers_when_it_has_started_and_outlives_who_started_it(sta
     assert starter.returncode == 0, err
     info = daemon.read(state_dir)
     assert info is not None
-    assert f"emulated AWS at {info.endpoint}" in out
+    assert f"emulated aws, azure, gcp at {info.endpoint}" in out
     assert daemon.world(info) == []
     assert daemon.journal(info) == []
 

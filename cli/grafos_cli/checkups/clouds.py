@@ -20,8 +20,6 @@ from grafos_connectors.contract import Connector, Identity, Quota
 from grafos_connectors.registry import PROVIDERS, open_connector
 from grafos_core.errors import GrafosError
 
-ANSWER_WITHIN_S = 2.8
-"""The doctor answers in three seconds; a cloud that takes longer is a finding."""
 SKEW_WARN_S, SKEW_FAIL_S = 60.0, 240.0
 """AWS refuses a request whose time is five minutes off, and a signed token of ours lives as long."""
 NEARLY_FULL = 0.9
@@ -49,9 +47,10 @@ def is_set_up(provider: str, environment: Mapping[str, str], home: Path) -> bool
     return any(environment.get(name) for name in variables) or any((home / file).exists() for file in files)
 
 
-def check_clouds(regions: Mapping[str, str]) -> Iterator[Finding]:
-    """Every cloud that is set up. ``regions`` has the region to look at by provider, where one is known."""
-    until = time.monotonic() + ANSWER_WITHIN_S
+def check_clouds(regions: Mapping[str, str], within_s: float) -> Iterator[Finding]:
+    """Every cloud that is set up. ``regions`` has the region to look at by provider, where one is known; what a cloud
+    has not answered after ``within_s`` seconds is a finding."""
+    until = time.monotonic() + within_s
     asked = {
         provider: _asking(provider, regions.get(provider, ""))
         for provider in PROVIDERS
@@ -59,7 +58,7 @@ def check_clouds(regions: Mapping[str, str]) -> Iterator[Finding]:
     }
     for provider in PROVIDERS:
         if provider in asked:
-            yield from _answer(provider, asked[provider], until)
+            yield from _answer(provider, asked[provider], until, within_s)
         else:
             yield Finding(provider, "account", Status.NONE, "not set up: no credentials of it are in sight")
 
@@ -69,25 +68,26 @@ def _asking(provider: str, region: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
-def _answer(provider: str, process: subprocess.Popen[bytes], until: float) -> list[Finding]:
+def _answer(provider: str, process: subprocess.Popen[bytes], until: float, within_s: float) -> list[Finding]:
+    """What it said in time, one finding in a line, and that there is more to come if there is."""
     try:
         out, _ = process.communicate(timeout=max(0.0, until - time.monotonic()))
-        return msgspec.json.decode(out, type=list[Finding])
+        what = f"its check ended with code {process.returncode}" if process.returncode else ""
     except subprocess.TimeoutExpired:
         process.kill()
-        process.communicate()
-        what = f"no answer within {ANSWER_WITHIN_S:g} s"
-    except msgspec.DecodeError:
-        what = f"its check ended with code {process.returncode} and said nothing"
-    return [
-        Finding(provider, "account", Status.FAIL, what, "look at the network and a proxy, then grafos doctor again")
-    ]
+        out, _ = process.communicate()
+        what = f"no answer within {within_s:g} s"
+    findings = [msgspec.json.decode(line, type=Finding) for line in out.splitlines(keepends=True) if line[-1:] == b"\n"]
+    if what:
+        name = "answers" if findings else "account"
+        findings.append(Finding(provider, name, Status.FAIL, what, "grafos doctor --within 30s; look at the network"))
+    return findings
 
 
 # --- in the process of one cloud --------------------------------------------------------------------------------
 
 
-def look_at(provider: str, region: str) -> list[Finding]:
+def look_at(provider: str, region: str) -> Iterator[Finding]:
     """All findings about one cloud; what one question cannot answer does not keep the others."""
     try:
         connector = open_connector(provider, region)
@@ -95,16 +95,17 @@ def look_at(provider: str, region: str) -> list[Finding]:
         identity = connector.identity()
         middle = (before + time.time()) / 2
     except GrafosError as error:
-        return [Finding(provider, "account", Status.FAIL, f"{error.code}: {error.what}", error.next)]
+        yield Finding(provider, "account", Status.FAIL, f"{error.code}: {error.what}", error.next)
+        return
     kind = " (emulated)" if identity.emulated else ""
-    findings = [
-        Finding(provider, "account", Status.OK, f"{identity.principal} in {identity.account}{kind}"),
-        _skew(provider, identity, middle),
-    ]
+    yield Finding(provider, "account", Status.OK, f"{identity.principal} in {identity.account}{kind}")
+    yield _skew(provider, identity, middle)
     if not region:
         what = "no region was named, so limits and permissions were not asked for"
-        return [*findings, Finding(provider, "region", Status.NONE, what, "grafos doctor --region NAME")]
-    return [*findings, *_limits(connector, region), *_permissions(connector, region)]
+        yield Finding(provider, "region", Status.NONE, what, "grafos doctor --region NAME")
+        return
+    yield from _limits(connector, region)
+    yield from _permissions(connector, region)
 
 
 def _skew(provider: str, identity: Identity, now: float) -> Finding:
@@ -154,5 +155,12 @@ def _permissions(connector: Connector, region: str) -> list[Finding]:
     return [Finding(connector.provider, "permissions", Status.FAIL, what, connector.policy_fragment(missing))]
 
 
+def main(provider: str, region: str) -> None:
+    """Says each finding as soon as it is there."""
+    for finding in look_at(provider, region):
+        sys.stdout.buffer.write(msgspec.json.encode(finding) + b"\n")
+        sys.stdout.buffer.flush()
+
+
 if __name__ == "__main__":
-    sys.stdout.buffer.write(msgspec.json.encode(look_at(sys.argv[1], sys.argv[2])))
+    main(sys.argv[1], sys.argv[2])
