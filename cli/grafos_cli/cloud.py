@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grafos_cli import budget, prices
+from grafos_cli import budget, cloud_life, prices
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -18,8 +18,10 @@ app = new_group(
     next="grafos cloud provision aws",
 )
 
-ProviderWord = Annotated[str, typer.Argument(metavar="PROVIDER", help="aws")]
-RegionFlag = Annotated[str, typer.Option(metavar="NAME", help="region; default: AWS_REGION, AWS_DEFAULT_REGION")]
+ProviderWord = Annotated[str, typer.Argument(metavar="PROVIDER", help="aws, azure or gcp")]
+RegionFlag = Annotated[
+    str, typer.Option(metavar="NAME", help="region; default: what the cloud's own tools read, like AWS_REGION")
+]
 
 
 @app.command(
@@ -28,7 +30,7 @@ RegionFlag = Annotated[str, typer.Option(metavar="NAME", help="region; default: 
         examples=(
             "grafos cloud provision aws",
             "grafos cloud provision aws --region eu-central-1 --ttl 2h --dry-run",
-            "grafos cloud provision aws --cell-id build-1 --type t3.medium --yes --json",
+            "grafos cloud provision gcp --cell-id build-1 --ttl 2h --max-ttl 6h --yes --json",
         ),
         next="grafos deploy run --provider aws",
     ),
@@ -41,6 +43,9 @@ def provision(
         str, typer.Option("--type", metavar="NAME", help="machine type; default: a small one that fits the image")
     ] = "",
     ttl: Annotated[str, typer.Option(metavar="TIME", help="after this the machine ends itself: 90m, 8h, 2d")] = "8h",
+    max_ttl: Annotated[
+        str, typer.Option(metavar="TIME", help="how long it may be extended to live at most; held for from the start")
+    ] = "",
     cell_id: Annotated[
         str, typer.Option(metavar="ID", help="the cell's name; naming one that is unfinished goes on with it")
     ] = "",
@@ -53,6 +58,8 @@ def provision(
 ) -> None:
     """Makes a cell: plan with price and worst-case bill, then machine, software, claim, readiness.
 
+    On aws a cell is a small fabric of its own, and ready at the end. On azure and gcp its machine lets nobody in and
+    waits for an orchestrator, which this version does not have: it has booted at the end, and runs nothing.
     The worst case is held in the fabric's ledger before anything is made. Stopped or failed at any moment, the same
     command with the same --cell-id goes on, and teardown undoes.
     """
@@ -62,7 +69,8 @@ def provision(
 
     terminal = terminal_of(ctx)
     ttl_s = read_duration("--ttl", ttl)
-    wanted = Wanted(provider, region, machine_type, ttl_s, cell_id, port, allow)
+    max_ttl_s = read_duration("--max-ttl", max_ttl) if max_ttl else 0
+    wanted = Wanted(provider, region, machine_type, ttl_s, cell_id, port, allow, max_ttl_s)
     with plan_it(wanted, terminal) as work:
         plan = work.prepared.plan
         document = {"plan": plan_document(plan), "resumed": work.prepared.resumed}
@@ -129,7 +137,7 @@ def ls(ctx: typer.Context) -> None:
             state,
             format_cents(cell.rate_micro_cents_per_hour) + (" (fictional)" if cell.emulated else ""),
             moment_text(cell.expires_at),
-            cell.url,
+            cell.url or "none",
         ]
         for cell, state in cells
     ]
@@ -149,6 +157,15 @@ app.command(
 )(budget.cost)
 
 
+for verb, act, examples, following in (
+    ("extend", cloud_life.extend, cloud_life.EXTEND_EXAMPLES, "grafos cloud show --cell-id ID"),
+    ("allow", cloud_life.allow, cloud_life.ALLOW_EXAMPLES, "grafos deploy run --provider aws"),
+    ("show", cloud_life.show, cloud_life.SHOW_EXAMPLES, "grafos cloud logs --cell-id ID"),
+    ("logs", cloud_life.logs, cloud_life.LOGS_EXAMPLES, "grafos cloud show --cell-id ID"),
+):
+    app.command(verb, cls=taught(examples=examples, next=following))(act)
+
+
 def cell_document(cell: CellRecord) -> dict[str, object]:
     """The cell's record for programs."""
     import msgspec
@@ -158,8 +175,15 @@ def cell_document(cell: CellRecord) -> dict[str, object]:
 
 
 def _ready_text(record: CellRecord, took_s: float) -> str:
+    where = f"{record.machine_type} in {record.zone or record.region}"
+    teardown = f"End it:               grafos cloud teardown {record.provider} --cell-id {record.cell_id}\n"
+    if record.state == "booted":
+        return (
+            f"Cell {record.cell_id} has booted after {took_s:.1f} s: {where}. Its deadline stands; nobody gets in.\n"
+            "It is not ready to run anything: an orchestrator brings its software, which this version does not have.\n"
+            f"See it:               grafos cloud show --cell-id {record.cell_id}\n{teardown}"
+        )
     return (
-        f"Cell {record.cell_id} is ready after {took_s:.1f} s: {record.machine_type} in {record.zone}, {record.url}.\n"
-        "Run something on it:  grafos deploy run --provider aws\n"
-        f"End it:               grafos cloud teardown {record.provider} --cell-id {record.cell_id}\n"
+        f"Cell {record.cell_id} is ready after {took_s:.1f} s: {where}, {record.url}.\n"
+        f"Run something on it:  grafos deploy run --provider {record.provider}\n{teardown}"
     )

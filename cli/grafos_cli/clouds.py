@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import random
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from grafos_cli.fabric import open_default
 from grafos_cli.interrupts import resumable
 from grafos_cli.project import project_folder
+from grafos_cli.regions import REGION_VARIABLES, region_at_hand
 from grafos_cli.steps import Steps, show_steps
 from grafos_connectors.registry import open_connector
 from grafos_core.clock import SystemClock
@@ -20,20 +25,26 @@ from grafos_core.errors import GrafosError
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands
 from grafos_stacks.journal import Journal
+from grafos_stacks.looking import state_of
 from grafos_stacks.progress import DONE, Progress, Step
 from grafos_stacks.provision import Prepared, prepare
 from grafos_stacks.provision import provision as provision_cell
 from grafos_stacks.records import CellHome, CellRecord
-from grafos_stacks.spec import CellSpec, new_cell_id
+from grafos_stacks.spec import STANDALONE, CellSpec, new_cell_id
 from grafos_stacks.teardown import TornDownCell
 from grafos_stacks.teardown import teardown as tear_down_cell
 
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
 
+EXAMPLE_REGIONS = {"aws": "us-east-1", "azure": "eastus", "gcp": "us-central1"}
 EMULATED_OPERATOR = "127.0.0.1/32"
-REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 LOCAL = "local"
+MY_IP_URL = "https://checkip.amazonaws.com"
+"""Answers with the address that a question came from; run by AWS, for anybody."""
+MY_IP_VARIABLE = "GRAFOS_MY_IP_URL"
+"""Names another service that does the same."""
+MY_IP_TIMEOUT_S = 10.0
 
 
 class Wanted(NamedTuple):
@@ -46,6 +57,7 @@ class Wanted(NamedTuple):
     cell_id: str
     port: int
     allow: str
+    max_ttl_s: int = 0
 
 
 class Work(NamedTuple):
@@ -83,14 +95,14 @@ def carry_out(work: Work, terminal: Terminal) -> tuple[CellRecord, float]:
 def tear_down(provider: str, cell_id: str, region: str, terminal: Terminal) -> TornDownCell:
     """Takes the cell down; Ctrl-C leaves a state that the same command finishes."""
     fabric = open_default(terminal)
-    known = region or CellHome(fabric, cell_id).region() or _region_or_nothing()
+    known = region or CellHome(fabric, cell_id).region() or region_at_hand(provider)
     with _hands(provider, known, terminal) as quiet, show_steps(terminal) as steps:
         hands = replace(quiet, progress=_listener(steps))
         return tear_down_cell(hands, cell_id, project_folder(), region=region, provider=provider)
 
 
 def cells_of_fabric(terminal: Terminal) -> list[tuple[CellRecord, str]]:
-    """The cells on clouds that the fabric knows, the newest first, and whether each lives, ran out or is gone."""
+    """The cells on clouds that the fabric knows, the newest first, each with where it is in its life."""
     fabric = open_default(terminal)
     found: list[tuple[CellRecord, str]] = []
     for cell_id in fabric.cell_ids():
@@ -99,27 +111,58 @@ def cells_of_fabric(terminal: Terminal) -> list[tuple[CellRecord, str]]:
             continue
         record = home.record()
         if record.provider != LOCAL:
-            ran_out = 0 < record.expires_at < time.time()
-            found.append((record, "gone" if record.gone_at else "expired" if ran_out else "live"))
+            found.append((record, state_of(record, time.time())))
     return sorted(found, key=lambda pair: -pair[0].provisioned_at)
 
 
+@contextmanager
+def hands_of(cell_id: str, terminal: Terminal) -> Iterator[Hands]:
+    """What it takes to work on a cell that the fabric knows, with its steps drawn; ``cell_unknown`` if it does not."""
+    record = CellHome(open_default(terminal), cell_id).record()
+    if record.provider == LOCAL:
+        raise GrafosError("unsupported", f"{cell_id} is the local cell, on no cloud", next="grafos dev up")
+    with _hands(record.provider, record.region, terminal) as quiet, show_steps(terminal) as steps:
+        yield replace(quiet, progress=_listener(steps))
+
+
+def public_address(*, emulated: bool) -> str:
+    """The address from which we are seen, asked of somebody; loopback for an emulated cloud, which is no question."""
+    if emulated:
+        return EMULATED_OPERATOR.partition("/")[0]
+    url = os.environ.get(MY_IP_VARIABLE) or MY_IP_URL
+    try:
+        with urllib.request.urlopen(url, timeout=MY_IP_TIMEOUT_S) as answer:  # noqa: S310  the person's own choice
+            return str(ipaddress.IPv4Address(answer.read(100).decode("ascii", "replace").strip()))
+    except (OSError, ValueError) as error:
+        raise GrafosError(
+            "cloud_unreachable",
+            "The public address of this machine could not be found out",
+            where=url,
+            why=str(error),
+            next="name it yourself: --cidr 203.0.113.7/32",
+        ) from error
+
+
 def _spec(wanted: Wanted, *, emulated: bool) -> CellSpec:
-    return CellSpec(
+    spec = CellSpec(
         provider=wanted.provider,
         cell_id=wanted.cell_id or new_cell_id(wanted.provider, random.SystemRandom()),
-        region=_region(wanted.region),
-        operator_cidr=_operator(wanted.allow, emulated=emulated),
+        region=_region(wanted),
+        operator_cidr="",
         machine_type=wanted.machine_type,
         ttl_s=wanted.ttl_s,
         port=wanted.port,
+        max_ttl_s=wanted.max_ttl_s,
     )
+    standalone = spec.pattern == STANDALONE
+    operator = _operator(wanted.allow, emulated=emulated) if standalone else wanted.allow
+    return msgspec.structs.replace(spec, operator_cidr=operator)
 
 
 @contextmanager
 def _hands(provider: str, region: str, terminal: Terminal) -> Iterator[Hands]:
     clock = SystemClock()
-    connector = open_connector(provider, region or _region_or_nothing())  # first: what it refuses makes no fabric
+    connector = open_connector(provider, region or region_at_hand(provider))  # first: what it refuses makes no fabric
     fabric = open_default(terminal)
     journal = Journal(fabric, clock)
     try:
@@ -140,20 +183,17 @@ def _listener(steps: Steps) -> Progress:
     return hear
 
 
-def _region(given: str) -> str:
-    region = given or _region_or_nothing()
+def _region(wanted: Wanted) -> str:
+    region = wanted.region or region_at_hand(wanted.provider)
     if not region:
+        names = REGION_VARIABLES.get(wanted.provider, ())
         raise GrafosError(
             "config_invalid",
             "No region was given",
-            why=f"neither --region nor {' nor '.join(REGION_VARIABLES)} names one",
-            next="grafos cloud provision aws --region us-east-1",
+            why=f"neither {' nor '.join(('--region', *names))} names one",
+            next=f"grafos cloud provision {wanted.provider} --region {EXAMPLE_REGIONS.get(wanted.provider, 'NAME')}",
         )
     return region
-
-
-def _region_or_nothing() -> str:
-    return next((os.environ[name] for name in REGION_VARIABLES if os.environ.get(name)), "")
 
 
 def _operator(allow: str, *, emulated: bool) -> str:

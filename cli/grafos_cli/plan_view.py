@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from grafos_stacks.plan import StackPlan
     from grafos_stacks.provision import Prepared
 
+NOBODY = "by nobody: it dials out"
+
 
 def plan_text(prepared: Prepared, terminal: Terminal) -> str:
     """The plan for people."""
@@ -27,12 +29,12 @@ def plan_text(prepared: Prepared, terminal: Terminal) -> str:
     rows = [[what.kind.value, what.name, what.stack] for what in plan.resources]
     parts = ", ".join(f"{part.name} {format_cents(part.micro_cents)}" for part in plan.bill.parts)
     label = " (fictional)" if plan.facts.price.fictional else ""
-    hours = f"{spec.ttl_s / 3600:g} h"
+    hours = f"{round(plan.life.held_until - plan.made_at) / 3600:g} h"
     machine = f"{offer.machine_type}, {offer.cpu_cores} cores, {size_text(offer.mem_bytes)}, {offer.arch}"
     lines = [
         (
             "cell",
-            f"{plan.stack} on {spec.provider} in {offer.zone}{notes}",
+            f"{plan.stack} on {spec.provider} in {offer.zone or offer.region}{notes}",
         ),
         ("machine", machine),
         ("price", f"{format_cents(plan.rate_micro_cents_per_hour)} an hour{label}, disk and address included"),
@@ -43,11 +45,18 @@ def plan_text(prepared: Prepared, terminal: Terminal) -> str:
         ("not in it", ", ".join(plan.bill.excluded)),
         ("CPU credits", BURST_CREDITS.get(spec.provider, "unknown")),
         ("prices", _priced_by(plan.facts.price)),
-        ("ends", f"{moment_text(plan.expires_at)}, by itself"),
-        ("reachable", f"port {spec.port} from {spec.operator_cidr} only"),
+        ("ends", _ends(plan)),
+        ("reachable", f"port {spec.port} from {spec.operator_cidr} only" if spec.operator_cidr else NOBODY),
         ("expected", f"about {plan.predicted_s:.0f} s"),
     ]
     return table(("RESOURCE", "NAME", "STACK"), rows, terminal) + "\n" + facts(lines, terminal)
+
+
+def _ends(plan: StackPlan) -> str:
+    """By itself at its expiry; or later, if it was made so that it can be extended."""
+    longest = plan.life.held_until
+    later = f"; it can be extended until {moment_text(longest)}" if longest > plan.expires_at else ""
+    return f"{moment_text(plan.expires_at)}, by itself{later}"
 
 
 def _priced_by(price: Price) -> str:

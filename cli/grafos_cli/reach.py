@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from grafos_scheduler.client import SchedulerClient
     from grafos_stacks.records import CellRecord
 
-LOCAL, AWS = "local", "aws"
+LOCAL = "local"
+CLOUDS = ("aws", "azure", "gcp")
 
 
 class Reach(NamedTuple):
@@ -43,7 +44,7 @@ def resolve(provider: str, fabric: Fabric, project: Path, cell_id: str = "") -> 
     """The scheduler for a run on ``provider``; ``runtime_not_ready``, ``cell_unknown`` or ``unsupported``."""
     if provider == LOCAL:
         return _resolve_local(fabric, project, cell_id)
-    if provider == AWS:
+    if provider in CLOUDS:
         return _resolve_cloud(provider, fabric, project, cell_id)
     raise GrafosError(
         "unsupported", f"This version runs nothing on {provider[:40]!r}", next="use --provider local or --provider aws"
