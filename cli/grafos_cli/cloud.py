@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grafos_cli import budget, cloud_life, prices
+from grafos_cli import budget, cloud_life, prices, recover, sweep, tearing
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -85,35 +85,9 @@ def provision(
     terminal.emit({**document, "cell": cell_document(record)}, _ready_text(record, took_s))
 
 
-@app.command(
-    "teardown",
-    cls=taught(
-        examples=(
-            "grafos cloud teardown aws --cell-id aws-k3f9q2",
-            "grafos cloud teardown aws --cell-id aws-k3f9q2 --yes --json",
-        ),
-        next="grafos runs ls",
-    ),
-)
-def teardown(
-    ctx: typer.Context,
-    provider: ProviderWord,
-    cell_id: Annotated[str, typer.Option(metavar="ID", help="which cell; grafos cloud ls lists them")],
-    region: Annotated[str, typer.Option(metavar="NAME", help="only needed for a cell that nothing is known of")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="agree without being asked")] = False,  # noqa: FBT002
-) -> None:
-    """Brings the cell's runs home, deletes all that it consists of, and prints the signed receipt of it.
-
-    Every resource is proved gone by reading. Works also when the cell does not answer, or is gone already.
-    """
-    from grafos_cli.clouds import tear_down
-    from grafos_cli.receipt_view import receipt_document, receipt_text
-
-    terminal = terminal_of(ctx)
-    if not yes:
-        terminal.confirm(f"Tear down cell {cell_id} on {provider}, with all that it consists of?", "--yes")
-    torn = tear_down(provider, cell_id, region, terminal)
-    terminal.emit({"receipt": receipt_document(torn)}, receipt_text(torn, terminal))
+app.command("teardown", cls=tearing.TAUGHT)(tearing.teardown)
+app.command("sweep", cls=sweep.TAUGHT)(sweep.sweep)
+app.command("recover", cls=recover.TAUGHT)(recover.recover)
 
 
 @app.command(

@@ -31,8 +31,6 @@ from grafos_stacks.provision import Prepared, prepare
 from grafos_stacks.provision import provision as provision_cell
 from grafos_stacks.records import CellHome, CellRecord
 from grafos_stacks.spec import STANDALONE, CellSpec, new_cell_id
-from grafos_stacks.teardown import TornDownCell
-from grafos_stacks.teardown import teardown as tear_down_cell
 
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
@@ -90,15 +88,6 @@ def carry_out(work: Work, terminal: Terminal) -> tuple[CellRecord, float]:
         hands = replace(work.hands, progress=_listener(steps))
         record = provision_cell(hands, plan, work.bundles, project_folder())
     return record, time.monotonic() - began
-
-
-def tear_down(provider: str, cell_id: str, region: str, terminal: Terminal) -> TornDownCell:
-    """Takes the cell down; Ctrl-C leaves a state that the same command finishes."""
-    fabric = open_default(terminal)
-    known = region or CellHome(fabric, cell_id).region() or region_at_hand(provider)
-    with _hands(provider, known, terminal) as quiet, show_steps(terminal) as steps:
-        hands = replace(quiet, progress=_listener(steps))
-        return tear_down_cell(hands, cell_id, project_folder(), region=region, provider=provider)
 
 
 def cells_of_fabric(terminal: Terminal) -> list[tuple[CellRecord, str]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +19,12 @@ app = new_group(
     examples=("grafos fabric show", "grafos fabric show --json"),
     next="grafos fabric show",
 )
+keys = new_group(
+    help="The one key that everything of the fabric hangs on; whoever has it can tear all of it down.",
+    examples=("grafos fabric key export fabric-key.pem", "grafos fabric key import fabric-key.pem"),
+    next="grafos fabric key export FILE",
+)
+app.add_typer(keys, name="key")
 
 
 def open_default(terminal: Terminal) -> Fabric:
@@ -84,3 +91,57 @@ def _cells(fabric: Fabric) -> list[dict[str, Any]]:
             continue  # a name that was only asked for
         found.append({"cell_id": cell_id, "provider": record.get("provider", ""), "gone": bool(record.get("gone_at"))})
     return found
+
+
+@keys.command(
+    "export",
+    cls=taught(
+        examples=("grafos fabric key export fabric-key.pem", "grafos fabric key export /media/stick/key.pem --yes"),
+        next="grafos fabric show",
+    ),
+)
+def export_key(
+    ctx: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="where to write it; must not exist yet")],
+    yes: Annotated[bool, typer.Option("--yes", help="agree without being asked")] = False,  # noqa: FBT002
+) -> None:
+    """Writes the fabric's key to a file that only you can read: a backup, or for another machine of yours.
+
+    From then on cells that this home does not know are left alone until they run out: the other may have made them.
+    """
+    from grafos_core import fabric as fabrics
+
+    terminal = terminal_of(ctx)
+    fabric = open_default(terminal)
+    if not yes:
+        terminal.confirm(f"Write the key of fabric {fabric.id} to {file}?", "--yes")
+    fabrics.export_key(fabric, Path(file))
+    text = f"Wrote the key of fabric {fabric.id} to {file} (0600). Keep it as you keep a password.\n"
+    terminal.emit({"fabric": {"name": fabric.name, "id": fabric.id}, "file": file}, text)
+
+
+@keys.command(
+    "import",
+    cls=taught(
+        examples=("grafos fabric key import fabric-key.pem", "grafos fabric key import fabric-key.pem --yes --json"),
+        next="grafos cloud recover",
+    ),
+)
+def import_key(
+    ctx: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="a key that was exported")],
+    yes: Annotated[bool, typer.Option("--yes", help="agree without being asked")] = False,  # noqa: FBT002
+) -> None:
+    """Makes this home one of the fabric whose key it is, or gives a home its lost key back.
+
+    Refused where another fabric lives. A new home has a ledger of its own, with whole caps.
+    """
+    from grafos_core import fabric as fabrics
+    from grafos_core.clock import SystemClock
+
+    terminal = terminal_of(ctx)
+    if not yes:
+        terminal.confirm(f"Make {fabrics.fabric_home()} a home of the fabric whose key is {file}?", "--yes")
+    fabric = fabrics.import_key(SystemClock(), Path(file))
+    text = f"This is now a home of fabric {fabric.id}. What lives on clouds is found by:  grafos cloud recover\n"
+    terminal.emit({"fabric": {"name": fabric.name, "id": fabric.id, "home": str(fabric.home)}}, text)

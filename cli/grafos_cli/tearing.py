@@ -1,0 +1,193 @@
+"""`grafos cloud teardown`: one cell, several, or all of a cloud; with a signed proof if that is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from grafos_cli.taught import taught, terminal_of
+from grafos_core.errors import PARTIAL, GrafosError
+
+if TYPE_CHECKING:
+    from grafos_cli.steps import Steps
+    from grafos_cli.terminal import Terminal
+    from grafos_stacks.batch import Outcome, Target
+    from grafos_stacks.direct import Hands
+    from grafos_stacks.proof import Proof
+
+TAUGHT = taught(
+    examples=(
+        "grafos cloud teardown aws --cell-id aws-k3f9q2",
+        "grafos cloud teardown aws --cell-id aws-k3f9q2 --prove --yes --json",
+        "grafos cloud teardown gcp --all",
+    ),
+    next="grafos runs ls",
+)
+
+
+def teardown(
+    ctx: typer.Context,
+    provider: Annotated[str, typer.Argument(metavar="PROVIDER", help="aws, azure or gcp")],
+    cell_id: Annotated[
+        list[str] | None, typer.Option("--cell-id", metavar="ID", help="which cell; may be given several times")
+    ] = None,
+    all_cells: Annotated[bool, typer.Option("--all", help="every cell of the fabric on that cloud")] = False,  # noqa: FBT002
+    region: Annotated[str, typer.Option(metavar="NAME", help="only needed for a cell that nothing is known of")] = "",
+    prove: Annotated[  # noqa: FBT002
+        bool, typer.Option("--prove", help="then list every region, and sign that nothing of it is there")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="agree without being asked")] = False,  # noqa: FBT002
+) -> None:
+    """Brings the cell's runs home, deletes all that it consists of, and prints the signed receipt of it.
+
+    Every resource is proved gone by reading. Works also when the cell does not answer, is gone already, or when
+    nothing is known of it here any more. Several are torn down at once, and what fails for one keeps no other.
+    """
+    terminal = terminal_of(ctx)
+    named = list(dict.fromkeys(cell_id or ()))
+    if bool(named) == all_cells:
+        raise GrafosError(
+            "usage",
+            "name the cells or take all of them, one of both",
+            next=f"grafos cloud teardown {provider} --cell-id ID   or   --all; grafos cloud ls lists them",
+        )
+    if len(named) == 1:
+        _one(terminal, provider, named[0], region, prove=prove, yes=yes)
+    else:
+        _many(terminal, provider, named, region, prove=prove, yes=yes)
+
+
+def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove: bool, yes: bool) -> None:
+    from grafos_cli.accounts import hands_for, open_account, providers_in, told_by
+    from grafos_cli.fabric import open_default
+    from grafos_cli.project import project_folder
+    from grafos_cli.receipt_view import receipt_document, receipt_text
+    from grafos_cli.steps import show_steps
+    from grafos_stacks.records import CellHome
+    from grafos_stacks.teardown import teardown as tear_down
+
+    if not yes:
+        terminal.confirm(f"Tear down cell {cell_id} on {provider}, with all that it consists of?", "--yes")
+    connector = open_account(providers_in(provider)[0], region)
+    fabric = open_default(terminal)
+    place = region or CellHome(fabric, cell_id).region()
+    torn = None
+    with hands_for([connector], fabric) as (quiet,), show_steps(terminal) as steps:
+        hands = replace(quiet, progress=told_by(steps))
+        try:
+            torn = tear_down(hands, cell_id, project_folder(), region=place, provider=provider)
+        except GrafosError as error:
+            if not prove or error.code != "cell_unknown":
+                raise
+        proof = _proved(hands, cell_id, steps) if prove else None
+    document: dict[str, Any] = {"receipt": receipt_document(torn) if torn else None}
+    text = receipt_text(torn, terminal) if torn else f"Nothing is known of {cell_id}, here or in the cloud.\n"
+    if proof is not None:
+        document["inventory"] = proof_document(proof)
+        text += proof_text(proof)
+    terminal.emit(document, text)
+
+
+def _many(terminal: Terminal, provider: str, named: list[str], region: str, *, prove: bool, yes: bool) -> None:
+    from grafos_cli.accounts import hands_for, open_account, providers_in, told_of
+    from grafos_cli.fabric import open_default
+    from grafos_cli.project import project_folder
+    from grafos_cli.steps import show_steps
+    from grafos_stacks.batch import teardown_batch
+
+    connector = open_account(providers_in(provider)[0], region)
+    with hands_for([connector], open_default(terminal)) as (hands,):
+        targets = _targets(hands, provider, named, region)
+        if targets and not yes:
+            names = ", ".join(target.cell_id for target in targets)
+            terminal.confirm(f"Tear down {len(targets)} cells on {provider} ({names}), with all they are?", "--yes")
+        proofs = []
+        with show_steps(terminal) as steps:
+            outcomes = teardown_batch(hands, targets, project_folder(), lambda cell_id: told_of(steps, cell_id))
+            if prove and not any(outcome.error for outcome in outcomes):
+                proofs = [_proved(hands, stack, steps) for stack in (named or [""])]
+    document: dict[str, Any] = _batch_document(outcomes)
+    document["inventories"] = [proof_document(proof) for proof in proofs]
+    terminal.emit(document, _batch_text(outcomes, terminal) + "".join(proof_text(proof) for proof in proofs))
+    if any(outcome.error for outcome in outcomes):
+        raise typer.Exit(PARTIAL)
+
+
+def _targets(hands: Hands, provider: str, named: list[str], region: str) -> list[Target]:
+    """The cells that were named; without names all that the journal knows or that any region shows."""
+    from grafos_stacks.batch import Target
+    from grafos_stacks.inventory import Verdict
+    from grafos_stacks.spec import SHARED_PREFIX
+    from grafos_stacks.sweeping import look
+
+    if named:
+        return [Target(cell_id, provider, region) for cell_id in named]
+    sight = look(hands, (region,) if region else ())
+    shown = {
+        Target(one.stack, provider, one.region, seen=True)
+        for one in sight.judged
+        if one.verdict not in (Verdict.UNPROVED, Verdict.BUSY) and not one.stack.startswith(SHARED_PREFIX)
+    }
+    return sorted(shown | {Target(row.stack, provider, row.region) for row in sight.forgotten})
+
+
+def _proved(hands: Hands, stack: str, steps: Steps) -> Proof:
+    from grafos_stacks.proof import prove
+
+    steps.began("proof", "every region")
+    proof = prove(hands, stack)
+    steps.ended("proof", "0 left")
+    return proof
+
+
+def proof_text(proof: Proof) -> str:
+    """The inventory for people; one that shows something is an error, and not shown here."""
+    import base64
+
+    inventory = proof.inventory
+    what = inventory.stack or f"fabric {inventory.fabric}"
+    copies = f" {inventory.unproved} things bear its tags and are not its own." if inventory.unproved else ""
+    signature = base64.b64encode(proof.signed.signature).decode()[:24]
+    return (
+        f"Proved: nothing of {what} is in any region of {inventory.provider} {inventory.account}.{copies}\n"
+        f"Signed by fabric {inventory.fabric}, {signature}…\n"
+    )
+
+
+def proof_document(proof: Proof) -> dict[str, Any]:
+    """The inventory for programs, with its signature."""
+    import msgspec
+
+    found: dict[str, Any] = msgspec.to_builtins(proof.inventory)
+    return {**found, "signed": msgspec.to_builtins(proof.signed)}
+
+
+def _batch_text(outcomes: tuple[Outcome, ...], terminal: Terminal) -> str:
+    from grafos_cli.tables import table
+    from grafos_core.money import format_cents
+
+    if not outcomes:
+        return "There is no cell to tear down.\n"
+    rows = []
+    for target, torn, error in outcomes:
+        if torn is not None:
+            cost = format_cents(torn.receipt.cost_micro_cents)
+            rows.append([target.cell_id, str(len(torn.receipt.resources)), str(torn.receipt.left), cost, "gone"])
+        else:
+            rows.append([target.cell_id, "-", "-", "-", str(error)])
+    failed = sum(1 for outcome in outcomes if outcome.error)
+    head = ("CELL", "REMOVED", "LEFT", "COST", "RESULT")
+    return table(head, rows, terminal, " rrr") + f"\n{len(outcomes) - failed} of {len(outcomes)} cells are gone.\n"
+
+
+def _batch_document(outcomes: tuple[Outcome, ...]) -> dict[str, Any]:
+    from grafos_cli.receipt_view import receipt_document
+
+    return {
+        "receipts": [receipt_document(outcome.torn) for outcome in outcomes if outcome.torn is not None],
+        "failures": [
+            {"cell_id": outcome.target.cell_id, **outcome.error.to_wire()} for outcome in outcomes if outcome.error
+        ],
+    }
