@@ -162,7 +162,7 @@ def test_a_value_that_is_given_and_empty_is_no_default(words: tuple[str, ...], t
 
 
 def test_a_cloud_that_is_refused_makes_no_fabric(tmp_path: Path, home: Path) -> None:
-    answer = grafos("cloud", "provision", "gcp", "--yes", cwd=tmp_path)
+    answer = grafos("cloud", "provision", "nebula", "--yes", cwd=tmp_path)
     assert answer.error_code == "unsupported"
     assert not (home / "data" / "grafos").exists()
 

@@ -123,6 +123,12 @@ class Person:
         assert built.code == 0, built.err
 
 
+def record_of(person: Person) -> dict[str, object]:
+    """The record of the person's local fabric."""
+    record: dict[str, object] = json.loads((person.project / ".grafos" / "dev" / "dev.json").read_text())
+    return record
+
+
 def ends_with(process: subprocess.Popen[str]) -> Answer:
     """What a started command did in the end."""
     out, err = process.communicate(timeout=TIMEOUT_S)
