@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PENDING, RUNNING, DONE = "PENDING", "RUNNING", "DONE"
 PENDING_PART = 0.25  # of the time that an operation takes
 MAX_OPERATIONS = 10_000  # the newest are kept; the real ones are forgotten after some days
+REQUEST_IDS_LAST_S = 3600.0  # what Google promises of its interfaces (AIP-155: at least 60 minutes)
 WAIT_LIMIT_S = 2.0  # a real wait lasts up to two minutes, and may end early; a connection is not blocked for long here
 USER = "grafos@emulated.invalid"
 SYSTEM = "system"
@@ -73,7 +74,9 @@ class Operations:
             raise bad_request(
                 f"Invalid value for field 'requestId': '{request_id}'. Must be a UUID, not zero.", "invalid"
             )
-        return self._by_request.get(request_id)
+        known = self._by_request.get(request_id)
+        now = self._project.world.clock.now()
+        return known if known is not None and now < known.inserted_at + REQUEST_IDS_LAST_S else None
 
     def begin(
         self, operation_type: str, target_path: str, target_id: str, *, request_id: str = "", user: str = USER
@@ -97,7 +100,8 @@ class Operations:
             self._by_request[request_id] = operation
         while len(self._by_path) > MAX_OPERATIONS:
             oldest = self._by_path.pop(next(iter(self._by_path)))
-            self._by_request.pop(oldest.request_id, None)
+            if self._by_request.get(oldest.request_id) is oldest:
+                del self._by_request[oldest.request_id]
         return operation
 
     def run(self, operation: Operation, lasts_s: float) -> None:
