@@ -68,7 +68,7 @@ def test_up_twice_is_one_emulator(operator: Person) -> None:
 
 def test_env_is_for_a_shell(operator: Person) -> None:
     lines = operator("emulate", "env").out.splitlines()
-    assert all(re.fullmatch(r"export AWS_[A-Z0-9_]+=\S+", line) for line in lines)
+    assert all(re.fullmatch(r"export [A-Z0-9_]+=\S+", line) for line in lines)
     assert f"export AWS_ENDPOINT_URL={operator.env['AWS_ENDPOINT_URL']}" in lines
 
 

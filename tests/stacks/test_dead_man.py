@@ -1,0 +1,181 @@
+"""Each layer that ends a forgotten cell, alone: with all the others disabled, and what bills on after it.
+
+The table of ``docs/decisions/dead-man.md``, row by row. Where the cloud ends the machine, the machines here run nothing
+and time is virtual; where the machine ends itself, its cloud's deadline lies an hour ahead, and it has no software.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from registered_operator import CELL, QUICK, REGIONS
+
+from grafos_connectors.registry import open_connector
+from grafos_core.clock import Clock, SystemClock, VirtualClock
+from grafos_core.fabric import open_fabric
+from grafos_emulators.emulator import EmulatedClouds, Settings
+from grafos_stacks.bill import DEAD_MAN_GRACE_S, LEFT_BEHIND_S, rates_held
+from grafos_stacks.direct import Hands
+from grafos_stacks.journal import Journal
+from grafos_stacks.making import make_stack
+from grafos_stacks.plan import BundlePin, StackPlan
+from grafos_stacks.planner import plan_cell, read_facts
+from grafos_stacks.provision import user_data_of
+from grafos_stacks.spec import CellSpec
+from grafos_stacks.teardown import teardown
+
+HOUR_S = 3600
+PATIENCE_S = 30.0
+PLACES = {**REGIONS, "aws": "us-east-1"}
+MACHINES = {"aws": "instance", "gcp": "instance", "azure": "virtualMachine"}
+
+
+class Ground:
+    """An emulated cloud, a fabric, and a plan of a cell that nobody will ever look after."""
+
+    def __init__(self, provider: str, clouds: EmulatedClouds, clock: Clock, folder: Path) -> None:
+        self.provider, self.clouds, self.clock, self.folder = provider, clouds, clock, folder
+        self.fabric = open_fabric(clock)
+
+    def hands(self) -> Hands:
+        environment, region = self.clouds.environment(), PLACES[self.provider]
+        connector = open_connector(self.provider, region, environment=environment, clock=self.clock)
+        return Hands(self.fabric, connector, Journal(self.fabric, self.clock), self.clock, self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        if isinstance(self.clock, VirtualClock):
+            self.clock.advance(seconds)
+        else:
+            time.sleep(seconds)
+
+    def plan(self, **inputs: int) -> StackPlan:
+        hands = self.hands()
+        address = "127.0.0.1/32" if self.provider == "aws" else ""
+        asked = CellSpec(self.provider, CELL, PLACES[self.provider], address, **inputs)
+        facts = read_facts(hands.connector, asked, lambda *_: BundlePin("ab" * 32, 1000))
+        return plan_cell(asked, facts, self.fabric.id, self.clock.now())
+
+    def make(self, plan: StackPlan) -> None:
+        hands = self.hands()
+        with hands.journal.lock(CELL):
+            make_stack(hands, plan, user_data_of(hands, plan))
+
+    def states(self) -> list[str]:
+        return [thing.state for thing in self.clouds.world() if thing.kind == MACHINES[self.provider]]
+
+    def billing(self) -> list[str]:
+        """The kinds of all that costs money now, as the cloud counts them."""
+        return sorted(thing.kind for thing in self.clouds.world() if thing.billable)
+
+    def swept(self) -> int:
+        """What a person leaves who comes back."""
+        return teardown(self.hands(), CELL, self.folder, PLACES[self.provider], self.provider).receipt.left
+
+
+@contextmanager
+def ground(provider: str, folder: Path, clock: Clock, *, boots: bool) -> Iterator[Ground]:
+    settings = Settings(clouds=(provider,), times=QUICK, boots=boots)
+    with EmulatedClouds(folder / "cloud", settings, clock=clock) as clouds:
+        yield Ground(provider, clouds, clock, folder / "project")
+
+
+def until(condition: Callable[[], object], clock: Clock | None = None) -> None:
+    """In virtual time a second passes between two looks: what happened first has to come to its end too."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, "it did not come to be in time"
+        if isinstance(clock, VirtualClock):
+            clock.advance(1.0)
+        else:
+            time.sleep(0.05)
+
+
+# --- the machine's own timer --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("provider", "machines", "bills"),
+    [
+        ("aws", [], []),
+        ("gcp", ["TERMINATED"], ["disk"]),
+        ("azure", ["stopped"], ["disk", "publicIPAddress", "virtualMachine"]),
+    ],
+)
+def test_the_operating_system_s_timer_alone(
+    provider: str, machines: list[str], bills: list[str], tmp_path: Path
+) -> None:
+    """It stands at now, so it fires as the machine boots; on Azure that ends the work and not the bill."""
+    with ground(provider, tmp_path, SystemClock(), boots=True) as one:
+        plan = one.plan(ttl_s=HOUR_S)
+        now = int(time.time())
+        one.make(msgspec.structs.replace(plan, timer_at=now, **({"expires_at": now} if provider == "aws" else {})))
+        until(lambda: one.states() == machines)
+        until(lambda: one.billing() == bills)
+        assert one.swept() == 0
+        assert one.clouds.world() == ()
+
+
+# --- the cloud's own deadline -------------------------------------------------------------------------------------
+
+
+def test_compute_engine_s_deadline_alone_deletes_machine_and_disk(tmp_path: Path) -> None:
+    clock = VirtualClock(time.time())
+    with ground("gcp", tmp_path, clock, boots=False) as one:
+        plan = one.plan(ttl_s=HOUR_S)
+        one.make(plan)
+        assert one.billing() == ["disk", "instance"]
+        clock.advance(plan.expires_at - clock.now() - 5)
+        assert one.states() == ["RUNNING"]
+        clock.advance(5)
+        until(lambda: not one.billing(), clock)
+        assert clock.now() <= plan.expires_at + DEAD_MAN_GRACE_S
+
+
+def test_azure_s_schedule_alone_deallocates_and_what_is_left_is_inside_the_hold(tmp_path: Path) -> None:
+    clock = VirtualClock(time.time())
+    with ground("azure", tmp_path, clock, boots=False) as one:
+        plan = one.plan(ttl_s=HOUR_S)
+        one.make(plan)
+        assert one.billing() == ["disk", "publicIPAddress", "virtualMachine"]
+        clock.advance(plan.expires_at - clock.now() - 5)
+        assert one.states() == ["running"]
+        clock.advance(5)
+        until(lambda: one.billing() == ["disk", "publicIPAddress"], clock)
+        assert one.states() == ["deallocated"]
+        assert clock.now() <= plan.expires_at + DEAD_MAN_GRACE_S
+        clock.advance(LEFT_BEHIND_S - HOUR_S)
+        assert one.billing() == ["disk", "publicIPAddress"]
+        rates, lived_s = rates_held(plan.facts.price, plan.spec.disk_gib), HOUR_S + DEAD_MAN_GRACE_S
+        cost = sum(rates) * lived_s + (rates.disk + rates.address) * LEFT_BEHIND_S
+        assert cost <= plan.bill.total_micro_cents * HOUR_S
+
+
+def test_an_extended_schedule_fires_at_its_new_time_and_not_before(tmp_path: Path) -> None:
+    """The emulated machine says nothing here, so the provision is made as far as the cloud goes."""
+    clock = VirtualClock(time.time())
+    with ground("azure", tmp_path, clock, boots=False) as one:
+        plan = one.plan(ttl_s=HOUR_S)
+        one.make(plan)
+        hands = one.hands()
+        later = extended(one, hands, plan)
+        clock.advance(plan.expires_at - clock.now() + 120)
+        assert one.states() == ["running"]
+        clock.advance(later - clock.now())
+        until(lambda: one.states() == ["deallocated"], clock)
+        assert clock.now() <= later + DEAD_MAN_GRACE_S
+
+
+def extended(one: Ground, hands: Hands, plan: StackPlan) -> int:
+    from grafos_stacks.extending import Wish, extend
+    from grafos_stacks.records import BOOTED, CellHome, CellRecord
+
+    record = CellRecord(
+        CELL, plan.fabric, plan.spec.provider, plan.spec.region, "", 1, float(plan.expires_at), 0.0, state=BOOTED
+    )
+    CellHome(hands.fabric, CELL).keep_record(record)
+    return int(extend(hands, CELL, Wish(more_s=2 * HOUR_S), one.folder).record.expires_at)
