@@ -101,6 +101,12 @@ def actual_cost(price: Price, disk_gib: int, seconds: float, *, spot: bool = Fal
     return _bill(rates, price.machine_type, disk_gib, max(seconds, BILLED_LEAST_S)).total_micro_cents
 
 
+def cost_left_behind(price: Price, disk_gib: int, seconds: float, left_behind: Collection[str]) -> int:
+    """What the parts of those names cost while their machine was stopped."""
+    rates = rates_held(price, disk_gib)
+    return sum(_for(getattr(rates, part), max(0.0, seconds)) for part in left_behind)
+
+
 def rate_per_hour(price: Price, disk_gib: int) -> int:
     """What the cell costs by the hour at most, disk and address included: the rate by which its runs are priced."""
     return sum(rates_held(price, disk_gib))

@@ -65,6 +65,8 @@ IN_USE_PATIENCE_S = {Kind.FIREWALL: 240.0}
 OTHER_IN_USE_PATIENCE_S = 60.0
 ENDED_BY_ITSELF = "ended by itself"
 """Why a machine's row is gone that was not there any more when its teardown began."""
+STOPPED_BY_ITSELF = "stopped by itself"
+"""The same of one that was there, but stopped so that only what hangs on it still billed."""
 REPEATED_DELETES = ("cloud_in_use", "cloud_throttled", "cloud_unreachable", "cloud_not_found")
 REPEATED_UPDATES = ("cloud_throttled", "cloud_unreachable", "cloud_conflict", "cloud_in_use")
 """A conflict, because somebody else may have changed the same tags in the moment between our read and our call."""
@@ -334,10 +336,14 @@ class Engine:
         self._wait_until(moment, name, self._now())
 
     def _how_found(self, row: ResourceRow) -> str:
-        """Whether a machine was still there when its end began: one that ended itself billed no longer."""
+        """Whether a machine still billed when its end began: one that ended itself did not."""
         assert row.ref is not None
-        ended = row.kind is Kind.MACHINE and self.observe(row.ref).state is State.GONE
-        return ENDED_BY_ITSELF if ended else ""
+        if row.kind is not Kind.MACHINE:
+            return ""
+        seen = self.observe(row.ref)
+        if seen.state is State.GONE:
+            return ENDED_BY_ITSELF
+        return STOPPED_BY_ITSELF if seen.state is State.STOPPED and not seen.billable else ""
 
     def _delete(self, ref: Ref, name: str, begun_at: float, note: Callable[[Operation], None]) -> None:
         """Calls, notes the operation, and waits; calls again when it did not find its resource, or finds it in use."""

@@ -18,10 +18,11 @@ from grafos_connectors.contract import TAG_STACK, Found, State
 from grafos_core import ledger as ledgers
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import Signed, TeardownReceipt, open_signed
-from grafos_stacks.bill import DEAD_MAN_GRACE_S, actual_cost
-from grafos_stacks.direct import ENDED_BY_ITSELF, Engine, Hands
+from grafos_stacks.bill import DEAD_MAN_GRACE_S, actual_cost, cost_left_behind
+from grafos_stacks.direct import ENDED_BY_ITSELF, STOPPED_BY_ITSELF, Engine, Hands
 from grafos_stacks.homecoming import bring_home, release_slices, spend_slices
 from grafos_stacks.journal import Homecoming, Life, ResourceRow, StackRow, StackState
+from grafos_stacks.layouts import layout_of
 from grafos_stacks.making import held_from, open_hold
 from grafos_stacks.names import expiry_in
 from grafos_stacks.progress import BEGUN, DONE, Step
@@ -225,12 +226,30 @@ def _ended_hold(hands: Hands, row: StackRow) -> ledgers.Hold | None:
 
 
 def _billed_s(row: StackRow, machine: ResourceRow) -> float:
-    """How long a machine can have billed. One that ended itself did so at its expiry, whenever that was noticed."""
+    """How long a machine can have billed. One that ended itself did so at its end, whenever that was noticed."""
     until = machine.changed_at
-    expires_at = expiry_in(machine.tags) or (row.plan.expires_at if row.plan else 0)
-    if machine.why == ENDED_BY_ITSELF and expires_at:
-        until = min(until, expires_at + DEAD_MAN_GRACE_S)
+    ended_at = _ended_at(row, machine)
+    if machine.why in (ENDED_BY_ITSELF, STOPPED_BY_ITSELF) and ended_at:
+        until = min(until, ended_at + DEAD_MAN_GRACE_S)
     return max(0.0, until - (machine.first_at or row.created_at))
+
+
+def _ended_at(row: StackRow, machine: ResourceRow) -> int:
+    """When the layers that nobody starts had ended the machine: at its expiry, or, where its own end cannot be moved,
+    at the longest TTL that it was made with. 0 if nothing tells."""
+    expires_at = expiry_in(machine.tags) or (row.plan.expires_at if row.plan else 0)
+    if row.plan is None or layout_of(row.provider).moves_deadline:
+        return expires_at
+    return max(expires_at, row.plan.life.held_until)
+
+
+def _left_cost(row: StackRow, machine: ResourceRow) -> int:
+    """What hung on a machine that had stopped itself, from then until it was deleted."""
+    if row.plan is None or machine.why != STOPPED_BY_ITSELF:
+        return 0
+    left_s = machine.changed_at - (machine.first_at or row.created_at) - _billed_s(row, machine)
+    parts = layout_of(row.provider).left_behind
+    return cost_left_behind(row.plan.facts.price, row.plan.spec.disk_gib, left_s, parts)
 
 
 def _cost(row: StackRow, home: CellHome, held: ledgers.Hold | None, machines: list[ResourceRow], seconds: float) -> int:
@@ -238,7 +257,8 @@ def _cost(row: StackRow, home: CellHome, held: ledgers.Hold | None, machines: li
     that the machine's time is of the time held for, since all that is in it costs by time; and all of it for a machine
     that was recorded and that no listing shows any more."""
     if row.plan is not None:
-        return actual_cost(row.plan.facts.price, row.plan.spec.disk_gib, seconds, spot=row.plan.is_spot)
+        ran = actual_cost(row.plan.facts.price, row.plan.spec.disk_gib, seconds, spot=row.plan.is_spot)
+        return ran + sum(_left_cost(row, machine) for machine in machines)
     if held is None:
         return 0
     if seconds <= 0:

@@ -18,6 +18,7 @@ from registered_operator import CELL, QUICK, REGIONS
 from grafos_connectors.registry import open_connector
 from grafos_core.clock import Clock, SystemClock, VirtualClock
 from grafos_core.fabric import open_fabric
+from grafos_core.receipts import TeardownReceipt
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, LEFT_BEHIND_S, rates_held
 from grafos_stacks.direct import Hands
@@ -72,9 +73,9 @@ class Ground:
         """The kinds of all that costs money now, as the cloud counts them."""
         return sorted(thing.kind for thing in self.clouds.world() if thing.billable)
 
-    def swept(self) -> int:
-        """What a person leaves who comes back."""
-        return teardown(self.hands(), CELL, self.folder, PLACES[self.provider], self.provider).receipt.left
+    def torn_down(self) -> TeardownReceipt:
+        """By a person who comes back."""
+        return teardown(self.hands(), CELL, self.folder, PLACES[self.provider], self.provider).receipt
 
 
 @contextmanager
@@ -116,7 +117,7 @@ def test_the_operating_system_s_timer_alone(
         one.make(msgspec.structs.replace(plan, timer_at=now, **({"expires_at": now} if provider == "aws" else {})))
         until(lambda: one.states() == machines)
         until(lambda: one.billing() == bills)
-        assert one.swept() == 0
+        assert one.torn_down().left == 0
         assert one.clouds.world() == ()
 
 
@@ -150,9 +151,11 @@ def test_azure_s_schedule_alone_deallocates_and_what_is_left_is_inside_the_hold(
         assert clock.now() <= plan.expires_at + DEAD_MAN_GRACE_S
         clock.advance(LEFT_BEHIND_S - HOUR_S)
         assert one.billing() == ["disk", "publicIPAddress"]
+        receipt = one.torn_down()
+        assert (receipt.left, receipt.held_micro_cents) == (0, plan.bill.total_micro_cents)
         rates, lived_s = rates_held(plan.facts.price, plan.spec.disk_gib), HOUR_S + DEAD_MAN_GRACE_S
-        cost = sum(rates) * lived_s + (rates.disk + rates.address) * LEFT_BEHIND_S
-        assert cost <= plan.bill.total_micro_cents * HOUR_S
+        least = sum(rates) * lived_s + (rates.disk + rates.address) * (LEFT_BEHIND_S - 2 * HOUR_S)
+        assert least <= receipt.cost_micro_cents * HOUR_S <= receipt.held_micro_cents * HOUR_S
 
 
 def test_an_extended_schedule_fires_at_its_new_time_and_not_before(tmp_path: Path) -> None:
