@@ -158,7 +158,7 @@ def _document(record: object) -> dict[str, object]:
 
 def _look_text(seen: Look, terminal: Terminal) -> str:
     from grafos_cli.plan_view import moment_text
-    from grafos_cli.tables import facts, table
+    from grafos_cli.tables import facts, short_id, table
     from grafos_core.money import format_cents
 
     record = seen.record
@@ -175,5 +175,5 @@ def _look_text(seen: Look, terminal: Terminal) -> str:
     lines += [("  by", f"{layer.by}: {layer.what}, {moment_text(layer.at)}") for layer in seen.layers]
     if seen.extending_to:
         lines.append(("extending", f"to {moment_text(seen.extending_to)}, not finished: run the same extend again"))
-    rows = [[one.kind, one.name, one.state, one.id] for one in seen.resources]
+    rows = [[one.kind, one.name, one.state, short_id(one.id)] for one in seen.resources]
     return facts(lines, terminal) + "\n" + table(("RESOURCE", "NAME", "STATE", "ID"), rows, terminal, spare=("ID",))

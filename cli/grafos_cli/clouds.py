@@ -19,6 +19,7 @@ from grafos_cli.interrupts import resumable
 from grafos_cli.project import project_folder
 from grafos_cli.regions import REGION_VARIABLES, region_at_hand
 from grafos_cli.steps import Steps, show_steps
+from grafos_cli.tables import short_id
 from grafos_connectors.registry import open_connector
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
@@ -165,9 +166,9 @@ def _listener(steps: Steps) -> Progress:
 
     def hear(step: Step) -> None:
         if step.state == DONE:
-            steps.ended(step.name, step.note)
+            steps.ended(step.name, short_id(step.note))
         else:
-            steps.changed(step.name, step.note)
+            steps.changed(step.name, short_id(step.note))
 
     return hear
 

@@ -6,7 +6,7 @@ import base64
 import re
 from typing import TYPE_CHECKING
 
-from grafos_cli.tables import facts, table
+from grafos_cli.tables import facts, short_id, table
 from grafos_core.money import cents, format_cents
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ def receipt_text(torn: TornDownCell, terminal: Terminal) -> str:
     proofs = {_without_time(one.proof) for one in receipt.resources}
     alike = len(proofs) == 1
     head = ("KIND", "ID", "STATE") if alike else ("KIND", "ID", "STATE", "PROOF")
-    rows = [[one.kind, one.id, "gone" if one.gone else "LEFT", one.proof][: len(head)] for one in receipt.resources]
+    rows = [
+        [one.kind, short_id(one.id), "gone" if one.gone else "LEFT", one.proof][: len(head)]
+        for one in receipt.resources
+    ]
     left = terminal.paint("green" if not receipt.left else "red", f"{receipt.left} left")
     lines = [
         ("cell", f"{receipt.cell_id} on {receipt.provider} {receipt.region}, account {receipt.account}"),

@@ -146,10 +146,16 @@ def _sweep_one(hands: Any, regions: tuple[str, ...], sight: Sight, terminal: Ter
 
 
 def _table(sights: list[Sight], terminal: Terminal) -> str:
-    from grafos_cli.tables import table
+    from grafos_cli.tables import short_id, table
 
     rows = [
-        [one.verdict.value, one.stack, one.found.ref.kind.value, f"{sight.provider} {one.region}", one.found.ref.id]
+        [
+            one.verdict.value,
+            one.stack,
+            one.found.ref.kind.value,
+            f"{sight.provider} {one.region}",
+            short_id(one.found.ref.id),
+        ]
         for sight in sights
         for one in sorted(sight.judged, key=_order)
     ]

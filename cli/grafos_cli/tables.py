@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from grafos_cli.terminal import Terminal
 
 GAP = "  "
+_ARM_PREFIX = re.compile(r"/subscriptions/[^/]+/(?:resourceGroups/[^/]+/providers/[^/]+/)?")
 
 
 def table(
@@ -48,3 +50,9 @@ def facts(entries: Sequence[tuple[str, str]], terminal: Terminal) -> str:
     """Label and value, one pair a line."""
     width = max(len(label) for label, _ in entries)
     return "".join(f"{terminal.paint('dim', label.ljust(width))}  {value}".rstrip() + "\n" for label, value in entries)
+
+
+def short_id(cloud_id: str) -> str:
+    """A cloud's id as people read it: Azure's begins with two hundred characters that are the same for all. Documents
+    have it whole."""
+    return _ARM_PREFIX.sub("", cloud_id, count=1)

@@ -184,3 +184,16 @@ def test_a_file_gets_every_column_unless_columns_says_how_wide_it_may_be(operato
     narrow = operator("tasklet", "build", env={"COLUMNS": "75"}).out
     assert "TOOK" not in narrow
     assert max(len(line) for line in narrow.splitlines()) <= 75
+
+
+@pytest.mark.parametrize(
+    ("whole", "short"),
+    [
+        ("/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/vm", "virtualMachines/vm"),
+        ("/subscriptions/s/resourceGroups/g", "resourceGroups/g"),
+        ("zones/us-central1-a/instances/vm", "zones/us-central1-a/instances/vm"),
+        ("i-0123456789abcdef0", "i-0123456789abcdef0"),
+    ],
+)
+def test_an_id_is_shown_without_what_is_the_same_for_all(whole: str, short: str) -> None:
+    assert short_id(whole) == short
