@@ -16,7 +16,7 @@ import pytest
 from command_line import GRAFOS, HELLO, Person
 
 from grafos_cli.steps import show_steps
-from grafos_cli.tables import facts, table
+from grafos_cli.tables import facts, short_id, table
 from grafos_cli.terminal import Terminal
 
 UNTIL_S = 60
