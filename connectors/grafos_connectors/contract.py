@@ -281,13 +281,25 @@ class Price(msgspec.Struct, frozen=True):
     spot_per_hour: int = 0
 
 
+ON_DEMAND, SPOT = "on_demand", "spot"
+MARKETS = (ON_DEMAND, SPOT)
+"""How a machine is bought: at the list price, or at the one for machines that the cloud may take back."""
+
+
 class Quota(msgspec.Struct, frozen=True):
-    """A limit of the account. ``limit`` or ``used`` is None where the cloud does not say."""
+    """A limit of the account. ``limit`` or ``used`` is None where the cloud does not say.
+
+    ``each`` is how many units one more machine of the type takes that was asked about; 0 where it takes none, or where
+    the type does not tell: of what a cell has besides, a limit bears the kind's name in the plural ("networks"), and of
+    disks ``disk_gib``. ``market`` says which machines count: ``MARKETS``, or "" for both.
+    """
 
     name: str
     unit: str
     limit: int | None
     used: int | None
+    each: int = 0
+    market: str = ""
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -351,8 +363,8 @@ class Connector(Protocol):
         """The on-demand price, or ``price_missing``."""
         ...
 
-    def quotas(self, region: str) -> tuple[Quota, ...]:
-        """The limits that a new machine counts against."""
+    def quotas(self, region: str, machine_type: str = "") -> tuple[Quota, ...]:
+        """The limits that a new machine counts against; with a type, also how much of each one machine takes."""
         ...
 
     def missing_permissions(self, region: str, actions: Sequence[str] = ()) -> tuple[str, ...]:

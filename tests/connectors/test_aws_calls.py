@@ -303,11 +303,38 @@ def test_cores_of_other_families_do_not_count_against_the_quota() -> None:
     assert account.cores_in_use([t4g, t3, gpu]) == 4
     assert account.cores_in_use([t4g, {**t3, "InstanceLifecycle": "spot"}]) == 2
     assert account.cores_in_use([t4g, {"InstanceType": "t3.medium"}]) is None
+    assert account.cores_in_use([t4g, t3, gpu], family="gpu_g") == 4
+    assert account.cores_in_use([t4g, {**t3, "InstanceLifecycle": "spot"}], account.SPOT) == 2
+
+
+@pytest.mark.parametrize(
+    ("machine_type", "family"),
+    [
+        ("t4g.medium", "standard"),
+        ("m7i.large", "standard"),
+        ("g5.xlarge", "gpu_g"),
+        ("gr6.4xlarge", "gpu_g"),
+        ("vt1.3xlarge", "gpu_g"),
+        ("p5.48xlarge", "gpu_p"),
+        ("inf2.xlarge", ""),
+        ("x2gd.medium", ""),
+    ],
+)
+def test_each_type_counts_against_its_familys_quota(machine_type: str, family: str) -> None:
+    assert account.family_of(machine_type) == family
 
 
 def test_the_quotas_name_what_a_cell_needs(work: Work) -> None:
     quotas = {quota.name: quota for quota in work.connector.quotas(work.place.region)}
-    assert set(quotas) == {"machine_cores", "networks", "gateways"}
+    assert set(quotas) == {"machine_cores", "spot_machine_cores", "networks", "gateways"}
+    assert {quota.each for quota in quotas.values()} == {0}
+    asked = {quota.name: quota for quota in work.connector.quotas(work.place.region, work.place.machine_type)}
+    assert {name: (quota.each, quota.market) for name, quota in asked.items()} == {
+        "machine_cores": (2, "on_demand"),
+        "spot_machine_cores": (2, "spot"),
+        "networks": (0, ""),
+        "gateways": (0, ""),
+    }
     assert quotas["machine_cores"].limit == work.place.aws.set({})["vcpu_limit"]  # type: ignore[attr-defined]
     assert quotas["networks"].limit is None  # the emulator does not say
 
@@ -339,4 +366,4 @@ def test_the_policy_fragment_is_a_policy_that_allows_just_that() -> None:
 
 def test_an_assumed_role_is_judged_as_the_role() -> None:
     session = "arn:aws:sts::123456789012:assumed-role/Operator/me@example.net"
-    assert account.ASSUMED_ROLE.sub(account.ROLE_ARN, session) == "arn:aws:iam::123456789012:role/Operator"
+    assert permissions.ASSUMED_ROLE.sub(permissions.ROLE_ARN, session) == "arn:aws:iam::123456789012:role/Operator"

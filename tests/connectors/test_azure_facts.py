@@ -104,6 +104,15 @@ def test_quotas_tell_the_regions_cores_and_each_familys(work: Work) -> None:
     assert quotas["machine_cores"].limit == 100
     assert quotas["machine_cores standardBSFamily"].unit == "cores"
     assert quotas["addresses"].used == 0
+    asked = {quota.name: (quota.each, quota.market) for quota in work.connector.quotas("eastus", "Standard_D4s_v5")}
+    assert {name: told for name, told in asked.items() if told[0]} == {
+        "machine_cores": (4, "on_demand"),
+        "machine_cores standardDSv5Family": (4, "on_demand"),
+        "spot_cores": (4, "spot"),
+        "machines": (1, ""),
+        "nics": (1, ""),
+        "addresses": (1, ""),
+    }
 
 
 @pytest.mark.parametrize(

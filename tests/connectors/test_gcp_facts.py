@@ -69,6 +69,41 @@ def test_the_quotas_count_what_a_machine_uses(place: GcpPlace, work: Work) -> No
     assert (counted[cores], counted["networks"], counted["disk_gib"]) == (2, 1, work.image.disk_gib)
 
 
+def counted(told: list[Quota], **item: Any) -> dict[str, tuple[int, str]]:
+    found = account.counted(told, {"guestCpus": 4, "memoryMb": 4096, **item})
+    return {quota.name: (quota.each, quota.market) for quota in found}
+
+
+def limits(**names: int) -> list[Quota]:
+    return [Quota(name, "cores", limit, 0) for name, limit in names.items()]
+
+
+def test_a_machine_counts_for_its_familys_own_limit_or_else_for_the_common_one() -> None:
+    told = limits(machine_cores=8, n2_machine_cores=8, spot_machine_cores=8, machines=9)
+    assert counted(told, name="e2-standard-4") == {
+        "machine_cores": (4, "on_demand"),
+        "n2_machine_cores": (0, "on_demand"),
+        "spot_machine_cores": (4, "spot"),
+        "machines": (1, ""),
+    }
+    assert counted(told, name="n2-standard-4")["n2_machine_cores"] == (4, "on_demand")
+    assert counted(told, name="n2-standard-4")["machine_cores"] == (0, "on_demand")
+
+
+def test_a_project_without_a_limit_for_spot_machines_counts_them_with_the_others() -> None:
+    assert counted(limits(machine_cores=8, spot_machine_cores=0), name="e2-standard-4") == {"machine_cores": (4, "")}
+
+
+def test_gpus_are_counted_where_they_are_limited() -> None:
+    gpu = {"guestAcceleratorType": "nvidia-l4", "guestAcceleratorCount": 1}
+    told = limits(nvidia_l4_gpus=1, spot_nvidia_l4_gpus=1, gpus_all_regions=1)
+    assert counted(told, name="g2-standard-4", accelerators=[gpu]) == {
+        "nvidia_l4_gpus": (1, "on_demand"),
+        "spot_nvidia_l4_gpus": (1, "spot"),
+        "gpus_all_regions": (1, ""),
+    }
+
+
 def test_what_is_committed_is_no_limit_of_a_machine() -> None:
     assert account._named_by_rule("COMMITTED_N2_CPUS") is None
     assert account._named_by_rule("C2D_CPUS") == ("c2d_machine_cores", "cores")

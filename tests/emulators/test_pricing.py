@@ -98,7 +98,7 @@ def test_the_quota_of_standard_vcpus_is_told(aws: EmulatedClouds, client: Any) -
     aws.set({"vcpu_limit": 32})
     quotas = client("service-quotas")
     assert quotas.get_service_quota(ServiceCode="ec2", QuotaCode="L-1216C47A")["Quota"]["Value"] == 32.0
-    assert [quota["Value"] for quota in quotas.list_service_quotas(ServiceCode="ec2")["Quotas"]] == [32.0]
+    assert [quota["Value"] for quota in quotas.list_service_quotas(ServiceCode="ec2")["Quotas"]] == [32.0, 640.0]
     with pytest.raises(ClientError) as error:
         quotas.get_service_quota(ServiceCode="ec2", QuotaCode="L-0")
     assert error.value.response["Error"]["Code"] == "NoSuchResourceException"

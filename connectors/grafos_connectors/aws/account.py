@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from grafos_connectors.aws.client import AwsCalls
-from grafos_connectors.contract import CloudError, Identity, Image, Offer, Quota
+from grafos_connectors.contract import ON_DEMAND, SPOT, CloudError, Identity, Image, Offer, Quota
 
 MIB = 1 << 20
 # Debian's own account, https://wiki.debian.org/Cloud/AmazonEC2Image
@@ -21,11 +21,29 @@ ARCHITECTURES = {"amd64": "x86_64", "arm64": "arm64"}
 PYTHON_VERSION = re.compile(r"[Pp]ython[ /:=]?(\d+\.\d+)")
 # What counts against the quota of standard machines, by the first letters of the type.
 STANDARD_FAMILY = re.compile(r"[acdhimrtz]\d")
-# Service Quotas codes of EC2 and VPC.
+# Machines with GPUs have quotas of their own: of the families G and VT together, and of P.
+GPU_FAMILIES = (("gpu_g", re.compile(r"(?:g|gr|vt)\d")), ("gpu_p", re.compile(r"p\d")))
+
+
+class Limit(NamedTuple):
+    """A quota by its code at Service Quotas, and which machines count against it."""
+
+    service: str
+    code: str
+    unit: str
+    market: str = ""
+    family: str = ""
+
+
+# Codes of EC2 and VPC. Spot machines of P have several quotas, by generation, which are not asked for. Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-quotas.html
 QUOTAS = {
-    "machine_cores": ("ec2", "L-1216C47A", "cores"),
-    "networks": ("vpc", "L-F678F1CE", "networks"),
-    "gateways": ("vpc", "L-A4707A72", "gateways"),
+    "machine_cores": Limit("ec2", "L-1216C47A", "cores", ON_DEMAND, "standard"),
+    "spot_machine_cores": Limit("ec2", "L-34B43A08", "cores", SPOT, "standard"),
+    "gpu_g_machine_cores": Limit("ec2", "L-DB2E81BA", "cores", ON_DEMAND, "gpu_g"),
+    "spot_gpu_g_machine_cores": Limit("ec2", "L-3819A6DF", "cores", SPOT, "gpu_g"),
+    "gpu_p_machine_cores": Limit("ec2", "L-417A185B", "cores", ON_DEMAND, "gpu_p"),
+    "networks": Limit("vpc", "L-F678F1CE", "networks"),
+    "gateways": Limit("vpc", "L-A4707A72", "gateways"),
 }
 # What a permission check may answer with when the person may not ask: then nothing is known to be missing.
 UNANSWERED = {"cloud_denied", "cloud_not_found", "cloud_unknown", "cloud_invalid", "cloud_unreachable"}
@@ -95,34 +113,57 @@ def _offer(region: str, zone: str, facts: Mapping[str, Any], arch: str) -> Offer
     )
 
 
-def quotas(calls: AwsCalls, region: str) -> tuple[Quota, ...]:
-    used = {
-        "machine_cores": cores_in_use(
-            instance
-            for answer in calls.pages("ec2", "describe_instances", region, Filters=[RUNNING])
-            for reservation in answer["Reservations"]
-            for instance in reservation["Instances"]
-        ),
+def quotas(calls: AwsCalls, region: str, machine_type: str) -> tuple[Quota, ...]:
+    """Of the families of machines with GPUs only when such a type is asked about."""
+    family = family_of(machine_type) if machine_type else ""
+    cores = _cores_of(calls, region, machine_type) if family else 0
+    running = [
+        instance
+        for answer in calls.pages("ec2", "describe_instances", region, Filters=[RUNNING])
+        for reservation in answer["Reservations"]
+        for instance in reservation["Instances"]
+    ]
+    counted = {
         "networks": len(calls.read("ec2", "describe_vpcs", region)["Vpcs"]),
         "gateways": len(calls.read("ec2", "describe_internet_gateways", region)["InternetGateways"]),
     }
     return tuple(
-        Quota(name=name, unit=unit, limit=_limit(calls, region, service, code), used=used[name])
-        for name, (service, code, unit) in QUOTAS.items()
+        Quota(
+            name=name,
+            unit=of.unit,
+            limit=_limit(calls, region, of.service, of.code),
+            used=cores_in_use(running, of.market, of.family) if of.family else counted[name],
+            each=cores if of.family == family else 0,
+            market=of.market,
+        )
+        for name, of in QUOTAS.items()
+        if of.family in {"", "standard", family}
     )
 
 
 RUNNING = {"Name": "instance-state-name", "Values": ["pending", "running"]}
 
 
-def cores_in_use(instances: Iterable[Mapping[str, Any]]) -> int | None:
-    """Cores that count against the quota of standard machines; None when an answer does not tell them.
+def family_of(machine_type: str) -> str:
+    """Which quota of cores a type counts against; "" for one of a family that grafos knows no quota of."""
+    named = [name for name, pattern in GPU_FAMILIES if pattern.match(machine_type)]
+    return "standard" if STANDARD_FAMILY.match(machine_type) else next(iter(named), "")
 
-    Spot machines have a quota of their own.
-    """
+
+def _cores_of(calls: AwsCalls, region: str, machine_type: str) -> int:
+    wanted = [{"Name": "instance-type", "Values": [machine_type]}]
+    answers = calls.pages("ec2", "describe_instance_types", region, Filters=wanted)
+    return max((item["VCpuInfo"]["DefaultVCpus"] for answer in answers for item in answer["InstanceTypes"]), default=0)
+
+
+def cores_in_use(
+    instances: Iterable[Mapping[str, Any]], market: str = ON_DEMAND, family: str = "standard"
+) -> int | None:
+    """Cores that count against the quota of a family on one market; None when an answer does not tell them."""
     total = 0
     for instance in instances:
-        if STANDARD_FAMILY.match(instance["InstanceType"]) and instance.get("InstanceLifecycle") != "spot":
+        bought = SPOT if instance.get("InstanceLifecycle") == "spot" else ON_DEMAND
+        if family_of(instance["InstanceType"]) == family and bought == market:
             options = instance.get("CpuOptions", {})
             if not options.get("CoreCount"):
                 return None

@@ -10,7 +10,7 @@ from typing import Any
 from grafos_connectors.azure import skus
 from grafos_connectors.azure.client import AzureCalls
 from grafos_connectors.azure.errors import no_answer
-from grafos_connectors.contract import CloudError, Identity, Image, Quota
+from grafos_connectors.contract import ON_DEMAND, SPOT, CloudError, Identity, Image, Quota
 
 # Debian's own images, https://wiki.debian.org/Cloud/MicrosoftAzure
 IMAGE_PUBLISHER, IMAGE_OFFER = "Debian", "debian-13"
@@ -63,19 +63,34 @@ def principal_in(token: str) -> str:
     return next((str(claims[name]) for name in PRINCIPAL_CLAIMS if claims.get(name)), "")
 
 
-def quotas(calls: AzureCalls, region: str) -> tuple[Quota, ...]:
+def quotas(calls: AzureCalls, region: str, machine_type: str) -> tuple[Quota, ...]:
     calls.check_region(region)
     compute = calls.items("compute", "usage.list", region, region)
     network = calls.items("network", "usages.list", region, region)
     families = {name: (f"{FAMILY_QUOTA} {name}", "cores") for name in map(_name_of, compute) if FAMILY in name.lower()}
-    return (*_quotas_in(compute, {**families, **COMPUTE_QUOTAS}), *_quotas_in(network, NETWORK_QUOTAS))
+    sku = skus.named(calls, region, machine_type) if machine_type else None
+    takes = taken_by(sku) if sku is not None else {}
+    names = {**families, **COMPUTE_QUOTAS}
+    return (*_quotas_in(compute, names, takes), *_quotas_in(network, NETWORK_QUOTAS, takes))
 
 
-def _quotas_in(usages: Iterable[Mapping[str, Any]], names: Mapping[str, tuple[str, str]]) -> Iterable[Quota]:
+def taken_by(sku: Mapping[str, Any]) -> dict[str, int]:
+    """What one machine of the type counts for, by Azure's names of the limits; a spot machine's cores count for the
+    spot limit alone, the others' for the region's and for the family's."""
+    cores = int(skus.capabilities(sku).get("vCPUs", "0"))
+    ones = ("virtualMachines", "NetworkInterfaces", "StandardSkuPublicIpAddresses")
+    return {"cores": cores, "lowPriorityCores": cores, str(sku.get("family", "")): cores, **dict.fromkeys(ones, 1)}
+
+
+def _quotas_in(
+    usages: Iterable[Mapping[str, Any]], names: Mapping[str, tuple[str, str]], takes: Mapping[str, int]
+) -> Iterable[Quota]:
     for usage in usages:
-        if _name_of(usage) in names:
-            name, unit = names[_name_of(usage)]
-            yield Quota(name=name, unit=unit, limit=_whole(usage.get("limit")), used=_whole(usage.get("currentValue")))
+        if (called := _name_of(usage)) in names:
+            name, unit = names[called]
+            limit, used = _whole(usage.get("limit")), _whole(usage.get("currentValue"))
+            market = (SPOT if name == "spot_cores" else ON_DEMAND) if unit == "cores" else ""
+            yield Quota(name, unit, limit, used, takes.get(called, 0), market)
 
 
 def _name_of(usage: Mapping[str, Any]) -> str:

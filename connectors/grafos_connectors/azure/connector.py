@@ -94,8 +94,8 @@ class AzureConnector:
     def price(self, region: str, machine_type: str) -> Price:
         return prices.price(self._calls, region, machine_type, self._clock.now())
 
-    def quotas(self, region: str) -> tuple[Quota, ...]:
-        return account.quotas(self._calls, region)
+    def quotas(self, region: str, machine_type: str = "") -> tuple[Quota, ...]:
+        return account.quotas(self._calls, region, machine_type)
 
     def missing_permissions(self, region: str, actions: Sequence[str] = ()) -> tuple[str, ...]:  # noqa: ARG002  roles know no region
         return permissions.missing(self._calls, actions or permissions.ACTIONS)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
-from grafos_connectors.contract import CloudError, Identity, Image, Offer, Quota
+import msgspec
+
+from grafos_connectors.contract import ON_DEMAND, SPOT, CloudError, Identity, Image, Offer, Quota
 from grafos_connectors.gcp.catalog import Catalog
 from grafos_connectors.gcp.client import GcpCalls
 from grafos_connectors.gcp.describe import Item, last_part
 from grafos_connectors.gcp.endpoints import check_region
 from grafos_connectors.gcp.errors import API_OFF, BILLING_OFF
-from grafos_connectors.gcp.families import is_arm
+from grafos_connectors.gcp.families import family_of, is_arm
 
 MIB = 1 << 20
 IMAGE_PROJECT = "debian-cloud"  # Debian's own, https://wiki.debian.org/Cloud/GoogleComputeEngineImage
@@ -39,6 +41,7 @@ PROJECT_QUOTAS = {
     "CPUS_ALL_REGIONS": ("machine_cores_all_regions", "cores"),
     "GPUS_ALL_REGIONS": ("gpus_all_regions", "GPUs"),
 }
+CORES, SPOT_CORES = "machine_cores", "spot_machine_cores"
 FAMILY_METRIC = re.compile(r"(?!COMMITTED)([A-Z]\d+[A-Z]*)_CPUS")
 GPU_METRIC = re.compile(r"(PREEMPTIBLE_)?(NVIDIA_[A-Z0-9_]+)_GPUS")
 
@@ -74,7 +77,7 @@ def _offer(region: str, item: Item) -> Offer:
     )
 
 
-def quotas(calls: GcpCalls, region: str) -> tuple[Quota, ...]:
+def quotas(calls: GcpCalls, catalog: Catalog, region: str, machine_type: str) -> tuple[Quota, ...]:
     """The region's and the project's; Google counts the usage itself."""
     check_region(region)
     try:
@@ -84,7 +87,42 @@ def quotas(calls: GcpCalls, region: str) -> tuple[Quota, ...]:
             raise CloudError("cloud_invalid", f"Google Cloud has no region {region!r}.", where="gcp") from refusal
         raise
     told = [*_quotas_in(of_region, REGION_QUOTAS), *_quotas_in(calls.read("projects", "get"), PROJECT_QUOTAS)]
-    return tuple(sorted(told, key=lambda quota: quota.name))
+    items = catalog.machine_types(region, machine_type) if machine_type else []
+    return tuple(sorted(counted(told, items[0] if items else None), key=lambda quota: quota.name))
+
+
+def counted(told: Iterable[Quota], item: Item | None) -> list[Quota]:
+    """The limits with what one machine of the type takes of each, and whether spot machines count.
+
+    Families with a limit of their own count against that and not against the common one. A project that has no limit
+    for spot machines uses the others' for them: https://cloud.google.com/compute/docs/instances/spot (quotas).
+    """
+    limits = {quota.name: quota for quota in told}
+    own_spot = bool(limits[SPOT_CORES].limit) if SPOT_CORES in limits else False
+    takes = _taken_by(item, limits) if item is not None else {}
+    return [
+        msgspec.structs.replace(quota, each=takes.get(quota.name, 0), market=_market(quota.name, own_spot=own_spot))
+        for quota in limits.values()
+        if own_spot or quota.name != SPOT_CORES
+    ]
+
+
+def _taken_by(item: Item, limits: Container[str]) -> dict[str, int]:
+    cores, family = item["guestCpus"], f"{family_of(item['name'])}_{CORES}"
+    takes = {SPOT_CORES: cores, "machine_cores_all_regions": cores, "machines": 1, "addresses": 1}
+    takes[family if family in limits else CORES] = cores
+    for gpu in item.get("accelerators", ()):
+        count = gpu.get("guestAcceleratorCount", 0)
+        name = f"{str(gpu.get('guestAcceleratorType', '')).replace('-', '_')}_gpus"
+        takes |= {name: count, f"spot_{name}": count, "gpus_all_regions": count}
+    return takes
+
+
+def _market(name: str, *, own_spot: bool) -> str:
+    if name.startswith("spot_"):
+        return SPOT
+    of_family = name.endswith((f"_{CORES}", "_gpus")) or name == CORES
+    return ON_DEMAND if of_family and (own_spot or name.endswith("_gpus")) else ""
 
 
 def _quotas_in(document: Item, names: Mapping[str, tuple[str, str]]) -> Iterator[Quota]:

@@ -85,8 +85,8 @@ class GcpConnector:
     def price(self, region: str, machine_type: str) -> Price:
         return prices.price(self._catalog, region, machine_type, emulated=self._calls.emulated)
 
-    def quotas(self, region: str) -> tuple[Quota, ...]:
-        return account.quotas(self._calls, region)
+    def quotas(self, region: str, machine_type: str = "") -> tuple[Quota, ...]:
+        return account.quotas(self._calls, self._catalog, region, machine_type)
 
     def missing_permissions(self, region: str, actions: Sequence[str] = ()) -> tuple[str, ...]:  # noqa: ARG002  a project's hold everywhere
         return permissions.missing(self._calls, actions or permissions.ACTIONS)

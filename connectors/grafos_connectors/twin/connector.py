@@ -110,14 +110,15 @@ class TwinConnector:
             spot_per_hour=self._machine_types[machine_type][3] * 2 // 5,
         )
 
-    def quotas(self, region: str) -> tuple[Quota, ...]:
+    def quotas(self, region: str, machine_type: str = "") -> tuple[Quota, ...]:
         self._ask("quotas")
         self._check_region(region)
         limits = self.cloud.limits
         with self.cloud.lock:
+            machines, networks = (len(self.cloud.live(kind)) for kind in (Kind.MACHINE, Kind.NETWORK))
             return (
-                Quota(name="machines", unit="machines", limit=limits.machines, used=len(self.cloud.live(Kind.MACHINE))),
-                Quota(name="networks", unit="networks", limit=limits.networks, used=len(self.cloud.live(Kind.NETWORK))),
+                Quota("machines", "machines", limits.machines, machines, each=1 if machine_type else 0),
+                Quota("networks", "networks", limits.networks, networks),
             )
 
     def missing_permissions(self, region: str, actions: Sequence[str] = ()) -> tuple[str, ...]:  # noqa: ARG002  all is allowed here

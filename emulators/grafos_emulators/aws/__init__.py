@@ -22,7 +22,7 @@ what may not be deleted while in use, checks at launch, consoles, prices, and ma
   host's, also where the emulator's clock is stepped.
 * *Launching.* Launch templates, spot, fleets, reboots, elastic addresses on machines and anything that moto lacks are
   refused with ``NotEmulated``. There is endless capacity. Every listing shows each change at once. Nothing is
-  throttled. Of the quotas only the vCPUs of standard on-demand instances exist.
+  throttled. Of the quotas only the vCPUs of standard instances exist, on demand and spot.
 * *Volumes* have a size and a life, and no bytes. Encryption is a flag.
 * *Prices* are fictional: plausible figures, not AWS's bill. Only on-demand Linux machines, gp3 volumes and public
   addresses have one.
