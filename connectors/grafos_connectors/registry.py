@@ -51,12 +51,12 @@ def open_connector(
 
     ``environment`` stands in for the process's variables that configure the SDK (endpoint, credentials, region) and
     shuts out every other place that it reads. ``listing_lag_s`` overrides what the cloud is known for. Errors:
-    ``unsupported`` for a cloud that this version cannot drive or whose extra is not installed, ``cloud_invalid`` for a
+    ``unsupported`` for a cloud that nobody knows or whose extra is not installed, ``cloud_invalid`` for a
     region that does not exist, ``credentials_mixed``. No request is made.
     """
     cloud = _CLOUDS.get(provider)
-    if cloud is None or not _is_there(cloud.module):
-        raise _unsupported(provider)
+    if cloud is None:
+        raise CloudError("unsupported", f"There is no provider {provider!r}.", next=f"Known: {', '.join(PROVIDERS)}.")
     missing = [module for module in cloud.sdk if not _is_there(module)]
     if missing:
         raise CloudError(
@@ -77,13 +77,3 @@ def _is_there(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
-
-
-def _unsupported(provider: str) -> CloudError:
-    if provider in PROVIDERS:
-        return CloudError(
-            "unsupported",
-            f"This version of grafos cannot provision on {provider}.",
-            next="Use another --provider, or --provider local for this machine.",
-        )
-    return CloudError("unsupported", f"There is no provider {provider!r}.", next=f"Known: {', '.join(PROVIDERS)}.")

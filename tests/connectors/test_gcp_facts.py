@@ -7,14 +7,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from contract_work import Work
 from gcp_place import GcpPlace, gcp_place
 
 from grafos_connectors.contract import CloudError, Kind, Quota
-from grafos_connectors.gcp import account, prices
+from grafos_connectors.gcp import account, permissions, prices
 from grafos_connectors.gcp.catalog import PriceRow
 from grafos_core.emulated import EMULATED_PROJECT
+from grafos_emulators.gcp.permissions import permission_for
 
 MIB_PER_GIB = 1024
 
@@ -114,6 +116,27 @@ def test_a_permission_that_was_taken_away_is_missing(place: GcpPlace, work: Work
     assert work.connector.missing_permissions("us-central1") == ("compute.instances.create",)
     fragment = work.connector.policy_fragment(["compute.instances.create"])
     assert "includedPermissions:\n- compute.instances.create" in fragment
+
+
+def test_every_permission_that_a_call_needs_is_asked_for(place: GcpPlace, work: Work) -> None:
+    """Else a cell could be made by somebody who may not remove it."""
+    made = [*work.make_all()]
+    machine = made[-1]
+    work.settle()
+    work.connector.begin_update(
+        machine.ref, msgspec.structs.replace(work.desired(Kind.MACHINE), tags={"grafos:a": "b"})
+    )
+    work.connector.console(machine.ref)
+    work.connector.quotas(place.region)
+    work.connector.offers(place.region)
+    assert work.listed()
+    place.pass_time(600)
+    for found in reversed(made):
+        work.finish(work.connector.begin_delete(found.ref))
+    calls = {call.action for call in place.clouds.journal() if call.service == "compute"}
+    assert len(calls) > 20
+    needed = {permission_for(f"compute.{call}") for call in calls} - {"compute.images.getFromFamily"}  # open to all
+    assert needed <= set(permissions.ACTIONS)
 
 
 def test_an_interface_that_is_switched_off_is_an_obstacle(place: GcpPlace, work: Work) -> None:
