@@ -10,7 +10,6 @@ import difflib
 import os
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from operator import attrgetter
@@ -34,6 +33,7 @@ from grafos_connectors.azure.endpoints import (
 from grafos_connectors.azure.errors import NEXT_STEPS, STATUSES, no_answer, refusal_in, refused, translated
 from grafos_connectors.azure.transport import OnlyThere, Watch, policies, transport
 from grafos_connectors.contract import CloudError
+from grafos_core.clock import Clock, SystemClock
 from grafos_core.emulated import EMULATED_SUBSCRIPTION
 
 ENDPOINT_VARIABLE = "GRAFOS_AZURE_ENDPOINT"
@@ -67,9 +67,15 @@ class AzureCalls:
     """
 
     def __init__(
-        self, region: str = "", *, environment: Mapping[str, str] | None = None, watch: Watch | None = None
+        self,
+        region: str = "",
+        *,
+        environment: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._environment = None if environment is None else dict(environment)
+        self._clock = clock or SystemClock()
         self._watch = watch
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
@@ -154,11 +160,11 @@ class AzureCalls:
     def remembered(self, key: tuple[str, ...], ask: Callable[[], Answer]) -> Answer:
         """The answer to a question that was asked a moment ago, or a new one."""
         until, answer = self._remembered.get(key, (0.0, None))
-        if time.monotonic() < until:
+        if self._clock.monotonic() < until:
             told: Answer = answer
             return told
         asked = ask()
-        self._remembered[key] = (time.monotonic() + REMEMBERED_S, asked)
+        self._remembered[key] = (self._clock.monotonic() + REMEMBERED_S, asked)
         return asked
 
     def check_region(self, region: str) -> None:

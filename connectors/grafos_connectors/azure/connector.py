@@ -64,8 +64,8 @@ class AzureConnector:
         listing_lag_s: float | None = None,
         watch: Watch | None = None,
     ) -> None:
-        self._calls = AzureCalls(region, environment=environment, watch=watch)
         self._clock = clock or SystemClock()
+        self._calls = AzureCalls(region, environment=environment, clock=self._clock, watch=watch)
         usual_lag_s = EMULATED_LISTING_LAG_S if self._calls.emulated else LISTING_LAG_S
         lag_s = usual_lag_s if listing_lag_s is None else listing_lag_s
         self._traits = Traits(kinds=tuple(SHAPES), once=tuple(SHAPES), listing_lag_s=lag_s)
