@@ -115,7 +115,7 @@ class ContractSuite(Claims):
     def test_an_operation_is_plain_data_that_another_process_can_finish(self, work: Work) -> None:
         work.lay_ground(Kind.MACHINE)
         stored = msgspec.json.encode(work.connector.begin_create(work.desired(Kind.MACHINE), "token"))
-        later = Work(work.place)
+        later = work.another()
         found = later.finish(msgspec.json.decode(stored, type=Operation))
         assert found is not None
         assert found.state is State.READY
@@ -158,7 +158,7 @@ class ContractSuite(Claims):
         first = work.connector.begin_create(desired, "token")
         work.settle()
         world = work.place.world()
-        again = Work(work.place).connector.begin_create(desired, "token")
+        again = work.another().connector.begin_create(desired, "token")
         if kind in work.connector.traits.once:
             assert again.ref == first.ref
             assert work.place.world() == world
@@ -188,7 +188,7 @@ class ContractSuite(Claims):
         work.lay_ground(placed_kind)
         work.make(placed_kind)
         work.settle()
-        stranger = Work(work.place, fabric="stranger")
+        stranger = work.stranger()
         stranger.ids = work.ids
         assert stranger.refused(stranger.desired(placed_kind)).code == "cloud_conflict"
 
@@ -233,7 +233,7 @@ class ContractSuite(Claims):
         brought = {Kind.DISK, Kind.NIC} - set(work.kinds.shapes)
         assert {found.ref.kind for found in listed} - brought == set(work.kinds.whole)
         carriers = {found.ref.id for found in listed if found.tags}
-        assert all(found.tags.get(TAG_FABRIC) == FABRIC or _hangs_on(found, carriers) for found in listed)
+        assert all(found.tags.get(TAG_FABRIC) == work.fabric or _hangs_on(found, carriers) for found in listed)
         billable = {found.ref.kind for found in listed if found.billable}
         assert billable - {Kind.ADDRESS} == {Kind.MACHINE, Kind.DISK}
 
@@ -241,7 +241,7 @@ class ContractSuite(Claims):
         """All that a teardown has when every local file is lost."""
         work.make_all()
         work.settle()
-        later = Work(work.place)
+        later = work.another()
         refs = {found.ref.kind: found.ref for found in later.listed()}
         assert {later.connector.observe(ref).state for ref in refs.values()} == {State.READY}
         for kind in reversed(work.kinds.whole):  # some may be gone by then: those that go with a machine
@@ -251,14 +251,14 @@ class ContractSuite(Claims):
 
     def test_what_is_foreign_is_neither_listed_nor_found(self, work: Work) -> None:
         ours = work.desired(work.kinds.whole[0])
-        work.place.plant(fabric="stranger", key=ours.key)
+        work.place.plant(fabric=work.stranger().fabric, key=ours.key)
         work.place.plant(fabric="", key="")
         work.settle()
         assert work.connector.find(ours) is None
         assert work.listed() == []
 
     def test_a_copy_of_our_tags_is_listed_for_the_signature_to_judge(self, work: Work) -> None:
-        planted = work.place.plant(fabric=FABRIC, key="f" * 32)
+        planted = work.place.plant(fabric=work.fabric, key="f" * 32)
         work.settle()
         assert [found.ref.id for found in work.listed()] == [planted]
 
@@ -360,7 +360,7 @@ class ContractSuite(Claims):
         price = connector.price(region, machine_type)
         assert min(price.machine_per_hour, price.disk_per_gib_month, price.address_per_hour) > 0
         assert 0 <= price.spot_per_hour <= price.machine_per_hour
-        assert price.fictional
+        assert price.fictional == connector.identity().emulated
         image = connector.image(region, work.place.arch)
         assert image.arch == work.place.arch
         assert image.python.startswith("3.")
@@ -401,7 +401,7 @@ class ContractSuite(Claims):
     def test_many_threads_on_one_connector_do_not_meet(self, work: Work) -> None:
         many = work.kinds.many
         work.lay_ground(many)
-        names = [f"grafos-one-of-many-{number}" for number in range(24)]
+        names = [f"{work.prefix}-one-of-many-{number}" for number in range(24)]
         with ThreadPoolExecutor(8) as pool:
             wanted = [work.desired(many, name) for name in names]
             made = list(pool.map(work.connector.begin_create, wanted, names))
@@ -415,9 +415,9 @@ class KeyIsATagClaims(Claims):
 
     def test_every_process_finds_the_same_one_of_two(self, work: Work) -> None:
         desired = work.desired(work.kinds.whole[0])
-        planted = [work.place.plant(fabric=FABRIC, key=desired.key) for _ in range(3)]
+        planted = [work.place.plant(fabric=work.fabric, key=desired.key) for _ in range(3)]
         work.settle()
-        found = {Work(work.place).connector.find(desired).ref.id for _ in range(3)}  # type: ignore[union-attr]
+        found = {work.another().connector.find(desired).ref.id for _ in range(3)}  # type: ignore[union-attr]
         assert len(found) == 1
         assert found <= set(planted)
 
@@ -427,7 +427,7 @@ class NameIsUniqueClaims(Claims):
 
     def test_a_stranger_under_our_name_is_shown_without_our_key(self, work: Work, placed_kind: Kind) -> None:
         """So that whoever asked refuses it, and does not believe that nothing is there."""
-        stranger = Work(work.place, fabric="stranger")
+        stranger = work.stranger()
         stranger.lay_ground(placed_kind)
         theirs = stranger.make(placed_kind)
         work.settle()
@@ -437,7 +437,26 @@ class NameIsUniqueClaims(Claims):
         assert found is not None
         assert found.ref.id == theirs.ref.id
         assert found.ref.key != ours.key
-        assert found.tags.get(TAG_FABRIC) != FABRIC
+        assert found.tags.get(TAG_FABRIC) != work.fabric
+
+
+class TokensAreForgottenClaims(NameIsUniqueClaims):
+    """Where the cloud remembers no token, and a name is free again when what bore it is gone."""
+
+    def test_the_token_of_a_dead_machine_is_used_up(self, work: Work) -> None:
+        """Not there: the same call makes the next machine."""
+        work.lay_ground(Kind.MACHINE)
+        desired = work.desired(Kind.MACHINE)
+        operation = work.connector.begin_create(desired, "token")
+        work.finish(operation)
+        work.finish(work.connector.begin_delete(operation.ref))
+        assert work.connector.find(desired) is None
+        work.settle()
+        for need in (Kind.ADDRESS, Kind.NIC):  # they went with the machine
+            work.make(need)
+        again = work.finish(work.connector.begin_create(desired, "token"))
+        assert again is not None
+        assert again.state is State.READY
 
 
 def _hangs_on(found: Found, carriers: set[str]) -> bool:

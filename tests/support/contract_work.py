@@ -144,20 +144,32 @@ class Place(Protocol):
 
 
 class Work:
-    """One process's work on a place: makes what is asked for and waits by letting time pass."""
+    """One process's work on a place: makes what is asked for and waits by letting time pass.
 
-    def __init__(self, place: Place, fabric: str = FABRIC) -> None:
+    In a real account a place has a ``fabric`` and a ``prefix`` of names of its own, which nobody else there uses.
+    """
+
+    def __init__(self, place: Place, fabric: str = "") -> None:
         self.place = place
         self.kinds = place.kinds
-        self.fabric = fabric
+        self.fabric = fabric or getattr(place, "fabric", FABRIC)
+        self.prefix = getattr(place, "prefix", "grafos")
         self.connector = place.open()
         self.ids: dict[str, str] = {}
         offers = self.connector.offers(place.region, place.machine_type)
         self.zone = min(offer.zone for offer in offers)
         self.image = self.connector.image(place.region, place.arch)
 
+    def another(self) -> Work:
+        """The work of a process that has just started."""
+        return Work(self.place, self.fabric)
+
+    def stranger(self) -> Work:
+        """The work of another fabric in the same account."""
+        return Work(self.place, f"{self.fabric}-stranger")
+
     def desired(self, kind: Kind, name: str = "", **inputs: Any) -> Desired:
-        name = name or f"grafos-{kind.value.replace('_', '-')}"
+        name = name or f"{self.prefix}-{kind.value.replace('_', '-')}"
         key = hashlib.sha256(f"{self.fabric} {kind.value} {name}".encode()).hexdigest()[:32]
         shape = self.kinds.shapes[kind]
         return Desired(
