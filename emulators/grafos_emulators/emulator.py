@@ -15,7 +15,8 @@ import os
 import random
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from email.utils import formatdate
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -250,7 +251,9 @@ class EmulatedClouds:
             return Response(404, f"no cloud is served here that has {request.path}\n".encode())
         if front.provider != "aws":
             self._load(front.provider)
-        return front.answer(request)
+        response = front.answer(request)
+        # By the world's clock, as every real endpoint tells its own.
+        return replace(response, headers={"date": formatdate(self._world.clock.now(), usegmt=True), **response.headers})
 
     def _health(self) -> dict[str, Any]:
         return {

@@ -129,6 +129,18 @@ def test_an_emulated_cloud_is_asked_who_we_are_and_what_is_left(person: Person) 
     assert "(emulated)" in the(answer, "aws", "account")[1]
     assert the(answer, "aws", "quota")[0] == "ok"
     assert the(answer, "aws", "permissions")[0] == "ok"
+    assert the(answer, "aws", "clock")[0] == "ok"
+
+
+def test_a_clock_that_differs_from_the_clouds_is_told(person: Person) -> None:
+    person("emulate", "up", "--clock", "stepped")
+    everything = person("emulate", "env", "--json").document["environment"]
+    env = {name: value for name, value in everything.items() if name.startswith("AWS_")}
+    for step, state in (("120s", "warn"), ("5m", "fail")):
+        person("emulate", "advance", step)
+        seen, what, _ = the(person("doctor", "--json", "--within", "60s", env=env), "aws", "clock")
+        assert seen == state
+        assert "behind the cloud's" in what
 
 
 def test_a_cloud_that_hangs_is_a_finding_and_holds_nobody_up(person: Person) -> None:

@@ -7,12 +7,14 @@ import http.client
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
+from grafos_core.clock import VirtualClock
 from grafos_core.errors import GrafosError
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_emulators.http import DropConnectionError, Request, Response, Server
@@ -254,3 +256,10 @@ def test_whatever_fails_in_an_answer_is_told_to_the_client_and_to_the_log(capfd:
     finally:
         connection.close()
         server.close()
+
+
+def test_every_answer_tells_the_clouds_time(aws: EmulatedClouds, ec2: Any, clock: VirtualClock) -> None:
+    for _ in range(2):
+        said = ec2.describe_vpcs()["ResponseMetadata"]["HTTPHeaders"]["date"]
+        assert parsedate_to_datetime(said).timestamp() == int(clock.now())
+        clock.advance(3600)
