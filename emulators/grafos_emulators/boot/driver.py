@@ -17,7 +17,7 @@ class MachineSetup:
 
     ``address`` is the machine's own loopback address. ``runs_user_data`` is set for our own stock images only: nothing
     else is ever executed. ``runs_at_each_boot``: the user data runs at every boot, not at the first alone (a startup
-    script of Google's; EC2 and Azure run theirs once). ``environment`` is what every process of the machine finds beside the usual variables.
+    script). ``environment`` is what every process of the machine finds beside the usual variables.
     """
 
     machine_id: str
