@@ -369,7 +369,7 @@ class Connector(Protocol):
 
     def missing_permissions(self, region: str, actions: Sequence[str] = ()) -> tuple[str, ...]:
         """Those of ``actions`` (the cloud's own names) that the credentials are known to lack; without any, of all
-        that grafos ever does there."""
+        that grafos needs there."""
         ...
 
     def policy_fragment(self, actions: Sequence[str]) -> str:

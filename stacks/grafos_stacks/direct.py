@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import msgspec
 
@@ -33,6 +32,7 @@ from grafos_connectors.contract import (
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
+from grafos_stacks.asking import Answer, ask
 from grafos_stacks.journal import NEXT_LIVES, Journal, Life, ResourceRow
 from grafos_stacks.names import Ownership, attempt_in, ours_among, ownership, token_of
 from grafos_stacks.plan import Planned, desired
@@ -71,11 +71,6 @@ REPEATED_DELETES = ("cloud_in_use", "cloud_throttled", "cloud_unreachable", "clo
 REPEATED_UPDATES = ("cloud_throttled", "cloud_unreachable", "cloud_conflict", "cloud_in_use")
 """A conflict, because somebody else may have changed the same tags in the moment between our read and our call."""
 POLL_S_MIN, POLL_S_MAX = 0.02, 5.0
-QUESTIONS_MAX = 6
-"""How often a question that did not get through is asked again."""
-
-Answer = TypeVar("Answer")
-
 LateInputs = Callable[[Planned, int], Mapping[str, Scalar]]
 """Inputs of a create call that no journal may hold, by resource and attempt."""
 
@@ -384,14 +379,7 @@ class Engine:
 
     def _ask(self, question: Callable[[], Answer]) -> Answer:
         """A read, repeated when it did not get through."""
-        for asked in range(1, QUESTIONS_MAX):
-            try:
-                return question()
-            except CloudError as error:
-                if error.code not in ("cloud_throttled", "cloud_unreachable"):
-                    raise
-                self._hands.sleep(max(error.retry_after_s, back_off_s(asked)))
-        return question()
+        return ask(question, self._hands.sleep)
 
     def _wait_until(self, moment: float, name: str, begun_at: float) -> None:
         while (left := moment - self._now()) > 0:

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 from grafos_connectors.contract import CloudError, Connector, Image, Kind, Offer
 from grafos_core.errors import GrafosError
 from grafos_core.ids import FabricId
 from grafos_stacks.bill import worst_case
-from grafos_stacks.layouts import Layout, check_ahead, layout_of
+from grafos_stacks.layouts import check_ahead, layout_of
 from grafos_stacks.plan import BundlePin, CellFacts, Lifetime, Planned, StackPlan, shared_stack_of
 from grafos_stacks.prices import PriceFor, price_today
 from grafos_stacks.spec import STANDALONE, CellSpec, check_spec
@@ -39,21 +41,16 @@ def read_facts(
     """
     check_spec(spec)
     identity = connector.identity()
-    image, machine_type = _image_and_type(connector, spec, layout_of(spec.provider))
-    if spec.disk_gib < image.disk_gib:
-        raise GrafosError(
-            "config_invalid",
-            f"a disk of {spec.disk_gib} GiB is too small for the image {image.name}",
-            next=f"choose {image.disk_gib} GiB or more",
-        )
-    offer = _offer(connector, spec, machine_type, image.arch)
+    image, machine_type = image_and_type(connector, spec)
+    check_disk(spec, image)
+    offer = choose_offer(spec, connector.offers(spec.region, machine_type), machine_type, image.arch)
     return CellFacts(
         account=identity.account,
         emulated=identity.emulated,
         offer=offer,
         image=image,
         price=price_for(connector, identity, offer),
-        bundle=bundle_for(image.arch, image.python) if spec.pattern == STANDALONE else NO_BUNDLE,
+        bundle=bundle_of(spec, image, bundle_for),
     )
 
 
@@ -82,8 +79,31 @@ def plan_cell(spec: CellSpec, facts: CellFacts, fabric: FabricId, now: float) ->
     )
 
 
-def _image_and_type(connector: Connector, spec: CellSpec, layout: Layout) -> tuple[Image, str]:
+def in_zone(plan: StackPlan, offer: Offer) -> StackPlan:
+    """The same cell in another zone of its region: the same key, price and end, so the next attempt at one machine."""
+    facts = msgspec.structs.replace(plan.facts, offer=offer)
+    resources = layout_of(plan.spec.provider).resources(FabricId(plan.fabric), plan.spec, facts, plan.life)
+    return msgspec.structs.replace(plan, facts=facts, resources=resources)
+
+
+def bundle_of(spec: CellSpec, image: Image, bundle_for: BundleFor) -> BundlePin:
+    """The software that such a cell's machine accepts."""
+    return bundle_for(image.arch, image.python) if spec.pattern == STANDALONE else NO_BUNDLE
+
+
+def check_disk(spec: CellSpec, image: Image) -> None:
+    """``config_invalid`` for a disk that the image does not fit on."""
+    if spec.disk_gib < image.disk_gib:
+        raise GrafosError(
+            "config_invalid",
+            f"a disk of {spec.disk_gib} GiB is too small for the image {image.name}",
+            next=f"choose {image.disk_gib} GiB or more",
+        )
+
+
+def image_and_type(connector: Connector, spec: CellSpec) -> tuple[Image, str]:
     """The default type follows the image, and the image the architecture, which a named type may settle."""
+    layout = layout_of(spec.provider)
     if spec.arch:
         arches = [spec.arch]
     elif spec.machine_type:
@@ -101,9 +121,11 @@ def _image_and_type(connector: Connector, spec: CellSpec, layout: Layout) -> tup
     return connector.image(spec.region, arches[-1]), spec.machine_type or layout.default_types[arches[-1]]
 
 
-def _offer(connector: Connector, spec: CellSpec, machine_type: str, arch: str) -> Offer:
-    """The first zone, by name, that offers the type; the same one each time, so that cells share a subnet."""
-    offers = connector.offers(spec.region, machine_type)
+def choose_offer(spec: CellSpec, offers: Sequence[Offer], machine_type: str, arch: str) -> Offer:
+    """The first zone, by name, that offers the type; the same one each time, so that cells share a subnet.
+
+    ``cloud_capacity`` when none does, ``config_invalid`` when it is of another architecture.
+    """
     if offers and all(offer.arch != arch for offer in offers):
         raise GrafosError(
             "config_invalid",

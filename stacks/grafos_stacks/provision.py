@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from grafos_connectors.contract import Found, Kind, Scalar
+from grafos_connectors.contract import Found, Kind, Quota, Scalar
 from grafos_core.errors import GrafosError
 from grafos_scheduler.messages import Terms
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, worst_case
@@ -30,7 +30,8 @@ from grafos_stacks.journal import StackState
 from grafos_stacks.making import Made, make_stack, note_made, pinned_plan
 from grafos_stacks.names import claim_secret
 from grafos_stacks.plan import Planned, StackPlan
-from grafos_stacks.planner import plan_cell, read_facts
+from grafos_stacks.planner import plan_cell
+from grafos_stacks.preflight import Survey, quota_refusals, survey, together, unknown_limits
 from grafos_stacks.prices import PriceBook
 from grafos_stacks.records import (
     BOOTED,
@@ -48,19 +49,42 @@ TENANT = "default"
 
 
 class Prepared(NamedTuple):
-    """A plan to show and to agree to; ``resumed`` when an earlier run pinned it."""
+    """A plan to show and to agree to; ``resumed`` when an earlier run pinned it. ``quotas`` are the limits that it was
+    held against, ``notes`` say what the cloud did not tell."""
 
     plan: StackPlan
     resumed: bool
+    quotas: tuple[Quota, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def prepare(hands: Hands, spec: CellSpec, bundles: Bundles) -> Prepared:
-    """The plan of a cell, changing nothing: the pinned one of an earlier run, or a new one from what the cloud says."""
+    """The plan of a cell, changing nothing: the pinned one of an earlier run, or a new one from what the cloud says.
+
+    All that stands in the way of a new one is raised together, as one error.
+    """
     pinned = pinned_plan(hands, spec)
     if pinned is not None:
         return Prepared(pinned, resumed=True)
-    facts = read_facts(hands.connector, spec, bundles.pin, PriceBook(hands.clock).price)
-    return Prepared(plan_cell(spec, facts, hands.fabric.id, hands.clock.now()), resumed=False)
+    seen = survey(hands, spec, bundles.pin, PriceBook(hands.clock).price)
+    prepared, refusals = judged(hands, spec, seen)
+    if prepared is None or refusals:
+        raise together(refusals, f"{spec.cell_id} on {spec.provider} in {spec.region}")
+    return prepared
+
+
+def judged(hands: Hands, spec: CellSpec, seen: Survey, count: int = 1) -> tuple[Prepared | None, list[GrafosError]]:
+    """The plan that follows from a survey, if any does, and all that stands in the way of ``count`` such cells."""
+    refusals = list(seen.refusals)
+    if seen.facts is None:
+        return None, refusals
+    try:
+        plan = plan_cell(spec, seen.facts, hands.fabric.id, hands.clock.now())
+    except GrafosError as error:
+        return None, [*refusals, error]
+    refusals += quota_refusals(hands, plan, seen.quotas, count)
+    notes = (*seen.notes, *unknown_limits(spec, seen.quotas))
+    return Prepared(plan, resumed=False, quotas=seen.quotas, notes=notes), refusals
 
 
 def provision(hands: Hands, plan: StackPlan, bundles: Bundles, project: Path) -> CellRecord:

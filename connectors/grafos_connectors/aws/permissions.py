@@ -52,6 +52,9 @@ ACTIONS = (
     "servicequotas:GetServiceQuota",
 )
 """All that this folder ever calls, but for the question about permissions itself; a test holds it to the calls."""
+HELPFUL = ("ec2:DescribeSpotPriceHistory", "pricing:GetProducts", "servicequotas:GetServiceQuota")
+"""Those that it can do without: prices may be read by somebody else, and a limit may stay unknown."""
+NEEDED = tuple(action for action in ACTIONS if action not in HELPFUL)
 SIMULATED_AT_ONCE = 100  # SimulatePrincipalPolicy takes that many actions
 ASSUMED_ROLE = re.compile(r"arn:([^:]+):sts::(\d+):assumed-role/([^/]+)/.*")
 ROLE_ARN = r"arn:\1:iam::\2:role/\3"

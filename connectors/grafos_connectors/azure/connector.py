@@ -98,7 +98,7 @@ class AzureConnector:
         return account.quotas(self._calls, region, machine_type)
 
     def missing_permissions(self, region: str, actions: Sequence[str] = ()) -> tuple[str, ...]:  # noqa: ARG002  roles know no region
-        return permissions.missing(self._calls, actions or permissions.ACTIONS)
+        return permissions.missing(self._calls, actions or permissions.NEEDED)
 
     def policy_fragment(self, actions: Sequence[str]) -> str:
         return permissions.fragment(actions, self._calls.subscription)

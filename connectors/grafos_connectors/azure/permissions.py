@@ -54,6 +54,9 @@ ACTIONS = (
     "Microsoft.Resources/subscriptions/resources/read",
 )
 """All that this folder ever does, but for the question about permissions itself."""
+HELPFUL = ("Microsoft.Compute/locations/usages/read", "Microsoft.Network/locations/usages/read")
+"""Those that it can do without: a limit may stay unknown."""
+NEEDED = tuple(action for action in ACTIONS if action not in HELPFUL)
 PERMISSIONS_API = "2022-04-01"
 PERMISSIONS = "/providers/Microsoft.Authorization/permissions"
 PAGES_MAX = 20  # of the roles that one caller has; each page holds many

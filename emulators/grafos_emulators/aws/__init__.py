@@ -1,4 +1,4 @@
-"""The emulated AWS: EC2 as grafos uses it, STS' caller identity, the price list, one quota, and instance metadata.
+"""The emulated AWS: EC2 as grafos uses it, the caller's identity and rights, prices, two quotas, and instance metadata.
 
 It is moto (which knows the shapes of EC2's requests and answers, and the ordinary resources) in our process, with
 everything corrected that a provisioner can trip over: idempotency tokens, the states of an instance with their times,

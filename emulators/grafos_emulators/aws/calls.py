@@ -18,7 +18,7 @@ from grafos_emulators.http import Request
 MAX_PARAMETERS = 5000  # a form with more is no call of any SDK
 _CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 +Credential=([^/, ]+)/[0-9]{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request")
 _REST_XML = frozenset({"s3", "cloudfront", "route53"})
-_READS = ("Describe", "Get", "List", "Search")
+_READS = ("Describe", "Get", "List", "Search", "Simulate")
 
 
 @dataclass(frozen=True)

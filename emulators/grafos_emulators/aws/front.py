@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from grafos_emulators.addresses import LoopbackNetwork
-from grafos_emulators.aws import calls, pricing, quotas, sts
+from grafos_emulators.aws import calls, iam, pricing, quotas, sts
 from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.calls import AwsCall
 from grafos_emulators.aws.census import things
@@ -44,6 +44,7 @@ class AwsFront:
         self._loaded = threading.Event()
         self._services: dict[str, Callable[[AwsCall], Response]] = {
             "ec2": self._ask_ec2,
+            "iam": lambda call: iam.answer(self.account, call),
             "sts": lambda call: sts.answer(self.account, call),
             "pricing": pricing.answer,
             "servicequotas": lambda call: quotas.answer(self.account, call),
@@ -88,6 +89,7 @@ class AwsFront:
     def _answered(self, call: AwsCall) -> Response:
         try:
             calls.check_access_key(call.request)
+            iam.check_allowed(self.account, call)
             service = self._services.get(call.service)
             if service is None:
                 raise not_emulated(f"the service {call.service}")
