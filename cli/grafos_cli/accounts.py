@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from grafos_cli.checkups.clouds import is_set_up
 from grafos_cli.regions import region_at_hand
 from grafos_connectors.contract import Connector
 from grafos_connectors.registry import PROVIDERS, open_connector
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 ALL = "all"
 ABSENT = ("credentials_missing", "unsupported")
 """Why a cloud that nobody named may be left out."""
-ASKED_AT = {"aws": "us-east-1"}
+ASKED_AT = {"aws": "us-east-1", "azure": "eastus", "gcp": "us-central1"}
 """Where questions go that are about no region, if the person's settings name none."""
 
 
@@ -54,6 +57,9 @@ def connectors_for(word: str, terminal: Terminal, needed: frozenset[str] = froze
     found: list[Connector] = []
     refusals: list[GrafosError] = []
     for provider in providers_in(word):
+        if word == ALL and provider not in needed and not is_set_up(provider, os.environ, Path.home()):
+            terminal.note(f"{provider} is left out: no credentials of it are in sight")
+            continue
         try:
             found.append(open_account(provider))
         except GrafosError as error:
@@ -62,8 +68,16 @@ def connectors_for(word: str, terminal: Terminal, needed: frozenset[str] = froze
             refusals.append(error)
             terminal.note(f"{provider} is left out: {error.what}")
     if not found:
-        raise refusals[0]
+        raise refusals[0] if refusals else _no_account()
     return found
+
+
+def _no_account() -> GrafosError:
+    return GrafosError(
+        "credentials_missing",
+        "No credentials of any cloud are in sight",
+        next='set up a cloud\'s own tool, or: grafos emulate up, then eval "$(grafos emulate env)"',
+    )
 
 
 @contextlib.contextmanager

@@ -214,11 +214,11 @@ class DiesWithMachine:
         return operation
 
 
-def make_half(hands: Hands) -> None:
+def make_half(hands: Hands, asked: CellSpec | None = None) -> None:
     """A provision that dies while its machine bills and nobody has written down that it does."""
     half: Any = DiesWithMachine(hands.connector)
     try:
-        make(replace(hands, connector=half))
+        make(replace(hands, connector=half), asked)
     except Abort:
         return
     pytest.fail("a provision makes a machine")
