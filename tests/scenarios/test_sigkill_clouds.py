@@ -24,7 +24,7 @@ from grafos_emulators.lifecycle import LifecycleTimes
 
 SEED = 20261121
 KILLS, KILLS_DEEP = 3, 67
-"""On each of three clouds, so nine in `make test` and two hundred in `make deep`; a kill that comes last may add one."""
+"""On each of three clouds: nine in `make test`, two hundred in `make deep`; a last round may add one."""
 KINDS: dict[str, type[EmulatedCloud]] = {"aws": AwsCloud, "azure": AzureCloud, "gcp": GcpCloud}
 
 

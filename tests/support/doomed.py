@@ -1,6 +1,6 @@
 """Processes that work on a cloud and may be killed at any moment: forked from one that has imported everything.
 
-Run as a program it reads lines of JSON ({"home", "act", "environment"}), forks a process for each, tells its number, and
+Run as a program it reads lines of JSON ({"home", "act", "environment"}), forks a process for each, tells its number and
 how it ended. ``Nursery`` is the side of the test.
 """
 
