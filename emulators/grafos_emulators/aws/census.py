@@ -35,15 +35,15 @@ def _of_region(backend: Any) -> Iterator[Thing]:
         yield Thing(
             "aws", "address", thing_id, backend.region_name, "allocated", True, dict(backend.tags.get(thing_id, {}))
         )
-    for name in backend.key_pairs:
-        yield Thing("aws", "key_pair", name, backend.region_name, "available", False, {})
+    for name, pair in backend.key_pairs.items():
+        tags = dict(backend.tags.get(pair.id, {}))
+        yield Thing("aws", "key_pair", name, backend.region_name, "available", False, tags)
 
 
 def _collections(backend: Any) -> Iterator[tuple[str, Iterable[Any], bool]]:
     """Kind, resources, and whether they cost by existing."""
     yield "volume", backend.volumes.values(), True
     yield "snapshot", (each for each in backend.snapshots.values() if each.owner_id == backend.account_id), True
-    yield "image", (each for each in backend.amis.values() if each.owner_id == backend.account_id), False
     yield "nic", backend.enis.values(), False
     groups = (group for of_vpc in backend.groups.values() for group in of_vpc.values())
     yield "security_group", (group for group in groups if group.name != "default"), False

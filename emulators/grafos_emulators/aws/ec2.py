@@ -25,7 +25,7 @@ from grafos_emulators.lifecycle import MachineState
 LONG_AGO = float("-inf")
 _INSTANCE_IDS = re.compile(rb"<instanceId>(i-[0-9a-f]+)</instanceId>")
 _REQUEST_ID = re.compile(rb"(?<=<requestId>)[^<]*(?=</requestId>)|(?<=<RequestID>)[^<]*(?=</RequestID>)")
-_KNOWN_ACTIONS = frozenset(method_names_from_class(Ec2Actions))
+KNOWN_ACTIONS = frozenset(method_names_from_class(Ec2Actions))
 
 
 class Ec2:
@@ -56,7 +56,7 @@ class Ec2:
     def answer(self, call: AwsCall) -> Response:
         if call.region not in self.region_names:
             raise not_emulated(f"the region {call.region!r}")
-        check_emulated(call.action, _KNOWN_ACTIONS, camelcase_to_underscores(call.action))
+        check_emulated(call.action, KNOWN_ACTIONS, camelcase_to_underscores(call.action))
         return self._account.tokens.once(call, lambda: self._ask_moto(call), self._check_still_there)
 
     def _ask_moto(self, call: AwsCall) -> Response:

@@ -13,13 +13,11 @@ from moto.ec2.responses import EC2Response
 from grafos_emulators.aws import dependencies, launch_checks
 from grafos_emulators.aws.errors import AwsRefusalError, not_emulated
 from grafos_emulators.aws.faulted import no_capacity
+from grafos_emulators.aws.makers import is_counted
 from grafos_emulators.aws.pricing import PUBLISHED, spot_price
 
 # moto has these, and does something else than EC2 would: better none than a wrong one.
-REFUSED_ACTIONS = frozenset({
-    "AssociateAddress", "CopyImage", "CreateFleet", "CreateImage", "ImportSnapshot", "ModifySpotFleetRequest",
-    "RebootInstances", "RegisterImage", "RequestSpotFleet", "RequestSpotInstances", "RunScheduledInstances",
-})  # fmt: skip
+REFUSED_ACTIONS = frozenset({"AssociateAddress", "ModifySpotFleetRequest", "RebootInstances"})
 DEFAULT_INSTANCE_TYPE = "m1.small"  # EC2's own default, of another age
 STANDARD_FAMILIES = "acdhimrtz"  # the families that the quota "Running On-Demand Standard instances" counts
 
@@ -207,6 +205,6 @@ class Ec2Actions(EC2Response):
 
 
 def check_emulated(action: str, known: frozenset[str], snake_case: str) -> None:
-    """Refuses an action that is none of EC2's, that moto lacks, or that it gets wrong."""
-    if action in REFUSED_ACTIONS or snake_case not in known:
+    """Refuses an action that is none of EC2's, that moto lacks or gets wrong, or that makes what nobody counts."""
+    if action in REFUSED_ACTIONS or snake_case not in known or not is_counted(action):
         raise not_emulated(f"ec2:{action}")

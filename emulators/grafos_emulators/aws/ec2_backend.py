@@ -65,16 +65,18 @@ class RegionBackend(EC2Backend):
             if "NetworkInterfaceId" not in nic:
                 nic.setdefault("DeleteOnTermination", True)
         self._check_groups(security_group_names, kwargs)
-        known = set(self.reservations)
+        known = {*self.reservations, *self.volumes, *self.enis}
+        addresses = [self.account.network.take() for _ in range(count)]
         kwargs["is_instance_type_default"] = True  # it was checked; moto would walk through all offers once more
         interface_tags = kwargs.get("tags", {}).get("network-interface", {})
         try:
             reservation = super().run_instances(image_id, count, user_data, security_group_names, **kwargs)
         except Exception:
-            for reservation_id in set(self.reservations) - known:
-                del self.reservations[reservation_id]
+            self._undo_launch(known)
+            for address in addresses:
+                self.account.network.give_back(address)
             raise
-        for instance in reservation.instances:
+        for instance, address in zip(reservation.instances, addresses, strict=True):
             if not kwargs.get("nics"):
                 instance.nics[0].delete_on_termination = True
             for nic in instance.nics.values():
@@ -83,8 +85,19 @@ class RegionBackend(EC2Backend):
                 attachment: Any = self.volumes[device.volume_id].attachment
                 attachment.delete_on_termination = device.delete_on_termination
             self.reservation_of[instance.id] = reservation
-            self._adopt(instance)
+            self._adopt(instance, address)
         return reservation
+
+    def _undo_launch(self, known: set[str]) -> None:
+        """Takes back what moto made of a launch before it refused it: EC2 launches all, or nothing."""
+        for collection in (self.reservations, self.volumes):
+            for each in set(collection) - known:
+                del collection[each]
+                self.tags.pop(each, None)
+        for eni in [eni for eni in self.enis.values() if eni.id not in known]:
+            eni.subnet.del_subnet_ip(eni.private_ip_address)
+            del self.enis[eni.id]
+            self.tags.pop(eni.id, None)
 
     def _check_groups(self, names: list[str], kwargs: dict[str, Any]) -> None:
         subnet_id = kwargs.get("subnet_id") or next(
@@ -100,9 +113,8 @@ class RegionBackend(EC2Backend):
             if self.get_security_group_from_name(name, vpc_id) is None:
                 raise AwsRefusalError("InvalidGroup.NotFound", f"The security group '{name}' does not exist")
 
-    def _adopt(self, instance: Any) -> None:
+    def _adopt(self, instance: Any, address: str) -> None:
         """Gives a new instance a machine in our world."""
-        address = self.account.network.take()
         give_address(instance, address)
         instance.security_groups = instance.security_groups or list(instance.nics[0].group_set)
         metadata = InstanceMetadata(instance, self.account)

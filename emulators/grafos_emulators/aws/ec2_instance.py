@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from moto.ec2.models.instances import Instance, StateReason
@@ -53,6 +54,8 @@ def follow(instance: Any, machine: Machine, clock: Clock) -> None:
         instance.security_groups = []
     elif machine.state in {MachineState.STARTING, MachineState.RUNNING}:
         reason = "", StateReason()
+    if machine.state is MachineState.STARTING:  # told again at each start; moto has the host's time
+        instance.launch_time = datetime.fromtimestamp(clock.now(), UTC).replace(tzinfo=None)
     if machine.reason and machine.state in {MachineState.STOPPING, MachineState.ENDING}:
         reason = _reason(machine.reason, clock)
     instance._reason, instance.state_reason = reason  # noqa: SLF001  moto has no other way in
