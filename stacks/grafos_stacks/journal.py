@@ -120,10 +120,20 @@ class Homecoming(msgspec.Struct, frozen=True):
     why: str = ""
 
 
+class Move(msgspec.Struct, frozen=True):
+    """That a cell was tried at a place, and then at another; ``code`` and ``why`` are the refusal."""
+
+    before: str
+    after: str
+    code: str
+    why: str
+
+
 class StackRow(msgspec.Struct, frozen=True):
     """One stack: a cell's, with its plan and hold, or a region's shared network, without.
 
     ``extending_to`` (Unix seconds) is the end that the cell is being given, 0 unless that was begun and not finished.
+    ``moves`` tells where it was tried before; ``leaving``: it is unmade because another place is tried next.
     """
 
     stack: str
@@ -138,6 +148,8 @@ class StackRow(msgspec.Struct, frozen=True):
     hold_id: str = ""
     homecoming: Homecoming | None = None
     extending_to: int = 0
+    moves: tuple[Move, ...] = ()
+    leaving: bool = False
 
     def moved(self, state: StackState, now: float, **fields: object) -> StackRow:
         """The row in another state."""

@@ -17,7 +17,7 @@ from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric
 from grafos_core.ids import FabricId
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, rates_billed
 from grafos_stacks.direct import Engine, Hands, LateInputs
-from grafos_stacks.journal import DIRECT, Life, StackRow, StackState
+from grafos_stacks.journal import DIRECT, Life, Move, StackRow, StackState
 from grafos_stacks.layouts import layout_of
 from grafos_stacks.names import attempt_in, expiry_in
 from grafos_stacks.plan import StackPlan
@@ -76,7 +76,7 @@ def make_stack(hands: Hands, plan: StackPlan, late_inputs: LateInputs) -> Made:
 
     ``budget_exceeded`` before anything is made, when the worst case does not fit under the operator's cap.
     """
-    row = _opened(hands, plan)
+    row = opened(hands, plan)
     _hold(hands, row, plan)
     engine = Engine(hands)
     shared = [what for what in plan.resources if what.stack == plan.shared_stack]
@@ -138,8 +138,9 @@ def _holds(fabric: Fabric, stack: str) -> list[ledgers.Hold]:
         return [held for held in holds if held.hold_id.startswith(_hold_prefix(stack))]
 
 
-def _opened(hands: Hands, plan: StackPlan) -> StackRow:
-    """The stack's row, made before anything else; a name that was used before begins anew."""
+def opened(hands: Hands, plan: StackPlan, moves: tuple[Move, ...] = ()) -> StackRow:
+    """The stack's row, made before anything else; a name that was used before begins anew. ``moves`` are those that led
+    to a new row."""
     row = hands.journal.stack(plan.stack)
     if row is not None and row.state is not StackState.GONE:
         row = msgspec.structs.replace(row, plan=plan)
@@ -156,6 +157,7 @@ def _opened(hands: Hands, plan: StackPlan) -> StackRow:
         changed_at=now,
         plan=plan,
         hold_id=_hold_id(hands.fabric, plan),
+        moves=moves,
     )
     # Rows of an earlier cell of that name stay, since their attempts are used up; their time is not this cell's.
     earlier = hands.journal.resources(plan.stack).values()

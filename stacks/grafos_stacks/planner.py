@@ -86,6 +86,20 @@ def in_zone(plan: StackPlan, offer: Offer) -> StackPlan:
     return msgspec.structs.replace(plan, facts=facts, resources=resources)
 
 
+def instead_of(before: StackPlan, after: StackPlan) -> StackPlan:
+    """What ``after`` makes, with the end and the bound of ``before``, whose hold pays for it."""
+    resources = layout_of(after.spec.provider).resources(FabricId(after.fabric), after.spec, after.facts, before.life)
+    return msgspec.structs.replace(
+        after,
+        made_at=before.made_at,
+        expires_at=before.expires_at,
+        held_until=before.held_until,
+        timer_at=before.timer_at,
+        bill=before.bill,
+        resources=resources,
+    )
+
+
 def bundle_of(spec: CellSpec, image: Image, bundle_for: BundleFor) -> BundlePin:
     """The software that such a cell's machine accepts."""
     return bundle_for(image.arch, image.python) if spec.pattern == STANDALONE else NO_BUNDLE

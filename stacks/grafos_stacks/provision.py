@@ -24,10 +24,11 @@ from grafos_stacks.booting import console_tail, wait_booted
 from grafos_stacks.bootstrap import render
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands, LateInputs
+from grafos_stacks.failover import make_somewhere
 from grafos_stacks.handover import Handover, Possession, SliceWanted, hold_slice, take_over
 from grafos_stacks.homecoming import release_slices, spend_slices
-from grafos_stacks.journal import StackState
-from grafos_stacks.making import Made, make_stack, note_made, pinned_plan
+from grafos_stacks.journal import Move, StackState
+from grafos_stacks.making import Made, note_made, opened, pinned_plan
 from grafos_stacks.names import claim_secret
 from grafos_stacks.plan import Planned, StackPlan
 from grafos_stacks.planner import plan_cell
@@ -87,9 +88,12 @@ def judged(hands: Hands, spec: CellSpec, seen: Survey, count: int = 1) -> tuple[
     return Prepared(plan, resumed=False, quotas=seen.quotas, notes=notes), refusals
 
 
-def provision(hands: Hands, plan: StackPlan, bundles: Bundles, project: Path) -> CellRecord:
+def provision(
+    hands: Hands, plan: StackPlan, bundles: Bundles, project: Path, moves: tuple[Move, ...] = ()
+) -> CellRecord:
     """A cell that is ready or has booted, and its record. Raises what stands in the way; the same call continues.
 
+    A zone without capacity is followed by the next one of the region. ``moves`` tells where it was tried before.
     ``stack_busy`` when another command works on it, ``budget_exceeded`` before anything is made, the cloud's refusals,
     ``cell_not_ready`` with the unmet signals and the console's tail, ``interrupted`` on Ctrl-C.
     """
@@ -98,7 +102,9 @@ def provision(hands: Hands, plan: StackPlan, bundles: Bundles, project: Path) ->
             pinned = pinned_plan(hands, plan.spec)  # another command may have begun since the plan was shown
             if pinned is None:
                 _begin_anew(hands, CellHome(hands.fabric, plan.stack))
-            made = make_stack(hands, pinned or plan, user_data_of(hands, pinned or plan))
+            if moves:
+                opened(hands, pinned or plan, moves)
+            made = make_somewhere(hands, pinned or plan, lambda tried: user_data_of(hands, tried))
             record = _boot(hands, made) if plan.spec.pattern == REGISTERED else hand_over(hands, made, bundles)
             add_to_project(project, record)
             note_made(hands, plan.stack)
