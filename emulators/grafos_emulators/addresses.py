@@ -35,7 +35,12 @@ class LoopbackNetwork:
             if address not in self._used and self._next_host % 256 not in {0, 255}:
                 self._used.add(address)
                 return address
-        raise GrafosError("limit_exceeded", f"more than {len(self._used)} emulated machines at once")
+        raise GrafosError("limit_exceeded", f"more than {self.taken_count} emulated machines at once")
+
+    @property
+    def taken_count(self) -> int:
+        """How many addresses are in use."""
+        return len(self._used)
 
     def give_back(self, address: str) -> None:
         self._used.discard(address)

@@ -303,3 +303,53 @@ def test_a_machine_that_powers_off_inside_is_stopped_and_billed(tmp_path: Path) 
         here.make_machine(user_data="#!/bin/sh\npoweroff\n")
         here.until(lambda: here.power() == "stopped")
         assert here.billed() == ["disk", "publicIPAddress", "virtualMachine"]
+
+
+def test_a_start_that_is_refused_changes_nothing_about_the_deallocation_under_way(arm: ArmHere) -> None:
+    arm.make_machine()
+    deallocation = arm.ask("POST", f"{MACHINE}/deallocate")
+    refused = arm.ask("POST", f"{MACHINE}/start")
+    assert (refused.status, refused.code) == (409, "OperationNotAllowed")
+    assert arm.settle(deallocation)["status"] == "Succeeded"
+    assert (arm.power(), arm.billed()) == ("deallocated", ["disk", "publicIPAddress"])
+
+
+@pytest.mark.parametrize("first", ["start", "deallocate"])
+def test_an_order_that_a_delete_overtakes_is_canceled_and_never_hangs(arm: ArmHere, first: str) -> None:
+    arm.make_machine()
+    if first == "start":
+        arm.settle(arm.ask("POST", f"{MACHINE}/deallocate"))
+    order = arm.ask("POST", f"{MACHINE}/{first}")
+    arm.settle(arm.ask("DELETE", MACHINE))
+    assert arm.settle(order)["status"] == "Canceled"
+
+
+def test_a_start_that_a_deallocation_overtakes_is_canceled(arm: ArmHere) -> None:
+    arm.make_machine()
+    arm.settle(arm.ask("POST", f"{MACHINE}/deallocate"))
+    start = arm.ask("POST", f"{MACHINE}/start")
+    assert arm.settle(arm.ask("POST", f"{MACHINE}/deallocate"))["status"] == "Succeeded"
+    assert arm.settle(start)["status"] == "Canceled"
+    assert arm.power() == "deallocated"
+
+
+def test_a_schedule_leaves_a_machine_alone_that_is_just_made(arm: ArmHere, clock: VirtualClock) -> None:
+    arm.make_network()
+    arm.world.set_times(starting_s=100.0)
+    making = arm.ask("PUT", MACHINE, machine())
+    assert arm.ask("PUT", SCHEDULE, schedule("0801")).status == 201
+    for _ in range(2):  # 08:01 passes while it is made
+        clock.advance(60)
+        arm.things()
+    assert arm.settle(making)["status"] == "Succeeded"
+    assert arm.power() == "running"
+
+
+def test_nothing_is_put_in_the_place_of_what_is_being_deleted_by_its_owner(arm: ArmHere) -> None:
+    """The interface that a machine takes along: a change of it would be lost a moment later."""
+    arm.make_machine()
+    arm.settle(arm.ask("DELETE", MACHINE))
+    assert {thing.state for thing in arm.things() if thing.kind == "networkInterface"} == {"Deleting"}
+    again = arm.ask("PUT", f"{NETWORK}/networkInterfaces/nic", interface())
+    assert again.status in {409, 429}
+    arm.until(lambda: "networkInterface" not in arm.kinds())

@@ -12,6 +12,7 @@ from grafos_emulators.azure.calls import ArmCall
 from grafos_emulators.azure.disks import check_size
 from grafos_emulators.azure.errors import ArmError, not_emulated
 from grafos_emulators.azure.interfaces import VIRTUAL_MACHINE
+from grafos_emulators.azure.places import Place
 from grafos_emulators.azure.references import referenced, sub_id
 from grafos_emulators.azure.store import Resource
 from grafos_emulators.azure.virtual_networks import NETWORK_INTERFACE
@@ -203,6 +204,15 @@ def check_interfaces(account: AzureAccount, call: ArmCall, properties: dict[str,
         each["id"] = nic.id
         found.append(nic)
     return found
+
+
+def check_disk_is_new(account: AzureAccount, call: ArmCall, properties: dict[str, Any]) -> None:
+    """``ConflictingUserInput`` when the group has a disk of that name: a machine's disk takes no other's place."""
+    place = call.place
+    name = properties["storageProfile"]["osDisk"].get("name")
+    if name and account.store.get(Place(place.subscription, place.group, place.namespace, ("disks", name)).id):
+        text = f"Disk {name} already exists in resource group {place.group}. Only CreateOption.Attach is supported."
+        raise ArmError(409, "ConflictingUserInput", text, target="disk.name")
 
 
 def check_priority(properties: dict[str, Any], size: catalogue.Size) -> None:

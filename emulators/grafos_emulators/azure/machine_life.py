@@ -22,12 +22,27 @@ IMDS = "/imds/"
 METADATA_VARIABLE = "GRAFOS_METADATA_ENDPOINT"
 
 
+Then = Callable[[], None]
+
+# By what an operation waits for: the states from which that comes no more, because another order was faster.
+_OVERTAKEN_IN = {
+    MachineState.RUNNING: {MachineState.STOPPING, MachineState.STOPPED, MachineState.ENDING, MachineState.GONE},
+    MachineState.STOPPED: {MachineState.ENDING, MachineState.GONE},
+    MachineState.GONE: set[MachineState](),
+}
+
+
+def _nothing() -> None:
+    """Nobody waits for it."""
+
+
 @dataclass(frozen=True)
 class _Waiting:
-    """An operation that ends when the machine is in ``state``."""
+    """What is done when the machine is in ``state``, or when it is clear that it will not be."""
 
     state: MachineState
-    act: Callable[[], None]
+    act: Then
+    overtaken: Then
 
 
 class MachineLife:
@@ -38,8 +53,8 @@ class MachineLife:
         self._world = account.world
         self._waiting: dict[str, list[_Waiting]] = {}
 
-    def launch(self, machine: Resource, address: str, up: Callable[[], None]) -> None:
-        """Takes hardware and boots; ``up`` is called when it runs."""
+    def launch(self, machine: Resource, address: str, up: Then, overtaken: Then) -> None:
+        """Takes hardware and boots; ``up`` is called when it runs, ``overtaken`` if it is ended before."""
         runtime = machine.runtime
         vm_id: str = runtime["vm_id"]
         endpoint = f"{self._account.endpoint}{IMDS}{vm_id}/"
@@ -51,47 +66,64 @@ class MachineLife:
             environment={METADATA_VARIABLE: endpoint},
         )
         runtime |= {"allocated": True, "power": "starting", "intent": "stop", "launched": True, "address": address}
-        self._when(machine, MachineState.RUNNING, up)
+        self._when(machine, MachineState.RUNNING, up, overtaken)
         self._world.launch(
             Machine(setup=setup, ends_when_off=lambda: False, changed=lambda now: self._changed(machine, now))
         )
 
-    def stop(self, machine: Resource, done: Callable[[], None], *, deallocate: bool, reason: str = "user") -> None:
-        """Powers off, or deallocates; ``done`` is called when it is so. Harmless when it is so already."""
+    def stop(
+        self,
+        machine: Resource,
+        done: Then = _nothing,
+        overtaken: Then = _nothing,
+        *,
+        deallocate: bool,
+        reason: str = "user",
+    ) -> None:
+        """Powers off, or deallocates; ``done`` is called when it is so, ``overtaken`` if the machine ends before.
+
+        Harmless when it is so already.
+        """
         runtime = machine.runtime
         power = runtime.get("power", "")
         if power in {"starting", "running"}:
             runtime["intent"] = "deallocate" if deallocate else "stop"
-            self._when(machine, MachineState.STOPPED, done)
+            self._when(machine, MachineState.STOPPED, done, overtaken)
             self._world.ask(runtime["vm_id"], Happening.STOP, reason=reason)
         elif power == "stopping":
             runtime["intent"] = "deallocate" if deallocate else runtime["intent"]
             runtime["power"] = "deallocating" if deallocate else power
-            self._when(machine, MachineState.STOPPED, done)
+            self._when(machine, MachineState.STOPPED, done, overtaken)
         elif power == "deallocating":
-            self._when(machine, MachineState.STOPPED, done)
+            self._when(machine, MachineState.STOPPED, done, overtaken)
         else:
             if power == "stopped" and deallocate:
                 runtime["power"] = "deallocating"
             self._after(self._world.times.stopping_s, lambda: self._settled(machine, done, deallocate=deallocate))
 
-    def _settled(self, machine: Resource, done: Callable[[], None], *, deallocate: bool) -> None:
+    def _settled(self, machine: Resource, done: Then, *, deallocate: bool) -> None:
         if deallocate and machine.runtime.get("power") == "deallocating":
             machine.runtime |= {"power": "deallocated", "allocated": False}
         done()
 
-    def start(self, machine: Resource, up: Callable[[], None]) -> None:
+    def check_startable(self, machine: Resource) -> None:
+        """Refuses to start what is on its way down."""
+        power = self.power_of(machine)
+        if power in {"stopping", "deallocating"}:
+            raise ArmError(409, "OperationNotAllowed", f"The VM '{machine.name}' cannot be started: it is {power}.")
+
+    def start(self, machine: Resource, up: Then, overtaken: Then) -> None:
         """Boots a machine that is stopped or deallocated; one that runs is up already."""
-        power = machine.runtime.get("power", "")
+        power = self.power_of(machine)
         if power == "running":
             self._after(0.0, up)
             return
         machine.runtime |= {"allocated": True, "intent": "stop"}
-        self._when(machine, MachineState.RUNNING, up)
-        if power != "starting" and not self._world.ask(machine.runtime["vm_id"], Happening.START, reason="user"):
-            raise ArmError(409, "OperationNotAllowed", f"The VM '{machine.name}' cannot be started: it is {power}.")
+        self._when(machine, MachineState.RUNNING, up, overtaken)
+        if power != "starting":
+            self._world.ask(machine.runtime["vm_id"], Happening.START, reason="user")
 
-    def end(self, machine: Resource, gone: Callable[[], None]) -> None:
+    def end(self, machine: Resource, gone: Then) -> None:
         """Ends the machine for ever; ``gone`` is called when none of its processes is left."""
         world_machine = self._world.machine(machine.runtime["vm_id"])
         if world_machine is None:
@@ -118,20 +150,20 @@ class MachineLife:
         if state is MachineState.GONE:
             self._after(0.0, lambda: self._world.forget(now.machine_id))
 
-    def _when(self, machine: Resource, state: MachineState, act: Callable[[], None]) -> None:
-        self._waiting.setdefault(machine.runtime["vm_id"], []).append(_Waiting(state, act))
+    def _when(self, machine: Resource, state: MachineState, act: Then, overtaken: Then = _nothing) -> None:
+        self._waiting.setdefault(machine.runtime["vm_id"], []).append(_Waiting(state, act, overtaken))
 
     def _tell(self, machine: Resource, state: MachineState) -> None:
-        """Lets go on whoever waits for this state. Who waits for another waits on: a delete may come first."""
+        """Lets go on whoever waits for this state, or waits for one that comes no more; all others wait on."""
         waiting = self._waiting.pop(machine.runtime["vm_id"], [])
-        later = [each for each in waiting if each.state is not state]
-        if later and state is not MachineState.GONE:
+        later = [each for each in waiting if state is not each.state and state not in _OVERTAKEN_IN[each.state]]
+        if later:
             self._waiting[machine.runtime["vm_id"]] = later
         for each in waiting:
-            if each.state is state:
-                each.act()
+            if each not in later:
+                (each.act if each.state is state else each.overtaken)()
 
-    def _after(self, lasts_s: float, act: Callable[[], None]) -> None:
+    def _after(self, lasts_s: float, act: Then) -> None:
         self._world.at(self._world.clock.monotonic() + lasts_s, act)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from grafos_emulators.azure import catalogue, machine_checks, shapes
@@ -26,6 +27,7 @@ from grafos_emulators.faults import Fault
 
 SERIAL_PREFIX = "/azure/bootdiagnostics/"
 _POWER_ACTIONS = {"deallocate", "poweroff", "start"}
+_UNDER_WAY = {"Creating", "Updating", "Deleting"}  # states in which a machine takes no other order
 
 
 class Machines(Kind):
@@ -36,7 +38,7 @@ class Machines(Kind):
         super().__init__(account)
         self.life = MachineLife(account)
         self.remove: Callable[[Resource], None] = lambda _: None  # how a whole resource is removed; the router says it
-        self.mishaps = Mishaps(account, self.life, self._evict)
+        self.mishaps = Mishaps(account, self.life, lambda machine: self.remove(machine))  # noqa: PLW0108  said later
 
     def accept(self, ask: Ask) -> dict[str, Any]:
         machine_checks.check_heeded(ask.body)
@@ -47,6 +49,7 @@ class Machines(Kind):
         catalogue.check_zones(zones, ask.location, ask.call.place.name)
         size = machine_checks.check_size_name(self.account, properties, ask.location, zones)
         machine_checks.check_storage(properties)
+        machine_checks.check_disk_is_new(self.account, ask.call, properties)
         image = machine_checks.check_image(properties, size)
         machine_checks.check_os(properties)
         machine_checks.check_priority(properties, size)
@@ -97,7 +100,8 @@ class Machines(Kind):
             self.account.operations.succeed(operation)
             self.mishaps.befall(resource, fault)
 
-        self.life.launch(resource, address_of(self, self._interfaces(resource)[0]), up)
+        address = address_of(self, self._interfaces(resource)[0])
+        self.life.launch(resource, address, up, lambda: self.account.operations.cancel(operation))
 
     def begin_failed_make(self, resource: Resource) -> None:
         """A machine that gets no hardware: it is there all the same, and so is its disk."""
@@ -153,10 +157,7 @@ class Machines(Kind):
         return shown
 
     def _instance_view(self, resource: Resource) -> dict[str, Any]:
-        view = instance_view(resource, resource.properties["storageProfile"]["osDisk"].get("name", ""))
-        if boot_diagnostics_on(resource):
-            view["bootDiagnostics"] = {}
-        return view
+        return instance_view(resource, resource.properties["storageProfile"]["osDisk"].get("name", ""))
 
     def patch(self, resource: Resource, body: dict[str, Any]) -> None:
         shapes.check_request("compute.VirtualMachineUpdate", body)
@@ -178,7 +179,7 @@ class Machines(Kind):
 
     def _power_action(self, resource: Resource, what: str, call: ArmCall, fault: Fault | None) -> Operation:
         self.account.check_lock(resource.id, deleting=False)
-        if resource.state in {"Creating", "Deleting"}:
+        if resource.state in _UNDER_WAY:
             raise ArmError(
                 409,
                 "Conflict",
@@ -187,20 +188,22 @@ class Machines(Kind):
             )
         if not resource.runtime.get("launched") and what != "deallocate":
             raise ArmError(409, "OperationNotAllowed", f"The VM '{resource.name}' was never allocated.")
-        operation = self.account.operations.begin(
-            "Microsoft.Compute", resource.location, api_version=call.query.get("api-version", "")
-        )
+        if what == "start":
+            self.life.check_startable(resource)
+        operations = self.account.operations
+        version = call.query.get("api-version", "")
+        operation = operations.begin("Microsoft.Compute", resource.location, api_version=version)
         error = operation_error(fault, resource)
         if what == "start" and error is None:
             error = self._no_room_to_start(resource)
         if error is not None:
-            self.account.operations.after(operation, self.account.quick_s, lambda: self._raise(error))
+            operations.after(operation, self.account.quick_s, lambda: self._raise(error))
             return operation
-        done = lambda: self.account.operations.succeed(operation)  # noqa: E731  one word for three branches
+        done, overtaken = partial(operations.succeed, operation), partial(operations.cancel, operation)
         if what == "start":
-            self.life.start(resource, done)
+            self.life.start(resource, done, overtaken)
         else:
-            self.life.stop(resource, done, deallocate=what == "deallocate")
+            self.life.stop(resource, done, overtaken, deallocate=what == "deallocate")
         return operation
 
     def _no_room_to_start(self, resource: Resource) -> ArmError | None:
@@ -224,12 +227,10 @@ class Machines(Kind):
             "serialConsoleLogBlobUri": f"{base}/serialconsole.log?sig={ticket}",
         }
 
-    def _evict(self, resource: Resource) -> None:
-        self.remove(resource)
-
     def deallocate(self, resource: Resource) -> None:
-        """What the shutdown schedule does, and an eviction."""
-        self.life.stop(resource, lambda: None, deallocate=True)
+        """What the shutdown schedule does; nothing to a machine that is just changed, for ARM takes one at a time."""
+        if resource.state not in _UNDER_WAY:
+            self.life.stop(resource, deallocate=True)
 
     def shown_state(self, resource: Resource) -> str:
         return str(resource.runtime.get("power") or "") or resource.state

@@ -69,7 +69,7 @@ class Mishaps:
     def _die(self, machine: Resource) -> None:
         """The host fails: the machine is down, and billed on, until somebody looks after it."""
         if self._is_there(machine):
-            self._life.stop(machine, lambda: None, deallocate=False, reason="crash")
+            self._life.stop(machine, deallocate=False, reason="crash")
 
     def _give_notice(self, machine: Resource) -> None:
         if not self._is_there(machine) or self._life.power_of(machine) != "running":
@@ -88,7 +88,7 @@ class Mishaps:
         if str(machine.properties.get("evictionPolicy")).lower() == "delete":
             self._remove(machine)
         else:
-            self._life.stop(machine, lambda: None, deallocate=True, reason="evicted")
+            self._life.stop(machine, deallocate=True, reason="evicted")
 
     def _is_there(self, machine: Resource) -> bool:
         return self._account.store.get(machine.id) is machine and machine.state != "Deleting"

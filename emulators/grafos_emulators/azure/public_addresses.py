@@ -39,7 +39,7 @@ class PublicAddresses(Kind):
             )
         properties.setdefault("publicIPAllocationMethod", "Static")
         kept = {**ask.body, "properties": properties, "sku": sku}
-        if ask.old is not None:
+        if ask.old is not None and "ipAddress" in ask.old.properties:  # one whose making failed has none
             properties["ipAddress"] = ask.old.properties["ipAddress"]
         return kept
 

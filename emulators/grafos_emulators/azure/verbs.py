@@ -151,7 +151,7 @@ class Verbs:
                 f"'{old.place.group}'. A resource with the same name cannot be created in location '{location}'. "
                 "Please select a new resource name.",
             )
-        if old.operation and old.state in {"Creating", "Deleting"}:
+        if old.state == "Deleting" or (old.operation and old.state == "Creating"):
             raise busy(old.id)
 
     def _made(self, kind: Kind, place: Place, location: str, kept: dict[str, Any]) -> Resource:
