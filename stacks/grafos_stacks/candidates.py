@@ -215,6 +215,7 @@ def provide(hands_of: HandsOf, plans: Sequence[StackPlan], bundles: Bundles, pro
     """
     cell_id = plans[0].stack
     _finish_leaving(hands_of, cell_id, project)
+    plans = _where_it_was(live_row(next(iter(hands_of.values())), cell_id), plans)
     moves: tuple[Move, ...] = ()
     for plan, following in zip(plans, [*plans[1:], None], strict=True):
         hands = hands_of[plan.spec.provider]
@@ -228,6 +229,17 @@ def provide(hands_of: HandsOf, plans: Sequence[StackPlan], bundles: Bundles, pro
         else:
             return Provided(record, _moves(hands, cell_id))
     raise AssertionError("the last place returns or raises")
+
+
+def _where_it_was(row: StackRow | None, plans: Sequence[StackPlan]) -> list[StackPlan]:
+    """The place that an earlier run came to is the first one for this run; then the others in their order."""
+    pinned = row.plan.spec if row is not None and row.plan is not None else None
+    return sorted(plans, key=lambda one: pinned is None or not is_same_place(pinned, one.spec))
+
+
+def is_same_place(one: CellSpec, other: CellSpec) -> bool:
+    """Whether two inputs mean one region and one market."""
+    return (one.provider, one.region, one.spot) == (other.provider, other.region, other.spot)
 
 
 def _move_on(
