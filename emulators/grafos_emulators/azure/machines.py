@@ -49,11 +49,11 @@ class Machines(Kind):
         catalogue.check_zones(zones, ask.location, ask.call.place.name)
         size = machine_checks.check_size_name(self.account, properties, ask.location, zones)
         machine_checks.check_storage(properties)
-        machine_checks.check_disk_is_new(self.account, ask.call, properties)
         image = machine_checks.check_image(properties, size)
         machine_checks.check_os(properties)
         machine_checks.check_priority(properties, size)
         machine_checks.check_interfaces(self.account, ask.call, properties, ask.location)
+        machine_checks.check_disk_is_new(self.account, ask.call, properties)
         spot = str(properties.get("priority", "Regular")).lower() in {"spot", "low"}
         check_cores(self.account, ask.location, size, spot=spot)
         properties["storageProfile"] = {**properties["storageProfile"], "imageReference": image, "dataDisks": []}
