@@ -49,7 +49,7 @@ def metadata(aws: EmulatedClouds, instance: dict[str, Any], path: str) -> tuple[
         (ErrorClass.QUOTA, "VcpuLimitExceeded", 400),
         (ErrorClass.THROTTLED, "RequestLimitExceeded", 503),
         (ErrorClass.DENIED, "UnauthorizedOperation", 403),
-        (ErrorClass.AUTH, "RequestExpired", 400),
+        (ErrorClass.AUTH, "AuthFailure", 401),
         (ErrorClass.UNAVAILABLE, "Unavailable", 503),
         (ErrorClass.INTERNAL, "InternalError", 500),
     ],
@@ -64,6 +64,135 @@ def test_a_refusal_is_in_ec2s_words_and_has_no_effect(
     assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
     assert aws.world() == ()
     assert aws.journal()[-1].result == code
+
+
+@pytest.mark.parametrize(
+    ("error", "sts", "quotas"),
+    [
+        (ErrorClass.THROTTLED, ("Throttling", 400), ("ThrottlingException", 400)),
+        (ErrorClass.DENIED, ("AccessDenied", 403), ("AccessDeniedException", 400)),
+        (ErrorClass.AUTH, ("ExpiredToken", 403), ("ExpiredTokenException", 400)),
+        (ErrorClass.UNAVAILABLE, ("ServiceUnavailable", 503), ("ServiceUnavailable", 503)),
+        (ErrorClass.INTERNAL, ("InternalFailure", 500), ("InternalFailure", 500)),
+    ],
+)
+def test_other_services_refuse_in_words_of_their_own(
+    aws: EmulatedClouds, client: Any, error: ErrorClass, sts: tuple[str, int], quotas: tuple[str, int]
+) -> None:
+    aws.faults.add(FaultRule(Fault(Effect.REFUSE, error), times=2))
+    asked = [
+        (sts, lambda: client("sts").get_caller_identity()),
+        (quotas, lambda: client("service-quotas").get_service_quota(ServiceCode="ec2", QuotaCode="L-1216C47A")),
+    ]
+    for words, ask in asked:
+        with pytest.raises(ClientError) as raised:
+            ask()
+        told = raised.value.response
+        assert (told["Error"]["Code"], told["ResponseMetadata"]["HTTPStatusCode"]) == words
+
+
+@pytest.mark.parametrize(
+    ("action", "arguments", "code"),
+    [
+        ("create_vpc", {"CidrBlock": "10.1.0.0/16"}, "VpcLimitExceeded"),
+        ("create_internet_gateway", {}, "InternetGatewayLimitExceeded"),
+        ("create_volume", {"AvailabilityZone": "us-east-1a", "Size": 1}, "VolumeLimitExceeded"),
+    ],
+)
+def test_a_limit_is_named_after_what_there_are_too_many_of(
+    aws: EmulatedClouds, ec2: Any, action: str, arguments: dict[str, Any], code: str
+) -> None:
+    aws.faults.add(FaultRule(Fault(Effect.REFUSE, ErrorClass.QUOTA)))
+    with pytest.raises(ClientError) as raised:
+        getattr(ec2, action)(**arguments)
+    assert raised.value.response["Error"]["Code"] == code
+
+
+def test_a_quota_that_refuses_tells_the_limit_in_force(aws: EmulatedClouds, launch: Any) -> None:
+    aws.aws.vcpu_limit = 77
+    befalls(aws, Effect.REFUSE, ErrorClass.QUOTA)
+    with pytest.raises(ClientError, match="vCPU limit of 77 allows"):
+        launch()
+    befalls(aws, Effect.REFUSE, ErrorClass.QUOTA)
+    with pytest.raises(ClientError, match="Max spot instance count exceeded"):
+        launch(**SPOT)
+
+
+def test_a_refusal_for_want_of_room_names_the_zones_that_offer_the_type(
+    aws: EmulatedClouds, ec2: Any, launch: Any
+) -> None:
+    vpc = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    made = ec2.create_subnet(VpcId=vpc, CidrBlock="10.1.0.0/24", AvailabilityZone="us-east-1b")
+    befalls(aws, Effect.REFUSE, ErrorClass.CAPACITY)
+    with pytest.raises(ClientError, match=r"requested \(us-east-1b\).* or choosing us-east-1a, us-east-1c"):
+        launch(InstanceType="t3.medium", SubnetId=made["Subnet"]["SubnetId"])
+    befalls(aws, Effect.REFUSE, ErrorClass.CAPACITY)
+    with pytest.raises(ClientError, match="There is no Spot capacity available"):
+        launch(InstanceType="t3.medium", **SPOT)
+
+
+def test_a_throttled_caller_is_told_how_long_to_wait_when_the_rule_says_so(aws: EmulatedClouds, launch: Any) -> None:
+    befalls(aws, Effect.REFUSE, ErrorClass.THROTTLED, retry_after_s=2.5)
+    with pytest.raises(ClientError) as raised:
+        launch()
+    assert raised.value.response["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "2.5"
+
+
+def test_an_action_that_is_denied_is_refused_and_so_is_its_dry_run(
+    aws: EmulatedClouds, ec2: Any, client: Any, launch: Any
+) -> None:
+    aws.aws.denied.add("ec2:Run*")
+    for dry_run in (False, True):
+        with pytest.raises(ClientError) as raised:
+            launch(DryRun=dry_run)
+        assert raised.value.response["Error"]["Code"] == "UnauthorizedOperation"
+    told = client("iam").simulate_principal_policy(
+        PolicySourceArn=client("sts").get_caller_identity()["Arn"], ActionNames=["ec2:RunInstances", "ec2:CreateVpc"]
+    )
+    decisions = {each["EvalActionName"]: each["EvalDecision"] for each in told["EvaluationResults"]}
+    assert decisions == {"ec2:RunInstances": "implicitDeny", "ec2:CreateVpc": "allowed"}
+    assert ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "state"), [("TerminateInstances", "shutting-down"), ("StopInstances", "stopping")]
+)
+def test_an_order_that_says_done_and_is_not_leaves_the_instance_as_it_was(
+    aws: EmulatedClouds, ec2: Any, launch: Any, clock: VirtualClock, operation: str, state: str
+) -> None:
+    instance = launch()
+    clock.advance(1.0)
+    aws.faults.add(FaultRule(Fault(Effect.SAYS_DONE_AND_IS_NOT), operation=operation))
+    order = {"TerminateInstances": ec2.terminate_instances, "StopInstances": ec2.stop_instances}[operation]
+    (told,) = next(iter(value for value in order(InstanceIds=[instance["InstanceId"]]).values() if value))
+    assert (told["PreviousState"]["Name"], told["CurrentState"]["Name"]) == ("running", state)
+    clock.advance(10.0)
+    assert state_of(ec2, instance)["State"]["Name"] == "running"
+
+
+def test_what_was_said_to_be_made_or_deleted_may_not_be(aws: EmulatedClouds, ec2: Any, launch: Any) -> None:
+    aws.faults.add(FaultRule(Fault(Effect.SAYS_DONE_AND_IS_NOT), operation="CreateVpc"))
+    lost = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    assert aws.world() == ()
+    with pytest.raises(ClientError, match="does not exist"):
+        ec2.describe_vpcs(VpcIds=[lost])
+    kept = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    aws.faults.add(FaultRule(Fault(Effect.SAYS_DONE_AND_IS_NOT), operation="DeleteVpc"))
+    ec2.delete_vpc(VpcId=kept)
+    assert [thing.id for thing in aws.world()] == [kept]
+    ec2.delete_vpc(VpcId=kept)
+    assert aws.world() == ()
+
+
+def test_a_launch_that_says_done_and_is_not_ends_at_once(
+    aws: EmulatedClouds, ec2: Any, launch: Any, clock: VirtualClock
+) -> None:
+    befalls(aws, Effect.SAYS_DONE_AND_IS_NOT, ErrorClass.QUOTA)
+    instance = launch()
+    clock.advance(1.0)
+    seen = state_of(ec2, instance)
+    assert (seen["State"]["Name"], seen["StateReason"]["Code"]) == ("terminated", "Client.VolumeLimitExceeded")
+    assert aws.world() == ()
 
 
 @pytest.mark.parametrize(("effect", "there"), [(Effect.LOST_REQUEST, 0), (Effect.LOST_ANSWER, 1)])

@@ -13,11 +13,13 @@ from moto.core.utils import camelcase_to_underscores, method_names_from_class
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBackend
 
+from grafos_emulators.aws import hollow
 from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.calls import AwsCall
 from grafos_emulators.aws.ec2_actions import Ec2Actions, check_emulated
 from grafos_emulators.aws.ec2_backend import RegionBackend
 from grafos_emulators.aws.errors import AwsRefusalError, not_emulated
+from grafos_emulators.aws.faulted import Place
 from grafos_emulators.aws.mishaps import befall
 from grafos_emulators.http import Response
 from grafos_emulators.lifecycle import MachineState
@@ -53,6 +55,23 @@ class Ec2:
         """Forgets everything; moto keeps accounts until it is told."""
         del ec2_backends[self._account.account_id]
 
+    def _region(self, call: AwsCall) -> RegionBackend:
+        region: RegionBackend = ec2_backends[self._account.account_id][call.region]  # type: ignore[assignment]
+        return region
+
+    def place_of(self, call: AwsCall) -> Place:
+        """Where a launch is asked for; nowhere for what is no launch that could be."""
+        if call.region not in self.region_names:
+            return Place()
+        given, backend = call.parameters, self._region(call)
+        zone = str(given.get("Placement.AvailabilityZone", ""))
+        subnet = given.get("SubnetId") or given.get("NetworkInterface.1.SubnetId")
+        with self._account.world.lock:
+            here = (subnets[subnet] for subnets in backend.subnets.values() if subnet in subnets)
+            zone = next((str(found.availability_zone) for found in here), zone)
+            offering = backend.zones_offering(str(given.get("InstanceType", "")))
+        return Place(zone, tuple(other for other in offering if other != zone))
+
     def answer(self, call: AwsCall) -> Response:
         if call.region not in self.region_names:
             raise not_emulated(f"the region {call.region!r}")
@@ -69,21 +88,26 @@ class Ec2:
         }
         request = MotoRequest.from_primitives(call.request.method, f"https://{host}/", headers, call.request.body)
         with self._account.world.lock, self._veiled(call):
-            try:
+
+            def act() -> tuple[int, str | bytes]:
                 status, _, body = Ec2Actions.dispatch(request, request.raw_url, dict(request.headers))
+                return int(status), body
+
+            try:
+                status, body = hollow.answer(self._region(call), call, act) if hollow.is_hollow(call) else act()
             except RuntimeError as problem:  # how moto says that it lacks a filter or an option
                 raise not_emulated(f"ec2:{call.action} like this: {problem}") from problem
-            if call.action == "RunInstances" and int(status) < 400:
+            if call.action == "RunInstances" and status < 400:
                 launched = [found.decode() for found in _INSTANCE_IDS.findall(_bytes(body))]
                 befall(self._account, launched, call.fault)
         headers = {"content-type": "text/xml;charset=UTF-8", "x-amzn-requestid": call.request_id}
-        return Response(int(status), _REQUEST_ID.sub(call.request_id.encode(), _bytes(body)), headers)
+        return Response(status, _REQUEST_ID.sub(call.request_id.encode(), _bytes(body)), headers)
 
     @contextlib.contextmanager
     def _veiled(self, call: AwsCall) -> Iterator[None]:
         """What is too young is hidden from a read; a change sees everything, and what it makes is young then."""
         world = self._account.world
-        backend: RegionBackend = ec2_backends[self._account.account_id][call.region]  # type: ignore[assignment]
+        backend = self._region(call)
         if not world.times.visible_after_s:
             yield
         elif call.mutating:

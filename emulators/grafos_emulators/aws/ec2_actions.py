@@ -12,7 +12,7 @@ from moto.ec2.responses import EC2Response
 
 from grafos_emulators.aws import dependencies, launch_checks
 from grafos_emulators.aws.errors import AwsRefusalError, not_emulated
-from grafos_emulators.aws.faulted import no_capacity
+from grafos_emulators.aws.faulted import no_capacity, no_spot_capacity
 from grafos_emulators.aws.makers import is_counted
 from grafos_emulators.aws.pricing import PUBLISHED, spot_price
 
@@ -54,7 +54,7 @@ class Ec2Actions(EC2Response):
             raise AwsRefusalError("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
         launch_checks.check_architecture(name, known["ProcessorInfo"]["SupportedArchitectures"], image.architecture)
         launch_checks.check_offered(name, self._zone(), backend.zones_offering(name))
-        self._check_room(name, count)
+        self._check_room(name, count, spot=spot)
         if name[0] in STANDARD_FAMILIES:
             wanted, used = count * known["VCpuInfo"]["DefaultVCpus"], self._used_vcpus(spot=spot)
             if spot:
@@ -62,7 +62,7 @@ class Ec2Actions(EC2Response):
             else:
                 launch_checks.check_quota(wanted, used, backend.account.vcpu_limit)
 
-    def _check_room(self, name: str, count: int) -> None:
+    def _check_room(self, name: str, count: int, *, spot: bool) -> None:
         """Whether the zone, or any zone if none was asked for, has room for so many."""
         backend, room = self.ec2_backend, self.ec2_backend.account.room
         if not room:
@@ -80,7 +80,7 @@ class Ec2Actions(EC2Response):
         ]
         asked = self._zone()
         if asked not in fits and (asked is not None or not fits):
-            raise no_capacity(name, asked or "", tuple(fits))
+            raise no_spot_capacity() if spot else no_capacity(name, asked or "", tuple(fits))
 
     def _image_id(self) -> str:
         image_id = self._get_param("ImageId")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from xml.sax.saxutils import escape
 
 from grafos_emulators.http import Response
@@ -16,13 +18,14 @@ _CODE = re.compile(rb"<Code>([^<]*)</Code>")
 
 
 class AwsRefusalError(Exception):
-    """A refusal with AWS' ``code`` and HTTP ``status``."""
+    """A refusal with AWS' ``code`` and HTTP ``status``; ``headers`` are added to the answer's own."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.status = status
+        self.headers: Mapping[str, str] = {}
 
 
 def not_emulated(what: str) -> AwsRefusalError:
@@ -32,6 +35,11 @@ def not_emulated(what: str) -> AwsRefusalError:
 
 def render(refusal: AwsRefusalError, service: str, request_id: str, *, json_protocol: bool) -> Response:
     """The refusal as ``service``'s clients read it."""
+    response = _rendered(refusal, service, request_id, json_protocol=json_protocol)
+    return replace(response, headers={**response.headers, **refusal.headers})
+
+
+def _rendered(refusal: AwsRefusalError, service: str, request_id: str, *, json_protocol: bool) -> Response:
     if json_protocol:
         body = json.dumps({"__type": refusal.code, "message": refusal.message}).encode()
         headers = {"content-type": "application/x-amz-json-1.1", "x-amzn-errortype": refusal.code}

@@ -15,7 +15,7 @@ from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.calls import AwsCall
 from grafos_emulators.aws.census import things
 from grafos_emulators.aws.errors import AwsRefusalError, code_in, not_emulated, render
-from grafos_emulators.aws.faulted import refusal_of
+from grafos_emulators.aws.faulted import Place, refusal_of
 from grafos_emulators.aws.host import host_architecture
 from grafos_emulators.aws.metadata import PREFIX, MetadataService
 from grafos_emulators.census import Thing
@@ -82,7 +82,8 @@ class AwsFront:
             return self._answered(replace(call, fault=fault))
 
         def refuse(fault: Fault) -> Response:
-            return self._refused(call, refusal_of(fault, call))
+            place = self._ec2.place_of(call) if self._ec2 is not None and call.service == "ec2" else Place()
+            return self._refused(call, refusal_of(fault, call, self.account, place))
 
         return self._gate.pass_through(seen(call), act, refuse, code_in)
 

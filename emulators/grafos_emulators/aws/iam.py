@@ -7,7 +7,8 @@ from html import escape
 
 from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.calls import AwsCall
-from grafos_emulators.aws.errors import AwsRefusalError, not_emulated, xml
+from grafos_emulators.aws.errors import not_emulated, xml
+from grafos_emulators.aws.faulted import denied
 from grafos_emulators.http import Response
 
 NAMESPACE = "https://iam.amazonaws.com/doc/2010-05-08/"
@@ -15,10 +16,9 @@ ALLOWED, DENIED = "allowed", "implicitDeny"
 
 
 def check_allowed(account: Account, call: AwsCall) -> None:
-    """Refuses an action that is denied, in EC2's words or in everybody else's."""
+    """Refuses an action that is denied."""
     if is_denied(account, f"{call.service}:{call.action}"):
-        code = "UnauthorizedOperation" if call.service == "ec2" else "AccessDeniedException"
-        raise AwsRefusalError(code, f"You are not authorized to perform: {call.service}:{call.action}", 403)
+        raise denied(call)
 
 
 def is_denied(account: Account, action: str) -> bool:

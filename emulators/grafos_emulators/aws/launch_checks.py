@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Mapping, Sequence
 
 from grafos_emulators.aws.errors import AwsRefusalError, not_emulated
+from grafos_emulators.aws.faulted import too_many_cores, too_many_spot_instances
 
 MAX_USER_DATA_BYTES = 16384  # before base64; RunInstances' reference
 REFUSED_PARAMETERS = ("LaunchTemplate.", "CapacityReservationSpecification.", "Ipv6")
@@ -69,14 +70,9 @@ def check_offered(instance_type: str, zone: str | None, zones_with_type: Sequenc
 
 def check_spot_quota(wanted_vcpus: int, used_vcpus: int, limit_vcpus: int) -> None:
     if used_vcpus + wanted_vcpus > limit_vcpus:
-        raise AwsRefusalError("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
+        raise too_many_spot_instances()
 
 
 def check_quota(wanted_vcpus: int, used_vcpus: int, limit_vcpus: int) -> None:
     if used_vcpus + wanted_vcpus > limit_vcpus:
-        raise AwsRefusalError(
-            "VcpuLimitExceeded",
-            f"You have requested more vCPU capacity than your current vCPU limit of {limit_vcpus} allows for the "
-            "instance bucket that the specified instance type belongs to. Please visit "
-            "http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit.",
-        )
+        raise too_many_cores(limit_vcpus)

@@ -12,6 +12,7 @@ from grafos_emulators.faults import Effect, ErrorClass, Fault
 from grafos_emulators.lifecycle import Happening, MachineState
 
 SPOT_NOTICE_S = 120.0  # between the notice and the end; the EC2 user guide, "Spot Instance interruption notices"
+DEATHS = frozenset({Effect.LAUNCH_THEN_DIE, Effect.OPERATION_ERROR, Effect.SAYS_DONE_AND_IS_NOT})
 _DIES_OF = {ErrorClass.CAPACITY: "no-capacity", ErrorClass.QUOTA: "no-volume"}
 
 
@@ -22,7 +23,7 @@ def befall(account: Account, instance_ids: Iterable[str], fault: Fault | None) -
     world = account.world
     due = world.clock.monotonic() + fault.after_s
     for instance_id in instance_ids:
-        if fault.effect in {Effect.LAUNCH_THEN_DIE, Effect.OPERATION_ERROR}:
+        if fault.effect in DEATHS:
             world.at(due, partial(_end, account, instance_id, _DIES_OF.get(fault.error, "crash")))
         if fault.effect is Effect.SPOT_NOTICE and account.instances[instance_id].is_spot:
             world.at(due, partial(_give_notice, account, instance_id))

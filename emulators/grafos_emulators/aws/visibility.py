@@ -19,7 +19,7 @@ class Veil:
 
     def note(self, backend: Any, now: float) -> None:
         """After a changing call: whatever was not there before is as young as now."""
-        for collection in _collections(backend):
+        for collection in collections(backend):
             for each in collection:
                 self._seen_at.setdefault(each, now)
 
@@ -27,7 +27,7 @@ class Veil:
     def over(self, backend: Any, older_than: float) -> Iterator[None]:
         """For the block, what came after ``older_than`` does not exist."""
         hidden: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        for collection in _collections(backend):
+        for collection in collections(backend):
             young = [each for each in collection if self._seen_at.get(each, older_than) > older_than]
             hidden.append((collection, {each: collection.pop(each) for each in young}))
         try:
@@ -37,7 +37,8 @@ class Veil:
                 collection.update(young_ones)
 
 
-def _collections(backend: Any) -> Iterator[dict[str, Any]]:
+def collections(backend: Any) -> Iterator[dict[str, Any]]:
+    """Moto's own, by id: all that can be missing for a while."""
     yield backend.vpcs
     yield backend.internet_gateways
     yield backend.volumes
