@@ -433,6 +433,30 @@ def test_a_network_that_is_not_ready_to_be_deleted_is_not_taken_for_one_that_is_
     assert raised.value.code == "cloud_not_found"
 
 
+def test_what_is_there_and_not_ready_is_not_gone(cloud: WireCloud) -> None:
+    cloud.refuse(400, "resourceNotReady", "The resource 'projects/p/global/networks/grafos-n' is not ready")
+    ref = Ref(key="", kind=Kind.NETWORK, id="global/networks/grafos-n", region="us-central1")
+    with pytest.raises(CloudError) as raised:
+        cloud.connector().observe(ref)
+    assert raised.value.code == "cloud_not_found"
+
+
+def test_an_answer_that_names_no_operation_leaves_the_create_in_doubt(cloud: WireCloud) -> None:
+    with pytest.raises(CloudError) as raised:
+        cloud.connector().begin_create(network(), "token")
+    assert (raised.value.code, raised.value.ambiguous) == ("cloud_unknown", True)
+
+
+def test_a_suspended_machine_bills_and_a_stopped_one_does_not() -> None:
+    """Its memory is kept, and paid for."""
+    item = {"name": "m", "selfLink": "projects/p/zones/us-central1-a/instances/m"}
+    bills = {
+        status: describe.found(Kind.MACHINE, {**item, "status": status}).billable
+        for status in ("SUSPENDING", "SUSPENDED", "TERMINATED")
+    }
+    assert bills == {"SUSPENDING": True, "SUSPENDED": True, "TERMINATED": False}
+
+
 def test_what_has_our_name_and_other_properties_is_a_conflict(cloud: WireCloud) -> None:
     theirs = {"name": "grafos-n", "selfLink": "projects/p/global/networks/grafos-n", "description": "mine"}
     cloud.answers = [(409, refusal_body(409, "alreadyExists", "it already exists"))]

@@ -132,7 +132,9 @@ def test_an_operation_that_says_done_while_nothing_was_made_has_failed(place: Gc
     befall(place, "instances.insert", Effect.SAYS_DONE_AND_IS_NOT)
     outcome = work.outcome(work.connector.begin_create(work.desired(Kind.MACHINE), "token"))
     assert isinstance(outcome, Failed)
-    assert (outcome.cloud_error().code, outcome.found) == ("cloud_not_found", None)
+    assert outcome.cloud_error().code == "cloud_not_found"
+    assert outcome.found is not None
+    assert isinstance(work.outcome(work.connector.begin_delete(outcome.found.ref)), Done)
 
 
 def test_a_delete_that_says_done_and_is_not_is_called_again(place: GcpPlace, work: Work) -> None:
@@ -170,6 +172,25 @@ def test_a_create_whose_answer_was_lost_is_met_by_its_name(place: GcpPlace, work
         assert found is not None
         assert found.ref.key == desired.key
     assert sizes(place) == (1, 1)
+
+
+def test_a_create_that_was_accepted_is_not_refused_because_the_next_question_fails(place: GcpPlace, work: Work) -> None:
+    """The answer of an operation that has ended is looked into; whatever comes of that look, the machine bills."""
+    desired = work.desired(Kind.MACHINE)
+    first = work.connector.begin_create(desired, "token")
+    work.finish(first)
+    befall(place, "instances.get", Effect.REFUSE, times=0, error=ErrorClass.DENIED)
+    again = work.connector.begin_create(desired, "token")
+    assert (again.ref, again.handle) == (first.ref, first.handle)
+
+
+def test_what_cannot_be_looked_at_after_its_name_was_met_is_in_doubt(place: GcpPlace, work: Work) -> None:
+    """A refusal without doubt would let its journal forget the machine."""
+    desired = work.desired(Kind.MACHINE)
+    work.finish(work.connector.begin_create(desired, "token"))
+    befall(place, "instances.get", Effect.REFUSE, times=0, error=ErrorClass.DENIED)
+    refusal = work.refused(desired, "token-2")
+    assert (refusal.code, refusal.ambiguous) == ("cloud_denied", True)
 
 
 def test_a_create_whose_request_was_lost_made_nothing(place: GcpPlace, work: Work) -> None:

@@ -61,11 +61,13 @@ def test_a_create_is_done_when_it_is_ready_and_not_before() -> None:
 
 
 def test_an_operation_that_says_done_while_nothing_is_there_has_failed() -> None:
-    """A machine that was taken back, or whose end came, between its start and the read."""
+    """A machine that was taken back, or whose end came, between its start and the read. Should the read be behind, then
+    it exists and bills: so it is deleted all the same."""
     progress = after_create(None, ENDED)
     assert code_of(progress) == "cloud_not_found"
     assert isinstance(progress, Failed)
-    assert progress.found is None
+    assert progress.found is not None
+    assert progress.found.ref == REF
 
 
 def test_what_an_operation_refuses_has_the_operations_class_and_leaves_nothing() -> None:
@@ -79,6 +81,14 @@ def test_what_a_failed_operation_left_behind_is_still_to_be_deleted() -> None:
     progress = after_create(seen(State.STOPPED), failed("INTERNAL_ERROR"))
     assert isinstance(progress, Failed)
     assert progress.found == seen(State.STOPPED)
+
+
+def test_what_an_earlier_call_made_is_not_named_as_left_behind_by_one_that_met_it() -> None:
+    """It may be the machine that another process waits for."""
+    progress = after_create(seen(State.READY), failed("RESOURCE_ALREADY_EXISTS"))
+    assert code_of(progress) == "cloud_conflict"
+    assert isinstance(progress, Failed)
+    assert progress.found is None
 
 
 def test_somebody_elses_resource_is_never_named_as_what_was_left_behind() -> None:
@@ -169,6 +179,11 @@ def test_a_machine_may_take_its_time_to_end() -> None:
 
 def test_another_resource_that_took_the_name_is_not_what_was_deleted() -> None:
     assert after_delete(seen(State.READY, key="theirs"), ENDED) == Done()
+
+
+def test_a_delete_that_failed_is_not_believed_because_a_label_was_changed_meanwhile() -> None:
+    progress = after_delete(seen(State.READY, key=""), failed("RESOURCE_IN_USE_BY_ANOTHER_RESOURCE"))
+    assert code_of(progress) == "cloud_in_use"
 
 
 # Handles -------------------------------------------------------------------------------------------------------------

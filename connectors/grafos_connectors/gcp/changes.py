@@ -13,6 +13,7 @@ from grafos_connectors.contract import TAG_FABRIC, CloudError, Desired, Found, K
 from grafos_connectors.gcp import labels
 from grafos_connectors.gcp.client import GcpCalls
 from grafos_connectors.gcp.describe import Item, by_id, described, fields_of, id_of, path_of
+from grafos_connectors.gcp.errors import says_already_exists, says_not_found
 from grafos_connectors.gcp.machine import machine_body, same_machine
 from grafos_connectors.gcp.network import network_body, same_network, same_subnet, subnet_body
 from grafos_connectors.gcp.progress import Handle
@@ -48,12 +49,20 @@ def create(calls: GcpCalls, desired: Desired, token: str) -> Handle:
     try:
         began = calls.change(kind.client, "insert", **fields, request_id=request_id(desired, token))
     except CloudError as refusal:
-        if not _says(refusal, "alreadyexists"):
+        if not says_already_exists(refusal):
             raise
         return _adopted(calls, desired, ref, refusal)
-    if began.get("status") == "DONE" and not began.get("error") and by_id(calls, ref) is None:
+    if began.get("status") == "DONE" and not began.get("error") and _is_gone(calls, ref):
         raise _conflict(desired, "its token is used up: what it made is gone", cloud_code="requestId")
     return Handle(operations=(path_of(began["selfLink"]),))
+
+
+def _is_gone(calls: GcpCalls, ref: Ref) -> bool:
+    """Whether what an operation made is known to be gone. Where nobody can say, it is there: the call was accepted."""
+    try:
+        return by_id(calls, ref) is None
+    except CloudError:
+        return False
 
 
 def request_id(desired: Desired, token: str) -> str:
@@ -66,7 +75,12 @@ def request_id(desired: Desired, token: str) -> str:
 
 
 def _adopted(calls: GcpCalls, desired: Desired, ref: Ref, refusal: CloudError) -> Handle:
-    pair = by_id(calls, ref)
+    try:
+        pair = by_id(calls, ref)
+    except CloudError as unanswered:
+        # Something has the name, and may be what an earlier call made.
+        unanswered.context["ambiguous"] = unanswered.ambiguous = True
+        raise
     if pair is None:
         raise CloudError(
             "cloud_not_found",
@@ -89,7 +103,7 @@ def delete(calls: GcpCalls, ref: Ref) -> Handle:
     try:
         began = calls.change(described(ref.kind).client, "delete", **fields_of(ref))
     except CloudError as refusal:
-        if not _says(refusal, "notfound"):
+        if not says_not_found(refusal):
             raise
         return Handle(unseen=True)
     return Handle(operations=(path_of(began["selfLink"]),))
@@ -141,14 +155,9 @@ def operation_now(calls: GcpCalls, path: str) -> Mapping[str, Any] | None:
     try:
         return calls.read(OPERATION_CLIENTS[scope[0]], "get", operation=name, **place)
     except CloudError as refusal:
-        if refusal.code == "cloud_not_found":
+        if says_not_found(refusal):
             return None
         raise
-
-
-def _says(refusal: CloudError, reason: str) -> bool:
-    """Whether the cloud said just that: other reasons of the same class mean other things."""
-    return refusal.cloud_code.lower().replace("_", "") == reason
 
 
 def _conflict(desired: Desired, why: str, *, cloud_code: str = "", said: str = "") -> CloudError:

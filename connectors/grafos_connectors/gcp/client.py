@@ -33,7 +33,7 @@ from grafos_connectors.gcp.endpoints import (
     project_in,
     region_in,
 )
-from grafos_connectors.gcp.errors import translated
+from grafos_connectors.gcp.errors import no_operation, translated
 from grafos_connectors.gcp.login import find_login
 from grafos_connectors.gcp.wire import READ_TIMEOUT_S, NobodysCredentials, Watch, Wire, read_retry
 
@@ -142,7 +142,10 @@ class GcpCalls:
             call = getattr(self._client(client), f"{method}_unary")
             request = self._fields(fields)
         with translated(f"{client}.{method}", where, changing=True):
-            return _document(call(request=request, retry=None, timeout=READ_TIMEOUT_S))
+            began = _document(call(request=request, retry=None, timeout=READ_TIMEOUT_S))
+        if not began.get("selfLink"):
+            raise no_operation(f"{client}.{method}", where)
+        return began
 
     def ask(self, service: str, path: str, query: Mapping[str, Any] = {}, body: Mapping[str, Any] | None = None) -> Any:
         """A question to another of Google's services ("cloudbilling"), by plain HTTPS; gives its JSON."""

@@ -15,6 +15,7 @@ from grafos_connectors.contract import TAG_KEY, CloudError, Desired, Found, Kind
 from grafos_connectors.gcp import labels
 from grafos_connectors.gcp.client import GcpCalls
 from grafos_connectors.gcp.endpoints import region_of
+from grafos_connectors.gcp.errors import says_not_found
 
 Item = Mapping[str, Any]
 GLOBAL = "global"
@@ -63,6 +64,7 @@ BILLED_STATES = {
     Kind.MACHINE: {State.PENDING, State.READY},
     Kind.DISK: {State.PENDING, State.READY, State.FAILED},
 }
+BILLED_STATUSES = {"SUSPENDING", "SUSPENDED"}  # of machines: their memory is kept, and paid for
 
 
 def _known(states: Mapping[str, State], word: str) -> State:
@@ -149,12 +151,12 @@ def fields_of(ref: Ref) -> dict[str, str]:
 
 
 def by_id(calls: GcpCalls, ref: Ref) -> tuple[Item, Found] | None:
-    """The resource now, with its reading; None when there is none."""
+    """The resource now, with its reading; None when there is none. One that is not ready yet raises."""
     kind = described(ref.kind)
     try:
         item = calls.read(kind.client, "get", **fields_of(ref))
     except CloudError as refusal:
-        if refusal.code == "cloud_not_found":
+        if says_not_found(refusal):
             return None
         raise
     return item, found(ref.kind, item, ref.region)
@@ -177,7 +179,7 @@ def found(kind: Kind, item: Item, region: str = "") -> Found:
         state=state,
         tags=ours,
         attributes={name: str(value) for name, value in attributes.items() if value not in {None, ""}},
-        billable=state in BILLED_STATES.get(kind, set()),
+        billable=state in BILLED_STATES.get(kind, set()) or item.get("status") in BILLED_STATUSES,
     )
 
 

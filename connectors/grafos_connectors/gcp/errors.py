@@ -53,6 +53,7 @@ REASONS: dict[str, str] = {
     "forbidden": "cloud_denied",
     "iampermissiondenied": "cloud_denied",
     "insufficientpermissions": "cloud_denied",
+    "internal": "cloud_unreachable",
     "internalerror": "cloud_unreachable",
     "invalid": "cloud_invalid",
     "invalidargument": "cloud_invalid",
@@ -216,6 +217,16 @@ def refusal(
     )
 
 
+def says_not_found(refusal: CloudError) -> bool:
+    """Whether the cloud has no such resource; others of the class say that there is one, which is not ready."""
+    return _plain(refusal.cloud_code) in {"notfound", "resourcenotfound"}
+
+
+def says_already_exists(refusal: CloudError) -> bool:
+    """Whether the name is taken; others of the class say that a condition is not met."""
+    return _plain(refusal.cloud_code) in {"alreadyexists", "resourcealreadyexists"}
+
+
 def operation_error(document: Mapping[str, Any], where: str) -> CloudError | None:
     """Why an operation failed, None if it did not. It says so for good: nothing about it is ambiguous."""
     errors = document.get("error", {}).get("errors", ())
@@ -251,6 +262,17 @@ def sdk_failure(error: Exception, operation: str, where: str, *, changing: bool)
         next=NEXT_STEPS.get(code, ""),
         cloud_code=type(error).__name__,
         ambiguous=changing and sent and not _never_connected(error),
+    )
+
+
+def no_operation(operation: str, where: str) -> CloudError:
+    """For an answer of status 200 to a changing call that says nothing: it may not come from Google at all."""
+    return CloudError(
+        "cloud_unknown",
+        f"{operation} was answered without naming its operation.",
+        where=where,
+        next="Check whether a proxy stands between this machine and Google.",
+        ambiguous=True,
     )
 
 

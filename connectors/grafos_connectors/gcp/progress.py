@@ -19,7 +19,7 @@ from grafos_connectors.contract import (
     State,
     still_unseen,
 )
-from grafos_connectors.gcp.errors import NEXT_STEPS, operation_error
+from grafos_connectors.gcp.errors import NEXT_STEPS, operation_error, says_already_exists
 
 
 class Handle(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,14 +68,16 @@ class Sight(msgspec.Struct, frozen=True):
 def created(operation: Operation, sight: Sight, *, now: float, lag_s: float, pause_s: float) -> Progress:
     """A create is done when its operation has ended and a read shows the resource ready.
 
-    An operation that ended well while no read shows the resource is a failure: ``get`` is never behind the truth.
+    An operation that ended well while no read shows the resource is a failure. ``get`` is said to be never behind the
+    truth; what it does not show is nevertheless named, so that it is deleted before another is made.
     """
     if sight.running:
         return Pending(again_after_s=pause_s)
     found, error = sight.found, sight.error(_where(operation))
     theirs = found is not None and bool(operation.ref.key) and found.ref.key != operation.ref.key
     if error is not None:
-        return Failed(error=error.to_wire(), found=None if theirs else found)
+        met = theirs or says_already_exists(error)  # what another call made is not for this one to delete
+        return Failed(error=error.to_wire(), found=None if met else found)
     if theirs:
         return Failed(error=_error(operation, "cloud_conflict", "is somebody else's").to_wire())
     if found is None:
@@ -88,12 +90,10 @@ def created(operation: Operation, sight: Sight, *, now: float, lag_s: float, pau
 
 
 def _not_there(operation: Operation, sight: Sight, *, now: float, lag_s: float, pause_s: float) -> Progress:
-    if sight.told:
-        what = "was made, says its operation, and is not there"
-        return Failed(error=_error(operation, "cloud_not_found", what).to_wire())
-    if now < operation.began_at + lag_s:
+    if now < operation.began_at + lag_s and not sight.told:
         return Pending(again_after_s=pause_s)
-    error = _error(operation, "cloud_not_found", "was asked for and does not show up")
+    what = "was made, says its operation, and is not there" if sight.told else "was asked for and does not show up"
+    error = _error(operation, "cloud_not_found", what)
     return Failed(error=error.to_wire(), found=still_unseen(operation.ref))
 
 
@@ -124,10 +124,10 @@ def deleted(operation: Operation, sight: Sight, *, now: float, lag_s: float, pau
         return Pending(again_after_s=pause_s)
     found, error = sight.found, sight.error(_where(operation))
     settled = now >= operation.began_at + lag_s
+    if found is not None and error is not None:
+        return Failed(error=error.to_wire(), found=found)
     if found is None or (operation.ref.key and found.ref.key != operation.ref.key):
         return Done() if sight.told or settled else Pending(again_after_s=pause_s)
-    if error is not None:
-        return Failed(error=error.to_wire(), found=found)
     if found.state is State.DELETING or (sight.told and not settled):
         return Pending(again_after_s=pause_s, found=found)
     what = "was not deleted by that call; delete it again"
