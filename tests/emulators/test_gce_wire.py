@@ -2,100 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
-from gce_here import GceHere
+from gce_here import PROJECT, REGION, ZONE, Gce, GceHere, machine
 
 from grafos_core.clock import VirtualClock
-
-PROJECT, ZONE, REGION = "grafos-emulated", "us-central1-a", "us-central1"
-SECOND_S = 1.0  # longer than any operation takes with the usual times
-
-
-@dataclass
-class Gce:
-    """``gce("GET", "zones/Z/instances/N")`` asks below the project and gives status and body."""
-
-    emulator: GceHere
-    clock: VirtualClock
-
-    def __call__(self, method: str, path: str, body: Any = None, **query: str) -> tuple[int, dict[str, Any]]:
-        return self.raw(method, f"/compute/v1/projects/{PROJECT}/{path}", body, query=query)
-
-    def raw(
-        self, method: str, path: str, body: Any = None, *, query: dict[str, str] | None = None, **headers: str
-    ) -> tuple[int, dict[str, Any]]:
-        url = f"{self.emulator.endpoint}{path}" + (f"?{urlencode(query)}" if query else "")
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data, method=method)  # noqa: S310  loopback
-        for name, value in headers.items():
-            request.add_header(name.replace("_", "-"), value)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
-                return response.status, _parsed(response.read())
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                return refusal.code, _parsed(refusal.read())
-
-    def reason(self, method: str, path: str, body: Any = None, **query: str) -> tuple[int, str]:
-        status, answer = self(method, path, body, **query)
-        return status, answer["error"]["errors"][0]["reason"]
-
-    def operation(self, begun: tuple[int, dict[str, Any]]) -> dict[str, Any]:
-        """The operation as it is now."""
-        status, operation = begun
-        assert status == 200, operation
-        scope = operation["selfLink"].partition(f"projects/{PROJECT}/")[2]
-        return self("GET", scope)[1]
-
-    def done(self, begun: tuple[int, dict[str, Any]], seconds: float = SECOND_S) -> dict[str, Any]:
-        """The operation when ``seconds`` have passed, which must be enough."""
-        self.clock.advance(seconds)
-        operation = self.operation(begun)
-        assert operation["status"] == "DONE", operation
-        return operation
-
-    def network(self, name: str = "net") -> None:
-        made = self("POST", "global/networks", {"name": name, "autoCreateSubnetworks": False})
-        assert "error" not in self.done(made)
-        subnet = {"name": name, "network": f"global/networks/{name}", "ipCidrRange": "10.7.0.0/24"}
-        assert "error" not in self.done(self("POST", f"regions/{REGION}/subnetworks", subnet))
-
-    def launch(self, name: str = "vm", **changes: Any) -> tuple[int, dict[str, Any]]:
-        return self("POST", f"zones/{ZONE}/instances", machine(name, **changes))
-
-    def instance(self, name: str = "vm") -> dict[str, Any]:
-        status, body = self("GET", f"zones/{ZONE}/instances/{name}")
-        assert status == 200, body
-        return body
-
-
-def machine(name: str, *, disk: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    parameters = {"sourceImage": "projects/debian-cloud/global/images/family/debian-13", "labels": {"a": "b"}}
-    return {
-        "name": name,
-        "machineType": f"zones/{ZONE}/machineTypes/e2-medium",
-        "disks": [{"boot": True, "autoDelete": True, "initializeParams": parameters, **(disk or {})}],
-        "networkInterfaces": [{"subnetwork": f"regions/{REGION}/subnetworks/net"}],
-        **changes,
-    }
-
-
-def _parsed(text: bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(text or b"{}")
-    except ValueError:
-        return {"text": text.decode()}
-    return body if isinstance(body, dict) else {"value": body}
 
 
 @pytest.fixture
@@ -348,6 +263,24 @@ def test_a_machine_may_be_deleted_before_it_runs(gce: Gce) -> None:
     gce.done(deleted)
     assert gce.operation(begun)["status"] == "DONE"
     assert gce("GET", f"zones/{ZONE}/disks/vm")[0] == 404
+
+
+def test_a_machine_stopped_before_it_runs_leaves_no_operation_open(gce: Gce) -> None:
+    gce.network()
+    making = gce.launch()
+    gce.done(gce("POST", f"zones/{ZONE}/instances/vm/stop"))
+    assert gce.operation(making)["status"] == "DONE"
+    assert gce.instance()["status"] == "TERMINATED"
+
+
+def test_a_machine_that_is_just_stopping_cannot_be_started(gce: Gce) -> None:
+    gce.network()
+    gce.done(gce.launch())
+    stopping = gce("POST", f"zones/{ZONE}/instances/vm/stop")
+    assert gce.reason("POST", f"zones/{ZONE}/instances/vm/start") == (400, "resourceNotReady")
+    gce.done(stopping)
+    gce.done(gce("POST", f"zones/{ZONE}/instances/vm/start"))
+    assert gce.instance()["status"] == "RUNNING"
 
 
 def test_a_field_that_nothing_here_would_heed_is_refused(gce: Gce) -> None:

@@ -47,6 +47,11 @@ class Compute:
         }
         self._image_handlers = offers.image_handlers(project)
 
+    @property
+    def method_ids(self) -> frozenset[str]:
+        """The methods that are imitated."""
+        return frozenset(self._handlers) | frozenset(self._image_handlers)
+
     def route(self, request: Request) -> Route | None:
         """The method and the values in the path; None for what the API does not have."""
         return self._router.find(request.method, request.path.removeprefix(API_PATH))

@@ -179,10 +179,12 @@ class Life:
             project.world.at(project.world.clock.monotonic(), lambda: project.world.forget(instance.machine_id))
 
     def _finish_awaited(self, instance: Instance) -> None:
-        """Ends what waited for this state; once a machine is to end, nothing else that waited can come any more."""
+        """Ends what waited for this state, and what waited for one that comes no more: a later order was faster."""
         leaving = instance.state in {MachineState.ENDING, MachineState.GONE}
+        stopping = instance.state in {MachineState.STOPPING, MachineState.STOPPED}
         for operation, until in tuple(instance.awaited):
-            if until is instance.state or (leaving and until is not MachineState.GONE):
+            overtaken = (leaving and until is not MachineState.GONE) or (stopping and until is MachineState.RUNNING)
+            if until is instance.state or overtaken:
                 self._project.operations.finish(operation)
                 instance.awaited.remove((operation, until))
 

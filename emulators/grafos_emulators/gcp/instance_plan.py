@@ -135,6 +135,8 @@ def _disks(
             path, fields = _new_disk(project, scope, body["name"], disk, where)
             new.append(NewDisk(path, fields))
         _check_disk(fields, machine_type, f"{where}.initializeParams", boots=number == 0)
+        if any(each["source"] == project.link(path) for each in attached):
+            raise invalid(where, path, "The disk is attached twice.")
         attached.append(_attachment(project, number, disk, path, fields))
         images.append(str(fields.get("sourceImage", "")))
     return tuple(new), attached, images[0]

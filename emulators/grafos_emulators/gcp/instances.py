@@ -107,6 +107,8 @@ class Instances:
         ends_at = instance.scheduling.ends_at
         if ends_at is not None and ends_at <= self._project.world.clock.now():
             raise bad_request("The instance's terminationTime has passed: set another before it is started.", "invalid")
+        if instance.state is MachineState.STOPPING:
+            raise not_ready(instance.path, self._project.project_id)
         return self._move(call, Happening.START, MachineState.RUNNING, self._project.world.times.starting_s)
 
     def _move(self, call: ApiCall, happening: Happening, until: MachineState, lasts_s: float) -> dict[str, Any]:
