@@ -59,6 +59,9 @@ class AwsCloud(EmulatedCloud):
         events.register("response-received", self.moment)
         return connector
 
+    def show_after(self, lag_s: float) -> None:
+        self.clouds.set({"visible_after_s": lag_s})
+
     def plant(self, kind: Kind, tags: Mapping[str, str], name: str) -> None:
         pairs = [{"Key": key, "Value": value} for key, value in {"Name": name, **tags}.items()]
         self._number += 1

@@ -133,11 +133,13 @@ class Recorder(Fuse):
     def __init__(self, ground: Ground) -> None:
         super().__init__()
         self.states: list[object] = []
+        self.live: list[list[str]] = []
         self._ground = ground
 
     def moment(self, *_: Any, **__: Any) -> None:
         """One more."""
         self.states.append(_state(self._ground))
+        self.live.append(self._ground.live())
         self.moments += 1
 
     def telling(self) -> list[tuple[int, int]]:
