@@ -202,6 +202,13 @@ def test_a_family_decides_on_maintenance_disk_and_architecture(
     assert body["shieldedInstanceConfig"]["enableSecureBoot"] is not arm
 
 
+def test_a_hyperdisk_is_asked_for_with_the_speed_that_costs_nothing_beside_its_size() -> None:
+    """Left open, Compute Engine chooses one and bills what goes beyond, which no plan holds."""
+    asked = machine_body(machine(machine_type="n4-standard-2"), "p")["disks"][0]["initializeParams"]
+    assert (asked["provisionedIops"], asked["provisionedThroughput"]) == ("3000", "140")
+    assert "provisionedIops" not in machine_body(machine(), "p")["disks"][0]["initializeParams"]
+
+
 def test_a_machine_without_a_public_address_gets_none() -> None:
     assert "accessConfigs" not in machine_body(machine(public_address=False), "p")["networkInterfaces"][0]
 

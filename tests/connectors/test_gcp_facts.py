@@ -13,7 +13,7 @@ from contract_work import Work
 from gcp_place import GcpPlace, gcp_place
 
 from grafos_connectors.contract import CloudError, Kind, Quota
-from grafos_connectors.gcp import account, permissions, prices
+from grafos_connectors.gcp import account, catalog, permissions, prices
 from grafos_connectors.gcp.catalog import PriceRow
 from grafos_core.emulated import EMULATED_PROJECT
 from grafos_emulators.gcp.permissions import permission_for
@@ -187,6 +187,46 @@ def test_a_machines_price_is_its_cores_and_its_memory(name: str, cpus: int, memo
     usd, used = prices.machine_usd(item, E2, "OnDemand", "us-central1")
     assert prices.micro_cents(usd) == micro_cents
     assert len(used) == 2
+
+
+def sku(text: str, unit: str, currency: str = "USD", usd: str = "1") -> dict[str, Any]:
+    """A row of the list as Google writes it."""
+    rate = {"startUsageAmount": 0, "unitPrice": {"currencyCode": currency, "units": usd, "nanos": 0}}
+    return {
+        "description": text,
+        "category": {"usageType": "OnDemand"},
+        "serviceRegions": ["us-central1"],
+        "pricingInfo": [{"pricingExpression": {"usageUnit": unit, "tieredRates": [rate]}}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("E2 Instance Core running in Americas", "h"),
+        ("E2 Instance Ram running in Americas", "GiBy.h"),
+        ("Nvidia L4 GPU running in Americas", "h"),
+        ("Nvidia L4 GPU attached to Spot Preemptible VMs running in Americas", "h"),
+        ("Balanced PD Capacity", "GiBy.mo"),
+        ("Hyperdisk Balanced Capacity in Iowa", "GiBy.mo"),
+        ("External IP Charge on a Standard VM", "h"),
+        ("Micro Instance with burstable CPU running in Americas", "h"),
+        ("Small Instance with 1 VCPU running in Americas", "h"),
+    ],
+)
+def test_a_row_counts_by_the_unit_that_it_is_taken_for_and_no_other(text: str, unit: str) -> None:
+    """A price for a month that is taken for one of an hour, or the reverse, is no bound."""
+    assert len(list(catalog.rows_of(sku(text, unit)))) == 1
+    for other in {"h", "GiBy.h", "GiBy.mo", "mo"} - {unit}:
+        assert list(catalog.rows_of(sku(text, other))) == []
+    assert list(catalog.rows_of(sku(text, unit, "EUR"))) == []
+
+
+def test_the_oldest_machines_are_one_row_each() -> None:
+    item = {"name": "f1-micro", "guestCpus": 1, "memoryMb": 614}
+    listed = [row for _, row in catalog.rows_of(sku("Micro Instance with burstable CPU running in Americas", "h"))]
+    usd, _ = prices.machine_usd(item, listed, "OnDemand", "us-central1")
+    assert usd == 1
 
 
 def test_a_gpu_is_paid_beside_cores_and_memory() -> None:

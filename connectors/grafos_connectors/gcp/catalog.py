@@ -17,8 +17,14 @@ from grafos_connectors.gcp.families import TYPE_PATTERN
 
 COMPUTE_SERVICE = "6F81-5844-456A"  # Google's id of Compute Engine in the Cloud Billing Catalog
 SKU_PAGE_SIZE = 5000  # the most that the catalog gives at once; it has several pages
-# The rows that a price of ours can be made of; the others are not kept.
-KEPT = re.compile(r"(Core|Ram|GPU)\b.* running in |PD Capacity|Hyperdisk Balanced Capacity|External IP Charge")
+# The rows that a price of ours can be made of, with the unit that they are then taken for; the others are not kept.
+HOUR, GIB_HOUR, GIB_MONTH = "h", "GiBy.h", "GiBy.mo"
+KEPT = (
+    (re.compile(r" Ram running in "), GIB_HOUR),
+    (re.compile(r"PD Capacity|Hyperdisk Balanced Capacity"), GIB_MONTH),
+    (re.compile(r"(Core|GPU|Instance with)\b.* running in |External IP Charge"), HOUR),
+)
+CURRENCY = "USD"
 NO_LONGER_MADE = {"OBSOLETE", "DELETED"}
 NANOS = 10**9
 
@@ -91,12 +97,12 @@ class Catalog:
         """The rows that hold in a region, and those that hold everywhere."""
         with self._lock:
             if self._rows is None:
-                self._rows = [row for page in self._sku_pages() for sku in page for row in _rows_of(sku)]
+                self._rows = [row for page in self._sku_pages() for sku in page for row in rows_of(sku)]
             rows = self._rows
         return (row for regions, row in rows if region in regions or "global" in regions)
 
     def _sku_pages(self) -> Iterator[list[Item]]:
-        query: dict[str, Any] = {"pageSize": SKU_PAGE_SIZE, "currencyCode": "USD"}
+        query: dict[str, Any] = {"pageSize": SKU_PAGE_SIZE, "currencyCode": CURRENCY}
         while True:
             answer = self._calls.ask("cloudbilling", f"v1/services/{COMPUTE_SERVICE}/skus", query)
             yield answer.get("skus", [])
@@ -109,14 +115,19 @@ def _is_made(item: Item) -> bool:
     return item.get("deprecated", {}).get("state", "") not in NO_LONGER_MADE
 
 
-def _rows_of(sku: Item) -> Iterator[tuple[tuple[str, ...], PriceRow]]:
-    """The row of one SKU at its highest tier: a lower price for the first units is no bound."""
+def rows_of(sku: Item) -> Iterator[tuple[tuple[str, ...], PriceRow]]:
+    """The row of one SKU with its regions, at its highest tier: a lower price for the first units is no bound.
+
+    Nothing of one that is of no use to us, or is priced by another unit or in another currency than it is taken for.
+    """
     description = sku.get("description", "")
-    if not KEPT.search(description):
-        return
+    unit = next((unit for words, unit in KEPT if words.search(description)), "")
     for info in sku.get("pricingInfo", ())[-1:]:  # the newest; the others are of the past
-        rates = info.get("pricingExpression", {}).get("tieredRates", ())
-        usd = max((money(rate.get("unitPrice", {})) for rate in rates), default=Decimal(0))
+        expression = info.get("pricingExpression", {})
+        prices = [rate.get("unitPrice", {}) for rate in expression.get("tieredRates", ())]
+        if expression.get("usageUnit") != unit or any(price.get("currencyCode") != CURRENCY for price in prices):
+            continue
+        usd = max(map(money, prices), default=Decimal(0))
         if usd > 0:
             row = PriceRow(
                 description, sku.get("category", {}).get("usageType", ""), usd, info.get("effectiveTime", "")[:10]

@@ -10,12 +10,15 @@ from grafos_connectors.contract import PRIVATE_INPUT, CloudError, Desired, Ref
 from grafos_connectors.gcp import labels
 from grafos_connectors.gcp.client import GcpCalls
 from grafos_connectors.gcp.describe import Item, fields_of, last_part, path_of, unix_seconds
-from grafos_connectors.gcp.families import disk_type, is_arm, stays_through_maintenance
+from grafos_connectors.gcp.families import HYPERDISK, disk_type, is_arm, stays_through_maintenance
 
 STARTUP_SCRIPT = "startup-script"
 USER_DATA_MAX_BYTES = 256 * 1024  # Compute Engine's limit of one metadata value
 CONSOLE_PORT = 1
 CONSOLE_MAX_BYTES = 64 * 1024  # of the last MiB that Compute Engine keeps
+# Of a balanced Hyperdisk: what its price by size includes. What is left open is chosen by Compute Engine, and billed.
+# Source: https://cloud.google.com/compute/docs/disks/hd-types/hyperdisk-balanced (baseline performance)
+INCLUDED_SPEED = {"provisionedIops": "3000", "provisionedThroughput": "140"}
 
 # What a guest reads of its own machine, and who may enter it: nobody, by whichever way Google has.
 METADATA = {
@@ -65,6 +68,7 @@ def _root_disk(desired: Desired) -> dict[str, Any]:
             "diskSizeGb": str(desired.inputs["disk_gib"]),
             "diskType": f"zones/{desired.zone}/diskTypes/{kind}",
             "labels": labels.labels(desired.tags),
+            **(INCLUDED_SPEED if kind == HYPERDISK else {}),
         },
     }
 
