@@ -34,6 +34,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_stacks.asking import Answer, ask
 from grafos_stacks.journal import NEXT_LIVES, Journal, Life, ResourceRow
+from grafos_stacks.layouts import UNMAKE_ORDER, layout_of
 from grafos_stacks.names import Ownership, attempt_in, ours_among, ownership, token_of
 from grafos_stacks.plan import Planned, desired
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Progress, Step, unheard
@@ -121,14 +122,16 @@ class Engine:
         ``known`` are resources of another stack that these need. Raises the cloud's refusal when there is nothing
         left to try; what was made until then stays in the journal for the next run or for teardown.
         """
-        made = dict(known)
-        for what in resources:
+        wanted, made = list(resources), dict(known)
+        while (what := next((one for one in wanted if one.name not in made), None)) is not None:
             needs = {role: made[name].ref.id for role, name in what.needs.items()}
-            made[what.name] = self._have(_Want(what, needs, late_inputs, self._now()))
+            found = self._have(_Want(what, needs, late_inputs, self._now()))
+            # A failed machine may have taken what it needs along: then all is looked at again, from the beginning.
+            made = {**made, what.name: found} if found is not None else dict(known)
         return made
 
-    def _have(self, want: _Want) -> Found:
-        """One resource, made or adopted."""
+    def _have(self, want: _Want) -> Found | None:
+        """One resource, made or adopted; None if what an earlier attempt left took along what this one needs."""
         what = want.what
         self._tell(what.name, BEGUN, want.begun_at)
         sight: Sight | None = None
@@ -147,7 +150,8 @@ class Engine:
                     assert row is not None
                     found = self._await_made(row, want)
                 case Remove(ref):
-                    self._remove(row, ref, want)
+                    if self._remove(row, ref, want):
+                        return None
                 case Adopt(seen):
                     found = self._adopt(want, seen, row)
                 case Keep(seen):
@@ -242,11 +246,35 @@ class Engine:
             self._remove(failed, left, want)
         raise error
 
-    def _remove(self, row: ResourceRow | None, ref: Ref, want: _Want) -> None:
-        """Deletes what a failed attempt left behind, or what broke."""
+    def _remove(self, row: ResourceRow | None, ref: Ref, want: _Want) -> bool:
+        """Deletes what a failed attempt left behind, or what broke; whether other resources of its stack went along."""
         self._delete(ref, want.what.name, want.begun_at, lambda _: None)
         if row is not None and row.life is not Life.GONE:
             self._journal.write(row.moved(Life.GONE, self._now()))
+        along = self._going_with(ref.kind, want.what.stack)
+        for one in along:
+            self._see_off(one, want.begun_at)
+        return bool(along)
+
+    def _going_with(self, kind: Kind, name: str) -> list[ResourceRow]:
+        """The stack's resources that go when one of that kind goes, in the order in which they can."""
+        stack, rows = self._journal.stack(name), self._journal.resources(name).values()
+        dies_with = layout_of(stack.provider).dies_with if stack is not None else {}
+        along = [row for row in rows if row.ref is not None and row.life is not Life.GONE]
+        along = [row for row in along if dies_with.get(row.kind) is kind]
+        return sorted(along, key=lambda row: UNMAKE_ORDER.index(row.kind))
+
+    def _see_off(self, row: ResourceRow, begun_at: float) -> None:
+        """Waits until what goes with another one is gone, and deletes it if it does not go."""
+        assert row.ref is not None
+        until = self._now() + OTHER_IN_USE_PATIENCE_S
+        while (seen := self.observe(row.ref)).state is State.DELETING and self._now() < until:
+            self._tell(row.name, WAITING, begun_at, "until it has gone with what was removed")
+            self._hands.sleep(back_off_s(0))
+        if seen.state is State.GONE:
+            self._journal.write(row.moved(Life.GONE, self._now(), operation=None))
+        else:
+            self.unmake(row)
 
     def _adopt(self, want: _Want, found: Found, row: ResourceRow | None) -> Found | None:
         """Takes over what exists and is ours, made by a run whose end no journal knows; None if it is not ready."""
