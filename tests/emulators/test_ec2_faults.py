@@ -290,3 +290,14 @@ def test_new_tags_replace_the_old_ones(aws: EmulatedClouds, ec2: Any, launch: An
         ec2.create_tags(Resources=[instance["InstanceId"]], Tags=[{"Key": "grafos:expires", "Value": end}])
     assert {"Key": "grafos:expires", "Value": "2"} in state_of(ec2, instance)["Tags"]
     assert {"Key": "grafos:expires", "Value": "1"} not in state_of(ec2, instance)["Tags"]
+
+
+def test_machines_with_gpus_have_a_quota_of_their_own(aws: EmulatedClouds, client: Any, launch: Any) -> None:
+    aws.aws.gpu_vcpu_limit, aws.aws.vcpu_limit = 4, 0
+    for code in ("L-DB2E81BA", "L-3819A6DF", "L-417A185B"):
+        told = client("service-quotas").get_service_quota(ServiceCode="ec2", QuotaCode=code)
+        assert told["Quota"]["Value"] == 4.0
+    gpu = {"x86_64": "g4dn.xlarge", "arm64": "g5g.xlarge"}[aws.aws.architecture]
+    launch(InstanceType=gpu)
+    with pytest.raises(ClientError, match="vCPU limit of 4 allows"):
+        launch(InstanceType=gpu)

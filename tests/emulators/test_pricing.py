@@ -94,11 +94,17 @@ def test_the_price_list_has_an_endpoint_in_a_few_regions_only(client: Any) -> No
     assert error.value.response["Error"]["Code"] == "NotEmulated"
 
 
-def test_the_quota_of_standard_vcpus_is_told(aws: EmulatedClouds, client: Any) -> None:
+def test_quotas_of_cores_are_told(aws: EmulatedClouds, client: Any) -> None:
     aws.set({"vcpu_limit": 32})
     quotas = client("service-quotas")
     assert quotas.get_service_quota(ServiceCode="ec2", QuotaCode="L-1216C47A")["Quota"]["Value"] == 32.0
-    assert [quota["Value"] for quota in quotas.list_service_quotas(ServiceCode="ec2")["Quotas"]] == [32.0, 640.0]
+    assert [quota["Value"] for quota in quotas.list_service_quotas(ServiceCode="ec2")["Quotas"]] == [
+        32.0,
+        640.0,
+        64.0,
+        64.0,
+        64.0,
+    ]
     with pytest.raises(ClientError) as error:
         quotas.get_service_quota(ServiceCode="ec2", QuotaCode="L-0")
     assert error.value.response["Error"]["Code"] == "NoSuchResourceException"

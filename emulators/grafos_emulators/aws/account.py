@@ -12,6 +12,7 @@ from grafos_emulators.aws.tokens import TokenBook
 from grafos_emulators.world import World
 
 DEFAULT_VCPU_LIMIT = 640  # "Running On-Demand Standard instances": what an account some months old may have
+DEFAULT_GPU_VCPU_LIMIT = 64  # of each family with GPUs, on each market; a new account has to ask for any
 
 # moto keeps accounts apart by their number. So each emulator of a process has its own, and none sees another's.
 _account_numbers: Iterator[int] = itertools.count(42_000_042)
@@ -56,6 +57,7 @@ class Account:
     account_id: str = field(default_factory=new_account_id)
     vcpu_limit: int = DEFAULT_VCPU_LIMIT
     spot_vcpu_limit: int = DEFAULT_VCPU_LIMIT
+    gpu_vcpu_limit: int = DEFAULT_GPU_VCPU_LIMIT
     room: dict[tuple[str, str], int] = field(default_factory=dict)
     denied: set[str] = field(default_factory=set)
     spot_notices: dict[str, str] = field(default_factory=dict)

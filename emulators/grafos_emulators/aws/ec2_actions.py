@@ -15,11 +15,11 @@ from grafos_emulators.aws.errors import AwsRefusalError, not_emulated
 from grafos_emulators.aws.faulted import no_capacity, no_spot_capacity
 from grafos_emulators.aws.makers import is_counted
 from grafos_emulators.aws.pricing import PUBLISHED, spot_price
+from grafos_emulators.aws.quotas import CoreQuota, limit_of, quota_for
 
 # moto has these, and does something else than EC2 would: better none than a wrong one.
 REFUSED_ACTIONS = frozenset({"AssociateAddress", "ModifySpotFleetRequest", "RebootInstances"})
 DEFAULT_INSTANCE_TYPE = "m1.small"  # EC2's own default, of another age
-STANDARD_FAMILIES = "acdhimrtz"  # the families that the quota "Running On-Demand Standard instances" counts
 
 
 class Ec2Actions(EC2Response):
@@ -55,12 +55,11 @@ class Ec2Actions(EC2Response):
         launch_checks.check_architecture(name, known["ProcessorInfo"]["SupportedArchitectures"], image.architecture)
         launch_checks.check_offered(name, self._zone(), backend.zones_offering(name))
         self._check_room(name, count, spot=spot)
-        if name[0] in STANDARD_FAMILIES:
-            wanted, used = count * known["VCpuInfo"]["DefaultVCpus"], self._used_vcpus(spot=spot)
-            if spot:
-                launch_checks.check_spot_quota(wanted, used, backend.account.spot_vcpu_limit)
-            else:
-                launch_checks.check_quota(wanted, used, backend.account.vcpu_limit)
+        quota = quota_for(name, spot=spot)
+        if quota is not None:
+            wanted, limit = count * known["VCpuInfo"]["DefaultVCpus"], limit_of(backend.account, quota)
+            check = launch_checks.check_spot_quota if spot else launch_checks.check_quota
+            check(wanted, self._used_vcpus(quota), limit)
 
     def _check_room(self, name: str, count: int, *, spot: bool) -> None:
         """Whether the zone, or any zone if none was asked for, has room for so many."""
@@ -97,14 +96,14 @@ class Ec2Actions(EC2Response):
         zone = self._get_param("Placement.AvailabilityZone")
         return str(zone) if zone else None
 
-    def _used_vcpus(self, *, spot: bool) -> int:
+    def _used_vcpus(self, quota: CoreQuota) -> int:
         return sum(
             INSTANCE_TYPES[instance.instance_type]["VCpuInfo"]["DefaultVCpus"]
             for reservation in self.ec2_backend.reservations.values()
             for instance in reservation.instances
             if instance.state in {"pending", "running", "stopping", "shutting-down"}
-            and instance.instance_type[0] in STANDARD_FAMILIES
-            and (instance.lifecycle == "spot") == spot
+            and (instance.lifecycle == "spot") == quota.spot
+            and quota.family.match(instance.instance_type)
         )
 
     def _parse_block_device_mapping(self) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.calls import AwsCall
 from grafos_emulators.aws.errors import AwsRefusalError
+from grafos_emulators.aws.quotas import limit_of, quota_for
 from grafos_emulators.faults import ErrorClass, Fault
 
 Words = tuple[str, str, int]
@@ -127,4 +128,7 @@ def _quota(call: AwsCall, account: Account) -> AwsRefusalError:
     code = _LIMITS.get(call.action)
     if code is not None:
         return AwsRefusalError(code, "The maximum number of such resources has been reached.")
-    return too_many_spot_instances() if is_spot(call) else too_many_cores(account.vcpu_limit)
+    if is_spot(call):
+        return too_many_spot_instances()
+    quota = quota_for(str(call.parameters.get("InstanceType", "")), spot=False)
+    return too_many_cores(limit_of(account, quota) if quota else account.vcpu_limit)
