@@ -89,7 +89,8 @@ class TornDown(msgspec.Struct, frozen=True):
 class TeardownReceipt(msgspec.Struct, frozen=True):
     """Everything that a stack consisted of, and that nothing billable is left; signed by the fabric.
 
-    ``left`` counts the resources that are not proved gone: 0 is the proof. Amounts are micro-cents.
+    ``left`` counts the resources that are not proved gone: 0 is the proof. Amounts are micro-cents; those of an
+    ``emulated`` cloud are fictional, nobody is billed.
     """
 
     fabric: str
@@ -107,6 +108,7 @@ class TeardownReceipt(msgspec.Struct, frozen=True):
     settlement: str  # "settled" | "unsettled: why"
     began_at: float
     ended_at: float
+    emulated: bool = False
     version: int = RECEIPT_VERSION
 
 

@@ -68,6 +68,15 @@ def test_the_receipt_lists_what_was_made_and_that_all_of_it_is_gone(ground: Twin
     assert (receipt.provider, receipt.region, receipt.account, receipt.cell_id) == ("aws", REGION, "twin", CELL)
 
 
+@pytest.mark.parametrize("journal", ["kept", "lost"])
+def test_the_receipt_of_an_emulated_cell_says_that_its_money_is_fictional(ground: TwinGround, journal: str) -> None:
+    _made(ground)
+    if journal == "lost":
+        ground.lose_journal()
+    receipt = torn_down(ground)
+    assert (receipt.emulated, receipt.held_micro_cents > 0) == (True, True)
+
+
 def _made(ground: TwinGround) -> list[Found]:
     make(ground.hands())
     return [one for one in ground.found() if one.ref.kind not in (Kind.DISK, Kind.NIC)]
