@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 
-.PHONY: help set-up demo test lint format deep locks clean
+.PHONY: help set-up demo test lint format deep live locks clean
 
 help:  ## what there is to run
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,6 +28,11 @@ format: set-up  ## let the formatter have its way
 
 deep: set-up  ## the long sweeps over seeds, kills and crash points
 	@$(BIN)/python -m pytest -m deep -n 2 --no-header --timeout 1800
+
+live: set-up  ## claims and a cell on your own account: `make live CLOUD=gcp MAX_CENTS=50`
+	@test -n "$(CLOUD)" || { echo "Which cloud? make live CLOUD=aws, CLOUD=azure or CLOUD=gcp" >&2; exit 2; }
+	@$(BIN)/python tests/support/live_run.py $(CLOUD) --max-cents $(or $(MAX_CENTS),50) \
+	  $(if $(REGION),--region $(REGION)) $(if $(ALLOW),--allow $(ALLOW)) $(if $(FOLDER),--folder $(FOLDER))
 
 locks: set-up  ## resolve the locks anew; `make locks upgrade=1` also takes new versions
 	@$(BIN)/python tools/lock.py $(if $(upgrade),--upgrade)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from grafos_core.errors import GrafosError
 
 SUPPORT = Path(__file__).parent
 COMMAND_LIMIT_S = 3600
+PR_SET_PDEATHSIG = 1
 STOPS_WITHIN_S = 300
 """A command that is stopped leaves what it made to the ending; the claims first take down what the last one made."""
 
@@ -97,6 +99,7 @@ class Commands:
             stdin=subprocess.DEVNULL,
             stdout=stdout if stdout is not None else sys.stderr,
             start_new_session=True,
+            preexec_fn=_end_with_the_run,  # noqa: PLW1509  the run has one thread
             text=True,
         )
         try:
@@ -114,6 +117,11 @@ class Commands:
         except BaseException:
             started.kill()
             raise
+
+
+def _end_with_the_run() -> None:
+    """A command whose run was killed gets Ctrl-C from the kernel (prctl(2)), so that it stops where that is safe."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def failure(words: tuple[str, ...], code: int, why: str) -> GrafosError:

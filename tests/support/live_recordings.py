@@ -130,15 +130,25 @@ def differences(recorded: Recording, answered: Recording | None, gaps: Iterable[
     name = recorded.name
     if answered is None:
         return [f"{name}: the emulator was never seen to answer so"]
-    known = set(gaps)
+    known = tuple(gaps)
     theirs, ours = _sorts(recorded.body), _sorts(answered.body)
-    found = [f"{name}: {path or 'the body'} is missing" for path in sorted(set(theirs) - set(ours) - known)]
-    found += [f"{name}: {path} is not in the recording" for path in sorted(set(ours) - set(theirs) - known)]
-    for path in sorted(set(theirs) & set(ours) - known):
-        if not theirs[path] & ours[path]:
+    found = [f"{name}: {path or 'the body'} is missing" for path in _new(theirs, ours, known)]
+    found += [f"{name}: {path or 'the body'} is not in the recording" for path in _new(ours, theirs, known)]
+    for path in sorted(set(theirs) & set(ours)):
+        same = theirs[path] & ours[path] or "empty" in theirs[path] | ours[path]
+        if not same and not _is_in(path, known):
             found.append(f"{name}: {path} is {_words(ours[path])} and was {_words(theirs[path])}")
-    wanting = sorted(set(recorded.headers) ^ set(answered.headers) - known)
+    wanting = sorted(set(recorded.headers) ^ set(answered.headers) - set(known))
     return found + [f"{name}: only one of both has the header {header}" for header in wanting]
+
+
+def _new(these: Mapping[str, object], those: Mapping[str, object], known: tuple[str, ...]) -> list[str]:
+    return [path for path in sorted(set(these) - set(those)) if not _is_in(path, known)]
+
+
+def _is_in(path: str, known: tuple[str, ...]) -> bool:
+    """Whether it is one of these places, or below one."""
+    return any(path == gap or path.startswith((f"{gap}.", f"{gap}[]")) for gap in known)
 
 
 def _sorts(body: Any) -> dict[str, set[str]]:

@@ -93,7 +93,7 @@ def form_of(document: Any, path: str = "") -> set[tuple[str, str]]:
         return {(path, "list")}.union(*(form_of(value, f"{path}[]") for value in document))
     if isinstance(document, str):
         placeholder = re.fullmatch(r"\{([a-z]+)-\d+\}", document)
-        return {(path, placeholder[1] if placeholder else "text")} if document else set()
+        return {(path, placeholder[1] if placeholder else "text" if document else "empty")}
     return {(path, "nothing" if document is None else type(document).__name__)}
 
 
