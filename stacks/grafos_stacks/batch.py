@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from grafos_core.errors import GrafosError
 from grafos_stacks.direct import Hands
-from grafos_stacks.journal import Journal
+from grafos_stacks.journal import Journal, JournalWriter
 from grafos_stacks.progress import Progress
 from grafos_stacks.teardown import TornDownCell, teardown
 
@@ -52,14 +52,19 @@ def teardown_batch(
     stopped = threading.Event()
     if not targets:
         return ()
-    with ThreadPoolExecutor(max_workers=min(AT_ONCE_MAX, len(targets)), thread_name_prefix="teardown") as pool:
+    with (
+        contextlib.closing(JournalWriter(hands.fabric, hands.clock)) as writer,
+        ThreadPoolExecutor(max_workers=min(AT_ONCE_MAX, len(targets)), thread_name_prefix="teardown") as pool,
+    ):
         works = {
-            pool.submit(_one, _own(hands, stopped, told(target.cell_id) if told else None), target, project): target
+            pool.submit(
+                _one, _own(hands, stopped, told(target.cell_id) if told else None), writer, target, project
+            ): target
             for target in targets
         }
         try:
-            for _ in as_completed(works):
-                pass
+            for work in as_completed(works):
+                work.result()  # what a thread may raise is a bug of ours or the wish to stop; either stops all
         except BaseException:
             stopped.set()
             pool.shutdown(cancel_futures=True)
@@ -68,9 +73,9 @@ def teardown_batch(
     return tuple(by_target[target] for target in targets)
 
 
-def _one(hands: Hands, target: Target, project: Path) -> Outcome:
+def _one(hands: Hands, writer: JournalWriter, target: Target, project: Path) -> Outcome:
     try:
-        journal = Journal(hands.fabric, hands.clock)
+        journal = Journal(hands.fabric, hands.clock, writer)
         with contextlib.closing(journal):
             own = replace(hands, journal=journal)
             torn = teardown(own, target.cell_id, project, target.region, target.provider, seen=target.seen)

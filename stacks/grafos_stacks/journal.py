@@ -17,7 +17,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from enum import StrEnum
 from typing import Any
 
@@ -34,7 +36,8 @@ from grafos_stacks.plan import StackPlan
 
 BUSY_S = 10.0
 """How long a commit waits for another process's commit, which takes milliseconds."""
-LOCK_ASK_EVERY_S = 0.1
+LOCK_ASK_EVERY_S, LOCK_ASK_EVERY_S_MAX = 0.002, 0.1
+"""A lock that is held for milliseconds is asked for again soon, one that is held for long ever less often."""
 
 STACK, RESOURCE, ABOUT = "stack", "resource", "about"
 DIRECT = "direct"
@@ -166,10 +169,52 @@ class About(msgspec.Struct, frozen=True):
 _CODEC = RowCodec({STACK: StackRow, RESOURCE: ResourceRow, ABOUT: About})
 
 
-class Journal:
-    """The journal of one fabric, open in one thread of one process; other processes may have it open too."""
+class JournalWriter:
+    """Makes the rows of many threads durable together: who comes while another one waits for the disk is taken along in
+    the next commit. Each thread reads by a ``Journal`` of its own that was given this writer.
+
+    A commit that fails fails for all in it. Closing it is the caller's, after the threads.
+    """
 
     def __init__(self, fabric: Fabric, clock: Clock) -> None:
+        self._journal = Journal(fabric, clock)
+        self._committing = threading.Lock()
+        self._waiting: list[tuple[tuple[StackRow | ResourceRow, ...], Future[None]]] = []
+
+    def write(self, *rows: StackRow | ResourceRow) -> None:
+        """As ``Journal.write``: the rows are on the disk when it returns."""
+        written: Future[None] = Future()
+        self._waiting.append((rows, written))
+        with self._committing:
+            if not written.done():
+                self._commit()
+        written.result()
+
+    def close(self) -> None:
+        """Closes its journal."""
+        self._journal.close()
+
+    def _commit(self) -> None:
+        """Everything that waits, in the order in which it came."""
+        taken = [self._waiting.pop(0) for _ in range(len(self._waiting))]
+        try:
+            self._journal.write(*(row for rows, _ in taken for row in rows))
+        except BaseException as error:  # noqa: BLE001  whatever it is, each thread that waits must hear of it
+            for _, written in taken:
+                written.set_exception(error)
+            return
+        for _, written in taken:
+            written.set_result(None)
+
+
+class Journal:
+    """The journal of one fabric, open in one thread of one process; other processes may have it open too.
+
+    With a ``writer`` it only reads for itself.
+    """
+
+    def __init__(self, fabric: Fabric, clock: Clock, writer: JournalWriter | None = None) -> None:
+        self._writer = writer
         self.path = fabric.home / "journal.db"
         self._locks = fabric.home / "locks"
         with _told():
@@ -200,6 +245,9 @@ class Journal:
 
     def write(self, *rows: StackRow | ResourceRow) -> None:
         """Makes rows durable, all or none, in one transaction."""
+        if self._writer is not None:
+            self._writer.write(*rows)
+            return
         try:
             with _told(), self._file.transaction():
                 self._file.write(tuple(_change(row) for row in rows))
@@ -225,11 +273,13 @@ class Journal:
         path = private_folder(self._locks) / f"{stack}.lock"
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            pause_s = LOCK_ASK_EVERY_S
             while not _locked(handle):
                 if patience_s <= 0 or sleep is None:
                     raise _busy(stack, os.pread(handle, 64, 0).decode(errors="replace"))
-                patience_s -= LOCK_ASK_EVERY_S
-                sleep(LOCK_ASK_EVERY_S)
+                patience_s -= pause_s
+                sleep(pause_s)
+                pause_s = min(1.5 * pause_s, LOCK_ASK_EVERY_S_MAX)
             os.ftruncate(handle, 0)
             os.pwrite(handle, str(os.getpid()).encode(), 0)
             yield

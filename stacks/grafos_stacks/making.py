@@ -6,18 +6,21 @@ journal, so a run that continues another makes the very same thing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from grafos_connectors.contract import Found, Kind
 from grafos_core import ledger as ledgers
+from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric
 from grafos_core.ids import FabricId
+from grafos_core.money import format_cents
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, rates_billed
 from grafos_stacks.direct import Engine, Hands, LateInputs
-from grafos_stacks.journal import DIRECT, Life, Move, StackRow, StackState
+from grafos_stacks.journal import DIRECT, Life, Move, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import layout_of
 from grafos_stacks.names import attempt_in, expiry_in
 from grafos_stacks.plan import StackPlan
@@ -125,17 +128,56 @@ def open_hold(fabric: Fabric, stack: str) -> ledgers.Hold | None:
 
 
 def _hold_id(fabric: Fabric, plan: StackPlan) -> str:
+    return _id_among(_holds(fabric, plan.stack), plan)
+
+
+def _id_among(holds: Iterable[ledgers.Hold], plan: StackPlan) -> str:
     """The open hold's id, which a run may have left whose journal is lost; else one that no cell of that name had,
     because nothing is reserved any more under a hold that has ended."""
-    left = open_hold(fabric, plan.stack)
-    number = len(_holds(fabric, plan.stack)) + 1
-    return left.hold_id if left else f"{_hold_prefix(plan.stack)}{number}/{int(plan.made_at)}"
+    own = [held for held in holds if held.hold_id.startswith(_hold_prefix(plan.stack))]
+    left = [held for held in own if held.state == ledgers.OPEN]
+    return left[0].hold_id if left else f"{_hold_prefix(plan.stack)}{len(own) + 1}/{int(plan.made_at)}"
 
 
 def _holds(fabric: Fabric, stack: str) -> list[ledgers.Hold]:
     with fabric.ledger() as transaction:
         holds = transaction.ledger.holds.values()
         return [held for held in holds if held.hold_id.startswith(_hold_prefix(stack))]
+
+
+def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
+    """Opens several cells and reserves the worst cases of all of them, or of none: before the first create of any.
+
+    ``budget_exceeded`` with the sum. Cells that were opened before keep their plans and holds. The caller's threads
+    then find row and hold as an earlier run would have left them.
+    """
+    some = next(iter(hands_of.values()))
+    journal, now = some.journal, some.clock.now()
+    kept = {row.stack: row for row in journal.stacks() if row.state is not StackState.GONE}
+    with some.fabric.ledger() as transaction:
+        holds = dict(transaction.ledger.holds)
+    fresh = [plan for plan in plans if plan.stack not in kept]
+    rows = [_new_row(plan, _id_among(holds.values(), plan), now) for plan in fresh]
+    journal.write(*rows, *(old for plan in fresh for old in _earlier(some, plan.stack)))
+    left = [kept[plan.stack] for plan in plans if plan.stack in kept]
+    unpaid = [row for row in left if row.state is StackState.MAKING and row.plan and row.hold_id not in holds]
+    wanted = [(row, row.plan) for row in (*rows, *unpaid) if row.plan is not None]
+    try:
+        with some.fabric.ledger() as transaction:
+            for row, plan in wanted:
+                transaction.write(_reserved(transaction.ledger, row.hold_id, plan, now))
+    except GrafosError as error:
+        journal.write(*(row.moved(StackState.GONE, now) for row, _ in wanted))
+        if error.code == "budget_exceeded":
+            total = format_cents(sum(plan.bill.total_micro_cents for _, plan in wanted))
+            error.what = f"{len(wanted)} cells may cost {total} together: {error.what}"
+            error.next = NEXT_STEPS[error.code]
+        raise
+
+
+def _reserved(ledger: ledgers.Ledger, hold_id: str, plan: StackPlan, now: float) -> Batch:
+    amount, purpose = plan.bill.total_micro_cents, f"cell {plan.stack}"
+    return ledgers.hold(ledger, hold_id, OPERATOR_ACCOUNT, amount, purpose, meter=_meter(plan, now))
 
 
 def opened(hands: Hands, plan: StackPlan, moves: tuple[Move, ...] = ()) -> StackRow:
@@ -146,8 +188,13 @@ def opened(hands: Hands, plan: StackPlan, moves: tuple[Move, ...] = ()) -> Stack
         row = msgspec.structs.replace(row, plan=plan)
         hands.journal.write(row)
         return row
-    now = hands.clock.now()
-    row = StackRow(
+    row = _new_row(plan, _hold_id(hands.fabric, plan), hands.clock.now(), moves)
+    hands.journal.write(row, *_earlier(hands, plan.stack))
+    return row
+
+
+def _new_row(plan: StackPlan, hold_id: str, now: float, moves: tuple[Move, ...] = ()) -> StackRow:
+    return StackRow(
         stack=plan.stack,
         provider=plan.spec.provider,
         region=plan.spec.region,
@@ -156,44 +203,46 @@ def opened(hands: Hands, plan: StackPlan, moves: tuple[Move, ...] = ()) -> Stack
         created_at=now,
         changed_at=now,
         plan=plan,
-        hold_id=_hold_id(hands.fabric, plan),
+        hold_id=hold_id,
         moves=moves,
     )
-    # Rows of an earlier cell of that name stay, since their attempts are used up; their time is not this cell's.
-    earlier = hands.journal.resources(plan.stack).values()
-    ended = (old for old in earlier if old.life is Life.GONE)
-    hands.journal.write(row, *(msgspec.structs.replace(old, first_at=0.0) for old in ended))
-    return row
+
+
+def _earlier(hands: Hands, stack: str) -> list[ResourceRow]:
+    """Rows of an earlier cell of that name stay, since their attempts are used up; their time is not this cell's."""
+    rows = hands.journal.resources(stack).values()
+    return [msgspec.structs.replace(old, first_at=0.0) for old in rows if old.life is Life.GONE]
 
 
 def _hold(hands: Hands, row: StackRow, plan: StackPlan) -> None:
     """Reserves the worst case; the same hold on every run. A stack that was never paid for ends at once: nothing of it
     exists. One that could not ask (the ledger is damaged, the disk is full) stays what it was."""
-    amount, purpose, meter = plan.bill.total_micro_cents, f"cell {plan.stack}", _meter(hands, plan)
     try:
         with hands.fabric.ledger() as transaction:
-            batch = ledgers.hold(transaction.ledger, row.hold_id, OPERATOR_ACCOUNT, amount, purpose, meter=meter)
-            transaction.write(batch)
+            transaction.write(_reserved(transaction.ledger, row.hold_id, plan, hands.clock.now()))
     except GrafosError as error:
-        next_steps = {
-            "budget_exceeded": "choose something smaller or shorter, tear down what grafos cloud budget show lists, or "
-            "raise the cap: grafos cloud budget set CENTS",
-            "plan_stale": f"first: grafos cloud teardown {plan.spec.provider} --cell-id {plan.stack}",
-        }
-        if error.code in next_steps:
-            error.next = next_steps[error.code]
+        if error.code in NEXT_STEPS:
+            error.next = NEXT_STEPS[error.code].format(plan=plan)
             hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
         raise
 
 
-def _meter(hands: Hands, plan: StackPlan) -> ledgers.Meter:
+NEXT_STEPS = {
+    "budget_exceeded": "choose something smaller or shorter, tear down what grafos cloud budget show lists, or "
+    "raise the cap: grafos cloud budget set CENTS",
+    "plan_stale": "first: grafos cloud teardown {plan.spec.provider} --cell-id {plan.stack}",
+}
+"""What helps when nothing can be reserved, by why."""
+
+
+def _meter(plan: StackPlan, now: float) -> ledgers.Meter:
     """From now until the last moment that the hold pays for a machine; then at the rate of what is left behind."""
     rates = rates_billed(plan.facts.price, plan.spec.disk_gib, spot=plan.is_spot)
     left_behind = layout_of(plan.spec.provider).left_behind
     return ledgers.Meter(
         provider=plan.spec.provider,
         rate_micro_cents_per_hour=sum(rates),
-        since=hands.clock.now(),
+        since=now,
         until=float(plan.life.held_until + DEAD_MAN_GRACE_S),
         left_micro_cents_per_hour=sum(rate for name, rate in rates._asdict().items() if name in left_behind),
         fictional=plan.facts.price.fictional,
