@@ -14,9 +14,12 @@ import requests
 from azure_place import AZURE_KINDS, AzurePlace
 from contract_work import FABRIC, Work
 
-from grafos_connectors.azure import permissions
+from grafos_connectors.azure import describe, permissions
 from grafos_connectors.azure.client import AzureCalls
 from grafos_connectors.azure.deadline import deadline_body, time_of_day
+from grafos_connectors.azure.ids import parse
+from grafos_connectors.azure.kind_calls import read_resource
+from grafos_connectors.azure.listing import READ_ALONE_MAX
 from grafos_connectors.azure.machine import USER_DATA_MAX_BYTES, machine_body
 from grafos_connectors.azure.shapes import DEADLINE_MAX_S, DEADLINE_MIN_S
 from grafos_connectors.azure.tags import ASKED
@@ -28,6 +31,7 @@ SHARED = (Kind.GROUP, Kind.NETWORK, Kind.FIREWALL, Kind.SUBNET)
 OWN = (Kind.ADDRESS, Kind.NIC, Kind.MACHINE, Kind.DEADLINE)
 GROUP = "/subscriptions/s/resourceGroups/g"
 NIC = f"{GROUP}/providers/Microsoft.Network/networkInterfaces/n"
+HOUR_S = 3600
 SECRET = "#!/bin/sh\necho one-time-secret\n"
 
 
@@ -315,6 +319,16 @@ def test_a_group_with_anything_in_it_is_not_deleted(place: AzurePlace, work: Wor
     assert changes(place) == before
 
 
+@pytest.mark.parametrize("kind", [Kind.NETWORK, Kind.FIREWALL, Kind.ADDRESS])
+def test_what_was_put_into_a_group_a_moment_ago_keeps_it(place: AzurePlace, work: Work, kind: Kind) -> None:
+    """ARM's own list does not show it yet, and the group would take it along."""
+    work.lay_ground(kind)
+    place.clouds.azure.visible_after_s = HOUR_S
+    work.make(kind)
+    refused = work.why_not(lambda: work.connector.begin_delete(ref_of(work, Kind.GROUP)))
+    assert refused.code == "cloud_in_use"
+
+
 def test_a_subnet_of_another_range_under_our_name_is_a_conflict(work: Work) -> None:
     work.lay_ground(Kind.SUBNET)
     work.make(Kind.SUBNET)
@@ -344,6 +358,47 @@ def test_more_than_one_page_is_listed(work: Work) -> None:
     work.settle()
     listed = [found.attributes["name"] for found in work.listed() if found.ref.kind is Kind.FIREWALL]
     assert sorted(listed) == sorted(names)
+
+
+def machines_made(work: Work, count: int) -> list[str]:
+    """The ids of so many machines, each with a card of its own."""
+    work.lay_ground(Kind.MACHINE)
+    ids = []
+    for number in range(count):
+        work.make(Kind.ADDRESS, f"grafos-address-{number}")
+        work.make(Kind.NIC, f"grafos-nic-{number}")
+        ids.append(work.make(Kind.MACHINE, f"grafos-machine-{number}").ref.id)
+    work.settle()
+    return ids
+
+
+def test_many_machines_are_listed_by_two_requests_and_told_as_one_by_one(
+    place: AzurePlace, work: Work, calls: AzureCalls
+) -> None:
+    ids = machines_made(work, READ_ALONE_MAX + 1)
+    url = f"{place.clouds.endpoint}{ids[0]}/deallocate?api-version=2025-04-01"
+    assert requests.post(url, timeout=10).status_code == requests.codes.accepted
+    place.pass_time(60)
+    before = len(place.clouds.journal())
+    listed = {found.ref.id: found for found in work.listed() if found.ref.kind is Kind.MACHINE}
+    asked = [call.action for call in place.clouds.journal()[before:]]
+    assert (asked.count("virtualMachines.list"), asked.count("virtualMachines.get")) == (2, 0)
+    alone = {one: describe.found(read_resource(calls, parse(one), "") or {}, parse(one)) for one in ids}
+    assert listed == alone
+    assert [found.state for found in listed.values()].count(State.STOPPED) == 1
+
+
+def test_a_machine_that_only_the_late_list_still_shows_is_asked_for_and_not_told(place: AzurePlace, work: Work) -> None:
+    ids = machines_made(work, READ_ALONE_MAX + 1)
+    place.clouds.azure.visible_after_s = HOUR_S
+    place.pass_time(HOUR_S)
+    machine = Ref(key="", kind=Kind.MACHINE, id=ids[0], region="eastus")
+    work.finish(work.connector.begin_delete(machine))
+    before = len(place.clouds.journal())
+    listed = [found.ref.id for found in work.listed() if found.ref.kind is Kind.MACHINE]
+    asked = [call.action for call in place.clouds.journal()[before:]]
+    assert sorted(listed) == sorted(ids[1:])
+    assert asked.count("virtualMachines.get") == 1
 
 
 def test_what_is_listed_is_ours_alone_even_if_the_list_is_told_too_much(work: Work) -> None:

@@ -24,6 +24,7 @@ class KindCalls:
     collection: str
     create: str = "begin_create_or_update"
     update: str = "update_tags"
+    listing: str = "list"
     looks_first: bool = True
     by_id: bool = False
     read_options: Mapping[str, Any] | None = None
@@ -36,7 +37,7 @@ KIND_CALLS: dict[Kind, KindCalls] = {
     Kind.SUBNET: KindCalls("network", "subnets"),
     Kind.ADDRESS: KindCalls("network", "public_ip_addresses"),
     Kind.NIC: KindCalls("network", "network_interfaces", read_options={"expand": "ipConfigurations/publicIPAddress"}),
-    Kind.DISK: KindCalls("compute", "disks", update="begin_update"),
+    Kind.DISK: KindCalls("compute", "disks", update="begin_update", listing="list_by_resource_group"),
     Kind.MACHINE: KindCalls(
         "compute",
         "virtual_machines",
@@ -65,6 +66,12 @@ def read_resource(calls: AzureCalls, id: ArmId, region: str) -> Mapping[str, Any
     if not isinstance(answer, dict) or not answer.get("id"):
         raise no_answer(f"the question about {id.name}", region)
     return answer
+
+
+def any_in_group(calls: AzureCalls, kind: Kind, group: str, region: str) -> bool:
+    """Whether a resource group holds any of the kind, by the word of the service that keeps them."""
+    by = KIND_CALLS[kind]
+    return any(items for items in calls.pages(by.service, f"{by.collection}.{by.listing}", region, group))
 
 
 def make(calls: AzureCalls, id: ArmId, region: str, body: Mapping[str, Any]) -> Begun:

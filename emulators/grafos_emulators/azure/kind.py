@@ -82,6 +82,10 @@ class Kind:
         """What a GET with ``$expand=instanceView`` tells."""
         return self.view(resource)
 
+    def status(self, resource: Resource) -> dict[str, Any]:  # noqa: ARG002
+        """What a list with ``statusOnly=true`` tells; empty for a kind that knows none."""
+        return {}
+
     def check_unused(self, resource: Resource) -> None:
         """Refuses the deletion of what others need."""
 

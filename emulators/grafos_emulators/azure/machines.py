@@ -156,6 +156,18 @@ class Machines(Kind):
         shown["properties"]["instanceView"] = self._instance_view(resource)
         return shown
 
+    def status(self, resource: Resource) -> dict[str, Any]:
+        """How it stands and not what it is: neither tags nor model, which a caller may therefore not count on."""
+        told = {
+            "id": resource.id,
+            "name": resource.name,
+            "type": resource.type,
+            "location": resource.location,
+            "properties": {"instanceView": self._instance_view(resource)},
+        }
+        shapes.check_answer(self.model, told)
+        return told
+
     def _instance_view(self, resource: Resource) -> dict[str, Any]:
         return instance_view(resource, resource.properties["storageProfile"]["osDisk"].get("name", ""))
 

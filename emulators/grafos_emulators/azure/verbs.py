@@ -233,12 +233,14 @@ class Verbs:
         parent = place.parent
         if parent.is_instance and self._account.store.get(parent.id) is None:
             raise not_found(parent.type, "/".join(parent.names), place.group)
-        found = [
-            self.shown(resource, None)
+        listed = [
+            resource
             for resource in self._account.store.of_type(kind.type, place.group)
             if not parent.is_instance or resource.key.startswith(parent.id.strip("/").lower() + "/")
         ]
-        return document(200, {"value": found})
+        briefly = call.query.get("statusonly", "").lower() == "true"
+        rows = [(briefly and kind.status(resource)) or self.shown(resource, None) for resource in listed]
+        return document(200, {"value": rows})
 
 
 def check_preconditions(call: ArmCall, old: Resource | None) -> None:
