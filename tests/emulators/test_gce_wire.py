@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from gce_here import PROJECT, REGION, ZONE, Gce, GceHere, machine
 
 from grafos_core.clock import VirtualClock
+from grafos_emulators.gcp.listing import page_of
 
 
 @pytest.fixture
@@ -387,6 +389,22 @@ def test_a_list_comes_in_pages(gce: Gce) -> None:
     assert [[each["name"] for each in page] for page in pages] == [["a", "b"], ["c"]]
     assert "nextPageToken" not in second
     assert gce.reason("GET", f"zones/{ZONE}/disks", pageToken="*") == (400, "invalid")
+
+
+def test_a_page_is_made_of_what_it_shows_and_of_no_more() -> None:
+    """With ten thousand things of others, every page would take as long as all of them."""
+    looked: list[int] = []
+
+    def view(number: int) -> dict[str, Any]:
+        looked.append(number)
+        return {"name": f"n{number:03}"}
+
+    entries = [(f"global/networks/n{number:03}", partial(view, number)) for number in range(100)]
+    page = page_of({"maxResults": "10"}, entries)
+    assert [body["name"] for _, body in page.views] == [f"n{number:03}" for number in range(10)]
+    after = page_of({"maxResults": "10", "pageToken": page.next_token}, entries)
+    assert after.views[0][1]["name"] == "n010"
+    assert len(looked) <= 22
 
 
 def test_a_list_without_anything_has_no_items(gce: Gce) -> None:

@@ -91,6 +91,7 @@ def fields_of(model: type) -> Mapping[str, Field]:
     return found
 
 
+@functools.cache
 def _is_model(hint: type) -> bool:
     return hint.__module__.startswith(tuple(module.__name__ for module in MODELS.values())) and not issubclass(
         hint, enum.Enum
@@ -128,10 +129,16 @@ def _of_union(value: Any, kinds: tuple[Any, ...], path: str, *, strict: bool) ->
 
 
 def _of_enum(value: Any, kind: type[enum.Enum], path: str) -> Iterator[Finding]:
-    allowed = [str(member.value) for member in kind]
-    if kind.__name__ not in OPEN_ENUMERATIONS and str(value).lower() not in {each.lower() for each in allowed}:
-        text = f"The value {value!r} of parameter '{path}' is invalid. Allowed values: {', '.join(allowed)}."
-        yield Finding(path, "value", text)
+    if kind.__name__ not in OPEN_ENUMERATIONS and str(value).lower() not in _values_of(kind):
+        allowed = ", ".join(str(member.value) for member in kind)
+        yield Finding(
+            path, "value", f"The value {value!r} of parameter '{path}' is invalid. Allowed values: {allowed}."
+        )
+
+
+@functools.cache
+def _values_of(kind: type[enum.Enum]) -> frozenset[str]:
+    return frozenset(str(member.value).lower() for member in kind)
 
 
 def _of_list(value: Any, hint: Any, path: str, *, strict: bool) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from grafos_emulators.azure import places
@@ -40,11 +41,13 @@ class Resource:
     guid: str = field(default_factory=lambda: str(uuid.uuid4()))
     runtime: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    # Read for each resource whenever something is looked for, and never changed.
+
+    @cached_property
     def key(self) -> str:
         return places.key(self.id)
 
-    @property
+    @cached_property
     def place(self) -> Place:
         return places.read(self.id)
 
@@ -53,7 +56,7 @@ class Resource:
         properties: dict[str, Any] = self.body.setdefault("properties", {})
         return properties
 
-    @property
+    @cached_property
     def is_tracked(self) -> bool:
         """Whether it is listed with the group's resources: a subnet or a rule is not, it is part of another."""
         return len(self.place.rest) == 2

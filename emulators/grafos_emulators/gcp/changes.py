@@ -20,7 +20,7 @@ def make(project: Project, call: ApiCall, kind: str, path: str, body: Mapping[st
 
     def ends() -> OperationError | None:
         if call.trouble.fails:
-            project.resources.pop(path, None)
+            project.remove(path)
         resource.ready = True
         return call.trouble.error
 
@@ -37,7 +37,7 @@ def delete(
     def ends() -> OperationError | None:
         error = call.trouble.error or refusal()
         if error is None and not call.trouble.hollow:
-            project.resources.pop(resource.path, None)
+            project.remove(resource.path)
         resource.leaving = False
         return error
 

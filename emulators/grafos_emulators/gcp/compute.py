@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from grafos_emulators.gcp import disks, networks, offers
@@ -18,7 +19,7 @@ from grafos_emulators.gcp.errors import (
     not_emulated,
 )
 from grafos_emulators.gcp.instances import Instances
-from grafos_emulators.gcp.listing import aggregated, listed
+from grafos_emulators.gcp.listing import Entry, aggregated, listed
 from grafos_emulators.gcp.operations import Operation
 from grafos_emulators.gcp.permissions import permission_for
 from grafos_emulators.gcp.project import API_PATH, Project
@@ -98,8 +99,8 @@ class Compute:
 def _operation_handlers(project: Project) -> dict[str, Handler]:
     operations = project.operations
 
-    def entry(operation: Operation) -> tuple[str, dict[str, Any]]:
-        return operation.path, operations.view(operation)
+    def entry(operation: Operation) -> Entry:
+        return operation.path, partial(operations.view, operation)
 
     def get(call: ApiCall) -> dict[str, Any]:
         return operations.view(operations.get(call.scope, call.path["operation"]))

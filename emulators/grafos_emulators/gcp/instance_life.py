@@ -234,8 +234,8 @@ class Life:
         for disk in instance.body["disks"]:
             path = str(self._project.path_of(disk["source"]))
             if (path in made) if failed else disk["autoDelete"]:
-                self._project.resources.pop(path, None)
-        self._project.resources.pop(instance.path, None)
+                self._project.remove(path)
+        self._project.remove(instance.path)
 
     def _at(self, after_s: float, act: Callable[[], None]) -> None:
         self._project.world.at(self._project.world.clock.monotonic() + after_s, act)

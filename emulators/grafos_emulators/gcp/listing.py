@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from grafos_emulators.gcp import filters
@@ -19,12 +21,16 @@ from grafos_emulators.gcp.project import Project, Resource, scope_of
 MAX_RESULTS = 500  # items in a page, when less is not asked for; the real one's limit too
 NEWEST_FIRST = "creationTimestamp desc"
 
-Entry = tuple[str, dict[str, Any]]  # a path, and what an answer shows of it
+View = dict[str, Any]
+Entry = tuple[str, Callable[[], View]]
+"""A path, and what an answer shows of it: only asked for what a page is made of, for a list may be long."""
 
 
 @dataclass(frozen=True)
 class Page:
-    entries: tuple[Entry, ...]
+    """What one answer holds, each with its path; ``next_token`` is empty on the last page."""
+
+    views: tuple[tuple[str, View], ...]
     next_token: str
 
 
@@ -42,7 +48,7 @@ def readers(
     """
 
     def entries(scope: str = "") -> list[Entry]:
-        return [(each.path, view(each)) for each in project.of_kind(kind, scope) if _is_listed(project, each)]
+        return [(each.path, partial(view, each)) for each in project.of_kind(kind, scope) if _is_listed(project, each)]
 
     handlers: dict[str, Handler] = {
         f"compute.{collection}.get": lambda call: view(project.get(call.target)),
@@ -65,8 +71,8 @@ def listed(project: Project, call: ApiCall, kind: str, entries: Iterable[Entry])
     """A list of one scope; like the real one it has no ``items`` when there are none."""
     page = page_of(call.query, entries)
     body = _head(project, call, f"compute#{kind}List", page)
-    if page.entries:
-        body["items"] = [view for _, view in page.entries]
+    if page.views:
+        body["items"] = [view for _, view in page.views]
     return body
 
 
@@ -76,7 +82,7 @@ def aggregated(
     """A list of all scopes, by scope; one without anything says so in a warning."""
     page = page_of(call.query, entries)
     items: dict[str, Any] = {}
-    for path, view in page.entries:
+    for path, view in page.views:
         items.setdefault(scope_of(path), {}).setdefault(collection, []).append(view)
     for scope in scopes:
         items.setdefault(scope, {"warning": _nothing_there(scope)})
@@ -86,19 +92,21 @@ def aggregated(
 def page_of(query: Mapping[str, str], entries: Iterable[Entry]) -> Page:
     """The page that a query asks for; a page's token names the last entry before it."""
     wanted = filters.parse(query.get("filter", ""))
-    found = sorted((entry for entry in entries if wanted(entry[1])), key=lambda entry: entry[0])
+    ordered = sorted(entries, key=lambda entry: entry[0])
     if query.get("orderBy") == NEWEST_FIRST:
-        found.sort(key=lambda entry: str(entry[1].get("creationTimestamp", "")), reverse=True)
+        ordered.sort(key=lambda entry: str(entry[1]().get("creationTimestamp", "")), reverse=True)
     elif query.get("orderBy", "name") != "name":
         raise invalid("orderBy", query["orderBy"], "Only name and creationTimestamp desc are supported.")
     start = 0
     if "pageToken" in query:
         last = _read_token(query["pageToken"])
-        paths = [path for path, _ in found]
+        paths = [path for path, _ in ordered]
         start = paths.index(last) + 1 if last in paths else len([path for path in paths if path <= last])
-    end = start + (int(query.get("maxResults", 0)) or MAX_RESULTS)
-    next_token = _token(found[end - 1][0]) if end < len(found) else ""
-    return Page(tuple(found[start:end]), next_token)
+    size = int(query.get("maxResults", 0)) or MAX_RESULTS
+    shown = ((path, view()) for path, view in ordered[start:])
+    found = list(itertools.islice((each for each in shown if wanted(each[1])), size + 1))
+    next_token = _token(found[size - 1][0]) if len(found) > size else ""
+    return Page(tuple(found[:size]), next_token)
 
 
 def _head(project: Project, call: ApiCall, kind: str, page: Page) -> dict[str, Any]:

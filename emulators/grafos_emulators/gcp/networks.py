@@ -50,8 +50,8 @@ def handlers(project: Project) -> dict[str, Handler]:
 
 def _networks(project: Project) -> dict[str, Handler]:
     def view(network: Resource) -> dict[str, Any]:
-        inside = [each for each in project.of_kind("subnetwork") if each.body["network"] == project.link(network.path)]
-        return network.body | ({"subnetworks": [project.link(each.path) for each in inside]} if inside else {})
+        inside = sorted(each.path for each in project.users_of(network.path, kinds=frozenset({"subnetwork"})))
+        return network.body | ({"subnetworks": [project.link(each) for each in inside]} if inside else {})
 
     def insert(call: ApiCall) -> dict[str, Any]:
         body = call.body
@@ -151,9 +151,8 @@ def _subnet_cidr(project: Project, network: Resource, text: str) -> ipaddress.IP
         raise invalid(where, text, "Must be a CIDR address range.") from None
     if not LARGEST_SUBNET_PREFIX <= cidr.prefixlen <= SMALLEST_SUBNET_PREFIX:
         raise invalid(where, text, "The range is too small or too large for a subnetwork.")
-    for other in project.of_kind("subnetwork"):
-        theirs = other.body["ipCidrRange"]
-        if other.body["network"] == project.link(network.path) and cidr.overlaps(ipaddress.IPv4Network(theirs)):
+    for other in project.users_of(network.path, kinds=frozenset({"subnetwork"})):
+        if cidr.overlaps(ipaddress.IPv4Network(other.body["ipCidrRange"])):
             raise bad_request(
                 f"Invalid IPCidrRange: {text} conflicts with existing subnetwork '{other.name}' in region"
                 f" '{other.scope.removeprefix('regions/')}'.",

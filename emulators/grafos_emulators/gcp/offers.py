@@ -6,6 +6,7 @@ import functools
 import hashlib
 import sys
 from collections.abc import Container
+from functools import partial
 from typing import Any
 
 from grafos_emulators.gcp.calls import ApiCall, Handler
@@ -23,7 +24,7 @@ from grafos_emulators.gcp.catalog import (
     check_zone,
 )
 from grafos_emulators.gcp.errors import not_found
-from grafos_emulators.gcp.listing import aggregated, listed
+from grafos_emulators.gcp.listing import Entry, aggregated, listed
 from grafos_emulators.gcp.project import API_PATH, Project, region_of
 from grafos_emulators.gcp.quotas import project_quotas, region_quotas
 
@@ -36,11 +37,11 @@ def handlers(project: Project) -> dict[str, Handler]:
         "compute.projects.get": lambda _: _project(project),
         "compute.regions.get": lambda call: _region(project, _known(call.path["region"], ZONES, "regions", project)),
         "compute.regions.list": lambda call: listed(
-            project, call, "region", [(f"regions/{each}", _region(project, each)) for each in ZONES]
+            project, call, "region", [(f"regions/{each}", partial(_region, project, each)) for each in ZONES]
         ),
         "compute.zones.get": lambda call: _zone(project, _known(call.path["zone"], EVERYWHERE, "zones", project)),
         "compute.zones.list": lambda call: listed(
-            project, call, "zone", [(f"zones/{each}", _zone(project, each)) for each in ALL_ZONES]
+            project, call, "zone", [(f"zones/{each}", partial(_zone, project, each)) for each in ALL_ZONES]
         ),
         "compute.machineTypes.get": lambda call: _machine_type_named(project, call),
         "compute.machineTypes.list": lambda call: listed(
@@ -74,7 +75,7 @@ def image_handlers(project: Project) -> dict[str, Handler]:
         "compute.images.get": named,
         "compute.images.getFromFamily": named,
         "compute.images.list": lambda call: listed(
-            project, call, "image", [(each.path, view(each)) for each in IMAGES]
+            project, call, "image", [(each.path, partial(view, each)) for each in IMAGES]
         ),
     }
 
@@ -130,10 +131,10 @@ def _zone(project: Project, zone: str) -> dict[str, Any]:
     }
 
 
-def _machine_types(project: Project, zone: str) -> list[tuple[str, dict[str, Any]]]:
+def _machine_types(project: Project, zone: str) -> list[Entry]:
     check_zone(zone)
     offered = (each for each in MACHINE_TYPES.values() if zone in each.zones)
-    return [(f"zones/{zone}/machineTypes/{each.name}", _machine_type(project, zone, each)) for each in offered]
+    return [(f"zones/{zone}/machineTypes/{each.name}", partial(_machine_type, project, zone, each)) for each in offered]
 
 
 def _machine_type_named(project: Project, call: ApiCall) -> dict[str, Any]:

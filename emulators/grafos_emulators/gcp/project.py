@@ -82,6 +82,7 @@ class Project:
     quota_limits: dict[tuple[str, str], float] = field(default_factory=dict)
     resources: dict[str, Resource] = field(default_factory=dict)
     operations: Operations = field(init=False)
+    _users: dict[str, dict[str, None]] = field(default_factory=dict, repr=False)
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(FIRST_ID), repr=False)
 
     def __post_init__(self) -> None:
@@ -134,7 +135,15 @@ class Project:
         }
         resource = made(kind, path, {**body, **common}, self.world.clock.monotonic())
         self.resources[path] = resource
+        for named in self._named_in(body):  # no method changes what a resource is made of
+            self._users.setdefault(named, {})[path] = None
         return resource
+
+    def remove(self, path: str) -> None:
+        """The resource is gone, and uses nothing any more; harmless for one that is gone already."""
+        resource = self.resources.pop(path, None)
+        for named in self._named_in(resource.body) if resource else ():
+            self._users.get(named, {}).pop(path, None)
 
     def refuse_taken(self, path: str) -> None:
         """Asked before quotas are: who asks for the same once more is told so, even where nothing more would fit."""
@@ -160,10 +169,25 @@ class Project:
         found = (each for each in self.resources.values() if each.kind == kind and scope in {"", each.scope})
         return sorted(found, key=lambda each: each.path)
 
+    def users_of(self, path: str, *, kinds: frozenset[str]) -> list[Resource]:
+        """The resources of ``kinds`` that name ``path``, in the order in which they were made."""
+        return [user for each in self._users.get(path, ()) if (user := self.resources[each]).kind in kinds]
+
     def user_of(self, path: str, *, kinds: frozenset[str]) -> Resource | None:
         """One resource of ``kinds`` that names ``path``; None when nobody does."""
-        link = self.link(path)
-        return next((each for each in self.resources.values() if each.kind in kinds and _names(each.body, link)), None)
+        return next(iter(self.users_of(path, kinds=kinds)), None)
+
+    def _named_in(self, content: Any) -> Iterator[str]:
+        """The paths of this project's resources that a body names."""
+        if isinstance(content, dict):
+            for key, value in content.items():
+                if key != "selfLink":
+                    yield from self._named_in(value)
+        elif isinstance(content, list):
+            for each in content:
+                yield from self._named_in(each)
+        elif isinstance(content, str) and content.startswith(self.link("")):
+            yield content.removeprefix(self.link(""))
 
 
 def scope_of(path: str) -> str:
@@ -175,14 +199,6 @@ def region_of(scope: str) -> str:
     """The region of a scope: itself, a zone's, or empty for what is global."""
     where, _, name = scope.partition("/")
     return {"zones": name.rpartition("-")[0], "regions": name}.get(where, "")
-
-
-def _names(body: Any, link: str) -> bool:
-    if isinstance(body, dict):
-        return any(_names(each, link) for key, each in body.items() if key != "selfLink")
-    if isinstance(body, list):
-        return any(_names(each, link) for each in body)
-    return bool(body == link)
 
 
 def fingerprint(content: object) -> str:

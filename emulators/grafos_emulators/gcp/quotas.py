@@ -6,6 +6,7 @@ preemptible quota, machine families with a quota of their own against that.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from typing import Any
 
@@ -60,7 +61,8 @@ def usage(project: Project, region: str = "") -> Counter[str]:
     used: Counter[str] = Counter()
     for resource in project.resources.values():
         if not region or region_of(resource.scope) == region:
-            used.update(_used_by(resource))
+            for metric, amount in _used_by(resource):
+                used[metric] += amount
     return used
 
 
@@ -103,26 +105,39 @@ def check_kind(project: Project, kind: str, scope: str) -> None:
 
 
 def _passed(project: Project, region: str, wanted: Counter[str]) -> tuple[str, float, str] | None:
+    used = {where: usage(project, where) for where in {region, ""}}
     for metric, amount in sorted(wanted.items()):
         where = region if metric in REGION_LIMITS else ""
         limit = limit_of(project, metric, where)
-        if usage(project, where)[metric] + amount > limit:
+        if used[where][metric] + amount > limit:
             return metric, limit, where
     return None
 
 
-def _used_by(resource: Resource) -> Counter[str]:
-    if resource.kind == "disk":
-        return disk_needs(int(resource.body["sizeGb"]), resource.body["type"].rpartition("/")[2])
-    if resource.kind != "instance":
-        return Counter({_BY_KIND[resource.kind]: 1}) if resource.kind in _BY_KIND else Counter()
-    used = Counter({"INSTANCES": 1})
-    if not resource.uses_quota:
-        return used
+def _used_by(resource: Resource) -> tuple[tuple[str, int], ...]:
     body = resource.body
+    if resource.kind == "disk":
+        return _of_disk(int(body["sizeGb"]), body["type"].rpartition("/")[2])
+    if resource.kind != "instance":
+        return ((_BY_KIND[resource.kind], 1),) if resource.kind in _BY_KIND else ()
+    if not resource.uses_quota:
+        return (("INSTANCES", 1),)
     spot = body["scheduling"]["provisioningModel"] == "SPOT"
     addresses = sum(len(each.get("accessConfigs", ())) for each in body["networkInterfaces"])
-    return used + needs(MACHINE_TYPES[body["machineType"].rpartition("/")[2]], spot=spot, addresses=addresses)
+    return _of_machine(body["machineType"].rpartition("/")[2], spot=spot, addresses=addresses)
+
+
+# Counted over all resources whenever one more is asked for: the few figures that there are, are kept.
+
+
+@functools.cache
+def _of_disk(size_gib: int, disk_type: str) -> tuple[tuple[str, int], ...]:
+    return tuple(disk_needs(size_gib, disk_type).items())
+
+
+@functools.cache
+def _of_machine(name: str, *, spot: bool, addresses: int) -> tuple[tuple[str, int], ...]:
+    return ("INSTANCES", 1), *needs(MACHINE_TYPES[name], spot=spot, addresses=addresses).items()
 
 
 def _shown(limits: dict[str, float], used: Counter[str]) -> list[dict[str, Any]]:
