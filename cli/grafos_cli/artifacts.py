@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -11,6 +11,8 @@ from grafos_cli.taught import new_command_app, taught, terminal_of
 from grafos_core.errors import GrafosError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from grafos_cli.terminal import Terminal
     from grafos_cli.verification import Check
     from grafos_core.receipts import RunReceipt
@@ -47,6 +49,7 @@ def artifacts(
     Works from the archive when the cell is gone.
     """
     from grafos_cli.fabric import open_default
+    from grafos_cli.fictional import emulated_cells
     from grafos_cli.gathering import find_artifacts
     from grafos_cli.project import project_folder
 
@@ -61,22 +64,27 @@ def artifacts(
 
         checked = verify_receipt(left, fabric, project)
     files = _download(left, Path(folder or run_id)) if download else []
-    _show(left, source, checked, files, terminal)
+    _show(Shown(left, source, checked, files, emulated_cells(fabric)), terminal)
 
 
-def _show(
-    left: Artifacts,
-    source: str,
-    checked: tuple[RunReceipt, list[Check]] | None,
-    files: list[str],
-    terminal: Terminal,
-) -> None:
+class Shown(NamedTuple):
+    """What is told of a run's artifacts. ``emulated`` are the cells of emulators, whose money is fictional."""
+
+    left: Artifacts
+    source: str
+    checked: tuple[RunReceipt, list[Check]] | None
+    files: list[str]
+    emulated: Collection[str]
+
+
+def _show(shown: Shown, terminal: Terminal) -> None:
     import msgspec
 
     from grafos_cli.runs import run_facts
     from grafos_cli.tables import facts
 
-    text = facts([*run_facts(left.run), ("known from", source)], terminal)
+    left, source, checked, files, emulated = shown
+    text = facts([*run_facts(left.run, emulated), ("known from", source)], terminal)
     text += f"\nresponse.json  {left.response_json or '(none)'}\noutput.b64     {left.output_b64 or '(none)'}\n"
     if left.log:
         text += "log            " + left.log.rstrip().replace("\n", "\n               ") + "\n"

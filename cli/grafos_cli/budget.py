@@ -101,22 +101,32 @@ def cost(
 
 
 def _show(fabric: Fabric, terminal: Terminal) -> None:
+    from grafos_cli.fictional import emulated_cells, fictional_of, fictional_text
     from grafos_core.fabric import OPERATOR_ACCOUNT
     from grafos_core.ledger import OPEN
     from grafos_stacks.costs import budget_of, cell_costs
 
     with fabric.ledger() as transaction:
         account = transaction.ledger.account(OPERATOR_ACCOUNT)
-        holds = [held for held in transaction.ledger.holds.values() if held.state == OPEN]
-    budget, costs = budget_of(account), cell_costs(holds, time.time())
-    document = {"budget": _documents([budget])[0], "cells": _documents(costs)}
-    text = _budget_text(budget, terminal)
+        holds = tuple(transaction.ledger.holds.values())
+    budget = budget_of(account)
+    costs = cell_costs([held for held in holds if held.state == OPEN], time.time())
+    held, spent = fictional_of(holds, OPERATOR_ACCOUNT, emulated_cells(fabric))
+    document = {
+        "budget": {
+            **_documents([budget])[0],
+            "fictional_held_micro_cents": held,
+            "fictional_spent_micro_cents": spent,
+        },
+        "cells": _documents(costs),
+    }
+    text = _budget_text(budget, fictional_text(held, spent), terminal)
     if costs:
         text += "\n" + _cost_table(costs, terminal)
     terminal.emit(document, text)
 
 
-def _budget_text(budget: Budget, terminal: Terminal) -> str:
+def _budget_text(budget: Budget, fictional: str, terminal: Terminal) -> str:
     from grafos_cli.tables import facts
     from grafos_core.money import format_cents
 
@@ -126,6 +136,8 @@ def _budget_text(budget: Budget, terminal: Terminal) -> str:
         ("spent", format_cents(budget.spent_micro_cents)),
         ("free", format_cents(budget.free_micro_cents)),
     ]
+    if fictional:
+        lines.append(("fictional", fictional))
     if budget.over_micro_cents:
         over = format_cents(budget.over_micro_cents)
         lines.append(
@@ -184,7 +196,8 @@ def _documents(records: Any) -> list[dict[str, object]]:
 def _cents(text: str) -> int:
     """A whole number of cents, else ``usage``."""
     plain = text.replace("_", "").replace(",", "")
-    if not (plain.isascii() and plain.isdigit()) or int(plain) > CAP_CENTS_MAX:
+    many = len(plain) > len(str(CAP_CENTS_MAX))  # Python refuses to read a number of thousands of digits
+    if many or not (plain.isascii() and plain.isdigit()) or int(plain) > CAP_CENTS_MAX:
         raise GrafosError(
             "usage",
             f"{text[:40]!r} is no cap",

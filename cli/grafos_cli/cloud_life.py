@@ -42,9 +42,9 @@ def extend(
     be moved; a cell that may live longer is made with --max-ttl.
     """
     from grafos_cli.clouds import hands_of
+    from grafos_cli.fictional import amount_text
     from grafos_cli.plan_view import moment_text
     from grafos_cli.project import project_folder
-    from grafos_core.money import format_cents
     from grafos_stacks.extending import extend as extend_cell
 
     terminal = terminal_of(ctx)
@@ -56,7 +56,7 @@ def extend(
     note = "An earlier extension was not finished: it is now, and nothing was added to it.\n" if done.finished else ""
     text = (
         f"{note}Cell {cell_id} ends {moment_text(done.record.expires_at)}, not {moment_text(done.before)}.\n"
-        f"Held for it: {format_cents(done.held_micro_cents)}\n"
+        f"Held for it: {amount_text(done.held_micro_cents, fictional=done.record.emulated)}\n"
     )
     document = {
         "cell": _document(done.record),
@@ -157,12 +157,13 @@ def _document(record: object) -> dict[str, object]:
 
 
 def _look_text(seen: Look, terminal: Terminal) -> str:
+    from grafos_cli.fictional import LABEL
     from grafos_cli.plan_view import moment_text
     from grafos_cli.tables import facts, short_id, table
     from grafos_core.money import format_cents
 
     record = seen.record
-    fictional = " (fictional)" if record.emulated else ""
+    fictional = LABEL if record.emulated else ""
     lines = [
         ("cell", f"{record.cell_id} on {record.provider} in {record.zone or record.region}, {seen.state}"),
         ("pattern", record.pattern),

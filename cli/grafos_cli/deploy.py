@@ -12,6 +12,7 @@ from grafos_cli.taught import new_group, taught, terminal_of
 if TYPE_CHECKING:
     from grafos_cli.running import Ended
     from grafos_cli.terminal import Terminal
+    from grafos_core.fabric import Fabric
 
 app = new_group(
     help="Runs a tasklet of a program on a cell: the same module on every provider.",
@@ -68,18 +69,20 @@ def run(
     chosen = what.tasklet(tasklet)
     lease_bytes = read_size("--mem", mem) if mem else chosen.mem
     module, data = prepare(what, chosen, Path(input_file) if input_file else None)
-    reach = resolve(provider, open_default(terminal), project_folder(), cell_id)
+    fabric = open_default(terminal)
+    reach = resolve(provider, fabric, project_folder(), cell_id)
     if reach.note:
         terminal.note(reach.note)
     asking = Asking(what.name, chosen, module, data, lease_bytes)
     ended = run_to_end(asking, reach, project_folder(), terminal)
-    _show(ended, terminal)
+    _show(ended, fabric, terminal)
 
 
-def _show(ended: Ended, terminal: Terminal) -> None:
+def _show(ended: Ended, fabric: Fabric, terminal: Terminal) -> None:
     """The run's facts and answer; a run that did not finish is its error."""
     import msgspec
 
+    from grafos_cli.fictional import emulated_cells
     from grafos_cli.runs import run_facts
     from grafos_cli.tables import facts
     from grafos_core.errors import GrafosError
@@ -92,6 +95,6 @@ def _show(ended: Ended, terminal: Terminal) -> None:
         error.context = {"run": msgspec.to_builtins(view)}
         raise error
     response = left.response_json if left else ""
-    text = facts(run_facts(view), terminal) + f"\n{response}\n"
+    text = facts(run_facts(view, emulated_cells(fabric)), terminal) + f"\n{response}\n"
     document = {"run": msgspec.to_builtins(view), "run_id": view.run_id, "cell_id": view.cell_id, "state": view.state}
     terminal.emit({**document, "response": msgspec.json.decode(response) if response else None}, text)

@@ -41,6 +41,7 @@ def open_default(terminal: Terminal) -> Fabric:
 )
 def show(ctx: typer.Context) -> None:
     """Shows who the fabric is, where it keeps its key, what its money is bound to, and its cells."""
+    from grafos_cli.fictional import emulated_cells, fictional_of, fictional_text
     from grafos_cli.tables import facts, table
     from grafos_core.money import format_cents
 
@@ -48,7 +49,9 @@ def show(ctx: typer.Context) -> None:
     fabric = open_default(terminal)
     with fabric.ledger() as transaction:
         accounts = sorted(transaction.ledger.accounts.values(), key=lambda account: account.name)
-    cells = _cells(fabric)
+        holds = tuple(transaction.ledger.holds.values())
+    cells, emulated = _cells(fabric), emulated_cells(fabric)
+    fictional = {account.name: fictional_of(holds, account.name, emulated) for account in accounts}
     document = {
         "fabric": {"name": fabric.name, "id": fabric.id, "home": str(fabric.home)},
         "accounts": [
@@ -58,6 +61,8 @@ def show(ctx: typer.Context) -> None:
                 "held_micro_cents": account.held_micro_cents,
                 "spent_micro_cents": account.spent_micro_cents,
                 "free_micro_cents": account.free_micro_cents,
+                "fictional_held_micro_cents": fictional[account.name][0],
+                "fictional_spent_micro_cents": fictional[account.name][1],
             }
             for account in accounts
         ],
@@ -75,6 +80,8 @@ def show(ctx: typer.Context) -> None:
     ]
     head = facts([("fabric", f"{fabric.name} ({fabric.id})"), ("home", str(fabric.home))], terminal)
     money = table(("ACCOUNT", "CAP", "HELD", "SPENT", "FREE"), amounts, terminal, " rrrr")
+    told = [(name, fictional_text(*amounts_of)) for name, amounts_of in fictional.items()]
+    money += facts([(f"{name} (fictional)", text) for name, text in told if text], terminal)
     living = [cell["cell_id"] for cell in cells if not cell["gone"]]
     ended = len(cells) - len(living)
     known = facts([("cells", f"{', '.join(living) or 'none'}" + (f" ({ended} ended)" if ended else ""))], terminal)

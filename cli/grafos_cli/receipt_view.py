@@ -6,11 +6,13 @@ import base64
 import re
 from typing import TYPE_CHECKING
 
+from grafos_cli.fictional import amount_text
 from grafos_cli.tables import facts, short_id, table
-from grafos_core.money import cents, format_cents
+from grafos_core.money import cents
 
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
+    from grafos_core.receipts import TeardownReceipt
     from grafos_stacks.teardown import TornDownCell
 
 
@@ -30,11 +32,15 @@ def receipt_text(torn: TornDownCell, terminal: Terminal) -> str:
         ("resources", f"{len(receipt.resources)} removed, {left}"),
         *([("proof", f"of each: {proofs.pop()}")] if alike else []),
         ("machine time", f"{receipt.machine_seconds:.1f} s"),
-        ("cost", f"{format_cents(receipt.cost_micro_cents)} of {format_cents(receipt.held_micro_cents)} held"),
+        ("cost", f"{_amount(receipt.cost_micro_cents, receipt)} of {_amount(receipt.held_micro_cents, receipt)} held"),
         ("runs", f"{receipt.runs_brought_home} brought home, budget {receipt.settlement}"),
         ("signed by", f"fabric {receipt.fabric}, {base64.b64encode(torn.signed.signature).decode()[:24]}…"),
     ]
     return table(head, rows, terminal) + "\n" + facts(lines, terminal)
+
+
+def _amount(micro_cents: int, receipt: TeardownReceipt) -> str:
+    return amount_text(micro_cents, fictional=receipt.emulated)
 
 
 def _without_time(proof: str) -> str:

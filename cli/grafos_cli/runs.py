@@ -10,6 +10,8 @@ import typer
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from grafos_scheduler.messages import RunView
 
 app = new_group(
@@ -34,13 +36,14 @@ def ls(
     import msgspec
 
     from grafos_cli.fabric import open_default
+    from grafos_cli.fictional import amount_text, emulated_cells
     from grafos_cli.gathering import gather_runs
     from grafos_cli.project import project_folder
     from grafos_cli.tables import table
-    from grafos_core.money import format_cents
 
     terminal = terminal_of(ctx)
-    found = gather_runs(open_default(terminal), project_folder(), terminal, limit)
+    fabric = open_default(terminal)
+    found, emulated = gather_runs(fabric, project_folder(), terminal, limit), emulated_cells(fabric)
     rows = [
         [
             one.view.run_id,
@@ -48,7 +51,7 @@ def ls(
             one.view.provider,
             one.view.cell_id,
             one.view.state if one.view.state == "finished" else f"{one.view.state} ({one.view.code})",
-            format_cents(one.view.cost.micro_cents),
+            amount_text(one.view.cost.micro_cents, fictional=one.view.cell_id in emulated),
             _age(one.view.created_at),
             one.source,
         ]
@@ -60,7 +63,10 @@ def ls(
         if rows
         else "No run yet.\n"
     )
-    document = [{**msgspec.to_builtins(one.view), "source": one.source} for one in found]
+    document = [
+        {**msgspec.to_builtins(one.view), "source": one.source, "fictional": one.view.cell_id in emulated}
+        for one in found
+    ]
     terminal.emit({"runs": document}, text)
 
 
@@ -79,13 +85,16 @@ def show(
     import msgspec
 
     from grafos_cli.fabric import open_default
+    from grafos_cli.fictional import emulated_cells
     from grafos_cli.gathering import find_run
     from grafos_cli.project import project_folder
     from grafos_cli.tables import facts
 
     terminal = terminal_of(ctx)
-    found = find_run(open_default(terminal), project_folder(), run_id, terminal)
+    fabric = open_default(terminal)
+    found = find_run(fabric, project_folder(), run_id, terminal)
     view = found.view
+    emulated = emulated_cells(fabric)
     more = [
         ("program", f"{view.program} / {view.tasklet}"),
         ("tenant", view.tenant),
@@ -94,13 +103,13 @@ def show(
         ("share", f"{view.cost.share} of the cell for {view.cost.lease_seconds:.3f} s"),
         ("known from", found.source),
     ]
-    document = {"run": {**msgspec.to_builtins(view), "source": found.source}}
-    terminal.emit(document, facts(run_facts(view) + more, terminal))
+    document = {"run": {**msgspec.to_builtins(view), "source": found.source, "fictional": view.cell_id in emulated}}
+    terminal.emit(document, facts(run_facts(view, emulated) + more, terminal))
 
 
-def run_facts(view: RunView) -> list[tuple[str, str]]:
-    """What everybody wants to know of a run, as label and value."""
-    from grafos_core.money import format_cents
+def run_facts(view: RunView, emulated: Collection[str]) -> list[tuple[str, str]]:
+    """What everybody wants to know of a run, as label and value. ``emulated`` are the cells of emulators."""
+    from grafos_cli.fictional import amount_text
 
     state = view.state if view.state == "finished" else f"{view.state} ({view.code}) {view.what}".strip()
     return [
@@ -109,7 +118,7 @@ def run_facts(view: RunView) -> list[tuple[str, str]]:
         ("provider", f"{view.provider} {view.region}".strip()),
         ("state", state),
         ("module_sha256", view.module_sha256),
-        ("cost", format_cents(view.cost.micro_cents)),
+        ("cost", amount_text(view.cost.micro_cents, fictional=view.cell_id in emulated)),
     ]
 
 

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from grafos_cli.fictional import amount_text
 from grafos_cli.terminal import Terminal
 from grafos_core.errors import GrafosError
 from grafos_core.ids import RUN_ID_PATTERN
-from grafos_core.money import format_cents
 from grafos_core.paths import private_folder, project_home
 from grafos_core.receipts import Signed, TeardownReceipt
 
@@ -67,6 +67,7 @@ class Closing:
     left: int = 0
     cost_micro_cents: int = 0
     held_micro_cents: int = 0
+    emulated: bool = False
     took_s: float = 0.0
 
 
@@ -187,7 +188,11 @@ class Show:
                 "internal", "The demo ran, and its outcome is not the promised one", where=str(self.folder)
             )
         answers = [
-            {"provider": run["provider"], "cell_id": run["cell_id"], "cost": format_cents(run["cost"]["micro_cents"])}
+            {
+                "provider": run["provider"],
+                "cell_id": run["cell_id"],
+                "cost": amount_text(run["cost"]["micro_cents"], fictional=run["fictional"]),
+            }
             for run in reversed(runs)
         ]
         return Closing(
@@ -197,6 +202,7 @@ class Show:
             left=receipt.left,
             cost_micro_cents=receipt.cost_micro_cents,
             held_micro_cents=receipt.held_micro_cents,
+            emulated=receipt.emulated,
         )
 
     def _receipt_file(self) -> Path:
@@ -232,12 +238,19 @@ def closing_text(closing: Closing, terminal: Terminal) -> str:
 
     signed = ", ".join(f"{answer['cell_id']} ({answer['provider']})" for answer in closing.answers)
     prices = ", ".join(f"{answer['cost']} on {answer['provider']}" for answer in closing.answers)
-    spent = f"{format_cents(closing.cost_micro_cents)} of the {format_cents(closing.held_micro_cents)} held"
+    cost, held = (
+        amount_text(amount, fictional=closing.emulated)
+        for amount in (closing.cost_micro_cents, closing.held_micro_cents)
+    )
+    left = f"{closing.left} of {closing.resources} cloud resources"
     lines = [
         ("one module", closing.module_sha256),
         ("two answers", f"each signed by its own cell: {signed}"),
         ("two prices", prices),
-        ("left behind", f"{closing.left} of {closing.resources} cloud resources; the cell cost {spent}"),
+        (
+            "left behind",
+            f"{left}; the cell cost {cost} of the {held} held",
+        ),
         ("took", f"{closing.took_s:.1f} s, and nothing keeps running"),
     ]
     return "\n" + terminal.paint("green", "That was the whole path.") + "\n" + facts(lines, terminal)

@@ -165,15 +165,15 @@ def proof_document(proof: Proof) -> dict[str, Any]:
 
 
 def _batch_text(outcomes: tuple[Outcome, ...], terminal: Terminal) -> str:
+    from grafos_cli.fictional import amount_text
     from grafos_cli.tables import table
-    from grafos_core.money import format_cents
 
     if not outcomes:
         return "There is no cell to tear down.\n"
     rows = []
     for target, torn, error in outcomes:
         if torn is not None:
-            cost = format_cents(torn.receipt.cost_micro_cents)
+            cost = amount_text(torn.receipt.cost_micro_cents, fictional=torn.receipt.emulated)
             rows.append([target.cell_id, str(len(torn.receipt.resources)), str(torn.receipt.left), cost, "gone"])
         else:
             rows.append([target.cell_id, "-", "-", "-", str(error)])

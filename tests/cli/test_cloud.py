@@ -199,7 +199,14 @@ def test_of_several_cells_the_newest_is_taken_and_that_is_told(operator: Person,
     assert named.document["cell_id"] == cell
     run_id = re.search(r"run-\S+", run.out)
     assert run_id
+    listed = re.search(rf"^{run_id[0]} .*", operator("runs", "ls").out, re.MULTILINE)
+    assert listed
+    shown = operator("artifacts", run_id[0]).out
+    assert all("¢ (fictional)" in text for text in (run.out, listed[0], shown, operator("runs", "show", run_id[0]).out))
+    assert "operator (fictional)" in operator("fabric", "show").out
     torn = operator("cloud", "teardown", "aws", "--cell-id", "second", "--yes", "--json").document["receipt"]
+    again = operator("cloud", "teardown", "aws", "--cell-id", "second", "--yes").out
+    assert re.search(r"^cost .*¢ \(fictional\) of .*¢ \(fictional\) held$", again, re.MULTILINE)
     assert (torn["left"], torn["runs_brought_home"], torn["settlement"]) == (0, 1, "settled")
     assert {one["kind"] for one in torn["resources"]} == {"machine", "firewall", "firewall_rule"}
     assert all(one["gone"] and one["proof"] for one in torn["resources"])

@@ -58,7 +58,8 @@ def test_the_demo_keeps_its_promise_and_leaves_nothing(clone: Person) -> None:
     assert len(modules) == 1
     assert answer.out.count("verified  signature") == 2
     assert '{"size":2238,"magic":"89504e470d0a1a0a","width":64,"height":48}' in answer.out
-    assert re.search(r"left behind +0 of 8 cloud resources", answer.out)
+    assert re.search(r"left behind +0 of 8 cloud resources; the cell cost .* \(fictional\) of the .* held", answer.out)
+    assert re.search(r"two prices +0¢ on local, .*¢ \(fictional\) on aws", answer.out)
     assert not any((clone.project / ".grafos" / "demo").iterdir())
     assert not (clone.home / "data").exists(), "the person's own fabric is not touched"
 

@@ -57,7 +57,7 @@ def test_a_new_fabric_has_twenty_dollars_and_the_cap_is_what_was_set(person: Per
     assert "$25.00" in person("cloud", "budget", "show").out
 
 
-@pytest.mark.parametrize("words", ["", "ten", "-5", "12.50", "$20", "1" * 12, "٣"])
+@pytest.mark.parametrize("words", ["", "ten", "-5", "12.50", "$20", "1" * 12, "1" * 5000, "٣"])
 def test_what_is_no_cap_is_told_and_changes_nothing(words: str, person: Person) -> None:
     answer = person("cloud", "budget", "set", words)
     assert (answer.code, answer.error_code) == (2, "usage")
@@ -81,6 +81,16 @@ def test_a_cap_below_what_is_held_is_set_and_what_that_means_is_said(spender: Pe
 def test_the_budget_shows_only_what_is_held_now(spender: Person) -> None:
     cells = spender("cloud", "budget", "show", "--json").document["cells"]
     assert {cell["cell_id"] for cell in cells} == {"build", "try"}
+
+
+def test_what_an_emulator_bills_is_told_apart_where_an_account_is_shown(spender: Person) -> None:
+    """It counts under the same cap, and nobody pays it."""
+    budget = spender("cloud", "budget", "show", "--json").document["budget"]
+    assert (budget["fictional_held_micro_cents"], budget["fictional_spent_micro_cents"]) == (5 * CENT, 0)
+    accounts = spender("fabric", "show", "--json").document["accounts"]
+    [operator] = [account for account in accounts if account["name"] == OPERATOR_ACCOUNT]
+    assert operator["fictional_held_micro_cents"] == 5 * CENT
+    assert re.search(r"operator \(fictional\) +5.00¢ of what is held: an emulator", spender("fabric", "show").out)
 
 
 # --- what cells cost -----------------------------------------------------------------------------------------------
