@@ -1,278 +1,381 @@
-"""The emulated clouds under load, each beside a peer in the same run.
+"""How many calls a second the emulated clouds answer, beside a bare HTTP server and moto's own server.
 
-    python benchmarks/emulators.py [--rounds 5] [--calls 2000] [--launches 100]
+    python benchmarks/emulators.py [--seconds 3] [--moto PYTHON]
 
-Reads of Compute Engine and of Azure Resource Manager by 1 and by 8 clients that keep their connections, beside Python's
-own bare HTTP server with a constant answer of the same length, which is the limit for a server of that kind. Launches
-of EC2 machines beside moto's handlers behind that bare server, which heed no token and know no states. The time that
-`grafos emulate up` takes beside an empty Python. Every server is a process of its own. Medians of the rounds; ratios
-count, no figure is a promise.
+Each server runs in a process of its own and is asked by the same client: keep-alive connections of plain sockets that
+parse nothing, one for the latency, several for the rate. The peer of every row is ``http.server`` with a constant
+answer; that of the EC2 row is moto's handlers too, behind the same ``http.server``, and moto's own server where PYTHON
+is an interpreter that has ``moto[ec2,server]``. Neither heeds tokens or states. The runs
+take turns, and their best counts, so that a busy machine hits all alike. No figure is a promise: ratios are.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
+import itertools
 import json
 import os
-import shutil
+import re
+import selectors
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from grafos_core.emulated import EMULATED_PROJECT, EMULATED_SUBSCRIPTION
+CONNECTIONS = 8
+TURNS = 3
+CALLS_THAT_LEAVE_SOMETHING = 200  # in a run: what an account holds in earnest
+PROJECT, SUBSCRIPTION = "grafos-emulated", "67726166-6f73-4000-8000-000000000001"
+SIGNED = "AWS4-HMAC-SHA256 Credential={key}/20261121/us-east-1/ec2/aws4_request, SignedHeaders=host, Signature=0"
+LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+CLOSES = re.compile(rb"(?i)\r\nconnection: *close\r\n")
+IMAGE = re.compile(r"<imageId>(ami-[0-9a-f]+)</imageId>")
 
-ZONE, REGION, ARM_API = "us-central1-a", "eastus", "2025-04-01"
-NETWORKS = 10  # in a list, so that an answer has a usual length
-CLIENTS = (1, 8)
-LIMIT_S = 60.0
+Make = Callable[[], bytes]
+"""The next request, whole, as it goes onto the wire."""
 
-EMULATOR = """
-import sys, time
-from pathlib import Path
-from grafos_emulators.emulator import EmulatedClouds, Settings
-with EmulatedClouds(Path(sys.argv[1]), Settings(clouds=tuple(sys.argv[2].split(",")), boots=False)) as clouds:
-    print(clouds.endpoint.rpartition(":")[2], flush=True)
+
+# Servers, each in a process of its own
+
+
+def serve(kind: str) -> None:
+    """Serves until standard input ends, having printed the port."""
+    {"bare": _serve_bare, "moto": _serve_moto, "handlers": _serve_handlers}.get(kind, lambda: _serve_emulated(kind))()
+
+
+def _serve_bare() -> None:
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    from threading import Thread
+
+    class Constant(BaseHTTPRequestHandler):
+        protocol_version, wbufsize, disable_nagle_algorithm = "HTTP/1.1", -1, True
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+            self.wfile.flush()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A client that ended its run is no news."""
+
+    server = Quiet(("127.0.0.1", 0), Constant)
+    Thread(target=server.serve_forever, daemon=True).start()
+    _until_told(server.server_address[1])
+
+
+def _serve_handlers() -> None:
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    from threading import Thread
+
+    from moto.core.request import Request as MotoRequest
+    from moto.ec2.responses import EC2Response
+
+    url = "https://ec2.us-east-1.amazonaws.com/"
+
+    class Dispatching(BaseHTTPRequestHandler):
+        protocol_version, wbufsize, disable_nagle_algorithm = "HTTP/1.1", -1, True
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            headers = {**self.headers, "Host": "ec2.us-east-1.amazonaws.com"}
+            asked = MotoRequest.from_primitives("POST", url, headers, body)
+            status, _, answer = EC2Response.dispatch(asked, asked.raw_url, dict(asked.headers))
+            told = answer if isinstance(answer, bytes) else answer.encode()
+            self.send_response(int(status))
+            self.send_header("Content-Length", str(len(told)))
+            self.end_headers()
+            self.wfile.write(told)
+            self.wfile.flush()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A client that ended its run is no news."""
+
+    server = Quiet(("127.0.0.1", 0), Dispatching)
+    Thread(target=server.serve_forever, daemon=True).start()
+    _until_told(server.server_address[1])
+
+
+def _serve_moto() -> None:
+    import logging
+
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
+    server.start()
+    _until_told(port)
+    os._exit(0)  # moto's own threads would go on
+
+
+def _serve_emulated(cloud: str) -> None:
+    from grafos_emulators.emulator import EmulatedClouds, Settings
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        EmulatedClouds(Path(folder) / "emulator", Settings(clouds=(cloud,), boots=False, vcpu_limit=10**6)) as clouds,
+    ):
+        if cloud == "gcp":
+            clouds.gcp.quota_limits["NETWORKS", ""] = 10.0**6
+        _until_told(int(clouds.endpoint.rpartition(":")[2]))
+
+
+def _until_told(port: int) -> None:
+    print(port, flush=True)
     sys.stdin.read()
-"""
-BARE = """
-import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-BODY = b"x" * int(sys.argv[1])
-class Handler(BaseHTTPRequestHandler):
-    protocol_version, wbufsize, disable_nagle_algorithm = "HTTP/1.1", -1, True
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(BODY)))
-        self.end_headers()
-        self.wfile.write(BODY)
-        self.wfile.flush()
-    def log_message(self, *_): pass
-server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-print(server.server_address[1], flush=True)
-server.serve_forever()
-"""
-MOTO = """
-import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from moto.core.request import Request as MotoRequest
-from moto.ec2.responses import EC2Response
-class Handler(BaseHTTPRequestHandler):
-    protocol_version, wbufsize, disable_nagle_algorithm = "HTTP/1.1", -1, True
-    def do_POST(self):
-        headers = {**dict(self.headers), "Host": "ec2.us-east-1.amazonaws.com"}
-        body = self.rfile.read(int(self.headers["content-length"]))
-        asked = MotoRequest.from_primitives("POST", "https://ec2.us-east-1.amazonaws.com/", headers, body)
-        status, _, answer = EC2Response.dispatch(asked, asked.raw_url, dict(asked.headers))
-        answer = answer if isinstance(answer, bytes) else answer.encode()
-        self.send_response(int(status))
-        self.send_header("Content-Type", "text/xml")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-        self.wfile.flush()
-    def log_message(self, *_): pass
-server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-print(server.server_address[1], flush=True)
-server.serve_forever()
-"""
-
-
-class Speed(NamedTuple):
-    """Calls in a second, and the median of how long one took."""
-
-    calls_per_s: float
-    p50_ms: float
+    sys.stdout.close()
 
 
 @contextlib.contextmanager
-def served(program: str, *words: str) -> Iterator[int]:
-    """A server in a process of its own; its port."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *words],
+def running(kind: str, python: str = sys.executable) -> Iterator[int]:
+    """The port of a server in a process of its own."""
+    child = subprocess.Popen(
+        [python, __file__, "--serve", kind],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
     )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield int(process.stdout.readline())
-    finally:
-        process.kill()
-        process.communicate()
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with child, child.stdin, child.stdout:
+        line = child.stdout.readline()
+        if not line:
+            raise SystemExit(f"the server {kind} did not start")
+        yield int(line)
+        child.stdin.close()
 
 
-def read_by(port: int, path: str, clients: int, calls: int) -> Speed:
-    """Speed of a read by so many clients at once; a request that fails ends the program."""
-    took_s: list[float] = []
-
-    def client() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
-        for _ in range(calls // clients):
-            began = time.perf_counter()
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            answer.read()
-            took_s.append(time.perf_counter() - began)
-            if answer.status != http.client.OK:
-                raise SystemExit(f"{path} was answered with {answer.status}")
-        connection.close()
-
-    threads = [threading.Thread(target=client) for _ in range(clients)]
-    began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return Speed(len(took_s) / (time.perf_counter() - began), statistics.median(took_s) * 1000)
+# The client
 
 
-def ask(port: int, method: str, path: str, body: object = None) -> bytes:
-    """One request, for laying the ground; gives the answer's body."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
-    text = None if body is None else json.dumps(body)
-    connection.request(method, path, text, {"Content-Type": "application/json"} if text else {})
-    answer = connection.getresponse()
-    told = answer.read()
-    connection.close()
-    if answer.status >= http.client.BAD_REQUEST:
-        raise SystemExit(f"{method} {path} was answered with {answer.status}: {told[:300]!r}")
-    return told
+@dataclass(frozen=True)
+class Figures:
+    """One run: calls a second, and how long calls took, in milliseconds."""
+
+    rate: float
+    p50_ms: float
+    p99_ms: float
 
 
-def lay_ground(port: int) -> dict[str, str]:
-    """Makes networks and groups; gives the paths that are then read, by what they are."""
-    compute = f"/compute/v1/projects/{EMULATED_PROJECT}/global/networks"
-    arm = f"/subscriptions/{EMULATED_SUBSCRIPTION}/resourcegroups"
-    for number in range(NETWORKS):
-        ask(port, "POST", compute, {"name": f"network-{number}", "autoCreateSubnetworks": False})
-        ask(
-            port, "PUT", f"{arm}/group-{number}?api-version={ARM_API}", {"location": REGION, "tags": {"n": str(number)}}
-        )
-    time.sleep(2.0)  # operations are done
-    return {
-        "GCE get network": f"{compute}/network-1",
-        f"GCE list {NETWORKS} networks": compute,
-        "ARM get group": f"{arm}/group-1?api-version={ARM_API}",
-        f"ARM list {NETWORKS} groups": f"{arm}?api-version={ARM_API}",
-    }
+def drive(port: int, make: Make, *, connections: int, seconds: float, calls: int = sys.maxsize) -> Figures:
+    """Asks without a pause over so many connections, each for its next answer when it has the one before."""
+    took: list[float] = []
+    asked_at: dict[socket.socket, float] = {}
+    selector = selectors.DefaultSelector()
+    begun = time.perf_counter()
+    with contextlib.ExitStack() as open_sockets:
+
+        def ask(connection: socket.socket | None) -> None:
+            now = time.perf_counter()
+            if connection is None:
+                connection = open_sockets.enter_context(socket.create_connection(("127.0.0.1", port)))
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                selector.register(connection, selectors.EVENT_READ)
+            asked_at[connection] = now
+            connection.sendall(make())
+
+        for _ in range(connections):
+            ask(None)
+        while time.perf_counter() - begun < seconds and len(took) < calls:
+            for connection in [key.fileobj for key, _ in selector.select()]:
+                assert isinstance(connection, socket.socket)
+                answer = read_answer(connection)
+                _check(answer)
+                took.append(time.perf_counter() - asked_at[connection])
+                closes = CLOSES.search(answer, 0, answer.find(b"\r\n\r\n") + 2)
+                if closes:  # moto's server keeps no connection
+                    selector.unregister(connection)
+                    connection.close()
+                ask(None if closes else connection)
+        lasted = time.perf_counter() - begun
+    took.sort()
+    return Figures(len(took) / lasted, statistics.median(took) * 1e3, took[int(len(took) * 0.99)] * 1e3)
 
 
-def reads(rounds: int, calls: int) -> None:
-    """Prints the reads beside the bare server."""
-    print(f"{'read':<24}{'clients':>8}{'calls/s':>10}{'p50 ms':>9}{'bare /s':>10}{'p50 ms':>9}{'of bare':>9}")
-    with tempfile.TemporaryDirectory() as folder, served(EMULATOR, f"{folder}/state", "azure,gcp") as port:
-        for name, path in lay_ground(port).items():
-            with served(BARE, str(len(ask(port, "GET", path)))) as bare:
-                for clients in CLIENTS:
-                    pairs = [
-                        (read_by(port, path, clients, calls), read_by(bare, "/", clients, calls)) for _ in range(rounds)
-                    ]
-                    ours, theirs = (_median([pair[side] for pair in pairs]) for side in (0, 1))
-                    ratio = ours.calls_per_s / theirs.calls_per_s
-                    print(
-                        f"{name:<24}{clients:>8}{ours.calls_per_s:>10.0f}{ours.p50_ms:>9.2f}"
-                        f"{theirs.calls_per_s:>10.0f}{theirs.p50_ms:>9.2f}{ratio:>9.2f}"
-                    )
+def read_answer(connection: socket.socket) -> bytes:
+    """Head and body of one answer."""
+    got = b""
+    while (end := got.find(b"\r\n\r\n")) < 0:
+        got += _more(connection)
+    found = LENGTH.search(got, 0, end + 2)
+    whole = end + 4 + (int(found[1]) if found else 0)
+    while len(got) < whole:
+        got += _more(connection)
+    return got
 
 
-def _median(speeds: list[Speed]) -> Speed:
-    return Speed(*(statistics.median(figures) for figures in zip(*speeds, strict=True)))
+def _more(connection: socket.socket) -> bytes:
+    part = connection.recv(1 << 16)
+    if not part:
+        raise SystemExit("the server closed a connection")
+    return part
 
 
-def launches_per_s(port: int, count: int) -> float:
-    """EC2 launches in a second, by the real SDK on 8 threads, each launch with a token of its own."""
-    import boto3
-    from botocore.config import Config
+def _check(answer: bytes) -> None:
+    if answer[9:10] != b"2":
+        raise SystemExit(f"a call was refused: {answer[:2000].decode(errors='replace')}")
 
-    ec2 = boto3.client(
-        "ec2",
-        endpoint_url=f"http://127.0.0.1:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="AKIAGRAFOSEMULATED00",
-        aws_secret_access_key="emulated",  # noqa: S106  the emulator's own dummy
-        config=Config(retries={"total_max_attempts": 1}, max_pool_connections=max(CLIENTS)),
+
+def once(port: int, request: bytes) -> str:
+    """The body of one answer."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(request)
+        answer = read_answer(connection)
+    _check(answer)
+    return answer.partition(b"\r\n\r\n")[2].decode()
+
+
+def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
+    """One request as it goes onto the wire."""
+    told = {"Host": "127.0.0.1", "Content-Length": str(len(body)), **headers}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name.replace('_', '-')}: {value}" for name, value in told.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+# What is asked
+
+
+def always(what: bytes) -> Make:
+    return lambda: what
+
+
+def gce_read(port: int) -> Make:
+    """One network, by its name."""
+    once(port, _gce_network("net"))
+    return always(request("GET", f"/compute/v1/projects/{PROJECT}/global/networks/net"))
+
+
+def gce_change(_: int) -> Make:
+    numbers = itertools.count()
+    return lambda: _gce_network(f"n{next(numbers)}")
+
+
+def _gce_network(name: str) -> bytes:
+    body = json.dumps({"name": name, "autoCreateSubnetworks": False}).encode()
+    return request("POST", f"/compute/v1/projects/{PROJECT}/global/networks", body)
+
+
+def arm_read(port: int) -> Make:
+    """One resource group, by its name."""
+    once(port, _arm_group("g"))
+    return always(request("GET", f"/subscriptions/{SUBSCRIPTION}/resourceGroups/g?api-version=2025-04-01"))
+
+
+def arm_change(_: int) -> Make:
+    return always(_arm_group("g"))
+
+
+def _arm_group(name: str) -> bytes:
+    path = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{name}?api-version=2025-04-01"
+    return request("PUT", path, b'{"location": "eastus"}', Content_Type="application/json")
+
+
+def ec2_launch(port: int) -> Make:
+    """RunInstances of one machine; the client signs nothing, for neither server looks at it."""
+    image = IMAGE.search(once(port, _ec2("DescribeImages")))
+    assert image is not None
+    return always(_ec2(f"RunInstances&ImageId={image[1]}&InstanceType=t3.micro&MinCount=1&MaxCount=1"))
+
+
+def _ec2(action: str) -> bytes:
+    from grafos_emulators.credentials import ACCESS_KEY_ID
+
+    return request(
+        "POST",
+        "/",
+        f"Action={action}&Version=2016-11-15".encode(),
+        Authorization=SIGNED.format(key=ACCESS_KEY_ID),
+        Content_Type="application/x-www-form-urlencoded",
     )
-    image = ec2.describe_images()["Images"][0]
-    machine_type = {"x86_64": "t3.medium", "arm64": "t4g.medium"}[image["Architecture"]]
-    numbers = iter(range(count))
-
-    def client() -> None:
-        for number in numbers:
-            ec2.run_instances(
-                ImageId=image["ImageId"],
-                InstanceType=machine_type,
-                MinCount=1,
-                MaxCount=1,
-                ClientToken=f"{port}-{number}-{time.monotonic_ns()}",
-            )
-
-    threads = [threading.Thread(target=client) for _ in range(max(CLIENTS))]
-    began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return count / (time.perf_counter() - began)
 
 
-def launches(rounds: int, count: int) -> None:
-    """Prints the launches beside moto's handlers."""
-    with tempfile.TemporaryDirectory() as folder, served(EMULATOR, f"{folder}/state", "aws") as ours:
-        ask(ours, "POST", "/_grafos/set", {"vcpu_limit": 1_000_000})
-        with served(MOTO) as peer:
-            pairs = [(launches_per_s(ours, count), launches_per_s(peer, count)) for _ in range(rounds)]
-    mine, theirs = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
-    print(f"\nEC2 launches/s: {mine:.0f}, moto's handlers alone {theirs:.0f}, ratio {mine / theirs:.2f}")
+# The table
 
 
-def seconds(act: Callable[[], object]) -> float:
-    """How long it took."""
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
+@dataclass(frozen=True)
+class Row:
+    """What is asked of which server; ``calls`` ends a run early, where each call leaves something behind."""
+
+    name: str
+    server: str
+    prepare: Callable[[int], Make]
+    calls: int = sys.maxsize
+    python: str = sys.executable
 
 
-def up(rounds: int) -> None:
-    """Prints how long `grafos emulate up` takes, until all three clouds answer and until EC2 has loaded."""
-    grafos = str(Path(sys.executable).with_name("grafos"))
-    empty, ours, first = [], [], []
-    for _ in range(rounds):
-        home = tempfile.mkdtemp()
-        env = {**os.environ, "XDG_STATE_HOME": home, "XDG_DATA_HOME": home}
+def best_of(row: Row, seconds: float, connections: int) -> Figures:
+    """One turn."""
+    with running(row.server, row.python) as port:
+        make = row.prepare(port)
+        drive(port, make, connections=1, seconds=0.3, calls=row.calls)  # loads what the first calls load
+        return drive(port, make, connections=connections, seconds=seconds, calls=row.calls)
 
-        def run(*words: str, env: dict[str, str] = env) -> bytes:
-            return subprocess.run(words, env=env, check=True, capture_output=True).stdout
 
-        empty.append(seconds(lambda run=run: run(sys.executable, "-c", "pass")))
-        ours.append(seconds(lambda run=run: run(grafos, "emulate", "up")))
-        told = json.loads(run(grafos, "emulate", "status", "--json"))["emulator"]["endpoint"]
-        port = int(told.rpartition(":")[2])
-        first.append(seconds(lambda port=port: launches_per_s(port, 1)))
-        run(grafos, "emulate", "down")
-        shutil.rmtree(home, ignore_errors=True)
-    middle = [statistics.median(figures) for figures in (ours, empty, first)]
-    print(f"`emulate up`: {middle[0]:.2f} s, an empty Python {middle[1]:.3f} s, ratio {middle[0] / middle[1]:.0f}")
-    print(f"the first launch on EC2 right after it, SDK included: {middle[2]:.2f} s")
+def time_up() -> float:
+    """Seconds from nothing to three clouds that answer."""
+    from grafos_emulators import daemon
+
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        try:
+            daemon.start(Path(folder))
+            return time.perf_counter() - begun
+        finally:
+            daemon.stop(Path(folder))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--calls", type=int, default=2000)
-    parser.add_argument("--launches", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each run")
+    parser.add_argument("--moto", metavar="PYTHON", help="an interpreter that has moto[ec2,server]")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    reads(options.rounds, options.calls)
-    launches(options.rounds, options.launches)
-    up(options.rounds)
+    if options.serve:
+        serve(options.serve)
+        return
+    rows = [
+        Row("bare http.server", "bare", lambda _: always(request("GET", "/"))),
+        Row("GCE: read", "gcp", gce_read),
+        Row("GCE: change", "gcp", gce_change, CALLS_THAT_LEAVE_SOMETHING),
+        Row("ARM: read", "azure", arm_read),
+        Row("ARM: change", "azure", arm_change),
+        Row("EC2: launch", "aws", ec2_launch, CALLS_THAT_LEAVE_SOMETHING),
+        Row("moto's handlers", "handlers", ec2_launch, CALLS_THAT_LEAVE_SOMETHING),
+    ]
+    if options.moto:
+        rows.append(Row("moto: launch", "moto", ec2_launch, CALLS_THAT_LEAVE_SOMETHING, options.moto))
+    alone: dict[str, list[Figures]] = {row.name: [] for row in rows}
+    crowd: dict[str, list[Figures]] = {row.name: [] for row in rows}
+    for _ in range(TURNS):
+        for row in rows:
+            alone[row.name].append(best_of(row, options.seconds, 1))
+            crowd[row.name].append(best_of(row, options.seconds, CONNECTIONS))
+    bare = max(each.rate for each in crowd["bare http.server"])
+    print(f"{'':<18}{'p50 ms':>9}{'p99 ms':>9}{'calls/s':>10}{'x bare':>8}   ({TURNS} turns of {options.seconds:g} s)")
+    for row in rows:
+        one, rate = min(alone[row.name], key=lambda each: each.p50_ms), max(each.rate for each in crowd[row.name])
+        print(f"{row.name:<18}{one.p50_ms:>9.2f}{one.p99_ms:>9.2f}{rate:>10.0f}{rate / bare:>8.2f}")
+    print(f"latency: 1 connection; rate: {CONNECTIONS} connections")
+    print(f"up, three clouds: {min(time_up() for _ in range(TURNS)):.2f} s")
 
 
 if __name__ == "__main__":
