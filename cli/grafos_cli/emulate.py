@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from grafos_cli import emulate_fault
+from grafos_cli.emulator_here import OLD_NAME, check_provider, emulator_folder, running_emulator, usage
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
     from grafos_emulators.daemon import EmulatorInfo
 
+NAMES = {"aws": "AWS", "azure": "Azure", "gcp": "Google Cloud"}
 CALLS_SHOWN = 20
 """Of a journal, unless more are asked for."""
 
@@ -21,68 +25,51 @@ app = new_group(
     examples=("grafos emulate up", 'eval "$(grafos emulate env)"', "grafos emulate status"),
     next="grafos emulate up",
 )
-fault = new_group(
-    help="What goes wrong in the emulated clouds: rules that befall calls.",
-    examples=(
-        "grafos emulate fault add --provider gcp --operation instances.insert --error capacity",
-        "grafos emulate fault ls",
-    ),
-    next="grafos emulate fault ls",
-)
-app.add_typer(fault, name="fault")
-
-
-def emulator_folder() -> Path:
-    """Where the emulated clouds of this person keep their state and their machines."""
-    from grafos_core.paths import state_home
-
-    return state_home() / "emulate"
-
-
-def running_emulator() -> EmulatorInfo:
-    """The emulator that runs, else ``emulator_not_running`` with the command that starts it."""
-    from grafos_core.errors import GrafosError
-    from grafos_emulators import daemon
-
-    info = daemon.read(emulator_folder())
-    if info is None:
-        raise GrafosError(
-            "emulator_not_running", "No emulated cloud runs", where=str(emulator_folder()), next="grafos emulate up"
-        )
-    return info
+app.add_typer(emulate_fault.app, name="fault")
 
 
 @app.command(
     "up",
     cls=taught(
-        examples=("grafos emulate up", "grafos emulate up --clock stepped"),
+        examples=("grafos emulate up", "grafos emulate up --clouds aws,gcp --clock stepped"),
         next='eval "$(grafos emulate env)"',
     ),
 )
 def up(
     ctx: typer.Context,
+    clouds: Annotated[
+        str, typer.Option(metavar="NAMES", help="which, as in aws,gcp  [default: aws,azure,gcp]", show_default=False)
+    ] = "",
     clock: Annotated[
-        str, typer.Option(metavar="CLOCK", help="real, scaled:FACTOR (scaled:60) or stepped (emulate advance moves it)")
-    ] = "real",
+        str,
+        typer.Option(
+            metavar="CLOCK",
+            help="real, scaled:FACTOR (scaled:60) or stepped (emulate advance moves it)  [default: real]",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Starts the emulated clouds; when they run already, says so.
 
     The clock is the clouds' alone: what runs on a machine is real, and so is its time.
     """
     from grafos_emulators import clocks, daemon
+    from grafos_emulators.clouds import CLOUDS, clouds_of
 
     terminal = terminal_of(ctx)
     try:
-        clocks.clock_of(clock)
+        clocks.clock_of(clock or clocks.REAL)
+        wanted = clouds_of(clouds) if clouds else ()
     except ValueError as problem:
-        raise _usage(str(problem), "grafos emulate up --clock scaled:60") from None
+        raise usage(str(problem), "grafos emulate up --clouds aws,gcp --clock scaled:60") from None
     running = daemon.read(emulator_folder())
     if running is None:
         terminal.note("starting the emulated clouds …")
-    info = running or daemon.start(emulator_folder(), clock)
+    info = running or daemon.start(emulator_folder(), clock or clocks.REAL, wanted or CLOUDS)
+    _check_as_asked(info, clock, wanted)
     word = "run already" if running else "run"
     text = (
-        f"Emulated AWS, Azure and Google Cloud {word} at {info.endpoint}.\n"
+        f"Emulated {_named(info.clouds)} {word} at {info.endpoint}.\n"
         'Point your shell at them:  eval "$(grafos emulate env)"\n'
     )
     terminal.emit({"started": running is None, "emulator": _document(info)}, text)
@@ -120,15 +107,18 @@ def status(ctx: typer.Context) -> None:
     text = facts(
         [
             ("endpoint", info.endpoint),
-            ("account", info.account_id),
+            ("clouds", _named(info.clouds)),
+            *([("account", info.account_id)] if info.account_id else []),
             ("running for", f"{time.time() - info.started_at:.0f} s"),
-            ("its clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(info.now))),
+            ("clock", f"{info.clock}, {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(info.now))}"),
             ("prices", info.price_note),
             ("resources left", f"{len(left)} ({', '.join(f'{cloud} {count}' for cloud, count in counts)})"),
             ("fault rules", str(len(daemon.faults(info)))),
         ],
         terminal,
     )
+    if left:
+        text += "\n" + table(("CLOUD", "KIND", "COUNT", "BILLED"), _counted(left), terminal, right="--rr")
     if machines:
         rows = [[machine, *(str(value) for value in about.values())] for machine, about in sorted(machines.items())]
         names = [name.upper() for name in next(iter(machines.values()))]
@@ -154,9 +144,9 @@ def journal(
 
     terminal = terminal_of(ctx)
     if limit < 1:
-        raise _usage("--limit must be 1 or more", "grafos emulate journal --limit 20")
+        raise usage("--limit must be 1 or more", "grafos emulate journal --limit 20")
     info = running_emulator()
-    _check_provider(provider, info)
+    check_provider(provider, info)
     calls = [call for call in daemon.journal(info) if provider in ("", call["provider"])][-limit:]
     rows = [
         [
@@ -202,118 +192,35 @@ def down(ctx: typer.Context) -> None:
     from grafos_emulators import daemon
 
     terminal = terminal_of(ctx)
-    ended = daemon.stop(emulator_folder())
-    terminal.emit({"ended": ended}, "The emulated clouds have ended." if ended else "No emulated cloud ran.")
+    folder = emulator_folder()
+    each = [daemon.stop(place) for place in (folder, folder / OLD_NAME)]
+    terminal.emit({"ended": any(each)}, "The emulated clouds have ended." if any(each) else "No emulated cloud ran.")
 
 
-@fault.command(
-    "add",
-    cls=taught(
-        examples=(
-            "grafos emulate fault add --provider gcp --operation instances.insert --error capacity",
-            "grafos emulate fault add --operation RunInstances --effect lost_answer --times 2",
-            "grafos emulate fault add --effect refuse --error throttled --retry-after 3 --times 0 --probability 0.2",
-        ),
-        next="grafos emulate fault ls",
-    ),
-)
-def fault_add(
-    ctx: typer.Context,
-    provider: Annotated[str, typer.Option(metavar="NAME", help="of this cloud alone: aws, azure, gcp")] = "",
-    operation: Annotated[
-        str, typer.Option(metavar="PATTERN", help="which calls, as emulate journal names them; default: all that match")
-    ] = "*",
-    effect: Annotated[
-        str,
-        typer.Option(
-            metavar="EFFECT",
-            help="refuse, delay, lost_request, lost_answer, operation_error, says_done_and_is_not, launch_then_die, "
-            "spot_notice",
-        ),
-    ] = "refuse",
-    error: Annotated[
-        str,
-        typer.Option(metavar="CLASS", help="capacity, quota, throttled, denied, auth, unavailable, internal"),
-    ] = "internal",
-    times: Annotated[int, typer.Option(metavar="N", help="so many calls; 0 is without end")] = 1,
-    probability: Annotated[float, typer.Option(metavar="P", help="of each call that matches, 0 to 1")] = 1.0,
-    after: Annotated[str, typer.Option(metavar="TIME", help="for delay, launch_then_die, spot_notice")] = "0s",
-    retry_after: Annotated[
-        float, typer.Option("--retry-after", metavar="SECONDS", help="what a throttled caller is told; -1: nothing")
-    ] = -1.0,
-) -> None:
-    """Adds a rule; the first one that matches a call befalls it."""
-    from grafos_cli.sizes import read_duration
-    from grafos_emulators import daemon
-
-    if times < 0 or not 0.0 <= probability <= 1.0:
-        raise _usage("--times must be 0 or more, --probability 0 to 1", "grafos emulate fault add --help")
-    info = running_emulator()
-    _check_provider(provider, info)
-    happens: dict[str, Any] = {"effect": effect, "error": error, "after_s": float(read_duration("--after", after))}
-    if retry_after >= 0:
-        happens["retry_after_s"] = retry_after
-    rule = {
-        "fault": happens,
-        "provider": provider or "*",
-        "operation": operation,
-        "times": times,
-        "probability": probability,
-    }
-    terminal_of(ctx).emit({"rules": daemon.add_fault(info, rule)}, "The rule holds from the next call on.\n")
-
-
-@fault.command(
-    "ls",
-    cls=taught(
-        examples=("grafos emulate fault ls", "grafos emulate fault ls --json"), next="grafos emulate fault clear"
-    ),
-)
-def fault_ls(ctx: typer.Context) -> None:
-    """Lists the rules that can still befall a call."""
-    from grafos_cli.tables import table
-    from grafos_emulators import daemon
-
-    terminal = terminal_of(ctx)
-    rules = daemon.faults(running_emulator())
-    rows = [
-        [
-            rule["provider"],
-            rule["operation"],
-            rule["fault"]["effect"],
-            rule["fault"]["error"],
-            str(rule["times"] or "endless"),
-            f"{rule['probability']:g}",
-        ]
-        for rule in rules
-    ]
-    text = table(("CLOUD", "OPERATION", "EFFECT", "ERROR", "TIMES", "CHANCE"), rows, terminal)
-    terminal.emit({"rules": rules}, text if rows else "Nothing is set to go wrong.\n")
-
-
-@fault.command(
-    "clear",
-    cls=taught(
-        examples=("grafos emulate fault clear", "grafos emulate fault clear --json"), next="grafos emulate status"
-    ),
-)
-def fault_clear(ctx: typer.Context) -> None:
-    """Takes all rules back."""
-    from grafos_emulators import daemon
-
-    cleared = daemon.clear_faults(running_emulator())
-    terminal_of(ctx).emit({"cleared": cleared}, f"{cleared} rules taken back.\n")
-
-
-def _check_provider(provider: str, info: EmulatorInfo) -> None:
-    if provider and provider not in info.clouds:
-        raise _usage(f"There is no emulated {provider!r}", f"use one of: {', '.join(info.clouds)}")
-
-
-def _usage(what: str, next: str) -> Exception:
+def _check_as_asked(info: EmulatorInfo, clock: str, clouds: tuple[str, ...]) -> None:
+    """An emulator that runs keeps its clock and its clouds: it is not said to have others."""
     from grafos_core.errors import GrafosError
 
-    return GrafosError("usage", what, next=next)
+    if (not clock or clock == info.clock) and set(clouds) <= set(info.clouds):
+        return
+    raise GrafosError(
+        "emulator_running",
+        f"Emulated clouds run already: {', '.join(info.clouds)}, clock {info.clock}",
+        where=info.endpoint,
+        next="grafos emulate down, then start them as you want them",
+    )
+
+
+def _named(clouds: Iterable[str]) -> str:
+    names = [NAMES[cloud] for cloud in clouds]
+    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
+
+
+def _counted(left: list[dict[str, Any]]) -> list[list[str]]:
+    """How many of each kind somebody made, and how many of them cost by existing."""
+    all_of = Counter((thing["provider"], thing["kind"]) for thing in left)
+    billed = Counter((thing["provider"], thing["kind"]) for thing in left if thing["billable"])
+    return [[*kind, str(count), str(billed[kind])] for kind, count in sorted(all_of.items())]
 
 
 def _document(info: EmulatorInfo) -> dict[str, object]:
@@ -322,6 +229,7 @@ def _document(info: EmulatorInfo) -> dict[str, object]:
         "pid": info.pid,
         "account_id": info.account_id,
         "clouds": list(info.clouds),
+        "clock": info.clock,
         "region": info.region,
         "started_at": info.started_at,
         "now": info.now,

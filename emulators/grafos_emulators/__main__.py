@@ -8,6 +8,7 @@ from pathlib import Path
 
 from grafos_core.errors import GrafosError
 from grafos_emulators import clocks, daemon
+from grafos_emulators.clouds import CLOUDS, clouds_of
 
 
 def main(arguments: list[str]) -> int:
@@ -15,22 +16,25 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("verb", choices=["up", "env", "status", "down", "serve"])
     parser.add_argument("--state-dir", type=Path, required=True, help="where it keeps its machines and its state")
     parser.add_argument("--clock", default=clocks.REAL, help=clocks.FORMS)
+    parser.add_argument("--clouds", default=",".join(CLOUDS), help="which, as in aws,gcp")
     parser.add_argument("--ready", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     try:
         if asked.verb == "serve":
-            return _serve(asked.state_dir, asked.ready, asked.clock)
-        return _told(asked.verb, asked.state_dir, asked.clock)
+            return _serve(asked.state_dir, asked.ready, asked.clock, clouds_of(asked.clouds))
+        return _told(asked.verb, asked.state_dir, asked.clock, clouds_of(asked.clouds))
+    except ValueError as problem:
+        parser.error(str(problem))
     except GrafosError as problem:
         print(problem.last_words(), file=sys.stderr)
         return problem.exit_code
 
 
-def _told(verb: str, state_dir: Path, clock: str) -> int:
+def _told(verb: str, state_dir: Path, clock: str, clouds: tuple[str, ...]) -> int:
     if verb == "down":
         print("stopped" if daemon.stop(state_dir) else "no emulated cloud ran")
         return 0
-    info = daemon.start(state_dir, clock) if verb == "up" else daemon.read(state_dir)
+    info = daemon.start(state_dir, clock, clouds) if verb == "up" else daemon.read(state_dir)
     if info is None:
         raise GrafosError("emulator_not_running", "no emulated cloud runs", where=str(state_dir))
     if verb == "env":
@@ -42,13 +46,13 @@ def _told(verb: str, state_dir: Path, clock: str) -> int:
     return 0
 
 
-def _serve(state_dir: Path, ready: int | None, clock: str) -> int:
+def _serve(state_dir: Path, ready: int | None, clock: str, clouds: tuple[str, ...]) -> int:
     # The one command that loads the emulator itself.
     from grafos_emulators.serve import detach, serve
 
     if ready is not None:
         detach()
-    serve(state_dir, ready, clock)
+    serve(state_dir, ready, clock, clouds)
     return 0
 
 

@@ -43,6 +43,13 @@ def clock_of(text: str) -> Clock:
     return ScaledClock(float(found[1]))
 
 
+def form_of(clock: Clock) -> str:
+    """The text that names such a clock."""
+    if isinstance(clock, ScaledClock):
+        return f"scaled:{clock.factor:g}"
+    return STEPPED if isinstance(clock, VirtualClock) else REAL
+
+
 def advance(clock: Clock, seconds: float) -> float:
     """Lets time pass on a stepped clock, and gives what it shows then; ValueError for any other clock."""
     if not isinstance(clock, VirtualClock):

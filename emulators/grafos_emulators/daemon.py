@@ -24,6 +24,7 @@ from grafos_core.paths import private_folder
 from grafos_emulators import state
 from grafos_emulators.boot.processes import kill_of_machine
 from grafos_emulators.clocks import REAL
+from grafos_emulators.clouds import CLOUDS
 from grafos_emulators.credentials import DEFAULT_REGION
 from grafos_emulators.notes import PRICE_NOTE
 
@@ -47,14 +48,16 @@ class EmulatorInfo:
     started_at: float
     state_dir: Path
     clouds: tuple[str, ...] = ()
+    clock: str = REAL
     now: float = 0.0
     region: str = DEFAULT_REGION
     price_note: str = PRICE_NOTE
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def start(state_dir: Path, clock: str = REAL) -> EmulatorInfo:
-    """The emulator of this state directory, started if none runs; it answers when this returns.
+def start(state_dir: Path, clock: str = REAL, clouds: tuple[str, ...] = CLOUDS) -> EmulatorInfo:
+    """The emulator of this state directory, started if none runs; it answers when this returns. One that runs keeps its
+    clock and its clouds.
 
     Two that start at once get the same one. Errors: ``emulator_not_running`` with what the log says,
     ``emulator_invalid`` for a directory that cannot be used.
@@ -63,7 +66,7 @@ def start(state_dir: Path, clock: str = REAL) -> EmulatorInfo:
     if info is not None:
         return info
     try:
-        said = _spawn(private_folder(state_dir), clock)
+        said = _spawn(private_folder(state_dir), clock, clouds)
     except OSError as problem:
         raise GrafosError(
             "emulator_invalid", "the state directory cannot be used", where=str(state_dir), why=str(problem)
@@ -104,6 +107,7 @@ def read(state_dir: Path) -> EmulatorInfo | None:
         started_at=known.started_at,
         state_dir=state_dir,
         clouds=tuple(health["clouds"]),
+        clock=str(health["clock"]),
         now=float(health["now"]),
         environment=dict(health["environment"]),
     )
@@ -176,13 +180,13 @@ def _read_if_up(state_dir: Path) -> EmulatorInfo | None:
         raise
 
 
-def _spawn(state_dir: Path, clock: str) -> bytes:
+def _spawn(state_dir: Path, clock: str, clouds: tuple[str, ...]) -> bytes:
     """Starts the daemon and waits for its word: ``READY``, or empty if it ended."""
     read_end, write_end = os.pipe()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_THE_DAEMON)}
     # -P: a file of the caller's folder that happens to be called like a module must not be run as one.
     command = [sys.executable, "-P", "-m", "grafos_emulators", "serve", "--state-dir", str(state_dir.absolute())]
-    command += ["--clock", clock]
+    command += ["--clock", clock, "--clouds", ",".join(clouds)]
     with _closing(read_end, write_end), (state_dir / state.LOG_NAME).open("ab") as log:
         subprocess.run(
             [*command, "--ready", str(write_end)],

@@ -30,10 +30,11 @@ from grafos_emulators.aws.account import DEFAULT_VCPU_LIMIT, Account
 from grafos_emulators.boot.driver import Driver, NoDriver
 from grafos_emulators.boot.process import ProcessDriver
 from grafos_emulators.census import Thing
+from grafos_emulators.clouds import CLOUDS
 from grafos_emulators.control import Control
 from grafos_emulators.credentials import ACCESS_KEY_ID, DEFAULT_REGION, SECRET_ACCESS_KEY
 from grafos_emulators.faults import FaultPlan, FaultRule
-from grafos_emulators.front import CLOUDS, open_front
+from grafos_emulators.front import open_front
 from grafos_emulators.gate import Gate, Hook
 from grafos_emulators.http import DropConnectionError, Request, Response, Server
 from grafos_emulators.journal import Call, Journal
@@ -258,6 +259,7 @@ class EmulatedClouds:
     def _health(self) -> dict[str, Any]:
         return {
             "account_id": self.account_id,
+            "clock": clocks.form_of(self._world.clock),
             "clouds": self.clouds,
             "environment": self.environment(),
             "now": self._world.clock.now(),

@@ -7,8 +7,11 @@ import threading
 from collections.abc import Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from typing import Any
 
 import msgspec
+
+LONGEST_WAIT_S = 366 * 86400.0
 
 
 class Effect(StrEnum):
@@ -63,12 +66,20 @@ class FaultRule(msgspec.Struct, frozen=True):
     times: int = 1
     probability: float = 1.0
 
-    def matches(self, provider: str, operation: str, fields: Mapping[str, str]) -> bool:
+    def __post_init__(self) -> None:
+        """ValueError for a rule that says nothing."""
+        if self.times < 0 or not 0.0 <= self.probability <= 1.0:
+            raise ValueError("a rule's times are 0 or more, its probability is from 0 to 1")
+        waits = (self.fault.after_s, self.fault.retry_after_s or 0.0)
+        if not all(0.0 <= wait <= LONGEST_WAIT_S for wait in waits):
+            raise ValueError(f"a rule waits from 0 to {LONGEST_WAIT_S:g} seconds")
+
+    def matches(self, provider: str, operation: str, fields: Mapping[str, Any]) -> bool:
         """Whether the rule is about such a call."""
         return (
             fnmatchcase(provider, self.provider)
             and fnmatchcase(operation, self.operation)
-            and all(fnmatchcase(fields.get(name, ""), pattern) for name, pattern in self.fields.items())
+            and all(fnmatchcase(str(fields.get(name, "")), pattern) for name, pattern in self.fields.items())
         )
 
 
@@ -104,7 +115,7 @@ class FaultPlan:
                 if rule.times == 0 or left > 0
             )
 
-    def draw(self, provider: str, operation: str, fields: Mapping[str, str]) -> Fault | None:
+    def draw(self, provider: str, operation: str, fields: Mapping[str, Any]) -> Fault | None:
         """What befalls this call."""
         with self._lock:
             for number, rule in enumerate(self._rules):

@@ -1,7 +1,9 @@
 """What one emulated cloud is to the emulator that serves it: a function from requests to responses, and its things.
 
-Each is ``grafos_emulators.<cloud>.front.<Cloud>Front(world, network, gate)``. All share one world (time, machines), one
-loopback network for the machines' addresses, and one gate that every call passes through.
+Each is ``grafos_emulators.<cloud>.front.<Cloud>Front(world, network, gate)``. All share one world (its lock, its clock,
+its machines), one loopback network for the machines' addresses, and one gate that every call passes through. A front is
+loaded when it is first asked, so a cloud that nobody uses costs nothing. A machine's id is unique over all clouds: the
+metadata of each is below ``/imds/<machine-id>/``, and a front takes those of its own machines only.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from grafos_emulators.gate import Gate
 from grafos_emulators.http import Request, Response
 from grafos_emulators.world import World
 
-CLOUDS = ("aws", "azure", "gcp")
 FRONTS = {"aws": "AwsFront", "azure": "AzureFront", "gcp": "GcpFront"}
 
 

@@ -11,30 +11,33 @@ from pathlib import Path
 
 from grafos_emulators import state
 from grafos_emulators.clocks import REAL, clock_of
+from grafos_emulators.clouds import CLOUDS
 from grafos_emulators.daemon import READY
-from grafos_emulators.emulator import EmulatedClouds
+from grafos_emulators.emulator import EmulatedClouds, Settings
 
 
-def serve(state_dir: Path, ready: int | None, clock: str = REAL) -> None:
+def serve(state_dir: Path, ready: int | None, clock: str = REAL, clouds: tuple[str, ...] = CLOUDS) -> None:
     """Serves until SIGTERM, SIGINT or SIGHUP. ``ready`` is a pipe that hears when the emulator answers."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    with contextlib.closing(EmulatedClouds(state_dir, clock=clock_of(clock))) as clouds:
-        clouds.listen()
+    settings = Settings(clouds=clouds)
+    with contextlib.closing(EmulatedClouds(state_dir, settings, clock=clock_of(clock))) as emulator:
+        emulator.listen()
         state.write(
             state_dir,
             state.State(
                 pid=os.getpid(),
                 started_ticks=state.started_ticks(os.getpid()) or 0,
-                endpoint=clouds.endpoint,
-                account_id=clouds.account_id,
+                endpoint=emulator.endpoint,
+                account_id=emulator.account_id,
                 started_at=time.time(),
             ),
         )
         if ready is not None:
             _tell(ready)
-        clouds.load("aws")
+        if "aws" in clouds:
+            emulator.load("aws")
         stop.wait()
         state.remove(state_dir)
 

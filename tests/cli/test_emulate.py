@@ -12,6 +12,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from command_line import Person
 
+from grafos_emulators import daemon
+
 ONE_ATTEMPT = Config(retries={"total_max_attempts": 1, "mode": "standard"})
 
 
@@ -73,6 +75,56 @@ def test_a_rule_befalls_the_calls_that_it_names_as_often_as_it_says(person: Pers
     assert person("emulate", "status", "--json").document["resources"][-1]["provider"] == "aws"
 
 
+def test_a_rule_is_about_the_calls_whose_fields_match(person: Person, ec2: Any) -> None:
+    narrow = ("--operation", "CreateVpc", "--match", "CidrBlock=10.2.*", "--error", "quota")
+    assert person("emulate", "fault", "add", *narrow).code == 0
+    assert "CreateVpc CidrBlock=10.2.*" in person("emulate", "fault", "ls").out
+    assert ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]
+    with pytest.raises(ClientError, match="VpcLimitExceeded"):
+        ec2.create_vpc(CidrBlock="10.2.0.0/16")
+
+
+def test_status_counts_what_somebody_made_by_cloud_and_kind(person: Person, ec2: Any) -> None:
+    ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)
+    ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)
+    rows = [line.split() for line in person("emulate", "status").out.splitlines()]
+    assert ["CLOUD", "KIND", "COUNT", "BILLED"] in rows
+    assert ["aws", "volume", "2", "2"] in rows
+
+
+def test_an_emulator_that_runs_is_not_said_to_be_another_one(person: Person) -> None:
+    assert person("emulate", "up").code == 0
+    assert person("emulate", "up", "--clock", "stepped", "--clouds", "aws,gcp").code == 0
+    answer = person("emulate", "up", "--clock", "real", "--json")
+    assert answer.error_code == "emulator_running"
+    assert answer.document["error"]["what"] == "Emulated clouds run already: aws, azure, gcp, clock stepped"
+    assert "grafos emulate down" in answer.document["error"]["next"]
+
+
+def test_clouds_that_are_not_asked_for_are_not_served(tmp_path: Path) -> None:
+    somebody = Person(tmp_path)
+    up = somebody("emulate", "up", "--clouds", "gcp")
+    try:
+        assert "Emulated Google Cloud run" in up.out
+        status = somebody("emulate", "status", "--json").document["emulator"]
+        assert (status["clouds"], status["clock"], status["account_id"]) == (["gcp"], "real", "")
+        env = somebody("emulate", "env", "--json").document["environment"]
+        assert [name for name in env if name.startswith(("AWS_", "GRAFOS_AZURE_"))] == []
+        assert "AWS" not in somebody("emulate", "status").out
+        assert somebody("emulate", "journal", "--provider", "aws", "--json").error_code == "usage"
+        assert somebody("emulate", "up", "--clouds", "aws", "--json").error_code == "emulator_running"
+    finally:
+        assert somebody("emulate", "down").code == 0
+
+
+def test_an_emulator_under_its_old_name_is_ended_too(tmp_path: Path) -> None:
+    somebody = Person(tmp_path)
+    old = somebody.home / "state" / "grafos" / "emulate" / "aws"
+    daemon.start(old, clouds=("gcp",))
+    assert somebody("emulate", "down").out == "The emulated clouds have ended.\n"
+    assert daemon.read(old) is None
+
+
 def test_the_rules_are_listed_and_taken_back(person: Person) -> None:
     words = ("emulate", "fault", "add", "--effect", "delay", "--after", "2s", "--times", "0", "--probability", "0.25")
     assert person(*words, "--retry-after", "3").code == 0
@@ -101,9 +153,12 @@ def test_the_journal_tells_what_was_asked(person: Person, ec2: Any) -> None:
         (("fault", "add", "--provider", "ibm"), "There is no emulated 'ibm'"),
         (("fault", "add", "--times", "-1"), "--times must be 0 or more"),
         (("fault", "add", "--probability", "2"), "--probability 0 to 1"),
+        (("fault", "add", "--match", "name"), "--match must be NAME=PATTERN"),
+        (("fault", "add", "--effect", "delay", "--after", "9999d"), "a rule waits from 0 to"),
         (("journal", "--limit", "0"), "--limit must be 1 or more"),
         (("journal", "--provider", "ibm"), "There is no emulated 'ibm'"),
         (("up", "--clock", "sundial"), "'sundial' is no clock"),
+        (("up", "--clouds", "aws,ibm"), "there is no emulated 'ibm'"),
         (("up", "--clock", "scaled:0"), "'scaled:0' is no clock"),
     ],
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from grafos_cli.checkups.findings import Finding, Status
-from grafos_cli.emulate import emulator_folder
+from grafos_cli.emulator_here import emulator_folder
 from grafos_cli.local_state import LocalFabric, read_local_fabric
 from grafos_cli.project import project_folder
 from grafos_core.clock import SystemClock
