@@ -159,6 +159,8 @@ class Traveller:
     def __init__(self, fresh: Fresh) -> None:
         self.fresh = fresh
         self.tally = Tally()
+        self.moments = 0
+        """How many there were in the act that came to its end before it was to die."""
 
     def run(self, case: Case) -> Came:
         """One case from its beginning to its end. Fails with the case's number."""
@@ -174,13 +176,17 @@ class Traveller:
     def _run(self, case: Case) -> Came:
         scenario = SCENARIOS[case.scenario]
         ground = self._prepared(case)
-        if not dies(ground, scenario.act, Fuse(case.first)):
+        fuse = Fuse(case.first)
+        if not dies(ground, scenario.act, fuse):
+            self.moments = fuse.moments
             return self._ended(ground, Came.NEVER)
         if case.lost:
             ground.lose_journal()
         came = Came.HELD
         if case.second >= 0:
-            came = Came.HELD if dies(ground, scenario.then, Fuse(case.second)) else Came.ONCE
+            fuse = Fuse(case.second)
+            came = Came.HELD if dies(ground, scenario.then, fuse) else Came.ONCE
+            self.moments = fuse.moments
             if case.lost:
                 ground.lose_journal()
         scenario.then(ground.hands())
@@ -227,16 +233,16 @@ class Traveller:
     def some(self, chance: random.Random, until: float, *, pairs: float = 0.3) -> None:
         """Cases by chance until the time is up, ``pairs`` of them with a second death."""
         firsts, seconds = (dict.fromkeys(range(len(SCENARIOS)), POINTS_BY_CHANCE_MAX) for _ in range(2))
-        while time.monotonic() < until:
+        while time.monotonic() < until or not self.tally.checked.total():
             number = chance.randrange(len(SCENARIOS))
             first, second = chance.randrange(firsts[number]), chance.randrange(seconds[number])
             is_pair = chance.random() < pairs
             case = Case(number, chance.randrange(len(LAGS_S)), chance.randrange(2), first, second if is_pair else -1)
             came = self.run(case)
             if came is Came.NEVER:  # how many moments there are is learnt on the way
-                firsts[number] = first
+                firsts[number] = self.moments
             elif came is Came.ONCE:
-                seconds[number] = max(1, second)
+                seconds[number] = max(1, self.moments)
             if came is not Came.NEVER:
                 (self.tally.pairs if is_pair and came is Came.HELD else self.tally.points)[SCENARIOS[number].name] += 1
 
