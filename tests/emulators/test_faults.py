@@ -6,6 +6,8 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultPlan, FaultRule
 
 THROTTLED = Fault(Effect.REFUSE, ErrorClass.THROTTLED, retry_after_s=3.0)
@@ -50,6 +52,26 @@ def test_chance_is_seeded() -> None:
     assert drawn(1) == drawn(1)
     assert drawn(1) != drawn(2)
     assert 8 < sum(fault is not None for fault in drawn(3)) < 56
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"times": -1},
+        {"probability": 1.5},
+        {"probability": float("nan")},
+        {"fault": Fault(Effect.DELAY, after_s=-1.0)},
+        {"fault": Fault(Effect.REFUSE, ErrorClass.THROTTLED, retry_after_s=1e12)},
+    ],
+)
+def test_a_rule_that_says_nothing_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="a rule"):
+        FaultRule(**{"fault": LOST, **wrong})
+
+
+def test_fields_of_any_type_are_matched_by_their_text() -> None:
+    faults = plan(FaultRule(LOST, fields={"MaxCount": "2", "Filters": "*"}))
+    assert faults.draw("aws", "RunInstances", {"MaxCount": 2, "Filters": [{"a": 1}]}) == LOST
 
 
 def test_threads_never_spend_a_rule_twice() -> None:
