@@ -81,9 +81,12 @@ def refresh(
 ) -> None:
     """Reads prices from the clouds and keeps those that can be believed, with today's date.
 
-    Without a flag: every machine of the table, on every cloud with credentials. One cloud's failure keeps the
-    others' prices, and the old one where a new one was not to be had.
+    Without a flag: every machine of the table, on every cloud with credentials, all at the same time. One cloud's
+    failure keeps the others' prices, and the old one where a new one was not to be had.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from grafos_cli.steps import show_steps
     from grafos_connectors.registry import PROVIDERS
     from grafos_core.clock import SystemClock
     from grafos_stacks.prices import PriceBook
@@ -93,7 +96,9 @@ def refresh(
     terminal = terminal_of(ctx)
     book = PriceBook(SystemClock())
     wanted = Asked(provider, region, machine_type)
-    answers = [_answer(book, name, wanted, terminal) for name in ((provider,) if provider else PROVIDERS)]
+    names = (provider,) if provider else PROVIDERS
+    with show_steps(terminal) as steps, ThreadPoolExecutor(len(names), thread_name_prefix="prices") as pool:
+        answers = list(pool.map(lambda name: _answer(book, name, wanted, steps), names))
     kept = sum(answer.kept for answer in answers)
     document = {"kept": kept, "file": str(book.file), "clouds": [answer.document() for answer in answers]}
     failure = _failure(answers, named=bool(provider))
@@ -152,10 +157,9 @@ class Answer(NamedTuple):
         }
 
 
-def _answer(book: PriceBook, provider: str, asked: Asked, terminal: Terminal) -> Answer:
+def _answer(book: PriceBook, provider: str, asked: Asked, steps: Steps) -> Answer:
     """Asks one cloud; never raises what the cloud refuses."""
     from grafos_cli.regions import region_at_hand
-    from grafos_cli.steps import show_steps
     from grafos_connectors.registry import open_connector
     from grafos_stacks.prices import refresh as refresh_prices
     from grafos_stacks.prices import wanted_of
@@ -166,10 +170,9 @@ def _answer(book: PriceBook, provider: str, asked: Asked, terminal: Terminal) ->
         connector = open_connector(provider, region or region_at_hand(provider) or (wanted[0].region if wanted else ""))
         if connector.identity().emulated:
             return Answer(provider, emulated=True, outcomes=())
-        with show_steps(terminal) as steps:
-            steps.began(provider, f"{len(wanted)} machine types")
-            outcomes = refresh_prices(book, connector, wanted, _teller(steps, provider))
-            steps.ended(provider, f"{len(outcomes)} machine types")
+        steps.began(provider, f"{len(wanted)} machine types")
+        outcomes = refresh_prices(book, connector, wanted, _teller(steps, provider))
+        steps.ended(provider, f"{len(outcomes)} machine types")
     except GrafosError as error:
         return Answer(provider, emulated=False, outcomes=(), error=error)
     return Answer(provider, emulated=False, outcomes=tuple(outcomes))

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +41,8 @@ from grafos_core.paths import data_home, private_folder, write_private
 SCHEMA_VERSION = 1
 MEETS_ALL = ("cloud_auth", "cloud_denied", "cloud_unreachable", "credentials_missing", "credentials_mixed")
 """Refusals that the next question to the same cloud would meet as well."""
+REGIONS_AT_ONCE = 4
+"""Of one cloud: price lists have request limits of their own, which a region's questions one after the other keep."""
 
 PriceFor = Callable[[Connector, Identity, Offer], Price]
 """Gives the price that a plan for an offer is made by."""
@@ -219,15 +223,31 @@ def refresh(
     """Reads the wanted prices of one cloud and keeps those that can be believed, all at once at the end.
 
     What fails leaves its old row. A refusal that would meet every further question too ends the asking; what came
-    before it is kept. An emulated cloud's prices are read and not kept. ``told`` hears of each as it comes.
+    before it is kept. An emulated cloud's prices are read and not kept. ``told`` hears of each as it comes, on the
+    thread that asked: regions are asked at the same time, since each question is mostly waiting.
     """
-    table, outcomes = book.table(), []
+    by_region: dict[str, list[Wanted]] = {}
     for one in wanted:
-        outcome = read_price(connector, one, table, book.today)
-        outcomes.append(outcome)
-        told(outcome)
-        if outcome.error is not None and outcome.error.code in MEETS_ALL:
-            break
+        by_region.setdefault(one.region, []).append(one)
+    table, ended = book.table(), threading.Event()
+
+    def of_region(wanted_there: Sequence[Wanted]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for one in wanted_there:
+            if ended.is_set():
+                break
+            outcomes.append(read_price(connector, one, table, book.today))
+            told(outcomes[-1])
+            if (error := outcomes[-1].error) is not None and error.code in MEETS_ALL:
+                ended.set()
+        return outcomes
+
+    with ThreadPoolExecutor(max_workers=REGIONS_AT_ONCE, thread_name_prefix="prices") as pool:
+        try:
+            outcomes = [outcome for several in pool.map(of_region, by_region.values()) for outcome in several]
+        except BaseException:
+            ended.set()  # Ctrl-C waits for the questions under way and asks no further
+            raise
     real = [row for outcome in outcomes for row in outcome.rows if not row.fictional]
     if real:
         book.keep(real)

@@ -273,6 +273,13 @@ def test_the_plans_price_is_the_list_price(work: Work, machine_type: str, per_ho
     assert "emulated" in price.source
 
 
+def test_one_reading_of_the_price_list_serves_every_type_and_region(place: GcpPlace, work: Work) -> None:
+    """It has some ten pages of thousands of rows."""
+    for region, name in (("us-central1", "e2-medium"), ("us-central1", "n2-standard-2"), ("europe-west1", "e2-medium")):
+        assert work.connector.price(region, name).machine_per_hour > 0
+    assert place.asked().count("services.skus.list") == 1
+
+
 def test_every_type_that_the_emulator_offers_has_a_price(work: Work) -> None:
     types = {offer.machine_type for offer in work.connector.offers("us-central1")}
     assert all(work.connector.price("us-central1", name).machine_per_hour > 0 for name in types)

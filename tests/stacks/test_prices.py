@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import stat
+import threading
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,20 @@ def test_a_refusal_that_meets_every_question_ends_the_asking(book: PriceBook, cl
     connector.refusal = {ARM: CloudError("cloud_auth", "expired")}
     assert len(both(book, connector)) == 2
     assert {row.name for row in book.table() if row.provider == "memory"} >= {MEDIUM}, "what came before is kept"
+
+
+def test_regions_are_asked_at_the_same_time_and_the_answers_come_in_order(book: PriceBook, clock: VirtualClock) -> None:
+    """A price list is slow and the tables are long: one question after the other is more than a person waits for."""
+    together = threading.Barrier(2)
+
+    class Met(TwinOfARealCloud):
+        def price(self, region: str, machine_type: str) -> Price:
+            together.wait(30)  # nobody answers before both regions are asked
+            return super().price(region, machine_type)
+
+    connector = Met(clock)
+    wanted = [Wanted("memory", region, name) for region in (REGION, "twin-2") for name in (ARM, MEDIUM)]
+    assert [outcome.wanted for outcome in refresh(book, connector, wanted, lambda _: None)] == wanted
 
 
 def test_a_type_that_is_not_offered_has_no_price(book: PriceBook, clock: VirtualClock) -> None:
