@@ -1,8 +1,9 @@
 """The control path of an emulator, for tests and for `grafos emulate`: ``/_grafos/…``, JSON in and out.
 
 ``GET health`` · ``GET journal`` (every call) · ``GET world`` (everything that somebody made and nobody removed) ·
-``GET machines`` · ``GET faults`` · ``POST set`` (lifecycle times in seconds, limits) · ``POST faults`` (one more
-rule) · ``POST faults/clear`` · ``POST clock`` (``{"advance_s": 60}``, for a stepped clock).
+``GET machines`` · ``GET faults`` · ``GET room`` · ``POST set`` (lifecycle times in seconds, limits) · ``POST faults``
+(one more rule) · ``POST faults/clear`` · ``POST clock`` (``{"advance_s": 60}``, for a stepped clock) · ``POST room``
+(``{"provider": "gcp", "place": "us-central1-a", "machine_type": "*", "machines": 0}``) · ``POST room/clear``.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from grafos_emulators.addresses import LoopbackNetwork
 from grafos_emulators.aws.account import DEFAULT_VCPU_LIMIT, Account
 from grafos_emulators.boot.driver import Driver, NoDriver
 from grafos_emulators.boot.process import ProcessDriver
+from grafos_emulators.capacity import Capacity, Limit
 from grafos_emulators.census import Thing
 from grafos_emulators.clouds import CLOUDS
 from grafos_emulators.control import Control
@@ -96,12 +97,15 @@ class EmulatedClouds:
             "world": self.world,
             "machines": self._world.states,
             "faults": self.faults.rules,
+            "room": self.capacity.limits,
         }
         changes = {
             "set": lambda body: self.set(msgspec.json.decode(body, type=dict[str, float])),
             "faults": self._add_fault,
             "faults/clear": lambda _: {"cleared": self.faults.clear()},
             "clock": self._advance,
+            "room": self._limit_room,
+            "room/clear": lambda _: {"cleared": self.capacity.clear()},
         }
         self._control = Control(readings, changes)
         self._server = Server(self._answer)
@@ -133,6 +137,11 @@ class EmulatedClouds:
     def gcp(self) -> Project:
         """The Google Cloud project and what a test may change in it."""
         return cast("GcpFront", self._fronts["gcp"]).project
+
+    @property
+    def capacity(self) -> Capacity:
+        """Where there is no room for machines: of all clouds."""
+        return self._world.capacity
 
     @property
     def account_id(self) -> str:
@@ -269,6 +278,10 @@ class EmulatedClouds:
     def _add_fault(self, body: bytes) -> Any:
         self.faults.add(msgspec.json.decode(body, type=FaultRule))
         return self.faults.rules()
+
+    def _limit_room(self, body: bytes) -> Any:
+        self.capacity.limit(msgspec.json.decode(body, type=Limit))
+        return self.capacity.limits()
 
     def _advance(self, body: bytes) -> dict[str, float]:
         seconds = msgspec.json.decode(body, type=dict[str, float]).get("advance_s", 0.0)

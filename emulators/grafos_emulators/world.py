@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import sys
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from grafos_core.clock import Clock
 from grafos_emulators.boot.driver import Driver, Handle, MachineSetup
+from grafos_emulators.capacity import Capacity
 from grafos_emulators.clocks import ScaledClock
 from grafos_emulators.lifecycle import TRANSITIONS, Happening, LifecycleTimes, MachineState, passes_into
 
@@ -47,11 +50,12 @@ class Machine:
 
 
 class World:
-    """Machines and time. ``lock`` guards everything that the emulated clouds keep, theirs as well as ours."""
+    """Machines, time, and where there is room. ``lock`` guards everything that the emulated clouds keep, theirs too."""
 
     def __init__(self, *, clock: Clock, times: LifecycleTimes, driver: Driver) -> None:
         self.clock = clock
         self.times = times
+        self.capacity = Capacity()
         self.lock = threading.RLock()
         self._driver = driver
         self._machines: dict[str, Machine] = {}
@@ -120,10 +124,17 @@ class World:
             self._wake.notify()
 
     def catch_up(self) -> None:
-        """Lets everything happen that is due by now; in a world that is closed, nothing boots any more."""
+        """Lets everything happen that is due by now; in a world that is closed, nothing boots any more.
+
+        What fails is told on stderr, and time goes on: whoever happens to ask is not to blame, and all else must come.
+        """
         with self.lock:
             while not self._closed and self._due and self._due[0][0] <= self.clock.monotonic():
-                heapq.heappop(self._due)[2]()
+                _, _, act = heapq.heappop(self._due)
+                try:
+                    act()
+                except Exception as bug:  # noqa: BLE001  one failure must not stop the time of all clouds
+                    traceback.print_exception(bug, file=sys.stderr)
 
     def close(self) -> None:
         """Ends time, and every machine with it; returns when no process of theirs is left."""

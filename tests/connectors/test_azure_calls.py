@@ -323,7 +323,7 @@ def test_a_group_with_anything_in_it_is_not_deleted(place: AzurePlace, work: Wor
 def test_what_was_put_into_a_group_a_moment_ago_keeps_it(place: AzurePlace, work: Work, kind: Kind) -> None:
     """ARM's own list does not show it yet, and the group would take it along."""
     work.lay_ground(kind)
-    place.clouds.azure.visible_after_s = HOUR_S
+    place.clouds.set({"visible_after_s": HOUR_S})
     work.make(kind)
     refused = work.why_not(lambda: work.connector.begin_delete(ref_of(work, Kind.GROUP)))
     assert refused.code == "cloud_in_use"
@@ -390,7 +390,7 @@ def test_many_machines_are_listed_by_two_requests_and_told_as_one_by_one(
 
 def test_a_machine_that_only_the_late_list_still_shows_is_asked_for_and_not_told(place: AzurePlace, work: Work) -> None:
     ids = machines_made(work, READ_ALONE_MAX + 1)
-    place.clouds.azure.visible_after_s = HOUR_S
+    place.clouds.set({"visible_after_s": HOUR_S})
     place.pass_time(HOUR_S)
     machine = Ref(key="", kind=Kind.MACHINE, id=ids[0], region="eastus")
     work.finish(work.connector.begin_delete(machine))

@@ -244,7 +244,7 @@ def test_a_spot_machine_that_is_taken_back_is_gone_with_its_disk(place: GcpPlace
 
 
 def test_what_a_list_does_not_show_yet_is_found_by_its_name(place: GcpPlace, work: Work) -> None:
-    place.project.visible_after_s = 600.0
+    place.clouds.set({"visible_after_s": 600.0})
     made = work.make(Kind.MACHINE, "grafos-just-made")
     desired = work.desired(Kind.MACHINE, "grafos-just-made")
     assert made.ref.id not in {found.ref.id for found in work.listed()}

@@ -37,7 +37,7 @@ def names(arm: ArmHere, link: str = TAGGED) -> list[str]:
 
 
 def test_the_list_of_resources_is_late_at_both_ends(arm: ArmHere, clock: VirtualClock) -> None:
-    arm.account.visible_after_s = 100.0
+    arm.clouds.set({"visible_after_s": 100.0})
     arm.make_machine()
     assert names(arm) == []
     assert arm.ask("GET", MACHINE).status == 200, "a read by name is never late"

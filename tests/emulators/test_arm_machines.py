@@ -257,14 +257,14 @@ def test_a_spot_machine_in_a_zone_can_be_too_much_to_ask(arm: ArmHere) -> None:
 def test_a_region_without_room_makes_no_machine_and_starts_none(arm: ArmHere) -> None:
     arm.make_machine()
     arm.settle(arm.ask("POST", f"{MACHINE}/deallocate"))
-    arm.account.full.add(("eastus", "*"))
+    arm.clouds.capacity.fill("azure", "eastus")
     assert arm.settle(arm.ask("POST", f"{MACHINE}/start"))["error"]["code"] == "AllocationFailed"
     assert arm.power() == "deallocated"
 
 
 def test_a_zone_without_room_is_full_for_itself_alone(arm: ArmHere) -> None:
     arm.make_network()
-    arm.account.full.add(("eastus/1", "*"))
+    arm.clouds.capacity.fill("azure", "eastus/1")
     assert arm.settle(arm.ask("PUT", MACHINE, machine(zones=["1"])))["error"]["code"] == "ZonalAllocationFailed"
     arm.settle(arm.ask("DELETE", MACHINE))
     arm.until(lambda: "networkInterface" not in arm.kinds() and "publicIPAddress" not in arm.kinds())

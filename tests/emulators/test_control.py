@@ -151,6 +151,16 @@ def test_settings_are_checked_before_they_are_taken(aws: EmulatedClouds, body: A
     assert answer[1].get("starting_s", 0.5) == (2 if status == 200 else 0.5)
 
 
+def test_room_is_limited_and_given_back_over_the_control_path(aws: EmulatedClouds) -> None:
+    zone = {"provider": "aws", "place": "us-east-1a"}
+    assert control(aws, "POST", "room", zone) == (200, [{**zone, "machine_type": "*", "machines": 0}])
+    assert control(aws, "POST", "room", {**zone, "machines": -1})[0] == 400
+    assert control(aws, "POST", "room", {**zone, "zone": "us-east-1b"})[0] == 400
+    assert len(control(aws, "GET", "room")[1]) == 1
+    assert control(aws, "POST", "room/clear", {}) == (200, {"cleared": 1})
+    assert aws.capacity.limits() == ()
+
+
 @pytest.mark.parametrize(("method", "name"), [("GET", "nothing"), ("POST", "world"), ("DELETE", "journal")])
 def test_the_control_path_says_what_it_knows(aws: EmulatedClouds, method: str, name: str) -> None:
     status, answer = control(aws, method, name)

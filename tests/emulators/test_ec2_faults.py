@@ -11,6 +11,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from grafos_core.clock import VirtualClock
+from grafos_emulators.capacity import Limit
 from grafos_emulators.emulator import EmulatedClouds
 from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
 
@@ -257,7 +258,7 @@ def test_a_spot_instance_is_cheaper_than_one_on_demand(ec2: Any) -> None:
 
 def test_a_full_zone_names_those_that_have_room(aws: EmulatedClouds, launch: Any) -> None:
     """https://repost.aws/knowledge-center/ec2-insufficient-capacity-errors; clients parse the sentence."""
-    aws.aws.room = {("us-east-1a", "t3.medium"): 1}
+    aws.capacity.limit(Limit("aws", "us-east-1a", "t3.medium", 1))
     in_a = {"InstanceType": "t3.medium", "Placement": {"AvailabilityZone": "us-east-1a"}}
     launch(**in_a)
     with pytest.raises(ClientError, match=r"or choosing us-east-1b, us-east-1c") as raised:

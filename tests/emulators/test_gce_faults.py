@@ -13,6 +13,7 @@ import pytest
 from gce_here import GceHere
 
 from grafos_core.clock import VirtualClock
+from grafos_emulators.capacity import Limit
 from grafos_emulators.census import Thing
 from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
 from grafos_emulators.gate import CloudCall
@@ -116,7 +117,9 @@ def test_a_refused_call_has_no_effect_and_its_reason(
 
 def test_a_zone_without_room_says_so_by_the_operation_and_the_machine_vanishes_with_its_disk(world: World) -> None:
     world.network()
-    world.gcp.gcp.full |= {(ZONE, "e2-medium"), ("us-central1-b", "*")}
+    capacity = world.gcp.capacity
+    capacity.fill("gcp", ZONE, "e2-medium")
+    capacity.fill("gcp", "us-central1-b")
     begun = world.launch()
     assert world.status() == "PROVISIONING"
     failed = world.done(begun)
@@ -126,6 +129,19 @@ def test_a_zone_without_room_says_so_by_the_operation_and_the_machine_vanishes_w
     assert error["errorDetails"][0]["errorInfo"]["metadatas"]["zonesAvailable"] == "us-central1-c,us-central1-f"
     assert world.status() == "404"
     assert world.kinds() == ["network", "subnetwork"]
+
+
+def test_a_zone_with_room_for_one_takes_one_and_starts_none_beside_it(world: World) -> None:
+    world.network()
+    assert "error" not in world.done(world.launch())
+    world.done(world("POST", f"zones/{ZONE}/instances/vm/stop"))
+    world.gcp.capacity.fill("gcp", ZONE, "e2-medium")
+    failed = world.done(world("POST", f"zones/{ZONE}/instances/vm/start"))
+    assert failed["error"]["errors"][0]["code"] == "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"
+    assert world.status() == "TERMINATED"
+    world.gcp.capacity.limit(Limit("gcp", ZONE, "e2-medium", 1))
+    assert "error" not in world.done(world("POST", f"zones/{ZONE}/instances/vm/start"))
+    assert world.status() == "RUNNING"
 
 
 def test_a_quota_that_a_machine_would_pass_says_so_by_the_operation(world: World) -> None:
@@ -209,7 +225,7 @@ def test_a_lost_answer_has_its_effect_and_a_lost_request_has_none(world: World) 
 
 
 def test_lists_lag_and_reading_by_name_does_not(world: World) -> None:
-    world.gcp.gcp.visible_after_s = 10.0
+    world.gcp.set({"visible_after_s": 10.0})
     world.network()
     world.done(world.launch())
     assert world.status() == "RUNNING"
@@ -224,7 +240,7 @@ def test_lists_lag_and_reading_by_name_does_not(world: World) -> None:
 
 
 def test_the_census_counts_what_a_list_does_not_show_and_knows_what_bills(world: World) -> None:
-    world.gcp.gcp.visible_after_s = 1000.0
+    world.gcp.set({"visible_after_s": 1000.0})
     world.network()
     world.done(world.launch(labels={"grafos_key": "k"}))
     world.done(world("POST", f"regions/{REGION}/addresses", {"name": "ip"}))

@@ -163,3 +163,19 @@ def test_nothing_boots_in_a_world_that_is_closed(world: World, clock: VirtualClo
     pass_time(world, clock, 100)
     assert seen == [MachineState.STARTING]
     assert driver.user_data == []
+
+
+def test_what_fails_in_its_time_does_not_stop_the_time(
+    world: World, clock: VirtualClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    came: list[str] = []
+
+    def fails() -> None:
+        raise RuntimeError("a bug of some cloud's")
+
+    world.at(1.0, fails)
+    world.at(2.0, lambda: came.append("what comes after"))
+    clock.advance(3)
+    world.catch_up()
+    assert came == ["what comes after"]
+    assert "a bug of some cloud's" in capsys.readouterr().err

@@ -77,9 +77,10 @@ class Places:
         del spot
         for region in regions:
             if region == EAST.region:
-                self.clouds.azure.full.add((region, "*"))
+                self.clouds.capacity.fill("azure", region)
             else:
-                self.clouds.gcp.full |= {(f"{region}-{letter}", "*") for letter in "abcdef"}
+                for letter in "abcdef":
+                    self.clouds.capacity.fill("gcp", f"{region}-{letter}")
 
     def machines(self) -> list[tuple[str, str]]:
         kinds = ("instance", "virtualMachine")
@@ -110,7 +111,7 @@ def spot(spec: CellSpec) -> CellSpec:
 def test_candidates_are_ordered_by_price_then_by_name_and_those_that_cannot_be_come_last(places: Places) -> None:
     places.clouds.azure.limits["cores"] = 0
     found = places.weigh(EAST, WEST, CENTRAL, spot(CENTRAL))
-    assert [one.place.split("-")[0] for one in found] == ["gcp us", "gcp us", "gcp europe", "azure 1"]
+    assert [one.place.split("-")[0] for one in found] == ["gcp us", "gcp us", "gcp europe", "azure eastus 1"]
     assert found[0].spec.spot
     prices = [one.hourly_micro_cents or 0 for one in found[:3]]
     assert prices == sorted(prices)
@@ -161,7 +162,7 @@ def test_a_region_that_is_full_is_left_without_a_trace_and_the_next_cloud_has_th
     provided = places.provide(plans)
     assert (provided.record.provider, provided.record.region) == ("azure", "eastus")
     assert [move.code for move in provided.moves] == ["cloud_capacity"] * len(provided.moves)
-    assert provided.moves[-1].after == f"azure {provided.record.zone}"
+    assert provided.moves[-1].after == f"azure eastus {provided.record.zone}"
     assert places.machines() == [("azure", "eastus")]
     assert places.regions() == {("azure", "eastus")}
     assert places.open_holds() == 1
@@ -268,7 +269,7 @@ def test_a_move_that_was_interrupted_can_be_torn_down_instead(places: Places) ->
 def test_with_its_journal_lost_a_moved_cell_is_the_only_candidate(places: Places) -> None:
     specs = (CENTRAL, WEST, EAST)
     plans = places.plans(*specs)
-    places.clouds.gcp.full |= {(f"us-central1-{letter}", "*") for letter in "a"}
+    places.clouds.capacity.fill("gcp", "us-central1-a")
     provided = places.provide(plans)
     assert provided.record.zone != plans[0].facts.offer.zone
     for path in places.fabric.home.glob("journal.db*"):

@@ -74,7 +74,7 @@ class AzureCloud(EmulatedCloud):
         )
 
     def show_after(self, lag_s: float) -> None:
-        self.clouds.azure.visible_after_s = lag_s
+        self.clouds.set({"visible_after_s": lag_s})
 
     def close(self) -> None:
         self._http.close()

@@ -52,7 +52,7 @@ class GcpCloud(EmulatedCloud):
         )
 
     def show_after(self, lag_s: float) -> None:
-        self.clouds.gcp.visible_after_s = lag_s
+        self.clouds.set({"visible_after_s": lag_s})
 
     def plant(self, kind: Kind, tags: Mapping[str, str], name: str) -> None:
         self._number += 1

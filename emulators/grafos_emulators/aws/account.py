@@ -46,8 +46,7 @@ class InstanceView(Protocol):
 class Account:
     """One account. ``architecture`` is EC2's word (``x86_64`` | ``arm64``) for what the stock images are made for.
 
-    ``endpoint`` is the emulator's own address, known once it serves. ``room`` says how many instances of a type still
-    fit into a zone, by ``(zone, type)``; what is not in it is endless. ``denied`` are actions (``ec2:RunInstances``,
+    ``endpoint`` is the emulator's own address, known once it serves. ``denied`` are actions (``ec2:RunInstances``,
     or patterns) that the caller is not allowed. ``spot_notices`` are the instances' documents.
     """
 
@@ -58,7 +57,6 @@ class Account:
     vcpu_limit: int = DEFAULT_VCPU_LIMIT
     spot_vcpu_limit: int = DEFAULT_VCPU_LIMIT
     gpu_vcpu_limit: int = DEFAULT_GPU_VCPU_LIMIT
-    room: dict[tuple[str, str], int] = field(default_factory=dict)
     denied: set[str] = field(default_factory=set)
     spot_notices: dict[str, str] = field(default_factory=dict)
     endpoint: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from moto.core.responses import ActionResult
@@ -63,23 +64,25 @@ class Ec2Actions(EC2Response):
 
     def _check_room(self, name: str, count: int, *, spot: bool) -> None:
         """Whether the zone, or any zone if none was asked for, has room for so many."""
-        backend, room = self.ec2_backend, self.ec2_backend.account.room
-        if not room:
-            return
-        taken = Counter(
-            instance.placement.zone
-            for reservation in backend.reservations.values()
-            for instance in reservation.instances
-            if instance.instance_type == name and instance.state in {"pending", "running"}
-        )
+        backend = self.ec2_backend
+        capacity = backend.account.world.capacity
         fits = [
             zone
             for zone in backend.zones_offering(name)
-            if taken[zone] + count <= room.get((zone, name), taken[zone] + count)
+            if capacity.fits("aws", zone, name, partial(self._running_in, zone), count)
         ]
         asked = self._zone()
         if asked not in fits and (asked is not None or not fits):
             raise no_spot_capacity() if spot else no_capacity(name, asked or "", tuple(fits))
+
+    def _running_in(self, zone: str) -> Counter[str]:
+        """How many instances of each type hold hardware in a zone."""
+        return Counter(
+            instance.instance_type
+            for reservation in self.ec2_backend.reservations.values()
+            for instance in reservation.instances
+            if instance.placement.zone == zone and instance.state not in {"stopped", "terminated"}
+        )
 
     def _image_id(self) -> str:
         image_id = self._get_param("ImageId")

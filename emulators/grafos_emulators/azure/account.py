@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from grafos_core.emulated import EMULATED_SUBSCRIPTION
@@ -14,6 +15,7 @@ from grafos_emulators.azure.errors import ArmError
 from grafos_emulators.azure.operations import Operations
 from grafos_emulators.azure.places import Place
 from grafos_emulators.azure.store import Resource, Store
+from grafos_emulators.azure.type_names import VIRTUAL_MACHINE
 from grafos_emulators.world import World
 
 TENANT_ID = "67726166-6f73-4000-8000-0000000000aa"
@@ -38,18 +40,14 @@ class AzureAccount:
 
     ``registered``: namespaces in use, lower case. ``allowed`` and ``denied``: the caller's actions and not-actions.
     ``locks``: ``CanNotDelete`` or ``ReadOnly`` by scope. ``restricted``: sizes that are not sold to us, with ARM's
-    reason code, by ``(size, location)`` or ``(size, "location/zone")``. ``full``: where there is no room just now, as
-    ``(place, size)`` with a location or ``location/zone`` and a size or ``*``. ``limits``: quotas by usage name, where
-    they are not the usual ones. ``visible_after_s``: how late the list of all resources is, where it is later than the
-    world says.
+    reason code, by ``(size, location)`` or ``(size, "location/zone")``. ``limits``: quotas by usage name, where
+    they are not the usual ones.
     """
 
     world: World
     network: LoopbackNetwork
     subscription: str = EMULATED_SUBSCRIPTION
     endpoint: str = ""
-    visible_after_s: float = 0.0
-    full: set[tuple[str, str]] = field(default_factory=set)
     registered: set[str] = field(default_factory=lambda: {name.lower() for name in NAMESPACES})
     allowed: tuple[str, ...] = (ALL_ACTIONS,)
     denied: tuple[str, ...] = ()
@@ -58,7 +56,6 @@ class AzureAccount:
     limits: dict[str, int] = field(default_factory=dict)
     store: Store = field(default_factory=Store)
     removals: deque[Removal] = field(default_factory=lambda: deque(maxlen=REMEMBERED_REMOVALS))
-    sequence: Iterator[int] = field(default_factory=lambda: iter(range(1, 1 << 31)))
 
     def __post_init__(self) -> None:
         self.operations = Operations(self.world, self.subscription)
@@ -73,9 +70,15 @@ class AzureAccount:
         return self.world.times.starting_s * QUICK_SHARE
 
     def has_room(self, location: str, zones: list[str], size: str) -> bool:
-        """Whether there is hardware for one more machine. One without a zone finds room while any zone has some."""
-        places = [f"{location}/{zone}" for zone in zones] or [location]
-        return not any((place, each) in self.full for place in (location, *places) for each in (size, "*"))
+        """Whether there is hardware for one more machine. One without a zone finds room while the location has some."""
+
+        def running_at(place: str) -> Counter[str]:
+            machines = (each for each in self.store.of_type(VIRTUAL_MACHINE) if each.runtime.get("allocated"))
+            sizes = ((each, str(each.properties["hardwareProfile"]["vmSize"])) for each in machines)
+            return Counter(size for each, size in sizes if place in _places_of(each.location, each.body.get("zones")))
+
+        fits = self.world.capacity.fits
+        return all(fits("azure", place, size, partial(running_at, place)) for place in _places_of(location, zones))
 
     def remove(self, resource: Resource) -> None:
         self.store.remove(resource)
@@ -111,3 +114,8 @@ class AzureAccount:
                     f"The scope '{resource_id}' cannot perform {what} operation because following scope(s) are locked: "
                     f"'{scope}'. Please remove the lock and try again.",
                 )
+
+
+def _places_of(location: str, zones: Sequence[str] | None) -> list[str]:
+    """Where a machine takes hardware, in the words of ``capacity.Limit``."""
+    return [location, *(f"{location}/{zone}" for zone in zones or ())]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.kind import Kind
-from grafos_emulators.azure.store import GROUP
+from grafos_emulators.azure.type_names import GROUP
 from grafos_emulators.census import Thing
 
 PROVIDER = "azure"

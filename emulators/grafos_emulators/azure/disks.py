@@ -10,8 +10,8 @@ from grafos_emulators.azure.kind import Ask, Kind
 from grafos_emulators.azure.operations import timestamp
 from grafos_emulators.azure.places import Place
 from grafos_emulators.azure.store import Resource
+from grafos_emulators.azure.type_names import DISK
 
-DISK = "Microsoft.Compute/disks"
 SMALLEST_GIB, LARGEST_GIB = 1, 32_767
 GIB = 1 << 30
 

@@ -9,8 +9,9 @@ from grafos_emulators.azure import catalogue
 from grafos_emulators.azure.errors import ArmError
 from grafos_emulators.azure.machine_checks import sku_not_available
 from grafos_emulators.azure.machine_life import allocation_failed
-from grafos_emulators.azure.quotas import VIRTUAL_MACHINE, is_spot, quota_exceeded, size_of
+from grafos_emulators.azure.quotas import is_spot, quota_exceeded, size_of
 from grafos_emulators.azure.store import Resource
+from grafos_emulators.azure.type_names import VIRTUAL_MACHINE
 from grafos_emulators.faults import Effect, ErrorClass, Fault
 
 ALLOWED_CALLS = 120  # what a throttled caller is told that it may do in three minutes

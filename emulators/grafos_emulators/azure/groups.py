@@ -14,7 +14,8 @@ from grafos_emulators.azure.faulted import operation_error, says_done_and_is_not
 from grafos_emulators.azure.kind import normal_location
 from grafos_emulators.azure.listing import fits, terms_of
 from grafos_emulators.azure.operations import Operation
-from grafos_emulators.azure.store import GROUP, Resource
+from grafos_emulators.azure.store import Resource
+from grafos_emulators.azure.type_names import GROUP
 from grafos_emulators.azure.verbs import check_tags, document
 from grafos_emulators.faults import Fault
 from grafos_emulators.http import Response

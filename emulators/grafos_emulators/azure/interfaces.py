@@ -13,13 +13,10 @@ from grafos_emulators.azure.calls import ArmCall
 from grafos_emulators.azure.errors import ArmError
 from grafos_emulators.azure.kind import Ask, Kind
 from grafos_emulators.azure.operations import Operation
-from grafos_emulators.azure.public_addresses import PUBLIC_ADDRESS, users_of
+from grafos_emulators.azure.public_addresses import users_of
 from grafos_emulators.azure.references import referenced, sub_id
-from grafos_emulators.azure.security_groups import SECURITY_GROUP
 from grafos_emulators.azure.store import Resource
-from grafos_emulators.azure.virtual_networks import NETWORK_INTERFACE, SUBNET
-
-VIRTUAL_MACHINE = "Microsoft.Compute/virtualMachines"
+from grafos_emulators.azure.type_names import NETWORK_INTERFACE, PUBLIC_ADDRESS, SECURITY_GROUP, SUBNET, VIRTUAL_MACHINE
 
 
 class Interfaces(Kind):

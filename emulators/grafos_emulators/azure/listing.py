@@ -15,7 +15,8 @@ from grafos_emulators.azure import shapes
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.calls import ArmCall
 from grafos_emulators.azure.errors import ArmError
-from grafos_emulators.azure.store import GROUP, Resource
+from grafos_emulators.azure.store import Resource
+from grafos_emulators.azure.type_names import GROUP
 
 PAGE_SIZE = 100  # the least that a page of ours may hold is what the caller asks for with $top
 _TERM = re.compile(
@@ -48,8 +49,8 @@ class Listing:
 
     def _visible(self) -> Iterator[Resource]:
         """What has been there long enough, and what has not been gone for long enough."""
-        lag_s = max(self._account.visible_after_s, self._account.world.times.visible_after_s)
-        latest = self._account.world.clock.monotonic() - lag_s
+        world = self._account.world
+        latest = world.clock.monotonic() - world.times.visible_after_s
         for each in self._account.store.all():
             if each.is_tracked and each.type != GROUP and each.made_at_monotonic <= latest:
                 yield each

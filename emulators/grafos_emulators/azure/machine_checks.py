@@ -11,11 +11,10 @@ from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.calls import ArmCall
 from grafos_emulators.azure.disks import check_size
 from grafos_emulators.azure.errors import ArmError, not_emulated
-from grafos_emulators.azure.interfaces import VIRTUAL_MACHINE
 from grafos_emulators.azure.places import Place
 from grafos_emulators.azure.references import referenced, sub_id
 from grafos_emulators.azure.store import Resource
-from grafos_emulators.azure.virtual_networks import NETWORK_INTERFACE
+from grafos_emulators.azure.type_names import NETWORK_INTERFACE, VIRTUAL_MACHINE
 
 MAX_CUSTOM_DATA_CHARACTERS = 87_380  # 64 KiB in base64
 _RESERVED_NAMES = frozenset({"admin", "administrator", "root", "user", "test", "guest"})

@@ -14,7 +14,7 @@ from grafos_emulators.azure.calls import ArmCall
 from grafos_emulators.azure.disks import make_os_disk
 from grafos_emulators.azure.errors import ArmError
 from grafos_emulators.azure.faulted import operation_error
-from grafos_emulators.azure.interfaces import VIRTUAL_MACHINE, address_of
+from grafos_emulators.azure.interfaces import address_of
 from grafos_emulators.azure.kind import Ask, Kind
 from grafos_emulators.azure.machine_life import MachineLife, allocation_failed
 from grafos_emulators.azure.machine_view import boot_diagnostics_on, instance_view, model_view
@@ -23,6 +23,7 @@ from grafos_emulators.azure.operations import Operation
 from grafos_emulators.azure.quotas import check_cores, is_spot, size_of
 from grafos_emulators.azure.references import sub_id
 from grafos_emulators.azure.store import Resource
+from grafos_emulators.azure.type_names import VIRTUAL_MACHINE
 from grafos_emulators.faults import Fault
 
 SERIAL_PREFIX = "/azure/bootdiagnostics/"

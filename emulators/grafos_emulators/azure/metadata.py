@@ -12,9 +12,10 @@ from typing import Any
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.interfaces import mac_address, public_address_of
 from grafos_emulators.azure.machines import Machines
-from grafos_emulators.azure.quotas import VIRTUAL_MACHINE, is_spot
+from grafos_emulators.azure.quotas import is_spot
 from grafos_emulators.azure.references import sub_id
 from grafos_emulators.azure.store import Resource
+from grafos_emulators.azure.type_names import VIRTUAL_MACHINE
 from grafos_emulators.http import Request, Response
 
 PREFIX = "/imds/"

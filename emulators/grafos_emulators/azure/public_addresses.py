@@ -12,9 +12,7 @@ from grafos_emulators.azure.operations import Operation
 from grafos_emulators.azure.quotas import check_limit
 from grafos_emulators.azure.references import sub_id
 from grafos_emulators.azure.store import Resource
-
-PUBLIC_ADDRESS = "Microsoft.Network/publicIPAddresses"
-NETWORK_INTERFACE = "Microsoft.Network/networkInterfaces"
+from grafos_emulators.azure.type_names import NETWORK_INTERFACE, PUBLIC_ADDRESS
 
 
 class PublicAddresses(Kind):

@@ -8,8 +8,8 @@ from grafos_emulators.azure import catalogue
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.errors import ArmError
 from grafos_emulators.azure.store import Resource
+from grafos_emulators.azure.type_names import VIRTUAL_MACHINE
 
-VIRTUAL_MACHINE = "Microsoft.Compute/virtualMachines"
 _COMPUTE_NAMES = {
     "cores": "Total Regional vCPUs",
     "lowPriorityCores": "Total Regional Spot vCPUs",

@@ -14,14 +14,13 @@ from typing import Any, ClassVar
 
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.errors import ArmError
-from grafos_emulators.azure.interfaces import VIRTUAL_MACHINE
 from grafos_emulators.azure.kind import Ask, Kind
 from grafos_emulators.azure.operations import Operation, timestamp
 from grafos_emulators.azure.references import referenced
 from grafos_emulators.azure.store import Resource
+from grafos_emulators.azure.type_names import SCHEDULE, VIRTUAL_MACHINE
 from grafos_emulators.faults import Fault
 
-SCHEDULE = "Microsoft.DevTestLab/schedules"
 TASK = "ComputeVmShutdownTask"
 NAME_PREFIX = "shutdown-computevm-"
 _FIELDS = {

@@ -10,10 +10,9 @@ from grafos_emulators.azure.kind import Ask, Kind
 from grafos_emulators.azure.operations import Operation
 from grafos_emulators.azure.places import Place
 from grafos_emulators.azure.store import Resource
+from grafos_emulators.azure.type_names import SECURITY_GROUP, SECURITY_RULE
 from grafos_emulators.faults import Fault
 
-SECURITY_GROUP = "Microsoft.Network/networkSecurityGroups"
-SECURITY_RULE = "Microsoft.Network/networkSecurityGroups/securityRules"
 LEAST_PRIORITY, GREATEST_PRIORITY = 100, 4096
 _USERS = ("Microsoft.Network/networkInterfaces", "Microsoft.Network/virtualNetworks/subnets")
 _DEFAULTS = (

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.machines import SERIAL_PREFIX
-from grafos_emulators.azure.quotas import VIRTUAL_MACHINE
+from grafos_emulators.azure.type_names import VIRTUAL_MACHINE
 from grafos_emulators.http import Request, Response
 
 _XML = {"content-type": "application/xml", "x-ms-error-code": "AuthenticationFailed"}

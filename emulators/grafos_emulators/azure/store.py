@@ -14,8 +14,6 @@ from typing import Any
 from grafos_emulators.azure import places
 from grafos_emulators.azure.places import Place
 
-GROUP = "Microsoft.Resources/resourceGroups"
-
 
 @dataclass
 class Resource:

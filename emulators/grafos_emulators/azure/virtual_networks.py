@@ -11,13 +11,10 @@ from grafos_emulators.azure.kind import Ask, Kind
 from grafos_emulators.azure.operations import Operation
 from grafos_emulators.azure.places import Place
 from grafos_emulators.azure.references import referenced, sub_id
-from grafos_emulators.azure.security_groups import SECURITY_GROUP
 from grafos_emulators.azure.store import Resource
+from grafos_emulators.azure.type_names import NETWORK_INTERFACE, SECURITY_GROUP, SUBNET, VIRTUAL_NETWORK
 from grafos_emulators.faults import Fault
 
-VIRTUAL_NETWORK = "Microsoft.Network/virtualNetworks"
-SUBNET = "Microsoft.Network/virtualNetworks/subnets"
-NETWORK_INTERFACE = "Microsoft.Network/networkInterfaces"
 LONGEST_SUBNET_PREFIX = 29  # five addresses of each subnet are Azure's own; a /30 would leave none
 
 

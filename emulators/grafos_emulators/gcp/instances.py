@@ -73,11 +73,14 @@ class Instances:
             needs += quotas.disk_needs(int(disk.body["sizeGb"]), disk.body["type"].rpartition("/")[2])
         needs["INSTANCES"] += 1
         refusal = quotas.machine_refusal(project, wanted.region, needs)
-        name, zone = wanted.machine_type.name, wanted.zone
-        if refusal is None and not project.has_room(zone, name):
-            others = project.zones_with_room(zone, wanted.machine_type.zones, name)
-            return pool_exhausted(project.project_id, zone, name, others)
-        return refusal
+        return refusal or self._no_room(wanted)
+
+    def _no_room(self, wanted: InstancePlan) -> OperationError | None:
+        project, name, zone = self._project, wanted.machine_type.name, wanted.zone
+        if project.has_room(zone, name):
+            return None
+        others = project.zones_with_room(zone, wanted.machine_type.zones, name)
+        return pool_exhausted(project.project_id, zone, name, others)
 
     def _delete(self, call: ApiCall) -> dict[str, Any]:
         instance = self._of(call)
@@ -109,15 +112,25 @@ class Instances:
             raise bad_request("The instance's terminationTime has passed: set another before it is started.", "invalid")
         if instance.state is MachineState.STOPPING:
             raise not_ready(instance.path, self._project.project_id)
-        return self._move(call, Happening.START, MachineState.RUNNING, self._project.world.times.starting_s)
+        error = self._no_room(instance.plan) if instance.state is MachineState.STOPPED else None
+        starting_s = self._project.world.times.starting_s
+        return self._move(call, Happening.START, MachineState.RUNNING, starting_s, error)
 
-    def _move(self, call: ApiCall, happening: Happening, until: MachineState, lasts_s: float) -> dict[str, Any]:
+    def _move(
+        self,
+        call: ApiCall,
+        happening: Happening,
+        until: MachineState,
+        lasts_s: float,
+        error: OperationError | None = None,
+    ) -> dict[str, Any]:
+        """Orders the machine on, by an operation that ends when it is there, or with the error."""
         instance, operations = self._of(call), self._project.operations
         if instance.leaving or instance.state is None:
             raise not_ready(instance.path, self._project.project_id)
         operation = operations.begin(call.method.verb, instance.path, instance.machine_id, request_id=call.request_id)
-        if call.trouble.fails:
-            operations.after(operation, lasts_s, lambda: call.trouble.error)
+        if call.trouble.fails or error is not None:
+            operations.after(operation, lasts_s, lambda: call.trouble.error or error)
         elif self.life.order(instance, happening, operation, until):
             operations.run(operation, lasts_s)
         elif instance.state is until:

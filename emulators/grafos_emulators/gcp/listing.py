@@ -63,8 +63,7 @@ def readers(
 
 
 def _is_listed(project: Project, resource: Resource) -> bool:
-    lag_s = max(project.visible_after_s, project.world.times.visible_after_s)
-    return project.world.clock.monotonic() >= resource.made_at + lag_s
+    return project.world.clock.monotonic() >= resource.made_at + project.world.times.visible_after_s
 
 
 def listed(project: Project, call: ApiCall, kind: str, entries: Iterable[Entry]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,6 @@ from grafos_emulators.gcp.times import rfc3339
 from grafos_emulators.world import World
 
 PROJECT_NUMBER = "424200004242"
-ANY_TYPE = "*"
 API_PATH = "/compute/v1/"
 FIRST_ID = 4_242_000_000_000_000_000  # ids are decimal uint64; clients keep them as text
 
@@ -64,9 +64,7 @@ class Project:
 
     ``architecture`` is GCE's word for the host's, ``X86_64`` or ``ARM64``: only its stock image runs a startup script.
     ``denied`` are IAM permissions that the caller lacks; ``disabled_services`` are APIs that nobody switched on.
-    ``full`` are zones without room, each with the machine type that it lacks or ``*``. Lists show what was made
-    ``visible_after_s`` ago or earlier. ``quota_limits`` are limits that were set, by metric and region (empty: all
-    regions, or the project's own).
+    ``quota_limits`` are limits that were set, by metric and region (empty: all regions, or the project's own).
     """
 
     world: World
@@ -77,8 +75,6 @@ class Project:
     endpoint: str = ""
     denied: set[str] = field(default_factory=set)
     disabled_services: set[str] = field(default_factory=set)
-    full: set[tuple[str, str]] = field(default_factory=set)
-    visible_after_s: float = 0.0
     quota_limits: dict[tuple[str, str], float] = field(default_factory=dict)
     resources: dict[str, Resource] = field(default_factory=dict)
     operations: Operations = field(init=False)
@@ -109,7 +105,13 @@ class Project:
         return tuple(each for each in others if self.has_room(each, machine_type))
 
     def has_room(self, zone: str, machine_type: str) -> bool:
-        return not {(zone, machine_type), (zone, ANY_TYPE)} & self.full
+        """Whether the zone has hardware for one more."""
+
+        def running() -> Counter[str]:
+            found = (each for each in self.of_kind("instance", f"zones/{zone}") if each.uses_quota)
+            return Counter(each.body["machineType"].rpartition("/")[2] for each in found)
+
+        return self.world.capacity.fits("gcp", zone, machine_type, running)
 
     def fingerprint_of(self, resource: Resource) -> str:
         return fingerprint(sorted(resource.body))
