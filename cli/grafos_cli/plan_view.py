@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from grafos_cli.sizes import size_text
 from grafos_cli.tables import facts, table
 from grafos_core.money import format_cents
 
 if TYPE_CHECKING:
+    from grafos_cli.planning import Planned
     from grafos_cli.terminal import Terminal
     from grafos_connectors.contract import Price
+    from grafos_stacks.candidates import Candidate, Provided
+    from grafos_stacks.fleet import Made
+    from grafos_stacks.journal import Move
     from grafos_stacks.plan import StackPlan
     from grafos_stacks.provision import Prepared
+    from grafos_stacks.records import CellRecord
 
 NOBODY = "by nobody: it dials out"
 
@@ -37,7 +43,7 @@ def plan_text(prepared: Prepared, terminal: Terminal) -> str:
             f"{plan.stack} on {spec.provider} in {offer.zone or offer.region}{notes}",
         ),
         ("machine", machine),
-        ("price", f"{format_cents(plan.rate_micro_cents_per_hour)} an hour{label}, disk and address included"),
+        ("price", f"{_rate_text(plan)}{label}, disk and address included"),
         (
             "worst case",
             f"{bound}{label} for {hours}, held before anything is made ({parts})",
@@ -49,7 +55,15 @@ def plan_text(prepared: Prepared, terminal: Terminal) -> str:
         ("reachable", f"port {spec.port} from {spec.operator_cidr} only" if spec.operator_cidr else NOBODY),
         ("expected", f"about {plan.predicted_s:.0f} s"),
     ]
+    lines += [("not known", note) for note in prepared.notes]
     return table(("RESOURCE", "NAME", "STACK"), rows, terminal) + "\n" + facts(lines, terminal)
+
+
+def _rate_text(plan: StackPlan) -> str:
+    from grafos_stacks.candidates import hourly
+
+    most = f"{format_cents(plan.rate_micro_cents_per_hour)} an hour"
+    return f"{format_cents(hourly(plan))} an hour as a spot machine now, at most {most}" if plan.is_spot else most
 
 
 def _ends(plan: StackPlan) -> str:
@@ -76,6 +90,146 @@ def plan_document(plan: StackPlan) -> dict[str, object]:
     found["rate_micro_cents_per_hour"] = plan.rate_micro_cents_per_hour
     found["worst_case_micro_cents"] = plan.bill.total_micro_cents
     found["cpu_credits"] = BURST_CREDITS.get(plan.spec.provider, "unknown")
+    return found
+
+
+# --- several places, several cells --------------------------------------------------------------------------------
+
+
+def planned_text(work: Planned, terminal: Terminal) -> str:
+    """All that was planned: the places where there are several, the plan of the first, the sum of many."""
+    parts = []
+    if len(work.candidates) > 1:
+        parts.append(candidates_text(work.candidates, terminal))
+    parts.append(plan_text(work.first, terminal))
+    if len(work.names) > 1:
+        total = format_cents(work.most_micro_cents)
+        label = " (fictional)" if work.first.plan.facts.price.fictional else ""
+        cells = f"{len(work.names)}: {work.names[0]} to {work.names[-1]}"
+        together = f"{total}{label} at worst, held before any is made"
+        parts.append(facts([("cells", cells), ("together", together)], terminal))
+    return "\n".join(parts)
+
+
+def candidates_text(candidates: Sequence[Candidate], terminal: Terminal) -> str:
+    """Every place with its price, in the order of trying; and why some are none."""
+    rows = [
+        [
+            one.place,
+            one.prepared.plan.facts.offer.machine_type if one.prepared else one.spec.machine_type or "-",
+            _price_text(one),
+            format_cents(one.prepared.plan.bill.total_micro_cents) if one.prepared else "-",
+            one.why_not or "-",
+        ]
+        for one in candidates
+    ]
+    return table(("PLACE", "TYPE", "PER HOUR", "WORST CASE", "WHY NOT"), rows, terminal)
+
+
+def _price_text(one: Candidate) -> str:
+    price = one.hourly_micro_cents
+    if price is None or one.prepared is None:
+        return "-"
+    return format_cents(price) + (" (fictional)" if one.prepared.plan.facts.price.fictional else "")
+
+
+def planned_document(work: Planned) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "plan": plan_document(work.first.plan),
+        "resumed": work.first.resumed,
+        "notes": list(work.first.notes),
+        "cell_ids": list(work.names),
+        "most_micro_cents": work.most_micro_cents,
+        "candidates": [
+            {
+                "provider": one.spec.provider,
+                "region": one.spec.region,
+                "place": one.place,
+                "spot": one.spec.spot,
+                "machine_type": one.prepared.plan.facts.offer.machine_type if one.prepared else one.spec.machine_type,
+                "micro_cents_per_hour": one.hourly_micro_cents,
+                "worst_case_micro_cents": one.prepared.plan.bill.total_micro_cents if one.prepared else None,
+                "refusals": [error.to_wire() for error in one.refusals],
+            }
+            for one in work.candidates
+        ],
+    }
+
+
+# --- what came of it ----------------------------------------------------------------------------------------------
+
+
+def made_text(made: Provided, took_s: float) -> str:
+    """One cell, where it came to lie and why there, and what can be done with it."""
+    record = made.record
+    moved = "".join(f"{move.before} had none: {move.why}\n" for move in made.moves)
+    where = f"{record.machine_type} in {record.zone or record.region}"
+    teardown = f"End it:               grafos cloud teardown {record.provider} --cell-id {record.cell_id}\n"
+    if record.state == "booted":
+        return (
+            f"{moved}Cell {record.cell_id} has booted after {took_s:.1f} s: {where}. "
+            "Its deadline stands; nobody gets in.\n"
+            "It is not ready to run anything: an orchestrator brings its software, which this version does not have.\n"
+            f"See it:               grafos cloud show --cell-id {record.cell_id}\n{teardown}"
+        )
+    return (
+        f"{moved}Cell {record.cell_id} is ready after {took_s:.1f} s: {where}, {record.url}.\n"
+        f"Run something on it:  grafos deploy run --provider {record.provider}\n{teardown}"
+    )
+
+
+def fleet_text(outcomes: Sequence[Made], took_s: float, terminal: Terminal) -> str:
+    """Each cell in a line, and how many there are."""
+    rows = []
+    for one in outcomes:
+        record = one.provided.record if one.provided else None
+        where = f"{record.provider} {record.zone or record.region}" if record else "-"
+        rows.append([one.cell_id, record.state if record else "failed", where, _why(one)])
+    made = [one for one in outcomes if one.error is None]
+    summary = f"{len(made)} of {len(outcomes)} cells after {took_s:.1f} s.\n"
+    if len(made) < len(outcomes):
+        base = outcomes[0].cell_id.rpartition("-")[0]
+        summary += f"The same command with --cell-id {base} makes the others; their money stays held.\n"
+    return table(("CELL", "STATE", "WHERE", "WHY"), rows, terminal) + summary
+
+
+def _why(one: Made) -> str:
+    if one.error is not None:
+        return f"{one.error.code}: {one.error.what}"
+    moves = one.provided.moves if one.provided else ()
+    return "; ".join(f"{move.before} had none" for move in moves) or "-"
+
+
+def fleet_document(outcomes: Sequence[Made]) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "cells": [
+            {
+                "cell_id": one.cell_id,
+                "cell": cell_document(one.provided.record) if one.provided else None,
+                "moves": moves_document(one.provided.moves if one.provided else ()),
+                "error": one.error.to_wire() if one.error else None,
+            }
+            for one in outcomes
+        ],
+        "made": sum(one.error is None for one in outcomes),
+        "failed": sum(one.error is not None for one in outcomes),
+    }
+
+
+def moves_document(moves: Sequence[Move]) -> list[dict[str, Any]]:
+    """Where the cell was tried before, and why not there."""
+    import msgspec
+
+    return [msgspec.to_builtins(move) for move in moves]
+
+
+def cell_document(cell: CellRecord) -> dict[str, object]:
+    """The cell's record for programs."""
+    import msgspec
+
+    found: dict[str, object] = msgspec.to_builtins(cell)
     return found
 
 

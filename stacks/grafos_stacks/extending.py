@@ -25,7 +25,7 @@ from grafos_stacks.bill import DEAD_MAN_GRACE_S, worst_case
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.handover import SliceWanted, hold_slice
 from grafos_stacks.journal import Life, ResourceRow, StackRow, StackState
-from grafos_stacks.layouts import check_ahead, layout_of
+from grafos_stacks.layouts import check_ahead, check_clock, layout_of
 from grafos_stacks.making import open_hold
 from grafos_stacks.plan import Lifetime, Planned, StackPlan, desired
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
@@ -58,7 +58,8 @@ def extend(hands: Hands, cell_id: str, wish: Wish, project: Path) -> Extended:
     """Moves the end of a cell; ``wish`` is not looked at when an earlier extension is finished.
 
     ``cell_unknown``, ``cell_not_ready`` (it was never finished), ``cell_gone`` (it has ended), ``config_invalid`` (an
-    end that is none), ``unsupported`` (the cloud cannot move it), ``budget_exceeded`` before anything is moved,
+    end that is none, a clock that is off), ``unsupported`` (the cloud cannot move it), ``budget_exceeded`` before
+    anything is moved,
     ``scheduler_unreachable`` and the cloud's refusals with the layers as the module says.
     """
     with hands.journal.lock(cell_id):
@@ -99,7 +100,9 @@ def _living(hands: Hands, cell_id: str) -> tuple[StackRow, StackPlan]:
             f"{cell_id} was never finished",
             next=f"grafos cloud provision {row.provider} --cell-id {cell_id}  (it goes on)",
         )
-    account = hands.connector.identity().account
+    identity = hands.connector.identity()
+    check_clock(identity, hands.clock.now())
+    account = identity.account
     if row.account != account:
         raise GrafosError(
             "cloud_auth",

@@ -77,7 +77,8 @@ def told(hands: Hands, move: Move) -> None:
 def place_of(plan: StackPlan) -> str:
     """Where and how a plan's machine is bought, in one word or two."""
     offer = plan.facts.offer
-    return f"{plan.spec.provider} {offer.zone or offer.region}" + (" spot" if plan.is_spot else "")
+    zone = offer.zone if offer.zone.startswith(offer.region) else f"{offer.region} {offer.zone}".strip()
+    return f"{plan.spec.provider} {zone}" + (" spot" if plan.is_spot else "")
 
 
 def _nowhere(plan: StackPlan, refused: dict[str, CloudError]) -> CloudError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from grafos_connectors.contract import Kind
+from grafos_connectors.contract import Identity, Kind
 from grafos_core.errors import GrafosError
 from grafos_core.ids import FabricId
 from grafos_stacks.aws import AwsLayout
@@ -67,6 +67,26 @@ def check_ahead(provider: str, ends_at: float, now: float) -> None:
         where="ttl",
         why="the deadline that the cloud itself keeps for the machine stands for nothing else",
         next="ask for a later end" if near else "ask for less, and extend the cell while it lives: grafos cloud extend",
+    )
+
+
+CLOCK_OFF_S_MAX = 60.0
+"""How far our clock may be off the cloud's. Ends are counted by ours, and what is held covers two minutes more."""
+
+
+def check_clock(identity: Identity, now: float) -> None:
+    """``config_invalid`` if our clock is not the cloud's: the cell would end at another time than is paid for, and a
+    schedule that knows no date perhaps on another day. A cloud that did not tell its time leaves it open, and an
+    emulated one, which costs nothing, may live by a clock of its own."""
+    ahead_s = now - identity.server_time
+    if identity.emulated or not identity.server_time or abs(ahead_s) <= CLOCK_OFF_S_MAX:
+        return
+    raise GrafosError(
+        "config_invalid",
+        f"this machine's clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the cloud's",
+        where=f"the clock, asked of {identity.provider}",
+        why="when a cell ends is counted by it",
+        next="set the clock: timedatectl set-ntp true",
     )
 
 

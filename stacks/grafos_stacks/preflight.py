@@ -31,6 +31,7 @@ from grafos_core.errors import GrafosError
 from grafos_stacks.asking import THROTTLED, ask
 from grafos_stacks.direct import Hands
 from grafos_stacks.journal import Life
+from grafos_stacks.layouts import check_clock
 from grafos_stacks.names import ours_among
 from grafos_stacks.plan import CellFacts, StackPlan
 from grafos_stacks.planner import BundleFor, bundle_of, check_disk, choose_offer, image_and_type
@@ -70,7 +71,8 @@ def survey(hands: Hands, spec: CellSpec, bundle_for: BundleFor, price_for: Price
     """Asks all that is asked before a cell is made, in threads; changes nothing.
 
     ``zone`` is preferred to the others if it offers the type. Raises what every question would meet (``MEETS_ALL``),
-    and ``config_invalid`` or ``name_invalid`` for a spec that cannot be; all else is in the survey.
+    and ``config_invalid`` or ``name_invalid`` for a spec that cannot be or a clock that is off; all else is in the
+    survey.
     """
     check_spec(spec)
     asking = _Asking(hands, spec)
@@ -79,6 +81,8 @@ def survey(hands: Hands, spec: CellSpec, bundle_for: BundleFor, price_for: Price
         settled = pool.submit(asking.asked, lambda: image_and_type(hands.connector, spec))
         rights = pool.submit(asking.rights)
         identity = _outcome(who)
+        if not isinstance(identity, GrafosError):
+            check_clock(identity, hands.clock.now())
         chosen = _outcome(settled)
         if isinstance(identity, GrafosError) or isinstance(chosen, GrafosError):
             ways = pool.submit(asking.obstacles, spec.machine_type)
