@@ -48,7 +48,7 @@ def _that_fit(head: Sequence[str], widths: Sequence[int], width_max: int | None,
 
 def facts(entries: Sequence[tuple[str, str]], terminal: Terminal) -> str:
     """Label and value, one pair a line."""
-    width = max(len(label) for label, _ in entries)
+    width = max((len(label) for label, _ in entries), default=0)
     return "".join(f"{terminal.paint('dim', label.ljust(width))}  {value}".rstrip() + "\n" for label, value in entries)
 
 
