@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
+import msgspec
 import pytest
 from crash_sweep import Abort
 from registered import CLOUDS, SHAPES
 from registered_operator import CELL, QUICK, RegisteredOperator
 
 from grafos_connectors.azure.shapes import SHAPES as AZURE_SHAPES
-from grafos_connectors.contract import Kind
+from grafos_connectors.contract import Connector, Identity, Kind
 from grafos_connectors.gcp.shapes import GCP_SHAPES
 from grafos_core import ledger as ledgers
-from grafos_core.clock import SystemClock
+from grafos_core.clock import SystemClock, VirtualClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT, open_fabric
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_stacks.bootstrap import booted_in
+from grafos_stacks.bundle import Bundles
+from grafos_stacks.extending import Wish, extend
 from grafos_stacks.journal import Life
+from grafos_stacks.layouts import CLOCK_OFF_S_MAX, check_clock
 from grafos_stacks.making import open_hold
 from grafos_stacks.names import expiry_in
+from grafos_stacks.provision import prepare
 from grafos_stacks.records import CellHome, project_cells
 
 HOUR_S = 3600
@@ -212,3 +220,43 @@ def test_without_the_money_no_end_moves(on_azure: RegisteredOperator) -> None:
     assert refused.value.code == "budget_exceeded"
     assert ends_shown(on_azure) == {int(record.expires_at)}
     on_azure.teardown()
+
+
+# --- whose clock counts ---------------------------------------------------------------------------------------------
+
+
+class TakenForReal:
+    """A connector whose cloud is said to be none that is emulated: those may have clocks of their own."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connector, name)
+
+    def identity(self) -> Identity:
+        return msgspec.structs.replace(self._connector.identity(), emulated=False)
+
+
+@pytest.mark.parametrize("off_s", [-90, 90, 23 * HOUR_S])
+def test_with_a_clock_that_is_not_the_cloud_s_nothing_is_planned_and_no_end_is_moved(
+    off_s: int, on_azure: RegisteredOperator
+) -> None:
+    """An hour ahead, and the schedule of a cell for 23 h would stand at the minute that it is now."""
+    record = on_azure.provision(ttl_s=HOUR_S)
+    hands, clock = on_azure.hands(), VirtualClock(time.time() + off_s)
+    off = dataclasses.replace(hands, clock=clock, connector=cast(Connector, TakenForReal(hands.connector)))
+    with pytest.raises(GrafosError) as unplanned:
+        prepare(off, on_azure.asked("two", ttl_s=HOUR_S), Bundles())
+    with pytest.raises(GrafosError) as unmoved:
+        extend(off, CELL, Wish(until=int(record.expires_at) + 60), on_azure.project)
+    assert (unplanned.value.code, unmoved.value.code) == ("config_invalid", "config_invalid")
+    assert "clock" in unplanned.value.what
+    assert "clock" in unmoved.value.what
+    assert ends_shown(on_azure) == {int(record.expires_at)}
+    on_azure.teardown()
+
+
+@pytest.mark.parametrize(("emulated", "server_time"), [(True, 1e9), (False, 0.0), (False, 2e9 - CLOCK_OFF_S_MAX)])
+def test_a_clock_that_nobody_knows_or_that_costs_nothing_stops_nobody(server_time: float, *, emulated: bool) -> None:
+    check_clock(Identity("gcp", "account", "me", emulated=emulated, server_time=server_time), 2e9)
