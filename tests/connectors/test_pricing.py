@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date, timedelta
 
 import msgspec
@@ -83,7 +84,8 @@ def test_nothing_is_free_but_one_s_own_machine() -> None:
     for kind, name in ((VM, "t4g.medium"), (DISK, "boot-disk"), ("address", "public-ipv4"), ("egress", "internet")):
         free = row(kind=kind, name=name, price_micro_cents=0, spot_micro_cents=0)
         assert "costs nothing" in refused(free)
-    assert refused(row(provider="local", name="here", price_micro_cents=0, spot_micro_cents=0)) == ""
+    for kind in (VM, DISK):
+        assert refused(row(kind=kind, provider="local", name="here", price_micro_cents=0, spot_micro_cents=0)) == ""
 
 
 def test_a_spot_price_above_on_demand_is_refused_and_one_that_is_equal_is_not() -> None:
@@ -99,11 +101,24 @@ def test_ten_times_the_median_of_the_family_is_the_most() -> None:
     assert refused(row(price_micro_cents=most + 1)).startswith("price_implausible")
 
 
+def test_a_tenth_of_the_median_of_the_family_is_the_least() -> None:
+    """Too low a price is the worse slip: the money that is held by it bounds nothing."""
+    usual = rules.family_median(row(), SEED)
+    assert usual is not None
+    least = math.ceil(usual * 2 / 10)  # for two cores
+    assert refused(row(price_micro_cents=least, spot_micro_cents=0)) == ""
+    below = refused(row(price_micro_cents=least - 1, spot_micro_cents=0))
+    assert below.startswith("price_implausible")
+    assert "a tenth" in below
+
+
 def test_a_slip_of_two_decimals_is_refused_for_every_row_of_a_family_that_is_known() -> None:
     for each in SEED:
         now = msgspec.structs.replace(each, as_of="2026-11-21")
         assert refused(now) == ""
         slipped = msgspec.structs.replace(now, price_micro_cents=100 * now.price_micro_cents)
+        assert refused(slipped).startswith("price_implausible"), slipped
+        slipped = msgspec.structs.replace(now, price_micro_cents=now.price_micro_cents // 100, spot_micro_cents=0)
         assert refused(slipped).startswith("price_implausible"), slipped
 
 

@@ -20,7 +20,8 @@ STALE_AFTER_DAYS = 30
 AHEAD_DAYS_MAX = 1
 """A row may be dated this far ahead of a clock that is a little slow; farther, one of the two is wrong."""
 IMPLAUSIBLE_FACTOR = 10
-"""Inside a family prices for each core differ up to threefold; a slip of the decimal point is ten or a hundred."""
+"""Inside a family prices for each core differ up to threefold; a slip of the decimal point is ten or a hundred, up or
+down."""
 FREE_PROVIDERS = ("local",)
 """Where a price of 0 is the truth: one's own machine."""
 
@@ -76,7 +77,7 @@ def refresh_command(provider: str, region: str, machine_type: str) -> str:
 
 
 def refuse_implausible(row: PriceRow, table: PriceTable) -> None:
-    """``price_implausible`` for a price of 0 or less, a spot price above on-demand, or one far above its family's."""
+    """``price_implausible`` for a price of 0 or less, a spot price above on-demand, or one far off its family's."""
     if row.price_micro_cents <= 0 and row.provider not in FREE_PROVIDERS:
         raise _implausible(row, "costs nothing")
     if row.spot_micro_cents > row.price_micro_cents:
@@ -86,6 +87,8 @@ def refuse_implausible(row: PriceRow, table: PriceTable) -> None:
     if usual and unit_price(row) > IMPLAUSIBLE_FACTOR * usual:
         times = float(unit_price(row) / usual)
         raise _implausible(row, f"costs {_amount(row)}, {times:.0f} times what is usual for {family_told(row)}")
+    if usual and 0 < IMPLAUSIBLE_FACTOR * unit_price(row) < usual:
+        raise _implausible(row, f"costs {_amount(row)}, less than a tenth of what is usual for {family_told(row)}")
 
 
 def family_of(row: PriceRow) -> tuple[str, ...]:
