@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,31 @@ def test_however_the_emulator_dies_its_machines_die_with_it(
     until(lambda: not of_machine(state_dir / "machines"))
     until(lambda: not state.is_locked(state_dir))
     assert daemon.read(state_dir) is None
+
+
+@pytest.mark.parametrize("operation", ["networks.list", "resourceGroups.list"])
+def test_stopping_does_not_wait_for_a_request_that_is_still_answered(
+    state_dir: Path, until: Any, operation: str
+) -> None:
+    info = daemon.start(state_dir)
+    daemon.add_fault(info, {"operation": operation, "fault": {"effect": "delay", "after_s": 100.0}})
+    group_list = f"/subscriptions/{info.environment['AZURE_SUBSCRIPTION_ID']}/resourcegroups?api-version=2024-07-01"
+    network_list = "/compute/v1/projects/grafos-emulated/global/networks"
+    asked = group_list if operation.startswith("resourceGroups") else network_list
+    heard: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(info.endpoint + asked, timeout=60)  # noqa: S310  loopback
+        except OSError as broken:
+            heard.append(broken)
+
+    waiting = threading.Thread(target=ask)
+    waiting.start()
+    until(lambda: daemon.faults(info) == [])  # it was drawn: the request is inside
+    assert daemon.stop(state_dir)
+    waiting.join(timeout=60)
+    assert heard, "the connection broke, and no answer came"
 
 
 def test_after_a_sudden_death_the_next_start_gives_a_new_empty_emulator(state_dir: Path, machine: Any) -> None:

@@ -14,6 +14,7 @@ from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS
 from moto.ec2.models.instances import Reservation
 from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, filter_reservations, get_prefix
 
+from grafos_emulators import imds
 from grafos_emulators.aws import dependencies
 from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.ec2_instance import InstanceMetadata, follow, give_address
@@ -124,7 +125,7 @@ class RegionBackend(EC2Backend):
             address=address,
             user_data=metadata.user_data,
             runs_user_data=isinstance(self.amis.get(instance.image_id), StockImage),
-            environment={METADATA_VARIABLE: f"{self.account.endpoint}/imds/{instance.id}/"},
+            environment={METADATA_VARIABLE: imds.endpoint_of(instance.id, self.account.endpoint)},
         )
         self.account.world.launch(
             Machine(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from grafos_emulators import imds
 from grafos_emulators.addresses import LoopbackNetwork
 from grafos_emulators.aws import calls, iam, pricing, quotas, sts
 from grafos_emulators.aws.account import Account
@@ -17,7 +18,7 @@ from grafos_emulators.aws.census import things
 from grafos_emulators.aws.errors import AwsRefusalError, code_in, not_emulated, render
 from grafos_emulators.aws.faulted import Place, refusal_of
 from grafos_emulators.aws.host import host_architecture
-from grafos_emulators.aws.metadata import PREFIX, MetadataService
+from grafos_emulators.aws.metadata import MetadataService
 from grafos_emulators.census import Thing
 from grafos_emulators.credentials import client_environment
 from grafos_emulators.faults import Fault
@@ -73,7 +74,7 @@ class AwsFront:
             self._ec2.close()
 
     def answer(self, request: Request) -> Response:
-        if request.path.startswith(PREFIX):
+        if imds.is_asked(request):
             self.account.world.catch_up()
             return self._metadata.answer(request)
         call = calls.read(request)

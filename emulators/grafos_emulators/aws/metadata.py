@@ -11,10 +11,10 @@ import threading
 from dataclasses import dataclass
 
 from grafos_core.clock import Clock
+from grafos_emulators import imds
 from grafos_emulators.aws.account import Account
 from grafos_emulators.http import Request, Response
 
-PREFIX = "/imds/"
 MAX_TOKEN_TTL_S = 21_600  # six hours, EC2's limit
 MAX_TOKENS = 10_000  # the oldest are forgotten
 _TTL = "x-aws-ec2-metadata-token-ttl-seconds"
@@ -38,7 +38,7 @@ class MetadataService:
         self._sessions: dict[str, _Session] = {}
 
     def answer(self, request: Request) -> Response:
-        instance_id, _, path = request.path.removeprefix(PREFIX).partition("/")
+        instance_id, path = imds.asked_of(request)
         with self._account.world.lock:
             instance = self._account.instances.get(instance_id)
             if instance is None or not instance.answers:

@@ -41,7 +41,7 @@ class AzureAccount:
     ``registered``: namespaces in use, lower case. ``allowed`` and ``denied``: the caller's actions and not-actions.
     ``locks``: ``CanNotDelete`` or ``ReadOnly`` by scope. ``restricted``: sizes that are not sold to us, with ARM's
     reason code, by ``(size, location)`` or ``(size, "location/zone")``. ``limits``: quotas by usage name, where
-    they are not the usual ones.
+    they are not the usual ones. ``launched``: the resources that have a machine, by its ``vmId``.
     """
 
     world: World
@@ -55,6 +55,7 @@ class AzureAccount:
     restricted: dict[tuple[str, str], str] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
     store: Store = field(default_factory=Store)
+    launched: dict[str, Resource] = field(default_factory=dict)
     removals: deque[Removal] = field(default_factory=lambda: deque(maxlen=REMEMBERED_REMOVALS))
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from grafos_core.emulated import EMULATED_SUBSCRIPTION
+from grafos_emulators import imds
 from grafos_emulators.addresses import LoopbackNetwork
 from grafos_emulators.azure import calls, naming
 from grafos_emulators.azure.account import AzureAccount
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 LOAD_LIMIT_S = 30.0  # loading the SDK's models takes two or three seconds
 DEFAULT_LOCATION = "eastus"
 ARM_PREFIXES = ("/subscriptions", "/providers", "/azure/")
-METADATA_PREFIX = "/imds/"
 
 
 class AzureFront:
@@ -41,10 +41,10 @@ class AzureFront:
         self._metadata: MetadataService | None = None
 
     def takes(self, request: Request) -> bool:
-        path = request.path.lower()
-        if path.startswith(METADATA_PREFIX):
-            return self._metadata is not None and self._metadata.knows(path.split("/")[2])
-        return path.startswith(ARM_PREFIXES)
+        if imds.is_asked(request):
+            with self.account.world.lock:
+                return imds.asked_of(request)[0] in self.account.launched
+        return request.path.lower().startswith(ARM_PREFIXES)
 
     def load(self) -> None:
         """Loads the SDK's models; calls that came earlier wait for it."""
@@ -80,7 +80,7 @@ class AzureFront:
     def answer(self, request: Request) -> Response:
         if not self._loaded.wait(LOAD_LIMIT_S) or self._router is None or self._metadata is None:
             return render(ArmError(503, "ServiceUnavailable", "the emulated Azure is not loaded yet"))
-        if request.path.startswith(METADATA_PREFIX):
+        if imds.is_asked(request):
             self.account.world.catch_up()
             return self._metadata.answer(request)
         if request.path.startswith("/azure/"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from grafos_emulators import imds
 from grafos_emulators.azure import catalogue
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.errors import ArmError
@@ -17,10 +18,6 @@ from grafos_emulators.azure.store import Resource
 from grafos_emulators.boot.driver import MachineSetup
 from grafos_emulators.lifecycle import Happening, MachineState
 from grafos_emulators.world import Machine
-
-IMDS = "/imds/"
-METADATA_VARIABLE = "GRAFOS_METADATA_ENDPOINT"
-
 
 Then = Callable[[], None]
 
@@ -57,15 +54,15 @@ class MachineLife:
         """Takes hardware and boots; ``up`` is called when it runs, ``overtaken`` if it is ended before."""
         runtime = machine.runtime
         vm_id: str = runtime["vm_id"]
-        endpoint = f"{self._account.endpoint}{IMDS}{vm_id}/"
         setup = MachineSetup(
             machine_id=vm_id,
             address=address,
             user_data=custom_data(machine.properties),
             runs_user_data=True,  # every image of the catalogue is our own stock image
-            environment={METADATA_VARIABLE: endpoint},
+            environment={imds.VARIABLE: imds.endpoint_of(vm_id, self._account.endpoint)},
         )
         runtime |= {"allocated": True, "power": "starting", "intent": "stop", "launched": True, "address": address}
+        self._account.launched[vm_id] = machine
         self._when(machine, MachineState.RUNNING, up, overtaken)
         self._world.launch(
             Machine(setup=setup, ends_when_off=lambda: False, changed=lambda now: self._changed(machine, now))
@@ -148,6 +145,7 @@ class MachineLife:
             runtime["allocated"] = False
         self._tell(machine, state)
         if state is MachineState.GONE:
+            del self._account.launched[now.machine_id]
             self._after(0.0, lambda: self._world.forget(now.machine_id))
 
     def _when(self, machine: Resource, state: MachineState, act: Then, overtaken: Then = _nothing) -> None:

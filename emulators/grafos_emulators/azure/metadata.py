@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from grafos_emulators import imds
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.interfaces import mac_address, public_address_of
 from grafos_emulators.azure.machines import Machines
 from grafos_emulators.azure.quotas import is_spot
 from grafos_emulators.azure.references import sub_id
 from grafos_emulators.azure.store import Resource
-from grafos_emulators.azure.type_names import VIRTUAL_MACHINE
 from grafos_emulators.http import Request, Response
 
-PREFIX = "/imds/"
 _JSON, _TEXT = {"content-type": "application/json; charset=utf-8"}, {"content-type": "text/plain"}
 _VERSIONS = ("2019-06-01", "2020-07-01", "2020-09-01", "2021-02-01", "2021-12-13", "2023-07-01", "2025-04-07")
 
@@ -29,14 +28,10 @@ class MetadataService:
     def __init__(self, account: AzureAccount, machines: Machines) -> None:
         self._account, self._machines = account, machines
 
-    def knows(self, vm_id: str) -> bool:
-        with self._account.world.lock:
-            return self._find(vm_id) is not None
-
     def answer(self, request: Request) -> Response:
-        vm_id, _, path = request.path.removeprefix(PREFIX).partition("/")
+        vm_id, path = imds.asked_of(request)
         with self._account.world.lock:
-            machine = self._find(vm_id)
+            machine = self._account.launched.get(vm_id)
             if machine is None:
                 return Response(404)
             return self._told(request, machine, path.strip("/"))
@@ -72,12 +67,6 @@ class MetadataService:
         """POST approves events early on Azure; here an approved event comes when it would have come."""
         events = self._machines.mishaps.events(machine)
         return Response(200, b"" if request.method == "POST" else json.dumps(events).encode(), _JSON)
-
-    def _find(self, vm_id: str) -> Resource | None:
-        for machine in self._account.store.of_type(VIRTUAL_MACHINE):
-            if machine.runtime.get("vm_id") == vm_id and machine.runtime.get("launched"):
-                return machine
-        return None
 
     def _document(self, machine: Resource) -> dict[str, Any]:
         return {"compute": self._compute(machine), "network": {"interface": self._interfaces(machine)}}

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from grafos_core.emulated import EMULATED_PROJECT
+from grafos_emulators import imds
 from grafos_emulators.addresses import LoopbackNetwork
 from grafos_emulators.census import Thing
 from grafos_emulators.faults import Fault
@@ -75,13 +76,13 @@ class GcpFront:
         return census.things(self.project)
 
     def takes(self, request: Request) -> bool:
-        if request.path.startswith(metadata.PREFIX):
+        if imds.is_asked(request):
             with self.project.world.lock:
-                return metadata.owner_of(self.project, request.path) is not None
+                return imds.asked_of(request)[0] in self.project.launched
         return request.path.startswith((API_PATH, services.PREFIX))
 
     def answer(self, request: Request) -> Response:
-        if request.path.startswith(metadata.PREFIX):
+        if imds.is_asked(request):
             self.project.world.catch_up()
             return metadata.answer(self.project, request)
         if not self._loaded.wait(LOAD_LIMIT_S) or self._compute is None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from grafos_emulators import imds
 from grafos_emulators.boot.driver import MachineSetup
 from grafos_emulators.gcp.calls import Trouble
 from grafos_emulators.gcp.errors import OperationError
@@ -22,7 +23,6 @@ from grafos_emulators.gcp.times import rfc3339
 from grafos_emulators.lifecycle import Happening, MachineState
 from grafos_emulators.world import Machine
 
-METADATA_VARIABLE = "GRAFOS_METADATA_ENDPOINT"  # a real machine asks http://metadata.google.internal/
 _STATUS = {
     MachineState.RUNNING: "RUNNING",
     MachineState.STOPPING: "STOPPING",
@@ -98,13 +98,14 @@ class Life:
         """Gives the instance a machine; its address is its own on loopback, inside and outside."""
         project = self._project
         instance.address = project.addresses.take()
+        project.launched[instance.machine_id] = instance
         setup = MachineSetup(
             machine_id=instance.machine_id,
             address=instance.address,
             user_data=instance.items.get(STARTUP_SCRIPT, "").encode(),
             runs_user_data=instance.plan.runs_script,
             runs_at_each_boot=True,
-            environment={METADATA_VARIABLE: f"{project.endpoint}/imds/{instance.machine_id}/"},
+            environment={imds.VARIABLE: imds.endpoint_of(instance.machine_id, project.endpoint)},
         )
         first_run: list[tuple[float, Callable[[], None]]] = []
         if trouble.preempted_after_s is not None and instance.scheduling.spot:
@@ -175,6 +176,7 @@ class Life:
         self._finish_awaited(instance)
         if machine.state is MachineState.GONE:
             project.addresses.give_back(instance.address)
+            del project.launched[instance.machine_id]
             self._remove(instance)
             project.world.at(project.world.clock.monotonic(), lambda: project.world.forget(instance.machine_id))
 

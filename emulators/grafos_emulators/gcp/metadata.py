@@ -11,11 +11,11 @@ import json
 from typing import Any
 from urllib.parse import parse_qs
 
+from grafos_emulators import imds
 from grafos_emulators.gcp.instance_life import Instance
 from grafos_emulators.gcp.project import Project
 from grafos_emulators.http import Request, Response
 
-PREFIX = "/imds/"
 ROOT = "computeMetadata/v1"
 _FLAVOR = {"metadata-flavor": "Google"}
 _TEXT = {"content-type": "application/text", **_FLAVOR}
@@ -24,21 +24,14 @@ _JSON = {"content-type": "application/json", **_FLAVOR}
 Tree = dict[str, Any]  # names as they stand in a path; leaves are text, numbers or lists
 
 
-def owner_of(project: Project, path: str) -> Instance | None:
-    """The instance whose metadata a path of ours asks for; None when it is no instance of this project."""
-    machine_id = path.removeprefix(PREFIX).partition("/")[0]
-    found = (each for each in project.of_kind("instance") if each.body["id"] == machine_id)
-    return next((each for each in found if isinstance(each, Instance)), None)
-
-
 def answer(project: Project, request: Request) -> Response:
-    """Called for paths that begin with ``/imds/`` and an id of ours."""
+    """The answer to a request below ``/imds/``."""
+    machine_id, place = imds.asked_of(request)
     with project.world.lock:
-        instance = owner_of(project, request.path)
-        if instance is None:
+        instance = project.launched.get(machine_id)
+        if not isinstance(instance, Instance):
             return Response(404, b"no such machine\n", _TEXT)
         tree = _tree(project, instance)
-    place = request.path.removeprefix(PREFIX).partition("/")[2]
     if request.method != "GET":
         return Response(405, b"only GET\n", _TEXT)
     if request.headers.get("metadata-flavor") != "Google" or "x-forwarded-for" in request.headers:

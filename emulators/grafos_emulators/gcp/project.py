@@ -64,7 +64,8 @@ class Project:
 
     ``architecture`` is GCE's word for the host's, ``X86_64`` or ``ARM64``: only its stock image runs a startup script.
     ``denied`` are IAM permissions that the caller lacks; ``disabled_services`` are APIs that nobody switched on.
-    ``quota_limits`` are limits that were set, by metric and region (empty: all regions, or the project's own).
+    ``launched`` are the instances that have a machine, by its id. ``quota_limits`` are limits that were set, by metric
+    and region (empty: all regions, or the project's own).
     """
 
     world: World
@@ -77,6 +78,7 @@ class Project:
     disabled_services: set[str] = field(default_factory=set)
     quota_limits: dict[tuple[str, str], float] = field(default_factory=dict)
     resources: dict[str, Resource] = field(default_factory=dict)
+    launched: dict[str, Resource] = field(default_factory=dict)
     operations: Operations = field(init=False)
     _users: dict[str, dict[str, None]] = field(default_factory=dict, repr=False)
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(FIRST_ID), repr=False)
