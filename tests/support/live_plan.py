@@ -63,8 +63,8 @@ def made_ready(asked: Wanted) -> RunInfo:
     plan = commands.asked(*commands.provisioning("live-plan"), "--dry-run", *_allowing(asked, info))["plan"]
     fabric = commands.asked("fabric", "show")["fabric"]
     info = _filled(info, plan, _id_of(fabric))
+    _check_room(info, int(plan["worst_case_micro_cents"]))
     info.meter.begin(CELL, int(plan["worst_case_micro_cents"]))
-    _check_room(info)
     (folder / "run.json").write_bytes(msgspec.json.encode(info))
     return info
 
@@ -102,9 +102,9 @@ def _id_of(fabric: Any) -> str:
     return str(fabric["id"] if isinstance(fabric, dict) else fabric)
 
 
-def _check_room(info: RunInfo) -> None:
+def _check_room(info: RunInfo, cell_micro_cents: int) -> None:
     """The cell and at least one machine of a claim must fit under the cap."""
-    least = info.meter.counted_micro_cents + info.machine_worst_micro_cents
+    least = cell_micro_cents + info.machine_worst_micro_cents
     if least > info.cap_micro_cents:
         needed = -(-least // MICRO_CENTS_PER_CENT)
         raise GrafosError(
