@@ -5,8 +5,8 @@
 Each server runs in a process of its own and is asked by the same client: keep-alive connections of plain sockets that
 parse nothing, one for the latency, several for the rate. The peer of every row is ``http.server`` with a constant
 answer; that of the EC2 row is moto's handlers too, behind the same ``http.server``, and moto's own server where PYTHON
-is an interpreter that has ``moto[ec2,server]``. Neither heeds tokens or states. The runs
-take turns, and their best counts, so that a busy machine hits all alike. No figure is a promise: ratios are.
+is an interpreter that has ``moto[ec2,server]``; neither heeds tokens or states. The runs take turns, and their best
+counts, so that a busy machine hits all alike. No figure is a promise: ratios are.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ def _serve_bare() -> None:
             """Nothing."""
 
     class Quiet(ThreadingHTTPServer):
+        request_queue_size = CONNECTIONS * 2  # with the usual five, clients that come at once wait a second for TCP
+
         def handle_error(self, request: object, client_address: object) -> None:
             """A client that ended its run is no news."""
 
@@ -103,6 +105,8 @@ def _serve_handlers() -> None:
             """Nothing."""
 
     class Quiet(ThreadingHTTPServer):
+        request_queue_size = CONNECTIONS * 2  # with the usual five, clients that come at once wait a second for TCP
+
         def handle_error(self, request: object, client_address: object) -> None:
             """A client that ended its run is no news."""
 
@@ -181,7 +185,6 @@ def drive(port: int, make: Make, *, connections: int, seconds: float, calls: int
     took: list[float] = []
     asked_at: dict[socket.socket, float] = {}
     selector = selectors.DefaultSelector()
-    begun = time.perf_counter()
     with contextlib.ExitStack() as open_sockets:
 
         def ask(connection: socket.socket | None) -> None:
@@ -193,9 +196,10 @@ def drive(port: int, make: Make, *, connections: int, seconds: float, calls: int
             asked_at[connection] = now
             connection.sendall(make())
 
+        begun = time.perf_counter()
         for _ in range(connections):
             ask(None)
-        while time.perf_counter() - begun < seconds and len(took) < calls:
+        while not took or (time.perf_counter() - begun < seconds and len(took) < calls):
             for connection in [key.fileobj for key, _ in selector.select()]:
                 assert isinstance(connection, socket.socket)
                 answer = read_answer(connection)
