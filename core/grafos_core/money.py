@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import ROUND_CEILING, Decimal
 from fractions import Fraction
 
 MICRO_CENTS_PER_CENT = 1_000_000
@@ -12,6 +13,11 @@ SECONDS_PER_HOUR = 3600
 def from_cents(cents: int) -> int:
     """Micro-cents of ``cents``."""
     return cents * MICRO_CENTS_PER_CENT
+
+
+def from_usd(usd: Decimal) -> int:
+    """Micro-cents of a price in US dollars, rounded up: a bound of the bill may be too high, never too low."""
+    return int((usd * 100 * MICRO_CENTS_PER_CENT).to_integral_value(rounding=ROUND_CEILING))
 
 
 def cost_micro_cents(share: Fraction, rate_micro_cents_per_hour: int, seconds: float | Fraction) -> int:

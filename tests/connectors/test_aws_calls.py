@@ -268,11 +268,6 @@ def test_a_product_without_an_on_demand_term_has_no_price() -> None:
     assert list(prices.listed_prices({"product": {}, "terms": {"Reserved": {}}})) == []
 
 
-@pytest.mark.parametrize(("usd", "micro_cents"), [("0.0336", 3_360_000), ("0.005", 500_000), ("0.000000001", 1)])
-def test_a_price_is_rounded_up_to_whole_micro_cents(usd: str, micro_cents: int) -> None:
-    assert prices.micro_cents(Decimal(usd)) == micro_cents
-
-
 def test_the_plans_price_is_the_list_price(work: Work) -> None:
     price = work.connector.price("eu-central-1", "t4g.medium")
     assert (price.machine_per_hour, price.disk_per_gib_month) == (3_840_000, 8_000_000)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from grafos_connectors.aws.client import AwsCalls
-from grafos_connectors.aws.endpoints import check_pairing, is_aws, is_loopback
+from grafos_connectors.aws.endpoints import check_pairing, is_aws
 from grafos_connectors.contract import CloudError
+from grafos_connectors.loopback import is_loopback
 from grafos_connectors.registry import open_connector
 from grafos_core.emulated import EMULATED_ACCESS_KEY_PREFIX
 
@@ -53,6 +54,7 @@ def test_loopback_is_known_by_its_literal_address(url: str) -> None:
         "http://127.0.0.1.example.net",
         "http://localhost.example.net",
         "https://ec2.amazonaws.com",
+        "http://[::1",
         "x",
     ],
 )
@@ -130,8 +132,9 @@ def test_a_missing_region_says_how_to_give_one() -> None:
     assert "AWS_REGION" in error.next
 
 
-def test_an_endpoint_that_is_no_url_is_refused() -> None:
-    assert refusal_of(AWS_ENDPOINT_URL="nonsense").code == "config_invalid"
+@pytest.mark.parametrize("url", ["nonsense", "http://[::1"])
+def test_an_endpoint_that_is_no_url_is_refused(url: str) -> None:
+    assert refusal_of(AWS_ENDPOINT_URL=url).code == "config_invalid"
 
 
 def test_a_profiles_endpoint_that_is_no_url_is_refused(variables: pytest.MonkeyPatch, home: Path) -> None:

@@ -16,6 +16,7 @@ from grafos_connectors.contract import CloudError, Kind, Quota
 from grafos_connectors.gcp import account, catalog, permissions, prices
 from grafos_connectors.gcp.catalog import PriceRow
 from grafos_core.emulated import EMULATED_PROJECT
+from grafos_core.money import from_usd
 from grafos_emulators.gcp.permissions import permission_for
 
 MIB_PER_GIB = 1024
@@ -74,6 +75,11 @@ def test_the_quotas_count_what_a_machine_uses(place: GcpPlace, work: Work) -> No
 def counted(told: list[Quota], **item: Any) -> dict[str, tuple[int, str]]:
     found = account.counted(told, {"guestCpus": 4, "memoryMb": 4096, **item})
     return {quota.name: (quota.each, quota.market) for quota in found}
+
+
+def test_a_part_of_a_core_in_use_counts_as_one_and_a_part_of_a_limit_as_none() -> None:
+    region = {"quotas": [{"metric": "CPUS", "limit": 8.5, "usage": 2.25}]}
+    assert list(account._quotas_in(region, account.REGION_QUOTAS)) == [Quota("machine_cores", "cores", 8, 3)]
 
 
 def limits(**names: int) -> list[Quota]:
@@ -185,7 +191,7 @@ def test_a_machines_price_is_its_cores_and_its_memory(name: str, cpus: int, memo
     """e2-medium: 1 x 0.02181159 + 4 x 0.00292353 = 0.03350571 USD an hour, as public tables say."""
     item = {"name": name, "guestCpus": cpus, "memoryMb": memory_gib * MIB_PER_GIB}
     usd, used = prices.machine_usd(item, E2, "OnDemand", "us-central1")
-    assert prices.micro_cents(usd) == micro_cents
+    assert from_usd(usd) == micro_cents
     assert len(used) == 2
 
 

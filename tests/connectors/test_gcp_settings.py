@@ -51,7 +51,15 @@ def test_an_emulator_is_on_loopback(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://10.0.0.1", "http://localhost.example.net", "https://compute.googleapis.com", "127.0.0.1:9", "nonsense"],
+    [
+        "http://10.0.0.1",
+        "http://localhost.example.net",
+        "https://compute.googleapis.com",
+        "127.0.0.1:9",
+        "ftp://127.0.0.1",
+        "http://[::1",
+        "x",
+    ],
 )
 def test_an_endpoint_elsewhere_is_refused(url: str) -> None:
     assert refusal_of(GRAFOS_GCP_ENDPOINT=url).code == "credentials_mixed"

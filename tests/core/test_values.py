@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
 from fractions import Fraction
 
 import pytest
@@ -86,3 +87,8 @@ def test_a_virtual_clock_moves_only_when_told_and_a_jump_leaves_monotonic_time_a
     clock.advance(5)
     clock.jump(-50)
     assert (clock.now(), clock.monotonic()) == (55.0, 5.0)
+
+
+@pytest.mark.parametrize(("usd", "micro_cents"), [("0.0336", 3_360_000), ("0.005", 500_000), ("0.000000001", 1)])
+def test_a_price_is_rounded_up_to_whole_micro_cents(usd: str, micro_cents: int) -> None:
+    assert money.from_usd(Decimal(usd)) == micro_cents

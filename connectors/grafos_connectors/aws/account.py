@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 from grafos_connectors.aws.client import AwsCalls
 from grafos_connectors.contract import ON_DEMAND, SPOT, CloudError, Identity, Image, Offer, Quota
+from grafos_connectors.server_time import server_time
 
 MIB = 1 << 20
 # Debian's own account, https://wiki.debian.org/Cloud/AmazonEC2Image
@@ -56,17 +56,8 @@ def identity(calls: AwsCalls) -> Identity:
         account=who["Account"],
         principal=who["Arn"],
         emulated=calls.emulated,
-        server_time=_server_time(who),
+        server_time=server_time(who.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")),
     )
-
-
-def _server_time(answer: Mapping[str, Any]) -> float:
-    """What the answer's own head says; 0 without one."""
-    said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
-    try:
-        return parsedate_to_datetime(said).timestamp()
-    except (TypeError, ValueError):
-        return 0.0
 
 
 def offers(calls: AwsCalls, region: str, machine_type: str, arch: str) -> tuple[Offer, ...]:

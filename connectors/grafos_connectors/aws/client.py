@@ -6,7 +6,6 @@ whoever keeps the journal, not by the SDK.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import threading
@@ -20,9 +19,11 @@ from botocore.credentials import Credentials
 from botocore.loaders import Loader, create_loader
 from botocore.session import Session
 
-from grafos_connectors.aws.endpoints import check_pairing, is_loopback, mixed
+from grafos_connectors.aws.endpoints import check_pairing, mixed
 from grafos_connectors.aws.errors import NEXT_STEPS, translated
 from grafos_connectors.contract import CloudError
+from grafos_connectors.likeness import nearest
+from grafos_connectors.loopback import is_loopback
 
 CONNECT_TIMEOUT_S = 5  # AWS's front ends accept in well under a second; more is a dead network
 READ_TIMEOUT_S = 20  # RunInstances answers within a few seconds; a read's three attempts end within two minutes
@@ -44,12 +45,11 @@ NO_FILES: Any = {
 }
 
 
-def _likeness(typed: str, known: str) -> float:
-    """How near two names are; letters that only changed places count as right."""
-    return sum(
-        difflib.SequenceMatcher(None, one, other).ratio()
-        for one, other in ((typed, known), (sorted(typed), sorted(known)))
-    )
+def _names_a_host(said: str) -> bool:
+    try:
+        return bool(urlsplit(said).hostname)
+    except ValueError:  # brackets that do not close
+        return False
 
 
 def _no_url(said: str) -> CloudError:
@@ -134,7 +134,7 @@ class AwsCalls:
                 why="its partition has accounts, images and price lists of its own",
                 next="Use a region of AWS's commercial partition, as us-east-1 or eu-central-1.",
             )
-        near = max(self.known_regions, key=functools.partial(_likeness, region))
+        near = nearest(region, self.known_regions)
         what = f"AWS has no region {region!r}." if region else "No AWS region is given."
         step = f"Did you mean {near!r}?" if region else "Pass --region, or set AWS_REGION."
         raise CloudError("cloud_invalid", what, where="aws", next=step)
@@ -178,7 +178,7 @@ class AwsCalls:
         region = region or self.region
         configured = self._configured_endpoint(service)
         if configured:
-            if not urlsplit(configured).hostname:
+            if not _names_a_host(configured):
                 raise _no_url(configured)
             return configured
         config = Config(signature_version=UNSIGNED)

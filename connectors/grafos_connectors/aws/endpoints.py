@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from grafos_connectors.contract import CloudError
+from grafos_connectors.loopback import is_loopback
 from grafos_core.emulated import EMULATED_ACCESS_KEY_PREFIX
 
 NEXT_STEP = (
     "For the emulated AWS set the variables that `grafos emulate` prints; "
     "for a real account unset AWS_ENDPOINT_URL and the other AWS_* variables that came with it."
 )
-
-
-def is_loopback(endpoint_url: str) -> bool:
-    """Whether the endpoint is on this machine's loopback, by its literal address or as ``localhost``.
-
-    No name is looked up: what a resolver says may change between the check and the call.
-    """
-    host = urlsplit(endpoint_url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def is_aws(endpoint_url: str, dns_suffixes: Sequence[str]) -> bool:

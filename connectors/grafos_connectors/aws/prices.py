@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 from grafos_connectors.aws.client import AwsCalls
 from grafos_connectors.contract import CloudError, Price
-from grafos_core.money import MICRO_CENTS_PER_CENT
+from grafos_core.money import from_usd
 
 PRICE_REGION = "us-east-1"  # the list of all regions is served from there
-MICRO_CENTS_PER_USD = 100 * MICRO_CENTS_PER_CENT
 
 # Without all of these filters several products match: other systems, licences, dedicated hosts, reserved capacity.
 MACHINE_FILTERS = {
@@ -48,9 +47,9 @@ def price(calls: AwsCalls, region: str, machine_type: str, now: float) -> Price:
     return Price(
         region=region,
         machine_type=machine_type,
-        machine_per_hour=micro_cents(machine.usd),
-        disk_per_gib_month=micro_cents(disk.usd),
-        address_per_hour=micro_cents(address.usd),
+        machine_per_hour=from_usd(machine.usd),
+        disk_per_gib_month=from_usd(disk.usd),
+        address_per_hour=from_usd(address.usd),
         source="AWS price list" + (" (emulated)" if calls.emulated else ""),
         as_of=min(listed.published for listed in (machine, disk, address)),
         fictional=calls.emulated,
@@ -72,12 +71,7 @@ def _spot(calls: AwsCalls, region: str, machine_type: str, now: float) -> int:
     except CloudError:
         return 0
     asked = [Decimal(item["SpotPrice"]) for item in answer["SpotPriceHistory"]]
-    return micro_cents(max(asked)) if asked else 0
-
-
-def micro_cents(usd: Decimal) -> int:
-    """Rounded up: a bound of the bill may be too high, never too low."""
-    return int((usd * MICRO_CENTS_PER_USD).to_integral_value(rounding=ROUND_CEILING))
+    return from_usd(max(asked)) if asked else 0
 
 
 def _dearest(calls: AwsCalls, service: str, wanted: Mapping[str, str], usage: str = "") -> ListedPrice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
@@ -133,8 +134,8 @@ def _quotas_in(document: Item, names: Mapping[str, tuple[str, str]]) -> Iterator
             yield Quota(
                 name=named[0],
                 unit=named[1],
-                limit=None if limit is None else int(limit),
-                used=int(used or 0),  # a usage of nothing is left out
+                limit=None if limit is None else math.floor(limit),
+                used=math.ceil(used or 0),  # a usage of nothing is left out
             )
 
 

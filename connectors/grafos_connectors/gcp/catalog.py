@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from grafos_connectors.gcp.client import GcpCalls
 from grafos_connectors.gcp.describe import Item, last_part
 from grafos_connectors.gcp.endpoints import check_region, region_of
 from grafos_connectors.gcp.families import TYPE_PATTERN
+from grafos_connectors.likeness import nearest
 
 COMPUTE_SERVICE = "6F81-5844-456A"  # Google's id of Compute Engine in the Cloud Billing Catalog
 SKU_PAGE_SIZE = 5000  # the most that the catalog gives at once; it has several pages
@@ -61,10 +61,8 @@ class Catalog:
         check_region(region)
         known = self.regions()
         if region not in known:
-            near = max(known, key=lambda name: difflib.SequenceMatcher(None, region, name).ratio())
-            raise CloudError(
-                "cloud_invalid", f"Google Cloud has no region {region!r}.", where="gcp", next=f"Did you mean {near!r}?"
-            )
+            step = f"Did you mean {nearest(region, known)!r}?"
+            raise CloudError("cloud_invalid", f"Google Cloud has no region {region!r}.", where="gcp", next=step)
 
     def machine_types(self, region: str, name: str = "") -> list[Item]:
         """The machine types of a region's zones, as many documents as zones; ``cloud_invalid`` without the region."""

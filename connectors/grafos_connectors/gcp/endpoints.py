@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from grafos_connectors.contract import CloudError
+from grafos_connectors.loopback import is_loopback
 from grafos_core.emulated import EMULATED_PROJECT
 
 ENDPOINT_VARIABLE = "GRAFOS_GCP_ENDPOINT"
@@ -30,7 +29,7 @@ def endpoint_in(variables: Mapping[str, str]) -> str:
     said = variables.get(ENDPOINT_VARIABLE, "").rstrip("/")
     if not said:
         return ""
-    if not _is_loopback(said):
+    if not (said.startswith(("http://", "https://")) and is_loopback(said)):
         raise mixed(said, "an emulator answers on this machine's loopback only")
     return said
 
@@ -82,16 +81,3 @@ def mixed(where: str, why: str) -> CloudError:
         why=why,
         next=NEXT_STEP,
     )
-
-
-def _is_loopback(endpoint: str) -> bool:
-    """By its literal address or as ``localhost``: what a resolver says may change between the check and the call."""
-    parts = urlsplit(endpoint)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        return False
-    if parts.hostname == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(parts.hostname).is_loopback
-    except ValueError:
-        return False

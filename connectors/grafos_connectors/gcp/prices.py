@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 
 from grafos_connectors.contract import CloudError, Price
 from grafos_connectors.gcp.catalog import Catalog, PriceRow
 from grafos_connectors.gcp.describe import Item
 from grafos_connectors.gcp.families import HYPERDISK, SHARED_CORES, disk_type, family_of
-from grafos_core.money import MICRO_CENTS_PER_CENT
+from grafos_core.money import from_usd
 
-MICRO_CENTS_PER_USD = 100 * MICRO_CENTS_PER_CENT
 MIB_PER_GIB = 1024
 ON_DEMAND, SPOT = "OnDemand", "Preemptible"
 
@@ -53,9 +52,9 @@ def price(catalog: Catalog, region: str, machine_type: str, *, emulated: bool) -
     return Price(
         region=region,
         machine_type=machine_type,
-        machine_per_hour=micro_cents(machine),
-        disk_per_gib_month=micro_cents(disk.usd),
-        address_per_hour=micro_cents(address.usd),
+        machine_per_hour=from_usd(machine),
+        disk_per_gib_month=from_usd(disk.usd),
+        address_per_hour=from_usd(address.usd),
         source="Cloud Billing Catalog" + (" (emulated)" if emulated else ""),
         as_of=min(row.as_of for row in (*used, disk, address)),
         fictional=emulated,
@@ -69,7 +68,7 @@ def _spot(item: Item, rows: Sequence[PriceRow], region: str) -> int:
         usd, _ = machine_usd(item, rows, SPOT, region)
     except CloudError:
         return 0
-    return micro_cents(usd)
+    return from_usd(usd)
 
 
 def machine_usd(item: Item, rows: Sequence[PriceRow], usage: str, region: str) -> tuple[Decimal, list[PriceRow]]:
@@ -105,11 +104,6 @@ def parts_of(item: Item, region: str) -> list[tuple[Decimal, re.Pattern[str]]]:
         where = "(?:running in|attached to Spot Preemptible VMs running in)"
         parts.append((Decimal(gpu["guestAcceleratorCount"]), re.compile(rf"{GPU_WORDS[kind]} GPU {where} .+")))
     return parts
-
-
-def micro_cents(usd: Decimal) -> int:
-    """Rounded up: a bound of the bill may be too high, never too low."""
-    return int((usd * MICRO_CENTS_PER_USD).to_integral_value(rounding=ROUND_CEILING))
 
 
 def _dearest(rows: Sequence[PriceRow], pattern: re.Pattern[str], usage: str) -> PriceRow | None:

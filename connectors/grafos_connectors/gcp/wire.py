@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable
 from typing import Any
 
 import requests
@@ -12,6 +11,8 @@ from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
 from requests.adapters import HTTPAdapter
+
+from grafos_connectors.server_time import server_time
 
 CONNECT_TIMEOUT_S = 5  # Google's front ends accept in well under a second; more is a dead network
 READ_TIMEOUT_S = 30  # an insert answers within seconds; a page of the price list (5000 entries) takes a few
@@ -50,7 +51,7 @@ class Wire(HTTPAdapter):
         if self._watch is not None:
             self._watch("before")
         response = super().send(request, **arguments)
-        self._heard.at = _date(response.headers)
+        self._heard.at = server_time(response.headers.get("Date", ""))
         if self._watch is not None:
             try:
                 self._watch("after")
@@ -97,10 +98,3 @@ def _passes(error: Exception) -> bool:
     if isinstance(error, api.GoogleAPICallError):
         return error.code in PASSING
     return isinstance(error, requests.ConnectionError | requests.Timeout)
-
-
-def _date(headers: Mapping[str, str]) -> float:
-    try:
-        return parsedate_to_datetime(headers.get("Date", "")).timestamp()
-    except (TypeError, ValueError):
-        return 0.0
