@@ -9,6 +9,7 @@ because a machine on Azure can read its own tags. It needs Python 3.9 and nothin
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 import os
@@ -24,6 +25,8 @@ SETTINGS = "{}"
 METADATA_PATIENCE_S = 120.0  # the network may come up after us
 METADATA_TIMEOUT_S = 2.0
 METADATA_BYTES_MAX = 1 << 20
+NO_ANSWER = (OSError, ValueError, KeyError, TypeError, http.client.HTTPException)
+COMMAND_S_MAX = 60.0  # a system bus that does not answer must not keep us from trying the next way
 EXPIRES_TAG = "grafos:expires"
 
 UNIT_FILE = Path("/etc/systemd/system/grafos-cell.service")
@@ -58,7 +61,8 @@ WantedBy=multi-user.target
 def main() -> None:
     settings = json.loads(SETTINGS)
     state = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/grafos").split(":")[0])
-    timer_at = max(settings["timer_at"], kept_timer(state / "timer-at"))
+    kept = min(kept_timer(state / "timer-at"), settings["timer_at_most"])
+    timer_at = max(settings["timer_at"], kept)
     armed = arm_timer(timer_at)
     if hand_to_systemd(settings["provider"]):
         return
@@ -77,25 +81,34 @@ def say(text: str) -> None:
 # --- the machine's end, before anything else --------------------------------------------------------------------
 
 
-def arm_timer(at: int) -> bool:
-    """Lets the operating system switch the machine off at ``at``, whatever becomes of us; replaces an earlier order."""
-    minutes = max(0, math.ceil((at - time.time()) / 60))
-    by_shutdown = ["shutdown", "-P", f"+{minutes}" if minutes else "now"]
-    by_timer = ["systemd-run", f"--unit=grafos-expiry-{at}", f"--on-calendar=@{at}", "shutdown", "-P", "now"]
-    return runs(by_shutdown) or runs(by_timer)
+def arm_timer(at: int, before: int = 0) -> bool:
+    """Lets the operating system switch the machine off at ``at``, whatever becomes of us; no longer at ``before``."""
+    now = time.time()
+    minutes = max(0, math.ceil((at - now) / 60))
+    if runs(["shutdown", "-P", f"+{minutes}" if minutes else "now"]):  # replaces its earlier order by itself
+        return True
+    unit, moment = f"grafos-expiry-{at}", max(at, int(now) + 5)  # a moment that has passed would never come
+    is_set = runs(["systemctl", "is-active", "--quiet", f"{unit}.timer"])  # by an earlier run of ours
+    if not is_set and not runs(["systemd-run", f"--unit={unit}", f"--on-calendar=@{moment}", "shutdown", "-P", "now"]):
+        return False
+    if before:
+        runs(["systemctl", "stop", f"grafos-expiry-{before}.timer"])
+    return True
 
 
 def kept_timer(file: Path) -> int:
-    """What an earlier life of this program moved the timer to; 0 if it did not."""
-    text = file.read_text() if file.is_file() else ""
-    return int(text) if text.isdecimal() else 0
+    """What an earlier life of this program moved the timer to; 0 if it did not, or if that cannot be read."""
+    try:
+        return max(0, int(file.read_bytes()))
+    except (OSError, ValueError):
+        return 0
 
 
 def runs(command: list[str]) -> bool:
     """Whether the command did what it is for."""
     try:
-        done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
-    except OSError as error:
+        done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, timeout=COMMAND_S_MAX)
+    except (OSError, subprocess.SubprocessError) as error:
         say(f"{command[0]}: {error}")
         return False
     return done.returncode == 0
@@ -126,15 +139,23 @@ def keep_looking(settings: dict[str, Any], timer_at: int, kept: Path) -> None:
         try:
             tags = ask_azure()["tagsList"]
             expires = [str(tag["value"]) for tag in tags if tag["name"] == EXPIRES_TAG]
-        except (OSError, ValueError, KeyError, TypeError):
+        except NO_ANSWER:
             continue  # asked again soon; a metadata service that is away changes nothing
         if len(expires) != 1 or not expires[0].isdecimal():
             continue
         moved_to = int(expires[0]) + settings["timer_after_s"]
-        if timer_at < moved_to <= settings["timer_at_most"] and arm_timer(moved_to):
+        if timer_at < moved_to <= settings["timer_at_most"] and arm_timer(moved_to, timer_at):
             timer_at = moved_to
-            kept.write_text(str(timer_at))  # a machine that is started again must not end at its first end
+            keep(kept, timer_at)
             say(f"extended cell={settings['cell_id']} timer={timer_at}")
+
+
+def keep(file: Path, timer_at: int) -> None:
+    """So that a machine that is started again does not end at its first end. On a full disk it does."""
+    try:
+        file.write_text(str(timer_at))
+    except OSError as error:
+        say(f"the moved timer is not kept over a reboot: {error}")
 
 
 # --- who we are -------------------------------------------------------------------------------------------------
@@ -151,7 +172,7 @@ def who_we_are(provider: str) -> dict[str, str]:
                 return {"name": str(compute["name"]), "place": str(compute.get("zone") or compute["location"])}
             zone = ask_gce("zone")  # projects/NUMBER/zones/NAME
             return {"name": ask_gce("name"), "place": zone.rpartition("/")[2]}
-        except (OSError, ValueError, KeyError) as error:
+        except NO_ANSWER as error:
             if time.monotonic() > until:
                 say(f"no metadata: {error}")
                 return {"name": "unknown", "place": "unknown"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import http.server
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -25,12 +26,14 @@ PATIENCE_S = 20.0
 
 
 class Metadata(http.server.ThreadingHTTPServer):
-    """Both clouds' metadata services, as the program asks them; silent for the first ``failures`` questions."""
+    """Both clouds' metadata services, as the program asks them; for the first ``failures`` questions they fail, or talk
+    ``nonsense``."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Questions)
         self.tags: list[dict[str, str]] = []
         self.failures = 0
+        self.nonsense = 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
@@ -38,7 +41,10 @@ class Questions(http.server.BaseHTTPRequestHandler):
     server: Metadata
 
     def do_GET(self) -> None:
-        if self.server.failures:
+        if self.server.nonsense:
+            self.server.nonsense -= 1
+            self.wfile.write(b"this is no HTTP\r\n\r\n")
+        elif self.server.failures:
             self.server.failures -= 1
             self.send_error(503)
         elif self.path.startswith("/base/computeMetadata/v1/instance/") and self.headers["Metadata-Flavor"] == "Google":
@@ -196,13 +202,91 @@ def test_it_waits_for_a_network_that_comes_up_late(machine: Machine, metadata: M
     until(lambda: booted_in(machine.console(), "one"))
 
 
-def test_where_shutdown_does_not_take_the_order_a_timer_of_systemd_does(machine: Machine) -> None:
+SYSTEMD = """
+case "$1 $2" in
+  "is-active --quiet") test -e "timer-$3" ;;
+  "stop "*) rm "timer-$2" ;;
+esac"""
+SYSTEMD_RUN = """
+unit="${1#--unit=}.timer"
+test -e "timer-$unit" && exit 1
+for each; do case "$each" in --on-calendar=*) echo "${each#--on-calendar=}" > "timer-$unit" ;; esac; done"""
+
+
+def without_shutdown(machine: Machine) -> None:
+    """A machine whose ``shutdown`` takes no order; its systemd has timers, as files, and none of them twice."""
     machine.tool("shutdown", "exit 1")
-    machine.tool("systemd-run", 'echo "systemd-run $*" >> orders')
+    machine.tool("systemctl", SYSTEMD)
+    machine.tool("systemd-run", SYSTEMD_RUN)
+    for tool in ("sh", "rm"):
+        (machine.tools / tool).symlink_to(shutil.which(tool) or "")
+
+
+def timers(machine: Machine) -> dict[str, str]:
+    return {file.name: file.read_text().strip() for file in machine.folder.glob("timer-grafos-*")}
+
+
+def test_where_shutdown_does_not_take_the_order_a_timer_of_systemd_does(machine: Machine) -> None:
+    without_shutdown(machine)
+    at = machine.settings["timer_at"]
+    for boots in (1, 2):  # on Azure it runs twice at the first boot: by itself, and as the service that it becomes
+        machine.boot()
+        until(lambda count=boots: machine.console().count("booted") == count)
+        machine.end()
+        assert timers(machine) == {f"timer-grafos-expiry-{at}.timer": f"@{at}"}
+        said = booted_in(machine.console(), "one")
+        assert said is not None
+        assert said.timer_at == at
+
+
+def test_a_timer_of_systemd_is_replaced_when_the_end_moves(on_azure: Machine) -> None:
+    """The earlier one would end the machine at its first end."""
+    without_shutdown(on_azure)
+    later = on_azure.settings["timer_at"] + 3600
+    on_azure.metadata.tags = expires(later - 300)
+    on_azure.boot()
+    until(lambda: "extended" in on_azure.console())
+    assert timers(on_azure) == {f"timer-grafos-expiry-{later}.timer": f"@{later}"}
+
+
+def test_a_timer_of_systemd_for_a_moment_that_has_passed_is_set_for_the_next_seconds(machine: Machine) -> None:
+    without_shutdown(machine)
+    machine.settings["timer_at"] = int(time.time()) - 60
     machine.boot()
     until(lambda: booted_in(machine.console(), "one"))
-    at = machine.settings["timer_at"]
-    assert machine.orders() == [f"systemd-run --unit=grafos-expiry-{at} --on-calendar=@{at} shutdown -P now"]
+    [moment] = timers(machine).values()
+    assert 0 < int(moment[1:]) - machine.settings["timer_at"] - 60 < PATIENCE_S + 6
+
+
+@pytest.mark.parametrize("kept", [b"\xff\xfe", b"", b"\0" * 10, b"9" * 5000, b"-5"])
+def test_what_an_earlier_life_kept_cannot_keep_the_timer_from_being_set(kept: bytes, on_azure: Machine) -> None:
+    (on_azure.folder / "timer-at").write_bytes(kept)
+    on_azure.boot()
+    until(lambda: booted_in(on_azure.console(), "one"))
+    assert on_azure.orders() == ["shutdown -P +60"]
+
+
+def test_nor_does_it_set_it_past_the_last_moment(on_azure: Machine) -> None:
+    (on_azure.folder / "timer-at").write_text(str(on_azure.settings["timer_at"] + 30 * 86400))
+    on_azure.boot()
+    until(on_azure.orders)
+    assert on_azure.orders() == ["shutdown -P +1440"]
+
+
+def test_a_metadata_service_that_talks_nonsense_is_asked_again(machine: Machine, metadata: Metadata) -> None:
+    metadata.nonsense = 3
+    machine.boot()
+    until(lambda: booted_in(machine.console(), "one"))
+
+
+def test_where_the_moved_timer_cannot_be_kept_it_is_moved_all_the_same(on_azure: Machine) -> None:
+    later = on_azure.settings["timer_at"] + 3600
+    (on_azure.folder / "timer-at").mkdir()
+    on_azure.metadata.tags = expires(later - 300)
+    on_azure.boot()
+    until(lambda: f"extended cell=one timer={later}" in on_azure.console())
+    assert on_azure.orders() == ["shutdown -P +60", "shutdown -P +120"]
+    assert "not kept" in on_azure.console()
 
 
 def test_a_machine_without_any_timer_says_so(machine: Machine) -> None:
