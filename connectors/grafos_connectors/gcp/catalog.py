@@ -44,6 +44,7 @@ class Catalog:
     def __init__(self, calls: GcpCalls) -> None:
         self._calls = calls
         self._lock = threading.RLock()
+        self._reading_rows = threading.Lock()  # of its own: the price list takes long, and nobody else waits for it
         self._types: dict[str, tuple[Item, ...]] = {}
         self._regions: dict[str, Item] = {}
         self._rows: list[tuple[tuple[str, ...], PriceRow]] | None = None
@@ -93,7 +94,7 @@ class Catalog:
 
     def price_rows(self, region: str) -> Iterator[PriceRow]:
         """The rows that hold in a region, and those that hold everywhere."""
-        with self._lock:
+        with self._reading_rows:
             if self._rows is None:
                 self._rows = [row for page in self._sku_pages() for sku in page for row in rows_of(sku)]
             rows = self._rows
