@@ -18,9 +18,10 @@ from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import open_fabric
 from grafos_emulators.emulator import EmulatedClouds, Settings
-from grafos_stacks.bill import DEAD_MAN_GRACE_S, rates_held
+from grafos_stacks.bill import worst_case
 from grafos_stacks.direct import Hands
 from grafos_stacks.extending import Wish, extend
+from grafos_stacks.layouts import layout_of
 from grafos_stacks.making import open_hold
 from grafos_stacks.names import expiry_in
 
@@ -61,9 +62,9 @@ def check_paid(operator: RegisteredOperator, ends: set[int]) -> None:
     assert row is not None
     assert row.plan is not None
     assert held is not None
-    rate = sum(rates_held(row.plan.facts.price, row.plan.spec.disk_gib))
-    lives_s = max(shown.values()) + DEAD_MAN_GRACE_S - int(row.plan.made_at)
-    assert held.amount_micro_cents >= rate * lives_s // HOUR_S
+    longest_s = max(shown.values()) - int(row.plan.made_at)
+    bound = worst_case(row.plan.facts.price, row.plan.spec.disk_gib, longest_s, layout_of("azure").left_behind)
+    assert held.amount_micro_cents >= bound.total_micro_cents
 
 
 def test_died_in_at_every_request_it_is_finished_by_the_next_and_adds_nothing_twice(
