@@ -203,19 +203,22 @@ class Engine:
         want.calls += 1
         call, token = desired(self._fabric, what, attempt, want.needs, want.late_inputs(what, attempt))
         self._fabric.note_provisioned()
+        # An earlier call of this attempt, whose answer nobody has, may have had its effect whatever this one is told.
+        unanswered = row is not None and row.life is Life.INTENDED and what.kind in self._connector.traits.once
         intent = _intent(what, row, attempt, call.tags, self._now())
         self._journal.write(intent)
         try:
             operation = self._connector.begin_create(call, token)
         except CloudError as error:
-            self._refused(error, intent, want)
+            self._refused(error, intent, want, unanswered=unanswered)
         else:
             self._journal.write(intent.moved(Life.BEGUN, self._now(), ref=operation.ref, operation=operation))
 
-    def _refused(self, error: CloudError, intent: ResourceRow, want: _Want) -> None:
+    def _refused(self, error: CloudError, intent: ResourceRow, want: _Want, *, unanswered: bool) -> None:
         """The create call raised: note what is known of its effect, then wait, or tell the person."""
         if not error.ambiguous:
-            doubt_at = (intent.doubt_at or self._now()) if error.code == CONFLICT else 0.0
+            first_conflict = (intent.doubt_at or self._now()) if error.code == CONFLICT else 0.0
+            doubt_at = self._now() if unanswered else first_conflict
             self._journal.write(intent.moved(Life.REFUSED, self._now(), why=error.code, doubt_at=doubt_at))
         lag_s = self._connector.traits.listing_lag_s
         match after_refusal(error, want.calls, self._now() - want.begun_at, lag_s):

@@ -81,8 +81,9 @@ class ResourceRow(msgspec.Struct, frozen=True):
     """One resource of a stack. ``key`` is also the row's key, but for a surplus one found in the cloud.
 
     ``first_at`` is when any attempt at it was first intended, ``intended_at`` the latest intent to make or unmake,
-    ``changed_at`` the latest step. ``doubt_at`` is when a conflict first told that something may be there which no read
-    shows yet. ``ref`` is known from the answer of the create call on.
+    ``changed_at`` the latest step. ``doubt_at`` is when a refusal left it open whether something is there which no read
+    shows yet: a conflict (the first one), or any that came after a call without an answer. ``ref`` is known from the
+    answer of the create call on.
     """
 
     key: str

@@ -124,7 +124,7 @@ def _unseen(row: ResourceRow | None, sight: Sight, ground: Ground) -> Step:
         return _create_after(ground.lost_at, 1, sight, ground) if ground.lost_at else Create(1)
     if row.life is Life.INTENDED:
         return Create(row.attempt) if ground.once else _create_after(row.intended_at, row.attempt, sight, ground)
-    if row.why == CONFLICT:
+    if row.why == CONFLICT or (row.life is Life.REFUSED and row.doubt_at):
         return _create_after(row.doubt_at, row.attempt + 1, sight, ground)
     if row.life in (Life.READY, Life.UNMAKING):
         return _create_after(row.changed_at, row.attempt + 1, sight, ground)
@@ -198,6 +198,7 @@ def recovery(
     """
     known = list(rows)
     doubts = [row.intended_at for row in known if row.life is Life.INTENDED]
+    doubts += [row.doubt_at for row in known if row.life is Life.REFUSED and row.doubt_at]
     settled = max((*doubts, ground.lost_at)) + ground.lag_s
     if (doubts or ground.lost_at) and listed_at < settled:
         return Unmaking(look_not_before=settled)

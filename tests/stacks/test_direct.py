@@ -59,6 +59,26 @@ def test_a_question_that_does_not_get_through_is_asked_again(operation: str) -> 
     check_gone(ground, 0)
 
 
+@pytest.mark.parametrize("code", ["cloud_auth", "cloud_denied", "cloud_unknown", "cloud_capacity"])
+def test_a_refusal_after_a_lost_answer_does_not_make_the_machine_forgotten(code: str) -> None:
+    """The first call may have had its effect, which no listing shows yet: whoever tears the cell down waits for it."""
+    ground = TwinGround(lag_s=30.0)
+    ground.faults.add(Fault("begin_create", Effect.LOSE_ANSWER, kind=Kind.MACHINE))
+    ground.faults.add(Fault("begin_create", Effect.REFUSE, kind=Kind.MACHINE, code=code, skip=1))
+    assert refusal(ground).code == code
+    check_gone(ground, 0)
+
+
+def test_a_refusal_after_a_lost_answer_makes_no_second_machine() -> None:
+    """The next attempt has a token of its own, so it waits until what the first one made would be seen."""
+    ground = TwinGround(lag_s=30.0)
+    ground.faults.add(Fault("begin_create", Effect.LOSE_ANSWER, kind=Kind.MACHINE))
+    ground.faults.add(Fault("begin_create", Effect.REFUSE, kind=Kind.MACHINE, code="cloud_throttled", skip=1))
+    make(ground.hands())
+    assert len(ground.live()) == WHOLE
+    check_gone(ground, 0)
+
+
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 

@@ -142,6 +142,16 @@ def test_a_conflict_is_looked_at_again_before_the_next_attempt() -> None:
     assert step(conflict, seen()) == Adopt(seen().found)
 
 
+def test_a_refusal_after_a_call_without_an_answer_is_waited_for_when_making_and_when_undoing() -> None:
+    """What that call made, if it made anything, no read need show before."""
+    doubtful = row(Life.REFUSED, why="cloud_throttled", doubt_at=THEN)
+    assert step(doubtful, unseen()) == Look(LATE)
+    assert step(doubtful, unseen(LATE)) == Create(3)
+    assert undo([doubtful]).look_not_before == LATE
+    assert undo([doubtful], at=LATE).look_not_before == 0.0
+    assert step(row(Life.REFUSED, why="cloud_throttled"), unseen()) == Create(3)
+
+
 def test_a_failure_that_left_nothing_is_followed_by_the_next_attempt() -> None:
     assert step(row(Life.FAILED, ref=None), None) == Create(3)
 
