@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from grafos_connectors.azure import tags
 from grafos_connectors.azure.client import AzureCalls
 from grafos_connectors.azure.ids import ArmId, canonical, parse
@@ -72,20 +74,23 @@ def observe(calls: AzureCalls, id: ArmId, region: str) -> Found | None:
         return None
     told = found(document, id, region)
     if told.ref.kind is Kind.MACHINE and told.state is State.READY:
-        return with_attributes(told, addresses(calls, document, region))
+        more = addresses(calls, document, region)
+        shown = {name: value for name, value in more.items() if value}
+        return msgspec.structs.replace(told, attributes={**told.attributes, **shown})
     if told.ref.kind is Kind.DISK:
-        return as_carried(calls, told, document, region)
+        owner = canonical(document.get("managedBy"))
+        machine = read_resource(calls, parse(owner), region) if owner else None
+        return told if machine is None else carried_by(found(machine, parse(owner), region), told)
     return told
 
 
-def with_attributes(told: Found, more: Mapping[str, str]) -> Found:
-    return Found(
-        ref=told.ref,
-        state=told.state,
-        tags=told.tags,
-        attributes={**told.attributes, **{name: value for name, value in more.items() if value}},
-        billable=told.billable,
-    )
+def carried_by(machine: Found, disk: Found) -> Found:
+    """A machine's disk with the machine's tags as they are now: a change of tags reaches one resource at a time."""
+    if not machine.tags:
+        return disk
+    ref = msgspec.structs.replace(disk.ref, key=machine.ref.key)
+    attributes = {**disk.attributes, "machine": machine.ref.id}
+    return msgspec.structs.replace(disk, ref=ref, tags=machine.tags, attributes=attributes)
 
 
 def addresses(calls: AzureCalls, machine: Document, region: str) -> dict[str, str]:
@@ -101,18 +106,6 @@ def addresses(calls: AzureCalls, machine: Document, region: str) -> dict[str, st
         public_ip = _properties(read_resource(calls, parse(public["id"]), region) or {}).get("ipAddress", "")
     told = _nic(document, parse(card))
     return {"public_ip": public_ip or "", "nic": card, **{name: told[name] for name in told if name != "machine"}}
-
-
-def as_carried(calls: AzureCalls, disk: Found, document: Document, region: str) -> Found:
-    """A machine's disk bears the machine's tags as they are now: a change of tags reaches one resource at a time."""
-    owner = canonical(document.get("managedBy"))
-    machine = read_resource(calls, parse(owner), region) if owner else None
-    its_tags = tags.ours((machine or {}).get("tags"))
-    if not its_tags:
-        return disk
-    key = its_tags.get(TAG_KEY, "")
-    ref = Ref(key=key, kind=disk.ref.kind, id=disk.ref.id, region=disk.ref.region, zone=disk.ref.zone)
-    return Found(ref=ref, state=disk.state, tags=its_tags, attributes=disk.attributes, billable=disk.billable)
 
 
 def normal_region(location: str) -> str:

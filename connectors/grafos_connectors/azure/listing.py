@@ -9,7 +9,7 @@ from grafos_connectors.azure import describe, tags
 from grafos_connectors.azure.client import AzureCalls
 from grafos_connectors.azure.ids import KINDS, parse
 from grafos_connectors.azure.kind_calls import any_in_group, read_resource
-from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, Found, Kind, Ref, Scope
+from grafos_connectors.contract import TAG_FABRIC, Found, Kind, Scope
 
 # What costs most is listed first. Subnets are not listed: they go with the network that they are part of.
 LISTED = (Kind.MACHINE, Kind.DISK, Kind.ADDRESS, Kind.NIC, Kind.DEADLINE, Kind.FIREWALL, Kind.NETWORK)
@@ -32,7 +32,10 @@ def list_scope(calls: AzureCalls, scope: Scope) -> Iterator[tuple[Found, ...]]:
     owners = {found.attributes["disk"]: found for found in machines if found.attributes.get("disk")}
     yield from _page(machines)
     for kind in (*LISTED[1:], Kind.GROUP):
-        yield from _page([_carried(told, owners) for told in map(_found, _within(by_kind[kind], scope))])
+        listed = map(_found, _within(by_kind[kind], scope))
+        yield from _page(
+            [describe.carried_by(owners[one.ref.id], one) if one.ref.id in owners else one for one in listed]
+        )
 
 
 def group_is_empty(calls: AzureCalls, group: str, region: str) -> bool:
@@ -83,16 +86,6 @@ def _by_id(items: list[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
 
 def _found(item: Mapping[str, Any]) -> Found:
     return describe.found(item, parse(str(item["id"])))
-
-
-def _carried(told: Found, owners: Mapping[str, Found]) -> Found:
-    """A machine's disk is told with the machine's tags."""
-    owner = owners.get(told.ref.id)
-    if owner is None:
-        return told
-    ref = Ref(key=owner.tags.get(TAG_KEY, ""), kind=told.ref.kind, id=told.ref.id, region=told.ref.region)
-    attributes = {**told.attributes, "machine": owner.ref.id}
-    return Found(ref=ref, state=told.state, tags=owner.tags, attributes=attributes, billable=told.billable)
 
 
 def _page(found: list[Found]) -> Iterator[tuple[Found, ...]]:
