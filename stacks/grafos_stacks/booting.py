@@ -73,10 +73,11 @@ def last_lines(console: str) -> str:
 
 
 def _console(hands: Hands, machine: Found) -> str:
+    """What the machine wrote, or why that cannot be read."""
     try:
         return hands.connector.console(machine.ref)
-    except CloudError:
-        return ""
+    except CloudError as refusal:
+        return f"(it cannot be read: {refusal.code}: {refusal.what})"
 
 
 def _not_ready(what: str, machine: Found, console: str) -> GrafosError:

@@ -10,6 +10,7 @@ from crash_sweep import CELL, make
 from twin_ground import TwinGround
 
 from grafos_connectors.contract import Found, Kind
+from grafos_connectors.twin import Effect, Fault
 from grafos_core.errors import GrafosError
 from grafos_stacks.booting import BOOT_PATIENCE_S, wait_booted
 from grafos_stacks.bootstrap import Booted
@@ -57,6 +58,16 @@ def test_a_machine_that_never_says_so_is_not_waited_for_for_ever(said: str, show
     assert slow.value.code == "cell_not_ready"
     assert shown in slow.value.why
     assert BOOT_PATIENCE_S < ground.clock.now() - began < BOOT_PATIENCE_S + 10
+
+
+def test_a_console_that_may_not_be_read_is_not_called_empty() -> None:
+    ground = TwinGround()
+    machine = running(ground)
+    ground.faults.add(Fault("console", Effect.REFUSE, code="cloud_denied", times=1000))
+    with pytest.raises(GrafosError) as slow:
+        wait_booted(ground.hands(), CELL, machine)
+    assert slow.value.code == "cell_not_ready"
+    assert "cannot be read: cloud_denied" in slow.value.why
 
 
 def test_a_machine_that_could_set_no_timer_is_not_taken_for_one_that_ends_itself() -> None:
