@@ -27,6 +27,7 @@ NOBODY = "by nobody: it dials out"
 def plan_text(prepared: Prepared, terminal: Terminal) -> str:
     """The plan for people."""
     from grafos_stacks.bill import BURST_CREDITS
+    from grafos_stacks.failover import zone_of
 
     plan = prepared.plan
     offer, spec = plan.facts.offer, plan.spec
@@ -35,12 +36,12 @@ def plan_text(prepared: Prepared, terminal: Terminal) -> str:
     rows = [[what.kind.value, what.name, what.stack] for what in plan.resources]
     parts = ", ".join(f"{part.name} {format_cents(part.micro_cents)}" for part in plan.bill.parts)
     label = " (fictional)" if plan.facts.price.fictional else ""
-    hours = f"{round(plan.life.held_until - plan.made_at) / 3600:g} h"
+    hours = f"{(plan.life.held_until - int(plan.made_at)) / 3600:g} h"
     machine = f"{offer.machine_type}, {offer.cpu_cores} cores, {size_text(offer.mem_bytes)}, {offer.arch}"
     lines = [
         (
             "cell",
-            f"{plan.stack} on {spec.provider} in {offer.zone or offer.region}{notes}",
+            f"{plan.stack} on {spec.provider} in {zone_of(offer)}{notes}",
         ),
         ("machine", machine),
         ("price", f"{_rate_text(plan)}{label}, disk and address included"),

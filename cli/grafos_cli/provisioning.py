@@ -15,11 +15,9 @@ if TYPE_CHECKING:
 
 TAUGHT = taught(
     examples=(
-        "grafos cloud provision aws",
         "grafos cloud provision aws --region eu-central-1 --ttl 2h --dry-run",
-        "grafos cloud provision gcp --cell-id build-1 --ttl 2h --max-ttl 6h --yes --json",
-        "grafos cloud provision --any --spot-or-on-demand --max-hourly 4",
-        "grafos cloud provision gcp --cell-id build --count 8 --plan-out build.plan",
+        "grafos cloud provision gcp --cell-id build --count 8 --ttl 2h --plan-out build.plan",
+        "grafos cloud provision --any --spot-or-on-demand --max-hourly 4 --yes --json",
     ),
     next="grafos deploy run --provider aws",
 )
@@ -67,10 +65,9 @@ def provision(
 
     On aws a cell is a small fabric of its own, and ready at the end. On azure and gcp its machine lets nobody in and
     waits for an orchestrator, which this version does not have: it has booted at the end, and runs nothing.
-    Limits, permissions and prices are asked for first, and all that stands in the way is told at once. A zone without a
-    machine is followed by the next one, with --any also the next region and cloud. The worst case is held in the
-    fabric's ledger before anything is made. Stopped or failed at any moment, the same command with the same --cell-id
-    goes on, and teardown undoes.
+    All that stands in the way is told at once; then the worst case is held in the fabric's ledger. A zone without a
+    machine is followed by the next, with --any also region and cloud. Stopped or failed at any moment, the same command
+    with the same --cell-id goes on, and teardown undoes.
     """
     from grafos_cli.planning import planned
     from grafos_cli.sizes import read_duration
@@ -93,10 +90,7 @@ def provision(
         count=count,
     )
     with planned(wish, terminal) as work:
-        if plan_out:
-            _kept(work, plan_out, terminal)
-        else:
-            agree_and_make(work, terminal, dry_run=dry_run, yes=yes)
+        _kept(work, plan_out, terminal) if plan_out else agree_and_make(work, terminal, dry_run=dry_run, yes=yes)
 
 
 def agree_and_make(work: Planned, terminal: Terminal, *, dry_run: bool, yes: bool) -> None:

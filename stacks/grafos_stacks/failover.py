@@ -76,9 +76,12 @@ def told(hands: Hands, move: Move) -> None:
 
 def place_of(plan: StackPlan) -> str:
     """Where and how a plan's machine is bought, in one word or two."""
-    offer = plan.facts.offer
-    zone = offer.zone if offer.zone.startswith(offer.region) else f"{offer.region} {offer.zone}".strip()
-    return f"{plan.spec.provider} {zone}" + (" spot" if plan.is_spot else "")
+    return f"{plan.spec.provider} {zone_of(plan.facts.offer)}" + (" spot" if plan.is_spot else "")
+
+
+def zone_of(offer: Offer) -> str:
+    """The zone as people know it: Azure's are numbers within a region, and some of its regions have none."""
+    return offer.zone if offer.zone.startswith(offer.region) else f"{offer.region} {offer.zone}".strip()
 
 
 def _nowhere(plan: StackPlan, refused: dict[str, CloudError]) -> CloudError:
