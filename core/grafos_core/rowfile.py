@@ -18,6 +18,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ APPLICATION_ID = 0x67726166
 """Stands in the file's header ("graf"), so that another program's database is not taken for ours."""
 BUSY_TIMEOUT_S = 5.0
 """How long a commit waits for another process that writes to the same file."""
+BUSY_ASK_EVERY_S = 0.002
+"""Making a new file takes milliseconds."""
 
 _TABLES = """
 CREATE TABLE rows (kind TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
@@ -184,11 +187,24 @@ class RowFile:
         with self._explained():
             if not self._is_empty():
                 self._check_owner()
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._enter_wal()
             self._connection.execute("PRAGMA synchronous = FULL")
             if self._is_empty():
                 self._make_tables()
             self._refuse_newer(self._meta("schema_version"))
+
+    def _enter_wal(self) -> None:
+        """SQLite itself does not wait here when somebody else opens a new file at the same moment."""
+        until = time.monotonic() + self._wait_s
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as cause:
+                busy = cause.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > until:
+                    raise
+            time.sleep(BUSY_ASK_EVERY_S)
 
     def _make_tables(self) -> None:
         with self.transaction():

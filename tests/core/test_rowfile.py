@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,28 @@ def test_what_a_transaction_wrote_is_there_for_the_next_and_what_failed_in_it_is
 def test_nobody_else_comes_in_while_a_transaction_is_open(path: Path) -> None:
     with opened(path) as file, file.transaction():
         assert refusal(path).code == "store_failed"
+
+
+def test_those_who_make_a_file_at_the_same_moment_wait_for_each_other(tmp_path: Path) -> None:
+    """SQLite does not wait by itself while a new file is given its write-ahead log."""
+    errors: list[str] = []
+
+    def open_at(path: Path, moment: threading.Barrier) -> None:
+        moment.wait(10)
+        try:
+            with opened(path):
+                pass
+        except GrafosError as error:
+            errors.append(error.why)
+
+    for number in range(60):
+        together = threading.Barrier(4)
+        threads = [threading.Thread(target=open_at, args=(tmp_path / f"{number}.db", together)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    assert errors == []
 
 
 def test_whoever_only_comes_for_a_transaction_fences_nobody(path: Path) -> None:
