@@ -97,7 +97,7 @@ def test_the_plan_says_that_nobody_gets_in_and_until_when_it_may_live(operator: 
         (("gcp", "--allow", "203.0.113.7"), "config_invalid"),
         (("azure", "--ttl", "1d"), "config_invalid"),
         (("azure", "--ttl", "1m"), "config_invalid"),
-        (("gcp", "--type", "z9-nano"), "cloud_capacity"),
+        (("gcp", "--type", "z9-nano"), "cloud_invalid"),
     ],
 )
 def test_an_input_that_cannot_be_used_there_is_told(words: tuple[str, ...], code: str, operator: Person) -> None:
