@@ -16,6 +16,7 @@ from contract_work import Work
 from grafos_connectors.azure import account, permissions, prices, skus
 from grafos_connectors.contract import CloudError, Kind
 from grafos_core.clock import VirtualClock
+from grafos_core.money import from_usd
 from grafos_emulators.emulator import EmulatedClouds, Settings
 
 
@@ -193,8 +194,8 @@ def test_the_price_of_a_gib_bounds_every_disk_that_the_image_fits_on() -> None:
     per_gib = prices.disk_per_gib_month(rows, "eastus")
     for size_gib in range(account.IMAGE_DISK_GIB, 257):
         billed = next(usd for tier, usd in tiers.items() if prices.TIER_GIB[tier] >= size_gib)
-        assert per_gib * size_gib >= prices.micro_cents(Decimal(str(billed)))
-        assert per_gib * size_gib < 2 * prices.micro_cents(Decimal(str(billed))) + size_gib
+        assert per_gib * size_gib >= from_usd(Decimal(str(billed)))
+        assert per_gib * size_gib < 2 * from_usd(Decimal(str(billed))) + size_gib
 
 
 def test_a_region_without_disk_prices_has_no_price() -> None:

@@ -13,11 +13,12 @@ from azure.core.pipeline import PipelineContext, PipelineRequest
 from azure.core.rest import HttpRequest
 
 from grafos_connectors.azure.client import AzureCalls
-from grafos_connectors.azure.endpoints import check_pairing, is_loopback, is_resource_manager, same_origin
+from grafos_connectors.azure.endpoints import check_pairing, is_resource_manager, same_origin
 from grafos_connectors.azure.ids import SCHEDULE_PREFIX, canonical, parse
 from grafos_connectors.azure.shapes import DEADLINE_MAX_S
 from grafos_connectors.azure.transport import OnlyThere
 from grafos_connectors.contract import CloudError
+from grafos_connectors.loopback import is_loopback
 from grafos_connectors.registry import open_connector
 from grafos_core.emulated import EMULATED_SUBSCRIPTION
 from grafos_stacks.azure import SCHEDULE_AHEAD_S_MAX

@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from crash_sweep import make, spec, undo
-from emulated_ground import EmulatedGround
-from emulated_sweeps import ALL_SCENARIOS, by_chance, every_point, foreign_things, planted, replayed
+from emulated_sweeps import EmulatedSweeps, changing_calls, planted
 from gcp_ground import GcpCloud
 
 
@@ -21,49 +19,10 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpCloud]:
     cloud.close()
 
 
-def test_dying_at_moments_by_chance_leaves_nothing_makes_nothing_twice_and_touches_nothing_else(
-    cloud: GcpCloud,
-) -> None:
-    by_chance(cloud)
-
-
-@pytest.mark.deep
-@ALL_SCENARIOS
-def test_dying_at_every_request_leaves_nothing_makes_nothing_twice_and_touches_nothing_else(
-    cloud: GcpCloud, scenario: int
-) -> None:
-    every_point(cloud, scenario)
-
-
-@pytest.mark.deep
-def test_dying_twice_by_chance_leaves_nothing_either(cloud: GcpCloud) -> None:
-    by_chance(cloud, seconds=900.0, pairs=1.0)
-
-
-@pytest.mark.deep
-def test_ten_thousand_things_of_others_are_not_touched(cloud: GcpCloud) -> None:
-    foreign_things(cloud, 10_000)
-
-
-def test_replay_of_one_case(cloud: GcpCloud) -> None:
-    replayed(cloud)
+class TestGcp(EmulatedSweeps):
+    pass
 
 
 def test_a_cell_takes_few_changing_calls(cloud: GcpCloud) -> None:
     """Three for the first cell of a region, one for a further one, one for its teardown."""
-    ground = EmulatedGround(cloud)
-    counts: dict[str, list[str]] = {}
-
-    def count(what: str, act: Callable[[], object]) -> None:
-        since = len(cloud.clouds.journal())
-        act()
-        counts[what] = [call.action for call in cloud.clouds.journal()[since:] if call.mutating]
-
-    count("first cell", lambda: make(ground.hands(), spec("gcp-one", "gcp")))
-    count("further cell", lambda: make(ground.hands(), spec("gcp-two", "gcp")))
-    count("teardown of a further cell", lambda: undo(ground.hands(), "gcp-two"))
-    count("teardown of the last cell, with the network", lambda: undo(ground.hands(), "gcp-one"))
-    for what, calls in counts.items():
-        print(f"{what}: {len(calls)} ({', '.join(calls)})")
-    assert [len(calls) for calls in counts.values()] == [3, 1, 1, 3]
-    assert ground.live() == []
+    assert changing_calls(cloud) == [3, 1, 1, 3]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Callable
 
 import pytest
 from crash_cases import LAGS_S, SCENARIOS, Case, Traveller
-from crash_sweep import make, undo
+from crash_sweep import make, spec, undo
 from decoys import copies, foreign
 from emulated_ground import EmulatedCloud, EmulatedGround
 
@@ -73,3 +74,51 @@ def replayed(cloud: EmulatedCloud) -> None:
     """The case whose number the environment names, else one that shows how."""
     there = traveller(cloud)
     there.run(Case.of(int(os.environ.get(CASE_VARIABLE, Case(0, 1, 1, 30, 12).number))))
+
+
+def changing_calls(cloud: EmulatedCloud) -> list[int]:
+    """How many calls change something for a region's first cell, a further one, its teardown, and the last one's, which
+    takes the network along. Nothing is left of them."""
+    ground, one, two = EmulatedGround(cloud), f"{cloud.provider}-one", f"{cloud.provider}-two"
+    counts: list[int] = []
+
+    def count(what: str, act: Callable[[], object]) -> None:
+        since = len(cloud.clouds.journal())
+        act()
+        calls = [call.action for call in cloud.clouds.journal()[since:] if call.mutating]
+        print(f"{what}: {len(calls)} ({', '.join(calls)})")
+        counts.append(len(calls))
+
+    count("first cell", lambda: make(ground.hands(), spec(one, cloud.provider)))
+    count("further cell", lambda: make(ground.hands(), spec(two, cloud.provider)))
+    count("teardown of a further cell", lambda: undo(ground.hands(), two))
+    count("teardown of the last cell, with the network", lambda: undo(ground.hands(), one))
+    assert ground.live() == []
+    return counts
+
+
+class EmulatedSweeps:
+    """What holds on every emulated cloud. Inherit, and give a fixture ``cloud``."""
+
+    def test_dying_at_moments_by_chance_leaves_nothing_makes_nothing_twice_and_touches_nothing_else(
+        self, cloud: EmulatedCloud
+    ) -> None:
+        by_chance(cloud)
+
+    @pytest.mark.deep
+    @ALL_SCENARIOS
+    def test_dying_at_every_request_leaves_nothing_makes_nothing_twice_and_touches_nothing_else(
+        self, cloud: EmulatedCloud, scenario: int
+    ) -> None:
+        every_point(cloud, scenario)
+
+    @pytest.mark.deep
+    def test_dying_twice_by_chance_leaves_nothing_either(self, cloud: EmulatedCloud) -> None:
+        by_chance(cloud, seconds=900.0, pairs=1.0)
+
+    @pytest.mark.deep
+    def test_ten_thousand_things_of_others_are_not_touched(self, cloud: EmulatedCloud) -> None:
+        foreign_things(cloud, 10_000)
+
+    def test_replay_of_one_case(self, cloud: EmulatedCloud) -> None:
+        replayed(cloud)

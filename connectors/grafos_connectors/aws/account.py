@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from grafos_connectors.aws.client import AwsCalls
 from grafos_connectors.contract import ON_DEMAND, SPOT, CloudError, Identity, Image, Offer, Quota
 from grafos_connectors.server_time import server_time
+from grafos_connectors.unanswered import UNANSWERED
 
 MIB = 1 << 20
 # Debian's own account, https://wiki.debian.org/Cloud/AmazonEC2Image
@@ -45,8 +46,6 @@ QUOTAS = {
     "networks": Limit("vpc", "L-F678F1CE", "networks"),
     "gateways": Limit("vpc", "L-A4707A72", "gateways"),
 }
-# What a permission check may answer with when the person may not ask: then nothing is known to be missing.
-UNANSWERED = {"cloud_denied", "cloud_not_found", "cloud_unknown", "cloud_invalid", "cloud_unreachable"}
 
 
 def identity(calls: AwsCalls) -> Identity:

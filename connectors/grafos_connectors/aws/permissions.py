@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from grafos_connectors.aws.account import UNANSWERED
 from grafos_connectors.aws.client import AwsCalls
 from grafos_connectors.contract import CloudError
+from grafos_connectors.unanswered import UNANSWERED
 
 ACTIONS = (
     "ec2:AttachInternetGateway",

@@ -11,7 +11,6 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,12 +26,13 @@ from grafos_connectors.azure.endpoints import (
     RESOURCE_MANAGER,
     RETAIL_PRICES,
     check_pairing,
-    is_loopback,
     same_origin,
 )
 from grafos_connectors.azure.errors import NEXT_STEPS, STATUSES, no_answer, refusal_in, refused, translated
 from grafos_connectors.azure.transport import OnlyThere, Watch, policies, transport
 from grafos_connectors.contract import CloudError
+from grafos_connectors.loopback import is_loopback
+from grafos_connectors.server_time import server_time
 from grafos_core.clock import Clock, SystemClock
 from grafos_core.emulated import EMULATED_SUBSCRIPTION
 
@@ -139,7 +139,7 @@ class AzureCalls:
         """
         request = HttpRequest("GET", f"{self.endpoint}{path}", params={"api-version": api_version})
         response = self._send("raw", request, path, region)
-        return _document(response, path, region), _clock_in(response.headers.get("Date", ""))
+        return _document(response, path, region), server_time(response.headers.get("Date", ""))
 
     def get_link(self, link: str, what: str, region: str = "") -> Any:
         """ARM's answer to a link that it gave itself: a next page."""
@@ -315,10 +315,3 @@ def _document(response: Any, what: str, region: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise no_answer(what, region)
     return document
-
-
-def _clock_in(date: str) -> float:
-    try:
-        return parsedate_to_datetime(date).timestamp()
-    except ValueError:
-        return 0.0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
 
 from grafos_connectors.contract import CloudError
+from grafos_connectors.loopback import is_loopback
 from grafos_core.emulated import EMULATED_SUBSCRIPTION
 
 RESOURCE_MANAGER = "https://management.azure.com"
@@ -16,17 +16,6 @@ NEXT_STEP = (
     "For the emulated Azure set the variables that `grafos emulate` prints; "
     "for a real subscription unset GRAFOS_AZURE_ENDPOINT and set AZURE_SUBSCRIPTION_ID."
 )
-
-
-def is_loopback(url: str) -> bool:
-    """Whether it is on this machine's loopback, by its literal address or as ``localhost``; no name is looked up."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def is_resource_manager(url: str) -> bool:

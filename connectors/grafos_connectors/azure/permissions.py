@@ -9,6 +9,7 @@ from typing import Any
 
 from grafos_connectors.azure.client import AzureCalls
 from grafos_connectors.contract import CloudError
+from grafos_connectors.unanswered import UNANSWERED
 
 ACTIONS = (
     "Microsoft.Compute/disks/delete",
@@ -60,8 +61,6 @@ NEEDED = tuple(action for action in ACTIONS if action not in HELPFUL)
 PERMISSIONS_API = "2022-04-01"
 PERMISSIONS = "/providers/Microsoft.Authorization/permissions"
 PAGES_MAX = 20  # of the roles that one caller has; each page holds many
-# What the question may be answered with when the person may not ask: then nothing is known to be missing.
-UNANSWERED = frozenset({"cloud_denied", "cloud_not_found", "cloud_unknown", "cloud_invalid", "cloud_unreachable"})
 
 
 def missing(calls: AzureCalls, actions: Sequence[str]) -> tuple[str, ...]:

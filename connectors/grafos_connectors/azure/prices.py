@@ -11,16 +11,15 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
 from grafos_connectors.azure.account import IMAGE_DISK_GIB
 from grafos_connectors.azure.client import AzureCalls
 from grafos_connectors.contract import CloudError, Price
-from grafos_core.money import MICRO_CENTS_PER_CENT
+from grafos_core.money import from_usd
 
-MICRO_CENTS_PER_USD = 100 * MICRO_CENTS_PER_CENT
 PAGES_MAX = 50  # of 100 rows or more; one machine type in one location has about ten rows
 
 MACHINES = "Virtual Machines"
@@ -88,7 +87,7 @@ def disk_per_gib_month(rows: Iterable[Row], region: str) -> int:
             least = size_gib + 1
     if not worst:
         raise missing(f"{DISKS} of {IMAGE_DISK_GIB} GiB or more", region)
-    return micro_cents(worst)
+    return from_usd(worst)
 
 
 def _tier(row: Row) -> Iterable[tuple[int, Decimal]]:
@@ -112,16 +111,11 @@ def usd_of(row: Row) -> Decimal:
     return Decimal(str(row.get("retailPrice") or 0))
 
 
-def micro_cents(usd: Decimal) -> int:
-    """Rounded up: a bound of the bill may be too high, never too low."""
-    return int((usd * MICRO_CENTS_PER_USD).to_integral_value(rounding=ROUND_CEILING))
-
-
 def _dearest(rows: Sequence[Row], what: str, region: str) -> int:
     """The highest of the prices that match: if two do, the bound holds for both."""
     if not rows:
         raise missing(what, region)
-    return micro_cents(max(usd_of(row) for row in rows))
+    return from_usd(max(usd_of(row) for row in rows))
 
 
 def missing(what: str, region: str) -> CloudError:

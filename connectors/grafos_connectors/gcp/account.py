@@ -16,6 +16,7 @@ from grafos_connectors.gcp.describe import Item, last_part
 from grafos_connectors.gcp.endpoints import check_region
 from grafos_connectors.gcp.errors import API_OFF, BILLING_OFF
 from grafos_connectors.gcp.families import family_of, is_arm
+from grafos_connectors.unanswered import UNANSWERED
 
 MIB = 1 << 20
 IMAGE_PROJECT = "debian-cloud"  # Debian's own, https://wiki.debian.org/Cloud/GoogleComputeEngineImage
@@ -25,8 +26,7 @@ SMALLEST_DISK_GIB = 10  # of Debian's images
 ARCHITECTURES = {"X86_64": "amd64", "ARM64": "arm64"}
 PYTHON_VERSION = re.compile(r"[Pp]ython[ /:=]?(\d+\.\d+)")
 COMPUTE_API = "compute.googleapis.com"
-# What a question beside the point may fail with: then nothing is known to be in the way.
-UNANSWERED = {"cloud_denied", "cloud_not_found", "cloud_unknown", "cloud_invalid", "cloud_unreachable", "unsupported"}
+UNASKED = UNANSWERED | {"unsupported"}  # nobody answers it there, and it is beside the point
 
 # Names of quotas by Google's metrics; families of machines and GPUs have metrics of their own, named by rule.
 REGION_QUOTAS = {
@@ -171,7 +171,7 @@ def _asked(calls: GcpCalls, service: str, path: str) -> Mapping[str, Any]:
     try:
         answer: Mapping[str, Any] = calls.ask(service, path)
     except CloudError as refusal:
-        if refusal.code in UNANSWERED:
+        if refusal.code in UNASKED:
             return {}
         raise
     return answer

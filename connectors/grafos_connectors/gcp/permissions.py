@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from grafos_connectors.contract import CloudError
-from grafos_connectors.gcp.account import UNANSWERED
+from grafos_connectors.gcp.account import UNASKED
 from grafos_connectors.gcp.client import GcpCalls
 
 ACTIONS = (
@@ -53,7 +53,7 @@ def missing(calls: GcpCalls, actions: Sequence[str]) -> tuple[str, ...]:
         try:
             answer = calls.ask("cloudresourcemanager", path, body={"permissions": asked})
         except CloudError as refusal:
-            if refusal.code in UNANSWERED:
+            if refusal.code in UNASKED:
                 return ()
             raise
         granted.update(answer.get("permissions", ()))
