@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from azure_place import AzurePlace
 from contract_work import Work
 
 from grafos_connectors.azure import account, permissions, prices, skus
+from grafos_connectors.azure.client import AzureCalls
 from grafos_connectors.contract import CloudError, Kind
 from grafos_core.clock import VirtualClock
 from grafos_core.money import from_usd
@@ -48,6 +51,33 @@ def test_the_principal_is_read_from_the_tokens_claims() -> None:
     assert account.principal_in(token()) == ""
     assert account.principal_in("") == ""
     assert account.principal_in("no token at all") == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("estus", "eastus"), ("eastsu", "eastus"), ("us-east", "eastus"), ("europewest", "westeurope")]
+)
+def test_a_mistyped_location_names_the_one_meant(place: AzurePlace, work: Work, typed: str, meant: str) -> None:
+    with pytest.raises(CloudError) as raised:
+        work.connector.offers(typed, place.machine_type)
+    assert (raised.value.code, raised.value.next) == ("cloud_invalid", f"Did you mean {meant!r}?")
+
+
+def test_threads_with_one_question_ask_it_once_and_do_not_hold_up_another(place: AzurePlace) -> None:
+    calls = AzureCalls(environment=place.environment(), clock=place.clock)
+    asked: list[str] = []
+    other_is_answered = threading.Event()
+
+    def ask() -> str:
+        asked.append("asked")
+        assert other_is_answered.wait(10)
+        return "answer"
+
+    with ThreadPoolExecutor(5) as threads:
+        answers = [threads.submit(calls.remembered, ("one",), ask) for _ in range(4)]
+        assert threads.submit(calls.remembered, ("other",), lambda: "other").result() == "other"
+        other_is_answered.set()
+        assert [answer.result() for answer in answers] == ["answer"] * 4
+    assert asked == ["asked"]
 
 
 def test_a_type_that_is_restricted_is_not_offered_and_is_an_obstacle(place: AzurePlace, work: Work) -> None:

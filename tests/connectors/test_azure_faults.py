@@ -139,6 +139,17 @@ def test_a_lost_request_is_as_ambiguous_as_a_lost_answer(place: AzurePlace, work
     assert work.connector.find(work.desired(Kind.MACHINE)) is None
 
 
+def test_what_cannot_be_looked_at_after_its_name_was_met_is_in_doubt(place: AzurePlace, work: Work) -> None:
+    """A refusal without doubt would let its journal forget the machine."""
+    work.lay_ground(Kind.MACHINE)
+    desired = work.desired(Kind.MACHINE)
+    work.finish(work.connector.begin_create(desired, "token"))
+    goes_wrong(place, "virtualMachines.get", Effect.REFUSE, ErrorClass.DENIED)
+    refusal = work.refused(desired, "token-2")
+    assert (refusal.code, refusal.ambiguous) == ("cloud_denied", True)
+    assert CloudError.from_wire(refusal.to_wire()).ambiguous
+
+
 def test_a_read_that_does_not_get_through_is_repeated(place: AzurePlace, work: Work) -> None:
     made = work.make(Kind.GROUP)
     for effect in (Effect.LOST_REQUEST, Effect.LOST_ANSWER):

@@ -6,7 +6,6 @@ the journal, not by the SDK.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import threading
@@ -31,6 +30,7 @@ from grafos_connectors.azure.endpoints import (
 from grafos_connectors.azure.errors import NEXT_STEPS, STATUSES, no_answer, refusal_in, refused, translated
 from grafos_connectors.azure.transport import OnlyThere, Watch, policies, transport
 from grafos_connectors.contract import CloudError
+from grafos_connectors.likeness import nearest
 from grafos_connectors.loopback import is_loopback
 from grafos_connectors.server_time import server_time
 from grafos_core.clock import Clock, SystemClock
@@ -80,6 +80,7 @@ class AzureCalls:
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
         self._remembered: dict[tuple[str, ...], tuple[float, Any]] = {}
+        self._turns: dict[tuple[str, ...], threading.Lock] = {}
         self._credential: Any = None
         variables = os.environ if environment is None else environment
         self.region = (region or variables.get(REGION_VARIABLE, "")).replace(" ", "").lower()
@@ -158,23 +159,26 @@ class AzureCalls:
         return self.endpoint + EMULATED_RETAIL_PRICES if self.emulated else RETAIL_PRICES
 
     def remembered(self, key: tuple[str, ...], ask: Callable[[], Answer]) -> Answer:
-        """The answer to a question that was asked a moment ago, or a new one."""
-        until, answer = self._remembered.get(key, (0.0, None))
-        if self._clock.monotonic() < until:
-            told: Answer = answer
-            return told
-        asked = ask()
-        self._remembered[key] = (self._clock.monotonic() + REMEMBERED_S, asked)
-        return asked
+        """The answer to a question that was asked a moment ago, or a new one. Threads with one question ask it once."""
+        with self._lock:
+            turn = self._turns.setdefault(key, threading.Lock())
+        with turn:
+            until, answer = self._remembered.get(key, (0.0, None))
+            if self._clock.monotonic() < until:
+                told: Answer = answer
+                return told
+            asked = ask()
+            self._remembered[key] = (self._clock.monotonic() + REMEMBERED_S, asked)
+            return asked
 
     def check_region(self, region: str) -> None:
         """Raises ``cloud_invalid`` that names the nearest location when the subscription has none of that name."""
         known = self.locations()
         if region in known:
             return
-        near = difflib.get_close_matches(region, known, n=1, cutoff=0.0)
         what = f"Azure has no location {region!r}." if region else "No Azure location is given."
-        step = f"Did you mean {near[0]!r}?" if region and near else f"Pass --region, or set {REGION_VARIABLE}."
+        is_near = bool(region and known)
+        step = f"Did you mean {nearest(region, known)!r}?" if is_near else f"Pass --region, or set {REGION_VARIABLE}."
         raise CloudError("cloud_invalid", what, where="azure", next=step)
 
     def locations(self) -> tuple[str, ...]:

@@ -145,7 +145,7 @@ class AzureConnector:
         except CloudError as refusal:
             if refusal.cloud_code not in EXISTS_CODES:
                 raise
-            _check_equal(read_resource(self._calls, arm_id, desired.region), arm_id, desired)
+            _check_equal(self._there_in_doubt(arm_id, desired.region), arm_id, desired)
             return adopted
         return Operation(verb="create", ref=ref, handle=progress.written(Handle(token=begun.token)), began_at=began_at)
 
@@ -182,6 +182,14 @@ class AzureConnector:
         if operation.verb == "create":
             return progress.created(operation, step, found, now=self._clock.now(), **times)
         return progress.deleted(operation, handle, step, found, now=self._clock.now(), **times)
+
+    def _there_in_doubt(self, arm_id: ArmId, region: str) -> Mapping[str, Any] | None:
+        """What has a name that a create call met. Where no read can tell, it may be what an earlier call made."""
+        try:
+            return read_resource(self._calls, arm_id, region)
+        except CloudError as unanswered:
+            unanswered.context["ambiguous"] = unanswered.ambiguous = True
+            raise
 
     def _body(self, desired: Desired, now: float) -> dict[str, Any]:
         if desired.kind is Kind.MACHINE:
