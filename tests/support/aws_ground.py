@@ -44,7 +44,7 @@ class AwsCloud(EmulatedCloud):
     def __init__(self, state: Path) -> None:
         super().__init__(state)
         self._ec2: Any = boto3.client("ec2", **self.clouds.client_arguments())
-        self._number = 0
+        self._number = self._subnets = 0
         before = {thing.id for thing in self.clouds.world()}
         self._vpc = self._ec2.create_vpc(CidrBlock="10.50.0.0/16")["Vpc"]["VpcId"]
         self._subnet = self._new_subnet([])
@@ -79,8 +79,8 @@ class AwsCloud(EmulatedCloud):
         create([{"ResourceType": resource_type, "Tags": pairs}])
 
     def _new_subnet(self, tagged: list[dict[str, Any]]) -> str:
-        self._number += 1
-        cidr = f"10.50.{self._number // 16 % 256}.{self._number % 16 * 16}/28"
+        cidr = f"10.50.{self._subnets // 16}.{self._subnets % 16 * 16}/28"
+        self._subnets += 1
         answer = self._ec2.create_subnet(
             VpcId=self._vpc, CidrBlock=cidr, AvailabilityZone=ZONE, TagSpecifications=tagged
         )
