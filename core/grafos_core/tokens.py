@@ -17,6 +17,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -55,18 +56,38 @@ class CapabilityClaims(msgspec.Struct, frozen=True):
 
 
 class Caveat(msgspec.Struct, frozen=True):
-    """A condition that must hold. ``kind``: ``before`` (value: Unix seconds), ``operation``, ``run``, ``tasklet``."""
+    """A condition that must hold; ``CAVEATS`` has the kinds, docs/reference/capability-tokens.md what each means."""
 
     kind: str
     value: str
 
 
 class Use(msgspec.Struct, frozen=True):
-    """The use that a token is presented for; caveats are held against it."""
+    """The use that a token is presented for; caveats are held against it. ``hardware`` is the processor of the cell,
+    as its kernel names it (``x86_64``, ``aarch64``)."""
 
     operation: str
     run_id: str = ""
     tasklet: str = ""
+    program: str = ""
+    module_sha256: str = ""
+    hardware: str = ""
+
+
+def _is_before(value: str, _: Use, now: float) -> bool:
+    return now < float(value)
+
+
+CAVEATS: dict[str, Callable[[str, Use, float], bool]] = {
+    "before": _is_before,
+    "hardware": lambda value, use, _: value == use.hardware,
+    "module": lambda value, use, _: value == use.module_sha256,
+    "operation": lambda value, use, _: use.operation in value.split(","),
+    "program": lambda value, use, _: value == use.program,
+    "run": lambda value, use, _: value == use.run_id,
+    "tasklet": lambda value, use, _: value == use.tasklet,
+}
+"""Every kind of caveat, and when it holds. Caveats only add conditions, so a token under more of them opens less."""
 
 
 Claims = TypeVar("Claims", ApiClaims, CapabilityClaims)
@@ -129,11 +150,7 @@ def _check_caveat(body: bytes, use: Use, now: float) -> None:
     """Fails closed: a caveat that is unreadable or of an unknown kind refuses every use."""
     try:
         caveat = msgspec.msgpack.decode(body, type=Caveat)
-        if caveat.kind == "before":
-            holds = now < float(caveat.value)
-        else:
-            wanted = {"operation": use.operation, "run": use.run_id, "tasklet": use.tasklet}[caveat.kind]
-            holds = caveat.value == wanted
+        holds = CAVEATS[caveat.kind](caveat.value, use, now)
     except (msgspec.DecodeError, KeyError, ValueError) as error:
         raise GrafosError("capability_refused", "the token has a caveat that this cell does not know") from error
     if not holds:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from grafos_core.errors import GrafosError
 from grafos_core.tokens import (
+    CAVEATS,
     CAVEATS_MAX,
     ApiClaims,
     CapabilityClaims,
@@ -142,3 +143,60 @@ def test_too_many_caveats_are_refused() -> None:
         token = narrow(token, Caveat("run", "run-1"))
     with pytest.raises(GrafosError):
         check_capability(KEY, token, USE, NOW)
+
+
+USES = st.builds(
+    Use,
+    operation=st.sampled_from(["start", "block_read", "block_write", ""]),
+    run_id=st.sampled_from(["run-1", "run-2"]),
+    tasklet=st.sampled_from(["x", "y"]),
+    program=st.sampled_from(["p", "q", ""]),
+    module_sha256=st.sampled_from(["a" * 64, "b" * 64]),
+    hardware=st.sampled_from(["x86_64", "aarch64"]),
+)
+VALUES = st.sampled_from(
+    ["start", "start,block_read", "run-1", "x", "p", "a" * 64, "x86_64", "", "1060", "1500.5", "nan", "inf", "-1", "no"]
+)
+KNOWN_OR_NOT = st.builds(Caveat, st.sampled_from([*CAVEATS, "colour", ""]), VALUES)
+
+
+def opens(token: str, use: Use, now: float) -> bool:
+    try:
+        check_capability(KEY, token, use, now)
+    except GrafosError:
+        return False
+    return True
+
+
+@given(st.lists(KNOWN_OR_NOT, max_size=5), KNOWN_OR_NOT, USES, st.floats(0, 2000))
+def test_a_token_under_one_more_caveat_opens_nothing_that_it_did_not_open_before(
+    caveats: list[Caveat], one_more: Caveat, use: Use, now: float
+) -> None:
+    token = mint_capability(KEY, CAPABILITY)
+    for caveat in caveats:
+        token = narrow(token, caveat)
+    assert opens(token, use, now) or not opens(narrow(token, one_more), use, now)
+
+
+@pytest.mark.parametrize(
+    ("caveat", "other"),
+    [
+        (Caveat("program", "png"), Use("start", program="gif")),
+        (Caveat("module", "a" * 64), Use("start", module_sha256="b" * 64)),
+        (Caveat("hardware", "x86_64"), Use("start", hardware="aarch64")),
+        (Caveat("operation", "start,block_read"), Use("block_write")),
+        (Caveat("run", "run-1"), Use("start", "run-2")),
+        (Caveat("tasklet", "x"), Use("start", tasklet="y")),
+    ],
+)
+def test_each_caveat_opens_its_own_use_and_no_other(caveat: Caveat, other: Use) -> None:
+    own = Use("start", "run-1", "x", "png", "a" * 64, "x86_64")
+    token = narrow(mint_capability(KEY, CAPABILITY), caveat)
+    assert opens(token, own, NOW)
+    assert not opens(token, other, NOW)
+
+
+def test_an_until_time_ends_a_token_before_its_own_end() -> None:
+    token = narrow(mint_capability(KEY, CAPABILITY), Caveat("before", str(NOW + 10)))
+    assert opens(token, USE, NOW + 9)
+    assert not opens(token, USE, NOW + 10)
