@@ -37,6 +37,7 @@ CODES: dict[str, CodeFacts] = {
     "build_failed": CodeFacts(FAILURE, 422, False, "The compiler refused the program."),
     "build_stale": CodeFacts(USAGE, 409, False, "The tasklet was not built, or its sources changed since."),
     "bundle_unavailable": CodeFacts(FAILURE, 503, True, "The software bundle for the cell could not be built."),
+    "cancelled": CodeFacts(CONFLICT, 409, False, "The run was cancelled before it finished."),
     "capability_refused": CodeFacts(PERMISSION, 403, False, "The capability token is not one that this cell honours."),
     "cell_busy": CodeFacts(CAPACITY, 503, True, "The cell has as many runs waiting as it will take."),
     "cell_gone": CodeFacts(CONFLICT, 410, False, "The cell exists no longer."),

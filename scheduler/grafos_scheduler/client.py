@@ -141,6 +141,14 @@ class SchedulerClient:
         """Asks for a run whose blobs are there. Asked again with the same run key it is the same run."""
         return self._call("POST", "/api/v1/runs", messages.RunView, request)
 
+    def foresee(self, request: messages.RunRequest) -> messages.Admission:
+        """What would become of such a run; neither its blobs nor its key need to be there, and nothing is begun."""
+        return self._call("POST", "/api/v1/admission", messages.Admission, request)
+
+    def cancel_run(self, run_id: str) -> messages.RunView:
+        """Has the run end, and gives it as it is: ``cancelled``, under way to it, or ended before."""
+        return self._call("POST", f"/api/v1/runs/{run_id}/cancel", messages.RunView)
+
     def run(self, run_id: str, *, wait_s: float = 0.0) -> messages.RunView:
         """The run as it is, after waiting up to ``wait_s`` (at most ``messages.WAIT_S_MAX``) for its end."""
         query = "?" + urlencode({"wait_s": wait_s}) if wait_s else ""

@@ -6,7 +6,7 @@ import random
 from typing import assert_never
 
 from grafos_core.errors import GrafosError
-from grafos_scheduler import admission, cells, events, leases, messages, outcomes, rows, tenants
+from grafos_scheduler import admission, cancelling, cells, events, leases, messages, outcomes, rows, tenants
 from grafos_scheduler.draft import Draft
 from grafos_scheduler.events import Decision, Event
 from grafos_scheduler.state import State
@@ -21,6 +21,8 @@ def decide(state: State, event: Event, now: float, chance: random.Random) -> Dec
     match event:
         case events.RunRequested():
             return admission.requested(draft, event, chance)
+        case events.RunCancelAsked():
+            return draft.decision(cancelling.asked(draft, event))
         case events.CellSaid():
             _frame(draft, event)
         case events.RunReported():
@@ -63,6 +65,7 @@ def _frame(draft: Draft, event: events.CellSaid) -> None:
         case messages.LeaseRefused():
             leases.refused(draft, event.cell_id, event.frame)
         case messages.LeaseTornDown():
+            cancelling.after_teardown(draft, event.cell_id, event.frame)
             leases.torn_down(draft, event.cell_id, event.frame)
         case messages.RunStarted():
             outcomes.started(draft, event.cell_id, event.frame)

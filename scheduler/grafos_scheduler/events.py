@@ -129,6 +129,14 @@ class RunRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class RunCancelAsked:
+    """A tenant wants its run to end. Answer: ``messages.RunView``; ``run_unknown`` for anybody else's."""
+
+    tenant: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class DrainAsked:
     """Closes (or opens again) the admission of one cell, or of the whole scheduler when ``cell_id`` is empty. Runs
     that were admitted go on. Answer: ``messages.DrainView``."""
@@ -153,6 +161,7 @@ Event = (
     | CellSaid
     | RunReported
     | RunRequested
+    | RunCancelAsked
     | DrainAsked
     | Tick
 )

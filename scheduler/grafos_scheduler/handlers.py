@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import heapq
+import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from grafos_scheduler.authorize import OPERATOR, TENANT, TENANT_RIGHTS, Caller
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.claim import ClaimDesk
 from grafos_scheduler.credentials import Credentials
+from grafos_scheduler.decide import decide
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
 
@@ -189,6 +191,24 @@ async def start_run(services: Services, request: Request) -> messages.RunView:
         if sha256 and not begun and services.blobs.size_of(request.who.name, sha256) is None:
             raise GrafosError("blob_missing", f"no blob {sha256} was uploaded", next="upload it, then ask again")
     answer = await services.shell.handle(events.RunRequested(request.who.name, asked))
+    assert isinstance(answer, messages.RunView)
+    return answer
+
+
+async def foresee(services: Services, request: Request) -> messages.Admission:
+    """Decides as ``start_run`` would, and lets the decision go."""
+    nobody_s = msgspec.structs.replace(request.body, run_key="")
+    state, event = services.shell.state, events.RunRequested(request.who.name, nobody_s)
+    await services.shell.settled()
+    decision = decide(state, event, services.shell.clock.now(), random.Random(0))  # noqa: S311 - no id of it is kept
+    if decision.refusal is not None:
+        refusal = decision.refusal
+        return messages.Admission(admitted=False, code=refusal.code, what=refusal.what, next=refusal.next)
+    return views.admission(decision)
+
+
+async def cancel_run(services: Services, request: Request) -> messages.RunView:
+    answer = await services.shell.handle(events.RunCancelAsked(request.who.name, request.path["run_id"]))
     assert isinstance(answer, messages.RunView)
     return answer
 

@@ -253,6 +253,25 @@ class RunView(msgspec.Struct, frozen=True):
     cost: Cost
 
 
+class Admission(msgspec.Struct, frozen=True):
+    """What would become of a run that was asked for now; nothing was begun, held or kept.
+
+    ``admitted`` true: it would go to ``cell_id``, with at most ``worst_case_micro_cents`` held for ``leases`` by kind.
+    False: ``code``, ``what`` and ``next`` are the refusal.
+    """
+
+    admitted: bool
+    code: str = ""
+    what: str = ""
+    next: str = ""
+    cell_id: str = ""
+    region: str = ""
+    rate_micro_cents_per_hour: int = 0
+    share: str = "0"
+    worst_case_micro_cents: int = 0
+    leases: dict[str, int] = {}
+
+
 class RunsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``after`` is the ``next`` of the page before."""
 

@@ -11,9 +11,10 @@ from msgspec.structs import replace
 
 from grafos_core.errors import CODES
 from grafos_core.receipts import RunReceipt
-from grafos_scheduler import leases, messages, rows
+from grafos_scheduler import cancelling, leases, messages, rows
 from grafos_scheduler.runs import (
     ADMITTED,
+    CANCELLED,
     EXPIRED,
     FAILED,
     FINISHED,
@@ -60,6 +61,8 @@ def give_up_overdue(draft: Draft) -> None:
         if run.state == ADMITTED:
             what = f"cell {run.cell_id} did not grant the leases within {GRANT_WITHIN_S:g} s"
             end(draft, run, REFUSED, "placement_failed", what)
+        elif run.cancelled_at:
+            end(draft, run, CANCELLED, cancelling.CODE, f"{cancelling.WHAT}, and cell {run.cell_id} reported no end")
         else:
             end(draft, run, EXPIRED, "lease_expired", f"the leases ran out, and cell {run.cell_id} reported no end")
         leases.tear_down_all(draft, run)
@@ -73,6 +76,8 @@ def _outcome(run: rows.Run, ended: messages.RunEnded, receipt: RunReceipt) -> tu
         return FAILED, "receipt_invalid", f"cell {run.cell_id} signed a receipt that is not for this run"
     if ended.code == "finished":
         return FINISHED, "", ""
+    if run.cancelled_at:
+        return CANCELLED, cancelling.CODE, cancelling.WHAT
     if ended.code not in CODES:
         return FAILED, "answer_invalid", f"{ended.code[:60]}: {ended.what}"
     return (EXPIRED if ended.code == "lease_expired" else FAILED), ended.code, ended.what

@@ -139,6 +139,23 @@ ROUTES: tuple[Route, ...] = (
         body=messages.RunRequest,
     ),
     Route(
+        "POST",
+        "/api/v1/admission",
+        _gate("runs:write", TENANT),
+        handlers.foresee,
+        "What would become of a run; nothing is begun.",
+        messages.Admission,
+        body=messages.RunRequest,
+    ),
+    Route(
+        "POST",
+        "/api/v1/runs/{run_id}/cancel",
+        _gate("runs:write", TENANT),
+        handlers.cancel_run,
+        "Have a run end; what it used is paid for. Ask for the run to see when it has.",
+        messages.RunView,
+    ),
+    Route(
         "GET",
         "/api/v1/runs",
         _gate("runs:read", TENANT, OPERATOR),

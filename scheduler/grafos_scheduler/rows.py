@@ -98,7 +98,8 @@ class Run(msgspec.Struct, frozen=True):
     """A run from its admission (or refusal) on. ``share`` is "1/2"; ``attempt`` counts decisions under one run key.
 
     ``code``, ``what``, ``next`` and ``retryable`` tell why it did not finish; ``cost_micro_cents`` and
-    ``lease_seconds`` are what was settled; ``give_up_at`` is when to stop waiting for the cell's next word.
+    ``lease_seconds`` are what was settled; ``give_up_at`` is when to stop waiting for the cell's next word;
+    ``cancelled_at`` is when its tenant wanted it to end (0: never).
     """
 
     run_id: str
@@ -122,6 +123,7 @@ class Run(msgspec.Struct, frozen=True):
     fuel_used: int = 0
     lease_seconds: float = 0.0
     cost_micro_cents: int = 0
+    cancelled_at: float = 0.0
 
 
 class Artifact(msgspec.Struct, frozen=True):

@@ -4,7 +4,8 @@ A request is *planned* until it is decided upon: it is *admitted* (its worst cas
 or *refused*. When the cell has granted every lease it is *placed*, and the cell is told to start it; once the cell has
 made the start durable it is *running*. It ends *finished* or *failed* by the cell's word, backed by a receipt; or
 *failed* with ``cell_lost`` when the cell's daemon restarted and keeps no end of it; or *expired* when its leases ran
-out without a word. The cell may still turn the leases down: then an admitted run is *refused* after all; nothing ran.
+out without a word; or *cancelled* when its tenant wanted that (see ``cancelling``). The cell may still turn the leases
+down: then an admitted run is *refused* after all; nothing ran.
 
 A refused run is a record, so that a person sees it among the runs. Its run key may be asked again: a refusal that can
 pass by itself (``retryable``) is decided anew under the same run id, any other is answered as it was. All other ends
@@ -32,20 +33,21 @@ if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
 
 PLANNED, ADMITTED, PLACED, RUNNING = "planned", "admitted", "placed", "running"
-FINISHED, FAILED, REFUSED, EXPIRED = "finished", "failed", "refused", "expired"
+FINISHED, FAILED, REFUSED, EXPIRED, CANCELLED = "finished", "failed", "refused", "expired", "cancelled"
 
 UNDER_WAY = frozenset({ADMITTED, PLACED, RUNNING})
-ENDED = frozenset({FINISHED, FAILED, EXPIRED})
+ENDED = frozenset({FINISHED, FAILED, EXPIRED, CANCELLED})
 
 NEXT: dict[str, frozenset[str]] = {
     PLANNED: frozenset({ADMITTED, REFUSED}),
-    ADMITTED: frozenset({PLACED, REFUSED, FAILED}),
-    PLACED: frozenset({RUNNING, FINISHED, FAILED, EXPIRED}),
-    RUNNING: frozenset({FINISHED, FAILED, EXPIRED}),
+    ADMITTED: frozenset({PLACED, REFUSED, FAILED, CANCELLED}),
+    PLACED: frozenset({RUNNING, FINISHED, FAILED, EXPIRED, CANCELLED}),
+    RUNNING: frozenset({FINISHED, FAILED, EXPIRED, CANCELLED}),
     REFUSED: frozenset({ADMITTED, REFUSED}),
     FINISHED: frozenset(),
     FAILED: frozenset(),
     EXPIRED: frozenset(),
+    CANCELLED: frozenset(),
 }
 """Which state may follow which. ``planned`` is never stored."""
 
@@ -68,8 +70,8 @@ def moved(run: rows.Run, state: str) -> rows.Run:
     return replace(run, state=state)
 
 
-def end(draft: Draft, run: rows.Run, state: str, code: str, what: str, *, lease_seconds: float = 0.0) -> None:
-    """Ends a run and settles it. The caller sees to its leases."""
+def end(draft: Draft, run: rows.Run, state: str, code: str, what: str, *, lease_seconds: float = 0.0) -> rows.Run:
+    """Ends a run and settles it; gives it as it is then. The caller sees to its leases."""
     actual = cost_micro_cents(Fraction(run.share), run.rate_micro_cents_per_hour, lease_seconds)
     held = draft.ledger.holds[run.hold_id].amount_micro_cents
     actual = min(actual, held)
@@ -89,6 +91,7 @@ def end(draft: Draft, run: rows.Run, state: str, code: str, what: str, *, lease_
         put_refused(draft, ended)
     else:
         draft.put_run(ended)
+    return ended
 
 
 def put_refused(draft: Draft, run: rows.Run) -> None:

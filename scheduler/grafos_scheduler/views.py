@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from grafos_core.ledger import Hold
 from grafos_core.money import cents
 from grafos_core.resources import Resources
 from grafos_scheduler import cells, messages, rows
+from grafos_scheduler.events import Decision
 from grafos_scheduler.state import State
 
 
@@ -34,6 +36,21 @@ def run_view(state: State, run: rows.Run) -> messages.RunView:
             lease_seconds=run.lease_seconds,
             share=run.share,
         ),
+    )
+
+
+def admission(decision: Decision) -> messages.Admission:
+    """What a decision to admit a run comes to, for somebody who only wanted to know."""
+    changed = [change.row for change in decision.batch]
+    [run] = [row for row in changed if isinstance(row, rows.Run)]
+    return messages.Admission(
+        admitted=True,
+        cell_id=run.cell_id,
+        region=run.region,
+        rate_micro_cents_per_hour=run.rate_micro_cents_per_hour,
+        share=run.share,
+        worst_case_micro_cents=sum(row.amount_micro_cents for row in changed if isinstance(row, Hold)),
+        leases={row.kind: row.amount for row in changed if isinstance(row, rows.Lease)},
     )
 
 

@@ -99,6 +99,7 @@ def one_of_each(desk: Desk) -> list[events.Event]:
         events.LinkClosed("cell-1", 1),
         events.CellSaid("cell-1", desk.state.link_of("cell-1"), messages.Heartbeat(Resources())),
         events.RunReported("cell-1", desk.state.link_of("cell-1"), ended, receipt),
+        events.RunCancelAsked("ada", next(iter(desk.state.runs))),
         events.RunRequested("ada", desk.request(run_key="key-of-another-run")),
         events.DrainAsked(),
         events.Tick(),
