@@ -17,9 +17,7 @@ def test_the_defaults_are_those_of_the_public_design() -> None:
 
 
 @given(MOMENTS, LIVES, SEEDS)
-def test_a_lease_is_due_around_three_quarters_of_its_life(
-    created_at: float, life_s: float, seed: int
-) -> None:
+def test_a_lease_is_due_around_three_quarters_of_its_life(created_at: float, life_s: float, seed: int) -> None:
     due_at = renewal_deadline(created_at, created_at + life_s, seed)
     assert due_at <= created_at + life_s
     assert due_at >= created_at + min(life_s, 0.65 * life_s) - 1.0
