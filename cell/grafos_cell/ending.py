@@ -24,8 +24,8 @@ WANTED_FILE, END_FILE = "end-wanted", "end"
 DIGITS_MAX = 12
 """Of Unix seconds; enough for thirty thousand years."""
 COMMAND_S_MAX = 10.0
-TIMER_UNIT = "grafos-expiry"
-"""The timer that the bootstrap makes where ``shutdown`` does not take the order."""
+TIMER_UNIT = "grafos-expiry-{at}"
+"""The timer for a moment that the bootstrap makes where ``shutdown`` does not take the order."""
 
 
 def read_moment(path: Path) -> int:
@@ -62,7 +62,7 @@ class Ending:
         if wanted > self.at_most:
             self.refused = wanted
             self.say(f"an end at {wanted} is not taken: this machine ends at {self.at_most:.0f} at the latest")
-        elif move_timer(wanted, self.say):
+        elif move_timer(wanted, int(self.at), self.say):
             self.at = float(wanted)
             self._write()
             self.say(f"the machine's end was moved to {wanted}")
@@ -72,13 +72,19 @@ class Ending:
             write_private(self.state / END_FILE, f"{self.at:.0f}\n".encode())
 
 
-def move_timer(at: int, say: Callable[[str], object]) -> bool:
-    """Whether the operating system switches the machine off at ``at`` now, in place of what it was told before."""
-    minutes = max(0, math.ceil((at - time.time()) / 60))
+def move_timer(at: int, before: int, say: Callable[[str], object]) -> bool:
+    """Whether the operating system switches the machine off at ``at`` now, and no longer at ``before``."""
+    now = time.time()
+    minutes = max(0, math.ceil((at - now) / 60))
     if _runs(["shutdown", "-P", f"+{minutes}" if minutes else "now"], say):
         return True
-    _runs(["systemctl", "stop", f"{TIMER_UNIT}.timer"], say)
-    return _runs(["systemd-run", f"--unit={TIMER_UNIT}", f"--on-calendar=@{at}", "shutdown", "-P", "now"], say)
+    unit, moment = TIMER_UNIT.format(at=at), max(at, int(now) + 5)  # a moment that has passed would never come
+    is_set = _runs(["systemctl", "is-active", "--quiet", f"{unit}.timer"], say)  # by one who died before he noted it
+    order = ["systemd-run", f"--unit={unit}", f"--on-calendar=@{moment}", "shutdown", "-P", "now"]
+    if not is_set and not _runs(order, say):
+        return False
+    _runs(["systemctl", "stop", f"{TIMER_UNIT.format(at=before)}.timer"], say)
+    return True
 
 
 def _runs(command: Sequence[str], say: Callable[[str], object]) -> bool:

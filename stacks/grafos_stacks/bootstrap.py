@@ -1,4 +1,4 @@
-"""User data: the bootstrap program of the cell's pattern with a machine's settings in it.
+"""User data: the bootstrap program of the cell's pattern, in one text, with a machine's settings in it.
 
 The bytes are the same on each retry of one attempt, because everything in them is pinned by the plan or derived from
 the fabric's key: EC2 refuses a repeated request whose user data differ. A standalone cell's hold one secret, with which
@@ -18,11 +18,15 @@ from grafos_stacks.names import claim_secret
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.spec import REGISTERED, STANDALONE
 
+COMMON = "grafos_stacks.machine_script"
 PROGRAMS = {STANDALONE: "grafos_stacks.bootstrap_script", REGISTERED: "grafos_stacks.registered_script"}
 USER_DATA_BYTES_MAX = 12 * 1024
 """EC2 takes 16 KiB; the rest is room for what comes."""
 MEM_SHARE = 2
 """One part in so many of the machine's memory is leased out as fabric memory; tasklets and the system have the rest."""
+FOR_READERS = re.compile(r'^ +"""[^"]*"""\n|^# -.*\n|  # noqa.*$', re.MULTILINE)
+"""The functions' docstrings, headings, and what is said to the linter: the source has them, and a machine gets along
+without."""
 LOOK_EVERY_S = 15
 """How soon a machine that reads its own tags notices that it was extended."""
 
@@ -37,7 +41,7 @@ def render(fabric: Fabric, plan: StackPlan, attempt: int) -> str:
 def fill_in(settings: dict[str, object], pattern: str = STANDALONE) -> str:
     """The program's text with its settings."""
     line = 'SETTINGS = "{}"\n'
-    source = _source(PROGRAMS[pattern])
+    source = _program(PROGRAMS[pattern])
     assert source.count(line) == 1, "the program has one place for its settings"
     text = source.replace(line, f"SETTINGS = {json.dumps(json.dumps(settings, sort_keys=True))}\n")
     assert len(text.encode()) <= USER_DATA_BYTES_MAX, f"the user data have {len(text.encode())} bytes"
@@ -90,6 +94,15 @@ def _registered(plan: StackPlan) -> dict[str, object]:
 
 
 @cache
-def _source(program: str) -> str:
-    package, _, name = program.rpartition(".")
+def _program(name: str) -> str:
+    """A program's text, with what all of them have in common in place of the import of it."""
+    _, _, common = _source(COMMON).partition("from __future__ import annotations\n")
+    imported = re.compile(rf"^from {re.escape(COMMON)} import (\([^)]*\)|.*)\n", re.MULTILINE)
+    text, places = imported.subn(lambda _: common.lstrip(), _source(name))
+    assert places == 1, "a program has one place for what it has in common with the others"
+    return FOR_READERS.sub("", text)
+
+
+def _source(module: str) -> str:
+    package, _, name = module.rpartition(".")
     return (files(package) / f"{name}.py").read_text()

@@ -11,17 +11,16 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
-import math
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import time
 import urllib.error
-import urllib.request
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from grafos_stacks.machine_script import arm_timer, ask, hand_to_systemd, kept_moment, patiently, say
 
 SETTINGS = "{}"
 
@@ -29,36 +28,6 @@ UNPACKED_BYTES_MAX = 512 * 1024 * 1024
 FILES_MAX = 20_000
 READ_TIMEOUT_S = 30.0  # a sender that is silent for longer is cut off
 BODY_S_MAX = 900.0
-METADATA_PATIENCE_S = 120.0  # the network may come up after us
-METADATA_TIMEOUT_S = 2.0
-
-UNIT_FILE = Path("/etc/systemd/system/grafos-cell.service")
-UNIT = """[Unit]
-Description=grafos cell
-After=network-online.target
-Wants=network-online.target
-StartLimitIntervalSec=0
-
-[Service]
-ExecStart=/usr/bin/env python3 -I -S /var/lib/grafos/bootstrap.py
-StateDirectory=grafos
-StateDirectoryMode=0700
-Restart=always
-RestartSec=2
-StandardOutput=journal+console
-StandardError=journal+console
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectControlGroups=yes
-RestrictSUIDSGID=yes
-
-[Install]
-WantedBy=multi-user.target
-"""
 
 SUPERVISOR = "grafos_cell.standalone"
 BECOME = (
@@ -69,12 +38,12 @@ BECOME = (
 def main() -> None:
     settings = json.loads(SETTINGS)
     state = Path(os.environ.get("STATE_DIRECTORY", "/var/lib/grafos").split(":")[0])
-    arm_timer(end_of(state / "end", settings))
+    end_by_itself(end_of(state / "end", settings))
     if hand_to_systemd():
         return
     os.umask(0o077)
     software = state / "software" / settings["bundle_sha256"]
-    addresses = own_addresses()
+    addresses = patiently(own_addresses)
     if not software.is_dir():
         bundle = state / "bundle.tar.gz"
         if not is_pinned(bundle, settings):
@@ -85,51 +54,21 @@ def main() -> None:
     become_supervisor(state, software, addresses, settings)
 
 
-def say(text: str) -> None:
-    """To the console, which the operator can read from afar; never a secret."""
-    print(f"grafos: {text}", flush=True)  # noqa: T201  a program that talks to its console
-
-
 # --- the machine's end, before anything else --------------------------------------------------------------------
 
 
 def end_of(file: Path, settings: dict[str, Any]) -> int:
     """The end that the machine was born with, or the one that the supervisor moved it to in an earlier life."""
-    text = file.read_text().strip() if file.is_file() else ""
-    moved = int(text) if text.isdecimal() else 0
+    moved = kept_moment(file)
     return moved if 0 < moved <= settings["ends_at_most"] else int(settings["expires_at"])
 
 
-def arm_timer(expires_at: int) -> None:
-    """Lets the operating system switch the machine off at its expiry, whatever becomes of us."""
-    minutes = max(0, math.ceil((expires_at - time.time()) / 60))
-    by_shutdown = ["shutdown", "-P", f"+{minutes}" if minutes else "now"]
-    by_timer = ["systemd-run", "--unit=grafos-expiry", f"--on-calendar=@{expires_at}", "shutdown", "-P", "now"]
-    for command in (by_shutdown, by_timer):
-        try:
-            done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
-        except OSError as error:
-            say(f"{command[0]}: {error}")
-            continue
-        if done.returncode == 0:
-            say(f"the machine switches itself off in {minutes} min")
-            return
-    say("no timer could be set: the cell's own supervisor is left to end the machine")
-
-
-def hand_to_systemd() -> bool:
-    """On a machine of its own, become a service that survives a reboot; whoever names a state directory has one."""
-    if "STATE_DIRECTORY" in os.environ or not Path("/run/systemd/system").is_dir() or not shutil.which("systemctl"):
-        return False
-    state = Path("/var/lib/grafos")
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    script = state / "bootstrap.py"
-    script.touch(mode=0o600)
-    script.write_bytes(Path(__file__).read_bytes())
-    UNIT_FILE.write_text(UNIT)
-    subprocess.run(["systemctl", "daemon-reload"], check=True)
-    subprocess.run(["systemctl", "enable", "--now", UNIT_FILE.name], check=True)
-    return True
+def end_by_itself(expires_at: int) -> None:
+    """Sets the timer, and says on the console whether one stands."""
+    if arm_timer(expires_at):
+        say(f"the machine switches itself off at {expires_at}")
+    else:
+        say("no timer could be set: the cell's own supervisor is left to end the machine")
 
 
 # --- who we are -------------------------------------------------------------------------------------------------
@@ -137,31 +76,14 @@ def hand_to_systemd() -> bool:
 
 def own_addresses() -> list[str]:
     """The local address to bind to, then the public one if there is one, from the instance metadata (IMDSv2)."""
-    base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254/").rstrip("/")
-    until = time.monotonic() + METADATA_PATIENCE_S
-    pause_s = 0.1
-    while True:
-        try:
-            ttl = {"X-aws-ec2-metadata-token-ttl-seconds": "300"}
-            token = {"X-aws-ec2-metadata-token": ask("PUT", f"{base}/latest/api/token", ttl)}
-            local = ask("GET", f"{base}/latest/meta-data/local-ipv4", token)
-            try:
-                return [local, ask("GET", f"{base}/latest/meta-data/public-ipv4", token)]
-            except urllib.error.HTTPError:
-                return [local]
-        except OSError as error:
-            if time.monotonic() > until:
-                raise
-            say(f"no metadata yet: {error}")
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 2, 5.0)
-
-
-def ask(method: str, url: str, headers: dict[str, str]) -> str:
-    request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310  the metadata service is http
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=METADATA_TIMEOUT_S) as answer:
-        return str(answer.read(4096), "ascii").strip()
+    base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254/").rstrip("/") + "/latest"
+    token = ask(f"{base}/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "300"}, "PUT")
+    with_token = {"X-aws-ec2-metadata-token": token}
+    local = ask(f"{base}/meta-data/local-ipv4", with_token)
+    try:
+        return [local, ask(f"{base}/meta-data/public-ipv4", with_token)]
+    except urllib.error.HTTPError:
+        return [local]
 
 
 # --- the software -----------------------------------------------------------------------------------------------

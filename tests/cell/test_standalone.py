@@ -207,13 +207,23 @@ def test_a_timer_that_cannot_be_moved_leaves_the_earlier_end(tmp_path: Path, mon
 def test_where_shutdown_does_not_take_the_order_the_timer_of_systemd_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = tools(tmp_path, monkeypatch, shutdown="exit 1", systemctl="true", **{"systemd-run": "true"})
+    """The new one first: in between the machine has two, and never none."""
+    systemctl = 'test "$1" = stop'
+    told = tools(tmp_path, monkeypatch, shutdown="exit 1", systemctl=systemctl, **{"systemd-run": "true"})
     at = int(time.time()) + 600
-    assert move_timer(at, list[str]().append)
+    assert move_timer(at, at - 300, list[str]().append)
     assert told.read_text().splitlines()[1:] == [
-        "systemctl stop grafos-expiry.timer",
-        f"systemd-run --unit=grafos-expiry --on-calendar=@{at} shutdown -P now",
+        f"systemctl is-active --quiet grafos-expiry-{at}.timer",
+        f"systemd-run --unit=grafos-expiry-{at} --on-calendar=@{at} shutdown -P now",
+        f"systemctl stop grafos-expiry-{at - 300}.timer",
     ]
+
+
+def test_where_no_new_timer_can_be_set_the_earlier_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = tools(tmp_path, monkeypatch, shutdown="exit 1", systemctl="exit 3", **{"systemd-run": "exit 1"})
+    at = int(time.time()) + 600
+    assert not move_timer(at, at - 300, list[str]().append)
+    assert "stop" not in told.read_text()
 
 
 def test_a_supervisor_ends_its_machine_at_the_moved_end_and_not_before(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bare_machine import timers, without_shutdown
 from crash_sweep import plan, spec
 from twin_ground import TwinGround
 
@@ -287,13 +288,32 @@ def test_a_machine_that_was_extended_and_starts_again_keeps_its_later_end(
     assert machine.orders() == [f"shutdown -P +{minutes}"]
 
 
-def test_where_shutdown_does_not_take_the_order_a_timer_of_systemd_does(machine: Machine) -> None:
-    machine.tool("shutdown", "exit 1")
-    machine.tool("systemd-run", 'echo "systemd-run $*" >> orders')
+def test_where_shutdown_does_not_take_the_order_a_timer_of_systemd_does_at_every_start(machine: Machine) -> None:
+    """As user data first, then as the service that it becomes, and then whenever that is started again."""
+    without_shutdown(machine)
+    for _ in (1, 2):
+        machine.boot()
+        machine.wait_for_door()
+        assert "no timer" not in machine.console()
+        at = machine.settings["expires_at"]
+        assert timers(machine) == {f"timer-grafos-expiry-{at}.timer": f"@{at}"}
+
+
+def test_a_timer_of_systemd_for_a_moment_that_has_passed_is_set_for_the_next_seconds(machine: Machine) -> None:
+    without_shutdown(machine)
+    machine.settings["expires_at"] = int(time.time()) - 60
+    machine.boot()
+    until(lambda: timers(machine))
+    [moment] = timers(machine).values()
+    assert 0 < int(moment[1:]) - machine.settings["expires_at"] - 60 < PATIENCE_S + 6
+
+
+@pytest.mark.parametrize("kept", [b"\xff\xfe", b"\0" * 10, b"9" * 5000, b"-5"])
+def test_what_an_earlier_life_kept_cannot_keep_the_timer_from_being_set(kept: bytes, machine: Machine) -> None:
+    (machine.state / "end").write_bytes(kept)
     machine.boot()
     until(machine.orders)
-    expires_at = machine.settings["expires_at"]
-    assert machine.orders() == [f"systemd-run --unit=grafos-expiry --on-calendar=@{expires_at} shutdown -P now"]
+    assert machine.orders() == ["shutdown -P +60"]
 
 
 def test_it_waits_for_a_network_that_comes_up_late(machine: Machine, metadata: Metadata) -> None:

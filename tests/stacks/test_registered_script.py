@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import http.server
 import json
-import shutil
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bare_machine import timers, without_shutdown
 from registered import CLOUDS, plan
 
 from grafos_core.clock import VirtualClock
@@ -200,30 +200,6 @@ def test_it_waits_for_a_network_that_comes_up_late(machine: Machine, metadata: M
     metadata.failures = 3
     machine.boot()
     until(lambda: booted_in(machine.console(), "one"))
-
-
-SYSTEMD = """
-case "$1 $2" in
-  "is-active --quiet") test -e "timer-$3" ;;
-  "stop "*) rm "timer-$2" ;;
-esac"""
-SYSTEMD_RUN = """
-unit="${1#--unit=}.timer"
-test -e "timer-$unit" && exit 1
-for each; do case "$each" in --on-calendar=*) echo "${each#--on-calendar=}" > "timer-$unit" ;; esac; done"""
-
-
-def without_shutdown(machine: Machine) -> None:
-    """A machine whose ``shutdown`` takes no order; its systemd has timers, as files, and none of them twice."""
-    machine.tool("shutdown", "exit 1")
-    machine.tool("systemctl", SYSTEMD)
-    machine.tool("systemd-run", SYSTEMD_RUN)
-    for tool in ("sh", "rm"):
-        (machine.tools / tool).symlink_to(shutil.which(tool) or "")
-
-
-def timers(machine: Machine) -> dict[str, str]:
-    return {file.name: file.read_text().strip() for file in machine.folder.glob("timer-grafos-*")}
 
 
 def test_where_shutdown_does_not_take_the_order_a_timer_of_systemd_does(machine: Machine) -> None:
