@@ -6,70 +6,72 @@ module, and from which sources it came. A module whose sources have changed sinc
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-import subprocess
-import sys
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from grafos_cell import abi
+from grafos_cli import languages
+from grafos_cli.languages.contract import language_of
 from grafos_cli.manifest import Program, Tasklet
 from grafos_cli.project import state_folder
 from grafos_core.errors import GrafosError
-from grafos_core.paths import cache_home, private_folder, write_private
+from grafos_core.paths import write_private
 
 INDEX_SCHEMA = 1
-BUILD_TIMEOUT_S = 300
-"""A cold compiler cache takes seconds; what takes minutes hangs."""
-SOURCE_FILES_MAX = 10_000
 SOURCE_BYTES_MAX = 256 * 1024 * 1024
-"""What the digest of a tasklet's sources will walk through."""
-COMPILER_LINES_SHOWN = 40
-"""Of a failed build; the first errors are the ones that help."""
-
-ZIG_FLAGS = (
-    "-target",
-    "wasm32-freestanding",
-    "-mcpu=mvp+bulk_memory+multivalue+mutable_globals+nontrapping_fptoint+sign_ext",
-    "-O",
-    "ReleaseSmall",
-    "-fno-entry",
-    "-fstrip",
-    "-fsingle-threaded",
-    "--stack",
-    "65536",
-    *(f"--export={hook}" for hook in abi.HOOKS),
-)
-"""What the profile allows and no more; no names or paths, so that the bytes do not tell where they were built."""
+"""What the digest of a tasklet's sources will read."""
+TRIES_MAX = 3
+"""How often a tasklet is built again because its sources changed meanwhile; an editor saves at most once or twice."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """One built tasklet. Digests are SHA-256 in hex."""
+    """One built tasklet. Digests are SHA-256 in hex; ``toolchain`` is the compiler's own word for itself."""
 
     tasklet: str
     module_sha256: str
     source_sha256: str
     language: str
+    toolchain: str
     size_bytes: int
 
 
 def build_tasklet(program: Program, tasklet: Tasklet) -> Built:
-    """Compiles one tasklet, stores the module, and notes it in the index. ``build_failed`` has the compiler's words."""
-    source_sha256 = source_digest(program, tasklet)
-    module = _COMPILERS[program.language](program, tasklet)
+    """Compiles one tasklet, stores the module, and notes it in the index. ``build_failed`` has the compiler's words.
+
+    The compiler always looks for itself. A module is believed to be of these sources when they were the same before
+    and after: a file that is saved meanwhile, or a lock file that the compiler writes, has it built again.
+    """
+    language = language_of(program)
+    toolchain = language.find(program.folder)
+    before = source_digest(program, tasklet)
+    for _ in range(TRIES_MAX):
+        module = language.compile(program, tasklet, toolchain)
+        after = source_digest(program, tasklet)
+        if after == before:
+            break
+        before = after
+    else:
+        raise GrafosError(
+            "build_failed",
+            f"The sources of {tasklet.name} changed each time they were compiled",
+            where=str(tasklet.source),
+            next="end what is writing to them, then: grafos tasklet build",
+        )
     built = Built(
         tasklet=tasklet.name,
         module_sha256=hashlib.sha256(module).hexdigest(),
-        source_sha256=source_sha256,
+        source_sha256=before,
         language=program.language,
+        toolchain=toolchain.version,
         size_bytes=len(module),
     )
-    write_private(module_path(program.folder, built.module_sha256), module)
-    _note(program, built)
+    _store(program, built, module)
     return built
 
 
@@ -81,18 +83,32 @@ def module_path(project: Path, module_sha256: str) -> Path:
 def built_module(program: Program, tasklet: Tasklet) -> tuple[Built, bytes]:
     """The module that was built from the sources as they are now, else ``build_stale``."""
     built = read_index(program).get(tasklet.name)
-    why = ""
     if built is None:
-        why = "it was not built yet"
-    elif built.source_sha256 != source_digest(program, tasklet):
-        why = "its sources changed since it was built"
-    else:
-        path = module_path(program.folder, built.module_sha256)
-        module = path.read_bytes() if path.is_file() else b""
-        if hashlib.sha256(module).hexdigest() == built.module_sha256:
-            return built, module
-        why = f"the stored module is missing or altered: {path}"
-    raise GrafosError(
+        raise _stale(program, tasklet, "it was not built yet")
+    if built.source_sha256 != source_digest(program, tasklet):
+        raise _stale(program, tasklet, "its sources, or how this grafos builds them, changed since it was built")
+    compiler = _compiler_now(program)
+    if compiler not in {"", built.toolchain}:
+        raise _stale(program, tasklet, f"it was built by {built.toolchain}, and the compiler is {compiler} now")
+    path = module_path(program.folder, built.module_sha256)
+    module = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(module).hexdigest() != built.module_sha256:
+        raise _stale(program, tasklet, f"the stored module is missing or altered: {path}")
+    return built, module
+
+
+def _compiler_now(program: Program) -> str:
+    """The version of the compiler; nothing when there is none, which makes no module older than it is."""
+    try:
+        return language_of(program).find(program.folder).version
+    except GrafosError as missing:
+        if missing.code != "tool_missing":
+            raise
+        return ""
+
+
+def _stale(program: Program, tasklet: Tasklet, why: str) -> GrafosError:
+    return GrafosError(
         "build_stale",
         f"There is no up-to-date module of {tasklet.name}",
         where=str(program.folder),
@@ -110,118 +126,61 @@ def read_index(program: Program) -> dict[str, Built]:
         return {}
 
 
-def _note(program: Program, built: Built) -> None:
+def _store(program: Program, built: Built, module: bytes) -> None:
+    """The module first, then the index that names it; modules that it no longer names go. One build at a time."""
+    folder = state_folder(program.folder, "tasklets")
     declared = {tasklet.name for tasklet in program.tasklets}
-    index = {name: entry for name, entry in read_index(program).items() if name in declared} | {built.tasklet: built}
-    document = {"schema_version": INDEX_SCHEMA, "tasklets": [asdict(index[name]) for name in sorted(index)]}
-    write_private(state_folder(program.folder, "tasklets") / "index.json", json.dumps(document, indent=1).encode())
+    with _alone(folder):
+        write_private(module_path(program.folder, built.module_sha256), module)
+        index = {name: entry for name, entry in read_index(program).items() if name in declared}
+        index[built.tasklet] = built
+        document = {"schema_version": INDEX_SCHEMA, "tasklets": [asdict(index[name]) for name in sorted(index)]}
+        write_private(folder / "index.json", json.dumps(document, indent=1).encode())
+        named = {entry.module_sha256 for entry in index.values()}
+        for path in folder.glob("*.wasm"):
+            if path.stem not in named:
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Inside, no other process stores into the folder."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def source_digest(program: Program, tasklet: Tasklet) -> str:
-    """A digest over language, the source, and every file beside and below it: names and bytes, in order."""
-    digest = hashlib.sha256(f"{program.language}\n{tasklet.source.name}\n".encode())
+    """A digest over all that decides about the module, but for the compiler's version: our own modules for languages,
+    in which flags and options stand, and every file that the language names, by name and bytes, in order."""
+    digest = hashlib.sha256(f"{program.language}\n{tasklet.name}\n{tasklet.source.name}\n".encode())
+    ours = {path.name: path for path in Path(languages.__file__).parent.glob("*.py")}
     total = 0
-    files = sorted(path for path in tasklet.source.parent.rglob("*") if path.is_file() and not _hidden(path, tasklet))
-    for path in files:
-        data = path.read_bytes()
+    for name, path in [*sorted(ours.items()), *sorted(language_of(program).digest_inputs(program, tasklet).items())]:
+        data = _bytes_of(path)
         total += len(data)
-        if total > SOURCE_BYTES_MAX or len(files) > SOURCE_FILES_MAX:
+        if total > SOURCE_BYTES_MAX:
             raise GrafosError(
                 "limit_exceeded",
-                f"The sources of {tasklet.name} are {len(files)} files and over {total} bytes",
+                f"The sources of {tasklet.name} have over {SOURCE_BYTES_MAX} bytes",
                 where=str(tasklet.source.parent),
                 next="keep the sources of a tasklet in a folder of their own",
             )
-        name = path.relative_to(tasklet.source.parent).as_posix()
         digest.update(f"{name}\n{len(data)}\n".encode() + data)
     return digest.hexdigest()
 
 
-def _hidden(path: Path, tasklet: Tasklet) -> bool:
-    """Below `.grafos`, `.git` and the like; and compilers' caches, which are hidden too."""
-    return any(part.startswith(".") for part in path.relative_to(tasklet.source.parent).parts)
-
-
-def _compile_zig(program: Program, tasklet: Tasklet) -> bytes:
-    _need_zig()
-    caches = private_folder(cache_home() / "zig")
-    with tempfile.TemporaryDirectory(prefix="grafos-build-") as scratch:
-        module = Path(scratch) / "tasklet.wasm"
-        command = [
-            sys.executable,
-            "-m",
-            "ziglang",
-            "build-exe",
-            str(tasklet.source.relative_to(program.folder.resolve())),
-        ]
-        command += [*ZIG_FLAGS, "--name", "tasklet", f"-femit-bin={module}"]
-        command += ["--cache-dir", str(caches), "--global-cache-dir", str(caches)]
-        _run_compiler(command, program, tasklet)
-        return module.read_bytes()
-
-
-def _need_zig() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("ziglang") is None:
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
         raise GrafosError(
-            "tool_missing",
-            "The Zig compiler was not found",
-            why="the Python package ziglang, which carries it, is not installed",
-            next=f"{sys.executable} -m pip install ziglang",
-        )
-
-
-def _run_compiler(command: list[str], program: Program, tasklet: Tasklet) -> None:
-    """Runs it in the program's folder; a refusal becomes ``build_failed`` with what the compiler said."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ZIG_", "PYTHON"))}
-    try:
-        done = subprocess.run(
-            command,
-            cwd=program.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=BUILD_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise _build_failed(tasklet, f"the compiler did not end within {BUILD_TIMEOUT_S} s") from error
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"the compiler ended with {done.returncode} and said nothing"]
-        more = len(lines) - COMPILER_LINES_SHOWN
-        raise _build_failed(
-            tasklet, "\n".join(lines[:COMPILER_LINES_SHOWN] + ([f"… {more} lines more"] if more > 0 else []))
-        )
-
-
-def _build_failed(tasklet: Tasklet, why: str) -> GrafosError:
-    return GrafosError(
-        "build_failed",
-        f"The tasklet {tasklet.name} does not compile",
-        where=str(tasklet.source),
-        why=why,
-        next="mend the source, then: grafos tasklet build",
-    )
-
-
-def _compile_wat(_program: Program, tasklet: Tasklet) -> bytes:
-    import wasmtime
-
-    try:
-        return bytes(wasmtime.wat2wasm(tasklet.source.read_bytes()))
-    except wasmtime.WasmtimeError as error:
-        raise _build_failed(tasklet, str(error)) from error
-
-
-def _compile_later(program: Program, tasklet: Tasklet) -> bytes:
-    raise GrafosError(
-        "unsupported",
-        f"This version does not build {program.language} tasklets",
-        where=str(tasklet.source),
-        next="write the tasklet in zig or wat, or build the module yourself and check it: grafos validate FILE.wasm",
-    )
-
-
-_COMPILERS = {"zig": _compile_zig, "wat": _compile_wat, "rust": _compile_later, "c": _compile_later}
+            "build_failed",
+            "A file among the sources cannot be read",
+            where=str(path),
+            why=error.strerror or str(error),
+            next="mend or remove it, then: grafos tasklet build",
+        ) from error

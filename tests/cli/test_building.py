@@ -72,13 +72,6 @@ def test_wat_that_is_none_is_told_in_the_compilers_words(tmp_path: Path) -> None
     assert "modul" in answer.err
 
 
-@pytest.mark.parametrize("language", ["rust", "c"])
-def test_a_language_that_is_not_built_yet_says_so(language: str, tmp_path: Path) -> None:
-    answer = grafos("tasklet", "build", cwd=write_program(tmp_path / "p", language, ""))
-    assert (answer.code, answer.error_code) == (2, "unsupported")
-    assert "zig or wat" in answer.err
-
-
 def test_a_changed_source_makes_the_module_stale(tmp_path: Path) -> None:
     program = load_program(write_program(tmp_path / "p", "wat", WAT))
     [tasklet] = program.tasklets
@@ -92,7 +85,7 @@ def test_a_changed_source_makes_the_module_stale(tmp_path: Path) -> None:
 
 
 def test_a_file_beside_the_source_belongs_to_it(tmp_path: Path) -> None:
-    program = load_program(write_program(tmp_path / "p", "wat", WAT))
+    program = load_program(write_program(tmp_path / "p", "zig", ZIG))
     before = source_digest(program, program.tasklets[0])
     (tmp_path / "p" / "src" / "more.zig").write_text("")
     assert source_digest(program, program.tasklets[0]) != before
