@@ -10,7 +10,7 @@ import boto3
 from crash_sweep import REGION
 from emulated_ground import EmulatedCloud
 
-from grafos_connectors.aws.connector import AwsConnector
+from grafos_connectors.aws.connector import PAUSE_S, AwsConnector
 from grafos_connectors.contract import Connector, Found, Kind, Scope
 
 ZONE = f"{REGION}a"
@@ -54,6 +54,7 @@ class AwsCloud(EmulatedCloud):
 
     def open(self, lag_s: float) -> Connector:
         connector = OneRegion(REGION, environment=self.clouds.environment(), clock=self.clock, listing_lag_s=lag_s)
+        connector._pause_s = PAUSE_S  # as on a real cloud: the clock is stepped, so nobody waits
         events: Any = connector._calls._session
         events.register("before-send", self.moment)
         events.register("response-received", self.moment)

@@ -12,6 +12,7 @@ import requests
 from crash_sweep import REGIONS
 from emulated_ground import EmulatedCloud
 
+from grafos_connectors.azure.client import POLL_PAUSE_S
 from grafos_connectors.azure.connector import AzureConnector
 from grafos_connectors.azure.ids import SCHEDULE_PREFIX, TYPES
 from grafos_connectors.azure.kind_calls import SCHEDULES_API
@@ -69,9 +70,11 @@ class AzureCloud(EmulatedCloud):
         self.planting(before)
 
     def open(self, lag_s: float) -> Connector:
-        return AzureConnector(
+        connector = AzureConnector(
             REGION, environment=self.clouds.environment(), clock=self.clock, listing_lag_s=lag_s, watch=self.moment
         )
+        connector._calls.pause_s = POLL_PAUSE_S  # as on a real cloud: the clock is stepped, so nobody waits
+        return connector
 
     def show_after(self, lag_s: float) -> None:
         self.clouds.set({"visible_after_s": lag_s})

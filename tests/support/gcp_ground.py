@@ -13,7 +13,7 @@ from crash_sweep import REGIONS
 from emulated_ground import EmulatedCloud
 
 from grafos_connectors.contract import Connector, Kind
-from grafos_connectors.gcp.connector import GcpConnector
+from grafos_connectors.gcp.connector import PAUSE_S, GcpConnector
 from grafos_connectors.gcp.labels import labels
 from grafos_core.emulated import EMULATED_PROJECT
 
@@ -43,13 +43,15 @@ class GcpCloud(EmulatedCloud):
         self.planting(before)
 
     def open(self, lag_s: float) -> Connector:
-        return GcpConnector(
+        connector = GcpConnector(
             REGION,
             environment=self.clouds.environment(),
             clock=self.clock,
             listing_lag_s=lag_s,
             watch=self.moment,
         )
+        connector._pause_s = PAUSE_S  # as on a real cloud: the clock is stepped, so nobody waits
+        return connector
 
     def show_after(self, lag_s: float) -> None:
         self.clouds.set({"visible_after_s": lag_s})
