@@ -23,7 +23,7 @@ from grafos_core.errors import GrafosError
 from grafos_stacks.bill import rates_billed
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands
-from grafos_stacks.failover import MOVES_ON, NOTHING_LEFT, as_it_lives, machines_of, moved, place_of, told
+from grafos_stacks.failover import MOVES_ON, as_it_lives, left_nothing, machines_of, moved, place_of, told
 from grafos_stacks.journal import Move, StackRow, StackState
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.planner import instead_of
@@ -250,7 +250,7 @@ def _move_on(
         row = hands.journal.stack(before.stack)
         assert row is not None, "what was tried is in the journal"
         assert row.plan is not None, "what was tried has a plan"
-        if _fits_in_place(row.plan, after) and _nothing_made(hands, row.plan):
+        if _fits_in_place(row.plan, after) and left_nothing(hands, row.plan):
             moved(hands, row.plan, instead_of(row.plan, after), refusal)
             return _moves(hands, before.stack)
         move = Move(place_of(row.plan), place_of(after), refusal.code, refusal.what)
@@ -266,12 +266,6 @@ def _fits_in_place(before: StackPlan, after: StackPlan) -> bool:
     same = (before.shared_stack, before.spec.ttl_s, before.spec.max_ttl_s)
     covered = before.bill.total_micro_cents >= after.bill.total_micro_cents
     return covered and same == (after.shared_stack, after.spec.ttl_s, after.spec.max_ttl_s)
-
-
-def _nothing_made(hands: Hands, plan: StackPlan) -> bool:
-    """Whether the machine that was tried left nothing."""
-    row = hands.journal.resources(plan.stack).get(plan.machine.key)
-    return row is None or row.life in NOTHING_LEFT
 
 
 def _finish_leaving(hands_of: HandsOf, cell_id: str, project: Path) -> None:

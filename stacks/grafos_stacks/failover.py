@@ -13,6 +13,7 @@ import msgspec
 
 from grafos_connectors.contract import TAG_STACK, CloudError, Found, Kind, Offer
 from grafos_core.errors import GrafosError
+from grafos_stacks.asking import ask
 from grafos_stacks.direct import Engine, Hands, LateInputs
 from grafos_stacks.journal import Life, Move
 from grafos_stacks.making import Made, make_stack
@@ -24,7 +25,6 @@ from grafos_stacks.recovery import is_live
 CAPACITY = "cloud_capacity"
 MOVES_ON = (CAPACITY, "cloud_quota")
 """Refusals for which another candidate is tried; of these only missing capacity is a matter of the zone."""
-NOTHING_LEFT = (Life.REFUSED, Life.GONE)
 
 
 def make_somewhere(hands: Hands, plan: StackPlan, late_inputs_of: Callable[[StackPlan], LateInputs]) -> Made:
@@ -33,17 +33,35 @@ def make_somewhere(hands: Hands, plan: StackPlan, late_inputs_of: Callable[[Stac
     As ``make_stack``; ``cloud_capacity`` with every zone that was tried when no zone has a machine of the type.
     """
     refused: dict[str, CloudError] = {}
+
+    def offers(region: str, machine_type: str) -> Sequence[Offer]:
+        return ask(lambda: hands.connector.offers(region, machine_type), hands.sleep)
+
     while True:
         try:
             return make_stack(hands, plan, late_inputs_of(plan))
         except CloudError as refusal:
+            zone = plan.facts.offer.zone
+            tried_before, refused[zone] = zone in refused, refusal
             if refusal.code != CAPACITY or plan.spec.zone:
                 raise
-            refused[plan.facts.offer.zone] = refusal
-            following = next_offer(refusal, plan, hands.connector.offers, refused)
+            if not left_nothing(hands, plan):
+                if tried_before:
+                    raise
+                continue  # once more here: whether an unanswered call made it is found out first
+            following = next_offer(refusal, plan, offers, refused)
             if following is None:
                 raise _nowhere(plan, refused) from refusal
             plan = moved(hands, plan, in_zone(plan, following), refusal)
+
+
+def left_nothing(hands: Hands, plan: StackPlan) -> bool:
+    """Whether nothing can be there of the machine that was tried: elsewhere it would not be found again."""
+    row = hands.journal.resources(plan.stack).get(plan.machine.key)
+    if row is None or row.life is Life.GONE:
+        return True
+    refused_for_sure = row.life is Life.REFUSED and not row.doubt_at
+    return refused_for_sure or (row.life is Life.FAILED and row.ref is None)
 
 
 def next_offer(

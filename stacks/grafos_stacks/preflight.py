@@ -25,14 +25,12 @@ from grafos_connectors.contract import (
     Offer,
     Price,
     Quota,
-    Scope,
 )
 from grafos_core.errors import GrafosError
 from grafos_stacks.asking import THROTTLED, ask
-from grafos_stacks.direct import Hands
+from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import Life
 from grafos_stacks.layouts import check_clock
-from grafos_stacks.names import ours_among
 from grafos_stacks.plan import CellFacts, StackPlan
 from grafos_stacks.planner import BundleFor, bundle_of, check_disk, choose_offer, image_and_type
 from grafos_stacks.prices import PriceFor
@@ -294,8 +292,7 @@ def quota_refusals(hands: Hands, plan: StackPlan, quotas: Sequence[Quota], count
     missing = set(shared) - there
     found = shortages(plan.spec, quotas, count, missing)
     if missing and len(found) > len(shortages(plan.spec, quotas, count)):
-        scope = Scope(str(hands.fabric.id), (plan.spec.region,))
-        listed = [one for page in hands.connector.list(scope) for one in page]
-        seen = {one.ref.kind for one in ours_among(hands.fabric, listed) if one.ref.key in shared.values()}
+        _, listed = Engine(hands).listing(plan.spec.region)
+        seen = {one.ref.kind for one in listed if one.ref.key in shared.values()}
         found = shortages(plan.spec, quotas, count, missing - seen)
     return found

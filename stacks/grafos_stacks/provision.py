@@ -19,6 +19,7 @@ import msgspec
 from grafos_connectors.contract import Found, Kind, Quota, Scalar
 from grafos_core.errors import GrafosError
 from grafos_scheduler.messages import Terms
+from grafos_stacks.asking import ask
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, worst_case
 from grafos_stacks.booting import console_tail, wait_booted
 from grafos_stacks.bootstrap import render
@@ -94,7 +95,8 @@ def provision(
     """A cell that is ready or has booted, and its record. Raises what stands in the way; the same call continues.
 
     A zone without capacity is followed by the next one of the region. ``moves`` tells where it was tried before.
-    ``stack_busy`` when another command works on it, ``budget_exceeded`` before anything is made, the cloud's refusals,
+    ``stack_busy`` when another command works on it, ``cloud_auth`` when it was begun in another account,
+    ``budget_exceeded`` before anything is made, the cloud's refusals,
     ``cell_not_ready`` with the unmet signals and the console's tail, ``interrupted`` on Ctrl-C.
     """
     try:
@@ -102,6 +104,8 @@ def provision(
             pinned = pinned_plan(hands, plan.spec)  # another command may have begun since the plan was shown
             if pinned is None:
                 _begin_anew(hands, CellHome(hands.fabric, plan.stack))
+            else:
+                _refuse_other_account(hands, pinned)
             if moves:
                 opened(hands, pinned or plan, moves)
             made = make_somewhere(hands, pinned or plan, lambda tried: user_data_of(hands, tried))
@@ -115,6 +119,17 @@ def provision(
         raise GrafosError(
             "interrupted", f"stopped while {plan.stack} was made", next=f"{again}   goes on; {undo}   undoes"
         ) from None
+
+
+def _refuse_other_account(hands: Hands, begun: StackPlan) -> None:
+    """What was begun in one account looks gone in another: a second machine would be made there, under one hold."""
+    account = ask(hands.connector.identity, hands.sleep).account
+    if account != begun.facts.account:
+        raise GrafosError(
+            "cloud_auth",
+            f"{begun.stack} was begun in account {begun.facts.account}, and these credentials are for {account}",
+            next="use the credentials of that account, or name another cell",
+        )
 
 
 def _begin_anew(hands: Hands, home: CellHome) -> None:

@@ -3,27 +3,36 @@ again ends with one cell, and its teardown leaves nothing. Counted in the emulat
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aws_ground import AwsCloud
 from azure_ground import AzureCloud
-from crash_sweep import check_gone, make
+from crash_sweep import Abort, DiesWithMachine, check_gone, make, plan, spec
 from emulated_ground import EmulatedCloud, EmulatedGround
 from gcp_ground import GcpCloud
+from msgspec.structs import replace
 from registered_operator import CELL, QUICK, RegisteredOperator
 from twin_ground import TwinGround
 
+from grafos_connectors.contract import Kind
 from grafos_connectors.registry import open_connector
+from grafos_connectors.twin import Effect as TwinEffect
+from grafos_connectors.twin import Fault as TwinFault
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import open_fabric
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
+from grafos_stacks.bundle import Bundles
+from grafos_stacks.candidates import provide
 from grafos_stacks.journal import Journal
+from grafos_stacks.provision import provision
 
 CLOUDS: dict[str, type[EmulatedCloud]] = {"aws": AwsCloud, "azure": AzureCloud, "gcp": GcpCloud}
 MAKES_MACHINE = {"aws": "RunInstances", "azure": "virtualMachines.createOrUpdate", "gcp": "instances.insert"}
@@ -119,6 +128,24 @@ def test_a_lost_call_makes_one_machine(ground: EmulatedGround, effect: Effect) -
     check_one_and_gone(ground)
 
 
+def test_no_other_market_is_tried_while_a_call_without_an_answer_may_have_made_the_machine(tmp_path: Path) -> None:
+    """The call after it is told that there is no machine, which proves nothing about the first. By the key that a
+    machine of the other market has it would not be found."""
+    ground = TwinGround(lag_s=30.0)
+    ground.faults.add(TwinFault("begin_create", TwinEffect.LOSE_ANSWER, kind=Kind.MACHINE))
+    ground.faults.add(
+        TwinFault("begin_create", TwinEffect.REFUSE, kind=Kind.MACHINE, code="cloud_capacity", skip=1, times=1)
+    )
+    asked = spec(zone="us-east-1a", spot=True)
+    hands = ground.hands()
+    dying: Any = DiesWithMachine(hands.connector)  # the twin's machines run nothing
+    hands = dataclasses.replace(hands, connector=dying)
+    with pytest.raises(Abort):
+        provide({"aws": hands}, [plan(hands, asked), plan(hands, replace(asked, spot=False))], Bundles(), tmp_path)
+    assert len([line for line in ground.live() if line.startswith("machine")]) == 1
+    check_gone(ground, 0)
+
+
 def test_a_corrupt_journal_is_told_and_without_it_the_cell_is_found_again(ground: EmulatedGround) -> None:
     make(ground.hands())
     path = ground.fabric.home / "journal.db"
@@ -210,16 +237,22 @@ def test_a_real_project_subscription_or_key_never_meets_an_emulator(
         assert clouds.journal() == ()
 
 
-def test_a_cell_of_another_account_is_neither_gone_on_with_nor_called_gone(ground: EmulatedGround) -> None:
-    """The journal says where it was made: in another account everything would look gone."""
-    make(ground.hands())
+def test_a_cell_of_another_account_is_neither_gone_on_with_nor_called_gone(
+    ground: EmulatedGround, tmp_path: Path
+) -> None:
+    """The journal says where it was made: in another account everything would look gone, and be made once more."""
+    begun = make(ground.hands())
     journal = Journal(ground.fabric, ground.clock)
-    [row] = [row for row in journal.stacks() if row.plan is not None]
-    from msgspec.structs import replace
-
-    journal.write(replace(row, account="another-account"))
+    row = journal.stack(begun.stack)
+    assert row is not None
+    elsewhere = replace(begun, facts=replace(begun.facts, account="another-account"))
+    journal.write(replace(row, account="another-account", plan=elsewhere))
+    with pytest.raises(GrafosError) as other:
+        provision(ground.hands(), elsewhere, Bundles(), tmp_path)
+    assert other.value.code == "cloud_auth"
     with pytest.raises(GrafosError) as other:
         check_gone(ground, 0)
     assert other.value.code == "cloud_auth"
     journal.write(row)
+    assert machines(ground) == 1
     check_gone(ground, 0)
