@@ -17,11 +17,61 @@ if TYPE_CHECKING:
 app = new_group(
     help="Runs a tasklet of a program on a cell: the same module on every provider.",
     examples=(
+        "grafos deploy plan",
         "grafos deploy run --provider local",
         "grafos deploy run --provider aws --input picture.png",
     ),
     next="grafos deploy run --provider local",
 )
+
+
+@app.command(
+    "plan",
+    cls=taught(
+        examples=(
+            "grafos deploy plan",
+            "grafos deploy plan --provider aws",
+            "grafos deploy plan --json | jq .admitted",
+        ),
+        next="grafos deploy run --provider local",
+    ),
+)
+def plan(
+    ctx: typer.Context,
+    program: Annotated[
+        str, typer.Argument(metavar="PROGRAM", help="folder with a grafos.toml; default: this one")
+    ] = "",
+    provider: Annotated[
+        str, typer.Option(metavar="NAME", help="default: the first in [runnable_targets] that admits, else local")
+    ] = "",
+    tasklet: Annotated[str, typer.Option(metavar="NAME", help="which tasklet; default: all of them")] = "",
+    mem: Annotated[
+        str, typer.Option(metavar="BYTES", help="fabric memory to lease from the cell: 32768, 128k, 1m")
+    ] = "",
+    cell_id: Annotated[str, typer.Option(metavar="ID", help="which cell; default: the newest that is ready")] = "",
+) -> None:
+    """Shows what a run would need, where it would go and what it could cost; nothing is begun.
+
+    The scheduler is asked for the decision that it would make now. The exit code is that of the first obstacle.
+    """
+    from grafos_cli import foreseeing, plan_text
+    from grafos_cli.fabric import open_default
+    from grafos_cli.manifest import load_program
+    from grafos_cli.project import program_folder, project_folder
+    from grafos_cli.sizes import read_size
+
+    terminal = terminal_of(ctx)
+    what = load_program(program_folder(program))
+    tasklets = [what.tasklet(tasklet)] if tasklet else what.tasklets
+    needs = foreseeing.needs_of(what, tasklets, read_size("--mem", mem) if mem else None)
+    fabric, project = open_default(terminal), project_folder()
+    asked = [
+        foreseeing.foresee(what, needs, name, fabric, project, cell_id)
+        for name in foreseeing.providers_to_ask(what, provider)
+    ]
+    terminal.emit(plan_text.document(what, needs, asked), plan_text.text(what, needs, asked, fabric, terminal))
+    if code := plan_text.exit_code(needs, asked):
+        raise typer.Exit(code)
 
 
 @app.command(

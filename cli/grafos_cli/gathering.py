@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from grafos_cli.cancelling import UNDER_WAY, cancel_and_wait
 from grafos_cli.reach import Reach, known_reaches
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
@@ -56,6 +57,24 @@ def find_run(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> 
     if kept is None:
         raise GrafosError("run_unknown", f"There is no run {run_id[:80]!r} in this fabric", next="grafos runs ls")
     return Gathered(kept, HOME)
+
+
+def cancel_run(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> tuple[messages.RunView, bool]:
+    """The run once it was cancelled, and whether it was still under way when we asked. ``run_unknown``, or
+    ``cell_gone`` for one that was under way when its scheduler ended."""
+    for reach, view in _asked(fabric, project, run_id, terminal):
+        if view.state not in UNDER_WAY:
+            return view, False
+        with reach.client() as client:
+            return cancel_and_wait(client, run_id), True
+    kept = find_run(fabric, project, run_id, terminal).view
+    if kept.state in UNDER_WAY:
+        raise GrafosError(
+            "cell_gone",
+            f"Run {run_id} was {kept.state} when its cell {kept.cell_id} ended; there is nobody to cancel it",
+            next="grafos runs ls",
+        )
+    return kept, False
 
 
 def find_artifacts(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> tuple[messages.Artifacts, str]:

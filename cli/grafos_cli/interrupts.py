@@ -1,4 +1,5 @@
-"""Ctrl-C: the first stops safely and says how to go on, the second leaves at once. SIGTERM counts as Ctrl-C.
+"""Ctrl-C: the first stops safely and says how to go on, the second leaves at once, with the command that goes on.
+SIGTERM counts as Ctrl-C.
 
 Stopping is safe anywhere because whatever changes the world writes its intent down first: the first signal raises
 ``KeyboardInterrupt`` where the program stands, and the next command continues or undoes.
@@ -22,6 +23,8 @@ class _Presses:
     """How often the person asked to stop."""
 
     count = 0
+    parting = b""
+    """What the second press leaves on stderr: the command that goes on from there."""
 
 
 def install() -> None:
@@ -32,6 +35,8 @@ def install() -> None:
         if _Presses.count > 1:
             if os.isatty(2):
                 os.write(2, SHOW_CURSOR)
+            if _Presses.parting:
+                os.write(2, _Presses.parting)
             os._exit(INTERRUPTED)
         raise KeyboardInterrupt
 
@@ -51,8 +56,19 @@ def interrupted(what: str = "Stopped before it was finished", next: str = "") ->
 
 @contextmanager
 def resumable(what: str, next: str) -> Iterator[None]:
-    """Inside, Ctrl-C ends the command with what is true now and the command that goes on from there."""
+    """Inside, Ctrl-C ends the command with what is true now and the command that goes on from there; twice, at once."""
+    with parting(f"{what}; next: {next}"):
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise interrupted(what, next) from None
+
+
+@contextmanager
+def parting(words: str) -> Iterator[None]:
+    """Inside, whoever presses twice leaves with this line."""
+    before, _Presses.parting = _Presses.parting, f"{words}\n".encode()
     try:
         yield
-    except KeyboardInterrupt:
-        raise interrupted(what, next) from None
+    finally:
+        _Presses.parting = before

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from grafos_cell import abi
 from grafos_cli.building import built_module
-from grafos_cli.interrupts import resumable
+from grafos_cli.cancelling import UNDER_WAY, cancel_and_wait
+from grafos_cli.interrupts import interrupted, parting, resumable
 from grafos_cli.manifest import Program, Tasklet
 from grafos_cli.reach import Reach
 from grafos_cli.run_keys import RUN_KEY_BYTES, RunKeys
@@ -36,7 +37,6 @@ NO_ANSWER = (
     "token_refused",
 )
 """These say nothing of the run, which an earlier asking may have begun, so its key is kept; any other error does."""
-UNDER_WAY = ("planned", "admitted", "placed", "running")
 
 
 class Asking(NamedTuple):
@@ -84,21 +84,62 @@ def read_input(path: Path) -> bytes:
 def run_to_end(asking: Asking, reach: Reach, project: Path, terminal: Terminal) -> Ended:
     """Asks under a run key that is on disk first, and waits for the end."""
     keys, asked = RunKeys(project), _identity(asking, reach)
-    pending = keys.key_for(asked, secrets.token_hex(RUN_KEY_BYTES))
     again = "run the same command again: it finds this run and is not charged twice"
-    with reach.client(PATIENCE_S) as client, show_steps(terminal) as steps:
-        with resumable("Stopped before the scheduler's answer came", again):
-            try:
-                view = _ask(client, asking, reach.provider, pending.run_key, steps)
-            except GrafosError as error:
-                if error.code not in NO_ANSWER:
-                    keys.done(asked, pending.run_key)
-                raise
-        with resumable(f"Stopped waiting; run {view.run_id} goes on", f"grafos runs show {view.run_id}"):
-            view = _wait(client, view, asking.tasklet.deadline_s, steps)
-            artifacts = _artifacts(client, view)
-    keys.done(asked, pending.run_key)
+    view, run_key = None, ""
+    try:
+        with reach.client(PATIENCE_S) as client, show_steps(terminal) as steps:
+            with resumable("Stopped before the scheduler's answer came", again):
+                view, run_key = _asked_for(client, asking, reach, keys, steps)
+            with parting(_goes_on(view.run_id)):
+                view = _wait(client, view, asking.tasklet.deadline_s, steps)
+                artifacts = _artifacts(client, view)
+    except KeyboardInterrupt:
+        if view is None:
+            raise
+        raise _stopped_waiting(view, reach, terminal) from None
+    keys.done(asked, run_key)
     return Ended(view, artifacts)
+
+
+def _asked_for(
+    client: SchedulerClient, asking: Asking, reach: Reach, keys: RunKeys, steps: Steps
+) -> tuple[messages.RunView, str]:
+    """The run of the pending key if there is one, else a new one; with its key. A run that was cancelled
+    meanwhile is not what somebody wants who asks again."""
+    asked = _identity(asking, reach)
+    while True:
+        pending = keys.key_for(asked, new_key := secrets.token_hex(RUN_KEY_BYTES))
+        try:
+            view = _ask(client, asking, reach.provider, pending.run_key, steps)
+        except GrafosError as error:
+            if error.code not in NO_ANSWER:
+                keys.done(asked, pending.run_key)
+            raise
+        if view.state != "cancelled" or pending.run_key == new_key:
+            return view, pending.run_key
+        keys.done(asked, pending.run_key)
+
+
+def _goes_on(run_id: str) -> str:
+    return f"Run {run_id} goes on; next: grafos runs show {run_id}, or grafos runs cancel {run_id}"
+
+
+def _stopped_waiting(view: messages.RunView, reach: Reach, terminal: Terminal) -> GrafosError:
+    """Ctrl-C during a run: a person is asked what is to become of it, anybody else is told that it goes on."""
+    run_id = view.run_id
+    goes_on = interrupted(
+        f"Stopped waiting; run {run_id} goes on",
+        f"grafos runs show {run_id}\nto end it: grafos runs cancel {run_id}",
+    )
+    if not terminal.interactive:
+        return goes_on
+    with parting(_goes_on(run_id)):
+        if not terminal.asks(f"Run {run_id} goes on. Keep it running, or cancel it? [K/c]", ("c", "cancel")):
+            return goes_on
+        # The connection was left in the middle of an answer.
+        with reach.client(PATIENCE_S) as client:
+            ended = cancel_and_wait(client, run_id)
+    return interrupted(f"Run {run_id} is {ended.state}", f"grafos runs show {run_id}")
 
 
 def _identity(asking: Asking, reach: Reach) -> dict[str, object]:

@@ -50,7 +50,7 @@ def ls(
             one.view.tasklet,
             one.view.provider,
             one.view.cell_id,
-            one.view.state if one.view.state == "finished" else f"{one.view.state} ({one.view.code})",
+            _state_text(one.view),
             amount_text(one.view.cost.micro_cents, fictional=one.view.cell_id in emulated),
             _age(one.view.created_at),
             one.source,
@@ -107,11 +107,48 @@ def show(
     terminal.emit(document, facts(run_facts(view, emulated) + more, terminal))
 
 
+@app.command(
+    "cancel",
+    cls=taught(
+        examples=("grafos runs cancel RUN_ID", "grafos runs cancel RUN_ID --json | jq -r .run.state"),
+        next="grafos runs show RUN_ID",
+    ),
+)
+def cancel(
+    ctx: typer.Context,
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="as deploy run and runs ls print it")],
+) -> None:
+    """Ends a run that is under way. What it used is paid for, its leases are torn down.
+
+    A run that has ended stays as it is, and that is told.
+    """
+    import msgspec
+
+    from grafos_cli.fabric import open_default
+    from grafos_cli.fictional import amount_text, emulated_cells
+    from grafos_cli.gathering import cancel_run
+    from grafos_cli.project import project_folder
+
+    terminal = terminal_of(ctx)
+    fabric = open_default(terminal)
+    view, was_under_way = cancel_run(fabric, project_folder(), run_id, terminal)
+    cost = amount_text(view.cost.micro_cents, fictional=view.cell_id in emulated_cells(fabric))
+    if not was_under_way:
+        text = f"Run {run_id} had ended before: {view.state}. Nothing was cancelled."
+    elif view.state == "cancelled":
+        text = f"Run {run_id} is cancelled; it cost {cost}."
+    elif view.ended_at:
+        text = f"Run {run_id} ended before the word reached its cell: {view.state}; it cost {cost}."
+    else:
+        text = f"Run {run_id} is being cancelled; its cell has not said yet that it ended."
+    terminal.emit({"run": msgspec.to_builtins(view), "was_under_way": was_under_way}, text)
+
+
 def run_facts(view: RunView, emulated: Collection[str]) -> list[tuple[str, str]]:
     """What everybody wants to know of a run, as label and value. ``emulated`` are the cells of emulators."""
     from grafos_cli.fictional import amount_text
 
-    state = view.state if view.state == "finished" else f"{view.state} ({view.code}) {view.what}".strip()
+    state = _state_text(view) + (f" {view.what}" if view.what else "")
     return [
         ("run_id", view.run_id),
         ("cell_id", view.cell_id or "none"),
@@ -120,6 +157,11 @@ def run_facts(view: RunView, emulated: Collection[str]) -> list[tuple[str, str]]
         ("module_sha256", view.module_sha256),
         ("cost", amount_text(view.cost.micro_cents, fictional=view.cell_id in emulated)),
     ]
+
+
+def _state_text(view: RunView) -> str:
+    """The state, with the code where that says more."""
+    return f"{view.state} ({view.code})" if view.code not in ("", view.state) else view.state
 
 
 def _age(moment: float) -> str:

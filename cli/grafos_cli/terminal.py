@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -74,12 +74,17 @@ class Terminal:
                 f"{question} Nobody can be asked here",
                 next=f"repeat the command with {flag} once you agree",
             )
-        self.err.write(f"{question} [y/N] ")
-        self.err.flush()
-        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        if not self.asks(f"{question} [y/N]", ("y", "yes")):
             raise GrafosError(
                 "confirmation_needed", "Not confirmed; nothing was changed", next="run it again and answer y"
             )
+
+    def asks(self, question: str, agrees: Collection[str]) -> bool:
+        """Asks a person, and whether the answer is one of ``agrees``; anything else, or no answer, is not."""
+        assert self.interactive, "nobody is there"
+        self.err.write(f"{question} ")
+        self.err.flush()
+        return sys.stdin.readline().strip().lower() in agrees
 
     @property
     def width_max(self) -> int | None:

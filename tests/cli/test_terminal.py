@@ -3,67 +3,18 @@
 from __future__ import annotations
 
 import io
-import os
-import pty
 import re
-import select
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command_line import GRAFOS, HELLO, Person
+from screen import Screen
 
 from grafos_cli.steps import show_steps
 from grafos_cli.tables import facts, short_id, table
 from grafos_cli.terminal import Terminal
-
-UNTIL_S = 60
-
-
-class Screen:
-    """`grafos` at a pseudo-terminal: what it wrote, and a keyboard."""
-
-    def __init__(self, person: Person, *words: str, **env: str) -> None:
-        self._ours, theirs = pty.openpty()
-        self.text = ""
-        self.process = subprocess.Popen(
-            [str(GRAFOS), *words],
-            cwd=person.project,
-            env={**os.environ, **person.env, "TERM": "xterm", "COLUMNS": "100", **env},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        )
-        os.close(theirs)
-
-    def until(self, wanted: str) -> None:
-        """Reads until the text is there."""
-        deadline = time.monotonic() + UNTIL_S
-        while wanted not in self.text:
-            assert self._read(), f"{wanted!r} never came:\n{self.text}"
-            assert time.monotonic() < deadline, self.text
-
-    def type(self, keys: str) -> None:
-        os.write(self._ours, keys.encode())
-
-    def end(self) -> int:
-        """Reads to the end; the exit code."""
-        while self._read():
-            pass
-        os.close(self._ours)
-        return self.process.wait(UNTIL_S)
-
-    def _read(self) -> bool:
-        select.select([self._ours], [], [], UNTIL_S)
-        try:
-            data = os.read(self._ours, 65536)
-        except OSError:  # the other side is closed
-            return False
-        self.text += data.decode(errors="replace")
-        return bool(data)
 
 
 @pytest.fixture(scope="module")

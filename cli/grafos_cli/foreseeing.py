@@ -1,0 +1,96 @@
+"""What `grafos deploy plan` finds out: what each tasklet needs, and whether and where it would be let run. Nothing is
+uploaded, held or begun."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from grafos_cli.building import built_module
+from grafos_cli.manifest import Program, Tasklet
+from grafos_cli.reach import LOCAL, resolve
+from grafos_cli.run_keys import RUN_KEY_BYTES
+from grafos_core.errors import GrafosError
+from grafos_core.fabric import Fabric
+from grafos_scheduler import messages
+
+NO_MODULE = "0" * 64
+"""Stands for the module that is not built yet: whether a run is admitted does not depend on it."""
+
+
+class Need(NamedTuple):
+    """One tasklet as it would be asked for. ``obstacle`` is why it cannot be as things stand here."""
+
+    tasklet: Tasklet
+    module_sha256: str
+    lease_mem_bytes: int
+    obstacle: GrafosError | None = None
+
+
+class Foreseen(NamedTuple):
+    """What one provider says to every need, in their order."""
+
+    provider: str
+    answers: tuple[messages.Admission, ...]
+
+    @property
+    def admits(self) -> bool:
+        """Whether all of them would be let run there."""
+        return all(answer.admitted for answer in self.answers)
+
+
+def needs_of(program: Program, tasklets: Sequence[Tasklet], lease_mem_bytes: int | None) -> list[Need]:
+    """What the tasklets need; a module that is not up to date is an obstacle, not an error."""
+    found = []
+    for tasklet in tasklets:
+        lease = tasklet.mem if lease_mem_bytes is None else lease_mem_bytes
+        try:
+            built, _ = built_module(program, tasklet)
+        except GrafosError as error:
+            if error.code != "build_stale":
+                raise
+            found.append(Need(tasklet, "", lease, error))
+        else:
+            found.append(Need(tasklet, built.module_sha256, lease))
+    return found
+
+
+def providers_to_ask(program: Program, provider: str) -> list[str]:
+    """The one that was named, else those of `runnable_targets` in their order, else this machine."""
+    return [provider] if provider else list(dict.fromkeys(program.targets.values())) or [LOCAL]
+
+
+def foresee(
+    program: Program, needs: Sequence[Need], provider: str, fabric: Fabric, project: Path, cell_id: str
+) -> Foreseen:
+    """What the provider's scheduler would say now. A provider that cannot be asked refuses all, in its own words."""
+    try:
+        reach = resolve(provider, fabric, project, cell_id)
+        with reach.client() as client:
+            return Foreseen(provider, tuple(client.foresee(_request(program, need, provider)) for need in needs))
+    except GrafosError as error:
+        refusal = messages.Admission(admitted=False, code=error.code, what=error.what, next=error.next)
+        return Foreseen(provider, tuple(refusal for _ in needs))
+
+
+def _request(program: Program, need: Need, provider: str) -> messages.RunRequest:
+    tasklet = need.tasklet
+    return messages.RunRequest(
+        run_key=secrets.token_hex(RUN_KEY_BYTES),
+        provider=provider,
+        program=program.name,
+        tasklet=tasklet.name,
+        module_sha256=need.module_sha256 or NO_MODULE,
+        input_sha256="",
+        fuel=tasklet.fuel,
+        memory_bytes=tasklet.memory_bytes,
+        lease_mem_bytes=need.lease_mem_bytes,
+        deadline_s=tasklet.deadline_s,
+    )
+
+
+def chosen(asked: Sequence[Foreseen]) -> Foreseen:
+    """The first provider that admits everything, else the first."""
+    return next((one for one in asked if one.admits), asked[0])

@@ -1,0 +1,106 @@
+"""How a deploy's plan looks, and which exit code it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from grafos_cli.fictional import amount_text, emulated_cells
+from grafos_cli.foreseeing import Foreseen, Need, chosen
+from grafos_cli.manifest import Program
+from grafos_cli.sizes import size_text
+from grafos_cli.tables import facts
+from grafos_cli.terminal import Terminal
+from grafos_core.errors import CODES, FAILURE
+from grafos_core.fabric import Fabric
+from grafos_scheduler.messages import Admission
+
+
+def document(program: Program, needs: Sequence[Need], asked: Sequence[Foreseen]) -> dict[str, Any]:
+    """The plan as JSON."""
+    best = chosen(asked)
+    return {
+        "program": program.name,
+        "provider": best.provider,
+        "admitted": best.admits and not any(need.obstacle for need in needs),
+        "tasklets": [
+            {
+                "name": need.tasklet.name,
+                "module_sha256": need.module_sha256,
+                "built": need.obstacle is None,
+                "requirements": _requirements(need),
+                "admission": msgspec.to_builtins(answer),
+            }
+            for need, answer in zip(needs, best.answers, strict=True)
+        ],
+        "considered": [
+            {"provider": one.provider, "admits": one.admits, "code": _refusal(one).code, "what": _refusal(one).what}
+            for one in asked
+        ],
+    }
+
+
+def text(program: Program, needs: Sequence[Need], asked: Sequence[Foreseen], fabric: Fabric, terminal: Terminal) -> str:
+    """The plan for people: a paragraph for each tasklet, then what the other providers said."""
+    best, emulated = chosen(asked), emulated_cells(fabric)
+    parts = []
+    for need, answer in zip(needs, best.answers, strict=True):
+        entries = [
+            ("tasklet", f"{program.name} / {need.tasklet.name}"),
+            ("module", need.module_sha256 or f"{need.obstacle.why if need.obstacle else ''}: grafos tasklet build"),
+            ("needs", _needs_text(need)),
+            ("bounds", f"fuel {need.tasklet.fuel:,}, {need.tasklet.deadline_s:g} s"),
+            ("provider", best.provider),
+            *_admission_facts(answer, fictional=answer.cell_id in emulated),
+        ]
+        parts.append(facts(entries, terminal))
+    others = [one for one in asked if one is not best]
+    said = "".join(f"{one.provider} would {_verdict(one)}\n" for one in others)
+    return "\n".join([*parts, said] if said else parts)
+
+
+def exit_code(needs: Sequence[Need], asked: Sequence[Foreseen]) -> int:
+    """0 when a run could start now, else the exit code of the first thing in its way."""
+    for need in needs:
+        if need.obstacle is not None:
+            return need.obstacle.exit_code
+    refused = _refusal(chosen(asked))
+    return 0 if refused.admitted else CODES[refused.code].exit_code if refused.code in CODES else FAILURE
+
+
+def _requirements(need: Need) -> dict[str, Any]:
+    tasklet = need.tasklet
+    return {
+        "cpu_cores": 1,
+        "lease_mem_bytes": need.lease_mem_bytes,
+        "memory_bytes": tasklet.memory_bytes,
+        "fuel": tasklet.fuel,
+        "deadline_s": tasklet.deadline_s,
+    }
+
+
+def _needs_text(need: Need) -> str:
+    leased = f", {size_text(need.lease_mem_bytes)} of fabric memory" if need.lease_mem_bytes else ""
+    return f"1 core{leased}; linear memory up to {size_text(need.tasklet.memory_bytes)}"
+
+
+def _admission_facts(answer: Admission, *, fictional: bool) -> list[tuple[str, str]]:
+    if not answer.admitted:
+        return [("admission", f"refused ({answer.code}): {answer.what}"), ("next", answer.next)]
+    cost = amount_text(answer.worst_case_micro_cents, fictional=fictional)
+    return [
+        ("admission", f"would be admitted on {answer.cell_id}"),
+        ("cost", f"at most {cost}, {answer.share} of the cell"),
+    ]
+
+
+def _refusal(one: Foreseen) -> Admission:
+    """The first refusal, or the first answer if there is none."""
+    return next((answer for answer in one.answers if not answer.admitted), one.answers[0])
+
+
+def _verdict(one: Foreseen) -> str:
+    refused = _refusal(one)
+    return "admit it too" if refused.admitted else f"refuse ({refused.code}): {refused.what}"
