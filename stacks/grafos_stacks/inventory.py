@@ -60,6 +60,7 @@ class Judged(NamedTuple):
 class Known:
     """What this home knows: the journal's rows, the cells with a record and without an end, who is being worked on.
 
+    ``disguised`` are cells whose machine is there by its id, though its tags or its name prove it no longer.
     ``shared``: the fabric's key was exported or imported, so cells may live that this home never heard of.
     """
 
@@ -69,6 +70,7 @@ class Known:
     resources: Mapping[str, tuple[ResourceRow, ...]]
     recorded: frozenset[str]
     busy: frozenset[str] = frozenset()
+    disguised: frozenset[str] = frozenset()
     shared: bool = False
 
     def knows(self, stack: str) -> bool:
@@ -100,7 +102,8 @@ def forgotten(provider: str, judged: Iterable[Judged], known: Known) -> tuple[St
     """Cells of the journal of which the cloud shows nothing any more; their teardown only settles what they cost."""
     shown = {one.stack for one in judged if one.verdict is not Verdict.UNPROVED}
     rows = [row for row in known.stacks.values() if row.provider == provider and row.state is not StackState.GONE]
-    cells = [row for row in rows if not row.stack.startswith(SHARED_PREFIX) and row.stack not in shown | known.busy]
+    there = shown | known.busy | known.disguised
+    cells = [row for row in rows if not row.stack.startswith(SHARED_PREFIX) and row.stack not in there]
     return tuple(row for row in cells if not _is_young(row.stack, known))
 
 
@@ -110,7 +113,8 @@ def _of_cell(stack: str, region: str, parts: list[Found], known: Known) -> Verdi
     if stack in known.busy:
         return Verdict.BUSY
     if row is not None and row.state is not StackState.GONE and row.region != region:
-        return Verdict.SURPLUS  # the cell of that name is in another region
+        another_home_s = known.shared and not _ran_out(None, parts, known.now)
+        return Verdict.ELSEWHERE if another_home_s else Verdict.SURPLUS  # our cell of that name is in another region
     if _ran_out(row, parts, known.now):
         return Verdict.OVERDUE
     if any(found.state is State.STOPPED for found in machines):
@@ -119,7 +123,8 @@ def _of_cell(stack: str, region: str, parts: list[Found], known: Known) -> Verdi
         return Verdict.ELSEWHERE if known.shared else Verdict.ORPHANED
     if row is not None and row.state in (StackState.MAKING, StackState.UNMAKING):
         return Verdict.HALF_MADE
-    return Verdict.LIVE if machines or _is_young(stack, known) else Verdict.HALF_MADE
+    lives = machines or stack in known.disguised or _is_young(stack, known)
+    return Verdict.LIVE if lives else Verdict.HALF_MADE
 
 
 def _ran_out(row: StackRow | None, parts: list[Found], now: float) -> bool:
@@ -145,7 +150,7 @@ def _is_surplus(found: Found, whole: Verdict, parts: list[Found], known: Known) 
         rows = [one for one in known.resources.get(stack, ()) if one.kind is Kind.MACHINE and one.life is Life.READY]
         ids = {one.ref.id for one in rows if one.ref is not None}
         return bool(ids) and found.ref.id not in ids
-    if found.tags.get(TAG_KIND) != Kind.MACHINE.value:
+    if found.tags.get(TAG_KIND) != Kind.MACHINE.value or stack in known.disguised:
         return False
     machines = [one for one in parts if one.ref.kind is Kind.MACHINE]
     return all(_made_with(one) != _made_with(found) for one in machines)

@@ -34,11 +34,8 @@ def prove(hands: Hands, stack: str = "", regions: tuple[str, ...] = ()) -> Proof
     It is kept below the fabric's home, whatever it says. ``resources_left`` (9) when anything is there.
     """
     engine, account = Engine(hands), hands.connector.identity().account
-    rows = _rows(hands, stack)
     begun = hands.clock.now()
-    changes = [row.changed_at for row in rows]
-    engine.wait_until(max([hands.journal.lost_at, *changes, 0.0]) + hands.connector.traits.listing_lag_s, "proof")
-    at, tagged = engine.tagged(regions)
+    rows, at, tagged = _settled(hands, engine, stack, regions)
     ours = [found for found in ours_among(hands.fabric, tagged) if found.state is not State.GONE]
     mine = [found for found in ours if stack in ("", found.tags.get(TAG_STACK))]
     shown = {(found.ref.kind, found.ref.id) for found in mine}
@@ -62,6 +59,22 @@ def prove(hands: Hands, stack: str = "", regions: tuple[str, ...] = ()) -> Proof
     if left:
         raise _left(inventory)
     return proof
+
+
+def _settled(
+    hands: Hands, engine: Engine, stack: str, regions: tuple[str, ...]
+) -> tuple[list[ResourceRow], float, tuple[Found, ...]]:
+    """The journal's rows, and a listing that was begun (at that time) a listing lag after the last change of them.
+    Another command may change something while it is waited for: then it is waited for once more."""
+    at, lag_s = 0.0, hands.connector.traits.listing_lag_s
+    tagged: tuple[Found, ...] = ()
+    while True:
+        rows = _rows(hands, stack)
+        believed_at = max([hands.journal.lost_at, *(row.changed_at for row in rows)]) + lag_s
+        if at and at >= believed_at:
+            return rows, at, tagged
+        engine.wait_until(believed_at, "proof")
+        at, tagged = engine.tagged(regions)
 
 
 def proof_file(hands: Hands, inventory: Inventory) -> Path:

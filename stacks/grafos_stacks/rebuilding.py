@@ -27,7 +27,7 @@ from grafos_stacks.batch import Target, teardown_batch
 from grafos_stacks.direct import Hands
 from grafos_stacks.inventory import Judged, Verdict
 from grafos_stacks.journal import ResourceRow, StackRow, StackState
-from grafos_stacks.making import CELL_HOLDS, open_hold
+from grafos_stacks.making import CELL_HOLDS, SHARED_PATIENCE_S, open_hold
 from grafos_stacks.names import TAG_KIND, attempt_in, plan_name_in, token_of
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.records import CellHome
@@ -66,10 +66,7 @@ class Recovered(NamedTuple):
 
 def survey(hands: Hands, regions: tuple[str, ...] = (), *, undo: bool = False) -> tuple[Case, ...]:
     """What is to be done, by stack. ``undo``: a provision that was interrupted is undone, not finished."""
-    sight = look(hands, regions)
-    rows = {row.stack: row for row in hands.journal.stacks()}
-    cases = [*_shown(hands, sight, rows), *_not_shown(hands, sight), *_held_for_nothing(hands, sight, rows, regions)]
-    cases += _empty_networks(sight, cases)
+    cases = _cases(hands, look(hands, regions), regions)
     if undo:
         cases = [case._replace(action=Action.UNDO) if case.action is Action.FINISH else case for case in cases]
     return tuple(sorted(cases))
@@ -78,30 +75,46 @@ def survey(hands: Hands, regions: tuple[str, ...] = (), *, undo: bool = False) -
 def carry_out(
     hands: Hands, cases: Iterable[Case], project: Path, finish: Finish, regions: tuple[str, ...] = ()
 ) -> tuple[Recovered, ...]:
-    """Does it, and tells of each case how it went. One that fails keeps no other."""
-    cases = tuple(cases)
-    done: list[Recovered] = []
-    adopting = {case.stack for case in cases if case.action is Action.ADOPT}
-    if adopting:
-        _adopt(hands, look(hands, regions), adopting)
-    done += [Recovered(case, None) for case in cases if case.action is Action.ADOPT]
-    done += [Recovered(case, _finished(hands, case, finish)) for case in cases if case.action is Action.FINISH]
-    networks = [case for case in cases if case.stack.startswith(SHARED_PREFIX)]
+    """Does it, and tells of each case how it went. One that fails keeps no other.
+
+    A case to which another command has seen since the survey is none any more, and left out.
+    """
+    sight = look(hands, regions)
+    still = {(now.stack, now.region) for now in _cases(hands, sight, regions)}
+    cases = [case for case in cases if (case.stack, case.region) in still]
+    networks = [case for case in cases if case.action is Action.UNDO and case.stack.startswith(SHARED_PREFIX)]
     undone = [case for case in cases if case.action is Action.UNDO and case not in networks]
+    done = _each(cases, Action.ADOPT, lambda case: _adopt(hands, sight, case))
+    done += _each(cases, Action.FINISH, lambda case: _finish(hands, case, finish))
     targets = [Target(case.stack, hands.connector.provider, case.region, seen=True) for case in undone]
     outcomes = teardown_batch(hands, targets, project)
     done += [Recovered(case, outcome.error) for case, outcome in zip(undone, outcomes, strict=True)]
     for case in networks:
         failures = remove_networks(hands, [case.region])
         done.append(Recovered(case, failures[0] if failures else None))
+    return (*done, *_each(cases, Action.SETTLE, lambda case: _settle(hands, case)))
+
+
+def _each(cases: Iterable[Case], action: Action, do: Callable[[Case], None]) -> list[Recovered]:
+    """What came of those of one action."""
+    done = []
     for case in cases:
-        if case.action is Action.SETTLE:
-            _settle(hands, case)
-            done.append(Recovered(case, None))
-    return tuple(done)
+        if case.action is action:
+            try:
+                do(case)
+                done.append(Recovered(case, None))
+            except GrafosError as error:
+                done.append(Recovered(case, error))
+    return done
 
 
 # --- deciding ---------------------------------------------------------------------------------------------------
+
+
+def _cases(hands: Hands, sight: Sight, regions: tuple[str, ...]) -> list[Case]:
+    rows = {row.stack: row for row in hands.journal.stacks()}
+    cases = [*_shown(hands, sight, rows), *_not_shown(hands, sight), *_held_for_nothing(hands, sight, rows, regions)]
+    return [*cases, *_empty_networks(sight, cases)]
 
 
 def _shown(hands: Hands, sight: Sight, rows: dict[str, StackRow]) -> Iterable[Case]:
@@ -123,8 +136,8 @@ def _what_to_do(
     hands: Hands, verdict: Verdict, row: StackRow | None, parts: Iterable[Judged]
 ) -> tuple[Action | None, str]:
     runs = any(one.found.ref.kind is Kind.MACHINE and one.found.state is State.READY for one in parts)
-    if verdict is Verdict.BUSY:
-        return None, ""
+    if verdict is Verdict.BUSY or (verdict is Verdict.ELSEWHERE and row is not None):
+        return None, ""  # the row is of another cell of that name
     if row is not None and row.state is StackState.UNMAKING:
         return Action.UNDO, "its teardown was interrupted"
     if row is not None and row.state is StackState.MAKING:
@@ -187,44 +200,46 @@ def open_cell_holds(fabric: Fabric) -> dict[str, ledgers.Hold]:
 # --- doing ------------------------------------------------------------------------------------------------------
 
 
-def _finished(hands: Hands, case: Case, finish: Finish) -> GrafosError | None:
+def _finish(hands: Hands, case: Case, finish: Finish) -> None:
     row = hands.journal.stack(case.stack)
-    assert row is not None, "it is in the journal"
-    assert row.plan is not None, "its plan is in the journal"
-    try:
+    if row is not None and row.plan is not None and row.state is StackState.MAKING:
         finish(row.plan)
-    except GrafosError as error:
-        return error
-    return None
 
 
 def _settle(hands: Hands, case: Case) -> None:
     """Of a machine that was recorded nobody can tell any more how long it ran: all that was held counts."""
     home = CellHome(hands.fabric, case.stack)
-    ran = home.is_recorded and not home.record().gone_at
-    held = open_hold(hands.fabric, case.stack)
-    if held is None:
-        return
-    now = hands.clock.now()
-    with hands.fabric.ledger() as transaction:
-        cost = held.amount_micro_cents if ran else 0
-        transaction.write(ledgers.settle(transaction.ledger, held.hold_id, cost, ended_at=now))
-    if ran:
-        home.keep_record(msgspec.structs.replace(home.record(), gone_at=now))
+    with hands.journal.lock(case.stack):
+        held = open_hold(hands.fabric, case.stack)
+        if held is None or not _is_unknown(hands, case.stack):
+            return
+        now, ran = hands.clock.now(), home.is_recorded and not home.record().gone_at
+        with hands.fabric.ledger() as transaction:
+            cost = held.amount_micro_cents if ran else 0
+            transaction.write(ledgers.settle(transaction.ledger, held.hold_id, cost, ended_at=now))
+        if ran:
+            home.keep_record(msgspec.structs.replace(home.record(), gone_at=now))
 
 
-def _adopt(hands: Hands, sight: Sight, stacks: set[str]) -> None:
-    """Rows for these cells and for the networks that they use, as if the journal had never been lost."""
-    regions = {one.region for one in sight.judged if one.stack in stacks}
-    groups: dict[tuple[str, str], list[Found]] = {}
+def _adopt(hands: Hands, sight: Sight, case: Case) -> None:
+    """Rows for the cell and for the network that it uses, as if the journal had never been lost."""
+    groups: dict[str, list[Found]] = {}
     for one in sight.judged:
-        wanted = one.stack in stacks or (one.stack.startswith(SHARED_PREFIX) and one.region in regions)
-        if wanted and one.verdict is not Verdict.UNPROVED:
-            groups.setdefault((one.stack, one.region), []).append(one.found)
-    for (stack, region), parts in groups.items():
-        row = hands.journal.stack(stack)
-        if row is None or row.state is StackState.GONE:
-            hands.journal.write(_stack_row(hands, sight, stack, region, parts), *_resource_rows(hands, stack, parts))
+        wanted = one.stack == case.stack or one.stack.startswith(SHARED_PREFIX)
+        if wanted and one.region == case.region and one.verdict is not Verdict.UNPROVED:
+            groups.setdefault(one.stack, []).append(one.found)
+    for stack, parts in groups.items():
+        patience_s = SHARED_PATIENCE_S if stack.startswith(SHARED_PREFIX) else 0.0
+        with hands.journal.lock(stack, patience_s=patience_s, sleep=hands.sleep):
+            if _is_unknown(hands, stack):
+                row = _stack_row(hands, sight, stack, case.region, parts)
+                hands.journal.write(row, *_resource_rows(hands, stack, parts))
+
+
+def _is_unknown(hands: Hands, stack: str) -> bool:
+    """Whether the journal has nothing of it that lives; another command may have begun it."""
+    row = hands.journal.stack(stack)
+    return row is None or row.state is StackState.GONE
 
 
 def _stack_row(hands: Hands, sight: Sight, stack: str, region: str, parts: Iterable[Found]) -> StackRow:

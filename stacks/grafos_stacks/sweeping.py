@@ -8,21 +8,21 @@ with its receipt, several at once; then the networks that no cell uses any more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from grafos_connectors.contract import Connector, Found, Scope, State
+from grafos_connectors.contract import Connector, Found, Kind, Scope, State
 from grafos_core.errors import GrafosError
 from grafos_stacks.batch import Outcome, Target, teardown_batch
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.inventory import CONDEMNED, Judged, Known, Verdict, forgotten, judge
-from grafos_stacks.journal import StackRow, StackState
-from grafos_stacks.layouts import UNMAKE_ORDER
-from grafos_stacks.names import attempt_in
+from grafos_stacks.journal import Life, StackRow, StackState
+from grafos_stacks.layouts import UNMAKE_ORDER, check_clock
+from grafos_stacks.names import attempt_in, ours_among
 from grafos_stacks.plan import shared_stack_of
 from grafos_stacks.progress import Progress
 from grafos_stacks.records import CellHome
-from grafos_stacks.recovery import row_of
+from grafos_stacks.recovery import is_live, row_of
 from grafos_stacks.spec import SHARED_PREFIX
 from grafos_stacks.unmaking import Listing, Site, unmake_network
 
@@ -59,12 +59,16 @@ def look(hands: Hands, regions: tuple[str, ...] = ()) -> Sight:
     """Lists the account in these regions, in all without any, and judges. Changes nothing.
 
     With the journal lost, or after a command that was interrupted, it waits until a listing can be believed.
+    ``config_invalid`` with a clock that is off the cloud's: what has run out is told by it.
     """
     engine, provider, lag_s = Engine(hands), hands.connector.provider, hands.connector.traits.listing_lag_s
-    account = hands.connector.identity().account
+    identity = hands.connector.identity()
+    check_clock(identity, hands.clock.now())
+    account = identity.account
     engine.wait_until(_unsettled(hands) + lag_s, "listing")
     _, tagged = engine.tagged(regions)
     known = _known(hands, lag_s, account, regions)
+    known = replace(known, disguised=frozenset(_disguised(hands, engine, known, tagged)))
     judged = judge(hands.fabric, provider, tagged, known)
     # A listing may show for a while what is gone.
     still = tuple(one for one in judged if one.verdict not in CONDEMNED or _is_there(engine, one.found))
@@ -87,9 +91,10 @@ def sweep(
     told: Callable[[str], Progress] | None = None,
 ) -> Swept:
     """Deletes what is condemned, and proves it gone. ``before`` is the look that the person agreed to: what has been
-    condemned only since then is left for the next sweep."""
-    sight = first = before or look(hands, regions)
-    agreed = _names(first)
+    condemned only since then is left for the next sweep, and what is condemned no longer is left alone."""
+    sight = look(hands, regions)
+    first = before or sight
+    agreed = {_name(one) for one in first.condemned}
     outcomes: tuple[Outcome, ...] = ()
     failures: list[GrafosError] = []
     for _ in range(ROUNDS_MAX):
@@ -122,6 +127,18 @@ def _known(hands: Hands, lag_s: float, account: str, regions: tuple[str, ...]) -
         busy=frozenset(stack for stack in living if _is_busy(hands, stack)),
         shared=hands.fabric.is_shared,
     )
+
+
+def _disguised(hands: Hands, engine: Engine, known: Known, tagged: Iterable[Found]) -> Iterable[str]:
+    """Cells whose machine no listing proves, and which is there by its id: somebody changed its tags or its name."""
+    proved = {found.ref.id for found in ours_among(hands.fabric, tagged)}
+    for stack, row in known.stacks.items():
+        machines = [
+            one for one in known.resources.get(stack, ()) if one.kind is Kind.MACHINE and one.life is Life.READY
+        ]
+        hidden = [one.ref for one in machines if one.ref is not None and one.ref.id not in proved]
+        if row.state is StackState.MADE and any(is_live(engine.observe(ref)) for ref in hidden):
+            yield stack
 
 
 def _unsettled(hands: Hands) -> float:
@@ -198,10 +215,6 @@ def remove_networks(hands: Hands, regions: Iterable[str]) -> list[GrafosError]:
 
 def _name(one: Judged) -> tuple[str, str]:
     return one.stack, one.region
-
-
-def _names(sight: Sight) -> set[tuple[str, str]]:
-    return {_name(one) for one in sight.condemned}
 
 
 def _last_of_each(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:

@@ -195,3 +195,48 @@ def test_cells_that_another_command_works_on_are_left_to_it(ground: TwinGround) 
     with ground.hands().journal.lock(CELL):
         assert survey(ground.hands()) == ()
     assert survey(ground.hands()) == (Case(CELL, "us-east-1", Action.FINISH, "its provision was interrupted"),)
+
+
+# --- another command between the survey and the answer of the person ------------------------------------------------
+
+
+def carried_out(ground: TwinGround, agreed: tuple[Case, ...]) -> tuple[Recovered, ...]:
+    hands = ground.hands()
+    return carry_out(hands, agreed, Path(hands.fabric.home), lambda plan: make(ground.hands(), plan.spec))
+
+
+def test_a_provision_that_was_torn_down_meanwhile_is_not_finished(ground: TwinGround) -> None:
+    assert dies(ground, make, Fuse(50))
+    agreed = survey(ground.hands())
+    assert [case.action for case in agreed] == [Action.FINISH]
+    undo(ground.hands())
+    assert carried_out(ground, agreed) == ()
+    assert ground.live() == []
+
+
+def test_a_cell_that_was_made_anew_meanwhile_is_not_undone(ground: TwinGround) -> None:
+    make(ground.hands())
+    assert dies(ground, undo, Fuse(20))
+    agreed = survey(ground.hands())
+    assert [case.action for case in agreed] == [Action.UNDO]
+    undo(ground.hands())
+    make(ground.hands())
+    there = ground.live()
+    assert carried_out(ground, agreed) == ()
+    assert ground.live() == there
+
+
+def test_money_under_which_a_cell_was_made_meanwhile_stays_held(ground: TwinGround) -> None:
+    make(ground.hands())
+    ground.lose_journal()
+    for thing in ground.cloud.things():
+        thing.ends_at = ground.clock.now()
+    agreed = survey(ground.hands())
+    assert [case.action for case in agreed] == [Action.SETTLE]
+    make(ground.hands())
+    assert carried_out(ground, agreed) == ()
+    assert open_hold(ground.fabric, CELL) is not None
+    with ground.hands().journal.lock(CELL):
+        assert carried_out(ground, agreed) == ()
+    undo(ground.hands())
+    assert open_hold(ground.fabric, CELL) is None

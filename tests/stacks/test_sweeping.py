@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import msgspec
 import pytest
 from crash_sweep import CELL, WHOLE, Fuse, dies, make, spec, undo
 from twin_ground import TwinGround
 
-from grafos_connectors.contract import Found, Kind, Scope, State
+from grafos_connectors.contract import Connector, Found, Identity, Kind, Scope, State
 from grafos_connectors.twin import Effect, Fault
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
@@ -160,6 +163,73 @@ def test_what_another_command_works_on_is_left_to_it(ground: TwinGround) -> None
         assert swept(ground) == before
 
 
+def test_what_another_command_finished_after_the_person_looked_is_no_longer_condemned(ground: TwinGround) -> None:
+    """The answer to the question may take an hour."""
+    dies(ground, make, Fuse(50))
+    agreed = look(ground.hands())
+    assert verdicts(agreed) == {Verdict.HALF_MADE, Verdict.UNUSED}
+    make(ground.hands())
+    there = ground.live()
+    hands = ground.hands()
+    assert sweep(hands, hands.fabric.home / "project", before=agreed).outcomes == ()
+    assert ground.live() == there
+
+
+@pytest.mark.parametrize("tag", ["grafos:attempt", "grafos:fabric"])
+def test_a_cell_whose_machine_somebody_tagged_otherwise_lives_by_what_the_journal_knows(
+    ground: TwinGround, tag: str
+) -> None:
+    """Nothing in a listing proves the machine, or shows it, any more; by its id it is there."""
+    make(ground.hands())
+    [thing] = [thing for thing in ground.cloud.things() if thing.id == machine(ground).ref.id]
+    thing.desired = msgspec.structs.replace(thing.desired, tags={**thing.desired.tags, tag: "7"})
+    ground.clock.advance(60)
+    there = ground.live()
+    sight = look(ground.hands())
+    assert (sight.condemned, sight.forgotten) == ((), ())
+    assert swept(ground) == there
+    undo(ground.hands())
+    assert ground.live() == []
+
+
+def test_a_cell_of_the_same_name_in_another_home_s_region_is_left_to_that_home(ground: TwinGround) -> None:
+    make(ground.hands(), spec(ttl_s=600))
+    here = [one for one in listed(ground) if one.tags.get("grafos:stack") == CELL]
+    theirs = [msgspec.structs.replace(one, ref=msgspec.structs.replace(one.ref, region="eu-west-1")) for one in here]
+    shared = dataclasses.replace(known(ground), shared=True)
+    judged = judge(ground.fabric, "aws", [*here, *theirs], shared)
+    assert {one.verdict for one in judged if one.region == "eu-west-1"} == {Verdict.ELSEWHERE}
+    late = dataclasses.replace(shared, now=ground.clock.now() + 601)
+    judged = judge(ground.fabric, "aws", [*here, *theirs], late)
+    assert {one.verdict for one in judged if one.region == "us-east-1"} == {Verdict.OVERDUE}
+    assert {one.verdict for one in judged if one.region == "eu-west-1"} == {Verdict.SURPLUS}
+
+
+def test_with_a_clock_that_is_off_nothing_is_called_overdue(ground: TwinGround) -> None:
+    make(ground.hands())
+    there = ground.live()
+    hands = ground.hands()
+    ahead: Any = RealIdentity(hands.connector, server_time=hands.clock.now() - 9 * 3600)
+    with pytest.raises(GrafosError) as refused:
+        look(dataclasses.replace(hands, connector=ahead))
+    assert refused.value.code == "config_invalid"
+    assert "clock" in refused.value.what
+    assert ground.live() == there
+
+
+class RealIdentity:
+    """A connector to a real account, whose cloud tells its time."""
+
+    def __init__(self, connector: Connector, server_time: float) -> None:
+        self._connector, self._server_time = connector, server_time
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connector, name)
+
+    def identity(self) -> Identity:
+        return msgspec.structs.replace(self._connector.identity(), emulated=False, server_time=self._server_time)
+
+
 def test_a_second_machine_of_a_cell_is_one_too_many_and_the_first_stays(ground: TwinGround) -> None:
     make(ground.hands())
     first = machine(ground)
@@ -271,3 +341,21 @@ def test_a_proof_waits_until_the_listing_can_be_believed() -> None:
     undo(ground.hands())
     first, last = prove(ground.hands(), CELL).inventory.listed_at
     assert last >= first
+
+
+def test_what_is_made_while_a_proof_waits_is_in_it() -> None:
+    """A listing does not show it yet, and the journal knows it."""
+    ground = TwinGround(lag_s=30.0)
+    make(ground.hands(), spec("aws-two"))
+    undo(ground.hands(), "aws-two")
+    hands, made = ground.hands(), []
+
+    def sleep(seconds: float) -> None:
+        ground.clock.advance(seconds)
+        if not made:
+            made.append(make(ground.hands()))
+
+    with pytest.raises(GrafosError) as refused:
+        prove(dataclasses.replace(hands, sleep=sleep))
+    assert refused.value.code == "resources_left"
+    assert made
