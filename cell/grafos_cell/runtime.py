@@ -12,10 +12,12 @@ from typing import Literal
 import msgspec
 
 from grafos_cell import abi
-from grafos_cell.engine import Compiled, Engine, Instance, StoppedError
+from grafos_cell.engine import Compiled, Engine
 from grafos_cell.hostcalls import HostCalls, LeasedMemory
+from grafos_cell.instance import Instance
 from grafos_cell.module import ModuleFacts, check_module
 from grafos_cell.run import FINISHED, Hook, RunOutcome, RunSpec, check_spec
+from grafos_cell.traps import StoppedError
 from grafos_core.clock import Clock
 from grafos_core.errors import CODES, GrafosError
 
@@ -45,11 +47,14 @@ class Ending(msgspec.Struct, frozen=True):
 
 
 class Runtime:
-    """Runs tasklets in this process, one at a time. Keeps compiled modules; ``close`` it in the end."""
+    """Runs tasklets in this process, one at a time. Keeps compiled modules; ``close`` it in the end.
 
-    def __init__(self, clock: Clock) -> None:
+    It closes ``engine``, too, which is a new one if none is given.
+    """
+
+    def __init__(self, clock: Clock, engine: Engine | None = None) -> None:
         self._clock = clock
-        self._engine = Engine()
+        self._engine = engine or Engine()
         self._loaded: OrderedDict[str, LoadedModule] = OrderedDict()
 
     def close(self) -> None:
@@ -143,9 +148,9 @@ class Runtime:
         return sum(loaded.facts.size_bytes for loaded in self._loaded.values())
 
 
-def run_module(data: bytes, spec: RunSpec, clock: Clock) -> RunOutcome:
+def run_module(data: bytes, spec: RunSpec, clock: Clock, engine: Engine | None = None) -> RunOutcome:
     """Checks, compiles and runs a module once, in this process; a refused module is an outcome, too."""
-    runtime = Runtime(clock)
+    runtime = Runtime(clock, engine)
     try:
         return runtime.run(runtime.load(data), spec)
     except GrafosError as error:

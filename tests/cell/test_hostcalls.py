@@ -14,6 +14,7 @@ from grafos_cell import abi
 from grafos_cell.hostcalls import HostCalls, is_json, plain_text
 from grafos_cell.run import MemoryLease, RunOutcome
 
+pytestmark = pytest.mark.usefixtures("call_layer")
 PAGE = abi.PAGE_BYTES
 LEASE = MemoryLease(1000, 60.0)
 

@@ -11,17 +11,19 @@ import threading
 import msgspec
 import pytest
 import wasmtime
+from call_layers import new_engine
 from tasklets import context_of, run_tasklet, spec_of, tasklet, text_at
 
 import grafos_cell.runtime as runtime_module
 from grafos_cell import abi
-from grafos_cell.engine import Engine, Watchdog
 from grafos_cell.hostcalls import HostCalls
 from grafos_cell.run import MemoryLease, RunOutcome, RunSpec
 from grafos_cell.runtime import Runtime, run_module
+from grafos_cell.traps import Watchdog
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 
+pytestmark = pytest.mark.usefixtures("call_layer")
 PAGE = abi.PAGE_BYTES
 FOR_EVER = "(loop (br 0)) (i32.const 0)"
 PAGES_OF_32_MIB = 512
@@ -103,7 +105,7 @@ def test_nothing_is_shared_between_two_runs_of_a_module() -> None:
         (i32.store (i32.const 0) (i32.add (i32.load (i32.const 0)) (i32.const 1)))
         (i32.add (global.get $g) (i32.load (i32.const 0)))"""
     module = tasklet(run, top="(global $g (mut i32) (i32.const 0))")
-    runtime = Runtime(SystemClock())
+    runtime = Runtime(SystemClock(), new_engine())
     loaded = runtime.load(module)
     assert [runtime.run(loaded, spec_of(module)).returned for _ in range(3)] == [2, 2, 2]
     runtime.close()
@@ -180,7 +182,7 @@ def test_a_deep_recursion_ends_at_the_deadline_or_in_a_full_stack() -> None:
 
 def test_a_deadline_that_passed_does_not_strike_the_next_run() -> None:
     module, quick = tasklet(FOR_EVER), tasklet("(i32.const 0)")
-    runtime = Runtime(SystemClock())
+    runtime = Runtime(SystemClock(), new_engine())
     for _ in range(3):
         slow_end = runtime.run(runtime.load(module), spec_of(module, fuel=abi.FUEL_MAX, deadline_s=0.01)).code
         quick_end = runtime.run(runtime.load(quick), spec_of(quick)).code
@@ -399,7 +401,7 @@ class Broken(HostCalls):
 @pytest.mark.parametrize("fault", [RuntimeError("bug"), KeyboardInterrupt(), SystemExit(3)])
 def test_a_fault_in_a_host_call_stops_the_guest_and_comes_out_once(fault: BaseException) -> None:
     """The binding keeps the last exception of a host function in a module global; ours never get that far."""
-    engine = Engine()
+    engine = new_engine()
     compiled = engine.compile(tasklet("(loop (drop (call $clock_ns)) (br 0)) (i32.const 0)"))
     instance = engine.open(compiled, Broken(fault), fuel=10**9, memory_bytes=2 * PAGE, deadline_s=30)
     with pytest.raises(type(fault)) as raised:
@@ -412,7 +414,7 @@ def test_a_fault_in_a_host_call_stops_the_guest_and_comes_out_once(fault: BaseEx
 
 
 def test_a_process_runs_one_guest_at_a_time() -> None:
-    engine = Engine()
+    engine = new_engine()
     compiled = engine.compile(tasklet())
     host = HostCalls(b"", b"", 1000)
     instance = engine.open(compiled, host, fuel=1000, memory_bytes=PAGE, deadline_s=30)
@@ -424,7 +426,7 @@ def test_a_process_runs_one_guest_at_a_time() -> None:
 
 
 def test_a_runtime_keeps_a_bounded_number_of_modules() -> None:
-    runtime = Runtime(SystemClock())
+    runtime = Runtime(SystemClock(), new_engine())
     modules = [tasklet(f"(i32.const {number})") for number in range(runtime_module.MODULES_KEPT_MAX + 1)]
     digests = [runtime.load(module).facts.sha256 for module in modules]
     assert runtime.find(digests[0]) is None

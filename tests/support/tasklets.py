@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+import call_layers
 from wasmtime import wat2wasm
 
 from grafos_cell import abi
@@ -61,8 +62,8 @@ def spec_of(module: bytes, data: bytes | None = b"", **changes: object) -> RunSp
 
 
 def run_tasklet(module: bytes, data: bytes | None = b"", **changes: object) -> RunOutcome:
-    """Runs the module in this process."""
-    return run_module(module, spec_of(module, data, **changes), SystemClock())
+    """Runs the module in this process, on the call layer under test."""
+    return run_module(module, spec_of(module, data, **changes), SystemClock(), call_layers.new_engine())
 
 
 def text_at(offset: int, text: str | bytes) -> str:

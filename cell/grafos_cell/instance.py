@@ -1,0 +1,257 @@
+"""Our own call layer: one guest's instance, reached through wasmtime's C functions without the binding in between.
+
+The binding looks up every export and rebuilds every type at each call, and its callbacks convert each value through an
+object. Here types are compared once for each module, and values are read where they lie. What that gains, and the care
+that it takes: ``docs/decisions/call-layer.md``.
+
+* An unchecked call trusts the types: ``Engine`` compares those of all hooks and imports before it links a module.
+* A callback never raises, because there is nothing above it that could catch: it keeps what happened, and traps.
+* Whatever belongs to a run lies in its ``Instance``: no state is shared between two of them.
+* Addresses live as long as their store. After ``close`` they are None, which no C function of ours takes.
+* Linear memory is looked at anew in each host call, since the guest may have grown it in between.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from wasmtime import FuncType, Linker, TrapCode, WasmtimeError
+from wasmtime import _bindings as c_api
+from wasmtime._ffi import dll
+from wasmtime._managed import Managed
+
+from grafos_cell import abi
+from grafos_cell.hostcalls import HostCalls
+from grafos_cell.traps import StoppedError, invalid, reason_of, stopped_by
+
+if TYPE_CHECKING:
+    from grafos_cell.engine import Compiled, Engine
+
+# --- the library's functions ----------------------------------------------------------------------------------------
+
+_Address = ctypes.c_size_t  # as an argument: takes an integer, and nothing in the place of one
+_Nullable = ctypes.c_void_p  # as an argument: an address or None; as a result: the same
+_SHORT = ctypes.PyDLL(dll._name)  # noqa: SLF001 - ctypes has no other way to say which file it loaded
+_LONG = ctypes.CDLL(dll._name)  # noqa: SLF001 - as above
+
+
+def _function(name: str, *arguments: Any, result: Any = None, library: ctypes.CDLL = _SHORT) -> Callable[..., Any]:
+    """A function of the library. From ``_SHORT`` it keeps the interpreter's lock, to let go of which costs more than
+    the call; what may run for long is from ``_LONG``, or no deadline would be noticed."""
+    function = getattr(library, name)
+    function.argtypes = arguments
+    function.restype = result
+    found: Callable[..., Any] = function
+    return found
+
+
+_I64, _Size = ctypes.c_int64, ctypes.c_size_t
+_store_new = _function("wasmtime_store_new", _Address, _Nullable, _Nullable, result=_Nullable)
+_store_context = _function("wasmtime_store_context", _Address, result=_Nullable)
+_store_limiter = _function("wasmtime_store_limiter", _Address, _I64, _I64, _I64, _I64, _I64)
+_store_delete = _function("wasmtime_store_delete", _Address)
+_set_fuel = _function("wasmtime_context_set_fuel", _Address, ctypes.c_uint64, result=_Nullable)
+_get_fuel = _function("wasmtime_context_get_fuel", _Address, _Address, result=_Nullable)
+_set_epoch_deadline = _function("wasmtime_context_set_epoch_deadline", _Address, ctypes.c_uint64)
+_instantiate = _function(
+    "wasmtime_instance_pre_instantiate", _Address, _Address, _Address, _Address, result=_Nullable, library=_LONG
+)
+_export_get = _function(
+    "wasmtime_instance_export_get", _Address, _Address, ctypes.c_char_p, _Size, _Address, result=ctypes.c_bool
+)
+_call = _function(
+    "wasmtime_func_call_unchecked", _Address, _Address, _Address, _Size, _Address, result=_Nullable, library=_LONG
+)
+_memory_data = _function("wasmtime_memory_data", _Address, _Address, result=_Nullable)
+_memory_size = _function("wasmtime_memory_data_size", _Address, _Address, result=_Size)
+_trap_new = _function("wasmtime_trap_new", ctypes.c_char_p, _Size, result=_Nullable)
+_trap_code = _function("wasmtime_trap_code", _Address, _Address, result=ctypes.c_bool)
+_trap_delete = _function("wasm_trap_delete", _Address)
+
+_view_of = ctypes.pythonapi.PyMemoryView_FromMemory
+_view_of.argtypes = [_Address, ctypes.c_ssize_t, ctypes.c_int]
+_view_of.restype = ctypes.py_object
+_READ_AND_WRITE = 0x200  # PyBUF_WRITE
+
+_Callback = ctypes.CFUNCTYPE(_Size, _Nullable, _Nullable, ctypes.POINTER(_I64), _Size)
+_FAULT = b"the host failed"
+_define_func = _function(
+    "wasmtime_linker_define_func_unchecked",
+    _Address,
+    *(ctypes.c_char_p, _Size, ctypes.c_char_p, _Size),
+    *(_Address, _Callback, _Nullable, _Nullable),
+    result=_Nullable,
+)
+
+
+class _Cells(ctypes.Structure):
+    """All that the C functions read and write for one instance, allocated in one piece.
+
+    Arguments and results lie in cells of 16 bytes, of which an i64 uses the first eight and an i32 the first four.
+    """
+
+    _fields_ = (
+        ("instance", c_api.wasmtime_instance_t),
+        ("trap", _Nullable),
+        ("fuel", ctypes.c_uint64),
+        ("first", ctypes.c_int64),
+        ("_first", ctypes.c_int64),
+        ("second", ctypes.c_int64),
+        ("_second", ctypes.c_int64),
+        ("memory", c_api.wasmtime_extern_t),
+        ("init", c_api.wasmtime_extern_t),
+        ("run", c_api.wasmtime_extern_t),
+        ("finalize", c_api.wasmtime_extern_t),
+    )
+
+
+def _offset(field: str) -> int:
+    return int(getattr(_Cells, field).offset)
+
+
+_IN_EXTERN = int(getattr(c_api.wasmtime_extern_t, "of").offset)  # noqa: B009 - as ctypes has it, not its types
+_INSTANCE, _TRAP, _FUEL, _VALUES = (_offset(field) for field in ("instance", "trap", "fuel", "first"))
+_VALUES_COUNT = 2  # the most that a hook has
+_FIELDS = {abi.MEMORY_EXPORT: "memory", abi.INIT_EXPORT: "init", abi.RUN_EXPORT: "run", abi.FINALIZE_EXPORT: "finalize"}
+_EXPORTS = [(name.encode(), len(name), _offset(field)) for name, field in _FIELDS.items()]
+_PLACES = {name: _offset(field) + _IN_EXTERN for name, field in _FIELDS.items()}
+_MEMORY = _PLACES[abi.MEMORY_EXPORT]
+_RETURNS = frozenset(name for name, signature in abi.HOOKS.items() if signature.results)
+_LOW_32, _SIGN_32 = 0xFFFF_FFFF, 0x8000_0000
+
+
+class Instance:
+    """One guest: an instance in a store of its own. Close it in every case; closing twice is harmless.
+
+    It is the ``hostcalls.Guest`` of its host calls.
+    """
+
+    __slots__ = ("_at", "_cells", "_context", "_engine", "_size", "_store", "_view", "fault", "host")
+
+    def __init__(self, engine: Engine, host: HostCalls) -> None:
+        self.host = host
+        self.fault: BaseException | None = None
+        self._engine = engine
+        self._cells = _Cells()
+        self._at = ctypes.addressof(self._cells)
+        self._size = -1  # of the memory that ``_view`` shows
+        self._view: memoryview | None = None
+        self._store: int | None = _store_new(engine.address, None, None)
+        self._context: int | None = _store_context(self._store)
+
+    def start(self, compiled: Compiled, *, fuel: int, memory_bytes: int) -> None:
+        """Sets the limits and instantiates. No code of the guest runs: a start function was refused before."""
+        context, at = self._context, self._at
+        _store_limiter(self._store, memory_bytes, abi.TABLE_ELEMENTS_MAX, 1, abi.TABLES_MAX, 1)
+        _set_fuel(context, fuel)
+        _set_epoch_deadline(context, 1)
+        self._raise_if_stopped(_instantiate(compiled.address, context, at + _INSTANCE, at + _TRAP))
+        for name, length, offset in _EXPORTS:
+            is_there = _export_get(context, at + _INSTANCE, name, length, at + offset)
+            assert is_there, "a module without its exports was linked"
+        self.host.attach(self)
+
+    def call(self, hook: str, *arguments: int) -> int:
+        """Calls a hook; what it returns, 0 for a hook without a result. Raises ``StoppedError``."""
+        at, cells = self._at, self._cells
+        if arguments:
+            cells.first, cells.second = arguments
+        self._raise_if_stopped(_call(self._context, at + _PLACES[hook], at + _VALUES, _VALUES_COUNT, at + _TRAP))
+        return ((cells.first & _LOW_32) ^ _SIGN_32) - _SIGN_32 if hook in _RETURNS else 0
+
+    def close(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            self._context = self._view = None
+            self._engine.release()
+            _store_delete(store)
+
+    def _raise_if_stopped(self, error: int | None) -> None:
+        """Raises how the guest was stopped in the call that answered ``error``, if it was."""
+        if error or self._cells.trap or self.fault is not None:
+            raise self._end_of(error)
+        if self.host.is_out_of_fuel:
+            raise StoppedError("fuel", "a host call cost more than was left")
+
+    def _end_of(self, error: int | None) -> BaseException:
+        trap, self._cells.trap = self._cells.trap, None
+        code, refusal = None, None
+        if trap:
+            number = ctypes.c_uint8()
+            code = TrapCode(number.value) if _trap_code(trap, ctypes.addressof(number)) else None
+            _trap_delete(trap)
+        if error:
+            owned = ctypes.cast(error, ctypes.POINTER(c_api.wasmtime_error_t))
+            refusal = invalid(reason_of(WasmtimeError._from_ptr(owned)))  # noqa: SLF001 - it frees what it is given
+        return self.fault or refusal or stopped_by(code)
+
+    # --- hostcalls.Guest --------------------------------------------------------------------------------------------
+
+    def memory_bytes(self) -> int:
+        """The size of linear memory. It never shrinks, so after the last hook this is the peak."""
+        size: int = _memory_size(self._context, self._at + _MEMORY)
+        return size
+
+    def holds(self, pointer: int, length: int) -> bool:
+        size: int = _memory_size(self._context, self._at + _MEMORY)
+        if size != self._size:
+            self._view = _view_of(_memory_data(self._context, self._at + _MEMORY), size, _READ_AND_WRITE)
+            self._size = size
+        return pointer + length <= size
+
+    def read(self, pointer: int, length: int) -> bytes:
+        assert self._view is not None, "a range is read before it was asked for"
+        return bytes(self._view[pointer : pointer + length])
+
+    def write(self, pointer: int, data: bytes | memoryview) -> None:
+        assert self._view is not None, "a range is written before it was asked for"
+        self._view[pointer : pointer + len(data)] = data
+
+    def fuel_left(self) -> int:
+        _get_fuel(self._context, self._at + _FUEL)
+        fuel: int = self._cells.fuel
+        return fuel
+
+    def set_fuel(self, units: int) -> None:
+        _set_fuel(self._context, units)
+
+
+def define(linker: Linker, module: str, name: str, function_type: FuncType, callback: Any) -> None:
+    """Binds an import to what ``callback_of`` made; whoever links it keeps it alive."""
+    texts = module.encode(), name.encode()
+    error = _define_func(
+        address_of(linker), texts[0], len(texts[0]), texts[1], len(texts[1]), address_of(function_type), callback, 0, 0
+    )
+    assert not error, "a linker has each name once"
+
+
+def callback_of(engine: Engine, method: str, params: int) -> Any:
+    """A function for the library that calls this method of the running guest's host calls with so many integers.
+
+    Of an i32 only the low 32 bits mean anything, as ``HostCalls`` has it.
+    """
+    cells = 2 * params
+
+    def call(_environment: Any, _caller: Any, values: Any, _count: int) -> int:
+        instance = engine.current
+        try:
+            # An empty slice of a pointer is not empty where the interpreter divides as C does.
+            arguments = values[0:cells:2] if cells else ()
+            values[0] = getattr(instance.host, method)(*arguments)  # type: ignore[union-attr]
+        except BaseException as fault:  # noqa: BLE001 - see the module's docstring; raised again after the call
+            if instance is not None:
+                instance.fault = fault
+            trap: int = _trap_new(_FAULT, len(_FAULT))
+            return trap
+        return 0
+
+    return _Callback(call)
+
+
+def address_of(owner: Managed[Any]) -> int:
+    """Where a thing of the binding is; the binding frees it when nobody has ``owner`` any more."""
+    address = ctypes.cast(owner.ptr(), ctypes.c_void_p).value
+    assert address is not None
+    return address
