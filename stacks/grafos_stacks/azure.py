@@ -108,5 +108,6 @@ def _cell(fabric: FabricId, spec: CellSpec, facts: CellFacts, life: Lifetime) ->
             inputs={"ends_at": deadline_at(life.expires_at)},
             replace_inputs={},
             expires_at=ends,
+            early=True,  # until it stands, nothing but a sweep ends the machine
         ),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -95,12 +95,15 @@ class Hands:
 
 @dataclass
 class _Want:
-    """One resource that is wanted, and how often its create was called in this run."""
+    """One resource that is wanted, and how often its create was called in this run. ``early`` are those that are made
+    while it becomes ready, and ``made`` all that was made before it, then also those."""
 
     what: Planned
     needs: Mapping[str, str]
     late_inputs: LateInputs
     begun_at: float
+    made: dict[str, Found] = field(default_factory=dict)
+    early: Iterable[Planned] = ()
     calls: int = 0
 
 
@@ -124,10 +127,11 @@ class Engine:
         """
         wanted, made = list(resources), dict(known)
         while (what := next((one for one in wanted if one.name not in made), None)) is not None:
-            needs = {role: made[name].ref.id for role, name in what.needs.items()}
-            found = self._have(_Want(what, needs, late_inputs, self._now()))
+            early = [one for one in wanted if one.early and what.name in one.needs.values()]
+            want = _Want(what, _ids(what, made), late_inputs, self._now(), made, early)
+            found = self._have(want)
             # A failed machine may have taken what it needs along: then all is looked at again, from the beginning.
-            made = {**made, what.name: found} if found is not None else dict(known)
+            made = {**want.made, what.name: found} if found is not None else dict(known)
         return made
 
     def _have(self, want: _Want) -> Found | None:
@@ -148,6 +152,7 @@ class Engine:
                     self._create(want, row, attempt)
                 case Await():
                     assert row is not None
+                    self._make_early(row, want)
                     found = self._await_made(row, want)
                 case Remove(ref):
                     if self._remove(row, ref, want):
@@ -229,6 +234,20 @@ class Engine:
                 if error.code == CONFLICT and not error.next:
                     error.next = "tear the cell down, which removes what is half there, then provision it again"
                 raise error
+
+    def _make_early(self, row: ResourceRow, want: _Want) -> None:
+        """Makes what needs no more than that the cloud has taken this one on. What is refused so early, for whatever
+        reason, has its turn when this one is ready; then the reason counts."""
+        assert row.ref is not None
+        there = {**want.made, want.what.name: Found(ref=row.ref, state=State.PENDING)}
+        for what in want.early:
+            begun_at = self._now()
+            try:
+                found = self._have(_Want(what, _ids(what, there), want.late_inputs, begun_at))
+            except CloudError as error:
+                self._tell(what.name, WAITING, begun_at, error.what)
+            else:
+                want.made |= {what.name: found} if found is not None else {}
 
     def _await_made(self, row: ResourceRow, want: _Want) -> Found | None:
         """Polls until the resource can be used; None if an attempt of an earlier run turns out to have failed."""
@@ -423,6 +442,11 @@ class Engine:
 
     def _tell(self, name: str, state: str, begun_at: float, note: str = "") -> None:
         self._hands.progress(Step(name, state, self._now() - begun_at, note))
+
+
+def _ids(what: Planned, made: Mapping[str, Found]) -> dict[str, str]:
+    """The cloud's ids of what it needs, by role."""
+    return {role: made[name].ref.id for role, name in what.needs.items()}
 
 
 def _intent(what: Planned, row: ResourceRow | None, attempt: int, tags: Mapping[str, str], now: float) -> ResourceRow:

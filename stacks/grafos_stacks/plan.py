@@ -23,7 +23,8 @@ class Planned(msgspec.Struct, frozen=True):
     """One resource of a plan. ``needs`` maps a role to the plan name of what must exist before.
 
     ``stack`` is the cell's own stack or the shared network's. ``expires_at`` (Unix seconds, 0 = never) goes into its
-    tags.
+    tags. ``early``: of what it needs it is enough that the cloud has taken it on, so it is made while that becomes
+    ready; a cloud that wants more of it gets it afterwards.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Planned(msgspec.Struct, frozen=True):
     needs: dict[str, str] = {}
     inputs: dict[str, Scalar] = {}
     expires_at: int = 0
+    early: bool = False
 
 
 class BundlePin(msgspec.Struct, frozen=True):
@@ -130,6 +132,7 @@ def planned(
     inputs: Mapping[str, Scalar] | None = None,
     replace_inputs: Mapping[str, Scalar] | None = None,
     expires_at: int = 0,
+    early: bool = False,
 ) -> Planned:
     """A resource whose key and name follow from the rest. ``replace_inputs`` are ``inputs`` unless given."""
     region = {"provider": spec.provider, "region": spec.region}
@@ -146,6 +149,7 @@ def planned(
         dict(needs or {}),
         dict(inputs or {}),
         expires_at,
+        early,
     )
 
 

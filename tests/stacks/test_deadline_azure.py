@@ -1,0 +1,87 @@
+"""Azure's own deadline of a machine stands as soon as it can, in time or not at all, and is made again when lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forgotten_ground import HOUR_S, Ground, ground
+
+from grafos_connectors.contract import CloudError
+from grafos_core.clock import VirtualClock
+from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
+from grafos_emulators.gate import BEFORE
+
+MAKE_MACHINE, MAKE_DEADLINE = "virtualMachines.createOrUpdate", "schedules.createOrUpdate"
+
+
+@pytest.fixture
+def azure(tmp_path: Path) -> Iterator[Ground]:
+    clock = VirtualClock(time.time())
+    with ground("azure", tmp_path, clock, boots=False) as one:
+        yield one
+
+
+def machines_at(one: Ground, operation: str) -> list[list[str]]:
+    """The states of all machines whenever the operation is called; filled while it is."""
+    seen: list[list[str]] = []
+
+    def note(phase: str, action: str, parameters: Mapping[str, Any]) -> None:
+        if (phase, action) == (BEFORE, operation):
+            seen.append(one.states())
+
+    one.clouds.hook = note
+    return seen
+
+
+# --- as soon as it can --------------------------------------------------------------------------------------------
+
+
+def test_the_deadline_is_asked_for_while_its_machine_is_made(azure: Ground) -> None:
+    seen = machines_at(azure, MAKE_DEADLINE)
+    azure.make(azure.plan(ttl_s=HOUR_S))
+    assert seen == [["starting"]]
+    changes = [call.action for call in azure.clouds.journal() if call.mutating]
+    assert changes.index(MAKE_DEADLINE) == changes.index(MAKE_MACHINE) + 1
+    azure.clouds.hook = None
+    assert azure.torn_down().left == 0
+
+
+def test_a_cloud_that_refuses_it_so_early_is_asked_again_when_the_machine_runs(azure: Ground) -> None:
+    azure.clouds.faults.add(FaultRule(Fault(Effect.REFUSE, ErrorClass.DENIED), operation=MAKE_DEADLINE))
+    seen = machines_at(azure, MAKE_DEADLINE)
+    azure.make(azure.plan(ttl_s=HOUR_S))
+    assert seen == [["starting"], ["running"]]
+    azure.clouds.hook = None
+    assert azure.torn_down().left == 0
+    assert azure.clouds.world() == ()
+
+
+def test_a_cloud_that_refuses_it_for_good_says_so_when_the_machine_runs(azure: Ground) -> None:
+    azure.clouds.faults.add(FaultRule(Fault(Effect.REFUSE, ErrorClass.DENIED), operation=MAKE_DEADLINE, times=0))
+    with pytest.raises(CloudError) as refused:
+        azure.make(azure.plan(ttl_s=HOUR_S))
+    assert refused.value.code == "cloud_denied"
+    assert azure.torn_down().left == 0
+
+
+def test_a_machine_that_fails_after_its_deadline_stood_leaves_nothing(azure: Ground) -> None:
+    fault = Fault(Effect.OPERATION_ERROR, ErrorClass.QUOTA)
+    azure.clouds.faults.add(FaultRule(fault, operation=MAKE_MACHINE))
+    plan = azure.plan(ttl_s=HOUR_S)
+    with pytest.raises(CloudError) as refused:
+        azure.make(plan)
+    assert refused.value.code == "cloud_quota"
+    azure.make(plan)  # the same command again: another machine, for which the deadline stands
+    assert azure.states() == ["running"]
+    assert [call.action for call in azure.clouds.journal()].count(MAKE_DEADLINE) == 1
+    azure.clock.advance(plan.expires_at - azure.clock.now() + 60)
+    for _ in range(5):
+        azure.clock.advance(1)
+        azure.clouds.world()
+    assert azure.states() == ["deallocated"]
+    assert azure.torn_down().left == 0
+    assert azure.clouds.world() == ()
