@@ -28,7 +28,7 @@ from grafos_core.ledger import set_cap
 from grafos_core.money import from_cents
 from grafos_stacks.batch import Target, teardown_batch
 from grafos_stacks.bundle import Bundles
-from grafos_stacks.candidates import HandsOf, Provided, chosen, weigh
+from grafos_stacks.candidates import Provided, chosen, weigh
 from grafos_stacks.direct import Hands
 from grafos_stacks.failover import make_somewhere
 from grafos_stacks.fleet import each, names_of, plans_for
@@ -36,6 +36,7 @@ from grafos_stacks.journal import Journal
 from grafos_stacks.making import hold_all, note_made
 from grafos_stacks.plan import BundlePin, Planned, StackPlan
 from grafos_stacks.records import CellRecord
+from grafos_stacks.side_by_side import HandsOf
 from grafos_stacks.spec import CellSpec
 
 REGION = "us-east-1"

@@ -11,7 +11,7 @@ when a region has no machine left the next candidate's turn comes:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,7 @@ from grafos_stacks.preflight import Survey, survey, together
 from grafos_stacks.prices import PriceBook, refuse_over
 from grafos_stacks.provision import Prepared, judged, provision
 from grafos_stacks.records import CellRecord
+from grafos_stacks.side_by_side import HandsOf
 from grafos_stacks.spec import CellSpec
 from grafos_stacks.teardown import teardown
 
@@ -38,9 +39,6 @@ SURVEYS_AT_ONCE_MAX = 16
 """Regions that are asked at the same time; each takes up to eight requests at once."""
 CANDIDATES_MAX = 64
 """More would only meet the clouds' request limits; no person reads more."""
-
-HandsOf = Mapping[str, Hands]
-"""What it takes to work on each cloud, by provider."""
 
 
 class Candidate(NamedTuple):

@@ -1,18 +1,13 @@
 """Many cells at once: held in full before the first is made, then made in parallel, each for itself.
 
-What fails for one keeps no other; whoever runs the same command again goes on with what is unfinished. The cells of a
-region share its network, which one of them makes while the others wait for it. Each thread reads the journal for
-itself; what they write is made durable together (``JournalWriter``), since waiting for the disk is most of
-what provisioning itself costs.
+Whoever runs the same command again goes on with what is unfinished. The cells of a region share its network, which one
+of them makes while the others wait for it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,17 +16,14 @@ import msgspec
 from grafos_core.errors import GrafosError
 from grafos_core.ids import FabricId, check_name
 from grafos_stacks.bundle import Bundles
-from grafos_stacks.candidates import HandsOf, Provided, provide
-from grafos_stacks.direct import Hands
-from grafos_stacks.journal import Journal, JournalWriter
+from grafos_stacks.candidates import Provided, provide
+from grafos_stacks.journal import Journal
 from grafos_stacks.making import hold_all
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.planner import plan_cell
-from grafos_stacks.progress import Progress
+from grafos_stacks.side_by_side import HandsOf, Told, side_by_side
 from grafos_stacks.spec import CELL_ID_CHARACTERS_MAX
 
-AT_ONCE_MAX = 32
-"""Cells that are under way at a time: more would only meet the clouds' request limits."""
 COUNT_MAX = 256
 """Cells of one command: what one confirmation may cover, and what one region's subnet holds."""
 
@@ -81,14 +73,14 @@ def provision_fleet(
     cells: Sequence[Sequence[StackPlan]],
     bundles: Bundles,
     project: Path,
-    told: Callable[[str], Progress] | None = None,
+    told: Told | None = None,
 ) -> tuple[Made, ...]:
     """Makes all of them; an outcome for each, in their order. ``cells`` has each one's places, in the order of trying.
 
     Raises ``budget_exceeded`` before anything is made, and ``KeyboardInterrupt`` after every cell has stopped where it
-    can go on. ``told`` gives the listener for a cell's steps. The hands' journals are left to the caller's own thread.
+    can go on.
     """
-    hold_all(hands_of, [plans[0] for plans in cells])
+    hold_fleet(hands_of, [plans[0] for plans in cells])
 
     def one(own: HandsOf, plans: Sequence[StackPlan]) -> Provided:
         return provide(own, plans, bundles, project)
@@ -96,57 +88,31 @@ def provision_fleet(
     return each(hands_of, cells, one, told)
 
 
-def each(
-    hands_of: HandsOf,
-    cells: Sequence[Sequence[StackPlan]],
-    make: Provide,
-    told: Callable[[str], Progress] | None = None,
-) -> tuple[Made, ...]:
-    """``make`` for every cell, in threads with hands of their own."""
-    stopped = threading.Event()
-    if not cells:
-        return ()
-    some = next(iter(hands_of.values()))
-    with (
-        contextlib.closing(JournalWriter(some.fabric, some.clock)) as writer,
-        ThreadPoolExecutor(min(AT_ONCE_MAX, len(cells)), thread_name_prefix="cell") as pool,
-    ):
-        works = [
-            pool.submit(_one, _own(hands_of, stopped, told(plans[0].stack) if told else None), writer, plans, make)
-            for plans in cells
-        ]
-        try:
-            for work in as_completed(works):
-                work.result()  # what a thread may raise is a bug of ours or the wish to stop; either stops all
-        except BaseException:
-            stopped.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-    return tuple(work.result() for work in works)
+def hold_fleet(hands_of: HandsOf, plans: Sequence[StackPlan]) -> None:
+    """Opens and holds them all, or none, while no other command works on any of them: what it works on is its own, and
+    it alone knows whether that has a row and a hold."""
+    journal = next(iter(hands_of.values())).journal
+    with contextlib.ExitStack() as locks:
+        hold_all(hands_of, [plan for plan in plans if _is_free(journal, plan.stack, locks)])
 
 
-def _one(hands_of: HandsOf, writer: JournalWriter, plans: Sequence[StackPlan], make: Provide) -> Made:
-    cell_id, some = plans[0].stack, next(iter(hands_of.values()))
+def _is_free(journal: Journal, stack: str, locks: contextlib.ExitStack) -> bool:
     try:
-        with contextlib.closing(Journal(some.fabric, some.clock, writer)) as journal:
-            own = {provider: replace(hands, journal=journal) for provider, hands in hands_of.items()}
-            return Made(cell_id, make(own, plans), None)
+        locks.enter_context(journal.lock(stack))
     except GrafosError as error:
-        return Made(cell_id, None, error)
+        if error.code != "stack_busy":
+            raise
+        return False
+    return True
 
 
-def _own(hands_of: HandsOf, stopped: threading.Event, progress: Progress | None) -> Mapping[str, Hands]:
-    """The hands of one thread, which stop at the next pause once the others were told to stop."""
-
-    def stopping(sleep: Callable[[float], object]) -> Callable[[float], object]:
-        def pause(seconds: float) -> None:
-            if stopped.is_set():
-                raise KeyboardInterrupt
-            sleep(seconds)
-
-        return pause
-
-    return {
-        provider: replace(hands, sleep=stopping(hands.sleep), progress=progress or hands.progress)
-        for provider, hands in hands_of.items()
-    }
+def each(
+    hands_of: HandsOf, cells: Sequence[Sequence[StackPlan]], make: Provide, told: Told | None = None
+) -> tuple[Made, ...]:
+    """``make`` for every cell, side by side."""
+    names = [plans[0].stack for plans in cells]
+    came = side_by_side(hands_of, list(zip(names, cells, strict=True)), make, told)
+    return tuple(
+        Made(name, None, one) if isinstance(one, GrafosError) else Made(name, one, None)
+        for name, one in zip(names, came, strict=True)
+    )

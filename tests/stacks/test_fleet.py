@@ -24,14 +24,15 @@ from grafos_core.money import from_cents
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_stacks.batch import Target, teardown_batch
 from grafos_stacks.bundle import Bundles
-from grafos_stacks.candidates import HandsOf, Provided
+from grafos_stacks.candidates import Provided
 from grafos_stacks.direct import Hands
 from grafos_stacks.failover import make_somewhere
-from grafos_stacks.fleet import COUNT_MAX, Made, each, names_of, plans_for, provision_fleet
+from grafos_stacks.fleet import COUNT_MAX, Made, each, hold_fleet, names_of, plans_for, provision_fleet
 from grafos_stacks.journal import Journal, JournalWriter, StackRow, StackState
 from grafos_stacks.making import hold_all, note_made
 from grafos_stacks.plan import Planned, StackPlan
 from grafos_stacks.records import CellRecord
+from grafos_stacks.side_by_side import HandsOf
 
 HOUR_S = 3600
 NAMES = names_of("web", 6)
@@ -96,7 +97,7 @@ def make_one(hands_of: HandsOf, plans: Sequence[StackPlan]) -> Provided:
 
 def make_all(ground: TwinGround, cells: list[list[StackPlan]]) -> tuple[Made, ...]:
     hands_of = {"aws": ground.hands()}
-    hold_all(hands_of, [plans[0] for plans in cells])
+    hold_fleet(hands_of, [plans[0] for plans in cells])
     return each(hands_of, cells, make_one)
 
 
@@ -221,6 +222,21 @@ def test_two_commands_on_the_same_cells_make_each_of_them_once() -> None:
     for name in NAMES:
         undo(ground.hands(), name)
     assert ground.live() == []
+
+
+def test_a_cell_on_which_another_command_just_begins_is_not_opened_over_its_head() -> None:
+    """It holds the cell's lock and has not written its row yet: a second row would name another hold."""
+    ground = QuickGround()
+    cells = cells_on(ground)
+    other = ground.hands()
+    with other.journal.lock(NAMES[2]):
+        hold_fleet({"aws": ground.hands()}, [plans[0] for plans in cells])
+        assert other.journal.stack(NAMES[2]) is None
+        assert set(open_holds(ground)) == set(NAMES) - {NAMES[2]}
+        outcomes = each({"aws": ground.hands()}, cells, make_one)
+    assert [one.cell_id for one in outcomes if one.error] == [NAMES[2]]
+    assert [one.error for one in make_all(ground, cells) if one.error] == []
+    assert machines(ground) == len(open_holds(ground)) == 6
 
 
 # --- the shared writer ----------------------------------------------------------------------------------------------
