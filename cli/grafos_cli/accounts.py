@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from grafos_cli.checkups.clouds import is_set_up
 from grafos_cli.regions import region_at_hand
+from grafos_cli.tables import short_id
 from grafos_connectors.contract import Connector
 from grafos_connectors.registry import PROVIDERS, open_connector
 from grafos_core.clock import SystemClock
@@ -111,9 +112,10 @@ def told_of(steps: Steps, cell_id: str) -> Progress:
     head = f"{cell_id}: " if cell_id else ""
 
     def hear(step: Step) -> None:
+        name, note = head + short_id(step.name), short_id(step.note)
         if step.state == DONE:
-            steps.ended(head + step.name, step.note)
+            steps.ended(name, note)
         else:
-            steps.changed(head + step.name, step.note)
+            steps.changed(name, note)
 
     return hear

@@ -1,4 +1,4 @@
-"""Wires connector, journal, fabric and stacks together for `grafos cloud`."""
+"""The cells on clouds that the fabric knows: all of them in a list, or one to be worked on."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from grafos_cli.accounts import hands_for, told_by
 from grafos_cli.fabric import open_default
 from grafos_cli.regions import region_at_hand
-from grafos_cli.steps import Steps, show_steps
-from grafos_cli.tables import short_id
+from grafos_cli.steps import show_steps
 from grafos_connectors.registry import open_connector
-from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 from grafos_stacks.direct import Hands
-from grafos_stacks.journal import Journal
 from grafos_stacks.looking import state_of
-from grafos_stacks.progress import DONE, Progress, Step
 from grafos_stacks.records import CellHome, CellRecord
 
 if TYPE_CHECKING:
@@ -53,11 +50,13 @@ def cells_of_fabric(terminal: Terminal) -> list[tuple[CellRecord, str]]:
 @contextmanager
 def hands_of(cell_id: str, terminal: Terminal) -> Iterator[Hands]:
     """What it takes to work on a cell that the fabric knows, with its steps drawn; ``cell_unknown`` if it does not."""
-    record = CellHome(open_default(terminal), cell_id).record()
+    fabric = open_default(terminal)
+    record = CellHome(fabric, cell_id).record()
     if record.provider == LOCAL:
         raise GrafosError("unsupported", f"{cell_id} is the local cell, on no cloud", next="grafos dev up")
-    with _hands(record.provider, record.region, terminal) as quiet, show_steps(terminal) as steps:
-        yield replace(quiet, progress=_listener(steps))
+    connector = open_connector(record.provider, record.region or region_at_hand(record.provider))
+    with hands_for([connector], fabric) as (quiet,), show_steps(terminal) as steps:
+        yield replace(quiet, progress=told_by(steps))
 
 
 def public_address(*, emulated: bool) -> str:
@@ -76,27 +75,3 @@ def public_address(*, emulated: bool) -> str:
             why=str(error),
             next="name it yourself: --cidr 203.0.113.7/32",
         ) from error
-
-
-@contextmanager
-def _hands(provider: str, region: str, terminal: Terminal) -> Iterator[Hands]:
-    clock = SystemClock()
-    connector = open_connector(provider, region or region_at_hand(provider))  # first: what it refuses makes no fabric
-    fabric = open_default(terminal)
-    journal = Journal(fabric, clock)
-    try:
-        yield Hands(fabric, connector, journal, clock, time.sleep)
-    finally:
-        journal.close()
-
-
-def _listener(steps: Steps) -> Progress:
-    """Draws what stacks tells."""
-
-    def hear(step: Step) -> None:
-        if step.state == DONE:
-            steps.ended(step.name, short_id(step.note))
-        else:
-            steps.changed(step.name, short_id(step.note))
-
-    return hear

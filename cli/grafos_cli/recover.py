@@ -67,7 +67,7 @@ def recover(
 def _carried_out(hands: Hands, cases: tuple[Case, ...], terminal: Terminal) -> tuple[Recovered, ...]:
     from dataclasses import replace
 
-    from grafos_cli.accounts import told_by
+    from grafos_cli.accounts import told_by, told_of
     from grafos_cli.project import project_folder
     from grafos_cli.steps import show_steps
     from grafos_stacks.bundle import Bundles
@@ -78,7 +78,7 @@ def _carried_out(hands: Hands, cases: tuple[Case, ...], terminal: Terminal) -> t
         telling = replace(hands, progress=told_by(steps))
 
         def finish(plan: StackPlan) -> None:
-            provision(telling, plan, Bundles(), project_folder())
+            provision(replace(hands, progress=told_of(steps, plan.stack)), plan, Bundles(), project_folder())
 
         return carry_out(telling, cases, project_folder(), finish)
 

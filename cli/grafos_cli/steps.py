@@ -94,8 +94,8 @@ class _Book:
 
     def changed(self, name: str, detail: str) -> None:
         with self.lock:
-            if name not in self.steps:
-                self.began(name)
+            if name not in self.steps or self.steps[name].ended_at:
+                self.began(name)  # what was over begins anew: a machine in another zone needs its network again
             self.steps[name].detail = detail
 
     def ended(self, name: str, detail: str = "", *, failed: bool = False) -> None:
@@ -156,13 +156,18 @@ class _Plain(_Book):
     def __init__(self, terminal: Terminal) -> None:
         super().__init__()
         self._terminal = terminal
+        self._told: dict[str, tuple[str, bool]] = {}
         self._closed = threading.Event()
         self._pulse = threading.Thread(target=self._beat, daemon=True)
         self._pulse.start()
 
     def ended(self, name: str, detail: str = "", *, failed: bool = False) -> None:
         super().ended(name, detail, failed=failed)
-        step = self.steps[name]
+        with self.lock:
+            step = self.steps[name]
+            before, self._told[name] = self._told.get(name), (step.detail, failed)
+        if before == (step.detail, failed):
+            return  # found as it was left: nothing is new
         word = "failed" if failed else "done"
         self._terminal.note(f"{name}: {word} in {step.elapsed(time.monotonic()):.1f} s  {step.detail}".rstrip())
 

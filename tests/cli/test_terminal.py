@@ -12,9 +12,11 @@ import pytest
 from command_line import GRAFOS, HELLO, Person
 from screen import Screen
 
-from grafos_cli.steps import show_steps
+from grafos_cli.accounts import told_by, told_of
+from grafos_cli.steps import _Book, show_steps
 from grafos_cli.tables import facts, short_id, table
 from grafos_cli.terminal import Terminal
+from grafos_stacks.progress import DONE, Step
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,38 @@ def test_steps_are_lines_without_a_terminal_and_nothing_for_programs() -> None:
         assert isinstance(terminal.err, io.StringIO)
         assert len(terminal.err.getvalue().splitlines()) == lines
     assert "\x1b" not in terminal.err.getvalue()
+
+
+def test_a_step_that_begins_anew_is_timed_anew_and_one_that_ends_as_before_is_told_once() -> None:
+    steps = _Book()
+    steps.began("network")
+    steps.ended("network", "net-1")
+    steps.steps["network"].began_at -= 3600
+    steps.changed("network", "again")
+    assert not steps.steps["network"].ended_at
+    steps.ended("network", "net-2")
+    assert steps.steps["network"].elapsed(0.0) < 3600
+
+    terminal = plain()
+    with show_steps(terminal) as lines:
+        for detail in ("net-1", "net-1", "deleted", "net-1"):
+            lines.changed("network", "")
+            lines.ended("network", detail)
+    assert isinstance(terminal.err, io.StringIO)
+    told = [line.rpartition("  ")[2] for line in terminal.err.getvalue().splitlines()]
+    assert told == ["net-1", "deleted", "net-1"]
+
+
+def test_what_stacks_tells_is_drawn_with_the_cell_s_name_and_short_ids() -> None:
+    terminal = plain()
+    prefix = f"/subscriptions/67726166/resourceGroups/{'g' * 40}/providers/Microsoft.Compute/"
+    with show_steps(terminal) as steps:
+        told_of(steps, "blue")(Step("machine", DONE, 0.0, f"{prefix}virtualMachines/blue"))
+        told_by(steps)(Step(f"deadline {prefix}schedules/one", DONE, 0.0, "deleted"))
+    assert isinstance(terminal.err, io.StringIO)
+    first, second = terminal.err.getvalue().splitlines()
+    assert (first.startswith("blue: machine: "), first.endswith("  virtualMachines/blue")) == (True, True)
+    assert second.startswith("deadline schedules/one: done")
 
 
 @pytest.mark.parametrize("words", ["--help | head -n 1", "nosuch --json | true", "nosuch 2>&1 >/dev/null | true"])
