@@ -37,6 +37,7 @@ class AwsLayout:
 
     ahead_s_min = TTL_S_MIN
     ahead_s_max = TTL_S_MAX
+    make_ahead_s_min = 0
     moves_deadline = True
     left_behind: tuple[str, ...] = ()  # whoever switches the machine off ends it, and all that bills goes with it
 

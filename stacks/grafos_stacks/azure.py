@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from grafos_connectors.azure.shapes import DEADLINE_MIN_S
 from grafos_connectors.contract import Kind, Scalar
 from grafos_core.ids import FabricId
 from grafos_stacks.plan import CellFacts, Lifetime, Planned, planned, shared_stack_of
@@ -28,6 +29,9 @@ SCHEDULE_AHEAD_S_MAX = 23 * 3600
 hour is left for the making of the machine and for clocks that differ."""
 SCHEDULE_AHEAD_S_MIN = 900
 """A schedule for a minute that has passed when it is made fires a day late; making a machine may take minutes."""
+MAKE_AHEAD_S_MIN = DEADLINE_MIN_S + 120
+"""A machine that is made nearer to its end than this gets a schedule that fires late: one is set no nearer than the
+first, and between both calls ARM may be slow or its answer lost."""
 TIMER_AFTER_S = 300
 """Whether the schedule deallocates a machine that is stopped already is not known, so its own timer comes later."""
 
@@ -44,6 +48,7 @@ class AzureLayout:
     }
     ahead_s_min = SCHEDULE_AHEAD_S_MIN
     ahead_s_max = SCHEDULE_AHEAD_S_MAX
+    make_ahead_s_min = MAKE_AHEAD_S_MIN
     moves_deadline = True
     left_behind: tuple[str, ...] = ("disk", "address")  # a machine that was deallocated keeps both until it is deleted
 

@@ -32,6 +32,7 @@ class GcpLayout:
     dies_with: Mapping[Kind, Kind] = {Kind.DISK: Kind.MACHINE}
     ahead_s_min = TTL_S_MIN
     ahead_s_max = TTL_S_MAX
+    make_ahead_s_min = 0
     moves_deadline = False
     left_behind: tuple[str, ...] = (
         "disk",

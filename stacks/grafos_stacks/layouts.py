@@ -11,7 +11,7 @@ from grafos_core.ids import FabricId
 from grafos_stacks.aws import AwsLayout
 from grafos_stacks.azure import AzureLayout
 from grafos_stacks.gcp import GcpLayout
-from grafos_stacks.plan import CellFacts, Lifetime, Planned
+from grafos_stacks.plan import CellFacts, Lifetime, Planned, StackPlan
 from grafos_stacks.spec import CellSpec
 
 
@@ -26,6 +26,8 @@ class Layout(Protocol):
     ahead_s_min: int
     ahead_s_max: int
     """How far ahead an end may lie when it is set: what the cloud's own deadline, or its timer, can stand for."""
+    make_ahead_s_min: int
+    """How long before its end a machine may still be made, so that the cloud's own deadline comes in time."""
     moves_deadline: bool
     """Whether the end of a machine that runs can be moved past what was held for from the start."""
     left_behind: tuple[str, ...]
@@ -67,6 +69,20 @@ def check_ahead(provider: str, ends_at: float, now: float) -> None:
         where="ttl",
         why="the deadline that the cloud itself keeps for the machine stands for nothing else",
         next="ask for a later end" if near else "ask for less, and extend the cell while it lives: grafos cloud extend",
+    )
+
+
+def check_time_left(plan: StackPlan, now: float) -> None:
+    """``plan_stale`` for a machine made so shortly before its end that the cloud's own deadline would come too late."""
+    left_s, provider = plan.expires_at - now, plan.spec.provider
+    if left_s >= layout_of(provider).make_ahead_s_min:
+        return
+    raise GrafosError(
+        "plan_stale",
+        f"{plan.stack} ends in {max(0.0, left_s) / 60:.0f} min, and its machine is not made yet",
+        where="ttl",
+        why=f"the deadline that {provider} itself keeps for a machine could not stand in time",
+        next=f"grafos cloud teardown {provider} --cell-id {plan.stack}   then provision it with a new --ttl",
     )
 
 

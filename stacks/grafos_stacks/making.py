@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from grafos_connectors.contract import Found, Kind
+from grafos_connectors.contract import Found, Kind, Scalar
 from grafos_core import ledger as ledgers
 from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
@@ -21,9 +21,9 @@ from grafos_core.money import format_cents
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, rates_billed
 from grafos_stacks.direct import Engine, Hands, LateInputs
 from grafos_stacks.journal import DIRECT, Life, Move, ResourceRow, StackRow, StackState
-from grafos_stacks.layouts import layout_of
+from grafos_stacks.layouts import check_time_left, layout_of
 from grafos_stacks.names import attempt_in, expiry_in
-from grafos_stacks.plan import StackPlan
+from grafos_stacks.plan import Planned, StackPlan
 from grafos_stacks.spec import CellSpec
 
 SHARED_PATIENCE_S = 120.0
@@ -41,8 +41,8 @@ class Made(NamedTuple):
 def pinned_plan(hands: Hands, spec: CellSpec) -> StackPlan | None:
     """The plan of an unfinished or finished provision of this cell, for the address asked from; None if there is none.
 
-    ``plan_stale`` when it was asked for with other inputs, ``stack_busy`` when it is being torn down, ``cell_gone``
-    when it ran out.
+    ``plan_stale`` when it was asked for with other inputs or has too little time left for its machine to be made,
+    ``stack_busy`` when it is being torn down, ``cell_gone`` when it ran out.
     """
     row = hands.journal.stack(spec.cell_id)
     if row is None or row.plan is None or row.state is StackState.GONE:
@@ -62,6 +62,9 @@ def pinned_plan(hands: Hands, spec: CellSpec) -> StackPlan | None:
         raise GrafosError(
             "cell_gone", f"{row.stack} ran out and has ended itself", next=f"remove what is left: {teardown}"
         )
+    machine = hands.journal.resources(row.stack).get(row.plan.machine.key)
+    if machine is None or machine.life in (Life.REFUSED, Life.GONE):
+        check_time_left(row.plan, hands.clock.now())
     return _for_address(row.plan, spec.operator_cidr)
 
 
@@ -78,6 +81,7 @@ def make_stack(hands: Hands, plan: StackPlan, late_inputs: LateInputs) -> Made:
     """Has all resources of the plan, or raises what stands in the way. The caller holds the stack's lock.
 
     ``budget_exceeded`` before anything is made, when the worst case does not fit under the operator's cap.
+    ``plan_stale`` before a machine whose deadline would come too late. One that is there gets it all the same.
     """
     row = opened(hands, plan)
     _hold(hands, row, plan)
@@ -87,9 +91,20 @@ def make_stack(hands: Hands, plan: StackPlan, late_inputs: LateInputs) -> Made:
         _note_shared(hands, plan)
         known = engine.make(shared, {})
     own = [what for what in plan.resources if what.stack == plan.stack]
-    machine = engine.make(own, known, late_inputs)[plan.machine.name]
+    machine = engine.make(own, known, _in_time(hands, plan, late_inputs))[plan.machine.name]
     close_old_doors(hands, engine, plan)
     return _as_made(hands, plan, machine)
+
+
+def _in_time(hands: Hands, plan: StackPlan, late_inputs: LateInputs) -> LateInputs:
+    """The same, if there is time; they are asked for at the moment of each create call."""
+
+    def late(what: Planned, attempt: int) -> Mapping[str, Scalar]:
+        if what.kind is Kind.MACHINE:
+            check_time_left(plan, hands.clock.now())
+        return late_inputs(what, attempt)
+
+    return late
 
 
 def close_old_doors(hands: Hands, engine: Engine, plan: StackPlan) -> None:

@@ -12,8 +12,13 @@ from forgotten_ground import HOUR_S, Ground, ground
 
 from grafos_connectors.contract import CloudError
 from grafos_core.clock import VirtualClock
+from grafos_core.errors import GrafosError
 from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
 from grafos_emulators.gate import BEFORE
+from grafos_stacks.azure import MAKE_AHEAD_S_MIN
+from grafos_stacks.bill import DEAD_MAN_GRACE_S
+from grafos_stacks.making import pinned_plan
+from grafos_stacks.plan import StackPlan
 
 MAKE_MACHINE, MAKE_DEADLINE = "virtualMachines.createOrUpdate", "schedules.createOrUpdate"
 
@@ -35,6 +40,19 @@ def machines_at(one: Ground, operation: str) -> list[list[str]]:
 
     one.clouds.hook = note
     return seen
+
+
+def time_passes(one: Ground, until: float) -> None:
+    one.sleep(until - one.clock.now())
+
+
+def state_past_the_end(one: Ground, plan: StackPlan) -> list[str]:
+    """Of the machines, when the deadline's minute has passed and what it began has come to its end."""
+    time_passes(one, plan.expires_at + 60)
+    for _ in range(5):
+        time_passes(one, one.clock.now() + 1)
+        one.clouds.world()
+    return one.states()
 
 
 # --- as soon as it can --------------------------------------------------------------------------------------------
@@ -78,10 +96,53 @@ def test_a_machine_that_fails_after_its_deadline_stood_leaves_nothing(azure: Gro
     azure.make(plan)  # the same command again: another machine, for which the deadline stands
     assert azure.states() == ["running"]
     assert [call.action for call in azure.clouds.journal()].count(MAKE_DEADLINE) == 1
-    azure.clock.advance(plan.expires_at - azure.clock.now() + 60)
-    for _ in range(5):
-        azure.clock.advance(1)
-        azure.clouds.world()
-    assert azure.states() == ["deallocated"]
+    assert state_past_the_end(azure, plan) == ["deallocated"]
     assert azure.torn_down().left == 0
     assert azure.clouds.world() == ()
+
+
+# --- in time or not at all ----------------------------------------------------------------------------------------
+
+
+def interrupted(one: Ground, operation: str, plan: StackPlan) -> None:
+    """A provision that ends at the first call of the operation, which is refused."""
+    one.clouds.faults.add(FaultRule(Fault(Effect.REFUSE, ErrorClass.DENIED), operation=operation))
+    with pytest.raises(CloudError):
+        one.make(plan)
+
+
+def test_no_machine_is_made_whose_deadline_would_come_late(azure: Ground) -> None:
+    plan = azure.plan(ttl_s=HOUR_S)
+    interrupted(azure, "networkInterfaces.createOrUpdate", plan)
+    time_passes(azure, plan.expires_at - MAKE_AHEAD_S_MIN + 1)
+    for again in (lambda: azure.make(plan), lambda: pinned_plan(azure.hands(), plan.spec)):
+        with pytest.raises(GrafosError) as refused:
+            again()
+        assert refused.value.code == "plan_stale"
+        assert f"teardown azure --cell-id {plan.stack}" in refused.value.next
+    assert azure.states() == []
+    assert azure.torn_down().left == 0
+    assert azure.clouds.world() == ()
+
+
+def test_with_time_enough_the_machine_is_made_and_its_deadline_fires_in_time(azure: Ground) -> None:
+    plan = azure.plan(ttl_s=HOUR_S)
+    interrupted(azure, MAKE_MACHINE, plan)
+    time_passes(azure, plan.expires_at - MAKE_AHEAD_S_MIN - 60)
+    assert pinned_plan(azure.hands(), plan.spec) == plan
+    azure.make(plan)
+    assert state_past_the_end(azure, plan) == ["deallocated"]
+    assert azure.clock.now() <= plan.expires_at + DEAD_MAN_GRACE_S
+
+
+def test_a_machine_that_is_there_gets_its_deadline_even_if_that_comes_late(azure: Ground) -> None:
+    """A late one is better than none."""
+    plan = azure.plan(ttl_s=HOUR_S)
+    azure.clouds.faults.add(FaultRule(Fault(Effect.REFUSE, ErrorClass.DENIED), operation=MAKE_DEADLINE, times=2))
+    with pytest.raises(CloudError):
+        azure.make(plan)
+    time_passes(azure, plan.expires_at - 60)
+    assert pinned_plan(azure.hands(), plan.spec) == plan
+    azure.make(plan)
+    assert [thing.kind for thing in azure.clouds.world()].count("schedule") == 1
+    assert azure.torn_down().left == 0
