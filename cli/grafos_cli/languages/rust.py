@@ -1,0 +1,196 @@
+"""Rust, with cargo: a tasklet is a function of a crate that has the attribute `#[grafos_std::tasklet]`.
+
+A crate may have several. Each becomes a module of its own: the builder names one, and only that function gets the
+hooks. Cargo never asks the network while it compiles; what a program needs from elsewhere is fetched before, as its
+lock file says.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from grafos_cell import abi
+from grafos_cell.module import check_module
+from grafos_cli.languages import rust_sources
+from grafos_cli.languages.contract import Ended, TestsRun, Toolchain, build_failed, run_tool
+from grafos_cli.languages.rust_library import library_for
+from grafos_cli.languages.rust_tools import TARGET, find_rust, place_of
+from grafos_cli.manifest import FILE_NAME, Program, Tasklet
+from grafos_cli.project import state_folder
+from grafos_core.errors import GrafosError
+
+TIMEOUT_S = 900
+"""For one build, one fetch, or the tests of one crate. Many dependencies take minutes the first time."""
+OPT_LEVEL = "s"
+"""For size, where the program's own Cargo.toml does not say otherwise: a module travels, and is compiled again."""
+
+_PROFILE = {
+    "LTO": "fat",
+    "CODEGEN_UNITS": "1",
+    "PANIC": "abort",
+    "STRIP": "symbols",
+    "DEBUG": "0",
+    "INCREMENTAL": "false",
+}
+"""What every tasklet is built with: one unit, so that the bytes do not depend on chance; no names or paths in them."""
+_KEPT = ("CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "RUSTUP_")
+"""The caller's settings that reach cargo: where crates come from. Those that change the module do not."""
+
+
+def find(folder: Path) -> Toolchain:
+    """Rust as ``folder`` wants it; else ``tool_missing``."""
+    return find_rust(folder)
+
+
+def compile(program: Program, tasklet: Tasklet, toolchain: Toolchain) -> bytes:  # noqa: A001 - the contract's name
+    """The module; ``build_failed`` has cargo's words, ``module_invalid`` what no cell would run."""
+    function = _function_of(program, tasklet)
+    crate = rust_sources.crate_of(program, tasklet)
+    words = ["rustc", "--lib", "--crate-type", "cdylib", "--release", "--target", TARGET]
+    words += ["--message-format", "json-render-diagnostics", "--", "--cfg", f'grafos_tasklet="{function}"']
+    with _alone(program) as build_folder:
+        environment = _environment(program, crate, toolchain, build_folder)
+        done = _run_cargo(words, crate, toolchain, environment)
+        if done.code != 0:
+            raise build_failed(tasklet, _words_of(done))
+        artifact = _artifact(done.out)
+        module, rule = artifact.read_bytes(), artifact.with_suffix(".d").read_text(encoding="utf-8")
+    _refuse_unseen(rule, build_folder, program, tasklet)
+    return _checked(module, function, tasklet)
+
+
+def run_tests(program: Program, toolchain: Toolchain) -> TestsRun:
+    """`cargo test` in the crate of each tasklet, on this machine."""
+    began = time.monotonic()
+    passed, failed, texts = 0, 0, []
+    crates = {rust_sources.crate_of(program, tasklet): tasklet for tasklet in program.tasklets}
+    for crate, tasklet in crates.items():
+        environment = {**_base_environment(toolchain), "CARGO_TARGET_DIR": str(state_folder(program.folder, "rust"))}
+        done = _run_cargo(["test", "--no-fail-fast"], crate, toolchain, environment)
+        good, bad = read_counts(done.out)
+        if done.code not in {0, None} and not bad and "error: test failed" not in done.err:
+            raise build_failed(tasklet, _words_of(done))
+        passed, failed = passed + good, failed + (bad or int(done.code != 0))  # a crash ends a test run, uncounted
+        texts += [done.out, done.err]
+        if done.code is None:
+            texts.append(f"the tests of {crate} did not end within {TIMEOUT_S} s\n")
+    return TestsRun(passed, failed, time.monotonic() - began, "".join(texts))
+
+
+def digest_inputs(program: Program, tasklet: Tasklet) -> Mapping[str, Path]:
+    """The tasklet's crate and those that it names by a path: manifests, lock, build script, and what is below `src`."""
+    return rust_sources.sources(program, tasklet)
+
+
+def read_counts(text: str) -> tuple[int, int]:
+    """How many tests passed and failed, over all parts of a crate."""
+    counts = re.findall(r"^test result: \w+\. (\d+) passed; (\d+) failed;", text, re.MULTILINE)
+    return sum(int(good) for good, _ in counts), sum(int(bad) for _, bad in counts)
+
+
+def _function_of(program: Program, tasklet: Tasklet) -> str:
+    """The function that is the tasklet: its name, with `_` for `-`."""
+    if tasklet.name[0].isdigit():
+        raise GrafosError(
+            "manifest_invalid",
+            f"No Rust function can be called {tasklet.name}",
+            where=str(program.folder / FILE_NAME),
+            why="the name of a tasklet in Rust is that of its function",
+            next="let the tasklet's name begin with a letter",
+        )
+    return tasklet.name.replace("-", "_")
+
+
+@contextmanager
+def _alone(program: Program) -> Iterator[Path]:
+    """Where cargo keeps what it makes. One build at a time: the modules of one crate have the same file name."""
+    folder = state_folder(program.folder, "rust")
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
+def _base_environment(toolchain: Toolchain) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name.startswith(_KEPT)}
+    return {**kept, **toolchain.environment}
+
+
+def _environment(program: Program, crate: Path, toolchain: Toolchain, build_folder: Path) -> dict[str, str]:
+    """What makes the module the same everywhere, whatever the machine's own settings are."""
+    base = _base_environment(toolchain)
+    cargo_home = base.get("CARGO_HOME") or str(Path.home() / ".cargo")
+    flags = [f"--remap-path-prefix={program.folder.resolve()}=/program", f"--remap-path-prefix={cargo_home}=/cargo"]
+    library = library_for(place_of(toolchain))
+    if library is not None:
+        flags += ["--sysroot", str(library)]
+    profile = dict(_PROFILE)
+    written = rust_sources.read_manifest(rust_sources.workspace_of(crate)).get("profile", {}).get("release", {})
+    if "opt-level" not in written:
+        profile["OPT_LEVEL"] = OPT_LEVEL
+    return {
+        **base,
+        **{f"CARGO_PROFILE_RELEASE_{name}": value for name, value in profile.items()},
+        "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags),
+        "CARGO_TARGET_DIR": str(build_folder),
+    }
+
+
+def _run_cargo(words: list[str], crate: Path, toolchain: Toolchain, environment: dict[str, str]) -> Ended:
+    """Runs cargo offline; when something is not on this machine yet, fetches it once and tries again."""
+    lock = rust_sources.workspace_of(crate) / "Cargo.lock"
+    command, *arguments = words
+
+    def run(command: str, *options: str) -> Ended:
+        locked = ["--locked"] if lock.is_file() else []
+        whole = [*toolchain.command, command, *locked, *options]
+        return run_tool(whole, crate, environment, TIMEOUT_S, hidden=("CARGO", "RUST"))
+
+    done = run(command, "--offline", *arguments)
+    if done.code and "offline" in done.err:
+        fetched = run("fetch")
+        if fetched.code != 0:
+            return fetched
+        done = run(command, "--offline", *arguments)
+    return done
+
+
+def _words_of(done: Ended) -> str:
+    return f"cargo did not end within {TIMEOUT_S} s" if done.code is None else done.err
+
+
+def _artifact(messages: str) -> Path:
+    """The module that cargo says it made; it says so last, after the libraries."""
+    made = [
+        Path(name)
+        for line in messages.splitlines()
+        if line.startswith("{")
+        for name in json.loads(line).get("filenames", ())
+        if name.endswith(".wasm")
+    ]
+    return made[-1]
+
+
+def _refuse_unseen(rule: str, build_folder: Path, program: Program, tasklet: Tasklet) -> None:
+    """``build_failed`` for a file that the compiler read and no digest of the sources would notice."""
+    noticed = {path.resolve() for path in digest_inputs(program, tasklet).values()}
+    for name in rust_sources.files_read(rule):
+        path = Path(name).resolve()
+        if path not in noticed and not path.is_relative_to(build_folder.resolve()):
+            shown = rust_sources.seen_from(program, path)
+            raise build_failed(tasklet, f"it includes {shown}, which does not lie below the src folder of a crate")
+
+
+def _checked(module: bytes, function: str, tasklet: Tasklet) -> bytes:
+    facts = check_module(module, tasklet.memory_bytes)
+    exports = {export.name for export in facts.exports}
+    if exports and not exports & set(abi.HOOKS):
+        raise build_failed(tasklet, f"the crate has no function `{function}` with the attribute #[grafos_std::tasklet]")
+    facts.refuse_if_found()
+    return module
