@@ -148,5 +148,4 @@ class AzureCloud(EmulatedCloud):
         version = SCHEDULES_API if TYPES[Kind.DEADLINE] in path else API_VERSION
         answer = self._http.put(f"{self.clouds.endpoint}{path}?api-version={version}", json=body, timeout=30)
         assert answer.ok, answer.text
-        self.clock.advance(1.0)  # what was begun is done
-        self.clouds.world()
+        self.clock.advance(1.0)  # what was begun is done by the next call
