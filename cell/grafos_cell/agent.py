@@ -24,7 +24,9 @@ from grafos_cell.broker_events import (
     Booted,
     Effect,
     Event,
+    ForBroker,
     LinkUp,
+    Renewed,
     Report,
     StartWorker,
     StopWorker,
@@ -150,9 +152,7 @@ class Agent:
             self._runner.blob_came(frame)
         elif isinstance(frame, messages.GrantLease | messages.StartRun) and self._is_fenced:
             self._turn_down(frame)
-        elif isinstance(
-            frame, messages.GrantLease | messages.StartRun | messages.TearDownLease | messages.RunEndedNoted
-        ):
+        elif isinstance(frame, ForBroker):
             # Tasks begin in this order, and each decides before it first waits.
             self.spawn(self.handle(Told(frame)))
             while len(self._in_work) > EVENTS_IN_WORK_MAX:
@@ -202,6 +202,8 @@ class Agent:
                 self._runner.start(effect.start)
             case StopWorker():
                 self._runner.stop(effect.run_id)
+            case Renewed():
+                pass
             case Unbind():
                 # CPU and memory live in the worker's process and went with the run; nothing is left to take down.
                 self.spawn(self.handle(Unbound(effect.lease_id, effect.generation)))

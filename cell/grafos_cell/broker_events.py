@@ -7,6 +7,16 @@ from dataclasses import dataclass
 from grafos_core.changes import Batch
 from grafos_scheduler import messages
 
+ForBroker = (
+    messages.GrantLease
+    | messages.StartRun
+    | messages.TearDownLease
+    | messages.RevokeLease
+    | messages.ClearFence
+    | messages.RunEndedNoted
+)
+"""The frames of the scheduler that the broker decides upon."""
+
 # --- what happens ---------------------------------------------------------------------------------------------
 
 
@@ -24,7 +34,7 @@ class LinkUp:
 class Told:
     """A frame of the scheduler for the broker."""
 
-    frame: messages.GrantLease | messages.StartRun | messages.TearDownLease | messages.RunEndedNoted
+    frame: ForBroker
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +67,12 @@ class Tick:
 Event = Booted | LinkUp | Told | WorkerEnded | Unbound | Tick
 
 Reportable = (
-    messages.LeaseGranted | messages.LeaseRefused | messages.LeaseTornDown | messages.RunStarted | messages.RunEnded
+    messages.LeaseGranted
+    | messages.LeaseRefused
+    | messages.LeaseTornDown
+    | messages.LeaseRevoked
+    | messages.RunStarted
+    | messages.RunEnded
 )
 
 
@@ -86,15 +101,24 @@ class StopWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewed:
+    """The lease goes on under its run, in a new generation: from here on the run presents this token."""
+
+    run_id: str
+    lease_id: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unbind:
-    """Take the binding down for good (give back the core, wipe the memory); answer with ``Unbound``."""
+    """Take the binding down for good (the core, the memory, the file); answer with ``Unbound``. May come twice."""
 
     lease_id: str
     generation: int
     kind: str
 
 
-Effect = Report | StartWorker | StopWorker | Unbind
+Effect = Report | StartWorker | StopWorker | Renewed | Unbind
 
 
 @dataclass(frozen=True, slots=True)

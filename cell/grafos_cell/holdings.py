@@ -1,13 +1,15 @@
 """What a cell holds: its leases, the runs that it took on, and how often its daemon has started.
 
 These rows are on the cell's own disk, so that a restart forgets no generation, no fence and no end of a run. The
-binding behind a CPU or memory lease lives in the process and dies with it; its row then says *closed*.
+binding behind a lease lives in the process and dies with it, and its row then says *closed*; but leased blocks are on
+the disk, and stay bound.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -15,6 +17,7 @@ import msgspec
 from grafos_core.changes import Change
 from grafos_core.receipts import RunReceipt, Signed
 from grafos_core.resources import Resources
+from grafos_core.revoking import RevokeState
 from grafos_scheduler.messages import RunEnded
 
 BOOT, LEASE, RUN = "boot", "lease", "run"
@@ -25,10 +28,8 @@ THE_BOOT = "boot"
 BOUND, CLOSING, CLOSED, FENCED = "bound", "closing", "closed", "fenced"
 GOING, ENDED = "going", "ended"
 
-_AMOUNTS = {"cpu": "cpu_cores", "mem": "mem_bytes"}
-"""The kinds that this cell leases, and which amount of ``Resources`` each takes."""
-
-KINDS_LEASED = frozenset(_AMOUNTS)
+KINDS_ON_DISK = frozenset({"block"})
+"""The kinds whose contents outlive the daemon."""
 
 
 class Boot(msgspec.Struct, frozen=True):
@@ -38,7 +39,10 @@ class Boot(msgspec.Struct, frozen=True):
 
 
 class HeldLease(msgspec.Struct, frozen=True):
-    """``run_id`` is the run that uses it, the only one at a time. ``closing_since`` is when its teardown began."""
+    """``run_id`` is the run that uses it, the only one at a time. ``closing_since`` is when its teardown began.
+
+    ``revoke`` is a label of ``RevokeState``; ``grace_until`` is when a revocation stops waiting (0: none was asked).
+    """
 
     lease_id: str
     tenant: str
@@ -49,10 +53,17 @@ class HeldLease(msgspec.Struct, frozen=True):
     state: str = BOUND
     run_id: str = ""
     closing_since: float = 0.0
+    revoke: str = RevokeState.ACTIVE.value
+    grace_until: float = 0.0
 
     @property
     def resources(self) -> Resources:
-        return Resources(**{_AMOUNTS[self.kind]: self.amount})
+        return Resources.of(self.kind, self.amount)
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether somebody takes it back, or has; an expiry is no revocation."""
+        return self.grace_until > 0
 
 
 class TakenRun(msgspec.Struct, frozen=True):
@@ -86,7 +97,8 @@ class BrokerSettings:
     """What the broker is started with.
 
     ``total`` is all that it may lease out. ``token_key`` makes and checks this cell's capability tokens and never
-    leaves it. ``sign`` puts the cell's signature under a receipt.
+    leaves it. ``sign`` puts the cell's signature under a receipt. ``hardware`` is the processor, as its kernel names
+    it.
     """
 
     fabric: str
@@ -94,6 +106,7 @@ class BrokerSettings:
     total: Resources
     token_key: bytes
     sign: Callable[[RunReceipt], Signed]
+    hardware: str = field(default_factory=platform.machine)
 
 
 class BrokerState:

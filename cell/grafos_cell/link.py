@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from grafos_core.errors import GrafosError
-from grafos_scheduler import messages
+from grafos_scheduler import framing, messages
 
 PAUSE_FIRST_S = 0.05
 PAUSE_MOST_S = 15.0
@@ -72,7 +72,7 @@ class Link:
     def send(self, frame: messages.UpFrame) -> None:
         """Queues the frame if the link is up, else drops it."""
         if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(messages.encode_frame(frame))
+            self._writer.write(framing.encode_frame(frame))
 
     async def hold(self) -> None:
         """Dials until cancelled. Never returns, and never dials twice without a pause."""
@@ -119,7 +119,7 @@ class Link:
         if tls.selected_alpn_protocol() != messages.LINK_ALPN:
             return GrafosError("answer_invalid", "what answers there does not speak the cell link")
         frames = _Frames(reader)
-        writer.write(messages.encode_frame(self._listener.hello()))
+        writer.write(framing.encode_frame(self._listener.hello()))
         async with asyncio.timeout(CONNECT_S_MAX):
             first = await frames.next()
         if isinstance(first, messages.Goodbye):
@@ -150,7 +150,7 @@ class _Frames:
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
-        self._cutter = messages.FrameReader()
+        self._cutter = framing.FrameReader()
         self._ready: list[bytes] = []
 
     async def next(self) -> messages.DownFrame:

@@ -11,6 +11,16 @@ Amount = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 """Checked where a peer's bytes are read; within a process a difference may be negative."""
 
 
+FIELD_OF_KIND = {
+    "cpu": "cpu_cores",
+    "mem": "mem_bytes",
+    "block": "block_bytes",
+    "gpu": "gpu_count",
+    "net": "nic_count",
+}
+"""Which amount a lease of a kind takes."""
+
+
 class Resources(msgspec.Struct, frozen=True):
     """Amounts per kind; all whole and not negative."""
 
@@ -19,6 +29,16 @@ class Resources(msgspec.Struct, frozen=True):
     block_bytes: Amount = 0
     gpu_count: Amount = 0
     nic_count: Amount = 0
+
+    @classmethod
+    def of(cls, kind: str, amount: int) -> Resources:
+        """So much of one kind, a key of ``FIELD_OF_KIND``."""
+        return cls(**{FIELD_OF_KIND[kind]: amount})
+
+    def of_kind(self, kind: str) -> int:
+        """The amount of one kind; 0 for a kind that does not exist."""
+        amount: int = getattr(self, FIELD_OF_KIND[kind]) if kind in FIELD_OF_KIND else 0
+        return amount
 
     def __add__(self, other: Resources) -> Resources:
         return Resources(*(a + b for a, b in zip(self.amounts(), other.amounts(), strict=True)))

@@ -20,13 +20,17 @@ from msgspec.structs import replace
 from grafos_core import ids
 from grafos_core.errors import GrafosError
 from grafos_core.money import cost_micro_cents
-from grafos_core.resources import Resources
+from grafos_core.resources import FIELD_OF_KIND, Resources
 from grafos_scheduler import cells, leases, messages, placement, rows, runs, tenants, views
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
     from grafos_scheduler.events import Decision, RunRequested
     from grafos_scheduler.state import State
+
+
+KINDS_NOT_EVERYWHERE = ("block", "gpu", "net")
+"""Each cell has cores, and memory in one amount or another."""
 
 
 def requested(draft: Draft, event: RunRequested, chance: random.Random) -> Decision:
@@ -57,8 +61,14 @@ def requested(draft: Draft, event: RunRequested, chance: random.Random) -> Decis
 
 
 def wanted_resources(request: messages.RunRequest) -> Resources:
-    """What a run leases: one core, since its worker runs on one, and the fabric memory that it asks for."""
-    return Resources(cpu_cores=1, mem_bytes=request.lease_mem_bytes)
+    """What a run leases: one core, since its worker runs on one, and what else it asks for."""
+    return Resources(
+        cpu_cores=1,
+        mem_bytes=request.lease_mem_bytes,
+        block_bytes=request.lease_block_bytes,
+        gpu_count=request.lease_gpu_count,
+        nic_count=request.lease_nic_count,
+    )
 
 
 def _admit(draft: Draft, tenant: rows.Tenant, planned: rows.Run, chance: random.Random) -> rows.Run:
@@ -67,8 +77,9 @@ def _admit(draft: Draft, tenant: rows.Tenant, planned: rows.Run, chance: random.
         raise GrafosError("draining", "this scheduler admits no new runs", next="deploy to another cell")
     ready = _ready_cells(state, asked.provider, draft.now)
     wanted = wanted_resources(asked)
+    _check_supported(ready, asked.provider, wanted)
     tenants.check_quota(state, tenant, wanted)
-    until = draft.now + runs.GRANT_WITHIN_S + leases.ttl_s(asked) + state.settings.clock_skew_max_s
+    until = draft.now + runs.GRANT_WITHIN_S + leases.needed_s(asked) + state.settings.clock_skew_max_s
     purse = tenants.purses(state, tenant, until + runs.REPORT_WITHIN_S)
     offers = [_candidate(state, cell, asked, wanted) for cell in ready]
     tenants.check_affordable(tenant, purse, min(offer.worst_case_micro_cents for offer in offers))
@@ -119,6 +130,17 @@ def _ready_cells(state: State, provider: str, now: float) -> list[rows.Cell]:
     )
 
 
+def _check_supported(ready: list[rows.Cell], provider: str, wanted: Resources) -> None:
+    """``unsupported`` for a kind of which no cell has any at all; of what is only taken, there will be some again."""
+    for kind in KINDS_NOT_EVERYWHERE:
+        if wanted.of_kind(kind) and not any(cell.total.of_kind(kind) for cell in ready):
+            raise GrafosError(
+                "unsupported",
+                f"no cell of {provider} has any {kind} to lease",
+                next=f"ask for a run without {kind}, or provision a cell that has some",
+            )
+
+
 def _candidate(state: State, cell: rows.Cell, asked: messages.RunRequest, wanted: Resources) -> placement.Candidate:
     terms = state.terms[cell.cell_id]
     share = wanted.share_of(cell.total)
@@ -134,7 +156,7 @@ def _candidate(state: State, cell: rows.Cell, asked: messages.RunRequest, wanted
 
 def _leases(draft: Draft, run: rows.Run, cell: rows.Cell, wanted: Resources, chance: random.Random) -> list[rows.Lease]:
     """One lease for each resource that the run takes."""
-    amounts = {kind: getattr(wanted, field) for kind, field in rows.LEASE_FIELDS.items()}
+    amounts = {kind: wanted.of_kind(kind) for kind in FIELD_OF_KIND}
     return [
         rows.Lease(
             lease_id=ids.new_lease_id(kind, chance),
@@ -146,7 +168,9 @@ def _leases(draft: Draft, run: rows.Run, cell: rows.Cell, wanted: Resources, cha
             generation=1,
             boot_epoch=cell.boot_epoch,
             state=leases.ASKED,
-            expires_at=draft.now + leases.ttl_s(run.request),
+            expires_at=draft.now + leases.ttl_s(draft, cell.cell_id, run.request),
+            asked_at=draft.now,
+            until=draft.now + leases.needed_s(run.request),
         )
         for kind, amount in amounts.items()
         if amount

@@ -20,13 +20,27 @@ OPERATOR_RIGHTS = (
     "artifacts:read",
     "cells:read",
     "drain:write",
+    "fences:read",
+    "fences:write",
+    "leases:read",
+    "leases:write",
     "runs:read",
     "settlement:write",
     "tenants:read",
     "tenants:write",
     "terms:write",
 )
-TENANT_RIGHTS = ("api:read", "artifacts:read", "blobs:read", "blobs:write", "cells:read", "runs:read", "runs:write")
+TENANT_RIGHTS = (
+    "api:read",
+    "artifacts:read",
+    "blobs:read",
+    "blobs:write",
+    "cells:read",
+    "leases:read",
+    "leases:write",
+    "runs:read",
+    "runs:write",
+)
 CELL_RIGHTS = ("api:read", "cells:link", "cells:register")
 """What the tokens carry that this version issues; routes.py says where each right is asked for."""
 

@@ -91,7 +91,7 @@ def link_opened(draft: Draft, event: LinkOpened) -> None:
             why="its disk was restored from an older copy, or two machines share its identity",
             next="tear the cell down and provision a new one",
         )
-    draft.open_link(cell.cell_id, event.link_id)
+    draft.open_link(cell.cell_id, event.link_id, protocol)
     restarted = hello.boot_epoch > cell.boot_epoch
     _present(draft, cell.cell_id, event.link_id, steady=not restarted)
     draft.send(cell.cell_id, messages.Welcome(protocol, state.settings.heartbeat_every_s))
@@ -113,7 +113,7 @@ def heartbeat(draft: Draft, cell_id: str, frame: messages.Heartbeat) -> None:
     _present(draft, cell_id, draft.state.link_of(cell_id), steady=True)
     for lease_id in frame.fenced:
         lease = draft.state.leases.get(lease_id)
-        if lease is not None and lease.state != leases.FENCED:
+        if lease is not None and lease.state not in leases.OUT_OF_USE:
             leases.torn_down(draft, cell_id, messages.LeaseTornDown(lease_id, lease.generation, fenced=True))
 
 
@@ -171,7 +171,8 @@ def _present(draft: Draft, cell_id: str, link_id: int, *, steady: bool) -> None:
     if steady and before is not None and draft.now - before.last_heartbeat_at <= silence_max_s:
         # A clock that was set back would else leave a start in the future, and the cell unhealthy until then.
         steady_since = min(before.steady_since, draft.now)
-    draft.remember(rows.PRESENCE, cell_id, rows.Presence(cell_id, link_id, draft.now, steady_since))
+    presence = rows.Presence(cell_id, link_id, draft.now, steady_since, draft.protocol_of(cell_id))
+    draft.remember(rows.PRESENCE, cell_id, presence)
 
 
 def _health(state: State, cell: rows.Cell, now: float) -> messages.Signal:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
@@ -24,11 +24,12 @@ from grafos_core import trust
 from grafos_core.errors import CODES, GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.receipts import Signed
-from grafos_scheduler import messages
+from grafos_core.revoking import GRACE_S_DEFAULT
+from grafos_scheduler import framing, lease_messages, messages
 
 TIMEOUT_S = 10.0
 """For connecting and for each wait on the socket; a long poll adds its own time."""
-ANSWER_BYTES_MAX = 2 * messages.FRAME_BYTES_MAX
+ANSWER_BYTES_MAX = 2 * framing.FRAME_BYTES_MAX
 """Artifacts in base64 are the largest answer."""
 FELL_SILENT = "fell_silent"
 """In an error's context: a fresh connection was made and closed again without a byte of an answer."""
@@ -97,6 +98,27 @@ class SchedulerClient:
 
     def tenants(self) -> list[messages.TenantView]:
         return self._get("/api/v1/tenants", messages.TenantList).tenants
+
+    def leases(self, run_id: str = "") -> list[lease_messages.LeaseView]:
+        """The leases that the caller may see, those of one run or all."""
+        query = "?" + urlencode({"run_id": run_id}) if run_id else ""
+        return self._get(f"/api/v1/leases{query}", lease_messages.LeaseList).leases
+
+    def revoke_lease(
+        self, lease_id: str, *, grace_s: float = GRACE_S_DEFAULT, why: str = ""
+    ) -> lease_messages.LeaseView:
+        """Takes a lease back, and gives it as it is; its run may go on for ``grace_s``."""
+        asked = lease_messages.LeaseRevocation(grace_s, why)
+        return self._call("POST", f"/api/v1/leases/{quote(lease_id, safe='')}/revoke", lease_messages.LeaseView, asked)
+
+    def fenced_leases(self) -> list[lease_messages.LeaseView]:
+        """The leases whose teardown failed."""
+        return self._get("/api/v1/admin/fenced-leases", lease_messages.LeaseList).leases
+
+    def unfence_lease(self, lease_id: str) -> lease_messages.LeaseView:
+        """Has the cell try the failed teardown again; it has gone well once the lease is listed no more."""
+        path = f"/api/v1/admin/fenced-leases/{quote(lease_id, safe='')}/unfence"
+        return self._call("POST", path, lease_messages.LeaseView)
 
     def drain(self, *, draining: bool = True, cell_id: str = "") -> messages.DrainView:
         """Closes admission (or opens it again) for one cell, or for all; runs under way go on."""

@@ -6,7 +6,20 @@ import random
 from typing import assert_never
 
 from grafos_core.errors import GrafosError
-from grafos_scheduler import admission, cancelling, cells, events, leases, messages, outcomes, rows, tenants
+from grafos_scheduler import (
+    admission,
+    cancelling,
+    cells,
+    events,
+    fences,
+    leases,
+    messages,
+    outcomes,
+    renewing,
+    revoking,
+    rows,
+    tenants,
+)
 from grafos_scheduler.draft import Draft
 from grafos_scheduler.events import Decision, Event
 from grafos_scheduler.state import State
@@ -23,6 +36,10 @@ def decide(state: State, event: Event, now: float, chance: random.Random) -> Dec
             return admission.requested(draft, event, chance)
         case events.RunCancelAsked():
             return draft.decision(cancelling.asked(draft, event))
+        case events.LeaseRevokeAsked():
+            return draft.decision(revoking.asked(draft, event))
+        case events.FenceClearAsked():
+            return draft.decision(fences.clear_asked(draft, event))
         case events.CellSaid():
             _frame(draft, event)
         case events.RunReported():
@@ -30,6 +47,7 @@ def decide(state: State, event: Event, now: float, chance: random.Random) -> Dec
                 outcomes.reported(draft, event.cell_id, event.ended, event.receipt)
         case events.Tick():
             leases.lapse_overdue(draft)
+            renewing.renew_due(draft)
             outcomes.give_up_overdue(draft)
         case events.LinkOpened():
             cells.link_opened(draft, event)
@@ -67,6 +85,8 @@ def _frame(draft: Draft, event: events.CellSaid) -> None:
         case messages.LeaseTornDown():
             cancelling.after_teardown(draft, event.cell_id, event.frame)
             leases.torn_down(draft, event.cell_id, event.frame)
+        case messages.LeaseRevoked():
+            revoking.told(draft, event.cell_id, event.frame)
         case messages.RunStarted():
             outcomes.started(draft, event.cell_id, event.frame)
         case _:

@@ -28,7 +28,7 @@ class Draft:
         self._batch: list[Change] = []
         self._volatile: list[Change] = []
         self._effects: list[Effect] = []
-        self._links: dict[str, int] = {}
+        self._links: dict[str, tuple[int, int]] = {}
 
     def put(self, kind: str, key: str, row: msgspec.Struct) -> None:
         self._batch.append(Change(kind, key, row))
@@ -53,16 +53,20 @@ class Draft:
         """Volatile state: a restart forgets it."""
         self._volatile.append(Change(kind, key, row))
 
-    def open_link(self, cell_id: str, link_id: int) -> None:
+    def open_link(self, cell_id: str, link_id: int, protocol: int) -> None:
         """From here on frames go over this link; the one before is closed."""
         before = self.state.link_of(cell_id)
         if before:
             self._effects.append(CloseLink(cell_id, before))
-        self._links[cell_id] = link_id
+        self._links[cell_id] = link_id, protocol
+
+    def protocol_of(self, cell_id: str) -> int:
+        """What the cell's link speaks; 0 when it holds none."""
+        return self._links[cell_id][1] if cell_id in self._links else self.state.protocol_of(cell_id)
 
     def send(self, cell_id: str, frame: messages.DownFrame) -> None:
         """A frame to the cell, if it is connected. If not, nothing: a link that opens is told all that still counts."""
-        link_id = self._links.get(cell_id) or self.state.link_of(cell_id)
+        link_id = self._links[cell_id][0] if cell_id in self._links else self.state.link_of(cell_id)
         if link_id:
             self._effects.append(SendToCell(cell_id, link_id, frame))
 

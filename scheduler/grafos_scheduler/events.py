@@ -104,6 +104,7 @@ class CellSaid:
         | messages.LeaseGranted
         | messages.LeaseRefused
         | messages.LeaseTornDown
+        | messages.LeaseRevoked
         | messages.RunStarted
     )
 
@@ -137,6 +138,24 @@ class RunCancelAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseRevokeAsked:
+    """An operator (``tenant`` empty), or the tenant that has the lease, takes it back. Answer: ``LeaseView``;
+    ``lease_unknown`` for anybody else's."""
+
+    tenant: str
+    lease_id: str
+    grace_s: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class FenceClearAsked:
+    """An operator has looked at what is fenced, and it may be used again. Answer: ``LeaseView``."""
+
+    lease_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class DrainAsked:
     """Closes (or opens again) the admission of one cell, or of the whole scheduler when ``cell_id`` is empty. Runs
     that were admitted go on. Answer: ``messages.DrainView``."""
@@ -162,6 +181,8 @@ Event = (
     | RunReported
     | RunRequested
     | RunCancelAsked
+    | LeaseRevokeAsked
+    | FenceClearAsked
     | DrainAsked
     | Tick
 )

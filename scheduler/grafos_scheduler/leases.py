@@ -2,13 +2,18 @@
 
 A lease is *asked* for when its run is admitted, and *held* once the cell's broker has granted it. It is *tearing* when
 the scheduler asked the cell to tear it down. Only the cell's own word that the binding is gone removes the row and
-gives the room back; a teardown that failed there leaves it *fenced*, its room out of use until an operator clears it.
+gives the room back; a teardown that failed there leaves it *fenced*, its room out of use. When an operator clears the
+fence the lease is *clearing* until the cell has taken the binding down after all (see ``fences``).
 A lease whose time has run out (and a possible difference between the clocks with it) is *lapsed*: the broker ends it
 by itself, so its room counts as free, but the row stays until the cell has said so, in case the teardown failed.
 
-When the cell's daemon restarted, its CPU and memory leases died with it, so their rows go without a word of their own;
-only what the cell names as fenced stays. A run that was still waiting for its leases asks for them anew, each with
-the next generation: what was granted or minted under the one before is never honoured again.
+A lease lasts as long as a capability token at most, and is renewed under its run (see ``renewing``): each renewal is a
+new generation. How a lease is taken back before its time is in ``revoking``.
+
+When the cell's daemon restarted, its leases died with it, so their rows go without a word of their own; only what the
+cell names as fenced stays, and leased blocks, which are on its disk and are torn down in the ordinary way. A run that
+was still waiting for its leases asks for them anew, each with the next generation: what was granted or minted under the
+one before is never honoured again.
 """
 
 from __future__ import annotations
@@ -18,28 +23,38 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from grafos_core.errors import CODES
+from grafos_core.revoking import RevokeState
+from grafos_core.tokens import CAPABILITY_TTL_MAX_S
 from grafos_scheduler import messages, rows, runs
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
 
-ASKED, HELD, TEARING, LAPSED, FENCED, GONE = "asked", "held", "tearing", "lapsed", "fenced", "gone"
+ASKED, HELD, TEARING, LAPSED, GONE = "asked", "held", "tearing", "lapsed", "gone"
+FENCED, CLEARING = "fenced", "clearing"
 
 NEXT: dict[str, frozenset[str]] = {
     ASKED: frozenset({ASKED, HELD, TEARING, LAPSED, FENCED, GONE}),
-    HELD: frozenset({ASKED, TEARING, LAPSED, FENCED, GONE}),
+    HELD: frozenset({ASKED, HELD, TEARING, LAPSED, FENCED, GONE}),
     TEARING: frozenset({LAPSED, FENCED, GONE}),
     LAPSED: frozenset({FENCED, GONE}),
-    FENCED: frozenset({FENCED}),
+    FENCED: frozenset({FENCED, CLEARING}),
+    CLEARING: frozenset({GONE}),
     GONE: frozenset(),
 }
 """Which state may follow which. ``asked`` again is the next generation; ``gone`` has no row."""
 
-COUNTED = frozenset({ASKED, HELD, TEARING, FENCED})
+OUT_OF_USE = frozenset({FENCED, CLEARING})
+COUNTED = frozenset({ASKED, HELD, TEARING}) | OUT_OF_USE
 """The states in which a lease takes up room."""
 
+KINDS_ON_DISK = frozenset({"block"})
+"""The kinds of leases that outlive the daemon of their cell."""
+
 MARGIN_S = 30.0
-"""What a lease lasts beyond its run's deadline: time to fetch module and input, to compile, and to start."""
+"""What a lease is needed beyond its run's deadline: time to fetch module and input, to compile, and to start."""
+LEASE_TTL_S = float(CAPABILITY_TTL_MAX_S)
+"""The longest that a lease lasts without being renewed: no longer than a token, so that both end together."""
 
 
 def counts(lease: rows.Lease) -> bool:
@@ -47,16 +62,22 @@ def counts(lease: rows.Lease) -> bool:
     return lease.state in COUNTED
 
 
-def ttl_s(request: messages.RunRequest) -> float:
-    """How long the leases of such a run last."""
+def needed_s(request: messages.RunRequest) -> float:
+    """How long such a run may need its leases."""
     return request.deadline_s + MARGIN_S
+
+
+def ttl_s(draft: Draft, cell_id: str, request: messages.RunRequest) -> float:
+    """How long a lease of such a run lasts at first. A cell that cannot tell its workers of a renewal gets it whole."""
+    renews = draft.protocol_of(cell_id) >= messages.REVOKING_SINCE
+    return min(needed_s(request), LEASE_TTL_S) if renews else needed_s(request)
 
 
 def ask(draft: Draft, lease: rows.Lease) -> None:
     """Makes the lease's row and asks the cell for it."""
     assert lease.state == ASKED
     draft.put_lease(lease)
-    _send_grant(draft, lease)
+    send_grant(draft, lease)
 
 
 def ask_again(draft: Draft, run: rows.Run) -> None:
@@ -64,7 +85,7 @@ def ask_again(draft: Draft, run: rows.Run) -> None:
     for lease in draft.state.leases_of(run):
         if lease.state in (ASKED, HELD):
             draft.remember(rows.TOKEN, lease.lease_id, None)
-            _send_grant(draft, lease)
+            send_grant(draft, lease)
 
 
 def can_be_asked_anew(draft: Draft, run: rows.Run) -> bool:
@@ -77,10 +98,12 @@ def ask_next_generation(draft: Draft, run: rows.Run, boot_epoch: int) -> None:
     """Asks for the leases of an admitted run anew, of a daemon that has restarted."""
     for lease in draft.state.leases_of(run):
         again = replace(
-            _moved(lease, ASKED),
+            moved(lease, ASKED),
             generation=lease.generation + 1,
             boot_epoch=boot_epoch,
-            expires_at=draft.now + ttl_s(run.request),
+            expires_at=draft.now + ttl_s(draft, run.cell_id, run.request),
+            asked_at=draft.now,
+            until=draft.now + needed_s(run.request),
         )
         draft.remember(rows.TOKEN, lease.lease_id, None)
         ask(draft, again)
@@ -96,7 +119,10 @@ def granted(draft: Draft, cell_id: str, frame: messages.LeaseGranted) -> None:
     if frame.generation != lease.generation or lease.state not in (ASKED, HELD):
         return
     if lease.state == ASKED:
-        draft.put_lease(_moved(lease, HELD))
+        draft.put_lease(moved(lease, HELD))
+    draft.remember(rows.RENEWAL, lease.lease_id, None)
+    if draft.state.runs[lease.run_id].state == runs.RUNNING:
+        return  # a renewal: the cell gave the token to the run by itself
     draft.remember(rows.TOKEN, lease.lease_id, rows.LeaseToken(lease.lease_id, lease.generation, frame.token))
     run = draft.state.runs[lease.run_id]
     tokens = _tokens(draft, run, frame)
@@ -104,18 +130,26 @@ def granted(draft: Draft, cell_id: str, frame: messages.LeaseGranted) -> None:
         return
     if run.state == runs.ADMITTED:
         last = max(each.expires_at for each in draft.state.leases_of(run))
-        give_up_at = last + draft.state.settings.clock_skew_max_s + runs.REPORT_WITHIN_S
-        draft.put_run(replace(runs.moved(run, runs.PLACED), give_up_at=give_up_at))
+        draft.put_run(replace(runs.moved(run, runs.PLACED), give_up_at=give_up_at(draft, last)))
     draft.send(cell_id, _start(run, tokens))
 
 
+def give_up_at(draft: Draft, expires_at: float) -> float:
+    """When a run whose last lease ends at ``expires_at`` has had all the time to be heard of."""
+    return expires_at + draft.state.settings.clock_skew_max_s + runs.REPORT_WITHIN_S
+
+
 def refused(draft: Draft, cell_id: str, frame: messages.LeaseRefused) -> None:
-    """The broker turned the lease down: its run, if it still waits, is refused with the broker's code."""
+    """The broker turned the lease down: its run, if it still waits, is refused with the broker's code. If it was a
+    renewal, the lease goes on to its end there and no further."""
     lease = draft.state.leases.get(frame.lease_id)
     if lease is None or lease.cell_id != cell_id or lease.state != ASKED or frame.generation != lease.generation:
         return
     run = draft.state.runs[lease.run_id]
-    assert run.state == runs.ADMITTED, "a run is placed only when all its leases are held"
+    if run.state != runs.ADMITTED:
+        draft.remember(rows.RENEWAL, lease.lease_id, None)
+        draft.put_lease(replace(moved(lease, HELD), until=0.0))
+        return
     code = frame.code if frame.code in CODES else "answer_invalid"
     runs.end(draft, run, runs.REFUSED, code, f"cell {cell_id} refused the {lease.kind} lease: {frame.what}")
     # The refused lease too: it may have been granted before, the word of it lost, and its time have run out since.
@@ -128,7 +162,8 @@ def torn_down(draft: Draft, cell_id: str, frame: messages.LeaseTornDown) -> None
     if lease is None or lease.cell_id != cell_id or frame.generation < lease.generation:
         return
     if frame.fenced:
-        _fenced(draft, lease)
+        if lease.state != CLEARING:
+            _fenced(draft, lease)
     elif lease.state != FENCED:
         _gone(draft, lease)
 
@@ -137,9 +172,10 @@ def tear_down_all(draft: Draft, run: rows.Run) -> None:
     """Asks the cell to tear down every lease of a run that has ended."""
     for lease in draft.state.leases_of(run):
         draft.remember(rows.TOKEN, lease.lease_id, None)
+        draft.remember(rows.RENEWAL, lease.lease_id, None)
         if lease.state in (ASKED, HELD):
-            draft.put_lease(_moved(lease, TEARING))
-        if lease.state != FENCED:
+            draft.put_lease(moved(lease, TEARING))
+        if lease.state not in OUT_OF_USE:
             draft.send(lease.cell_id, messages.TearDownLease(lease.lease_id, lease.generation))
 
 
@@ -148,7 +184,7 @@ def lapse_overdue(draft: Draft) -> None:
     latest = draft.now - draft.state.settings.clock_skew_max_s
     for lease in draft.state.leases.values():
         if lease.expires_at <= latest and lease.state in (ASKED, HELD, TEARING):
-            draft.put_lease(_moved(lease, LAPSED))
+            draft.put_lease(moved(lease, LAPSED))
 
 
 def reconcile(draft: Draft, cell_id: str, hello: messages.Hello, kept: frozenset[str]) -> None:
@@ -157,26 +193,42 @@ def reconcile(draft: Draft, cell_id: str, hello: messages.Hello, kept: frozenset
     for lease in draft.state.leases_at(cell_id):
         if lease.lease_id in kept:
             continue
-        if lease.lease_id in fenced:
+        if lease.state == CLEARING:
+            send_clear(draft, lease)
+        elif lease.lease_id in fenced:
             _fenced(draft, lease)
         elif lease.boot_epoch < hello.boot_epoch and lease.state != FENCED:
-            _gone(draft, lease)
+            _died(draft, lease)
         elif lease.state in (TEARING, LAPSED):
             draft.send(cell_id, messages.TearDownLease(lease.lease_id, lease.generation))
+        elif lease.revoke != RevokeState.ACTIVE and lease.state in (ASKED, HELD):
+            send_revocation(draft, lease)
+
+
+def _died(draft: Draft, lease: rows.Lease) -> None:
+    """The daemon that held the lease is gone, and its binding with it, unless that is on the disk."""
+    if lease.kind not in KINDS_ON_DISK:
+        _gone(draft, lease)
+        return
+    if lease.state in (ASKED, HELD):
+        draft.put_lease(moved(lease, TEARING))
+    draft.send(lease.cell_id, messages.TearDownLease(lease.lease_id, lease.generation))
 
 
 def _gone(draft: Draft, lease: rows.Lease) -> None:
     assert GONE in NEXT[lease.state]
     draft.remember(rows.TOKEN, lease.lease_id, None)
+    draft.remember(rows.RENEWAL, lease.lease_id, None)
     draft.remove(rows.LEASE, lease.lease_id)
 
 
 def _fenced(draft: Draft, lease: rows.Lease) -> None:
     draft.remember(rows.TOKEN, lease.lease_id, None)
-    draft.put_lease(_moved(lease, FENCED))
+    draft.remember(rows.RENEWAL, lease.lease_id, None)
+    draft.put_lease(moved(lease, FENCED))
 
 
-def _moved(lease: rows.Lease, state: str) -> rows.Lease:
+def moved(lease: rows.Lease, state: str) -> rows.Lease:
     """The lease in its next state; a step that is not in the table is a bug."""
     assert state in NEXT[lease.state], f"a lease does not go from {lease.state} to {state}"
     return replace(lease, state=state)
@@ -196,7 +248,8 @@ def _tokens(draft: Draft, run: rows.Run, frame: messages.LeaseGranted) -> tuple[
     return tuple(tokens)
 
 
-def _send_grant(draft: Draft, lease: rows.Lease) -> None:
+def send_grant(draft: Draft, lease: rows.Lease) -> None:
+    """Asks the cell for the lease in its generation, if it is connected."""
     frame = messages.GrantLease(
         lease_id=lease.lease_id,
         generation=lease.generation,
@@ -206,6 +259,20 @@ def _send_grant(draft: Draft, lease: rows.Lease) -> None:
         expires_at=lease.expires_at,
     )
     draft.send(lease.cell_id, frame)
+
+
+def send_revocation(draft: Draft, lease: rows.Lease) -> None:
+    """Tells the cell to take the lease back. One that knows of no grace is told to tear down at once."""
+    if draft.protocol_of(lease.cell_id) >= messages.REVOKING_SINCE:
+        draft.send(lease.cell_id, messages.RevokeLease(lease.lease_id, lease.generation, lease.grace_s))
+    else:
+        draft.send(lease.cell_id, messages.TearDownLease(lease.lease_id, lease.generation))
+
+
+def send_clear(draft: Draft, lease: rows.Lease) -> None:
+    """Tells the cell to try the teardown that failed again, if it knows how."""
+    if draft.protocol_of(lease.cell_id) >= messages.REVOKING_SINCE:
+        draft.send(lease.cell_id, messages.ClearFence(lease.lease_id, lease.generation))
 
 
 def _start(run: rows.Run, tokens: tuple[str, ...]) -> messages.StartRun:
@@ -222,4 +289,5 @@ def _start(run: rows.Run, tokens: tuple[str, ...]) -> messages.StartRun:
         memory_bytes=asked.memory_bytes,
         deadline_s=asked.deadline_s,
         tokens=tokens,
+        program=asked.program,
     )

@@ -19,7 +19,7 @@ import msgspec
 
 from grafos_core import receipts, trust
 from grafos_core.errors import GrafosError
-from grafos_scheduler import messages
+from grafos_scheduler import framing, messages
 from grafos_scheduler.authorize import BEARER, CELL, Gate, authorize
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.credentials import Credentials
@@ -34,7 +34,7 @@ HELLO_BYTES_MAX = 1024 * 1024
 """What a peer may send before its hello is whole and holds: room for many thousands of ended runs in it."""
 FRAMES_IN_WORK_MAX = 256
 """Frames of one link that wait for the disk; beyond this the link is not read."""
-UNREAD_BYTES_MAX = 4 * messages.FRAME_BYTES_MAX
+UNREAD_BYTES_MAX = 4 * framing.FRAME_BYTES_MAX
 """What a cell may leave unread before it is taken for dead."""
 BLOBS_AT_ONCE_MAX = 4
 FAREWELL_S_MAX = 5.0
@@ -74,7 +74,7 @@ class CellLink(asyncio.Protocol):
         self._services = services
         self._shell = services.shell
         self._peer = peer
-        self._reader = messages.FrameReader()
+        self._reader = framing.FrameReader()
         self._link_id = 0
         self._is_over = False
         self._unproved_bytes = 0
@@ -131,7 +131,7 @@ class CellLink(asyncio.Protocol):
         """Queues a frame; a cell that leaves too much unread loses its link."""
         if self._is_over or self._transport.is_closing():
             return
-        self._transport.write(messages.encode_frame(frame))
+        self._transport.write(framing.encode_frame(frame))
         if self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
             log.warning("cell %s does not read what is sent to it", self._peer.name)
             self._transport.abort()

@@ -1,30 +1,26 @@
-"""The wire: REST bodies (JSON) and the frames of the cell link (msgpack), checked once on entry.
+"""The wire: REST bodies (JSON) and the frames of the cell link (msgpack, see ``framing``), checked once on entry.
 
-A frame is four bytes of length (big-endian) and one msgpack map of at most ``FRAME_BYTES_MAX``; its ``type`` field
-tells which struct it is. The cell dials, says ``Hello`` and gets ``Welcome`` or ``Goodbye``.
+The cell dials, says ``Hello`` and gets ``Welcome`` or ``Goodbye``.
 Unknown fields are ignored, so that a newer peer may add some; an unknown frame type ends the link.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
 
-from grafos_core.errors import GrafosError
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 
 PROTOCOL_MIN = 1
-PROTOCOL_MAX = 1
+PROTOCOL_MAX = 2
+"""Version 2 brings ``RevokeLease``, ``ClearFence`` and ``LeaseRevoked``."""
+REVOKING_SINCE = 2
 LINK_ALPN = "grafos-link/1"
 CODE_HEADER = "grafos-code"
 """Carries an error's code beside its body, since the answer to HEAD has no body."""
 
-FRAME_HEAD_BYTES = 4
-FRAME_BYTES_MAX = 16 * 1024 * 1024
-"""A result with its whole output, and room to spare."""
 BLOB_BYTES_MAX = 8 * 1024 * 1024
 """A module or an input."""
 BODY_BYTES_MAX = BLOB_BYTES_MAX
@@ -204,7 +200,7 @@ class BlobStored(msgspec.Struct, frozen=True):
 class RunRequest(msgspec.Struct, frozen=True):
     """``run_key`` was made and stored by the client before it asked: the same key never runs or charges twice.
 
-    ``memory_bytes`` bounds the linear memory; ``lease_mem_bytes`` is leased from the cell's pool. Seconds are wall
+    ``memory_bytes`` bounds the linear memory; what begins with ``lease_`` is leased from the cell. Seconds are wall
     time.
     """
 
@@ -218,6 +214,9 @@ class RunRequest(msgspec.Struct, frozen=True):
     memory_bytes: Annotated[int, msgspec.Meta(ge=65536, le=4 * 1024**3)] = 32 * 1024 * 1024
     lease_mem_bytes: Count = 0
     deadline_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 30.0
+    lease_block_bytes: Count = 0
+    lease_gpu_count: Count = 0
+    lease_nic_count: Count = 0
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -371,6 +370,14 @@ class LeaseTornDown(msgspec.Struct, frozen=True, tag="lease_torn_down"):
     fenced: bool = False
 
 
+class LeaseRevoked(msgspec.Struct, frozen=True, tag="lease_revoked"):
+    """How far a revocation has come at the cell: ``state`` is a label of ``RevokeState``. ``LeaseTornDown`` follows."""
+
+    lease_id: Id
+    generation: int
+    state: Id
+
+
 class RunStarted(msgspec.Struct, frozen=True, tag="run_started"):
     """The run is durable at the cell and its worker goes ahead; from here on it is not started again anywhere."""
 
@@ -410,12 +417,12 @@ class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
 
 
 class GrantLease(msgspec.Struct, frozen=True, tag="grant_lease"):
-    """Asks the broker for a lease. Sent again after a reconnect; the same id and generation is granted once."""
+    """Asks the broker for a lease, or in its next generation renews it. The same generation is granted once."""
 
     lease_id: str
     generation: int
     tenant: str
-    kind: str  # "cpu" | "mem"
+    kind: str  # "cpu" | "mem" | "block" | "gpu" | "net"
     amount: int
     expires_at: float
 
@@ -434,6 +441,7 @@ class StartRun(msgspec.Struct, frozen=True, tag="start_run"):
     memory_bytes: int
     deadline_s: float
     tokens: tuple[str, ...]
+    program: str = ""
 
 
 class BlobData(msgspec.Struct, frozen=True, tag="blob_data"):
@@ -457,36 +465,24 @@ class TearDownLease(msgspec.Struct, frozen=True, tag="tear_down_lease"):
     generation: int
 
 
-UpFrame = Hello | Heartbeat | LeaseGranted | LeaseRefused | LeaseTornDown | RunStarted | BlobWanted | RunEnded
-DownFrame = Welcome | Goodbye | GrantLease | StartRun | BlobData | RunEndedNoted | TearDownLease
+class RevokeLease(msgspec.Struct, frozen=True, tag="revoke_lease"):
+    """Takes the lease from its holder, after a grace of ``grace_s``. Told by ``LeaseRevoked`` at each step."""
+
+    lease_id: str
+    generation: int
+    grace_s: float
 
 
-def encode_frame(frame: UpFrame | DownFrame) -> bytes:
-    """The frame as it goes over the link; a frame over the limit is a bug of its maker."""
-    body = _frame_encoder.encode(frame)
-    assert len(body) <= FRAME_BYTES_MAX, f"{type(frame).__name__} has {len(body)} bytes"
-    return len(body).to_bytes(FRAME_HEAD_BYTES, "big") + body
+class ClearFence(msgspec.Struct, frozen=True, tag="clear_fence"):
+    """An operator has looked: the teardown that failed is tried again. Answered by ``LeaseTornDown``."""
+
+    lease_id: str
+    generation: int
 
 
-class FrameReader:
-    """Cuts a stream of bytes into the bodies of frames, holding at most one unfinished frame."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """The bodies that are complete now; ``limit_exceeded`` for one that says it is over the limit."""
-        self._buffer += data
-        while len(self._buffer) >= FRAME_HEAD_BYTES:
-            size = int.from_bytes(self._buffer[:FRAME_HEAD_BYTES], "big")
-            if size > FRAME_BYTES_MAX:
-                raise GrafosError("limit_exceeded", f"a frame says it has {size} bytes, {FRAME_BYTES_MAX} is the most")
-            end = FRAME_HEAD_BYTES + size
-            if len(self._buffer) < end:
-                return
-            body = bytes(memoryview(self._buffer)[FRAME_HEAD_BYTES:end])
-            del self._buffer[:end]
-            yield body
-
-
-_frame_encoder = msgspec.msgpack.Encoder()
+UpFrame = (
+    Hello | Heartbeat | LeaseGranted | LeaseRefused | LeaseTornDown | LeaseRevoked | RunStarted | BlobWanted | RunEnded
+)
+DownFrame = (
+    Welcome | Goodbye | GrantLease | StartRun | BlobData | RunEndedNoted | TearDownLease | RevokeLease | ClearFence
+)

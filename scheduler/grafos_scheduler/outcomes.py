@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from grafos_core.errors import CODES
 from grafos_core.receipts import RunReceipt
-from grafos_scheduler import cancelling, leases, messages, rows
+from grafos_core.revoking import RevokeState
+from grafos_scheduler import cancelling, leases, messages, revoking, rows
 from grafos_scheduler.runs import (
     ADMITTED,
     CANCELLED,
@@ -42,7 +43,7 @@ def reported(draft: Draft, cell_id: str, ended: messages.RunEnded, receipt: RunR
     """The cell's last word on a run. Always acknowledged, so that the cell may forget it."""
     run = draft.state.runs.get(ended.run_id)
     if run is not None and run.cell_id == cell_id and run.state in (PLACED, RUNNING):
-        state, code, what = _outcome(run, ended, receipt)
+        state, code, what = _outcome(draft, run, ended, receipt)
         artifact = rows.Artifact(run.run_id, ended.response_json, ended.output, ended.log, ended.receipt)
         draft.put(rows.ARTIFACT, run.run_id, artifact)
         seconds = min(max(0.0, receipt.ended_at - receipt.started_at), run.request.deadline_s)
@@ -68,7 +69,7 @@ def give_up_overdue(draft: Draft) -> None:
         leases.tear_down_all(draft, run)
 
 
-def _outcome(run: rows.Run, ended: messages.RunEnded, receipt: RunReceipt) -> tuple[str, str, str]:
+def _outcome(draft: Draft, run: rows.Run, ended: messages.RunEnded, receipt: RunReceipt) -> tuple[str, str, str]:
     """State, code and words of a run's end; a receipt for something else than this run makes it a failure."""
     shown = (receipt.run_id, receipt.tenant, receipt.cell_id, receipt.module_sha256, receipt.input_sha256, receipt.code)
     asked = run.request
@@ -78,6 +79,9 @@ def _outcome(run: rows.Run, ended: messages.RunEnded, receipt: RunReceipt) -> tu
         return FINISHED, "", ""
     if run.cancelled_at:
         return CANCELLED, cancelling.CODE, cancelling.WHAT
+    if ended.code == "lease_revoked":
+        taken = [lease for lease in draft.state.leases_of(run) if lease.revoke != RevokeState.ACTIVE]
+        return FAILED, ended.code, "; ".join(revoking.words(lease) for lease in taken) or ended.what
     if ended.code not in CODES:
         return FAILED, "answer_invalid", f"{ended.code[:60]}: {ended.what}"
     return (EXPIRED if ended.code == "lease_expired" else FAILED), ended.code, ended.what

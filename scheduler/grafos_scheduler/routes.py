@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from grafos_core.errors import GrafosError
-from grafos_scheduler import handlers, messages
+from grafos_scheduler import handlers, lease_handlers, lease_messages, messages
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT, Gate
 
 JSON_BYTES_MAX = 64 * 1024
@@ -180,6 +180,40 @@ ROUTES: tuple[Route, ...] = (
         handlers.artifacts,
         "What a run left: response, output, log, and the receipt that its cell signed.",
         messages.Artifacts,
+    ),
+    Route(
+        "GET",
+        "/api/v1/leases",
+        _gate("leases:read", TENANT, OPERATOR),
+        lease_handlers.list_leases,
+        "Leases: a tenant's own, or all.",
+        lease_messages.LeaseList,
+        query=lease_messages.LeasesQuery,
+    ),
+    Route(
+        "POST",
+        "/api/v1/leases/{lease_id}/revoke",
+        _gate("leases:write", TENANT, OPERATOR),
+        lease_handlers.revoke,
+        "Take a lease back: warn its run, give it a grace, then tear it down.",
+        lease_messages.LeaseView,
+        body=lease_messages.LeaseRevocation,
+    ),
+    Route(
+        "GET",
+        "/api/v1/admin/fenced-leases",
+        _gate("fences:read", OPERATOR),
+        lease_handlers.list_fenced,
+        "The leases whose teardown failed, and whose room is out of use.",
+        lease_messages.LeaseList,
+    ),
+    Route(
+        "POST",
+        "/api/v1/admin/fenced-leases/{lease_id}/unfence",
+        _gate("fences:write", OPERATOR),
+        lease_handlers.unfence,
+        "Clear a fence: the cell tries the teardown again. Ask for the list to see whether it went.",
+        lease_messages.LeaseView,
     ),
     Route(
         "POST",

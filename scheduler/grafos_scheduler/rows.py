@@ -11,11 +11,12 @@ import msgspec
 from grafos_core import ledger
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
+from grafos_core.revoking import RevokeState
 from grafos_scheduler.messages import RunRequest
 
 CLAIM, TERMS, TENANT, SLICE = "claim", "terms", "tenant", "slice"
 CELL, DRAIN, LEASE, RUN, ARTIFACT = "cell", "drain", "lease", "run", "artifact"
-PRESENCE, TOKEN = "presence", "token"
+PRESENCE, TOKEN, RENEWAL = "presence", "token", "renewal"
 
 THE_CLAIM = "claim"
 """Key of the only claim."""
@@ -75,7 +76,11 @@ class Drain(msgspec.Struct, frozen=True):
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """One resource of one cell, for one run. ``boot_epoch`` is the start of the cell's daemon that it was asked of."""
+    """One resource of one cell, for one run. ``boot_epoch`` is the start of the cell's daemon that it was asked of.
+
+    ``asked_at`` is when this generation was asked for, and ``until`` how long renewals may carry it (0: none).
+    ``revoke`` is a label of ``RevokeState``; with it go the grace that was given, and why.
+    """
 
     lease_id: str
     run_id: str
@@ -87,11 +92,16 @@ class Lease(msgspec.Struct, frozen=True):
     boot_epoch: int
     state: str
     expires_at: float
+    asked_at: float = 0.0
+    until: float = 0.0
+    revoke: str = RevokeState.ACTIVE.value
+    grace_s: float = 0.0
+    revoke_why: str = ""
 
     @property
     def resources(self) -> Resources:
         """The lease as a vector over the resource kinds."""
-        return Resources(**{LEASE_FIELDS[self.kind]: self.amount})
+        return Resources.of(self.kind, self.amount)
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -137,12 +147,14 @@ class Artifact(msgspec.Struct, frozen=True):
 
 
 class Presence(msgspec.Struct, frozen=True):
-    """Volatile: the link to a cell. ``link_id`` 0 means closed. ``steady_since`` is since when no beat was missed."""
+    """Volatile: the link to a cell. ``link_id`` 0 means closed. ``steady_since`` is since when no beat was missed;
+    ``protocol`` is what both sides agreed on."""
 
     cell_id: str
     link_id: int
     last_heartbeat_at: float
     steady_since: float
+    protocol: int = 1
 
 
 class LeaseToken(msgspec.Struct, frozen=True):
@@ -151,6 +163,14 @@ class LeaseToken(msgspec.Struct, frozen=True):
     lease_id: str
     generation: int
     token: str
+
+
+class Renewal(msgspec.Struct, frozen=True):
+    """Volatile: a renewal that was asked for and not answered yet. After a restart it is asked for at once."""
+
+    lease_id: str
+    attempts: int
+    again_at: float
 
 
 STORED_KINDS: dict[str, type[msgspec.Struct]] = {
@@ -169,12 +189,3 @@ STORED_KINDS: dict[str, type[msgspec.Struct]] = {
 
 COLD_KINDS = frozenset({ARTIFACT})
 """Stored, but not loaded into memory."""
-
-LEASE_FIELDS = {
-    "cpu": "cpu_cores",
-    "mem": "mem_bytes",
-    "block": "block_bytes",
-    "gpu": "gpu_count",
-    "net": "nic_count",
-}
-"""Which amount of ``Resources`` a lease of a kind takes."""

@@ -59,6 +59,7 @@ class State:
         self.runs: dict[str, rows.Run] = {}
         self.presences: dict[str, rows.Presence] = {}
         self.tokens: dict[str, rows.LeaseToken] = {}
+        self.renewals: dict[str, rows.Renewal] = {}
         self._by_kind: dict[str, dict[str, Any]] = {
             rows.CLAIM: self.claims,
             rows.TERMS: self.terms,
@@ -70,6 +71,7 @@ class State:
             rows.RUN: self.runs,
             rows.PRESENCE: self.presences,
             rows.TOKEN: self.tokens,
+            rows.RENEWAL: self.renewals,
         }
         # Derived. Dicts with None as value are sets that keep the order in which things came.
         self.leased_by_cell: defaultdict[str, Resources] = defaultdict(Resources)
@@ -116,6 +118,11 @@ class State:
         """The id of the cell's open link, or 0."""
         presence = self.presences.get(cell_id)
         return presence.link_id if presence else 0
+
+    def protocol_of(self, cell_id: str) -> int:
+        """What the cell's open link speaks; 0 when it holds none."""
+        presence = self.presences.get(cell_id)
+        return presence.protocol if presence and presence.link_id else 0
 
     def slices_of(self, tenant: str) -> list[rows.Slice]:
         """All slices that the tenant was ever given here."""

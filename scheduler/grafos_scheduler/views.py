@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafos_core.ledger import Hold
 from grafos_core.money import cents
 from grafos_core.resources import Resources
-from grafos_scheduler import cells, messages, rows
+from grafos_scheduler import cells, lease_messages, messages, rows
 from grafos_scheduler.events import Decision
 from grafos_scheduler.state import State
 
@@ -51,6 +51,23 @@ def admission(decision: Decision) -> messages.Admission:
         share=run.share,
         worst_case_micro_cents=sum(row.amount_micro_cents for row in changed if isinstance(row, Hold)),
         leases={row.kind: row.amount for row in changed if isinstance(row, rows.Lease)},
+    )
+
+
+def lease_view(lease: rows.Lease) -> lease_messages.LeaseView:
+    """A lease with how far it is on its way out."""
+    return lease_messages.LeaseView(
+        lease_id=lease.lease_id,
+        run_id=lease.run_id,
+        tenant=lease.tenant,
+        cell_id=lease.cell_id,
+        kind=lease.kind,
+        amount=lease.amount,
+        generation=lease.generation,
+        state=lease.state,
+        revoke=lease.revoke,
+        revoke_why=lease.revoke_why,
+        expires_at=lease.expires_at,
     )
 
 

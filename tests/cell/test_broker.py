@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from broker_bench import CPU, MEM, USE, Bench
 
-from grafos_cell import broker, holdings
+from grafos_cell import broker, broker_leases, broker_runs, broker_tokens, holdings
 from grafos_cell.broker_events import (
     Decision,
     LinkUp,
@@ -47,7 +47,7 @@ def ended(decision: Decision) -> messages.RunEnded:
 def test_a_granted_lease_takes_room_and_its_token_opens_it(bench: Bench) -> None:
     token = bench.token(MEM, amount=600)
     assert bench.state.leased == Resources(mem_bytes=600)
-    assert broker.check_token(bench.state, token, USE, bench.clock.now()) == bench.lease(MEM)
+    assert broker_tokens.check_token(bench.state, token, USE, bench.clock.now()) == bench.lease(MEM)
 
 
 def test_the_cell_leases_out_no_more_than_it_has(bench: Bench) -> None:
@@ -79,7 +79,7 @@ def test_the_same_grant_again_binds_nothing_more_and_gives_a_fresh_token(bench: 
     second = bench.token(MEM, amount=600, expires_at=expires_at)
     assert bench.state.leased == Resources(mem_bytes=600)
     for token in (first, second):
-        assert broker.check_token(bench.state, token, USE, bench.clock.now())
+        assert broker_tokens.check_token(bench.state, token, USE, bench.clock.now())
 
 
 def test_the_same_generation_again_does_not_move_the_end_of_the_lease(bench: Bench) -> None:
@@ -100,7 +100,7 @@ def test_the_next_generation_renews_and_kills_older_tokens(bench: Bench) -> None
     old = bench.token(expires_at=bench.clock.now() + 60.0)
     new = bench.token(generation=2, expires_at=bench.clock.now() + 120.0)
     assert bench.refusal(old) == "generation_stale"
-    assert broker.check_token(bench.state, new, USE, bench.clock.now()).expires_at == bench.clock.now() + 120.0
+    assert broker_tokens.check_token(bench.state, new, USE, bench.clock.now()).expires_at == bench.clock.now() + 120.0
     assert bench.state.leased == Resources(cpu_cores=1)
 
 
@@ -134,7 +134,7 @@ def test_a_teardown_that_overtakes_its_grant_wins(bench: Bench) -> None:
 def test_a_token_lives_three_hundred_seconds_at_most(bench: Bench) -> None:
     token = bench.token(expires_at=bench.clock.now() + 3600.0)
     bench.clock.advance(299.0)
-    assert broker.check_token(bench.state, token, USE, bench.clock.now())
+    assert broker_tokens.check_token(bench.state, token, USE, bench.clock.now())
     bench.clock.advance(1.0)
     assert bench.refusal(token) == "token_expired"
 
@@ -186,8 +186,8 @@ def test_a_token_of_a_fenced_lease_is_refused(bench: Bench) -> None:
 
 def test_a_caveat_narrows_a_token_to_one_run(bench: Bench) -> None:
     token = narrow(bench.token(), Caveat("run", "run-1"))
-    assert broker.check_token(bench.state, token, USE, bench.clock.now())
-    assert bench.refusal(token, Use(broker.START, "run-2", "main")) == "capability_refused"
+    assert broker_tokens.check_token(bench.state, token, USE, bench.clock.now())
+    assert bench.refusal(token, Use(broker_tokens.START, "run-2", "main")) == "capability_refused"
 
 
 def test_no_random_change_of_a_token_is_accepted(bench: Bench) -> None:
@@ -292,7 +292,7 @@ def test_a_worker_that_ends_twice_ends_once(bench: Bench) -> None:
 
 def test_a_worker_that_overruns_its_deadline_is_stopped_once(bench: Bench) -> None:
     bench.start(bench.token(), deadline_s=10.0)
-    assert not bench.wait(10.0 + broker.OVERRUN_S - 1.0).effects
+    assert not bench.wait(10.0 + broker_runs.OVERRUN_S - 1.0).effects
     assert bench.wait(1.0).effects == (StopWorker("run-1"),)
     assert not bench.wait(1.0).effects
     assert ended(bench.tell(WorkerEnded("run-1", "worker_lost"))).code == "deadline_exceeded"
@@ -361,7 +361,7 @@ def test_a_binding_that_cannot_be_taken_down_is_fenced(bench: Bench) -> None:
 def test_a_teardown_that_does_not_come_to_an_end_fences_and_ends_its_run(bench: Bench) -> None:
     bench.going()
     bench.wait(60.0)
-    decision = bench.wait(broker.TEARDOWN_WITHIN_S)
+    decision = bench.wait(broker_leases.TEARDOWN_WITHIN_S)
     assert ended(decision).code == "worker_lost"
     assert bench.state.fenced == (MEM, CPU)
     assert bench.tell(WorkerEnded("run-1", "finished")) == Decision(), "too late"
@@ -372,7 +372,7 @@ def test_a_worker_that_cannot_be_stopped_keeps_all_its_leases_out_of_use(bench: 
     """One of its leases is torn down; the memory of the other must not be given back under it later."""
     bench.going()
     assert bench.tear_down(CPU).effects == (StopWorker("run-1"),)
-    decision = bench.wait(broker.TEARDOWN_WITHIN_S)
+    decision = bench.wait(broker_leases.TEARDOWN_WITHIN_S)
     assert ended(decision).code == "worker_lost"
     assert bench.state.fenced == (MEM, CPU)
     assert bench.tear_down(MEM).effects == (Report(messages.LeaseTornDown(MEM, 1, fenced=True)),)

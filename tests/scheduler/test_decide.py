@@ -10,7 +10,7 @@ from desk import SETTINGS, Desk, contents
 
 from grafos_core.changes import RowCodec
 from grafos_core.errors import GrafosError
-from grafos_scheduler import events, rows
+from grafos_scheduler import events, leases, rows
 from grafos_scheduler.decide import decide
 from grafos_scheduler.state import State
 
@@ -24,6 +24,9 @@ def a_busy_desk() -> Desk:
     desk.ask(run_key="key-of-the-third-run")
     with pytest.raises(GrafosError):
         desk.ask(run_key="key-of-the-fourth-run", deadline_s=3600.0)
+    fenced = desk.start(run_key="key-of-the-fenced-run")
+    desk.report(fenced)
+    desk.tear_down(fenced, fenced=True)
     desk.tell(events.DrainAsked("cell-2"))
     return desk
 
@@ -51,7 +54,7 @@ def test_what_is_loaded_is_what_was_left() -> None:
     before = contents(desk.state)
     desk.restart()
     after = contents(desk.state)
-    for volatile in ("presences", "tokens"):
+    for volatile in ("presences", "tokens", "renewals"):
         before.pop(volatile)
         after.pop(volatile)
     assert after == before
@@ -68,7 +71,7 @@ def test_every_row_survives_the_disk() -> None:
 
 
 def test_volatile_state_is_never_in_a_batch() -> None:
-    assert not {rows.PRESENCE, rows.TOKEN} & set(rows.STORED_KINDS)
+    assert not {rows.PRESENCE, rows.TOKEN, rows.RENEWAL} & set(rows.STORED_KINDS)
 
 
 def test_every_event_has_a_rule() -> None:
@@ -89,6 +92,7 @@ def one_of_each(desk: Desk) -> list[events.Event]:
     registration = messages.CellRegistration("cell-1", "aws", "here", "1", Resources(cpu_cores=2))
     receipt = RunReceipt("", "", "", "", "", "", "", "", "", "", "", "", 0, 0.0, 0.0, 1)
     ended = messages.RunEnded("run-x", "finished", "", 0, "", b"", "", Signed("run", b"", b""))
+    [fenced] = [lease.lease_id for lease in desk.state.leases.values() if lease.state == leases.FENCED]
     return [
         events.ClaimAccepted("fab", "op", "operator-key"),
         events.TermsSet("cell-1", 5, 0.0),
@@ -101,6 +105,8 @@ def one_of_each(desk: Desk) -> list[events.Event]:
         events.RunReported("cell-1", desk.state.link_of("cell-1"), ended, receipt),
         events.RunCancelAsked("ada", next(iter(desk.state.runs))),
         events.RunRequested("ada", desk.request(run_key="key-of-another-run")),
+        events.LeaseRevokeAsked("ada", next(iter(desk.state.leases)), 10.0, "the machine is needed"),
+        events.FenceClearAsked(fenced),
         events.DrainAsked(),
         events.Tick(),
     ]

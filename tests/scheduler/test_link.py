@@ -20,7 +20,7 @@ from tasklets import tasklet
 from grafos_core import receipts, trust
 from grafos_core.ids import sha256_of
 from grafos_core.resources import Resources
-from grafos_scheduler import messages
+from grafos_scheduler import framing, messages
 from grafos_scheduler.link import HELLO_BYTES_MAX, UNREAD_BYTES_MAX
 from grafos_scheduler.protocol import CONNECTIONS_MAX, Listener
 
@@ -130,7 +130,7 @@ def test_who_has_not_said_hello_is_not_listened_to_for_long(town: Any, dial: Any
     """A tenant's certificate opens the connection too, and a frame may have 16 MiB."""
     stranger = dial(town.acme)
     with contextlib.suppress(OSError):
-        stranger.say_bytes(messages.FRAME_BYTES_MAX.to_bytes(4, "big") + bytes(2 * HELLO_BYTES_MAX))
+        stranger.say_bytes(framing.FRAME_BYTES_MAX.to_bytes(4, "big") + bytes(2 * HELLO_BYTES_MAX))
     assert stranger.hear_goodbye() == "limit_exceeded"
 
 
@@ -158,7 +158,7 @@ def test_fields_of_a_newer_cell_are_passed_over(dial: Any) -> None:
 
 def test_frames_that_come_byte_by_byte_are_frames(dial: Any) -> None:
     link = dial()
-    for byte in messages.encode_frame(link.next_hello()):
+    for byte in framing.encode_frame(link.next_hello()):
         link.say_bytes(bytes([byte]))
     assert isinstance(link.hear(), messages.Welcome)
 
@@ -203,7 +203,7 @@ def test_a_registration_for_another_cell_or_provider_is_refused(town: Any) -> No
 
 def test_a_registration_of_a_foreign_protocol_is_refused(town: Any) -> None:
     with pytest.raises(Exception, match="protocol") as caught:
-        register(town.cell, town.agent, protocol_min=2, protocol_max=2)
+        register(town.cell, town.agent, protocol_min=3, protocol_max=3)
     assert caught.value.code == "version_unsupported"
 
 

@@ -10,7 +10,7 @@ from desk import Desk
 
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
-from grafos_scheduler import messages
+from grafos_scheduler import framing, messages
 
 LONG = "x" * (messages.ID_CHARACTERS_MAX + 1)
 MANY = ("x",) * (messages.IDS_LISTED_MAX + 1)
@@ -46,6 +46,6 @@ def test_no_name_and_no_hash_ends_in_a_line_break(field: str) -> None:
 def test_a_frame_of_a_cell_is_bounded_in_each_of_its_parts(frame: Any) -> None:
     """A token goes back down in the frame that starts the run, so an endless one would make that frame too long."""
     body = msgspec.msgpack.encode(frame)
-    assert len(body) <= messages.FRAME_BYTES_MAX
+    assert len(body) <= framing.FRAME_BYTES_MAX
     with pytest.raises(msgspec.ValidationError):
         msgspec.msgpack.decode(body, type=messages.UpFrame)

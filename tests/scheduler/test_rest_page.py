@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from grafos_scheduler import blobs, claim, link, messages, protocol, server, shell
+from grafos_scheduler import blobs, claim, framing, link, messages, protocol, server, shell
 from grafos_scheduler.authorize import CELL_RIGHTS, OPERATOR_RIGHTS, TENANT_RIGHTS
 from grafos_scheduler.routes import JSON_BYTES_MAX, ROUTES, Route
 
@@ -45,7 +45,7 @@ def test_the_page_names_the_limits_that_hold() -> None:
         f"| connections | {protocol.CONNECTIONS_MAX} |",
         f"{link.HELLO_BYTES_MAX // 1024**2} MiB, within {link.HELLO_S_MAX:g} s",
         f"{claim.TRIES_AT_ONCE_MAX} at once, one more every {claim.TRY_AGAIN_EVERY_S:g} s",
-        f"of at most {messages.FRAME_BYTES_MAX // 1024**2} MiB",
+        f"of at most {framing.FRAME_BYTES_MAX // 1024**2} MiB",
         f"ALPN `{messages.LINK_ALPN}`",
         f"`{messages.CODE_HEADER}`",
     )

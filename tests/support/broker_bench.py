@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from grafos_cell import broker, holdings
+from grafos_cell import broker, broker_tokens, holdings
 from grafos_cell.broker_events import Booted, Decision, Event, Report, StartWorker, Tick, Told
 from grafos_cell.holdings import BrokerSettings, BrokerState
 from grafos_core.changes import RowCodec
@@ -21,9 +21,10 @@ from grafos_core.rowfile import RowMemory
 from grafos_core.tokens import Use
 from grafos_scheduler import messages
 
-TOTAL = Resources(cpu_cores=2, mem_bytes=1000)
-CPU, MEM = "03" + "0" * 30, "01" + "0" * 30
-USE = Use(broker.START, "run-1", "main")
+TOTAL = Resources(cpu_cores=2, mem_bytes=1000, block_bytes=4096)
+CPU, MEM, BLOCK = "03" + "0" * 30, "01" + "0" * 30, "02" + "0" * 30
+KINDS = {"03": "cpu", "01": "mem", "02": "block"}
+USE = Use(broker_tokens.START, "run-1", "main")
 
 
 class Bench:
@@ -58,12 +59,12 @@ class Bench:
         """What the broker answers to a request for a lease."""
         plain: dict[str, Any] = {
             "tenant": "ada",
-            "kind": "cpu" if lease_id.startswith("03") else "mem",
+            "kind": KINDS.get(lease_id[:2], ""),
             "amount": 1,
             "expires_at": self.clock.now() + 60.0,
         }
         frame = messages.GrantLease(lease_id=lease_id, generation=generation, **(plain | changed))
-        [effect] = self.tell(Told(frame)).effects
+        effect = self.tell(Told(frame)).effects[0]
         assert isinstance(effect, Report)
         return effect.frame
 
@@ -96,7 +97,7 @@ class Bench:
 
     def refusal(self, token: str, use: Use = USE) -> str:
         with pytest.raises(GrafosError) as refusal:
-            broker.check_token(self.state, token, use, self.clock.now())
+            broker_tokens.check_token(self.state, token, use, self.clock.now())
         return refusal.value.code
 
     def lease(self, lease_id: str = CPU) -> holdings.HeldLease:

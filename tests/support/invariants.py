@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simulated_processes import open_receipt
 
-from grafos_cell import broker, broker_events, holdings
+from grafos_cell import broker_events, broker_tokens, holdings
 from grafos_core import ledger, tokens
 from grafos_core.errors import GrafosError
 from grafos_core.money import cost_micro_cents
@@ -229,10 +229,10 @@ class Ghost:
         cell = next(cell for cell in self.world.cells if cell.name == minted.cell)
         if not cell.alive:
             return
-        use = tokens.Use(broker.START, "run-forged", "main")
+        use = tokens.Use(broker_tokens.START, "run-forged", "main")
         taken = False
         try:
-            taken = bool(broker.check_token(cell.state, minted.text, use, cell.now).run_id)
+            taken = bool(broker_tokens.check_token(cell.state, minted.text, use, cell.now).run_id)
             opened = True
         except GrafosError:
             opened = False

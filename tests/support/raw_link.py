@@ -10,7 +10,7 @@ import msgspec
 from standalone import CELL_ID, Identity, Standalone
 
 from grafos_core import trust
-from grafos_scheduler import messages
+from grafos_scheduler import framing, messages
 
 WAIT_S = 10.0
 
@@ -26,7 +26,7 @@ class RawLink:
         plain = socket.create_connection(("127.0.0.1", cell.port), timeout=WAIT_S)
         self.socket = context.wrap_socket(plain, server_hostname="127.0.0.1")
         self.token = who.token
-        self._cutter = messages.FrameReader()
+        self._cutter = framing.FrameReader()
         self._ready: list[bytes] = []
 
     def hello(self, **changes: Any) -> messages.DownFrame | None:
@@ -42,7 +42,7 @@ class RawLink:
         return msgspec.structs.replace(said, **changes)
 
     def say(self, *frames: messages.UpFrame) -> None:
-        self.socket.sendall(b"".join(messages.encode_frame(frame) for frame in frames))
+        self.socket.sendall(b"".join(framing.encode_frame(frame) for frame in frames))
 
     def say_bytes(self, data: bytes) -> None:
         self.socket.sendall(data)

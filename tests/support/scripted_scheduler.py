@@ -17,7 +17,7 @@ from standalone import CELL_ID, PROVIDER, Process
 from grafos_core import trust
 from grafos_core.clock import SystemClock
 from grafos_core.ids import sha256_of
-from grafos_scheduler import messages
+from grafos_scheduler import framing, messages
 from grafos_scheduler.credentials import open_credentials
 from grafos_scheduler.settings import Settings
 
@@ -33,7 +33,7 @@ class ScriptedLink:
     def __init__(self, tls: ssl.SSLSocket) -> None:
         self._tls = tls
         self._tls.settimeout(WAIT_S)
-        self._cutter = messages.FrameReader()
+        self._cutter = framing.FrameReader()
         self._ready: list[bytes] = []
 
     def hear(self) -> messages.UpFrame | None:
@@ -63,7 +63,7 @@ class ScriptedLink:
         return hello
 
     def say(self, *frames: messages.DownFrame) -> None:
-        self.say_bytes(b"".join(messages.encode_frame(frame) for frame in frames))
+        self.say_bytes(b"".join(framing.encode_frame(frame) for frame in frames))
 
     def say_bytes(self, data: bytes) -> None:
         self._tls.sendall(data)

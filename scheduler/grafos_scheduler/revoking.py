@@ -1,0 +1,55 @@
+"""How a lease is taken back before its time: by an operator, or by the tenant that has it.
+
+What was asked for is durable here, and is told to the cell as soon as there is a link. The cell warns, waits for the
+grace, and tears down; here its word for each step is noted (``grafos_core.revoking`` has the steps). The run of a lease
+that is taken away fails with ``lease_revoked``, unless it ends by itself in time. A revoked lease is not renewed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from grafos_core.errors import GrafosError
+from grafos_core.revoking import RevokeState, moved
+from grafos_scheduler import leases, messages, rows, runs, views
+
+if TYPE_CHECKING:
+    from grafos_scheduler.draft import Draft
+    from grafos_scheduler.events import LeaseRevokeAsked
+    from grafos_scheduler.lease_messages import LeaseView
+
+
+def asked(draft: Draft, event: LeaseRevokeAsked) -> LeaseView:
+    """The lease as it is now. What is on its way out already goes on, whatever the new grace."""
+    lease = draft.state.leases.get(event.lease_id)
+    if lease is None or (event.tenant and lease.tenant != event.tenant):
+        raise GrafosError("lease_unknown", f"there is no lease {event.lease_id[:80]!r} here")
+    if lease.state not in (leases.ASKED, leases.HELD) or lease.revoke != RevokeState.ACTIVE:
+        return views.lease_view(lease)
+    label = moved(lease.revoke, RevokeState.REVOKE_WARNING)
+    lease = replace(lease, revoke=label, grace_s=event.grace_s, revoke_why=event.why)
+    run = draft.state.runs[lease.run_id]
+    if run.state == runs.ADMITTED:
+        runs.end(draft, run, runs.FAILED, "lease_revoked", words(lease))
+        leases.tear_down_all(draft, run)
+    else:
+        draft.put_lease(lease)
+        leases.send_revocation(draft, lease)
+    return views.lease_view(lease)
+
+
+def told(draft: Draft, cell_id: str, frame: messages.LeaseRevoked) -> None:
+    """The cell is a step further. Old news, and labels that nobody knows, change nothing."""
+    lease = draft.state.leases.get(frame.lease_id)
+    if lease is None or lease.cell_id != cell_id or frame.state not in set(RevokeState):
+        return
+    later = RevokeState(frame.state)
+    if RevokeState(lease.revoke).leads_to(later):
+        draft.put_lease(replace(lease, revoke=later.value))
+
+
+def words(lease: rows.Lease) -> str:
+    """Why the run of this lease was stopped."""
+    return f"its {lease.kind} lease was revoked" + (f": {lease.revoke_why}" if lease.revoke_why else "")
