@@ -14,7 +14,8 @@ set-up:  ## prepare .venv; instant when nothing changed
 demo: set-up  ## the whole path on an emulated cloud, no account needed
 	@$(BIN)/grafos demo
 
-test: lint  ## all checks: style, types, tests
+test: lint  ## all checks: style, types, tests; the first time it also gets Rust ready
+	@$(BIN)/python tools/parts.py
 	@$(BIN)/python -m pytest -n 2 --no-header
 
 lint: set-up  ## style and types

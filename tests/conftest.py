@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import loopback_only
+import parts
 import pytest
 
 GUARD_FOLDER = Path(loopback_only.__file__).parent
@@ -48,7 +49,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before the first fixture of any scope: clean the environment, close the door to the world."""
+    config.addinivalue_line("markers", "needs(part): runs only where that part of tools/parts.py is")
     keep_uv_cache()
+    parts.remember_caches()
     for name in list(os.environ):
         if name.startswith(FOREIGN_PREFIXES) or name.upper().endswith(FOREIGN_SUFFIXES):
             del os.environ[name]
@@ -56,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(session_home, ignore_errors=True))
     os.environ.update(empty_home(Path(session_home)))
     os.environ[loopback_only.REFUSALS_VARIABLE] = str(Path(session_home) / "refusals.txt")
+    parts.share_caches(Path(session_home) / "cache")
     os.environ["PYTHONPATH"] = str(GUARD_FOLDER)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     os.environ["TZ"] = "UTC"
@@ -105,16 +109,8 @@ def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
     return compare
 
 
-@pytest.fixture
-def needs() -> Callable[[str, str], None]:
-    """`needs("zig", "make set-up")`: skip without the tool and say the cure; in CI that is a failure."""
-
-    def check(tool: str, cure: str) -> None:
-        if shutil.which(tool):
-            return
-        missing = f"{tool} was not found; {cure}"
-        if IN_CI:
-            pytest.fail(missing)
-        pytest.skip(missing)
-
-    return check
+@pytest.fixture(autouse=True)
+def needed_parts(request: pytest.FixtureRequest, home: Path) -> None:
+    """`@pytest.mark.needs("rust")`: skip without the part and say the cure; in CI that is a failure."""
+    for mark in request.node.iter_markers("needs"):
+        parts.need(mark.args[0], in_ci=IN_CI)

@@ -81,9 +81,16 @@ def test_a_python_that_a_test_starts_is_refused_too(refusals: Path) -> None:
     assert "192.0.2.1" in refusals.read_text()
 
 
+def lay_out_as_here(pytester: pytest.Pytester) -> None:
+    """A folder of tests under the same rules as these."""
+    tests = Path(__file__).parent
+    pytester.makeconftest((tests / "conftest.py").read_text())
+    pytester.makeini(f"[pytest]\npythonpath = {tests / 'socket_guard'} {tests / 'support'}\n")
+
+
 def test_a_swallowed_refusal_still_fails_its_test(pytester: pytest.Pytester) -> None:
     """botocore, for one, treats any trouble with the metadata service as "not on a cloud machine"."""
-    pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text())
+    lay_out_as_here(pytester)
     pytester.makepyfile(
         """
         import socket
@@ -111,11 +118,11 @@ def test_no_credentials_of_a_cloud_reach_a_test() -> None:
     assert not [name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_", "CLOUDSDK_"))]
 
 
-@pytest.mark.parametrize(("in_ci", "outcome"), [("", "skipped"), ("true", "failed")])
-def test_a_missing_tool_is_a_skip_here_and_a_failure_in_ci(
+@pytest.mark.parametrize(("in_ci", "outcome"), [("", "skipped"), ("true", "errors")])
+def test_a_missing_part_is_a_skip_here_and_a_failure_in_ci(
     in_ci: str, outcome: str, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CI", in_ci)
-    pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text())
-    pytester.makepyfile("def test_it(needs): needs('no-such-tool', 'install it')")
+    lay_out_as_here(pytester)
+    pytester.makepyfile("import pytest\n@pytest.mark.needs('no-such-part')\ndef test_it(): pass")
     pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider").assert_outcomes(**{outcome: 1})

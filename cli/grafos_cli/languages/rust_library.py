@@ -27,13 +27,20 @@ RECIPE = "2"
 _MANIFEST = '[package]\nname = "nothing"\nversion = "0.1.0"\nedition = "2021"\n'
 
 
-def library_for(place: Place) -> Path | None:
-    """The folder to name as `--sysroot`, built if it is not there yet; None when the compiler's own has the target."""
+def place_for_library(place: Place) -> Path | None:
+    """The folder that ``library_for`` gives; it is there once the library is built."""
     if place.has_target:
         return None
-    home = private_folder(cache_home() / "rust")
     key = hashlib.sha256(f"{RECIPE}\n{place.version}\n{place.library_source}".encode()).hexdigest()[:16]
-    finished = home / f"library-{key}"
+    return cache_home() / "rust" / f"library-{key}"
+
+
+def library_for(place: Place) -> Path | None:
+    """The folder to name as `--sysroot`, built if it is not there yet; None when the compiler's own has the target."""
+    finished = place_for_library(place)
+    if finished is None:
+        return None
+    home = private_folder(finished.parent)
     with _alone(home):
         if not finished.is_dir():
             with tempfile.TemporaryDirectory(dir=home, prefix=".building-") as scratch:

@@ -1,0 +1,177 @@
+"""What tests need beyond Python, and how it gets onto this machine. `make test` runs this; `make demo` needs none.
+
+Each part is looked for first. What is missing is installed where that is possible: Debian packages by root. Of the
+rest a line says what is missing and the command that brings it; its tests are then skipped, and with CI=true the run
+ends here instead. `tests/support/parts.py` asks the same table.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from grafos_cli.languages.rust_library import library_for, place_for_library
+from grafos_cli.languages.rust_tools import WITH_APT, find_rust, place_of
+from grafos_core.errors import GrafosError
+from grafos_core.paths import cache_home, private_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+INSTALL_TIMEOUT_S = 900
+"""For a package manager on a slow network."""
+SHOWN_LINES = 5
+"""Of what an installer said when it failed; its last words are those that help."""
+
+
+class MissingError(Exception):
+    """A part is not there; the text says what is missing."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """``look`` raises ``MissingError`` when the part is not there. ``bring`` installs it, or raises the same."""
+
+    name: str
+    look: Callable[[], None]
+    bring: Callable[[], None]
+    cure: str
+
+
+def run(*command: str, folder: Path = ROOT, environment: dict[str, str]) -> None:
+    """Runs an installer quietly; ``MissingError`` has its last words."""
+    words = " ".join(command)
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MissingError(f"{words}: {error}") from error
+    if done.returncode != 0:
+        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-SHOWN_LINES:])
+        raise MissingError(f"{words} failed: {said}")
+
+
+def apt_install(*packages: str) -> None:
+    """Installs Debian packages, and nothing that they only recommend."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise MissingError(f"{' '.join(packages)} can be installed only by root, with apt-get")
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    run("apt-get", "update", "--quiet", environment=quiet)
+    run("apt-get", "install", "--quiet", "--yes", "--no-install-recommends", *packages, environment=quiet)
+
+
+# --- Rust ---------------------------------------------------------------------------------------------------------
+
+
+def look_for_rust() -> None:
+    """A Rust that can build tasklets, with its library ready, so that no test pays for building that."""
+    try:
+        library = place_for_library(place_of(find_rust(ROOT)))
+    except GrafosError as missing:
+        raise MissingError(f"{missing.what}: {missing.why}") from missing
+    if library is not None and not library.is_dir():
+        raise MissingError("the standard library for WebAssembly is not built yet")
+
+
+def bring_rust() -> None:
+    """Debian's newest Rust, unless another will do; then its library."""
+    try:
+        find_rust(ROOT)
+    except GrafosError:
+        apt_install(*WITH_APT.split("--yes ")[1].split())
+    try:
+        library_for(place_of(find_rust(ROOT)))
+    except GrafosError as failed:
+        raise MissingError(f"{failed.what}: {failed.why}") from failed
+
+
+# --- crates that tests use as a program would -----------------------------------------------------------------------
+
+SERDE_MANIFEST = """\
+[package]
+name = "with-serde"
+version = "0.1.0"
+edition = "2021"
+
+[workspace]
+
+[dependencies]
+serde = { version = "1", features = ["derive"] }
+serde_json = "1"
+"""
+"""What grafos-std asks for with its feature `serde`, and what a program that uses it does."""
+
+
+def crates_folder() -> Path:
+    """The CARGO_HOME in which tests find crates that came from a registry."""
+    return private_folder(cache_home() / "test-crates")
+
+
+def get_crates(*options: str) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "Cargo.toml").write_text(SERDE_MANIFEST)
+        (Path(scratch) / "src").mkdir()
+        (Path(scratch) / "src" / "lib.rs").touch()
+        toolchain = rust_or_missing()
+        run(*toolchain, "fetch", *options, folder=Path(scratch), environment={"CARGO_HOME": str(crates_folder())})
+
+
+def rust_or_missing() -> tuple[str, ...]:
+    try:
+        return find_rust(ROOT).command
+    except GrafosError as missing:
+        raise MissingError(missing.what) from missing
+
+
+PARTS = {
+    part.name: part
+    for part in (
+        Part("rust", look_for_rust, bring_rust, WITH_APT),
+        Part("serde", lambda: get_crates("--offline"), get_crates, "make test, with a network"),
+    )
+}
+
+
+def ensure(part: Part) -> str:
+    """Brings the part if it is not there; what is still missing then."""
+    try:
+        part.look()
+    except MissingError:
+        print(f"Getting ready once: {part.name} ", end="", flush=True)
+        started = time.monotonic()
+        try:
+            part.bring()
+            part.look()
+        except MissingError as missing:
+            print("failed", flush=True)
+            return str(missing)
+        print(f"{time.monotonic() - started:.1f} s", flush=True)
+    return ""
+
+
+def main() -> None:
+    """Exit code 0 when tests can run, as many as have their parts; 1 in CI when one part is missing."""
+    strict = os.environ.get("CI", "").lower() in ("1", "true")
+    missing = {name: why for name, part in PARTS.items() if (why := ensure(part))}
+    for name, why in missing.items():
+        print(f"{name} is missing, its tests are skipped: {why}\n  to have them: {PARTS[name].cure}", file=sys.stderr)
+    if missing and strict:
+        print("error: with CI=true every part must be there", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
