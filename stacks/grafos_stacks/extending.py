@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from grafos_connectors.contract import Kind, Ref, State
+from grafos_connectors.contract import Found, Kind, Ref, State
 from grafos_core import ledger as ledgers
 from grafos_core.errors import GrafosError
 from grafos_core.ids import FabricId
@@ -196,10 +196,22 @@ def _hold(hands: Hands, cell_id: str, plan: StackPlan) -> int:
 
 
 def _move_deadline(hands: Hands, plan: StackPlan) -> None:
-    """The cloud's own deadline, where it is a resource."""
+    """The cloud's own deadline, where it is a resource. One that was switched off is switched on again by its new time,
+    and one that somebody deleted is made again."""
     for what in plan.resources:
         if what.kind is Kind.DEADLINE:
+            if not _is_there(hands, what):
+                needs = {name: _place(hands, plan, name)[0] for name in what.needs.values()}
+                known = {name: Found(ref=ref, state=State.READY) for name, ref in needs.items()}
+                Engine(hands).make([what], known)
             _update(hands, plan, what)
+
+
+def _is_there(hands: Hands, what: Planned) -> bool:
+    row = hands.journal.resources(what.stack).get(what.key)
+    if row is None or row.ref is None or row.life is not Life.READY:
+        return False
+    return Engine(hands).observe(row.ref).state not in (State.GONE, State.DELETING)
 
 
 def _retag(hands: Hands, plan: StackPlan) -> None:

@@ -27,7 +27,8 @@ class Layout(Protocol):
     ahead_s_max: int
     """How far ahead an end may lie when it is set: what the cloud's own deadline, or its timer, can stand for."""
     make_ahead_s_min: int
-    """How long before its end a machine may still be made, so that the cloud's own deadline comes in time."""
+    """How long before its end a machine may still be made, so that the cloud's own deadline comes in time; 0 if that
+    does not matter there."""
     moves_deadline: bool
     """Whether the end of a machine that runs can be moved past what was held for from the start."""
     left_behind: tuple[str, ...]
@@ -75,7 +76,8 @@ def check_ahead(provider: str, ends_at: float, now: float) -> None:
 def check_time_left(plan: StackPlan, now: float) -> None:
     """``plan_stale`` for a machine made so shortly before its end that the cloud's own deadline would come too late."""
     left_s, provider = plan.expires_at - now, plan.spec.provider
-    if left_s >= layout_of(provider).make_ahead_s_min:
+    least_s = layout_of(provider).make_ahead_s_min
+    if not least_s or left_s >= least_s:
         return
     raise GrafosError(
         "plan_stale",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import msgspec
 
-from grafos_connectors.contract import CloudError, Kind
+from grafos_connectors.contract import CloudError, Kind, State
 from grafos_core.errors import GrafosError
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import Life, ResourceRow
@@ -81,15 +82,16 @@ def look(hands: Hands, cell_id: str) -> Look:
         record=record,
         state=state_of(record, hands.clock.now()),
         machine_state=next((part.state for part in parts if part.kind == Kind.MACHINE.value), "gone"),
-        layers=layers_of(plan) if plan is not None else (),
+        layers=layers_of(plan, _lost(parts)) if plan is not None else (),
         resources=tuple(parts),
         held_micro_cents=held.amount_micro_cents if held is not None else 0,
         extending_to=row.extending_to if row is not None else 0,
     )
 
 
-def layers_of(plan: StackPlan) -> tuple[Layer, ...]:
-    """Who ends a cell of that plan, in the order of time (``docs/decisions/dead-man.md``)."""
+def layers_of(plan: StackPlan, lost: Collection[str] = ()) -> tuple[Layer, ...]:
+    """Who ends a cell of that plan, in the order of time (``docs/decisions/dead-man.md``). ``lost`` are the names of
+    resources that the cloud does not have any more, or that do nothing."""
     deadlines = [what for what in plan.resources if "ends_at" in what.inputs]
     by_cloud = {
         Kind.MACHINE: "deletes the machine and its disk",
@@ -100,7 +102,11 @@ def layers_of(plan: StackPlan) -> tuple[Layer, ...]:
         "gcp": "switches the machine off; its disk bills on",
         "azure": "stops the work; the machine bills on",
     }
-    layers = [Layer("the cloud", by_cloud[what.kind], float(what.inputs["ends_at"])) for what in deadlines]
+    nothing = "does nothing: its deadline was deleted or switched off; grafos cloud extend makes it again"
+    layers = [
+        Layer("the cloud", nothing if what.name in lost else by_cloud[what.kind], float(what.inputs["ends_at"]))
+        for what in deadlines
+    ]
     timer = Layer("the machine's timer", by_timer[plan.spec.provider], float(plan.timer_at or plan.expires_at))
     sweep = Layer("a sweep", "deletes all of it, when somebody runs one", float(plan.expires_at))
     return tuple(sorted([*layers, timer, sweep], key=lambda layer: layer.at))
@@ -114,6 +120,10 @@ def console_of(hands: Hands, cell_id: str) -> str:
     if not living or living[0].ref is None:
         raise GrafosError("cell_gone", f"{cell_id} has no machine any more", next="see: grafos cloud ls")
     return hands.connector.console(living[0].ref)
+
+
+def _lost(parts: Iterable[Part]) -> set[str]:
+    return {part.name for part in parts if part.state in (State.GONE.value, State.FAILED.value)}
 
 
 def _state(hands: Hands, row: ResourceRow) -> str:

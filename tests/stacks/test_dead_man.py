@@ -12,13 +12,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from forgotten_ground import HOUR_S, Ground, ground
-from registered_operator import CELL
+from forgotten_ground import HOUR_S, ground
 
 from grafos_core.clock import Clock, SystemClock, VirtualClock
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, LEFT_BEHIND_S, rates_held
-from grafos_stacks.direct import Hands
-from grafos_stacks.plan import StackPlan
 
 PATIENCE_S = 30.0
 
@@ -102,21 +99,9 @@ def test_an_extended_schedule_fires_at_its_new_time_and_not_before(tmp_path: Pat
     with ground("azure", tmp_path, clock, boots=False) as one:
         plan = one.plan(ttl_s=HOUR_S)
         one.make(plan)
-        hands = one.hands()
-        later = extended(one, hands, plan)
+        later = one.extended(plan)
         clock.advance(plan.expires_at - clock.now() + 120)
         assert one.states() == ["running"]
         clock.advance(later - clock.now())
         until(lambda: one.states() == ["deallocated"], clock)
         assert clock.now() <= later + DEAD_MAN_GRACE_S
-
-
-def extended(one: Ground, hands: Hands, plan: StackPlan) -> int:
-    from grafos_stacks.extending import Wish, extend
-    from grafos_stacks.records import BOOTED, CellHome, CellRecord
-
-    record = CellRecord(
-        CELL, plan.fabric, plan.spec.provider, plan.spec.region, "", 1, float(plan.expires_at), 0.0, state=BOOTED
-    )
-    CellHome(hands.fabric, CELL).keep_record(record)
-    return int(extend(hands, CELL, Wish(more_s=2 * HOUR_S), one.folder).record.expires_at)

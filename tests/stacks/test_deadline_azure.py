@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from forgotten_ground import HOUR_S, Ground, ground
 
+from grafos_connectors.azure.kind_calls import SCHEDULES_API
 from grafos_connectors.contract import CloudError
 from grafos_core.clock import VirtualClock
 from grafos_core.errors import GrafosError
@@ -17,6 +19,8 @@ from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
 from grafos_emulators.gate import BEFORE
 from grafos_stacks.azure import MAKE_AHEAD_S_MIN
 from grafos_stacks.bill import DEAD_MAN_GRACE_S
+from grafos_stacks.extending import Wish, extend
+from grafos_stacks.looking import look
 from grafos_stacks.making import pinned_plan
 from grafos_stacks.plan import StackPlan
 
@@ -46,9 +50,9 @@ def time_passes(one: Ground, until: float) -> None:
     one.sleep(until - one.clock.now())
 
 
-def state_past_the_end(one: Ground, plan: StackPlan) -> list[str]:
+def state_past(one: Ground, end: int) -> list[str]:
     """Of the machines, when the deadline's minute has passed and what it began has come to its end."""
-    time_passes(one, plan.expires_at + 60)
+    time_passes(one, end + 60)
     for _ in range(5):
         time_passes(one, one.clock.now() + 1)
         one.clouds.world()
@@ -96,7 +100,7 @@ def test_a_machine_that_fails_after_its_deadline_stood_leaves_nothing(azure: Gro
     azure.make(plan)  # the same command again: another machine, for which the deadline stands
     assert azure.states() == ["running"]
     assert [call.action for call in azure.clouds.journal()].count(MAKE_DEADLINE) == 1
-    assert state_past_the_end(azure, plan) == ["deallocated"]
+    assert state_past(azure, plan.expires_at) == ["deallocated"]
     assert azure.torn_down().left == 0
     assert azure.clouds.world() == ()
 
@@ -131,7 +135,7 @@ def test_with_time_enough_the_machine_is_made_and_its_deadline_fires_in_time(azu
     time_passes(azure, plan.expires_at - MAKE_AHEAD_S_MIN - 60)
     assert pinned_plan(azure.hands(), plan.spec) == plan
     azure.make(plan)
-    assert state_past_the_end(azure, plan) == ["deallocated"]
+    assert state_past(azure, plan.expires_at) == ["deallocated"]
     assert azure.clock.now() <= plan.expires_at + DEAD_MAN_GRACE_S
 
 
@@ -146,3 +150,42 @@ def test_a_machine_that_is_there_gets_its_deadline_even_if_that_comes_late(azure
     azure.make(plan)
     assert [thing.kind for thing in azure.clouds.world()].count("schedule") == 1
     assert azure.torn_down().left == 0
+
+
+# --- made again when lost -----------------------------------------------------------------------------------------
+
+
+def schedule_of(one: Ground) -> str:
+    """The URL of the one schedule."""
+    [schedule] = [thing.id for thing in one.clouds.world() if thing.kind == "schedule"]
+    return f"{one.clouds.endpoint}{schedule}?api-version={SCHEDULES_API}"
+
+
+def deleted(one: Ground) -> None:
+    assert requests.delete(schedule_of(one), timeout=10).ok
+
+
+def switched_off(one: Ground) -> None:
+    off = {"properties": {"status": "Disabled"}}
+    assert requests.patch(schedule_of(one), json=off, timeout=10).ok
+
+
+@pytest.mark.parametrize("lose", [deleted, switched_off])
+def test_an_extension_makes_a_deadline_again_that_somebody_took_away(
+    lose: Callable[[Ground], None], azure: Ground
+) -> None:
+    plan = azure.plan(ttl_s=HOUR_S)
+    azure.make(plan)
+    azure.extended(plan)
+    time_passes(azure, azure.clock.now() + HOUR_S)
+    lose(azure)
+    [layer] = [layer for layer in look(azure.hands(), plan.stack).layers if layer.by == "the cloud"]
+    assert "deleted or switched off; grafos cloud extend" in layer.what
+    later = int(extend(azure.hands(), plan.stack, Wish(more_s=HOUR_S), azure.folder).record.expires_at)
+    [layer] = [layer for layer in look(azure.hands(), plan.stack).layers if layer.by == "the cloud"]
+    assert (layer.what.partition(" ")[0], layer.at - later < 60) == ("deallocates", True)
+    time_passes(azure, later - 5)
+    assert azure.states() == ["running"]
+    assert state_past(azure, later) == ["deallocated"]
+    assert azure.torn_down().left == 0
+    assert azure.clouds.world() == ()

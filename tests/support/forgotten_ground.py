@@ -15,11 +15,13 @@ from grafos_core.fabric import open_fabric
 from grafos_core.receipts import TeardownReceipt
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_stacks.direct import Hands
+from grafos_stacks.extending import Wish, extend
 from grafos_stacks.journal import Journal
 from grafos_stacks.making import make_stack
 from grafos_stacks.plan import BundlePin, StackPlan
 from grafos_stacks.planner import plan_cell, read_facts
 from grafos_stacks.provision import user_data_of
+from grafos_stacks.records import BOOTED, CellHome, CellRecord
 from grafos_stacks.spec import CellSpec
 from grafos_stacks.teardown import teardown
 
@@ -57,6 +59,14 @@ class Ground:
         hands = self.hands()
         with hands.journal.lock(CELL):
             make_stack(hands, plan, user_data_of(hands, plan))
+
+    def extended(self, plan: StackPlan) -> int:
+        """The end after two more hours, of a cell that has told that it booted; the emulated machine says nothing."""
+        record = CellRecord(
+            CELL, plan.fabric, plan.spec.provider, plan.spec.region, "", 1, float(plan.expires_at), 0.0, state=BOOTED
+        )
+        CellHome(self.fabric, CELL).keep_record(record)
+        return int(extend(self.hands(), CELL, Wish(more_s=2 * HOUR_S), self.folder).record.expires_at)
 
     def states(self) -> list[str]:
         return [thing.state for thing in self.clouds.world() if thing.kind == MACHINES[self.provider]]
