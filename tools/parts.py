@@ -38,7 +38,7 @@ class Part:
     """``look`` raises ``MissingError`` when the part is not there. ``bring`` installs it, or raises the same."""
 
     name: str
-    look: Callable[[], None]
+    look: Callable[[], object]
     bring: Callable[[], None]
     cure: str
 
@@ -136,10 +136,24 @@ def rust_or_missing() -> tuple[str, ...]:
         raise MissingError(missing.what) from missing
 
 
+# --- a browser ----------------------------------------------------------------------------------------------------
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def find_browser() -> str:
+    """The Chromium that tests drive; Playwright's own is not fetched."""
+    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if found is None:
+        raise MissingError("no Chromium was found")
+    return found
+
+
 PARTS = {
     part.name: part
     for part in (
         Part("rust", look_for_rust, bring_rust, WITH_APT),
+        Part("browser", find_browser, lambda: apt_install("chromium"), "apt-get install --yes chromium"),
         Part("serde", lambda: get_crates("--offline"), get_crates, "make test, with a network"),
     )
 }

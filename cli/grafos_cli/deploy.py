@@ -133,16 +133,12 @@ def _show(ended: Ended, fabric: Fabric, terminal: Terminal) -> None:
     import msgspec
 
     from grafos_cli.fictional import emulated_cells
+    from grafos_cli.running import failed_run
     from grafos_cli.runs import run_facts
     from grafos_cli.tables import facts
-    from grafos_core.errors import GrafosError
 
     view, left = ended.view, ended.artifacts
-    if view.state != "finished":
-        error = GrafosError.from_wire({"code": view.code, "what": view.what or "The run did not finish"})
-        error.where = f"run {view.run_id} on cell {view.cell_id or 'none'}"
-        error.next = f"grafos artifacts {view.run_id}" if left else f"grafos runs show {view.run_id}"
-        error.context = {"run": msgspec.to_builtins(view)}
+    if error := failed_run(ended):
         raise error
     response = left.response_json if left else ""
     text = facts(run_facts(view, emulated_cells(fabric)), terminal) + f"\n{response}\n"

@@ -3,15 +3,17 @@
 .grafos/dev/dev.json     this record
 .grafos/dev/trust/       the cell's CA, the server's certificate, the tenant's certificate, key and token
 .grafos/dev/state/       the durable state of scheduler and cell
-.grafos/dev/*.log        what the two daemons said; kept after `dev down`
+.grafos/dev/*.log        what the two daemons and the helper said; kept after `dev down`
+.grafos/dev/bearer       what the "Run locally" helper wants to be shown; a new one at every `dev up` that starts it
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -23,12 +25,27 @@ from grafos_core.paths import write_private
 
 STATE_SCHEMA = 1
 STATE_NAME = "dev.json"
+BEARER_NAME = "bearer"
 TENANT = "dev-tenant"
+UNWRITABLE = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOENT,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
+"""What the system says of a folder that cannot be written, for whatever reason."""
 
 
 class LocalFabric(msgspec.Struct, frozen=True):
     """The record. ``ready`` is false until the first `dev up` has made the cell ours: then its state is worth keeping.
-    ``ending``: a `dev down` has closed admission. The three files are the tenant's credentials."""
+    ``ending``: a `dev down` has closed admission. The three files are the tenant's credentials. ``folder`` is where the
+    record was when the daemons started. The helper is no part of the fabric, runs go on without it; ``origins`` are the
+    web pages beside its own that it lets in."""
 
     fabric: str
     cell_id: str
@@ -42,12 +59,21 @@ class LocalFabric(msgspec.Struct, frozen=True):
     tenant_certificate: str = ""
     tenant_key: str = ""
     tenant_token: str = ""
+    folder: str = ""
+    helper: Daemon | None = None
+    helper_url: str = ""
+    origins: list[str] = []
     schema_version: int = STATE_SCHEMA
 
     @property
     def is_alive(self) -> bool:
-        """Whether every daemon runs."""
+        """Whether both daemons run."""
         return all(daemon.is_alive for daemon in self.daemons)
+
+    @property
+    def processes(self) -> list[Daemon]:
+        """All that `dev up` started."""
+        return [*self.daemons, *([self.helper] if self.helper else [])]
 
 
 def dev_folder(project: Path) -> Path:
@@ -82,14 +108,36 @@ def forget_local_fabric(project: Path) -> None:
 
 
 @contextlib.contextmanager
-def only_one(project: Path) -> Iterator[None]:
-    """Two `dev up` or `dev down` of one project wait for each other; the lock dies with its process."""
+def only_one(project: Path, announce: Callable[[str], object]) -> Iterator[None]:
+    """Two `dev up` or `dev down` of one project wait for each other, and say so; the lock dies with its process."""
     handle = os.open(dev_folder(project) / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            announce("another grafos dev is at work in this project; waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def writing(project: Path) -> Iterator[None]:
+    """Inside, a file of the local fabric that cannot be written is ``config_invalid``."""
+    folder = project / ".grafos"
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE or not str(error.filename or "").startswith(str(folder)):
+            raise
+        raise GrafosError(
+            "config_invalid",
+            "The local fabric's folder cannot be written",
+            where=str(error.filename),
+            why=error.strerror or "",
+            next="make room there, or move away what stands in the way; or run it in a folder that you may write to",
+        ) from error
 
 
 def _invalid(path: Path, why: str) -> GrafosError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from grafos_cli.cancelling import UNDER_WAY
 from grafos_cli.local_state import LocalFabric
 from grafos_core.clock import SystemClock
 from grafos_core.fabric import Fabric, tenant_account
@@ -45,11 +46,22 @@ def take_possession(fabric: Fabric, record: LocalFabric, secret: bytes, check_al
     home.keep_record(_cell_record(record))
 
 
-def bring_home_from(fabric: Fabric, record: LocalFabric) -> int:
-    """Closes admission, waits for what runs, keeps every run in the fabric's home; how many."""
+def bring_home_from(
+    fabric: Fabric, record: LocalFabric, patience_s: float, announce: Callable[[str], object]
+) -> tuple[int, tuple[str, ...]]:
+    """Closes admission, waits for what runs, keeps every run in the fabric's home; how many, and none but those that
+    have not ended within ``patience_s``: while there is one, nothing is settled."""
     home = CellHome(fabric, record.cell_id)
     with home.client(OPERATOR, record.scheduler_url) as client:
-        return bring_home(fabric, home, client, SystemClock(), time.sleep).runs
+        until = time.monotonic() + patience_s
+        if running := client.drain().running:
+            announce(f"waiting up to {patience_s:g} s for {running} run{'' if running == 1 else 's'} to end")
+        while client.drain().running and time.monotonic() < until:
+            time.sleep(ASK_EVERY_S_MAX)
+        left = tuple(view.run_id for view in client.all_runs() if view.state in UNDER_WAY)
+        if left:
+            return 0, left
+        return bring_home(fabric, home, client, SystemClock(), time.sleep).runs, ()
 
 
 def reopen(fabric: Fabric, record: LocalFabric) -> None:

@@ -63,21 +63,15 @@ def known_reaches(fabric: Fabric, project: Path, terminal: Terminal) -> list[Rea
 
 
 def _resolve_local(fabric: Fabric, project: Path, cell_id: str) -> Reach:
-    from grafos_cli.local_state import dev_folder, read_local_fabric
+    from grafos_cli.local_health import check
+    from grafos_cli.local_state import read_local_fabric
 
     record = read_local_fabric(project)
     if record is None or not record.ready:
         raise GrafosError(
             "runtime_not_ready", "No local fabric runs in this project", where=str(project), next="grafos dev up"
         )
-    if not record.is_alive:
-        dead = " and ".join(daemon.name for daemon in record.daemons if not daemon.is_alive)
-        raise GrafosError(
-            "runtime_not_ready",
-            f"The local fabric has crashed: its {dead} ended",
-            where=str(dev_folder(project)),
-            next="grafos dev up  (it goes on with the state that is on disk)",
-        )
+    check(record, project)
     if cell_id not in ("", record.cell_id):
         raise GrafosError(
             "cell_unknown", f"The local cell is {record.cell_id}, not {cell_id[:60]!r}", next="leave out --cell-id"

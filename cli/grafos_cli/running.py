@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from grafos_cell import abi
 from grafos_cli.building import built_module
 from grafos_cli.cancelling import UNDER_WAY, cancel_and_wait
@@ -54,6 +56,18 @@ class Ended(NamedTuple):
 
     view: messages.RunView
     artifacts: messages.Artifacts | None
+
+
+def failed_run(ended: Ended) -> GrafosError | None:
+    """The error of a run that did not finish."""
+    view, left = ended
+    if view.state == "finished":
+        return None
+    error = GrafosError.from_wire({"code": view.code, "what": view.what or "The run did not finish"})
+    error.where = f"run {view.run_id} on cell {view.cell_id or 'none'}"
+    error.next = f"grafos artifacts {view.run_id}" if left else f"grafos runs show {view.run_id}"
+    error.context = {"run": msgspec.to_builtins(view)}
+    return error
 
 
 def prepare(program: Program, tasklet: Tasklet, input_file: Path | None) -> tuple[bytes, bytes | None]:

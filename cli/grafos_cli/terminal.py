@@ -6,6 +6,7 @@ document with ``schema_version`` and nothing ever has colour, progress or a ques
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -46,6 +47,11 @@ class Terminal:
             self.out.write(self.rendered(document) + "\n")
         elif text:
             self.out.write(text if text.endswith("\n") else text + "\n")
+        self.out.flush()
+
+    def emit_line(self, document: Mapping[str, Any]) -> None:
+        """One of many documents, each a line of its own: for a command that goes on and on."""
+        self.out.write(json.dumps({"schema_version": SCHEMA_VERSION, **document}) + "\n")
         self.out.flush()
 
     def rendered(self, document: Mapping[str, Any]) -> str:
@@ -105,6 +111,21 @@ def wants_color(stream: TextIO, *, no_color_flag: bool, environment: Mapping[str
     if environment.get("FORCE_COLOR"):
         return True
     return stream.isatty() and environment.get("TERM") != "dumb"
+
+
+def silent_terminal() -> Terminal:
+    """For work without a person: whoever asked for it is told in another way."""
+    nowhere = io.StringIO()
+    return Terminal(
+        json=True,
+        color_out=False,
+        color_err=False,
+        debug=False,
+        out=nowhere,
+        err=nowhere,
+        interactive=False,
+        live=False,
+    )
 
 
 def open_terminal(*, as_json: bool, no_color: bool, debug: bool) -> Terminal:

@@ -58,7 +58,7 @@ def test_a_local_fabric_that_runs_is_asked_as_any_command_asks(person: Person) -
     person("dev", "up")
     answer = person("doctor", "--json")
     assert answer.code == 0
-    assert the(answer, "local fabric", "cell")[0] == "ok"
+    assert the(answer, "local fabric", "readiness")[0] == "ok"
     assert the(answer, "fabric", "ledger")[1] == "0¢ held of a cap of $20.00 for cells"
 
 
@@ -68,9 +68,9 @@ def test_a_daemon_that_died_is_named_with_its_log(person: Person) -> None:
     os.kill(pids["cell"], signal.SIGKILL)
     answer = person("doctor", "--json")
     assert answer.code == 1
-    state, what, next_step = the(answer, "local fabric", "daemons")
-    assert (state, next_step) == ("fail", "grafos dev up  goes on with its state")
-    assert what.startswith("the cell daemon died; its log is ")
+    state, what, next_step = the(answer, "local fabric", "cell")
+    assert (state, next_step) == ("fail", "grafos dev up  (it goes on with the state that is on disk)")
+    assert what.startswith(f"process {pids['cell']} ended; its log is ")
 
 
 def test_files_that_others_may_read_are_closed_when_asked(person: Person) -> None:
