@@ -18,6 +18,7 @@ class Noun(NamedTuple):
 
 
 NOUNS = (
+    Noun("new", "grafos_cli.new", "Programs", "make the folder of a new program"),
     Noun("tasklet", "grafos_cli.tasklet", "Programs", "build the tasklets of a program to WASM"),
     Noun("validate", "grafos_cli.validate", "Programs", "check a program or a module, without network"),
     Noun("deploy", "grafos_cli.deploy", "Programs", "run a tasklet on a cell"),

@@ -25,7 +25,7 @@ FILE_BYTES_MAX = 256 * 1024
 TASKLETS_MAX = 64
 """Per program; each is one module to build, check and store."""
 
-LANGUAGES = ("zig", "wat", "rust", "c")
+LANGUAGES = ("rust", "zig", "c", "wat")
 PROVIDERS = ("local", "aws", "gcp", "azure")
 CONTEXT = "context"
 """An input of that name is not a file: the tasklet's input is its context."""
@@ -100,6 +100,11 @@ class Program:
                 return tasklet
         what = f"{self.name} has no tasklet {name!r}" if name else f"{self.name} has {len(names)} tasklets"
         raise GrafosError("usage", what, why=f"it has {', '.join(names)}", next=f"add --tasklet {names[0]}")
+
+
+def is_name(word: str) -> bool:
+    """Whether a program, a tasklet or an environment may be called that."""
+    return _NAME.fullmatch(word) is not None
 
 
 def load_program(folder: Path) -> Program:
@@ -212,7 +217,7 @@ class _Reader:
             )
         for environment, provider in targets.items():
             line = self._line("runnable_targets", 0, environment)
-            if not _NAME.fullmatch(environment):
+            if not is_name(environment):
                 raise self._wrong(
                     f"{environment!r} is no name for an environment", line, "use a-z, 0-9 and inner hyphens"
                 )
@@ -249,7 +254,7 @@ class _Reader:
         return value
 
     def _check_name(self, table: str, name: str, index: int) -> None:
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise self._wrong(
                 f"{name[:60]!r} is no name",
                 self._line(table, index, "name"),

@@ -13,9 +13,22 @@ from grafos_core.errors import GrafosError
 from grafos_core.paths import private_folder, project_home
 
 
+def current_folder() -> Path:
+    """Where the person stands; a folder that is gone is ``config_invalid``."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise GrafosError(
+            "config_invalid",
+            "The current folder is gone",
+            why=error.strerror or str(error),
+            next="go to another folder: cd",
+        ) from error
+
+
 def project_folder(start: Path | None = None) -> Path:
     """The project that ``start`` (the current folder) belongs to."""
-    here = (start or Path.cwd()).resolve()
+    here = (start or current_folder()).resolve()
     return next((folder for folder in (here, *here.parents) if (folder / FILE_NAME).is_file()), here)
 
 
