@@ -6,7 +6,8 @@ import msgspec
 
 from grafos_connectors.contract import Kind, State
 from grafos_core.errors import GrafosError
-from grafos_stacks.direct import Engine, Hands
+from grafos_stacks.creating import Creator
+from grafos_stacks.direct import Hands
 from grafos_stacks.making import close_old_doors, pinned_plan
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.spec import STANDALONE, check_spec
@@ -35,13 +36,13 @@ def allow(hands: Hands, cell_id: str, operator_cidr: str) -> StackPlan:
             raise GrafosError("cell_unknown", f"the cell {cell_id!r} is gone", next="see: grafos cloud ls")
         hands.journal.write(row.moved(row.state, hands.clock.now(), plan=plan))
         _open(hands, plan)
-        close_old_doors(hands, Engine(hands), plan)
+        close_old_doors(hands, Creator(hands), plan)
         return plan
 
 
 def _open(hands: Hands, plan: StackPlan) -> None:
     """The rule for the new address, in the firewall that the cell has."""
-    engine, rows = Engine(hands), hands.journal.resources(plan.stack)
+    engine, rows = Creator(hands), hands.journal.resources(plan.stack)
     firewalls = [what for what in plan.resources if what.kind is Kind.FIREWALL]
     known = {}
     for what in firewalls:

@@ -14,12 +14,14 @@ import msgspec
 from grafos_connectors.contract import TAG_STACK, CloudError, Found, Kind, Offer
 from grafos_core.errors import GrafosError
 from grafos_stacks.asking import ask
-from grafos_stacks.direct import Engine, Hands, LateInputs
+from grafos_stacks.creating import LateInputs
+from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import Life, Move
 from grafos_stacks.making import Made, make_stack
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.planner import in_zone
 from grafos_stacks.progress import BEGUN, DONE, Step
+from grafos_stacks.records import CellRecord
 from grafos_stacks.recovery import is_live
 
 CAPACITY = "cloud_capacity"
@@ -94,12 +96,17 @@ def told(hands: Hands, move: Move) -> None:
 
 def place_of(plan: StackPlan) -> str:
     """Where and how a plan's machine is bought, in one word or two."""
-    return f"{plan.spec.provider} {zone_of(plan.facts.offer)}" + (" spot" if plan.is_spot else "")
+    return _place_in(plan, plan.facts.offer.zone)
 
 
-def zone_of(offer: Offer) -> str:
+def _place_in(plan: StackPlan, zone: str) -> str:
+    offer = msgspec.structs.replace(plan.facts.offer, zone=zone)
+    return f"{plan.spec.provider} {zone_of(offer)}" + (" spot" if plan.is_spot else "")
+
+
+def zone_of(place: Offer | CellRecord) -> str:
     """The zone as people know it: Azure's are numbers within a region, and some of its regions have none."""
-    return offer.zone if offer.zone.startswith(offer.region) else f"{offer.region} {offer.zone}".strip()
+    return place.zone if place.zone.startswith(place.region) else f"{place.region} {place.zone}".strip()
 
 
 def _nowhere(plan: StackPlan, refused: dict[str, CloudError]) -> CloudError:
@@ -112,8 +119,8 @@ def _nowhere(plan: StackPlan, refused: dict[str, CloudError]) -> CloudError:
         CAPACITY,
         f"no zone of {offer.region} has a {'spot ' if plan.is_spot else ''}machine {offer.machine_type} now",
         where=f"{plan.spec.provider} {offer.region}",
-        why="; ".join(f"{zone}: {error.what}" for zone, error in refused.items()),
-        next="try again later, or let other regions, types or clouds be tried: --any",
+        why="\n".join(f"{_place_in(plan, zone)}: {error.what}" for zone, error in refused.items()),
+        next="try again later, or let other regions and clouds be tried: --any",
         cloud_code=last.cloud_code,
         request_id=last.request_id,
     )

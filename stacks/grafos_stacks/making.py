@@ -19,7 +19,8 @@ from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric
 from grafos_core.ids import FabricId
 from grafos_core.money import format_cents
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, rates_billed
-from grafos_stacks.direct import Engine, Hands, LateInputs
+from grafos_stacks.creating import Creator, LateInputs
+from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import DIRECT, Life, Move, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import check_time_left, layout_of
 from grafos_stacks.names import attempt_in, expiry_in
@@ -85,7 +86,7 @@ def make_stack(hands: Hands, plan: StackPlan, late_inputs: LateInputs) -> Made:
     """
     row = opened(hands, plan)
     _hold(hands, row, plan)
-    engine = Engine(hands)
+    engine = Creator(hands)
     shared = [what for what in plan.resources if what.stack == plan.shared_stack]
     with hands.journal.lock(plan.shared_stack, patience_s=SHARED_PATIENCE_S, sleep=hands.sleep):
         _note_shared(hands, plan)

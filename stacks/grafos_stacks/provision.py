@@ -24,7 +24,8 @@ from grafos_stacks.bill import DEAD_MAN_GRACE_S, worst_case
 from grafos_stacks.booting import console_tail, wait_booted
 from grafos_stacks.bootstrap import render
 from grafos_stacks.bundle import Bundles
-from grafos_stacks.direct import Hands, LateInputs
+from grafos_stacks.creating import LateInputs
+from grafos_stacks.direct import Hands
 from grafos_stacks.failover import make_somewhere
 from grafos_stacks.handover import Handover, Possession, SliceWanted, hold_slice, take_over
 from grafos_stacks.homecoming import release_slices, spend_slices

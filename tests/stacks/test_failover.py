@@ -11,7 +11,8 @@ from twin_ground import TwinGround
 from grafos_connectors.contract import CloudError, Kind, Offer
 from grafos_connectors.twin import Effect, Fault, Limits
 from grafos_stacks.bootstrap import render
-from grafos_stacks.direct import Hands, LateInputs
+from grafos_stacks.creating import LateInputs
+from grafos_stacks.direct import Hands
 from grafos_stacks.failover import as_it_lives, machines_of, make_somewhere, next_offer
 from grafos_stacks.making import Made, note_made, open_hold, pinned_plan
 from grafos_stacks.plan import StackPlan
