@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import dataclasses
 import resource
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from aws_ground import AwsCloud
 from azure_ground import AzureCloud
-from crash_sweep import Abort, DiesWithMachine, check_gone, make, plan, spec
+from command_line import Person, ends_with
+from crash_sweep import Abort, DiesWithMachine, check_gone, held, make, plan, spec, undo
 from emulated_ground import EmulatedCloud, EmulatedGround
 from gcp_ground import GcpCloud
 from msgspec.structs import replace
@@ -146,6 +150,41 @@ def test_no_other_market_is_tried_while_a_call_without_an_answer_may_have_made_t
     check_gone(ground, 0)
 
 
+def test_a_machine_deleted_by_hand_is_made_anew_and_the_cell_without_it_is_torn_down(ground: EmulatedGround) -> None:
+    for again in (True, False):
+        begun = make(ground.hands())
+        row = ground.hands().journal.resources(begun.stack)[begun.machine.key]
+        assert row.ref is not None
+        ground.connector.begin_delete(row.ref)
+        ground.pass_time(120.0)
+        assert machines(ground) == 0
+        if again:
+            make(ground.hands())
+            assert machines(ground) == 1
+    check_gone(ground, 0)
+
+
+def test_a_security_group_in_use_is_left_and_named_and_the_hold_stays_until_it_is_free(tmp_path: Path) -> None:
+    """Somebody's own group lets in whatever is in the cell's."""
+    cloud = AwsCloud(tmp_path)
+    ground, ec2 = EmulatedGround(cloud), boto3.client("ec2", **cloud.clouds.client_arguments())
+    make(ground.hands())
+    [ours] = [line.split()[1] for line in ground.live() if line.startswith("security_group ")]
+    [group] = ec2.describe_security_groups(GroupIds=[ours])["SecurityGroups"]
+    theirs = ec2.create_security_group(GroupName="theirs", Description="x", VpcId=group["VpcId"])["GroupId"]
+    rule = {"IpProtocol": "tcp", "FromPort": 1, "ToPort": 1, "UserIdGroupPairs": [{"GroupId": ours}]}
+    ec2.authorize_security_group_ingress(GroupId=theirs, IpPermissions=[rule])
+    with pytest.raises(GrafosError) as refused:
+        undo(ground.hands())
+    assert refused.value.code == "resources_left"
+    assert {left["id"] for left in refused.value.context["left"]} >= {ours}
+    assert machines(ground) == 0
+    assert len(held(ground)) == 1
+    ec2.delete_security_group(GroupId=theirs)
+    check_gone(ground, 0)
+    cloud.close()
+
+
 def test_a_corrupt_journal_is_told_and_without_it_the_cell_is_found_again(ground: EmulatedGround) -> None:
     make(ground.hands())
     path = ground.fabric.home / "journal.db"
@@ -194,6 +233,30 @@ def test_a_disk_that_is_full_in_mid_provision_stops_before_the_call_and_room_let
             break
     assert len(stopped_at) > 3
     print(f"a full disk stopped provisions with {sorted(stopped_at)} resources made; each went on with one machine")
+
+
+def test_ctrl_c_twice_leaves_at_once_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    """The second one kills the process where it stands."""
+    person = Person(tmp_path)
+    with EmulatedClouds(tmp_path / "cloud", Settings(clouds=("gcp",), times=QUICK)) as clouds:
+        person.env.update(clouds.environment())
+        words = ("cloud", "provision", "gcp", "--cell-id", "cut", "--ttl", "1h", "--yes")
+        process = person.starts(*words)
+        deadline = time.monotonic() + 60
+        while not clouds.world():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        answer = ends_with(process)
+        assert answer.code == 130
+        assert "Traceback" not in answer.err
+        again = person(*words)
+        assert again.code == 0, again.err
+        assert len([thing for thing in clouds.world() if thing.kind == "instance"]) == 1
+        gone = person("cloud", "teardown", "gcp", "--cell-id", "cut", "--yes", "--json")
+        assert gone.document["receipt"]["left"] == 0
+        assert clouds.world() == ()
 
 
 @pytest.mark.parametrize("provider", ["azure", "gcp"])
