@@ -35,6 +35,7 @@ from grafos_cell.broker_events import (
     Unbind,
     Unbound,
 )
+from grafos_cell.code_cache import CodeCache
 from grafos_cell.holdings import BrokerState
 from grafos_cell.identity import Identity
 from grafos_cell.link import Link
@@ -81,9 +82,8 @@ class Agent:
         self._is_fenced = False
         self._in_work: set[asyncio.Task[None]] = set()
         self._link = Link(settings.scheduler, identity.link_context(), self, chance)
-        self._runner = Runner(
-            self, WorkerPool(settings.total.cpu_cores), BlobCache(settings.blobs), self._link.send, clock
-        )
+        pool = WorkerPool(settings.total.cpu_cores, cache=CodeCache(settings.code))
+        self._runner = Runner(self, pool, BlobCache(settings.blobs), self._link.send, clock)
 
     async def boot(self) -> None:
         """The first thing in each process: a new epoch, so that nothing from before is honoured."""

@@ -28,6 +28,10 @@ class Compiled:
         self.address = 0
         """Of ``linked``."""
 
+    def serialize(self) -> bytes:
+        """The compiled code, for ``Engine.load``."""
+        return bytes(self.module.serialize())
+
 
 class Engine:
     """Compiles modules and opens instances. ``close`` ends its watchdog; a closed engine opens nothing more."""
@@ -53,6 +57,16 @@ class Engine:
             raise invalid("the bytes do not begin as WebAssembly does")
         try:
             return Compiled(wasmtime.Module(self._engine, data))
+        except wasmtime.WasmtimeError as error:
+            raise invalid(reason_of(error)) from None
+
+    def load(self, code: bytes) -> Compiled:
+        """What ``serialize`` gave; to load it is to run it, so it must come from this cell's own compiler.
+
+        ``module_invalid`` when it is for another library, configuration or processor.
+        """
+        try:
+            return Compiled(wasmtime.Module.deserialize(self._engine, code))
         except wasmtime.WasmtimeError as error:
             raise invalid(reason_of(error)) from None
 

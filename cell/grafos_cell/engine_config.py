@@ -11,11 +11,12 @@ import platform
 import sys
 from importlib import metadata
 from pathlib import Path
-
-import wasmtime
-from wasmtime import _bindings as c_api
+from typing import TYPE_CHECKING
 
 from grafos_cell import abi
+
+if TYPE_CHECKING:
+    import wasmtime
 
 _SWITCHES: dict[str, bool | int] = {
     "consume_fuel": True,
@@ -65,6 +66,9 @@ _POOL: dict[str, int] = {
 
 def configuration() -> wasmtime.Config:
     """A new configuration; an engine takes it over."""
+    import wasmtime
+    from wasmtime import _bindings as c_api  # the daemon asks for the digest alone
+
     config = wasmtime.Config()
     for name, value in _SWITCHES.items():
         setattr(config, name, value)
@@ -89,7 +93,7 @@ def digest() -> str:
 def _processor() -> tuple[str, str, str]:
     """Code is compiled for the features of this very processor; one that was moved to another may not be able to."""
     features = ""
-    if sys.platform == "linux":
+    if Path("/proc/cpuinfo").exists():  # elsewhere a processor stays with its disk
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return sys.platform, platform.machine(), features

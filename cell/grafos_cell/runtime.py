@@ -18,6 +18,7 @@ from grafos_cell.instance import Instance
 from grafos_cell.module import ModuleFacts, check_module
 from grafos_cell.run import FINISHED, Hook, RunOutcome, RunSpec, check_spec
 from grafos_cell.traps import StoppedError
+from grafos_cell.worker_messages import CODE_BYTES_MAX, ModuleCode
 from grafos_core.clock import Clock
 from grafos_core.errors import CODES, GrafosError
 
@@ -75,8 +76,24 @@ class Runtime:
         if found is not None:
             return found
         facts.refuse_if_found()
-        loaded = LoadedModule(facts, self._engine.compile(data))
-        self._loaded[facts.sha256] = loaded
+        return self._keep(LoadedModule(facts, self._engine.compile(data)))
+
+    def compile(self, data: bytes) -> ModuleCode:
+        """As ``load``, but gives the compiled code and keeps nothing."""
+        facts = check_module(data, abi.MEMORY_BYTES_MAX)
+        facts.refuse_if_found()
+        code = self._engine.compile(data).serialize()
+        if len(code) > CODE_BYTES_MAX:
+            what = f"the module's compiled code has {len(code)} bytes, more than {CODE_BYTES_MAX}"
+            raise GrafosError("module_invalid", what)
+        return ModuleCode(msgspec.structs.replace(facts, imports=(), exports=()), code)
+
+    def adopt(self, code: ModuleCode) -> LoadedModule:
+        """Keeps a module that ``compile`` compiled in another process; ``module_invalid`` if the engine differs."""
+        return self._keep(LoadedModule(code.facts, self._engine.load(code.code)))
+
+    def _keep(self, loaded: LoadedModule) -> LoadedModule:
+        self._loaded[loaded.facts.sha256] = loaded
         while len(self._loaded) > 1 and (
             len(self._loaded) > MODULES_KEPT_MAX or self._kept_bytes() > MODULE_BYTES_KEPT_MAX
         ):

@@ -44,6 +44,10 @@ class Settings(msgspec.Struct, frozen=True):
     def blobs(self) -> Path:
         return self.state / "blobs"
 
+    @property
+    def code(self) -> Path:
+        return self.state / "code"
+
 
 def read_settings(arguments: Sequence[str]) -> Settings:
     """The settings that a command line gives; ``usage`` or ``config_invalid``."""

@@ -1,4 +1,4 @@
-"""One worker process: takes runs from its parent on stdin, answers on stdout, one at a time.
+"""One worker process: takes runs from its parent on stdin, answers on stdout, one at a time; or compiles one module.
 
 It is started as ``python -m grafos_cell.worker`` by ``pool`` and by nobody else; ``worker_messages`` has their talk.
 It inherits no secret, and no file or socket but its three pipes, and it ends when its parent ends.
@@ -17,15 +17,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from grafos_cell.run import RunOutcome, RunSpec, aged
-from grafos_cell.runtime import LoadedModule, Runtime
+from grafos_cell.runtime import Runtime
 from grafos_cell.worker_messages import (
+    CODE_FRAME_BYTES_MAX,
     PARENT_VARIABLE,
+    CodeRefused,
+    CodeWanted,
+    Compile,
     Done,
     Down,
     Job,
-    ModuleBytes,
-    ModuleWanted,
+    ModuleCode,
     Ready,
+    Refused,
     Started,
     Up,
     decode_down,
@@ -41,6 +45,8 @@ OOM_SCORE = "1000"
 """When a machine runs out of memory, the kernel ends a worker first, and never the daemon that holds its leases."""
 FILES_MAX = 64
 """Open files: the pipes, and what the interpreter needs for an import."""
+COMPILE_BYTES_MAX = 2 * 1024**3
+"""Of memory while it compiles; large modules take a tenth, and the worst within the time for it about as much."""
 
 
 class Worker:
@@ -55,26 +61,36 @@ class Worker:
         self._send(Ready(os.getpid()))
         while (message := self._receive()) is not None:
             if isinstance(message, Job):
-                self._send(Done(self._work(message.spec)))
+                self._work(message.spec)
+            elif isinstance(message, Compile):
+                self._send(self._compile(message.module))
 
-    def _work(self, spec: RunSpec) -> RunOutcome:
+    def _work(self, spec: RunSpec) -> None:
         came_at = time.monotonic()
+        module = self._runtime.find(spec.context.module_sha256)
+        if module is None:
+            self._send(CodeWanted())
+            message = self._receive()
+            if not isinstance(message, ModuleCode):
+                return  # the parent is gone
+            try:
+                module = self._runtime.adopt(message)
+            except GrafosError as error:
+                self._send(CodeRefused(error.why))
+                return
+        self._send(Started())
         try:
-            module = self._module(spec.context.module_sha256)
-            self._send(Started())
-            return self._runtime.run(module, aged(spec, time.monotonic() - came_at))
+            outcome = self._runtime.run(module, aged(spec, time.monotonic() - came_at))
         except GrafosError as error:
-            return RunOutcome(error.code, error.what)
+            outcome = RunOutcome(error.code, error.what)
+        self._send(Done(outcome))
 
-    def _module(self, sha256: str) -> LoadedModule:
-        found = self._runtime.find(sha256)
-        if found is not None:
-            return found
-        self._send(ModuleWanted())
-        message = self._receive()
-        if not isinstance(message, ModuleBytes):
-            raise GrafosError("blob_missing", "the module did not come")
-        return self._runtime.load(message.data)
+    def _compile(self, module: bytes) -> ModuleCode | Refused:
+        resource.setrlimit(resource.RLIMIT_DATA, (COMPILE_BYTES_MAX, COMPILE_BYTES_MAX))
+        try:
+            return self._runtime.compile(module)
+        except GrafosError as error:
+            return Refused(error.code, error.what)
 
     def _send(self, message: Up) -> None:
         self._sink.write(frame(message))
@@ -85,7 +101,7 @@ class Worker:
         head = self._source.read(4)
         if len(head) < 4:
             return None
-        length = frame_length(head)
+        length = frame_length(head, CODE_FRAME_BYTES_MAX)
         body = self._source.read(length)
         return decode_down(body) if len(body) == length else None
 

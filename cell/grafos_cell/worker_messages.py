@@ -4,9 +4,13 @@ Each message is one frame: four bytes of length, big-endian, and a msgpack map w
 
     pool                         worker
                                  Ready
-    Job(spec)                    ModuleWanted, when it does not have the module
-    ModuleBytes                  Started, when the module is compiled
+    Job(spec)                    CodeWanted, when it does not have the module
+    ModuleCode                   Started, when the code is loaded; CodeRefused, when it cannot be
                                  Done(outcome)
+
+A process that is to compile hears one other message, and is ended after its answer:
+
+    Compile(module)              ModuleCode, or Refused
 """
 
 from __future__ import annotations
@@ -14,11 +18,17 @@ from __future__ import annotations
 import msgspec
 
 from grafos_cell import abi
+from grafos_cell.module import ModuleFacts
 from grafos_cell.run import RunOutcome, RunSpec
 from grafos_core.errors import GrafosError
 
 FRAME_BYTES_MAX = abi.MODULE_BYTES_MAX + abi.OUTPUT_BYTES_MAX + 4 * 1024 * 1024
-"""The largest message: an outcome with whole output, response and a log of three-byte characters, and room to spare."""
+"""The largest message but one: an outcome with whole output, response and a log of three-byte characters, and room to
+spare."""
+CODE_BYTES_MAX = 128 * 1024 * 1024
+"""Compiled code is some ten times its module, and seventy times one that is made for that."""
+CODE_FRAME_BYTES_MAX = CODE_BYTES_MAX + 64 * 1024
+"""The one that is larger: compiled code with its facts."""
 PARENT_VARIABLE = "GRAFOS_WORKER_PARENT"
 """The environment variable with the process id of the pool that started a worker."""
 
@@ -35,24 +45,46 @@ class Job(msgspec.Struct, frozen=True, tag="job"):
     spec: RunSpec
 
 
-class ModuleWanted(msgspec.Struct, frozen=True, tag="module_wanted"):
+class CodeWanted(msgspec.Struct, frozen=True, tag="code_wanted"):
     """The worker does not have the job's module."""
 
 
-class ModuleBytes(msgspec.Struct, frozen=True, tag="module_bytes"):
-    data: bytes
+class Compile(msgspec.Struct, frozen=True, tag="compile"):
+    """A module to check and to compile, by a process that never ran a guest."""
+
+    module: bytes
+
+
+class ModuleCode(msgspec.Struct, frozen=True, tag="module_code"):
+    """What a module is, without its imports and exports, and its compiled code."""
+
+    facts: ModuleFacts
+    code: bytes
+
+
+class CodeRefused(msgspec.Struct, frozen=True, tag="code_refused"):
+    """The engine does not take the code: it is not for this library, configuration or processor."""
+
+    why: str
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The module is none that may run; code and text of the error."""
+
+    code: str
+    what: str
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
-    """The module is compiled, and the run's own time begins."""
+    """The code is loaded, and the run's own time begins."""
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
     outcome: RunOutcome
 
 
-Down = Job | ModuleBytes
-Up = Ready | ModuleWanted | Started | Done
+Down = Job | ModuleCode | Compile
+Up = Ready | CodeWanted | CodeRefused | Started | Done | ModuleCode | Refused
 
 decode_down = msgspec.msgpack.Decoder(Down).decode
 decode_up = msgspec.msgpack.Decoder(Up).decode
@@ -64,9 +96,9 @@ def frame(message: Down | Up) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
-def frame_length(head: bytes) -> int:
-    """The length that a frame's first four bytes say; ``body_too_large`` over ``FRAME_BYTES_MAX``."""
+def frame_length(head: bytes, bytes_max: int = FRAME_BYTES_MAX) -> int:
+    """The length that a frame's first four bytes say; ``body_too_large`` over ``bytes_max``."""
     length = int.from_bytes(head, "big")
-    if length > FRAME_BYTES_MAX:
+    if length > bytes_max:
         raise GrafosError("body_too_large", f"a frame of {length} bytes between pool and worker")
     return length

@@ -13,9 +13,10 @@ import pytest
 from tasklets import spec_of, tasklet
 
 from grafos_cell import abi
-from grafos_cell.pool import PoolLimits, WorkerPool
+from grafos_cell.pool import WorkerPool
 from grafos_cell.run import MemoryLease, RunOutcome
 from grafos_cell.worker_messages import FRAME_BYTES_MAX
+from grafos_cell.worker_process import PoolLimits
 from grafos_core.errors import GrafosError
 
 QUICK = tasklet("(i32.const 0)")
@@ -340,6 +341,7 @@ def run_on(lie: str, limits: PoolLimits | None = None) -> RunOutcome:
         ("say(Ready(1)); listen(); say(Done(RunOutcome('finished', fuel_used=10**9))); listen()", "broke the protocol"),
         ("say(Ready(1)); listen(); say(Done(RunOutcome('finished', log='x' * 70000))); listen()", "broke the protocol"),
         ("say(Ready(1)); listen(); say(b'\\xff' * 4); listen()", "frame of"),
+        ("say(Ready(1)); listen(); say(CodeWanted()); listen(); say(CodeWanted()); listen()", "broke the protocol"),
     ],
 )
 def test_a_worker_that_breaks_the_protocol_is_lost(lie: str, why: str) -> None:
@@ -354,10 +356,16 @@ def test_a_worker_that_never_gets_ready_is_lost() -> None:
     assert "not ready within 0.3 s" in outcome.text
 
 
-def test_a_module_that_takes_too_long_to_compile_is_refused() -> None:
-    outcome = run_on("say(Ready(1), ModuleWanted()); listen(); listen(); listen()", PoolLimits(compile_s=0.3))
-    assert outcome.code == "module_invalid"
-    assert "not compiled within 0.3 s" in outcome.text
+def test_a_worker_that_does_not_load_its_code_is_lost() -> None:
+    outcome = run_on("say(Ready(1), CodeWanted()); listen(); listen(); listen()", PoolLimits(load_s=0.3))
+    assert outcome.code == "worker_lost"
+    assert "did not load the module within 0.3 s" in outcome.text
+
+
+def test_code_that_a_worker_cannot_load_ends_its_run_and_is_compiled_anew() -> None:
+    outcome = run_on("say(Ready(1)); listen(); say(CodeWanted()); listen(); say(CodeRefused('too old')); listen()")
+    assert outcome.code == "internal"
+    assert "too old" in outcome.text
 
 
 def test_a_worker_that_never_answers_is_ended_after_the_deadline() -> None:

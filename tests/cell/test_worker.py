@@ -16,24 +16,27 @@ import pytest
 from tasklets import spec_of, tasklet
 
 from grafos_cell import abi
-from grafos_cell.pool import PoolLimits, WorkerProcess, worker_command
 from grafos_cell.run import MemoryLease, RunSpec
 from grafos_cell.runtime import Runtime
 from grafos_cell.worker import FILES_MAX, NICENESS, OOM_SCORE, Worker
 from grafos_cell.worker_messages import (
     FRAME_BYTES_MAX,
+    CodeRefused,
+    CodeWanted,
+    Compile,
     Done,
     Down,
     Job,
-    ModuleBytes,
-    ModuleWanted,
+    ModuleCode,
     Ready,
+    Refused,
     Started,
     Up,
     decode_up,
     frame,
     frame_length,
 )
+from grafos_cell.worker_process import PoolLimits, WorkerProcess, worker_command
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 
@@ -60,29 +63,71 @@ def talk(*messages: Down, cut: int = 0) -> list[Up]:
     return list(frames_of(sink.getvalue()))
 
 
+def code_of(module: bytes) -> ModuleCode:
+    """The module, compiled here."""
+    runtime = Runtime(SystemClock())
+    code = runtime.compile(module)
+    runtime.close()
+    return code
+
+
 def kinds(answers: list[Up]) -> list[type]:
     return [type(answer) for answer in answers]
 
 
-def test_a_worker_asks_for_a_module_once() -> None:
+def test_a_worker_asks_for_code_once() -> None:
     module = tasklet("(i32.const 7)")
     job = Job(spec_of(module))
-    answers = talk(job, ModuleBytes(module), job, job)
-    assert kinds(answers) == [Ready, ModuleWanted, Started, Done, Started, Done, Started, Done]
+    answers = talk(job, code_of(module), job, job)
+    assert kinds(answers) == [Ready, CodeWanted, Started, Done, Started, Done, Started, Done]
     assert {answer.outcome.returned for answer in answers if isinstance(answer, Done)} == {7}
 
 
-def test_a_refused_module_ends_its_run_and_not_the_worker() -> None:
-    good, bad = tasklet(), b"\0asm, or something like it"
-    answers = talk(Job(spec_of(bad)), ModuleBytes(bad), Job(spec_of(good)), ModuleBytes(good))
-    assert kinds(answers) == [Ready, ModuleWanted, Done, ModuleWanted, Started, Done]
-    assert [answer.outcome.code for answer in answers if isinstance(answer, Done)] == ["module_invalid", "finished"]
+def test_code_that_does_not_load_is_told_and_the_worker_goes_on() -> None:
+    good, other = tasklet(), tasklet("(i32.const 1)")
+    damaged = ModuleCode(code_of(other).facts, b"no code of this engine")
+    answers = talk(Job(spec_of(other)), damaged, Job(spec_of(good)), code_of(good))
+    assert kinds(answers) == [Ready, CodeWanted, CodeRefused, CodeWanted, Started, Done]
 
 
 def test_another_module_than_the_wanted_one_is_not_run() -> None:
-    answers = talk(Job(spec_of(tasklet("(i32.const 1)"))), ModuleBytes(tasklet()))
+    answers = talk(Job(spec_of(tasklet("(i32.const 1)"))), code_of(tasklet()))
     (done,) = [answer for answer in answers if isinstance(answer, Done)]
     assert done.outcome.code == "blob_mismatch"
+
+
+COMPILE = """
+import sys
+from grafos_cell.worker import Worker
+from grafos_cell.runtime import Runtime
+from grafos_core.clock import SystemClock
+Worker(sys.stdin.buffer, sys.stdout.buffer, Runtime(SystemClock())).serve()
+"""
+
+
+def compiled_elsewhere(module: bytes) -> Up:
+    """What a process of its own answers: it limits its memory for ever."""
+    heard = frame(Compile(module))
+    done = subprocess.run([sys.executable, "-c", COMPILE], input=heard, capture_output=True, check=True)
+    _ready, answer = frames_of(done.stdout)
+    return answer
+
+
+def test_code_that_was_compiled_in_another_process_runs_here() -> None:
+    module = tasklet("(i32.const 7)", memory="2 5")
+    code = compiled_elsewhere(module)
+    assert isinstance(code, ModuleCode)
+    assert (code.facts.sha256, code.facts.memory_max_bytes) == (spec_of(module).context.module_sha256, 5 * 65536)
+    assert code.facts.imports == code.facts.exports == ()
+    answers = talk(Job(spec_of(module)), code)
+    assert [answer.outcome.returned for answer in answers if isinstance(answer, Done)] == [7]
+
+
+@pytest.mark.parametrize(("module", "code"), [(b"none", "module_invalid"), (tasklet()[:-4], "module_invalid")])
+def test_a_module_that_may_not_run_is_refused_by_its_compiler(module: bytes, code: str) -> None:
+    answer = compiled_elsewhere(bytes(module))
+    assert isinstance(answer, Refused)
+    assert answer.code == code
 
 
 class SlowModule(io.BytesIO):
@@ -96,7 +141,7 @@ class SlowModule(io.BytesIO):
 
 def test_a_lease_does_not_grow_longer_while_the_module_is_on_its_way() -> None:
     module = tasklet("(i32.wrap_i64 (call $fbmu_size (i32.const 0)))")
-    heard = (Job(spec_of(module, memory_leases=(MemoryLease(1000, 0.1),))), ModuleBytes(module))
+    heard = (Job(spec_of(module, memory_leases=(MemoryLease(1000, 0.1),))), code_of(module))
     sink, runtime = io.BytesIO(), Runtime(SystemClock())
     Worker(SlowModule(frame(heard[0]) + frame(heard[1])), sink, runtime).serve()
     runtime.close()
@@ -112,7 +157,7 @@ def test_a_worker_ends_with_its_parent_also_in_the_middle_of_a_frame(cut: int) -
 
 def test_a_worker_whose_parent_ends_before_the_module_came_ends_too() -> None:
     answers = talk(Job(spec_of(tasklet())))
-    assert kinds(answers) == [Ready, ModuleWanted, Done]
+    assert kinds(answers) == [Ready, CodeWanted]
 
 
 def test_a_frame_has_a_limit() -> None:
@@ -218,7 +263,7 @@ def test_an_interrupt_from_the_keyboard_is_not_for_workers() -> None:
         worker = await start()
         os.kill(worker.pid, signal.SIGINT)
         module = tasklet()
-        outcome = await worker.run(module, spec_of(module), PoolLimits())
+        outcome = await worker.run(code_of(module), spec_of(module), PoolLimits())
         await worker.end()
         return outcome.code
 
@@ -231,7 +276,7 @@ def test_a_run_on_a_worker_is_the_same_as_in_this_process() -> None:
 
     async def there() -> tuple[object, ...]:
         worker = await start()
-        outcome = await worker.run(module, spec, PoolLimits())
+        outcome = await worker.run(code_of(module), spec, PoolLimits())
         await worker.end()
         return (outcome.code, outcome.text, outcome.returned, outcome.output, outcome.fuel_used, outcome.memory_bytes)
 
