@@ -24,7 +24,6 @@ from msgspec.structs import replace
 
 from grafos_core.errors import CODES
 from grafos_core.revoking import RevokeState
-from grafos_core.tokens import CAPABILITY_TTL_MAX_S
 from grafos_scheduler import messages, rows, runs
 
 if TYPE_CHECKING:
@@ -53,8 +52,6 @@ KINDS_ON_DISK = frozenset({"block"})
 
 MARGIN_S = 30.0
 """What a lease is needed beyond its run's deadline: time to fetch module and input, to compile, and to start."""
-LEASE_TTL_S = float(CAPABILITY_TTL_MAX_S)
-"""The longest that a lease lasts without being renewed: no longer than a token, so that both end together."""
 
 
 def counts(lease: rows.Lease) -> bool:
@@ -70,7 +67,7 @@ def needed_s(request: messages.RunRequest) -> float:
 def ttl_s(draft: Draft, cell_id: str, request: messages.RunRequest) -> float:
     """How long a lease of such a run lasts at first. A cell that cannot tell its workers of a renewal gets it whole."""
     renews = draft.protocol_of(cell_id) >= messages.REVOKING_SINCE
-    return min(needed_s(request), LEASE_TTL_S) if renews else needed_s(request)
+    return min(needed_s(request), draft.state.settings.lease_ttl_s) if renews else needed_s(request)
 
 
 def ask(draft: Draft, lease: rows.Lease) -> None:

@@ -51,7 +51,7 @@ def _renew(draft: Draft, lease: rows.Lease) -> None:
         leases.moved(lease, leases.ASKED),
         generation=lease.generation + 1,
         asked_at=draft.now,
-        expires_at=min(draft.now + leases.LEASE_TTL_S, lease.until),
+        expires_at=min(draft.now + draft.state.settings.lease_ttl_s, lease.until),
     )
     leases.ask(draft, renewed)
     _note(draft, lease, 1)

@@ -14,6 +14,7 @@ from typing import Any
 from grafos_core.changes import Change
 from grafos_core.ledger import Ledger
 from grafos_core.resources import Resources
+from grafos_core.tokens import CAPABILITY_TTL_MAX_S
 from grafos_scheduler import leases, rows, runs
 
 DEFAULT_QUOTA = Resources(cpu_cores=1024, mem_bytes=1 << 40, block_bytes=1 << 44, gpu_count=64, nic_count=64)
@@ -26,6 +27,8 @@ class Settings:
 
     A cell is healthy after ``healthy_after_s`` of heartbeats of which none was missed; it has missed when nothing
     came for ``missed_beats_max`` times the interval. ``clock_skew_max_s`` is how far a cell's clock may be off.
+    ``lease_ttl_s`` is the longest that a lease lasts without being renewed: no longer than a token, so that both end
+    together.
     """
 
     scheduler: str
@@ -35,6 +38,7 @@ class Settings:
     healthy_after_s: float = 30.0
     clock_skew_max_s: float = 5.0
     default_quota: Resources = DEFAULT_QUOTA
+    lease_ttl_s: float = float(CAPABILITY_TTL_MAX_S)
 
     @property
     def silence_max_s(self) -> float:

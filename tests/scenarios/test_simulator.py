@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from simulator import Faults, Scene, World
@@ -19,6 +21,43 @@ DEEP_SEEDS = 20_000
 ONE_DEPLOY = Scene(cells=1, clients=1, budget_micro_cents=40_000_000, well_behaved=True)
 CALM = Faults(until_s=20.0)
 ONE_SEED = 1
+
+
+RARE = (
+    "never comes back",
+    "'fenced': True",
+    "'generation': 2",
+    "'unacknowledged'",
+    "run-forged",
+    "ClearFence",
+    "'state': 'grace_running'",
+    "'state': 'checkpoint_reported'",
+    "'state': 'forced_teardown'",
+    "'state': 'torndown'",
+    "'state': 'expired'",
+)
+
+LONG = Scene(
+    cells=1,
+    clients=1,
+    budget_micro_cents=400_000_000,
+    well_behaved=True,
+    deadline_s=100.0,
+    least_share_of_deadline=0.9,
+)
+"""A run that outlives its first leases."""
+TAKEN_BACK = replace(LONG, takes_back=1.0)
+"""A run whose leases are taken back while it goes."""
+
+
+ENDS_OF_A_LONG_RUN = {
+    "finished",
+    "cancelled cancelled",
+    "expired lease_expired",
+    "failed cell_lost",
+    "failed lease_revoked",
+    "failed worker_lost",
+}
 
 
 def one_deploy(*kill_at: int) -> World:
@@ -56,20 +95,18 @@ def test_the_storm_reaches_what_is_rare() -> None:
         world = World(seed).run()
         ends.update(f"{run.state} {run.code}".strip() for run in world.scheduler.state.runs.values())
         told = "\n".join(world.trace)
-        said.update(
-            word
-            for word in ("never comes back", "'fenced': True", "'generation': 2", "'unacknowledged'", "run-forged")
-            if word in told
-        )
+        said.update(word for word in RARE if word in told)
     for end in (
         "finished",
         "failed program_error",
         "failed cell_lost",
+        "failed lease_revoked",
+        "cancelled cancelled",
         "failed deadline_exceeded",
         "expired lease_expired",
     ):
         assert ends[end], f"no run ended {end}"
-    for word in ("never comes back", "'fenced': True", "'generation': 2", "'unacknowledged'", "run-forged"):
+    for word in RARE:
         assert said[word], f"nothing in the traces says {word}"
 
 
@@ -84,6 +121,31 @@ def test_a_kill_at_each_commit_and_each_effect_of_a_deploy_loses_nothing() -> No
     print(f"{points} kill points: {dict(ends)}")
     assert points > 50
     assert set(ends) == {"finished", "failed cell_lost"}
+
+
+def played(scene: Scene, **faults: Any) -> World:
+    return World(ONE_SEED, scene, Faults(until_s=60.0, **faults)).run()
+
+
+def test_a_run_outlives_its_first_leases_because_they_are_renewed() -> None:
+    world = played(LONG)
+    assert outcome(world) == "finished"
+    assert "'generation': 3" in "\n".join(world.trace)
+
+
+@pytest.mark.parametrize(
+    ("scene", "faults"),
+    [(LONG, {}), (TAKEN_BACK, {}), (TAKEN_BACK, {"failed_unbind": 0.7}), (TAKEN_BACK, {"stuck_worker": 1.0})],
+    ids=["renewed", "taken back", "fenced and cleared", "cannot be stopped"],
+)
+def test_a_kill_at_any_place_of_a_lease_s_life_loses_nothing(scene: Scene, faults: dict[str, float]) -> None:
+    """Renewed, warned, torn down, fenced and cleared: whoever dies wherever, no lease has two holders, no fence is
+    lost, and in the end nothing is left."""
+    points = played(scene, **faults).kill_points
+    seen = Counter(outcome(played(scene, kill_at=frozenset({point}), **faults)) for point in range(1, points + 1))
+    print(f"{points} kill points: {dict(seen)}")
+    assert points > 50
+    assert set(seen) <= ENDS_OF_A_LONG_RUN
 
 
 @pytest.mark.deep

@@ -5,6 +5,7 @@
 * Leases: one worker holds one, a generation only grows, no cell has more bound than it has, no memory is given back
   under a worker, and the scheduler never takes room for free that a broker still has bound.
 * Tokens: one of an older generation, an earlier start, or an ended lease opens nothing.
+* Fences: nothing but an operator clears one, and only that gives its room back.
 * Runs: started once at most; acknowledged ones are never lost, and an end that somebody saw stays that end.
   An end that the cell made durable is not replaced by ``cell_lost``, and no run is given up while its cell listens.
 * In the end: every run has ended, nothing is held, nothing is bound but what is fenced or on a cell that is gone.
@@ -24,6 +25,7 @@ from grafos_core import ledger, tokens
 from grafos_core.errors import GrafosError
 from grafos_core.money import cost_micro_cents
 from grafos_core.resources import Resources
+from grafos_core.revoking import RevokeState
 from grafos_scheduler import events, leases, messages, rows, runs
 from grafos_scheduler.state import State
 
@@ -64,6 +66,7 @@ class Ghost:
         self._bound: defaultdict[str, dict[str, Resources]] = defaultdict(dict)
         self._workers: defaultdict[str, dict[str, frozenset[str]]] = defaultdict(dict)
         self._started: set[str] = set()
+        self._to_clear: set[str] = set()
         self._minted: list[Minted] = []
         self._cell_ends: dict[str, str] = {}
         self._seconds_shown: dict[str, float] = {}
@@ -109,6 +112,8 @@ class Ghost:
         frame = effect.frame
         if isinstance(frame, messages.GrantLease):
             assert self._asked_generation[frame.lease_id] >= frame.generation, f"{frame} is not durable"
+        elif isinstance(frame, messages.ClearFence):
+            self._to_clear.add(frame.lease_id)
         elif isinstance(frame, messages.RunEndedNoted):
             known = frame.run_id in self.world.scheduler.state.runs
             assert frame.run_id in self._ended or not known, f"{frame} is not durable"
@@ -135,8 +140,10 @@ class Ghost:
                 self._seconds_shown[key] = receipt.ended_at - receipt.started_at
 
     def cell_died(self, cell: CellProcess) -> None:
-        """Its bindings and its workers are gone with it."""
-        self._bound[cell.name].clear()
+        """Its bindings and its workers are gone with it, but for what lies on its disk."""
+        bound = self._bound[cell.name]
+        for lease_id in [lease_id for lease_id, taken in bound.items() if not taken.block_bytes]:
+            del bound[lease_id]
         self._workers[cell.name].clear()
 
     def reported(self, cell: CellProcess, frame: broker_events.Reportable) -> None:
@@ -161,6 +168,10 @@ class Ghost:
 
     def worker_gone(self, cell: CellProcess, run_id: str) -> None:
         self._workers[cell.name].pop(run_id, None)
+
+    def is_used(self, cell_name: str, lease_id: str) -> bool:
+        """Whether a worker has it still, as somebody sees who looks at the machine."""
+        return any(lease_id in held for held in self._workers[cell_name].values())
 
     def unbound(self, cell: CellProcess, lease_id: str) -> None:
         users = [run_id for run_id, held in self._workers[cell.name].items() if lease_id in held]
@@ -189,7 +200,7 @@ class Ghost:
         left = [lease for lease in state.leases.values() if lease.cell_id in names]
         fenced = {lease.lease_id for lease in left}
         lost = [lease for lease in state.leases.values() if lease.cell_id not in names and leases.counts(lease)]
-        assert all(lease.state == leases.FENCED for lease in lost), f"room of a lost cell is still taken: {lost}"
+        assert all(lease.state in leases.OUT_OF_USE for lease in lost), f"room of a lost cell is still taken: {lost}"
         assert all(lease.state == leases.FENCED for lease in left), f"a lease was never released: {left}"
         assert fenced == {lease_id for cell in there for lease_id in cell.state.fenced}, "fences differ"
         cost = sum(run.cost_micro_cents for run in state.runs.values())
@@ -206,12 +217,24 @@ class Ghost:
             assert self._leases.pop(lease_id).state == holdings.CLOSED, "a lease was forgotten that is not closed"
             return
         assert row.generation >= self._held_generation[lease_id], f"{lease_id} went back to {row.generation}"
+        self._check_way_out(lease_id, self._leases.get(lease_id), row)
         self._held_generation[lease_id] = row.generation
         self._leases[lease_id] = row
         if row.state == holdings.BOUND:
             self._bound[cell.name][lease_id] = row.resources
             total = sum(self._bound[cell.name].values(), Resources())
             assert total.fits(cell.total), f"{cell.name} has {total} bound of {cell.total}"
+
+    def _check_way_out(self, lease_id: str, before: holdings.HeldLease | None, row: holdings.HeldLease) -> None:
+        """Each step is in the table, a revocation is not taken back, and a fence stays until somebody clears it."""
+        if before is None:
+            return
+        was, now = RevokeState(before.revoke), RevokeState(row.revoke)
+        anew = row.generation > before.generation and not before.is_revoked
+        assert was == now or was.leads_to(now) or anew, f"{lease_id} went from {was} to {now}"
+        assert row.is_revoked or not before.is_revoked, f"{lease_id} is not revoked any more"
+        if before.state == holdings.FENCED and row.state != holdings.FENCED:
+            assert lease_id in self._to_clear, f"the fence of {lease_id} was cleared by nobody"
 
     def _opens(self, minted: Minted, now: float) -> bool:
         """Whether the token should open its lease now, by all that was ever made durable at its cell."""

@@ -79,7 +79,7 @@ def brief(frame: Any) -> str:
     """A frame in a line of the trace."""
     shown = {
         name: getattr(frame, name)
-        for name in ("run_id", "lease_id", "generation", "boot_epoch", "code", "fenced", "unacknowledged")
+        for name in ("run_id", "lease_id", "generation", "boot_epoch", "code", "fenced", "unacknowledged", "state")
         if getattr(frame, name, None)
     }
     return f"{type(frame).__name__} {shown}"

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 PROVIDER = "aws"
 TENANTS = ("ada", "grace")
+LEASE_TTL_S = 40.0
+"""Short, so that a run of less than a minute sees its leases renewed."""
 CLOCK_OFF_S = 3.0
 """A cell's clock is off by up to this much; the scheduler allows for more."""
 
@@ -94,7 +96,11 @@ class SchedulerProcess(Process):
         super().__init__(world, "scheduler")
         self.disk = RowMemory(RowCodec(rows.STORED_KINDS))
         self.settings = Settings(
-            "sched", frozenset({PROVIDER}), healthy_after_s=world.chance.choice([0.0, 3.0]), heartbeat_every_s=4.0
+            "sched",
+            frozenset({PROVIDER}),
+            healthy_after_s=world.chance.choice([0.0, 3.0]),
+            heartbeat_every_s=4.0,
+            lease_ttl_s=LEASE_TTL_S,
         )
         self.state = State(self.settings, 0.0)
         self.connections: list[Link] = []
@@ -200,7 +206,7 @@ class CellProcess(Process):
     def __init__(self, world: World, number: int) -> None:
         super().__init__(world, f"cell-{number}")
         chance = world.chance
-        self.total = Resources(cpu_cores=chance.randint(1, 3), mem_bytes=chance.randint(1, 4) * MIB)
+        self.total = Resources(cpu_cores=chance.randint(1, 3), mem_bytes=chance.randint(1, 4) * MIB, block_bytes=MIB)
         self.disk = RowMemory(RowCodec(holdings.STORED_KINDS))
         self.settings = holdings.BrokerSettings("fab", self.name, self.total, f"key-{number}".encode(), sign_receipt)
         self.state = holdings.BrokerState(self.settings)
@@ -289,7 +295,7 @@ class CellProcess(Process):
             self._start_worker(effect.start)
         elif isinstance(effect, broker_events.StopWorker):
             self._stop_worker(effect.run_id)
-        else:
+        elif isinstance(effect, broker_events.Unbind):
             gone = not self.world.happens(self.world.faults.failed_unbind)
             if gone:
                 self.world.ghost.unbound(self, effect.lease_id)
@@ -305,7 +311,7 @@ class CellProcess(Process):
             self.world.say(f"{self.name} {start.run_id} hangs")
             return
         code = "finished" if fate < 0.8 else chance.choice(["program_error", "fuel_exhausted", "trapped"])
-        seconds = chance.uniform(0.001, start.deadline_s)
+        seconds = chance.uniform(self.world.scene.least_share_of_deadline * start.deadline_s + 0.001, start.deadline_s)
         ended = broker_events.WorkerEnded(start.run_id, code, fuel_used=chance.randint(1, 999), output=b"out")
         self.later(seconds, "", lambda: self._worker_ended(ended))
 
@@ -344,7 +350,8 @@ class Client:
             module_sha256="a" * 64,
             input_sha256="b" * 64,
             lease_mem_bytes=chance.choice([0, 65536, MIB]),
-            deadline_s=chance.choice([1.0, 3.0, 10.0]),
+            lease_block_bytes=chance.choice([0, 0, 4096]),
+            deadline_s=self.world.scene.deadline_s or chance.choice([1.0, 3.0, 10.0, 45.0]),
         )
 
     def begin(self) -> None:

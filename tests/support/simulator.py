@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from invariants import Ghost
+from simulated_operator import Operator
 from simulated_processes import CellProcess, Client, KilledError, Process, SchedulerProcess
 
 from grafos_core.clock import VirtualClock
@@ -55,16 +56,26 @@ class Faults:
 
 @dataclass(frozen=True)
 class Scene:
-    """Who takes part. ``well_behaved``: every program finishes."""
+    """Who takes part. ``well_behaved``: every program finishes. ``takes_back``: how likely the operator, at each visit,
+    takes a lease back or has a run cancelled. ``deadline_s`` is that of every run, where it is not drawn; a program
+    takes at least ``least_share_of_deadline`` of it."""
 
     cells: int
     clients: int
     budget_micro_cents: int
     well_behaved: bool = False
+    takes_back: float = 0.0
+    deadline_s: float = 0.0
+    least_share_of_deadline: float = 0.0
 
     @classmethod
     def drawn(cls, chance: random.Random) -> Scene:
-        return cls(chance.randint(1, 3), chance.randint(3, 20), chance.choice([40_000, 400_000, 40_000_000]))
+        return cls(
+            chance.randint(1, 3),
+            chance.randint(3, 20),
+            chance.choice([40_000, 400_000, 40_000_000]),
+            takes_back=chance.choice([0.0, 0.1, 0.5]),
+        )
 
 
 class World:
@@ -86,6 +97,7 @@ class World:
         self.scheduler = SchedulerProcess(self)
         self.cells = [CellProcess(self, number) for number in range(self.scene.cells)]
         self.clients = [Client(self, number) for number in range(self.scene.clients)]
+        self.operator = Operator(self)
 
     @property
     def elapsed(self) -> float:
@@ -118,7 +130,7 @@ class World:
     def run(self) -> World:
         """Plays the story to its end; an ``AssertionError`` tells the seed and the trace."""
         try:
-            for actor in (self.scheduler, *self.cells, *self.clients):
+            for actor in (self.scheduler, *self.cells, *self.clients, self.operator):
                 actor.begin()
             while self._queue and self.elapsed < self.faults.until_s + CALM_S:
                 self._step()
