@@ -109,10 +109,10 @@ edition = "2021"
 [workspace]
 
 [dependencies]
-serde = { version = "1", features = ["derive"] }
+serde = "1"
 serde_json = "1"
 """
-"""What grafos-std asks for with its feature `serde`, and what a program that uses it does."""
+"""What grafos-std asks for with its feature `serde`."""
 
 
 def crates_folder() -> Path:

@@ -26,6 +26,8 @@ def remember_caches() -> None:
     """Before a test run hides the caller's home: where the parts are. Processes of the run inherit the answer."""
     os.environ.setdefault(CACHE_VARIABLE, str(cache_home()))
     os.environ.setdefault("RUSTUP_HOME", str(Path.home() / ".rustup"))
+    os.environ.setdefault("CARGO_HOME", str(cache_home() / "test-crates"))
+    os.environ["CARGO_NET_OFFLINE"] = "true"  # no guard sees cargo
 
 
 def share_caches(home: Path) -> None:

@@ -72,7 +72,7 @@ def run_tests(program: Program, toolchain: Toolchain) -> TestsRun:
     passed, failed, texts = 0, 0, []
     crates = {rust_sources.crate_of(program, tasklet): tasklet for tasklet in program.tasklets}
     for crate, tasklet in crates.items():
-        environment = {**_base_environment(toolchain), "CARGO_TARGET_DIR": str(state_folder(program.folder, "rust"))}
+        environment = {**base_environment(toolchain), "CARGO_TARGET_DIR": str(state_folder(program.folder, "rust"))}
         done = _run_cargo(["test", "--no-fail-fast"], crate, toolchain, environment)
         good, bad = read_counts(done.out)
         if done.code not in {0, None} and not bad and "error: test failed" not in done.err:
@@ -117,19 +117,19 @@ def _alone(program: Program) -> Iterator[Path]:
         yield folder
 
 
-def _base_environment(toolchain: Toolchain) -> dict[str, str]:
+def base_environment(toolchain: Toolchain) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name.startswith(_KEPT)}
     return {**kept, **toolchain.environment}
 
 
 def _environment(program: Program, crate: Path, toolchain: Toolchain, build_folder: Path) -> dict[str, str]:
     """What makes the module the same everywhere, whatever the machine's own settings are."""
-    base = _base_environment(toolchain)
+    base = base_environment(toolchain)
     cargo_home = base.get("CARGO_HOME") or str(Path.home() / ".cargo")
     flags = [f"--remap-path-prefix={program.folder.resolve()}=/program", f"--remap-path-prefix={cargo_home}=/cargo"]
     library = library_for(place_of(toolchain))
     if library is not None:
-        flags += ["--sysroot", str(library)]
+        flags += ["--sysroot", str(library.resolve())]
     profile = dict(_PROFILE)
     written = rust_sources.read_manifest(rust_sources.workspace_of(crate)).get("profile", {}).get("release", {})
     if "opt-level" not in written:

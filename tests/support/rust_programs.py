@@ -1,0 +1,90 @@
+"""Programs in Rust for tests: where they lie, and their modules, built once for all processes of a test run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+
+from source_tree import ROOT
+
+from grafos_cli.building import build_tasklet
+from grafos_cli.languages import rust
+from grafos_cli.manifest import Program, Tasklet, load_program
+
+NOT_COPIED = shutil.ignore_patterns(".grafos", "target")
+CARGO = """\
+[package]
+name = "program"
+version = "0.1.0"
+edition = "2021"
+
+[dependencies]
+grafos-std = { path = "vendor/grafos-std" }
+
+[workspace]
+exclude = ["vendor"]
+"""
+
+
+def session_folder() -> Path:
+    """A folder that all processes of one test run share."""
+    return Path(os.environ["GRAFOS_TEST_REFUSALS"]).parent
+
+
+def lay_out(folder: Path, source: str, *names: str, **settings: str) -> Program:
+    """A program whose crate is this source, with a copy of the SDK as `grafos new` makes one."""
+    (folder / "src").mkdir(parents=True)
+    (folder / "src" / "lib.rs").write_text(source)
+    (folder / "Cargo.toml").write_text(CARGO)
+    for crate in ("grafos-std", "grafos-macros"):
+        shutil.copytree(ROOT / "sdk" / crate, folder / "vendor" / crate, ignore=NOT_COPIED)
+    return declare(folder, *(names or ("one",)), **settings)
+
+
+def declare(folder: Path, *names: str, source: str = "src/lib.rs") -> Program:
+    """Writes the manifest that makes a crate a program with these tasklets."""
+    tables = "".join(f'\n[[tasklets]]\nname = "{name}"\nsource = "{source}"\n' for name in names)
+    (folder / "grafos.toml").write_text(f'[program]\nname = "p"\nlanguage = "rust"\n{tables}')
+    return load_program(folder)
+
+
+def module_of(program: Program, name: str = "") -> bytes:
+    """The module of one tasklet, as cargo makes it now."""
+    return rust.compile(program, program.tasklet(name), rust.find(program.folder))
+
+
+@cache
+def sdk_program() -> Program:
+    """The crate of `tests/sdk/crate`, beside the SDK as in this repository, each of its tasklets declared."""
+    home = session_folder() / "sdk-program"
+    names = ("echo", "place", "last-byte", "never-empty", "refused", "panics", "hungry", "times", "leased", "blocks")
+    with (session_folder() / "sdk-program.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        crate = home / "tests" / "sdk" / "crate"
+        if not crate.exists():
+            shutil.copytree(ROOT / "sdk", home / "sdk", ignore=NOT_COPIED)
+            shutil.copytree(ROOT / "tests" / "sdk" / "crate", crate, ignore=NOT_COPIED)
+            declare(crate, *names, "no-json", "match", "written")
+    return load_program(crate)
+
+
+def recipe(name: str) -> Program:
+    """A program of the cookbook, copied out of it as a person would."""
+    home = session_folder() / "recipes" / name
+    with (session_folder() / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not home.exists():
+            shutil.copytree(ROOT / "cookbook" / name, home, ignore=NOT_COPIED)
+    return load_program(home)
+
+
+@cache
+def stored_module(name: str, tasklet: str) -> bytes:
+    """The module of a recipe's tasklet, built as `grafos tasklet build` does."""
+    program = recipe(name)
+    chosen: Tasklet = program.tasklet(tasklet)
+    built = build_tasklet(program, chosen)
+    return (program.folder / ".grafos" / "tasklets" / f"{built.module_sha256}.wasm").read_bytes()
