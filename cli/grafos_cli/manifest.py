@@ -22,10 +22,13 @@ from grafos_core.errors import GrafosError
 FILE_NAME = "grafos.toml"
 FILE_BYTES_MAX = 256 * 1024
 """A manifest is written by hand; a larger file is a mistake."""
+NUMBER_SHOWN_MAX = 1e300
+"""TOML's whole numbers have no bound; what does not fit into a float is not shown."""
 TASKLETS_MAX = 64
 """Per program; each is one module to build, check and store."""
 
-LANGUAGES = ("rust", "zig", "c", "wat")
+LANGUAGES = {"rust": ".rs", "zig": ".zig", "c": ".c", "wat": ".wat"}
+"""What tasklets may be written in, and how the names of such files end."""
 PROVIDERS = ("local", "aws", "gcp", "azure")
 CONTEXT = "context"
 """An input of that name is not a file: the tasklet's input is its context."""
@@ -115,6 +118,8 @@ def load_program(folder: Path) -> Program:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _syntax_error(path, str(error)) from error
+    except RecursionError as error:
+        raise _syntax_error(path, "lists or tables are nested too deep") from error
     return _Reader(folder, path, text, document).program()
 
 
@@ -170,11 +175,11 @@ class _Reader:
             name=about["name"],
             version=about.get("version", "0.1.0"),
             language=about["language"],
-            tasklets=self._tasklets(),
+            tasklets=self._tasklets(about["language"]),
             targets=self._targets(),
         )
 
-    def _tasklets(self) -> tuple[Tasklet, ...]:
+    def _tasklets(self, language: str) -> tuple[Tasklet, ...]:
         entries = self._document.get("tasklets", [])
         if not isinstance(entries, list) or not entries:
             raise self._wrong(
@@ -183,11 +188,12 @@ class _Reader:
                 "add a [[tasklets]] with name and source",
             )
         if len(entries) > TASKLETS_MAX:
-            raise self._wrong(f"{len(entries)} tasklets, the limit is {TASKLETS_MAX}", 0, "split the program")
+            line = self._line_of_table("tasklets", TASKLETS_MAX)
+            raise self._wrong(f"{len(entries)} tasklets, the limit is {TASKLETS_MAX}", line, "split the program")
         seen: set[str] = set()
         tasklets = []
         for index, entry in enumerate(entries):
-            tasklet = self._tasklet(index, entry)
+            tasklet = self._tasklet(index, entry, language)
             if tasklet.name in seen:
                 raise self._wrong(
                     f"two tasklets are called {tasklet.name!r}",
@@ -198,10 +204,16 @@ class _Reader:
             tasklets.append(tasklet)
         return tuple(tasklets)
 
-    def _tasklet(self, index: int, entry: object) -> Tasklet:
+    def _tasklet(self, index: int, entry: object, language: str) -> Tasklet:
         values = self._table("tasklets", entry, index)
         self._check_name("tasklets", values["name"], index)
         source = self._file(values["source"], "tasklets", index, "source")
+        if source.suffix != LANGUAGES[language]:
+            raise self._wrong(
+                f"the program is written in {language}, and tasklets.source is {values['source']}",
+                self._line("tasklets", index, "source"),
+                f"name a file that ends with {LANGUAGES[language]}, or mend the program's language",
+            )
         given = values.pop("input", CONTEXT)
         input_file = None if given == CONTEXT else self._file(given, "tasklets", index, "input")
         bounds = {key: values[key] for key in ("fuel", "memory_bytes", "deadline_s", "mem") if key in values}
@@ -242,16 +254,16 @@ class _Reader:
 
     def _value(self, table: str, index: int, key: str, value: object) -> object:
         rule, line = TABLES[table][key], self._line(table, index, key)
-        if rule.kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if not isinstance(value, rule.kind) or isinstance(value, bool):
+        fits = isinstance(value, (int, float) if rule.kind is float else rule.kind)
+        if not fits or isinstance(value, bool):
             words = {str: "a text", int: "a whole number", float: "a number"}
             raise self._wrong(f"{table}.{key} must be {words[rule.kind]}", line, f"it is {_toml_kind(value)}")
         if isinstance(value, str) and not value:
             raise self._wrong(f"{table}.{key} is empty", line, "give it a value")
         if isinstance(value, (int, float)) and not rule.least <= value <= rule.most:
-            raise self._wrong(f"{table}.{key} is {value:g}", line, f"it must be {rule.least:.12g} to {rule.most:.12g}")
-        return value
+            shown = f"{value:g}" if abs(value) < NUMBER_SHOWN_MAX else "beyond all bounds"
+            raise self._wrong(f"{table}.{key} is {shown}", line, f"it must be {rule.least:.12g} to {rule.most:.12g}")
+        return float(value) if rule.kind is float and isinstance(value, int) else value
 
     def _check_name(self, table: str, name: str, index: int) -> None:
         if not is_name(name):
@@ -263,12 +275,20 @@ class _Reader:
 
     def _file(self, given: str, table: str, index: int, key: str) -> Path:
         """The file, which must be there and inside the program's folder."""
-        path, line = (self._folder / given).resolve(), self._line(table, index, key)
+        line = self._line(table, index, key)
+        try:
+            path = (self._folder / given).resolve()
+            is_folder, is_file = path.is_dir(), path.is_file()
+        except (OSError, RuntimeError, ValueError) as error:  # too long, a ring of links, a NUL
+            why = (isinstance(error, OSError) and error.strerror) or str(error).split(" from ")[0]
+            raise self._wrong(f"{table}.{key} is no path ({why}): {given[:60]!r}", line, "mend the path") from error
         if not path.is_relative_to(self._folder.resolve()):
             raise self._wrong(
                 f"{table}.{key} leaves the program's folder: {given}", line, "use a path inside the folder"
             )
-        if not path.is_file():
+        if is_folder:
+            raise self._wrong(f"{table}.{key} names a folder: {given}", line, "name a file in it")
+        if not is_file:
             raise self._wrong(
                 f"{table}.{key} names a file that is not there: {given}", line, "make the file, or mend the path"
             )
@@ -281,24 +301,29 @@ class _Reader:
     def _unknown(self, word: str, known: list[str], line: int, kind: str) -> GrafosError:
         import difflib
 
-        match = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+        match = difflib.get_close_matches(word, known, n=1, cutoff=0.65)
         hint = f"did you mean {match[0]!r}?" if match else f"known are {', '.join(known)}"
         return self._wrong(f"unknown {kind}: {word[:60]!r}", line, hint)
 
     def _line_of_table(self, name: str, index: int = 0) -> int:
         """The line of the table's header, or of a top-level key of that name; 0 when it is not there."""
-        headers = re.compile(rf"^\s*(?:\[\[?\s*{re.escape(name)}\s*\]|{re.escape(name)}\s*=)", re.MULTILINE)
+        word = rf"[\"']?{re.escape(name)}[\"']?"
+        headers = re.compile(rf"^[ \t]*(?:\[\[?\s*{word}\s*\]|{word}\s*[.=])", re.MULTILINE)
         found = list(headers.finditer(self._text))
+        if found and "[" not in found[0][0]:
+            index = 0  # a list or dotted keys: one place for all of them
         return self._text.count("\n", 0, found[index].end()) + 1 if index < len(found) else 0
 
     def _line(self, table: str, index: int, key: str) -> int:
         """The line on which the key of that table stands; the table's own where it cannot be told."""
-        start = self._line_of_table(table, index)
-        lines = self._text.splitlines()
-        for number in range(start, len(lines)):
-            if re.match(r"\s*\[", lines[number]):
+        start, lines = self._line_of_table(table, index), self._text.splitlines()
+        if index and start == self._line_of_table(table):
+            return start
+        word = re.escape(key) or "[\"']{2}"
+        for number in range(max(start - 1, 0), len(lines)):
+            if number >= start and re.match(r"\s*\[", lines[number]):
                 break
-            if re.match(rf'\s*"?{re.escape(key)}"?\s*=', lines[number]):
+            if re.match(rf"(?:[^#]*[\s,{{.])?[\"']?{word}[\"']?\s*=", lines[number]):
                 return number + 1
         return start
 

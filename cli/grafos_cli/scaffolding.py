@@ -15,8 +15,6 @@ from grafos_cli.taught import nearest
 from grafos_core.errors import GrafosError
 
 TEMPLATES = Path(__file__).parent / "templates"
-SUFFIXES = {"rust": "rs", "zig": "zig", "c": "c", "wat": "wat"}
-"""Of the files that a language's sources are."""
 DOTTED = {"gitignore": ".gitignore"}
 """Files whose own name here would have an effect here."""
 CRATES = ("grafos-macros", "grafos-std")
@@ -84,7 +82,7 @@ def _check_words(name: str, language: str) -> None:
 
 def _fill(draft: Path, name: str, language: str) -> None:
     """Writes all files of the program into its folder. Templates have marks where its name and language come."""
-    marks = {"@NAME@": name, "@LANGUAGE@": language, "@SUFFIX@": SUFFIXES[language]}
+    marks = {"@NAME@": name, "@LANGUAGE@": language, "@SUFFIX@": LANGUAGES[language]}
     for source in (TEMPLATES / "all", TEMPLATES / language):
         for path in sorted(source.rglob("*")):
             if path.is_file():

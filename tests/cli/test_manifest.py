@@ -41,6 +41,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "fixtures").mkdir()
     for name in ("src/first.zig", "src/second.zig", "fixtures/a.bin"):
         (tmp_path / name).write_text("")
+    (tmp_path / "src" / "loop.zig").symlink_to("loop.zig")
     (tmp_path / "grafos.toml").write_text(WHOLE)
     return tmp_path
 
@@ -62,6 +63,21 @@ MISTAKES = [
     ("fuel = 7", "fule = 7", 10, "unknown key in [tasklets]: 'fule'", "did you mean 'fuel'?"),
     ("fuel = 7", 'fuel = "7"', 10, "tasklets.fuel must be a whole number", "it is a text"),
     ("fuel = 7", "fuel = true", 10, "tasklets.fuel must be a whole number", "it is true or false"),
+    ("fuel = 7", f"fuel = 1{'0' * 400}", 10, "tasklets.fuel is beyond all bounds", "1 to"),
+    ("fuel = 7", "fuel = 2026-01-01", 10, "tasklets.fuel must be a whole number", "a date or time"),
+    ("fuel = 7", '"" = 7', 10, "unknown key in [tasklets]: ''", "known are name"),
+    ("deadline_s = 2", "deadline_s = nan", 12, "tasklets.deadline_s is", "3600"),
+    ("deadline_s = 2", f"deadline_s = 1{'0' * 400}", 12, "tasklets.deadline_s is beyond all bounds", "3600"),
+    ("[program]", "[[program]]", 1, "there is no table [program]", "add [program]"),
+    ('language = "zig"', "", 1, "[program] lacks language", "add language"),
+    ('language = "zig"', 'language = "c"', 8, "written in c", "ends with .c"),
+    ('dev = "local"', "dev = 3", 20, "unknown provider: '3'", "known are local"),
+    ("[runnable_targets]", "[[runnable_targets]]", 19, "is not a table", "[runnable_targets]"),
+    ('source = "src/second.zig"', 'source = "src"', 17, "names a folder", "file in it"),
+    ('source = "src/second.zig"', 'source = "/etc/passwd"', 17, "leaves the program's folder", "inside"),
+    ('source = "src/second.zig"', 'source = "src/loop.zig"', 17, "is no path", "mend the path"),
+    ('source = "src/second.zig"', 'source = "src/\\u0000.zig"', 17, "is no path", "mend the path"),
+    ('source = "src/second.zig"', f'source = "{"a" * 5000}.zig"', 17, "is no path", "mend the path"),
     ("fuel = 7", "fuel = 0", 10, "tasklets.fuel is 0", "1 to"),
     ("deadline_s = 2", "deadline_s = 2.5e9", 12, "tasklets.deadline_s is 2.5e+09", "3600"),
     ("memory_bytes = 65536", "memory_bytes = 1", 11, "tasklets.memory_bytes is 1", "65536"),
@@ -103,6 +119,7 @@ def test_a_mistake_is_told_with_its_line_and_what_to_do(
         (b"tasklets = 3\n[program]\nname='a'\nlanguage='zig'\n", "declares no tasklets"),
         (b"\xff\xfe", "is not UTF-8"),
         (b"#" * 300_000, "300000 bytes"),
+        (b"a = " + b"[" * 5000 + b"]" * 5000, "is not TOML"),
     ],
 )
 def test_a_file_that_is_no_manifest_is_refused(content: bytes, what: str, folder: Path) -> None:
@@ -111,6 +128,29 @@ def test_a_file_that_is_no_manifest_is_refused(content: bytes, what: str, folder
         load_program(folder)
     assert caught.value.code == "manifest_invalid"
     assert what in caught.value.what
+
+
+INLINE = 'tasklets = [\n  {name = "a", source = "src/first.zig"},\n  {name = "b", source = "src/none.zig"},\n]\n'
+PROGRAM = '[program]\nname = "a"\nlanguage = "zig"\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('program.name = "a"\nprogram.language = "zag"\n', 2),
+        (f"{PROGRAM}[[ tasklets ]]\nname = 'a'\n  'source' = 'none.zig'\n", 6),
+        (f'{PROGRAM}[["tasklets"]]\n"name" = "a"\n"source" = "none.zig"\n', 6),
+        (f"{PROGRAM}# [[tasklets]]\n# name = 3\n[[tasklets]]\nname = 3\n", 7),
+        (INLINE + PROGRAM, 1),
+        (INLINE.replace("first", "none") + PROGRAM, 2),
+        (PROGRAM + "".join(f"[[tasklets]]\nname = 'a{i}'\nsource = 'src/first.zig'\n" for i in range(65)), 196),
+    ],
+)
+def test_the_line_is_found_however_it_is_written(content: str, line: int, folder: Path) -> None:
+    (folder / "grafos.toml").write_text(content)
+    with pytest.raises(GrafosError) as caught:
+        load_program(folder)
+    assert caught.value.where == f"{folder / 'grafos.toml'}:{line}", caught.value.what
 
 
 def test_a_missing_manifest_says_where_it_was_looked_for(tmp_path: Path) -> None:
