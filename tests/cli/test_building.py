@@ -150,6 +150,25 @@ def test_a_header_that_no_digest_would_notice_is_refused(tmp_path: Path) -> None
     assert "does not lie below" in answer.err
 
 
+def test_a_header_of_the_persons_own_compiler_is_not_found(tmp_path: Path) -> None:
+    folder = write_program(tmp_path / "p", "c", '#include "foreign.h"\n' + C)
+    (tmp_path / "foreign.h").write_text("")
+    environment = {**shared_cache(), "CPATH": str(tmp_path), "C_INCLUDE_PATH": str(tmp_path)}
+    answer = grafos("tasklet", "build", cwd=folder, env=environment)
+    assert answer.error_code == "build_failed"
+    assert "'foreign.h' file not found" in answer.err
+
+
+def test_builds_at_the_same_time_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    folder = write_program(tmp_path / "p", "wat", names=("one", "two", "three"))
+    words = [str(GRAFOS), "tasklet", "build"]
+    builds = [subprocess.Popen(words, cwd=folder, stderr=subprocess.DEVNULL) for _ in range(4)]
+    assert [build.wait(timeout=60) for build in builds] == [0, 0, 0, 0]
+    program = load_program(folder)
+    for tasklet in program.tasklets:
+        assert built_module(program, tasklet)[0].tasklet == tasklet.name
+
+
 def test_a_module_that_knows_when_it_was_built_is_refused(tmp_path: Path) -> None:
     folder = write_program(tmp_path / "p", "c", C + "const char *when(void) { return __TIME__; }\n")
     answer = grafos_in(folder, "tasklet", "build")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from grafos_cli.languages import zig
 from grafos_cli.languages.contract import Ended, TestsRun, Toolchain, build_failed, first_lines, run_tool
+from grafos_cli.languages.rust_sources import files_read
 from grafos_cli.manifest import Program, Tasklet
 from grafos_core.errors import GrafosError
 
@@ -47,16 +48,10 @@ def _refuse_foreign(rule: str, program: Program, tasklet: Tasklet) -> None:
     package = find_spec("ziglang")
     compilers_own = [Path(folder).resolve() for folder in (package and package.submodule_search_locations) or ()]
     sources = {path.resolve() for path in digest_inputs(program, tasklet).values()}
-    for name in included_files(rule):
+    for name in files_read(rule.replace("\\\n", " ").replace("$$", "$")):
         path = (program.folder / name).resolve()
         if path not in sources and not any(path.is_relative_to(folder) for folder in compilers_own):
             raise build_failed(tasklet, f"it includes {name}, which does not lie below {_top(program, tasklet)}")
-
-
-def included_files(rule: str) -> list[str]:
-    """The files that a Makefile rule, as compilers write it, names after its target; spaces in names are escaped."""
-    text = rule.replace("\\\n", " ").partition(": ")[2].replace("$$", "$")
-    return [word.replace("\0", " ") for word in text.replace("\\ ", "\0").split()]
 
 
 def digest_inputs(program: Program, tasklet: Tasklet) -> Mapping[str, Path]:

@@ -31,6 +31,8 @@ FLAGS = (
 )
 """What the profile allows and no more; no names or paths, so that the bytes do not tell where they were built."""
 
+_NOT_OURS = ("ZIG_", "PYTHON", "CPATH", "C_INCLUDE_PATH", "CCC_")
+"""Variables with which a person's own compiler finds more headers, other folders, other options."""
 _NOT_SOURCES = re.compile(r"\.git|\.grafos|\.zig-cache|zig-out|\.DS_Store|\..*\.sw.|\.#.*|#.*#|.*~")
 """What version control, compilers, editors and file managers leave between sources."""
 
@@ -81,7 +83,7 @@ def run_zig(toolchain: Toolchain, words: list[str], program: Program) -> Ended:
     """Runs `zig` in the program's folder; what the caller has set for a Zig or Python of their own changes nothing."""
     private_folder(cache_home() / "zig")
     command = [*toolchain.command, *words]
-    return run_tool(command, program.folder, toolchain.environment, TIMEOUT_S, hidden=("ZIG_", "PYTHON"))
+    return run_tool(command, program.folder, toolchain.environment, TIMEOUT_S, hidden=_NOT_OURS)
 
 
 def run_tests(program: Program, toolchain: Toolchain) -> TestsRun:
