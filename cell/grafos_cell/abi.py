@@ -35,6 +35,10 @@ FAIL_TEXT_BYTES_MAX = 1024
 """The text of a program error, which becomes part of one line."""
 MEMORY_LEASES_MAX = 16
 """Slots of leased memory of one run."""
+BLOCK_LEASES_MAX = 16
+"""Slots of leased blocks of one run."""
+BLOCK_BYTES = 512
+"""A block, the public SDK's."""
 TABLES_MAX = 8
 """More than compilers make (one), few enough to bound what a store holds."""
 TABLE_ELEMENTS_MAX = 65_536

@@ -20,6 +20,7 @@ import msgspec
 
 from grafos_cell import broker
 from grafos_cell.blobcache import BlobCache
+from grafos_cell.blocks import BlockStore
 from grafos_cell.broker_events import (
     Booted,
     Effect,
@@ -36,7 +37,7 @@ from grafos_cell.broker_events import (
     Unbound,
 )
 from grafos_cell.code_cache import CodeCache
-from grafos_cell.holdings import BrokerState
+from grafos_cell.holdings import CLOSED, KINDS_ON_DISK, BrokerState
 from grafos_cell.identity import Identity
 from grafos_cell.link import Link
 from grafos_cell.pool import WorkerPool
@@ -83,11 +84,14 @@ class Agent:
         self._in_work: set[asyncio.Task[None]] = set()
         self._link = Link(settings.scheduler, identity.link_context(), self, chance)
         pool = WorkerPool(settings.total.cpu_cores, cache=CodeCache(settings.code))
-        self._runner = Runner(self, pool, BlobCache(settings.blobs), self._link.send, clock)
+        self._blocks = BlockStore(settings.blocks)
+        self._runner = Runner(self, pool, BlobCache(settings.blobs), self._link.send, clock, self._blocks)
 
     async def boot(self) -> None:
         """The first thing in each process: a new epoch, so that nothing from before is honoured."""
         await self.handle(Booted())
+        kept = {lease.lease_id for lease in self.state.leases.values() if lease.state != CLOSED}
+        self._blocks.keep_only(kept)
         log.info("start %d of cell %s", self.state.epoch, self.state.settings.cell_id)
 
     async def serve(self) -> None:
@@ -203,10 +207,19 @@ class Agent:
             case StopWorker():
                 self._runner.stop(effect.run_id)
             case Renewed():
-                pass
+                self._runner.renewed(effect.run_id, effect.lease_id, effect.token)
             case Unbind():
-                # CPU and memory live in the worker's process and went with the run; nothing is left to take down.
-                self.spawn(self.handle(Unbound(effect.lease_id, effect.generation)))
+                gone = effect.kind not in KINDS_ON_DISK or self._remove_blocks(effect.lease_id)
+                self.spawn(self.handle(Unbound(effect.lease_id, effect.generation, gone)))
+
+    def _remove_blocks(self, lease_id: str) -> bool:
+        """Whether they are gone. All other kinds live in the worker's process, and went with the run."""
+        try:
+            self._blocks.remove(lease_id)
+        except OSError as error:
+            log.error("the blocks of lease %s cannot be removed: %s", lease_id, error)
+            return False
+        return True
 
     def _turn_down(self, frame: messages.GrantLease | messages.StartRun) -> None:
         if isinstance(frame, messages.GrantLease):

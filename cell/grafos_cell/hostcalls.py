@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from grafos_cell import abi
+from grafos_cell.run import LeaseAnswer, LeaseCall, LeaseDesk, no_desk
 from grafos_core.clock import Clock
 
 _U32 = 0xFFFF_FFFF
@@ -41,25 +42,54 @@ class Guest(Protocol):
         """Units left at this moment."""
         ...
 
-    def set_fuel(self, units: int) -> None:
-        """Sets the units left."""
+    def pay(self, units: int) -> bool:
+        """Takes so many units, or all there are; whether they were enough."""
         ...
 
 
 class LeasedMemory:
     """The region of one memory lease, at the place where its effects land.
 
-    ``expires_at`` is on the clock's monotonic time; every access asks ``status`` first.
+    ``expires_at`` is on the clock's monotonic time; every access asks ``status`` first. A lease that has run out may
+    have been renewed meanwhile, which the desk knows.
     """
 
-    def __init__(self, size_bytes: int, expires_at: float, clock: Clock) -> None:
+    def __init__(
+        self, size_bytes: int, expires_at: float, clock: Clock, slot: int = 0, desk: LeaseDesk = no_desk
+    ) -> None:
         self.data = bytearray(size_bytes)
         self._expires_at = expires_at
         self._clock = clock
+        self._query = LeaseCall("query", "mem", slot)
+        self._desk = desk
 
     def status(self) -> int:
         """``abi.OK`` while the lease lives, else the status that every access gets."""
-        return abi.OK if self._clock.monotonic() < self._expires_at else abi.LEASE_EXPIRED
+        if self._clock.monotonic() < self._expires_at:
+            return abi.OK
+        answer = self._desk(self._query)
+        if answer.status == abi.OK:
+            self._expires_at = self._clock.monotonic() + answer.seconds_left
+        return answer.status
+
+
+class LeasedBlocks:
+    """The blocks of one lease. They are at the desk, where each move is checked and takes effect at once."""
+
+    def __init__(self, count: int, slot: int, desk: LeaseDesk) -> None:
+        self.count = count
+        self._slot = slot
+        self._desk = desk
+
+    def status(self) -> int:
+        """``abi.OK`` while the lease lives, else the status that every access gets."""
+        return self._desk(LeaseCall("query", "block", self._slot)).status
+
+    def read(self, lba: int) -> LeaseAnswer:
+        return self._desk(LeaseCall("block_read", "block", self._slot, lba))
+
+    def write(self, lba: int, data: bytes) -> LeaseAnswer:
+        return self._desk(LeaseCall("block_write", "block", self._slot, lba, data))
 
 
 class HostCalls:
@@ -70,13 +100,20 @@ class HostCalls:
     ``wanted_bytes`` (None, or what the guest said it could not get), ``is_out_of_fuel``.
     """
 
-    def __init__(self, context: bytes, input_bytes: bytes, fuel: int, regions: Sequence[LeasedMemory] = ()) -> None:
+    def __init__(
+        self,
+        context: bytes,
+        input_bytes: bytes,
+        fuel: int,
+        regions: Sequence[LeasedMemory] = (),
+        blocks: Sequence[LeasedBlocks] = (),
+    ) -> None:
         self._buffers = {abi.CONTEXT_HANDLE: context, abi.INPUT_HANDLE: input_bytes}
         self._fuel = fuel
         self._regions = regions
+        self._blocks = blocks
         self._log: list[str] = []
         self._log_bytes = 0
-        self._guest: Guest | None = None
         self.response = b""
         self.output = bytearray()
         self.is_log_cut = False
@@ -87,14 +124,8 @@ class HostCalls:
         self.is_out_of_fuel = False
 
     def attach(self, guest: Guest) -> None:
-        """Names the instance that the calls will come from."""
-        self._guest = guest
-
-    @property
-    def guest(self) -> Guest:
-        """The attached instance; calls come from inside of it, so there is one."""
-        assert self._guest is not None, "a host call came before its instance was attached"
-        return self._guest
+        """Names the instance that the calls will come from; before that, there are none."""
+        self.guest = guest
 
     def log_text(self) -> str:
         """The entries, one a line."""
@@ -182,6 +213,35 @@ class HostCalls:
             region.data[offset : offset + length] = self.guest.read(src, length)
         return status
 
+    # --- fabricbios_fbbu_v0 -----------------------------------------------------------------------------------------
+
+    def fbbu_get_num_blocks(self, slot: int) -> int:
+        slot &= _U32
+        if slot >= len(self._blocks):
+            return abi.UNSUPPORTED
+        status = self._blocks[slot].status()
+        return self._blocks[slot].count if status == abi.OK else status
+
+    def fbbu_read_block(self, slot: int, lba: int, dst: int) -> int:
+        slot, lba, dst = slot & _U32, lba & _U64, dst & _U32
+        status = self._check_block(slot, lba, dst)
+        if status == abi.OK:
+            answer = self._blocks[slot].read(lba)
+            status = answer.status
+            if status == abi.OK:
+                self._pay(abi.BLOCK_BYTES)
+                self.guest.write(dst, answer.data)
+        return status
+
+    def fbbu_write_block(self, slot: int, lba: int, src: int) -> int:
+        slot, lba, src = slot & _U32, lba & _U64, src & _U32
+        status = self._check_block(slot, lba, src)
+        if status == abi.OK:
+            status = self._blocks[slot].write(lba, self.guest.read(src, abi.BLOCK_BYTES)).status
+            if status == abi.OK:
+                self._pay(abi.BLOCK_BYTES)
+        return status
+
     # --- what they share --------------------------------------------------------------------------------------------
 
     def unsupported(self, *_arguments: int) -> int:
@@ -194,6 +254,22 @@ class HostCalls:
             return abi.UNSUPPORTED, None
         status = self._regions[slot].status()
         return status, self._regions[slot] if status == abi.OK else None
+
+    def _check_block(self, slot: int, lba: int, pointer: int) -> int:
+        """The checks of a block's move but for the lease's, which is made with the move itself; when another one fails
+        the lease is asked about first, since its state comes before them in the ABI's order."""
+        if slot >= len(self._blocks):
+            return abi.UNSUPPORTED
+        blocks = self._blocks[slot]
+        is_in_memory, is_in_lease = self.guest.holds(pointer, abi.BLOCK_BYTES), lba < blocks.count
+        if is_in_memory and is_in_lease and self.guest.fuel_left() >= abi.BLOCK_BYTES:
+            return abi.OK
+        status = blocks.status()
+        if status != abi.OK:
+            return status
+        if is_in_memory and is_in_lease:
+            self._pay(abi.BLOCK_BYTES)
+        return abi.CAPACITY_EXCEEDED if is_in_memory else abi.INVALID_ARGUMENT
 
     def _check_move(self, region: LeasedMemory, offset: int, pointer: int, length: int) -> int:
         """The checks of a move between region and guest, in the ABI's order; pays for it last."""
@@ -214,13 +290,9 @@ class HostCalls:
 
     def _pay(self, units: int) -> bool:
         """Takes the price of moving bytes. Without enough fuel the run is over: the guest stops at its next check."""
-        left = self.guest.fuel_left() - units
-        if left < 0:
+        if units and not self.guest.pay(units):
             self.is_out_of_fuel = True
-            self.guest.set_fuel(0)
             return False
-        if units:
-            self.guest.set_fuel(left)
         return True
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from grafos_cell.code_cache import CodeCache
 from grafos_cell.compiling import Compilers
-from grafos_cell.run import RunOutcome, RunSpec, aged, check_spec
+from grafos_cell.run import LeaseDesk, RunOutcome, RunSpec, aged, check_spec, no_desk
 from grafos_cell.worker_messages import ModuleCode
 from grafos_cell.worker_process import CodeRefusedError, PoolLimits, WorkerLostError, WorkerProcess, worker_command
 from grafos_core.errors import GrafosError
@@ -72,7 +72,7 @@ class WorkerPool:
         for _ in range(self._size):
             self._start_in_background()
 
-    async def run(self, module: bytes, spec: RunSpec) -> RunOutcome:
+    async def run(self, module: bytes, spec: RunSpec, desk: LeaseDesk = no_desk) -> RunOutcome:
         """Runs ``spec`` on the next free worker. Every end is an outcome, also ``worker_lost``.
 
         Raises ``limit_exceeded`` for a spec outside the ABI's limits, ``cell_busy`` when too many runs wait, and
@@ -96,7 +96,7 @@ class WorkerPool:
         finally:
             self._waiting -= 1
         try:
-            return await self._attempt(code, spec, handed_in_at)
+            return await self._attempt(code, spec, handed_in_at, desk)
         except CodeRefusedError as refused:
             self._compilers.forget(code)
             return RunOutcome("internal", f"the cell could not load the module that it compiled: {refused}")
@@ -117,14 +117,14 @@ class WorkerPool:
         if self._is_closed:
             raise GrafosError("draining", "the cell starts no more runs")
 
-    async def _attempt(self, code: ModuleCode, spec: RunSpec, handed_in_at: float) -> RunOutcome:
+    async def _attempt(self, code: ModuleCode, spec: RunSpec, handed_in_at: float, desk: LeaseDesk) -> RunOutcome:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
                 worker = await self._take()
             except (WorkerLostError, OSError) as lost:
                 return RunOutcome("worker_lost", f"no worker could be started: {lost}")
             try:
-                return await worker.run(code, aged(spec, time.monotonic() - handed_in_at), self._limits)
+                return await worker.run(code, aged(spec, time.monotonic() - handed_in_at), self._limits, desk)
             except WorkerLostError as lost:
                 if lost.has_started or attempt == ATTEMPTS_MAX:
                     return RunOutcome("worker_lost", f"the worker ended under the run: {lost}")

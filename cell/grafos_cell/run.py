@@ -5,6 +5,7 @@ Nothing here needs the WebAssembly engine, so a daemon that only hands runs to i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -28,6 +29,40 @@ class MemoryLease(msgspec.Struct, frozen=True):
     seconds_left: float
 
 
+class BlockLease(msgspec.Struct, frozen=True):
+    """A block lease that the run holds; its place in the tuple is its slot. The blocks stay with the daemon."""
+
+    blocks: int
+
+
+class LeaseCall(msgspec.Struct, frozen=True, tag="lease_call"):
+    """What a worker asks the daemon about a lease of its run, by kind and slot. ``operation``: ``query`` (is it still
+    honoured, and how long?), ``block_read`` or ``block_write``."""
+
+    operation: Literal["query", "block_read", "block_write"]
+    kind: Literal["mem", "block"]
+    slot: int
+    lba: int = 0
+    data: bytes = b""
+
+
+class LeaseAnswer(msgspec.Struct, frozen=True, tag="lease_answer"):
+    """``status`` as host calls answer it; ``seconds_left`` of the lease, and a block's bytes, when it is ``OK``."""
+
+    status: int
+    seconds_left: float = 0.0
+    data: bytes = b""
+
+
+LeaseDesk = Callable[[LeaseCall], LeaseAnswer]
+"""Where leases are checked, and where what is done to blocks takes effect: the daemon, or the way to it."""
+
+
+def no_desk(_: LeaseCall) -> LeaseAnswer:
+    """For runs without a daemon: whatever ran out is not renewed."""
+    return LeaseAnswer(abi.LEASE_EXPIRED)
+
+
 class RunSpec(msgspec.Struct, frozen=True):
     """What a run is given; ``check_spec`` has its bounds. ``input`` None means that the context's own bytes are it."""
 
@@ -37,6 +72,7 @@ class RunSpec(msgspec.Struct, frozen=True):
     memory_bytes: int = abi.MEMORY_BYTES_DEFAULT
     deadline_s: float = abi.DEADLINE_S_DEFAULT
     memory_leases: tuple[MemoryLease, ...] = ()
+    block_leases: tuple[BlockLease, ...] = ()
 
 
 class RunOutcome(msgspec.Struct, frozen=True):
@@ -76,6 +112,7 @@ def check_spec(spec: RunSpec) -> None:
         ("bytes of memory", spec.memory_bytes, abi.MEMORY_BYTES_MIN, abi.MEMORY_BYTES_MAX),
         ("seconds of deadline", spec.deadline_s, abi.DEADLINE_S_MIN, abi.DEADLINE_S_MAX),
         ("memory leases", len(spec.memory_leases), 0, abi.MEMORY_LEASES_MAX),
+        ("block leases", len(spec.block_leases), 0, abi.BLOCK_LEASES_MAX),
         *(("bytes of leased memory", lease.size_bytes, 1, abi.MEMORY_BYTES_MAX) for lease in spec.memory_leases),
     )
     for what, value, least, most in bounds:

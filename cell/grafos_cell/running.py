@@ -9,10 +9,12 @@ from typing import Protocol
 
 from grafos_cell.abi import RunContext
 from grafos_cell.blobcache import BlobCache
+from grafos_cell.blocks import BlockStore
 from grafos_cell.broker_events import Event, WorkerEnded
 from grafos_cell.holdings import BrokerState
 from grafos_cell.pool import WorkerPool
-from grafos_cell.run import MemoryLease, RunOutcome, RunSpec
+from grafos_cell.run import RunOutcome, RunSpec
+from grafos_cell.run_leases import RunLeases
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
@@ -42,16 +44,19 @@ class Runner:
         cache: BlobCache,
         send: Callable[[messages.UpFrame], None],
         clock: Clock,
+        blocks: BlockStore,
     ) -> None:
         self._pool = pool
         self._agent = agent
         self._cache = cache
         self._send = send
         self._clock = clock
+        self._blocks = blocks
         self._is_warm = False
         self._is_closed = False
         self._runs: dict[str, asyncio.Task[RunOutcome]] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._leases: dict[str, RunLeases] = {}
         self._wanted: dict[str, asyncio.Future[bytes]] = {}
 
     async def warm_up(self) -> None:
@@ -70,6 +75,11 @@ class Runner:
         """Kills the run's worker; its end follows."""
         if run_id in self._runs:
             self._runs[run_id].cancel()
+
+    def renewed(self, run_id: str, lease_id: str, token: str) -> None:
+        """The run's lease goes on under another token."""
+        if run_id in self._leases:
+            self._leases[run_id].renewed(lease_id, token)
 
     async def stop_all(self) -> None:
         """Kills every run and waits until their ends are durable, but no longer than ``STOP_WITHIN_S``."""
@@ -111,12 +121,16 @@ class Runner:
     def _over(self, run_id: str, task: asyncio.Task[RunOutcome]) -> None:
         """However the run's task ended, the broker hears of it once."""
         del self._runs[run_id]
+        self._leases.pop(run_id, None)
         if not self._is_closed:
             ending = asyncio.get_running_loop().create_task(self._agent.handle(_ended(run_id, task)))
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
 
     async def _run(self, start: messages.StartRun) -> RunOutcome:
+        leases = RunLeases(self._agent.state, self._clock.now, self._blocks, start)
+        self._leases[start.run_id] = leases
+        leases.create_blocks()
         module = await self._fetch(start.module_sha256)
         data = await self._fetch(start.input_sha256) if start.input_sha256 else None
         context = RunContext(
@@ -133,9 +147,12 @@ class Runner:
             fuel=start.fuel,
             memory_bytes=start.memory_bytes,
             deadline_s=start.deadline_s,
-            memory_leases=self._memory_leases(start.run_id),
+            memory_leases=leases.memory,
+            block_leases=leases.blocks,
         )
-        return await self._pool.run(module, spec)
+        outcome = await self._pool.run(module, spec, leases.answer)
+        leases.sync_blocks()
+        return outcome
 
     async def _fetch(self, sha256: str) -> bytes:
         """The blob, from the cache or over the link; waits for a link as long as the run may take."""
@@ -147,11 +164,6 @@ class Runner:
             self._send(messages.BlobWanted(sha256))
         # Several runs may wait for the same bytes; that one of them is stopped must not stop the others.
         return await asyncio.shield(self._wanted[sha256])
-
-    def _memory_leases(self, run_id: str) -> tuple[MemoryLease, ...]:
-        state, now = self._agent.state, self._clock.now()
-        held = (state.leases[lease_id] for lease_id in state.runs[run_id].lease_ids)
-        return tuple(MemoryLease(lease.amount, lease.expires_at - now) for lease in held if lease.kind == "mem")
 
 
 def _fail(waiting: asyncio.Future[bytes], error: GrafosError) -> None:

@@ -13,10 +13,10 @@ import msgspec
 
 from grafos_cell import abi
 from grafos_cell.engine import Compiled, Engine
-from grafos_cell.hostcalls import HostCalls, LeasedMemory
+from grafos_cell.hostcalls import HostCalls, LeasedBlocks, LeasedMemory
 from grafos_cell.instance import Instance
 from grafos_cell.module import ModuleFacts, check_module
-from grafos_cell.run import FINISHED, Hook, RunOutcome, RunSpec, check_spec
+from grafos_cell.run import FINISHED, Hook, LeaseDesk, RunOutcome, RunSpec, check_spec, no_desk
 from grafos_cell.traps import StoppedError
 from grafos_cell.worker_messages import CODE_BYTES_MAX, ModuleCode
 from grafos_core.clock import Clock
@@ -100,8 +100,8 @@ class Runtime:
             self._loaded.popitem(last=False)
         return loaded
 
-    def run(self, module: LoadedModule, spec: RunSpec) -> RunOutcome:
-        """Runs the module's hooks. Every end of the guest's making is an outcome.
+    def run(self, module: LoadedModule, spec: RunSpec, desk: LeaseDesk = no_desk) -> RunOutcome:
+        """Runs the module's hooks, whose leases are at ``desk``. Every end of the guest's making is an outcome.
 
         Raises ``limit_exceeded`` or ``blob_mismatch`` for a spec that cannot be run at all.
         """
@@ -112,9 +112,11 @@ class Runtime:
         data = context if spec.input is None else spec.input
         started_at = self._clock.monotonic()
         regions = [
-            LeasedMemory(lease.size_bytes, started_at + lease.seconds_left, self._clock) for lease in spec.memory_leases
+            LeasedMemory(lease.size_bytes, started_at + lease.seconds_left, self._clock, slot, desk)
+            for slot, lease in enumerate(spec.memory_leases)
         ]
-        host = HostCalls(context, data, spec.fuel, regions)
+        blocks = [LeasedBlocks(lease.blocks, slot, desk) for slot, lease in enumerate(spec.block_leases)]
+        host = HostCalls(context, data, spec.fuel, regions, blocks)
         if module.facts.memory_min_bytes > spec.memory_bytes:
             wanted = module.facts.memory_min_bytes
             what = f"the module wants {wanted} bytes of memory to begin with, its limit is {spec.memory_bytes}"
@@ -165,11 +167,13 @@ class Runtime:
         return sum(loaded.facts.size_bytes for loaded in self._loaded.values())
 
 
-def run_module(data: bytes, spec: RunSpec, clock: Clock, engine: Engine | None = None) -> RunOutcome:
+def run_module(
+    data: bytes, spec: RunSpec, clock: Clock, engine: Engine | None = None, desk: LeaseDesk = no_desk
+) -> RunOutcome:
     """Checks, compiles and runs a module once, in this process; a refused module is an outcome, too."""
     runtime = Runtime(clock, engine)
     try:
-        return runtime.run(runtime.load(data), spec)
+        return runtime.run(runtime.load(data), spec, desk)
     except GrafosError as error:
         if error.code in {"limit_exceeded", "blob_mismatch"}:
             raise

@@ -16,6 +16,10 @@ from grafos_core.resources import Resources
 
 MEM_CAPACITY = "128k"
 """The public design's default size of the memory pool."""
+BLOCK_CAPACITY = "16m"
+"""Enough to try it out; room on the disk is taken only by what is leased."""
+DEVICES_MAX = 1024
+"""Of a kind; more than a machine has."""
 EXPIRES_AT_MAX = 1e11
 """The bound of a time on the wire; some three thousand years."""
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
@@ -45,6 +49,10 @@ class Settings(msgspec.Struct, frozen=True):
         return self.state / "blobs"
 
     @property
+    def blocks(self) -> Path:
+        return self.state / "blocks"
+
+    @property
     def code(self) -> Path:
         return self.state / "code"
 
@@ -61,7 +69,13 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         scheduler=given.scheduler,
         trust=given.trust,
         state=given.state,
-        total=Resources(cpu_cores=cores, mem_bytes=read_size(given.mem_capacity)),
+        total=Resources(
+            cpu_cores=cores,
+            mem_bytes=read_size(given.mem_capacity),
+            block_bytes=read_size(given.block_capacity, "--block-capacity"),
+            gpu_count=_count("--gpu-count", given.gpu_count),
+            nic_count=_count("--nic-count", given.nic_count),
+        ),
         region=given.region,
         ready_fd=given.ready_fd,
         expires_at=_moment("--expires-at", given.expires_at),
@@ -77,11 +91,17 @@ def _moment(flag: str, value: float) -> float:
     return value
 
 
-def read_size(text: str) -> int:
+def _count(flag: str, value: int) -> int:
+    if not 0 <= value <= DEVICES_MAX:
+        raise GrafosError("config_invalid", f"{value} is not between 0 and {DEVICES_MAX}", where=flag)
+    return value
+
+
+def read_size(text: str, flag: str = "--mem-capacity") -> int:
     """Bytes of ``16m``, ``128k`` or ``65536``; units are powers of 1024."""
     match = re.fullmatch(r"([0-9]{1,15})([kmgt]?)", text.strip().lower())
     if not match:
-        raise GrafosError("config_invalid", f"{text!r} is no size", where="--mem-capacity", next="write it like 16m")
+        raise GrafosError("config_invalid", f"{text!r} is no size", where=flag, next="write it like 16m")
     return int(match[1]) * _UNITS[match[2]]
 
 
@@ -99,6 +119,9 @@ def _parser() -> CommandLine:
     add("--trust", required=True, type=Path, metavar="DIR", help="ca.pem, cell.pem, cell-key.pem and cell-token")
     add("--state", required=True, type=Path, metavar="DIR", help="durable state, made if missing")
     add("--mem-capacity", default=MEM_CAPACITY, metavar="SIZE", help="the pool of leasable memory, like 16m")
+    add("--block-capacity", default=BLOCK_CAPACITY, metavar="SIZE", help="the pool of leasable blocks, like 1g")
+    add("--gpu-count", type=int, default=0, metavar="N", help="how many GPUs may be leased")
+    add("--nic-count", type=int, default=0, metavar="N", help="how many network cards may be leased")
     add("--region", default="", metavar="NAME", help="where this machine is, if its scheduler does not know")
     add("--expires-at", type=float, default=0.0, metavar="UNIX", help="when this cell fences itself (0: never)")
     add("--on-expiry", default="", metavar="COMMAND", help="run after fencing, like 'shutdown -P now'")

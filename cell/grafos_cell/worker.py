@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from grafos_cell.run import RunOutcome, RunSpec, aged
+from grafos_cell import abi
+from grafos_cell.run import LeaseAnswer, LeaseCall, RunOutcome, RunSpec, aged
 from grafos_cell.runtime import Runtime
 from grafos_cell.worker_messages import (
     CODE_FRAME_BYTES_MAX,
@@ -80,10 +81,16 @@ class Worker:
                 return
         self._send(Started())
         try:
-            outcome = self._runtime.run(module, aged(spec, time.monotonic() - came_at))
+            outcome = self._runtime.run(module, aged(spec, time.monotonic() - came_at), self._ask)
         except GrafosError as error:
             outcome = RunOutcome(error.code, error.what)
         self._send(Done(outcome))
+
+    def _ask(self, call: LeaseCall) -> LeaseAnswer:
+        """In the middle of a run: the guest waits, and its deadline goes on."""
+        self._send(call)
+        answer = self._receive()
+        return answer if isinstance(answer, LeaseAnswer) else LeaseAnswer(abi.DISCONNECTED)
 
     def _compile(self, module: bytes) -> ModuleCode | Refused:
         resource.setrlimit(resource.RLIMIT_DATA, (COMPILE_BYTES_MAX, COMPILE_BYTES_MAX))

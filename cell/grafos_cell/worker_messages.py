@@ -6,6 +6,7 @@ Each message is one frame: four bytes of length, big-endian, and a msgpack map w
                                  Ready
     Job(spec)                    CodeWanted, when it does not have the module
     ModuleCode                   Started, when the code is loaded; CodeRefused, when it cannot be
+    LeaseAnswer                  LeaseCall, any number of times
                                  Done(outcome)
 
 A process that is to compile hears one other message, and is ended after its answer:
@@ -19,7 +20,7 @@ import msgspec
 
 from grafos_cell import abi
 from grafos_cell.module import ModuleFacts
-from grafos_cell.run import RunOutcome, RunSpec
+from grafos_cell.run import LeaseAnswer, LeaseCall, RunOutcome, RunSpec
 from grafos_core.errors import GrafosError
 
 FRAME_BYTES_MAX = abi.MODULE_BYTES_MAX + abi.OUTPUT_BYTES_MAX + 4 * 1024 * 1024
@@ -83,8 +84,8 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     outcome: RunOutcome
 
 
-Down = Job | ModuleCode | Compile
-Up = Ready | CodeWanted | CodeRefused | Started | Done | ModuleCode | Refused
+Down = Job | ModuleCode | Compile | LeaseAnswer
+Up = Ready | CodeWanted | CodeRefused | Started | LeaseCall | Done | ModuleCode | Refused
 
 decode_down = msgspec.msgpack.Decoder(Down).decode
 decode_up = msgspec.msgpack.Decoder(Up).decode

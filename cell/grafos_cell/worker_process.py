@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from grafos_cell import abi
-from grafos_cell.run import RunOutcome, RunSpec
+from grafos_cell.run import LeaseCall, LeaseDesk, RunOutcome, RunSpec
 from grafos_cell.worker_messages import (
     CODE_FRAME_BYTES_MAX,
     FRAME_BYTES_MAX,
@@ -123,8 +123,9 @@ class WorkerProcess:
         """Whether it lives and is not in the middle of something."""
         return self._is_between_runs and self._process.returncode is None and not self._from.at_eof()
 
-    async def run(self, code: ModuleCode, spec: RunSpec, limits: PoolLimits) -> RunOutcome:
-        """One run. After anything but an outcome of the worker's own the worker is not usable any more."""
+    async def run(self, code: ModuleCode, spec: RunSpec, limits: PoolLimits, desk: LeaseDesk) -> RunOutcome:
+        """One run, whose leases are at ``desk``. After anything but an outcome of the worker's own the worker is not
+        usable any more."""
         self._is_between_runs = False
         try:
             async with asyncio.timeout(limits.load_s):
@@ -134,6 +135,9 @@ class WorkerProcess:
         try:
             async with asyncio.timeout(spec.deadline_s + limits.grace_s):
                 done = await self._receive(has_started=True)
+                while isinstance(done, LeaseCall):
+                    await self._send(desk(done))
+                    done = await self._receive(has_started=True)
         except TimeoutError:
             text = f"the tasklet ran longer than its deadline of {spec.deadline_s:g} s, and its worker was ended"
             return RunOutcome("deadline_exceeded", text)

@@ -214,7 +214,7 @@ class RunRequest(msgspec.Struct, frozen=True):
     memory_bytes: Annotated[int, msgspec.Meta(ge=65536, le=4 * 1024**3)] = 32 * 1024 * 1024
     lease_mem_bytes: Count = 0
     deadline_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 30.0
-    lease_block_bytes: Count = 0
+    lease_block_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**53, multiple_of=512)] = 0
     lease_gpu_count: Count = 0
     lease_nic_count: Count = 0
 

@@ -280,6 +280,89 @@ def test_a_module_is_fetched_once_and_a_damaged_copy_is_fetched_again(
     assert link.hear_one(messages.RunEnded).code == "finished"
 
 
+# --- leased blocks ------------------------------------------------------------------------------------------------
+
+BLOCK = "02" + "0" * 30
+COUNTING = tasklet(
+    """(drop (call $fbbu_read_block (i32.const 0) (i64.const 1) (i32.const 0)))
+    (i32.store (i32.const 0) (i32.add (i32.load (i32.const 0)) (i32.const 1)))
+    (drop (call $fbbu_write_block (i32.const 0) (i64.const 1) (i32.const 0)))
+    (drop (call $output_write (i32.const 0) (i32.const 1))) (i32.const 0)"""
+)
+"""Adds one to the first number of a block, and gives it."""
+
+
+def count(link: ScriptedLink, run_id: str, *tokens: str, serve: bool = False) -> bytes:
+    link.start(run_id, COUNTING, *tokens)
+    if serve:
+        link.serve_blob(COUNTING)
+    ended = link.hear_one(messages.RunEnded)
+    assert ended.code == "finished", ended
+    return ended.output
+
+
+def test_blocks_are_shared_by_the_runs_of_their_lease_and_survive_a_kill_of_the_daemon(
+    scheduler: ScriptedScheduler, link: ScriptedLink
+) -> None:
+    tokens = link.grant(CPU), link.grant(BLOCK, kind="block", amount=1024)
+    assert count(link, "run-1", *tokens, serve=True) == b"\x01"
+    assert count(link, "run-2", *tokens) == b"\x02"
+    again = kill_and_restart(scheduler)
+    again.welcome()
+    for _ in range(2):  # ends that were not noted yet
+        again.hear_one(messages.RunEnded)
+    anew = again.grant(CPU, generation=2), again.grant(BLOCK, kind="block", amount=1024, generation=2)
+    assert count(again, "run-3", *anew) == b"\x03"
+    again.say(messages.TearDownLease(BLOCK, 2))
+    assert again.hear_one(messages.LeaseTornDown).fenced is False
+    assert list((scheduler.folder / "cell-state" / "blocks").iterdir()) == []
+
+
+def test_blocks_that_cannot_be_removed_are_fenced_until_an_operator_clears_them(
+    scheduler: ScriptedScheduler, link: ScriptedLink
+) -> None:
+    count(link, "run-1", link.grant(CPU), link.grant(BLOCK, kind="block", amount=512), serve=True)
+    file = scheduler.folder / "cell-state" / "blocks" / BLOCK
+    file.unlink()
+    file.mkdir()
+    link.say(messages.TearDownLease(BLOCK, 1))
+    assert link.hear_one(messages.LeaseTornDown).fenced is True
+    again = kill_and_restart(scheduler)
+    assert again.welcome().fenced == (BLOCK,)
+    again.say(messages.ClearFence(BLOCK, 1))
+    assert again.hear_one(messages.LeaseTornDown).fenced is True, "it cannot be removed yet"
+    file.rmdir()
+    again.say(messages.ClearFence(BLOCK, 1))
+    assert again.hear_one(messages.LeaseTornDown).fenced is False
+
+
+def test_a_revoked_lease_lets_its_run_end_within_the_grace_and_no_longer(link: ScriptedLink) -> None:
+    begin_run(link, "run-1", ENDLESS)
+    link.say(messages.RevokeLease(CPU, 1, 1.0))
+    for label in ("revoke_warning", "grace_running", "forced_teardown"):
+        assert link.hear_one(messages.LeaseRevoked).state == label
+    assert link.hear_one(messages.RunEnded).code == "lease_revoked"
+    assert link.hear_one(messages.LeaseRevoked).state == "torndown"
+    assert link.hear_one(messages.LeaseTornDown) == messages.LeaseTornDown(CPU, 1)
+
+
+def test_a_run_goes_on_when_its_leases_are_renewed(link: ScriptedLink) -> None:
+    """The memory's lease would have ended long before; the worker asks, and hears of the renewal."""
+    wait = """(loop $again (local.set $n (i64.add (local.get $n) (i64.const 1)))
+        (br_if $again (i64.lt_u (local.get $n) (i64.const 2000000000))))"""
+    size = "(i32.sub (i32.wrap_i64 (call $fbmu_size (i32.const 0))) (i32.const 512))"
+    module = tasklet(wait + size, run_locals="(local $n i64)")
+    soon = time.time() + 2.0
+    link.say(messages.GrantLease(CPU, 1, "acme", "cpu", 1, soon), messages.GrantLease(MEM, 1, "acme", "mem", 512, soon))
+    tokens = [link.hear_one(messages.LeaseGranted).token for _ in range(2)]
+    link.start("run-1", module, *tokens)
+    link.serve_blob(module)
+    link.grant(CPU, generation=2)
+    link.grant(MEM, kind="mem", amount=512, generation=2)
+    ended = link.hear_one(messages.RunEnded)
+    assert (ended.code, ended.what) == ("finished", "")
+
+
 # --- its end ------------------------------------------------------------------------------------------------------
 
 

@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 
 from grafos_cell.blobcache import BlobCache
+from grafos_cell.blocks import BlockStore
 from grafos_cell.broker_events import WorkerEnded
+from grafos_cell.holdings import RUN, BrokerSettings, BrokerState, TakenRun
 from grafos_cell.pool import WorkerPool
 from grafos_cell.running import Runner
+from grafos_core.changes import Change
 from grafos_core.clock import SystemClock
+from grafos_core.receipts import Signed
+from grafos_core.resources import Resources
 from grafos_scheduler.messages import StartRun
 
 
@@ -21,9 +26,12 @@ class Desk:
     """Hears of the ends of runs, in the broker's place; ``when_told`` is what it does then."""
 
     def __init__(self, folder: Path, when_told: Callable[[Desk], Awaitable[Any]]) -> None:
-        self.state: Any = None
+        rules = BrokerSettings("fab", "cell-1", Resources(cpu_cores=1), b"key", lambda receipt: Signed("run", b"", b""))
+        self.state = BrokerState(rules)
         self.ended: list[tuple[str, str]] = []
-        self.runner = Runner(self, WorkerPool(1), BlobCache(folder), lambda frame: None, SystemClock())
+        self.runner = Runner(
+            self, WorkerPool(1), BlobCache(folder), lambda frame: None, SystemClock(), BlockStore(folder / "blocks")
+        )
         self._when_told = when_told
 
     async def handle(self, event: WorkerEnded) -> None:
@@ -32,6 +40,8 @@ class Desk:
 
     def start(self, run_id: str) -> None:
         """A run that waits for its module, which never comes."""
+        taken = TakenRun(run_id, "acme", "local", "here", "t", "0" * 64, "", 1, (), 0.0, 60.0)
+        self.state.apply((Change(RUN, run_id, taken),))
         self.runner.start(StartRun(run_id, "acme", "local", "here", "t", "0" * 64, "", 1, 65536, 1.0, ()))
 
 

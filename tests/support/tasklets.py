@@ -9,7 +9,7 @@ import call_layers
 from wasmtime import wat2wasm
 
 from grafos_cell import abi
-from grafos_cell.run import RunOutcome, RunSpec
+from grafos_cell.run import LeaseDesk, RunOutcome, RunSpec, no_desk
 from grafos_cell.runtime import run_module
 from grafos_core.clock import SystemClock
 
@@ -61,9 +61,9 @@ def spec_of(module: bytes, data: bytes | None = b"", **changes: object) -> RunSp
     return RunSpec(context_of(module), data, **changes)  # type: ignore[arg-type]
 
 
-def run_tasklet(module: bytes, data: bytes | None = b"", **changes: object) -> RunOutcome:
+def run_tasklet(module: bytes, data: bytes | None = b"", desk: LeaseDesk = no_desk, **changes: object) -> RunOutcome:
     """Runs the module in this process, on the call layer under test."""
-    return run_module(module, spec_of(module, data, **changes), SystemClock(), call_layers.new_engine())
+    return run_module(module, spec_of(module, data, **changes), SystemClock(), call_layers.new_engine(), desk)
 
 
 def text_at(offset: int, text: str | bytes) -> str:
