@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from grafos_cli.local_health import ANEW, GO_ON, Trouble, program_of, troubles
+from grafos_cli.local_health import ANEW, GO_ON, Trouble, program_of, reused_by, troubles
 from grafos_cli.local_state import BEARER_NAME, LocalFabric, dev_folder, read_local_fabric
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
@@ -76,9 +76,9 @@ def _standing(record: LocalFabric, found: list[Trouble]) -> Iterator[Found]:
         if daemon.is_alive:
             yield Found(daemon.name, ok=True, why=f"process {daemon.pid}")
             continue
-        other = program_of(daemon.pid)
-        now = f", which is another program now ({other})" if other and daemon.name in by_name else ""
-        yield Found(daemon.name, ok=False, why=f"process {daemon.pid}{now} ended; its log is {daemon.log}", next=GO_ON)
+        other = reused_by(daemon)
+        now = f" (that number is {other}'s now)" if other else ""
+        yield Found(daemon.name, ok=False, why=f"process {daemon.pid} ended{now}; its log is {daemon.log}", next=GO_ON)
 
 
 def _port(record: LocalFabric) -> Iterator[Found]:

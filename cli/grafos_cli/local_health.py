@@ -95,12 +95,14 @@ def clock_text(moved_s: float) -> str:
 
 def _reused(dead: list[Daemon]) -> str:
     """Which of the numbers other programs have by now."""
-    others = [
-        (daemon.pid, program)
-        for daemon in dead
-        if started_ticks(daemon.pid) != daemon.started_ticks and (program := program_of(daemon.pid))
-    ]
+    others = [(daemon.pid, program) for daemon in dead if (program := reused_by(daemon))]
     return "".join(f" (process {pid} is another program now: {program})" for pid, program in others)
+
+
+def reused_by(daemon: Daemon) -> str:
+    """The name of the program that has a dead daemon's number by now, or nothing. One that nobody has waited for yet
+    still has it itself."""
+    return program_of(daemon.pid) if started_ticks(daemon.pid) not in (None, daemon.started_ticks) else ""
 
 
 def program_of(pid: int) -> str:

@@ -133,7 +133,7 @@ def test_a_number_that_another_program_has_by_now_deceives_nobody(person: Person
         scheduler, cell = record["daemons"]
         rewrite(person, daemons=[{**scheduler, "pid": stranger.pid}, cell])
         said = failed(person)["scheduler"]
-        assert said.startswith(f"failed: process {stranger.pid}, which is another program now (sleep) ended")
+        assert said.startswith(f"failed: process {stranger.pid} ended (that number is sleep's now); its log is ")
         run = person("deploy", "run", env={"PWD": str(person.project)})
         assert run.code != 0
         assert person("dev", "down").code == 9

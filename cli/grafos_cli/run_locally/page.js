@@ -7,16 +7,25 @@ let misses = 0;
 function kept() { return localStorage.getItem(KEPT_AS); }
 function say(text) { const place = document.getElementById("said"); if (place) place.textContent = text; }
 
-function forget(why) {
+const pageOf = async (answer) => new DOMParser().parseFromString(await answer.text(), "text/html");
+
+async function forget(why) {
   localStorage.removeItem(KEPT_AS);
-  if (document.body.dataset.signedIn === "yes") location.replace("/#said=" + encodeURIComponent(why));
-  else say(why);
+  try {
+    show(await pageOf(await fetch("/", { cache: "no-store" })));
+  } catch {
+    document.body.dataset.signedIn = "no";
+    document.querySelector("h1").textContent = "Developer tab";
+    document.querySelector("main").replaceChildren(document.querySelector("h1"), document.getElementById("said"));
+  }
+  say(why);
 }
 
 async function ask(path, options) {
   const answer = await fetch(path, { ...options, headers: { Authorization: "Bearer " + kept() }, cache: "no-store" });
   if (answer.status === 401) throw new Error("The bearer is not the one of this dev up.");
-  return new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (answer.redirected) history.replaceState(null, "", answer.url);
+  return pageOf(answer);
 }
 
 function show(page) {
@@ -67,10 +76,9 @@ async function look() {
   }
 }
 
-const linked = new URLSearchParams(location.hash.slice(1));
-if (linked.get("bearer")) localStorage.setItem(KEPT_AS, linked.get("bearer"));
-if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+const linked = new URLSearchParams(location.hash.slice(1)).get("bearer");
+if (linked) localStorage.setItem(KEPT_AS, linked);
+if (linked) history.replaceState(null, "", location.pathname + location.search);
 dress();
-if (linked.get("said")) say(linked.get("said"));
 if (kept() && document.body.dataset.signedIn === "no") open("/");
 setInterval(look, LOOK_EVERY_MS);
