@@ -22,6 +22,7 @@ from grafos_core.receipts import BudgetSlice
 from grafos_scheduler.client import SchedulerClient
 from grafos_scheduler.messages import TenantRequest, Terms
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, worst_case
+from grafos_stacks.creating import Creator
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.handover import SliceWanted, hold_slice
 from grafos_stacks.journal import Life, ResourceRow, StackRow, StackState
@@ -203,7 +204,7 @@ def _move_deadline(hands: Hands, plan: StackPlan) -> None:
             if not _is_there(hands, what):
                 needs = {name: _place(hands, plan, name)[0] for name in what.needs.values()}
                 known = {name: Found(ref=ref, state=State.READY) for name, ref in needs.items()}
-                Engine(hands).make([what], known)
+                Creator(hands).make([what], known)
             _update(hands, plan, what)
 
 
