@@ -27,6 +27,27 @@ grafos-std = { path = "vendor/grafos-std" }
 [workspace]
 exclude = ["vendor"]
 """
+LOCK = """\
+version = 4
+
+[[package]]
+name = "grafos-macros"
+version = "0.1.0"
+
+[[package]]
+name = "grafos-std"
+version = "0.1.0"
+dependencies = [
+ "grafos-macros",
+]
+
+[[package]]
+name = "program"
+version = "0.1.0"
+dependencies = [
+ "grafos-std",
+]
+"""
 
 
 def session_folder() -> Path:
@@ -34,14 +55,30 @@ def session_folder() -> Path:
     return Path(os.environ["GRAFOS_TEST_REFUSALS"]).parent
 
 
-def lay_out(folder: Path, source: str, *names: str, **settings: str) -> Program:
+def lay_out(folder: Path, source: str, *names: str) -> Program:
     """A program whose crate is this source, with a copy of the SDK as `grafos new` makes one."""
     (folder / "src").mkdir(parents=True)
     (folder / "src" / "lib.rs").write_text(source)
     (folder / "Cargo.toml").write_text(CARGO)
+    (folder / "Cargo.lock").write_text(LOCK)
     for crate in ("grafos-std", "grafos-macros"):
         shutil.copytree(ROOT / "sdk" / crate, folder / "vendor" / crate, ignore=NOT_COPIED)
-    return declare(folder, *(names or ("one",)), **settings)
+    return declare(folder, *(names or ("one",)))
+
+
+def lay_out_warm(source: str, *names: str) -> Program:
+    """As `lay_out`, in the one folder that this process keeps for it, where the SDK is compiled already."""
+    folder = session_folder() / f"rust-{os.getpid()}"
+    made = folder / ".grafos" / "rust"
+    kept = folder.with_suffix(".kept")
+    if made.exists():
+        made.rename(kept)
+        shutil.rmtree(folder)
+    program = lay_out(folder, source, *names)
+    if kept.exists():
+        made.parent.mkdir()
+        kept.rename(made)
+    return program
 
 
 def declare(folder: Path, *names: str, source: str = "src/lib.rs") -> Program:

@@ -19,7 +19,7 @@ from pathlib import Path
 from grafos_cell import abi
 from grafos_cell.module import check_module
 from grafos_cli.languages import rust_sources
-from grafos_cli.languages.contract import Ended, TestsRun, Toolchain, build_failed, run_tool
+from grafos_cli.languages.contract import Ended, TestsRun, Toolchain, build_failed, first_lines, run_tool
 from grafos_cli.languages.rust_library import library_for
 from grafos_cli.languages.rust_tools import TARGET, find_rust, place_of
 from grafos_cli.manifest import FILE_NAME, Program, Tasklet
@@ -42,6 +42,8 @@ _PROFILE = {
 """What every tasklet is built with: one unit, so that the bytes do not depend on chance; no names or paths in them."""
 _KEPT = ("CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "RUSTUP_")
 """The caller's settings that reach cargo: where crates come from. Those that change the module do not."""
+_PROGRESS = re.compile(r"^ +(?:Compiling|Locking|Adding|Updating|Downloading|Downloaded) .*\n", re.MULTILINE)
+"""Lines of cargo that are no part of a complaint."""
 
 
 def find(folder: Path) -> Toolchain:
@@ -53,13 +55,13 @@ def compile(program: Program, tasklet: Tasklet, toolchain: Toolchain) -> bytes: 
     """The module; ``build_failed`` has cargo's words, ``module_invalid`` what no cell would run."""
     function = _function_of(program, tasklet)
     crate = rust_sources.crate_of(program, tasklet)
-    words = ["rustc", "--lib", "--crate-type", "cdylib", "--release", "--target", TARGET]
+    words = ["rustc", "--quiet", "--lib", "--crate-type", "cdylib", "--release", "--target", TARGET]
     words += ["--message-format", "json-render-diagnostics", "--", "--cfg", f'grafos_tasklet="{function}"']
     with _alone(program) as build_folder:
         environment = _environment(program, crate, toolchain, build_folder)
         done = _run_cargo(words, crate, toolchain, environment)
         if done.code != 0:
-            raise build_failed(tasklet, _words_of(done))
+            raise _refused(done, tasklet)
         artifact = _artifact(done.out)
         module, rule = artifact.read_bytes(), artifact.with_suffix(".d").read_text(encoding="utf-8")
     _refuse_unseen(rule, build_folder, program, tasklet)
@@ -76,7 +78,7 @@ def run_tests(program: Program, toolchain: Toolchain) -> TestsRun:
         done = _run_cargo(["test", "--no-fail-fast"], crate, toolchain, environment)
         good, bad = read_counts(done.out)
         if done.code not in {0, None} and not bad and "error: test failed" not in done.err:
-            raise build_failed(tasklet, _words_of(done))
+            raise _refused(done, tasklet)
         passed, failed = passed + good, failed + (bad or int(done.code != 0))  # a crash ends a test run, uncounted
         texts += [done.out, done.err]
         if done.code is None:
@@ -161,8 +163,20 @@ def _run_cargo(words: list[str], crate: Path, toolchain: Toolchain, environment:
     return done
 
 
-def _words_of(done: Ended) -> str:
-    return f"cargo did not end within {TIMEOUT_S} s" if done.code is None else done.err
+def _refused(done: Ended, tasklet: Tasklet) -> GrafosError:
+    """What cargo said. A lock file that a manifest has outgrown is for the person to bring up to date, not for us."""
+    if done.code is None:
+        return build_failed(tasklet, f"cargo did not end within {TIMEOUT_S} s")
+    said = _PROGRESS.sub("", done.err)
+    if "--locked" in said:
+        return GrafosError(
+            "build_failed",
+            f"The lock file does not fit the manifests of {tasklet.name}",
+            where=str(tasklet.source),
+            why=first_lines(said),
+            next="cargo update --workspace, then: grafos tasklet build",
+        )
+    return build_failed(tasklet, said)
 
 
 def _artifact(messages: str) -> Path:

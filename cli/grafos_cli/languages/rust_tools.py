@@ -5,7 +5,6 @@ A cargo and a rustc always come from one place: a cargo cannot drive the library
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -57,16 +56,16 @@ class Place:
         return Toolchain("rust", self.version, (str(self.cargo),), environment)
 
 
-def find_rust(folder: Path) -> Toolchain:
+def find_rust(folder: Path, system: Path = SYSTEM_FOLDER) -> Toolchain:
     """The Rust for a program in ``folder``; ``tool_missing`` says what there is and what it lacks."""
     seen: list[Place] = []
-    for place in _places(folder):
+    for place in _places(folder, system):
         if place.has_target:
             return place.toolchain()
         seen.append(place)
     if not _pinned(folder):
         for place in seen:
-            if place.cargo.parent == SYSTEM_FOLDER and place.can_build_library:
+            if place.cargo.parent == system and place.can_build_library:
                 return place.toolchain()
     raise _missing(folder, seen)
 
@@ -77,11 +76,11 @@ def place_of(toolchain: Toolchain) -> Place:
     return Place(rustc.parent.parent, rustc, Path(toolchain.command[0]), toolchain.version)
 
 
-def _places(folder: Path) -> Iterator[Place]:
+def _places(folder: Path, system: Path) -> Iterator[Place]:
     """What is installed: what the caller's PATH names first, then rustup's own folder, then the system's."""
     on_path = shutil.which("cargo")
     candidates = [Path(on_path).parent] if on_path else []
-    candidates += [Path.home() / ".cargo" / "bin", SYSTEM_FOLDER]
+    candidates += [Path.home() / ".cargo" / "bin", system]
     for bin_folder in dict.fromkeys(candidates):
         place = _look(bin_folder, folder)
         if place is not None:
@@ -124,7 +123,7 @@ def _missing(folder: Path, seen: list[Place]) -> GrafosError:
         version = seen[0].version if seen else "its toolchain"
         return tool_missing(f"Rust cannot build for {TARGET}", f"{version} has no library for it", WITH_RUSTUP)
     what = f"Rust cannot build for {TARGET}" if seen else "Rust was not found"
-    why = f"{seen[0].version} has no library for it" if seen else f"there is no cargo on PATH: {os.get_exec_path()}"
+    why = f"{seen[0].version} has no library for it" if seen else "there is no cargo on PATH"
     return tool_missing(what, why, WITH_APT if _is_debian() else WITH_INSTALLER)
 
 
