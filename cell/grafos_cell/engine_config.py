@@ -18,7 +18,7 @@ from grafos_cell import abi
 if TYPE_CHECKING:
     import wasmtime
 
-_SWITCHES: dict[str, bool | int] = {
+SWITCHES: dict[str, bool | int] = {
     "consume_fuel": True,
     "epoch_interruption": True,
     "cranelift_nan_canonicalization": True,
@@ -49,7 +49,7 @@ MEMORY_KEPT_BYTES = 256 * 1024
 TABLE_KEPT_BYTES = 64 * 1024
 """As ``MEMORY_KEPT_BYTES``."""
 
-_POOL: dict[str, int] = {
+POOL: dict[str, int] = {
     # One process runs one guest at a time, so the pool has one place, used again and again.
     "total_core_instances": 1,
     "total_memories": 1,
@@ -70,13 +70,13 @@ def configuration() -> wasmtime.Config:
     from wasmtime import _bindings as c_api  # the daemon asks for the digest alone
 
     config = wasmtime.Config()
-    for name, value in _SWITCHES.items():
+    for name, value in SWITCHES.items():
         setattr(config, name, value)
     # A memory never moves: where host calls know it to be, it is, for the life of its instance.
     c_api.wasmtime_config_memory_may_move_set(config.ptr(), False)
     pool = c_api.wasmtime_pooling_allocation_config_new()
     try:
-        for name, value in _POOL.items():
+        for name, value in POOL.items():
             getattr(c_api, f"wasmtime_pooling_allocation_config_{name}_set")(pool, value)
         c_api.wasmtime_pooling_allocation_strategy_set(config.ptr(), pool)
     finally:
@@ -86,7 +86,7 @@ def configuration() -> wasmtime.Config:
 
 def digest() -> str:
     """What compiled code depends on beside its module: library, configuration, and the processor that it is for."""
-    parts = (metadata.version("wasmtime"), sorted(_SWITCHES.items()), sorted(_POOL.items()), _processor())
+    parts = (metadata.version("wasmtime"), sorted(SWITCHES.items()), sorted(POOL.items()), _processor())
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

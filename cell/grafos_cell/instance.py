@@ -8,7 +8,8 @@ that it takes: ``docs/decisions/call-layer.md``.
 * A callback never raises, because there is nothing above it that could catch: it keeps what happened, and traps.
 * Whatever belongs to a run lies in its ``Instance``: no state is shared between two of them.
 * Addresses live as long as their store. After ``close`` they are None, which no C function of ours takes.
-* Linear memory is looked at anew in each host call, since the guest may have grown it in between.
+* Linear memory is looked at anew where a range ends outside of what was seen. It never shrinks, and the configuration
+  has it that it never moves.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ _instantiate = _function(
     "wasmtime_instance_pre_instantiate", _Address, _Address, _Address, _Address, result=_Nullable, library=_LONG
 )
 _export_get = _function(
-    "wasmtime_instance_export_get", _Address, _Address, ctypes.c_char_p, _Size, _Address, result=ctypes.c_bool
+    "wasmtime_instance_export_get", _Address, _Address, _Address, _Size, _Address, result=ctypes.c_bool
 )
 _call = _function(
     "wasmtime_func_call_unchecked", _Address, _Address, _Address, _Size, _Address, result=_Nullable, library=_LONG
@@ -115,7 +116,8 @@ _IN_EXTERN = int(getattr(c_api.wasmtime_extern_t, "of").offset)  # noqa: B009 - 
 _INSTANCE, _TRAP, _FUEL, _VALUES = (_offset(field) for field in ("instance", "trap", "fuel", "first"))
 _VALUES_COUNT = 2  # the most that a hook has
 _FIELDS = {abi.MEMORY_EXPORT: "memory", abi.INIT_EXPORT: "init", abi.RUN_EXPORT: "run", abi.FINALIZE_EXPORT: "finalize"}
-_EXPORTS = [(name.encode(), len(name), _offset(field)) for name, field in _FIELDS.items()]
+_NAMES = {name: ctypes.create_string_buffer(name.encode()) for name in _FIELDS}
+_EXPORTS = [(ctypes.addressof(_NAMES[name]), len(name), _offset(field)) for name, field in _FIELDS.items()]
 _PLACES = {name: _offset(field) + _IN_EXTERN for name, field in _FIELDS.items()}
 _MEMORY = _PLACES[abi.MEMORY_EXPORT]
 _RETURNS = frozenset(name for name, signature in abi.HOOKS.items() if signature.results)
@@ -165,12 +167,13 @@ class Instance:
         store, self._store = self._store, None
         if store is not None:
             self._context = self._view = None
+            self._size = -1
             self._engine.release()
             _store_delete(store)
 
     def _raise_if_stopped(self, error: int | None) -> None:
         """Raises how the guest was stopped in the call that answered ``error``, if it was."""
-        if error or self._cells.trap or self.fault is not None:
+        if error or self._cells.trap:  # a fault of the host's own is a trap, too
             raise self._end_of(error)
         if self.host.is_out_of_fuel:
             raise StoppedError("fuel", "a host call cost more than was left")
@@ -195,11 +198,16 @@ class Instance:
         return size
 
     def holds(self, pointer: int, length: int) -> bool:
-        size: int = _memory_size(self._context, self._at + _MEMORY)
-        if size != self._size:
-            self._view = _view_of(_memory_data(self._context, self._at + _MEMORY), size, _READ_AND_WRITE)
-            self._size = size
-        return pointer + length <= size
+        end = pointer + length
+        if end > self._size:
+            self._look_at_memory()
+        return end <= self._size
+
+    def _look_at_memory(self) -> None:
+        """Sees memory as large as it is now. It neither shrinks nor moves, so what was seen before stays true."""
+        memory = self._at + _MEMORY
+        self._size = _memory_size(self._context, memory)
+        self._view = _view_of(_memory_data(self._context, memory), self._size, _READ_AND_WRITE)
 
     def read(self, pointer: int, length: int) -> bytes:
         assert self._view is not None, "a range is read before it was asked for"
@@ -214,8 +222,12 @@ class Instance:
         fuel: int = self._cells.fuel
         return fuel
 
-    def set_fuel(self, units: int) -> None:
-        _set_fuel(self._context, units)
+    def pay(self, units: int) -> bool:
+        context, cells = self._context, self._cells
+        _get_fuel(context, self._at + _FUEL)
+        left: int = cells.fuel - units
+        _set_fuel(context, max(0, left))
+        return left >= 0
 
 
 def define(linker: Linker, module: str, name: str, function_type: FuncType, callback: Any) -> None:

@@ -103,9 +103,8 @@ class Runtime:
     def run(self, module: LoadedModule, spec: RunSpec, desk: LeaseDesk = no_desk) -> RunOutcome:
         """Runs the module's hooks, whose leases are at ``desk``. Every end of the guest's making is an outcome.
 
-        Raises ``limit_exceeded`` or ``blob_mismatch`` for a spec that cannot be run at all.
+        Whoever takes the spec in has had ``check_spec`` look at it. Raises ``blob_mismatch`` for another module's.
         """
-        check_spec(spec)
         if spec.context.module_sha256 != module.facts.sha256:
             raise GrafosError("blob_mismatch", "the context names another module than the one to run")
         context = spec.context.to_json()
@@ -127,8 +126,7 @@ class Runtime:
             return RunOutcome(error.code, error.what)
         except Exception as fault:  # noqa: BLE001 - a bug of ours must not take the worker's other runs with it
             return RunOutcome("internal", f"the runtime failed: {type(fault).__name__}: {fault}")
-        outcome = _conclude(ending, host, spec)
-        return msgspec.structs.replace(outcome, fuel_used=fuel_used, wall_s=self._clock.monotonic() - started_at)
+        return _conclude(ending, host, spec, fuel_used, self._clock.monotonic() - started_at)
 
     def _call_hooks(
         self, module: LoadedModule, spec: RunSpec, host: HostCalls, context_length: int, input_length: int
@@ -170,12 +168,16 @@ class Runtime:
 def run_module(
     data: bytes, spec: RunSpec, clock: Clock, engine: Engine | None = None, desk: LeaseDesk = no_desk
 ) -> RunOutcome:
-    """Checks, compiles and runs a module once, in this process; a refused module is an outcome, too."""
+    """Checks, compiles and runs a module once, in this process; a refused module is an outcome, too.
+
+    Raises ``limit_exceeded`` or ``blob_mismatch`` for a spec that cannot be run at all.
+    """
+    check_spec(spec)
     runtime = Runtime(clock, engine)
     try:
         return runtime.run(runtime.load(data), spec, desk)
     except GrafosError as error:
-        if error.code in {"limit_exceeded", "blob_mismatch"}:
+        if error.code == "blob_mismatch":
             raise
         return RunOutcome(error.code, error.what)
     finally:
@@ -189,7 +191,7 @@ def _is_full(size: int, declared_maximum: int | None, limit: int) -> bool:
     return size + abi.PAGE_BYTES > limit
 
 
-def _conclude(ending: Ending, host: HostCalls, spec: RunSpec) -> RunOutcome:
+def _conclude(ending: Ending, host: HostCalls, spec: RunSpec, fuel_used: int, wall_s: float) -> RunOutcome:
     """Gives the end its name, and decides what of the guest's writing is kept."""
     code, text = _name_end(ending, host, spec)
     assert code == FINISHED or code in CODES
@@ -206,7 +208,9 @@ def _conclude(ending: Ending, host: HostCalls, spec: RunSpec) -> RunOutcome:
         bytes(host.output) if keeps_results else b"",
         host.log_text(),
         host.is_log_cut,
-        memory_bytes=ending.memory_bytes,
+        fuel_used,
+        ending.memory_bytes,
+        wall_s,
     )
 
 

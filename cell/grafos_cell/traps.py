@@ -71,14 +71,15 @@ class Watchdog:
 
     def __init__(self, bark: Callable[[], None]) -> None:
         self._bark = bark
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._due = math.inf
         self._wakes_at = -math.inf
         self._is_closed = False
         self._thread: threading.Thread | None = None
 
     def arm(self, seconds: float) -> None:
-        with self._changed:
+        with self._lock:
             assert not self._is_closed, "a closed engine opens no instance"
             self._due = time.monotonic() + seconds
             if self._thread is None:
@@ -88,7 +89,7 @@ class Watchdog:
                 self._changed.notify()
 
     def disarm(self) -> None:
-        with self._changed:
+        with self._lock:
             self._due = math.inf
 
     def close(self) -> None:

@@ -158,7 +158,7 @@ def test_a_closed_instance_gives_no_way_to_what_was_its() -> None:
     for act in (
         instance.memory_bytes,
         instance.fuel_left,
-        lambda: instance.set_fuel(1),
+        lambda: instance.pay(1),
         lambda: instance.holds(0, 1),
         lambda: instance.read(0, 1),
         lambda: instance.write(0, b"x"),

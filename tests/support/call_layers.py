@@ -99,8 +99,10 @@ class PlainInstance:
     def fuel_left(self) -> int:
         return self._store.get_fuel()
 
-    def set_fuel(self, units: int) -> None:
-        self._store.set_fuel(units)
+    def pay(self, units: int) -> bool:
+        left = self.fuel_left() - units
+        self._store.set_fuel(max(left, 0))
+        return left >= 0
 
     def _base(self) -> int:
         return ctypes.addressof(self._exports[abi.MEMORY_EXPORT].data_ptr(self._store).contents)
