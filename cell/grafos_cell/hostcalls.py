@@ -70,7 +70,8 @@ class LeasedMemory:
         answer = self._desk(self._query)
         if answer.status == abi.OK:
             self._expires_at = self._clock.monotonic() + answer.seconds_left
-        return answer.status
+        # Nobody to ask: all that is known is that it has run out.
+        return abi.LEASE_EXPIRED if answer.status == abi.DISCONNECTED else answer.status
 
 
 class LeasedBlocks:

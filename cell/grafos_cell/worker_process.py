@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from grafos_cell import abi
-from grafos_cell.run import LeaseCall, LeaseDesk, RunOutcome, RunSpec
+from grafos_cell.run import LeaseCall, LeaseDesk, RunOutcome, RunSpec, no_desk
 from grafos_cell.worker_messages import (
     CODE_FRAME_BYTES_MAX,
     FRAME_BYTES_MAX,
@@ -123,7 +123,7 @@ class WorkerProcess:
         """Whether it lives and is not in the middle of something."""
         return self._is_between_runs and self._process.returncode is None and not self._from.at_eof()
 
-    async def run(self, code: ModuleCode, spec: RunSpec, limits: PoolLimits, desk: LeaseDesk) -> RunOutcome:
+    async def run(self, code: ModuleCode, spec: RunSpec, limits: PoolLimits, desk: LeaseDesk = no_desk) -> RunOutcome:
         """One run, whose leases are at ``desk``. After anything but an outcome of the worker's own the worker is not
         usable any more."""
         self._is_between_runs = False
