@@ -30,16 +30,14 @@ def make_program(here: Path, name: str, language: str) -> Path:
     _check_words(name, language)
     target = here / name
     try:
-        if os.path.lexists(target) and not _is_empty_folder(target):
-            raise _taken(target)
         with scratch_folder(here) as scratch:
             draft = scratch / name
             draft.mkdir()
             _fill(draft, name, language)
-            draft.rename(target)  # takes the place of an empty folder, and of nothing else
+            draft.rename(target)  # takes the place of an empty folder; the system refuses any other
     except OSError as error:
         if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR} and os.path.lexists(target):
-            raise _taken(target) from error  # somebody was faster
+            raise _taken(target) from error
         raise GrafosError(
             "config_invalid",
             f"The folder {name} cannot be made",
@@ -113,13 +111,6 @@ def scratch_folder(here: Path) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _is_empty_folder(path: Path) -> bool:
-    if path.is_symlink() or not path.is_dir():
-        return False
-    with os.scandir(path) as entries:
-        return next(entries, None) is None
 
 
 def _taken(target: Path) -> GrafosError:

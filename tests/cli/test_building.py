@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import itertools
 import os
@@ -148,6 +149,22 @@ def test_a_header_that_no_digest_would_notice_is_refused(tmp_path: Path) -> None
     assert answer.error_code == "build_failed"
     assert "far away.h" in answer.err
     assert "does not lie below" in answer.err
+
+
+def test_one_build_at_a_time_stores(tmp_path: Path) -> None:
+    folder = write_program(tmp_path / "p", "wat")
+    digests_of(folder)
+    stored = folder / ".grafos" / "tasklets"
+    (stored / "index.json").unlink()
+    handle = os.open(stored, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    build = subprocess.Popen([str(GRAFOS), "tasklet", "build"], cwd=folder, stderr=subprocess.DEVNULL)
+    with pytest.raises(subprocess.TimeoutExpired):
+        build.wait(timeout=2)
+    assert not (stored / "index.json").exists()
+    os.close(handle)
+    assert build.wait(timeout=60) == 0
+    assert (stored / "index.json").exists()
 
 
 def test_a_header_of_the_persons_own_compiler_is_not_found(tmp_path: Path) -> None:
