@@ -56,6 +56,7 @@ def build(
                 "name": tasklet.name,
                 "module_sha256": built.module_sha256,
                 "source_sha256": built.source_sha256,
+                "toolchain": built.toolchain,
                 "size_bytes": built.size_bytes,
                 "path": str(path),
             }
