@@ -28,12 +28,14 @@ LOG_TAIL_BYTES = 1500
 
 
 class Daemon(msgspec.Struct, frozen=True):
-    """A running program. ``started_ticks`` is its start in clock ticks since the machine booted."""
+    """A running program. ``started_ticks`` is its start in clock ticks since the machine booted; its words in the log,
+    which others may have begun, stand from byte ``log_from`` on."""
 
     name: str
     pid: int
     started_ticks: int
     log: str
+    log_from: int = 0
 
     @property
     def is_alive(self) -> bool:
@@ -45,6 +47,7 @@ def start_daemon(name: str, module: str, arguments: Sequence[str], log: Path, pa
     """Starts `python -m module …` in a session of its own, so that Ctrl-C at the command does not reach it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_FOR_DAEMONS)}
     with log.open("ab") as out:
+        log_from = out.tell()
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
@@ -56,7 +59,7 @@ def start_daemon(name: str, module: str, arguments: Sequence[str], log: Path, pa
         )
     # It goes on without us: nobody waits for it, and nobody needs to be warned of that.
     process.returncode = 0
-    return Daemon(name, process.pid, started_ticks(process.pid) or 0, str(log))
+    return Daemon(name, process.pid, started_ticks(process.pid) or 0, str(log), log_from)
 
 
 def stop_daemons(daemons: Sequence[Daemon]) -> None:
@@ -92,7 +95,8 @@ def daemons_that_name(argument: str, modules: Sequence[str]) -> list[Daemon]:
 def last_words(daemon: Daemon) -> str:
     """The end of its log."""
     try:
-        return Path(daemon.log).read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
+        said = Path(daemon.log).read_bytes()[daemon.log_from :]
+        return said[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
     except OSError:
         return ""
 

@@ -173,7 +173,7 @@ def _did_not_start(daemon: Daemon) -> GrafosError:
         "runtime_not_ready",
         f"The local {daemon.name} did not start",
         where=daemon.log,
-        why=said,
+        why=said.splitlines()[-1].strip() if "Traceback" in said else said,
         next="mend what its log says, then grafos dev up",
     )
 

@@ -19,7 +19,7 @@ import pytest
 from command_line import FOR_EVER, GOLDEN, HELLO, Answer, Person, ends_with, named, record_of
 from screen import Screen
 
-from grafos_cli.daemons import Daemon, daemons_that_name
+from grafos_cli.daemons import Daemon, daemons_that_name, last_words, start_daemon
 from grafos_cli.local_health import CLOCK_TOLERANCE_S, TICKS_PER_S, clock_moved_s, clock_text
 from grafos_cli.local_state import LocalFabric
 
@@ -286,6 +286,15 @@ def test_a_corrupt_database_is_told_and_can_be_given_up(daemon: str, person: Per
     assert (discarded.code, (dev(person) / "discarded" / daemon).is_dir()) == (0, True)
     assert person("dev", "up", "--json").document["how"] == "started"
     assert failed(person) == {}
+
+
+def test_the_words_of_an_earlier_start_are_not_taken_for_those_of_this_one(tmp_path: Path) -> None:
+    log = tmp_path / "cell.log"
+    log.write_text("error[store_invalid]: long ago\n")
+    daemon = start_daemon("cell", "grafos_cell", ["no-such-command"], log)
+    until(lambda: not daemon.is_alive)
+    assert "error[usage]" in last_words(daemon)
+    assert "long ago" not in last_words(daemon)
 
 
 def test_two_at_once_wait_for_each_other_and_say_so(tmp_path: Path) -> None:
