@@ -7,7 +7,8 @@ that it takes: ``docs/decisions/call-layer.md``.
 * An unchecked call trusts the types: ``Engine`` compares those of all hooks and imports before it links a module.
 * A callback never raises, because there is nothing above it that could catch: it keeps what happened, and traps.
 * Whatever belongs to a run lies in its ``Instance``: no state is shared between two of them.
-* Addresses live as long as their store. After ``close`` they are None, which no C function of ours takes.
+* Addresses live as long as their store. After ``close`` there is something in their place that
+  no function takes.
 * Linear memory is looked at anew where a range ends outside of what was seen. It never shrinks, and the configuration
   has it that it never moves.
 """
@@ -32,7 +33,12 @@ if TYPE_CHECKING:
 
 # --- the library's functions ----------------------------------------------------------------------------------------
 
-_Address = ctypes.c_size_t  # as an argument: takes an integer, and nothing in the place of one
+
+class _Address(ctypes.c_size_t):
+    """As an argument: takes an integer or its like, and nothing in the place of one. As a result: stays what it is,
+    so that it need not be converted at each further call."""
+
+
 _Nullable = ctypes.c_void_p  # as an argument: an address or None; as a result: the same
 _SHORT = ctypes.PyDLL(dll._name)  # noqa: SLF001 - ctypes has no other way to say which file it loaded
 _LONG = ctypes.CDLL(dll._name)  # noqa: SLF001 - as above
@@ -48,13 +54,22 @@ def _function(name: str, *arguments: Any, result: Any = None, library: ctypes.CD
     return found
 
 
+def _untyped(name: str) -> Callable[..., Any]:
+    """A function for host calls alone: given what it takes as ctypes has it, a call costs half. Its error, that the
+    engine counts no fuel, cannot be."""
+    function = _SHORT[name]
+    function.restype = None
+    found: Callable[..., Any] = function
+    return found
+
+
 _I64, _Size = ctypes.c_int64, ctypes.c_size_t
 _store_new = _function("wasmtime_store_new", _Address, _Nullable, _Nullable, result=_Nullable)
-_store_context = _function("wasmtime_store_context", _Address, result=_Nullable)
+_store_context = _function("wasmtime_store_context", _Address, result=_Address)
 _store_limiter = _function("wasmtime_store_limiter", _Address, _I64, _I64, _I64, _I64, _I64)
 _store_delete = _function("wasmtime_store_delete", _Address)
-_set_fuel = _function("wasmtime_context_set_fuel", _Address, ctypes.c_uint64, result=_Nullable)
-_get_fuel = _function("wasmtime_context_get_fuel", _Address, _Address, result=_Nullable)
+_set_fuel = _untyped("wasmtime_context_set_fuel")  # a context and a c_uint64
+_get_fuel = _untyped("wasmtime_context_get_fuel")  # a context and a c_uint64 by reference
 _set_epoch_deadline = _function("wasmtime_context_set_epoch_deadline", _Address, ctypes.c_uint64)
 _instantiate = _function(
     "wasmtime_instance_pre_instantiate", _Address, _Address, _Address, _Address, result=_Nullable, library=_LONG
@@ -96,7 +111,6 @@ class _Cells(ctypes.Structure):
     _fields_ = (
         ("instance", c_api.wasmtime_instance_t),
         ("trap", _Nullable),
-        ("fuel", ctypes.c_uint64),
         ("first", ctypes.c_int64),
         ("_first", ctypes.c_int64),
         ("second", ctypes.c_int64),
@@ -113,7 +127,7 @@ def _offset(field: str) -> int:
 
 
 _IN_EXTERN = int(getattr(c_api.wasmtime_extern_t, "of").offset)  # noqa: B009 - as ctypes has it, not its types
-_INSTANCE, _TRAP, _FUEL, _VALUES = (_offset(field) for field in ("instance", "trap", "fuel", "first"))
+_INSTANCE, _TRAP, _VALUES = (_offset(field) for field in ("instance", "trap", "first"))
 _VALUES_COUNT = 2  # the most that a hook has
 _FIELDS = {abi.MEMORY_EXPORT: "memory", abi.INIT_EXPORT: "init", abi.RUN_EXPORT: "run", abi.FINALIZE_EXPORT: "finalize"}
 _NAMES = {name: ctypes.create_string_buffer(name.encode()) for name in _FIELDS}
@@ -121,6 +135,7 @@ _EXPORTS = [(ctypes.addressof(_NAMES[name]), len(name), _offset(field)) for name
 _PLACES = {name: _offset(field) + _IN_EXTERN for name, field in _FIELDS.items()}
 _MEMORY = _PLACES[abi.MEMORY_EXPORT]
 _RETURNS = frozenset(name for name, signature in abi.HOOKS.items() if signature.results)
+_CLOSED = object()  # no C function takes it for an address
 _LOW_32, _SIGN_32 = 0xFFFF_FFFF, 0x8000_0000
 
 
@@ -130,7 +145,19 @@ class Instance:
     It is the ``hostcalls.Guest`` of its host calls.
     """
 
-    __slots__ = ("_at", "_cells", "_context", "_engine", "_size", "_store", "_view", "fault", "host")
+    __slots__ = (
+        "_at",
+        "_cells",
+        "_context",
+        "_engine",
+        "_fuel",
+        "_fuel_at",
+        "_size",
+        "_store",
+        "_view",
+        "fault",
+        "host",
+    )
 
     def __init__(self, engine: Engine, host: HostCalls) -> None:
         self.host = host
@@ -140,14 +167,17 @@ class Instance:
         self._at = ctypes.addressof(self._cells)
         self._size = -1  # of the memory that ``_view`` shows
         self._view: memoryview | None = None
+        self._fuel = ctypes.c_uint64()
+        self._fuel_at = ctypes.byref(self._fuel)
         self._store: int | None = _store_new(engine.address, None, None)
-        self._context: int | None = _store_context(self._store)
+        self._context: object = _store_context(self._store)
 
     def start(self, compiled: Compiled, *, fuel: int, memory_bytes: int) -> None:
         """Sets the limits and instantiates. No code of the guest runs: a start function was refused before."""
         context, at = self._context, self._at
         _store_limiter(self._store, memory_bytes, abi.TABLE_ELEMENTS_MAX, 1, abi.TABLES_MAX, 1)
-        _set_fuel(context, fuel)
+        self._fuel.value = fuel
+        _set_fuel(context, self._fuel)
         _set_epoch_deadline(context, 1)
         self._raise_if_stopped(_instantiate(compiled.address, context, at + _INSTANCE, at + _TRAP))
         for name, length, offset in _EXPORTS:
@@ -166,8 +196,7 @@ class Instance:
     def close(self) -> None:
         store, self._store = self._store, None
         if store is not None:
-            self._context = self._view = None
-            self._size = -1
+            self._context, self._view, self._size = _CLOSED, None, -1
             self._engine.release()
             _store_delete(store)
 
@@ -218,15 +247,15 @@ class Instance:
         self._view[pointer : pointer + len(data)] = data
 
     def fuel_left(self) -> int:
-        _get_fuel(self._context, self._at + _FUEL)
-        fuel: int = self._cells.fuel
-        return fuel
+        _get_fuel(self._context, self._fuel_at)
+        return self._fuel.value
 
     def pay(self, units: int) -> bool:
-        context, cells = self._context, self._cells
-        _get_fuel(context, self._at + _FUEL)
-        left: int = cells.fuel - units
-        _set_fuel(context, max(0, left))
+        fuel = self._fuel
+        _get_fuel(self._context, self._fuel_at)
+        left = fuel.value - units
+        fuel.value = max(0, left)
+        _set_fuel(self._context, fuel)
         return left >= 0
 
 
