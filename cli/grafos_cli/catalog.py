@@ -27,6 +27,7 @@ NOUNS = (
     Noun("dev", "grafos_cli.dev", "Fabric", "a fabric on this machine"),
     Noun("cloud", "grafos_cli.cloud", "Fabric", "cells on a cloud: provision, list, tear down"),
     Noun("fabric", "grafos_cli.fabric", "Fabric", "your fabric: its key, its money, its cells"),
+    Noun("admin", "grafos_cli.admin", "Fabric", "what only the operator does: list and clear fences"),
     Noun("emulate", "grafos_cli.emulate", "Fabric", "emulated clouds on this machine, no account needed"),
     Noun("doctor", "grafos_cli.doctor", "Start here", "what is in order here, what is not, and what to do about it"),
     Noun("demo", "grafos_cli.demo", "Start here", "the whole path on an emulated cloud, in under a minute"),

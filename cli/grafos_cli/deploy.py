@@ -80,7 +80,7 @@ def plan(
         examples=(
             "grafos deploy run --provider local",
             "grafos deploy run cookbook/png-metadata --provider aws --input picture.png",
-            "grafos deploy run --provider local --mem 32768 --json",
+            "grafos deploy run --provider local --mem 32768 --block 1m --json",
         ),
         next="grafos artifacts RUN_ID --verify",
     ),
@@ -100,6 +100,9 @@ def run(
     mem: Annotated[
         str, typer.Option(metavar="BYTES", help="fabric memory to lease from the cell: 32768, 128k, 1m")
     ] = "",
+    block: Annotated[
+        str, typer.Option(metavar="BYTES", help="blocks to lease from the cell's disk: 4096, 1m; whole blocks of 512")
+    ] = "",
     cell_id: Annotated[str, typer.Option(metavar="ID", help="which cell; default: the newest that is ready")] = "",
 ) -> None:
     """Admits, leases, runs and settles one tasklet, and shows its answer, where it ran and what it cost.
@@ -112,18 +115,19 @@ def run(
     from grafos_cli.project import program_folder, project_folder
     from grafos_cli.reach import resolve
     from grafos_cli.running import Asking, prepare, run_to_end
-    from grafos_cli.sizes import read_size
+    from grafos_cli.sizes import read_size, whole_blocks
 
     terminal = terminal_of(ctx)
     what = load_program(program_folder(program))
     chosen = what.tasklet(tasklet)
     lease_bytes = read_size("--mem", mem) if mem else chosen.mem
+    block_bytes = whole_blocks(read_size("--block", block) if block else chosen.block)
     module, data = prepare(what, chosen, Path(input_file) if input_file else None)
     fabric = open_default(terminal)
     reach = resolve(provider, fabric, project_folder(), cell_id)
     if reach.note:
         terminal.note(reach.note)
-    asking = Asking(what.name, chosen, module, data, lease_bytes)
+    asking = Asking(what.name, chosen, module, data, lease_bytes, block_bytes)
     ended = run_to_end(asking, reach, project_folder(), terminal)
     _show(ended, fabric, terminal)
 

@@ -12,6 +12,7 @@ from grafos_cli.building import built_module
 from grafos_cli.manifest import Program, Tasklet
 from grafos_cli.reach import LOCAL, resolve
 from grafos_cli.run_keys import RUN_KEY_BYTES
+from grafos_cli.sizes import whole_blocks
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_scheduler import messages
@@ -88,6 +89,7 @@ def _request(program: Program, need: Need, provider: str) -> messages.RunRequest
         memory_bytes=tasklet.memory_bytes,
         lease_mem_bytes=need.lease_mem_bytes,
         deadline_s=tasklet.deadline_s,
+        lease_block_bytes=whole_blocks(tasklet.block),
     )
 
 

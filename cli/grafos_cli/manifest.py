@@ -60,6 +60,7 @@ TABLES: dict[str, dict[str, Key]] = {
         "memory_bytes": Key(int, least=abi.MEMORY_BYTES_MIN, most=abi.MEMORY_BYTES_MAX),
         "deadline_s": Key(float, least=0.001, most=abi.DEADLINE_S_MAX),
         "mem": Key(int, least=0, most=2**53),
+        "block": Key(int, least=0, most=2**52),
     },
     "runnable_targets": {},
 }
@@ -70,7 +71,8 @@ TABLES: dict[str, dict[str, Key]] = {
 class Tasklet:
     """One tasklet of a program. Paths are absolute; ``input_file`` is None when the input is the context.
 
-    ``mem`` is fabric memory in bytes that a run leases from the cell unless it asks for another amount.
+    ``mem`` is fabric memory, ``block`` room in blocks, in bytes that a run leases from the cell unless it asks for
+    another amount.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Tasklet:
     memory_bytes: int = abi.MEMORY_BYTES_DEFAULT
     deadline_s: float = abi.DEADLINE_S_DEFAULT
     mem: int = 0
+    block: int = 0
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,7 @@ class _Reader:
             )
         given = values.pop("input", CONTEXT)
         input_file = None if given == CONTEXT else self._file(given, "tasklets", index, "input")
-        bounds = {key: values[key] for key in ("fuel", "memory_bytes", "deadline_s", "mem") if key in values}
+        bounds = {key: values[key] for key in ("fuel", "memory_bytes", "deadline_s", "mem", "block") if key in values}
         return Tasklet(name=values["name"], source=source, input_file=input_file, **bounds)
 
     def _targets(self) -> dict[str, str]:

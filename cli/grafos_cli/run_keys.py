@@ -36,6 +36,7 @@ class PendingRun(msgspec.Struct, frozen=True):
     lease_mem_bytes: int
     deadline_s: float
     asked_at: float
+    lease_block_bytes: int = 0
 
 
 class RunKeys:

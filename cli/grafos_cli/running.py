@@ -49,6 +49,7 @@ class Asking(NamedTuple):
     module: bytes
     data: bytes | None
     lease_mem_bytes: int
+    lease_block_bytes: int
 
 
 class Ended(NamedTuple):
@@ -167,6 +168,7 @@ def _identity(asking: Asking, reach: Reach) -> dict[str, object]:
         "fuel": asking.tasklet.fuel,
         "memory_bytes": asking.tasklet.memory_bytes,
         "lease_mem_bytes": asking.lease_mem_bytes,
+        "lease_block_bytes": asking.lease_block_bytes,
         "deadline_s": asking.tasklet.deadline_s,
     }
 
@@ -188,6 +190,7 @@ def _ask(client: SchedulerClient, asking: Asking, provider: str, run_key: str, s
             fuel=asking.tasklet.fuel,
             memory_bytes=asking.tasklet.memory_bytes,
             lease_mem_bytes=asking.lease_mem_bytes,
+            lease_block_bytes=asking.lease_block_bytes,
             deadline_s=asking.tasklet.deadline_s,
         )
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from grafos_cell.abi import BLOCK_BYTES
 from grafos_core.errors import GrafosError
 
 _SIZE = re.compile(r"([0-9]+)(k|m|g|)(?:i?b)?", re.IGNORECASE)
@@ -18,6 +19,11 @@ def read_size(flag: str, text: str) -> int:
     if not found:
         raise GrafosError("usage", f"{text[:40]!r} is no size", where=flag, next="write it like 32768, 128k or 16m")
     return int(found[1]) * _FACTORS[found[2].lower()]
+
+
+def whole_blocks(size_bytes: int) -> int:
+    """The next multiple of a block: blocks are leased whole."""
+    return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def read_duration(flag: str, text: str) -> int:

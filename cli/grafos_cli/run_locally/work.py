@@ -11,6 +11,7 @@ from grafos_cli import building
 from grafos_cli.manifest import Program, Tasklet, load_program
 from grafos_cli.reach import LOCAL, Reach, resolve
 from grafos_cli.running import Asking, Ended, read_input, run_to_end
+from grafos_cli.sizes import whole_blocks
 from grafos_cli.terminal import Terminal, silent_terminal
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
@@ -69,7 +70,8 @@ def run_once(
     module = up_to_date_module(program, tasklet)
     if data is None and tasklet.input_file is not None:
         data = read_input(tasklet.input_file)
-    return run_to_end(Asking(program.name, tasklet, module, data, tasklet.mem), reach, project, terminal)
+    asking = Asking(program.name, tasklet, module, data, tasklet.mem, whole_blocks(tasklet.block))
+    return run_to_end(asking, reach, project, terminal)
 
 
 def up_to_date_module(program: Program, tasklet: Tasklet) -> bytes:

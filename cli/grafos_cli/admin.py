@@ -1,0 +1,137 @@
+"""`grafos admin`: what only an operator of the fabric does."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from grafos_cli.taught import new_group, taught, terminal_of
+
+if TYPE_CHECKING:
+    from grafos_cli.reach import Reach
+    from grafos_cli.terminal import Terminal
+    from grafos_scheduler.client import SchedulerClient
+    from grafos_scheduler.lease_messages import LeaseView
+
+CLEARED_WITHIN_S = 5.0
+"""A cell that is connected tries the teardown at once; it takes a fraction of this."""
+LOOK_EVERY_S = 0.1
+
+app = new_group(
+    help="What only the operator of the fabric does: fences.",
+    examples=("grafos admin list-fenced-leases", "grafos admin unfence-lease LEASE_ID"),
+    next="grafos admin list-fenced-leases",
+)
+
+
+class FencedLease(NamedTuple):
+    """A lease whose teardown failed, and the scheduler that told of it."""
+
+    lease: LeaseView
+    reach: Reach
+
+
+@app.command(
+    "list-fenced-leases",
+    cls=taught(
+        examples=(
+            "grafos admin list-fenced-leases",
+            "grafos admin list-fenced-leases --json | jq '.leases[].lease_id'",
+        ),
+        next="grafos admin unfence-lease LEASE_ID",
+    ),
+)
+def list_fenced_leases(ctx: typer.Context) -> None:
+    """Lists the leases whose teardown failed on their cell.
+
+    Nobody knows whether such a resource is still in use, so nothing new is put there until an operator has looked.
+    """
+    import msgspec
+
+    from grafos_cli.tables import table
+
+    terminal = terminal_of(ctx)
+    found = _fenced(terminal)
+    rows = [
+        [lease.lease_id, lease.cell_id, lease.kind, str(lease.amount), lease.state, lease.tenant, lease.run_id]
+        for lease, _ in found
+    ]
+    head = ("LEASE", "CELL", "KIND", "AMOUNT", "STATE", "TENANT", "RUN")
+    text = table(head, rows, terminal, "   r", spare=("RUN", "TENANT")) if rows else "No lease is fenced.\n"
+    document = [{**msgspec.to_builtins(each.lease), "provider": each.reach.provider} for each in found]
+    terminal.emit({"leases": document}, text)
+
+
+@app.command(
+    "unfence-lease",
+    cls=taught(
+        examples=("grafos admin unfence-lease LEASE_ID", "grafos admin unfence-lease LEASE_ID --json"),
+        next="grafos admin list-fenced-leases",
+    ),
+)
+def unfence_lease(
+    ctx: typer.Context,
+    lease_id: Annotated[str, typer.Argument(metavar="LEASE_ID", help="as list-fenced-leases prints it")],
+) -> None:
+    """Clears a fence, once you have looked that nothing uses the resource any more.
+
+    The cell tries the teardown again, and what was leased is free when that goes well. Asking again is harmless.
+    """
+    import msgspec
+
+    from grafos_core.errors import GrafosError
+
+    terminal = terminal_of(ctx)
+    chosen = [each for each in _fenced(terminal) if each.lease.lease_id == lease_id]
+    if not chosen:
+        raise GrafosError(
+            "lease_unknown", f"No lease {lease_id[:80]!r} is fenced", next="grafos admin list-fenced-leases"
+        )
+    lease, reach = chosen[0]
+    with _as_operator(reach) as client:
+        client.unfence_lease(lease_id)
+        left = _still_fenced(client, lease_id)
+    if left is not None:
+        raise GrafosError(
+            "fenced",
+            f"Lease {lease_id} is still fenced: the teardown failed again, or cell {lease.cell_id} is not connected",
+            where=reach.url,
+            next=f"see to it on cell {lease.cell_id} (its log says why), then: grafos admin unfence-lease {lease_id}",
+        )
+    text = f"The fence is cleared: {lease.amount} of {lease.kind} on cell {lease.cell_id} are free again.\n"
+    terminal.emit({"lease": msgspec.to_builtins(lease), "cleared": True}, text)
+
+
+def _still_fenced(client: SchedulerClient, lease_id: str) -> LeaseView | None:
+    """None as soon as the lease is listed no more, else the lease as it is after ``CLEARED_WITHIN_S``."""
+    until = time.monotonic() + CLEARED_WITHIN_S
+    while True:
+        left = next((lease for lease in client.fenced_leases() if lease.lease_id == lease_id), None)
+        if left is None or time.monotonic() > until:
+            return left
+        time.sleep(LOOK_EVERY_S)
+
+
+def _fenced(terminal: Terminal) -> list[FencedLease]:
+    """What every scheduler of the fabric tells; one that does not answer is a remark."""
+    from grafos_cli.fabric import open_default
+    from grafos_cli.project import project_folder
+    from grafos_cli.reach import known_reaches
+    from grafos_core.errors import GrafosError
+
+    found = []
+    for reach in known_reaches(open_default(terminal), project_folder(), terminal):
+        try:
+            with _as_operator(reach) as client:
+                found += [FencedLease(lease, reach) for lease in client.fenced_leases()]
+        except GrafosError as error:
+            terminal.note(f"note: cell {reach.cell_id} tells nothing: {error.what}")
+    return found
+
+
+def _as_operator(reach: Reach) -> SchedulerClient:
+    from grafos_stacks.records import OPERATOR, CellHome
+
+    return CellHome(reach.fabric, reach.cell_id).client(OPERATOR, reach.url)
