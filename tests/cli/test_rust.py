@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -154,6 +155,21 @@ def test_a_file_in_src_that_is_compiled_in_makes_the_module_stale_when_it_change
     assert build_tasklet(program, one).module_sha256 != first.module_sha256
 
 
+def test_a_crate_outside_of_the_program_would_tie_the_module_to_a_place_and_is_refused(program: Program) -> None:
+    vendored = program.folder / "vendor"
+    moved = program.folder.parent / f"{program.folder.name}-elsewhere"
+    if not moved.exists():
+        shutil.copytree(vendored, moved)
+    shutil.rmtree(vendored)
+    (program.folder / "Cargo.toml").write_text(CARGO.replace("vendor/", f"../{moved.name}/"))
+    error = refusal(program)
+    assert (error.code, error.where) == ("manifest_invalid", str(moved / "grafos-std"))
+    assert error.next.endswith("such as vendor/grafos-std; a link to it will do")
+    (program.folder / "Cargo.toml").write_text(CARGO)
+    vendored.symlink_to(moved)
+    assert module_of(program, "one") == module_of(lay_out_warm(GOOD, "one", "the-other"), "one")
+
+
 def test_two_builds_of_one_crate_at_once_do_not_mix_up_their_modules(program: Program) -> None:
     wanted = {name: module_of(program, name) for name in ("one", "the-other")}
     assert wanted["one"] != wanted["the-other"]
@@ -241,10 +257,12 @@ def test_a_workspace_around_the_crate_counts_too(tmp_path: Path) -> None:
 
 
 def test_crates_that_name_each_other_are_walked_once(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "Cargo.toml").write_text('[workspace]\nmembers = ["a", "b"]\n')
     for name, other in (("a", "b"), ("b", "a")):
         (tmp_path / "p" / name / "src").mkdir(parents=True)
         (tmp_path / "p" / name / "src" / "lib.rs").touch()
         text = f'[package]\nname = "{name}"\n[dev-dependencies]\n{other} = {{ path = "../{other}" }}\n'
         (tmp_path / "p" / name / "Cargo.toml").write_text(text)
     program = declare(tmp_path / "p", "one", source="a/src/lib.rs")
-    assert len(inputs(program)) == 4
+    assert list(inputs(program)) == ["a/Cargo.toml", "a/src/lib.rs", "Cargo.toml", "b/Cargo.toml", "b/src/lib.rs"]

@@ -196,6 +196,7 @@ struct Own { number: u32 }
 pub fn two() -> Output { Output::json(Own { number: 7 }) }
 """
     program = lay_out(tmp_path / "p", source, "one", "two")
+    (program.folder / "Cargo.lock").unlink()
     cargo_toml = program.folder / "Cargo.toml"
     more = '", features = ["serde"] }\nserde_json = "1"\n'
     cargo_toml.write_text(cargo_toml.read_text().replace('grafos-std" }\n', "grafos-std" + more))

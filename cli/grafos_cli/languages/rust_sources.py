@@ -65,9 +65,11 @@ def read_manifest(crate: Path) -> dict[str, Any]:
 def sources(program: Program, tasklet: Tasklet) -> dict[str, Path]:
     """Every file that the tasklet is built from, by its path as seen from the program's folder."""
     first = crate_of(program, tasklet)
-    crates = crates_by_path([first, workspace_of(first)])
+    workspace = workspace_of(first)
     found: dict[str, Path] = {}
-    for crate in crates:
+    for crate in crates_by_path([first, workspace]):
+        if not crate.is_relative_to(workspace):
+            raise _outside(program, crate, workspace)
         for path in _files_of(crate):
             found[seen_from(program, path)] = path
             if len(found) > FILES_MAX:
@@ -112,6 +114,17 @@ def _files_of(crate: Path) -> Iterator[Path]:
     yield from (crate / name for name in _BESIDES_SOURCES if (crate / name).is_file())
     if (crate / "src").is_dir():
         yield from files_below(crate / "src")
+
+
+def _outside(program: Program, crate: Path, workspace: Path) -> GrafosError:
+    """Cargo writes the place of such a crate into the module, and orders functions by it."""
+    return GrafosError(
+        "manifest_invalid",
+        f"The crate {seen_from(program, crate)} lies outside of the workspace",
+        where=str(crate),
+        why="where it lies would be part of the module, and the module another one in every folder",
+        next=f"name it by a path below {workspace}, such as vendor/{crate.name}; a link to it will do",
+    )
 
 
 def _too_many(what: str, program: Program) -> GrafosError:
