@@ -16,6 +16,7 @@ from grafos_scheduler import (
     messages,
     outcomes,
     renewing,
+    retention,
     revoking,
     rows,
     tenants,
@@ -49,6 +50,7 @@ def decide(state: State, event: Event, now: float, chance: random.Random) -> Dec
             leases.lapse_overdue(draft)
             renewing.renew_due(draft)
             outcomes.give_up_overdue(draft)
+            retention.collect(draft)
         case events.LinkOpened():
             cells.link_opened(draft, event)
         case events.LinkClosed():

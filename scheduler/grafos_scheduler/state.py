@@ -28,7 +28,7 @@ class Settings:
     A cell is healthy after ``healthy_after_s`` of heartbeats of which none was missed; it has missed when nothing
     came for ``missed_beats_max`` times the interval. ``clock_skew_max_s`` is how far a cell's clock may be off.
     ``lease_ttl_s`` is the longest that a lease lasts without being renewed: no longer than a token, so that both end
-    together.
+    together. Of each tenant ``runs_kept_max`` ended runs are kept, for ``runs_kept_s``.
     """
 
     scheduler: str
@@ -39,6 +39,8 @@ class Settings:
     clock_skew_max_s: float = 5.0
     default_quota: Resources = DEFAULT_QUOTA
     lease_ttl_s: float = float(CAPABILITY_TTL_MAX_S)
+    runs_kept_s: float = 30 * 86400.0
+    runs_kept_max: int = 10_000
 
     @property
     def silence_max_s(self) -> float:
@@ -86,12 +88,14 @@ class State:
         self.run_by_key: dict[tuple[str, str], str] = {}
         self.runs_by_cell: defaultdict[str, dict[str, None]] = defaultdict(dict)  # those under way
         self.refused_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self.ended_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)  # the oldest end first
 
     @classmethod
     def load(cls, settings: Settings, stored: Iterable[tuple[str, str, Any]], started_at: float) -> State:
         """The state whose rows are ``stored`` as ``(kind, key, row)``, in a process that started at ``started_at``."""
         state = cls(settings, started_at)
-        state.apply(Change(*row) for row in stored)
+        in_order = sorted(stored, key=lambda row: row[2].ended_at if row[0] == rows.RUN else 0.0)
+        state.apply(Change(*row) for row in in_order)
         return state
 
     def apply(self, changes: Iterable[Change]) -> None:
@@ -176,6 +180,8 @@ class State:
         _regroup(self.runs_by_cell, "cell_id", "run_id", *going)
         refused = (before if was == runs.REFUSED else None, after if is_now == runs.REFUSED else None)
         _regroup(self.refused_by_tenant, "tenant", "run_id", *refused)
+        ended = (before if was in runs.ENDED else None, after if is_now in runs.ENDED else None)
+        _regroup(self.ended_by_tenant, "tenant", "run_id", *ended)
 
 
 def _regroup(index: defaultdict[str, dict[str, None]], group: str, key: str, before: Any, after: Any) -> None:

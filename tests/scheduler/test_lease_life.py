@@ -314,9 +314,10 @@ def with_devices() -> Desk:
 
 @pytest.mark.parametrize("wish", ["lease_block_bytes", "lease_gpu_count", "lease_nic_count"])
 def test_a_kind_that_no_cell_has_is_unsupported(wish: str) -> None:
+    asked: dict[str, Any] = {wish: 1}
+    desk = ready()
     with pytest.raises(GrafosError) as refusal:
-        asked: dict[str, Any] = {wish: 1}
-        ready().ask(**asked)
+        desk.ask(**asked)
     assert refusal.value.code == "unsupported"
 
 
