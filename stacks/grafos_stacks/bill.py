@@ -22,6 +22,8 @@ LEFT_BEHIND_S = 72 * 3600
 """How long what outlives a dead machine may wait for a sweep inside the bound: a weekend, and the day after it."""
 MONTH_HOURS_LEAST = 28 * 24
 """Disks are priced by the month; the shortest month gives the highest price for an hour."""
+AFTERWARDS = " afterwards"
+"""How the name of a part ends that costs on when the machine has ended itself."""
 BILLED_LEAST_S = 60
 """A machine is billed for at least a minute."""
 
@@ -125,7 +127,7 @@ def _bill(rates: Rates, machine_type: str, disk_gib: int, seconds: float) -> Bil
 
 def _left(part: BillPart) -> BillPart:
     how = f"left behind for up to {LEFT_BEHIND_S // 3600} h, until a sweep"
-    return BillPart(f"{part.name} afterwards", part.micro_cents, how)
+    return BillPart(f"{part.name}{AFTERWARDS}", part.micro_cents, how)
 
 
 def _for(per_hour: int, seconds: float) -> int:

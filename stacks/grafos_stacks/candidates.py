@@ -287,8 +287,9 @@ def _moves(hands: Hands, cell_id: str) -> tuple[Move, ...]:
 
 
 def _with_moves(refusal: CloudError, moves: Sequence[Move]) -> CloudError:
-    """The last refusal, with those before it."""
+    """The last refusal, with those before it; of its own region it may have told them itself."""
     if moves:
-        refusal.why = "\n".join([*(f"{move.before}: {move.why}" for move in moves), refusal.why]).strip()
+        told_before = [f"{move.before}: {move.why}" for move in moves]
+        refusal.why = "\n".join(dict.fromkeys([*told_before, *refusal.why.splitlines()]))
         refusal.context["moves"] = [msgspec.to_builtins(move) for move in moves]
     return refusal

@@ -287,6 +287,16 @@ class Journal:
         finally:
             os.close(handle)
 
+    def is_busy(self, stack: str) -> bool:
+        """Whether another command works on the stack right now."""
+        try:
+            with self.lock(stack):
+                return False
+        except GrafosError as error:
+            if error.code != "stack_busy":
+                raise
+            return True
+
     def close(self) -> None:
         """Closes the file; closing twice is harmless."""
         self._file.close()

@@ -124,7 +124,7 @@ def _known(hands: Hands, lag_s: float, account: str, regions: tuple[str, ...]) -
         stacks=rows,
         resources={stack: tuple(journal.resources(stack).values()) for stack in living},
         recorded=frozenset(_recorded(hands)),
-        busy=frozenset(stack for stack in living if _is_busy(hands, stack)),
+        busy=frozenset(stack for stack in living if hands.journal.is_busy(stack)),
         shared=hands.fabric.is_shared,
     )
 
@@ -145,7 +145,9 @@ def _unsettled(hands: Hands) -> float:
     """When something may last have come to be that a listing need not show yet."""
     rows = [row for row in hands.journal.stacks() if row.provider == hands.connector.provider]
     cut_short = [
-        row for row in rows if row.state in (StackState.MAKING, StackState.UNMAKING) and not _is_busy(hands, row.stack)
+        row
+        for row in rows
+        if row.state in (StackState.MAKING, StackState.UNMAKING) and not hands.journal.is_busy(row.stack)
     ]
     shared = {shared_stack_of(row.provider, row.region) for row in cut_short}
     stacks = {row.stack for row in cut_short} | shared
@@ -158,16 +160,6 @@ def _recorded(hands: Hands) -> Iterable[str]:
         home = CellHome(hands.fabric, cell_id)
         if home.is_recorded and not home.record().gone_at:
             yield cell_id
-
-
-def _is_busy(hands: Hands, stack: str) -> bool:
-    try:
-        with hands.journal.lock(stack):
-            return False
-    except GrafosError as error:
-        if error.code != "stack_busy":
-            raise
-        return True
 
 
 def _is_there(engine: Engine, found: Found) -> bool:

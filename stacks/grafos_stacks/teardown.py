@@ -215,17 +215,9 @@ def _signed_for(hands: Hands, row: StackRow, home: CellHome, unmade: Unmade) -> 
         settlement="settled" if came.settled else f"unsettled, its whole slice counts as spent: {came.why}",
         began_at=row.changed_at,
         ended_at=hands.clock.now(),
-        emulated=_is_emulated(row, home, ended),
+        emulated=hands.connector.identity().emulated,
     )
     return TornDownCell(hands.fabric.sign(receipt), receipt)
-
-
-def _is_emulated(row: StackRow, home: CellHome, held: ledgers.Hold | None) -> bool:
-    """As its plan says; without a journal its hold or its record."""
-    if row.plan is not None:
-        return row.plan.facts.emulated
-    fictional = held is not None and held.meter is not None and held.meter.fictional
-    return fictional or (home.is_recorded and home.record().emulated)
 
 
 def _ended_hold(hands: Hands, row: StackRow) -> ledgers.Hold | None:
