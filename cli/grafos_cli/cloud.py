@@ -27,9 +27,9 @@ app.command("recover", cls=recover.TAUGHT)(recover.recover)
 def ls(ctx: typer.Context) -> None:
     """Lists the cells on clouds that this fabric made, with their price and their end."""
     from grafos_cli.clouds import cells_of_fabric
+    from grafos_cli.fictional import amount_text
     from grafos_cli.plan_view import cell_document, moment_text
     from grafos_cli.tables import table
-    from grafos_core.money import format_cents
 
     terminal = terminal_of(ctx)
     cells = cells_of_fabric(terminal)
@@ -39,7 +39,9 @@ def ls(ctx: typer.Context) -> None:
             f"{cell.provider} {cell.region}" + (" (emulated)" if cell.emulated else ""),
             cell.machine_type,
             state,
-            format_cents(cell.rate_micro_cents_per_hour) + (" (fictional)" if cell.emulated else ""),
+            amount_text(cell.rate_micro_cents_per_hour, fictional=cell.emulated)
+            if cell.rate_micro_cents_per_hour
+            else "unknown",
             moment_text(cell.expires_at),
             cell.url or "none",
         ]

@@ -131,7 +131,7 @@ def _wish(ttl: str, until: str) -> Wish:
     if ttl:
         if not ttl.strip().startswith("+"):
             raise GrafosError(
-                "usage", f"{ttl[:40]!r} is no longer life", where="--ttl", next="write it like +90m or +2h"
+                "usage", f"{ttl[:40]!r} does not say how much later", where="--ttl", next="write it like +90m or +2h"
             )
         return Wish(more_s=read_duration("--ttl", ttl.strip()[1:]))
     return Wish(until=_moment(until))
@@ -161,11 +161,12 @@ def _look_text(seen: Look, terminal: Terminal) -> str:
     from grafos_cli.plan_view import moment_text
     from grafos_cli.tables import facts, short_id, table
     from grafos_core.money import format_cents
+    from grafos_stacks.failover import zone_of
 
     record = seen.record
     fictional = LABEL if record.emulated else ""
     lines = [
-        ("cell", f"{record.cell_id} on {record.provider} in {record.zone or record.region}, {seen.state}"),
+        ("cell", f"{record.cell_id} on {record.provider} in {zone_of(record)}, {seen.state}"),
         ("pattern", record.pattern),
         ("machine", f"{record.machine_type}, {seen.machine_state} in the cloud"),
         ("address", record.url or "none: it dials out, and nobody can dial it"),

@@ -176,9 +176,15 @@ def advance(
 ) -> None:
     """Lets time pass in emulated clouds that were started with --clock stepped."""
     from grafos_cli.sizes import read_duration
-    from grafos_emulators import daemon
+    from grafos_emulators import clocks, daemon
 
-    now = daemon.advance(running_emulator(), read_duration("TIME", duration))
+    info = running_emulator()
+    if info.clock != clocks.STEPPED:
+        raise usage(
+            f"the clock of these clouds is {info.clock} and moves by itself",
+            "grafos emulate down, then grafos emulate up --clock stepped",
+        )
+    now = daemon.advance(info, read_duration("TIME", duration))
     text = time.strftime("It is now %Y-%m-%d %H:%M:%S UTC in the emulated clouds.\n", time.gmtime(now))
     terminal_of(ctx).emit({"now": now}, text)
 

@@ -62,7 +62,11 @@ def fault_add(
     """Adds a rule; the first one that matches a call befalls it."""
     from grafos_cli.sizes import read_duration
     from grafos_emulators import daemon
+    from grafos_emulators.faults import Effect, ErrorClass
 
+    for flag, word, known in (("--effect", effect, list(Effect)), ("--error", error, list(ErrorClass))):
+        if word not in known:
+            raise usage(f"{flag} cannot be {word[:40]!r}", f"one of: {', '.join(known)}")
     if times < 0 or not 0.0 <= probability <= 1.0:
         raise usage("--times must be 0 or more, --probability 0 to 1", "grafos emulate fault add --help")
     info = running_emulator()
@@ -120,7 +124,7 @@ def fault_clear(ctx: typer.Context) -> None:
     from grafos_emulators import daemon
 
     cleared = daemon.clear_faults(running_emulator())
-    terminal_of(ctx).emit({"cleared": cleared}, f"{cleared} rules taken back.\n")
+    terminal_of(ctx).emit({"cleared": cleared}, f"{cleared} {'rule' if cleared == 1 else 'rules'} taken back.\n")
 
 
 def _fields(texts: list[str]) -> dict[str, str]:

@@ -34,7 +34,6 @@ def plan_text(prepared: Prepared, terminal: Terminal) -> str:
     notes = (", emulated" if plan.facts.emulated else "") + (", continued" if prepared.resumed else "")
     bound = format_cents(plan.bill.total_micro_cents)
     rows = [[what.kind.value, what.name, what.stack] for what in plan.resources]
-    parts = ", ".join(f"{part.name} {format_cents(part.micro_cents)}" for part in plan.bill.parts)
     label = " (fictional)" if plan.facts.price.fictional else ""
     hours = f"{(plan.life.held_until - int(plan.made_at)) / 3600:g} h"
     machine = f"{offer.machine_type}, {offer.cpu_cores} cores, {size_text(offer.mem_bytes)}, {offer.arch}"
@@ -45,10 +44,8 @@ def plan_text(prepared: Prepared, terminal: Terminal) -> str:
         ),
         ("machine", machine),
         ("price", f"{_rate_text(plan)}{label}, disk and address included"),
-        (
-            "worst case",
-            f"{bound}{label} for {hours}, held before anything is made ({parts})",
-        ),
+        ("worst case", f"{bound}{label} for {hours}, held before anything is made"),
+        *_parts_of(plan),
         ("not in it", ", ".join(plan.bill.excluded)),
         ("CPU credits", BURST_CREDITS.get(spec.provider, "unknown")),
         ("prices", _priced_by(plan.facts.price)),
@@ -58,6 +55,19 @@ def plan_text(prepared: Prepared, terminal: Terminal) -> str:
     ]
     lines += [("not known", note) for note in prepared.notes]
     return table(("RESOURCE", "NAME", "STACK"), rows, terminal) + "\n" + facts(lines, terminal)
+
+
+def _parts_of(plan: StackPlan) -> list[tuple[str, str]]:
+    """What the worst case is made of; what the cell's end may leave behind stands apart, with how long."""
+    from grafos_stacks.bill import AFTERWARDS
+
+    running = [part for part in plan.bill.parts if not part.name.endswith(AFTERWARDS)]
+    behind = [part for part in plan.bill.parts if part.name.endswith(AFTERWARDS)]
+    told = [("  of it", ", ".join(f"{part.name} {format_cents(part.micro_cents)}" for part in running))]
+    if behind:
+        amounts = ", ".join(f"{part.name} {format_cents(part.micro_cents)}" for part in behind)
+        told.append(("  and", f"{amounts}: {behind[0].how}"))
+    return told
 
 
 def _rate_text(plan: StackPlan) -> str:
@@ -163,9 +173,11 @@ def planned_document(work: Planned) -> dict[str, Any]:
 
 def made_text(made: Provided, took_s: float) -> str:
     """One cell, where it came to lie and why there, and what can be done with it."""
+    from grafos_stacks.failover import zone_of
+
     record = made.record
     moved = "".join(f"{move.before} had none: {move.why}\n" for move in made.moves)
-    where = f"{record.machine_type} in {record.zone or record.region}"
+    where = f"{record.machine_type} in {zone_of(record)}"
     teardown = f"End it:               grafos cloud teardown {record.provider} --cell-id {record.cell_id}\n"
     if record.state == "booted":
         return (
@@ -182,10 +194,12 @@ def made_text(made: Provided, took_s: float) -> str:
 
 def fleet_text(outcomes: Sequence[Made], took_s: float, terminal: Terminal) -> str:
     """Each cell in a line, and how many there are."""
+    from grafos_stacks.failover import zone_of
+
     rows = []
     for one in outcomes:
         record = one.provided.record if one.provided else None
-        where = f"{record.provider} {record.zone or record.region}" if record else "-"
+        where = f"{record.provider} {zone_of(record)}" if record else "-"
         rows.append([one.cell_id, record.state if record else "failed", where, _why(one)])
     made = [one for one in outcomes if one.error is None]
     summary = f"{len(made)} of {len(outcomes)} cells after {took_s:.1f} s.\n"

@@ -103,8 +103,22 @@ def carry_out(work: Planned, terminal: Terminal) -> tuple[Provided, float]:
     began = time.monotonic()
     with show_steps(terminal, work.first.plan.predicted_s) as steps:
         hands_of = {name: replace(hands, progress=told_of(steps, "")) for name, hands in work.hands_of.items()}
-        made = provide(hands_of, [one.plan for one in work.places], work.bundles, project_folder())
+        try:
+            made = provide(hands_of, [one.plan for one in work.places], work.bundles, project_folder())
+        except GrafosError as error:
+            raise _with_way_back(error, work) from error
     return made, time.monotonic() - began
+
+
+def _with_way_back(error: GrafosError, work: Planned) -> GrafosError:
+    """The error; of a cell that was begun it also says that it is there, and how it is undone."""
+    name = work.names[0]
+    row = live_row(next(iter(work.hands_of.values())), name)
+    if row is not None and row.state is StackState.MAKING and "teardown" not in error.next:
+        begun = f"{name} was begun and its money is held: the same command with --cell-id {name} goes on,"
+        undo = f"and this undoes it: grafos cloud teardown {row.provider} --cell-id {name}"
+        error.next = "\n".join(line for line in (error.next, begun, undo) if line)
+    return error
 
 
 def carry_out_many(work: Planned, terminal: Terminal) -> tuple[tuple[Made, ...], float]:

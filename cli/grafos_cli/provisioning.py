@@ -25,7 +25,9 @@ TAUGHT = taught(
 
 def provision(
     ctx: typer.Context,
-    provider: Annotated[str, typer.Argument(metavar="PROVIDER", help="aws, azure or gcp; with --any several")] = "",
+    provider: Annotated[
+        str, typer.Argument(metavar="PROVIDER", help="aws, azure or gcp; with --any several: aws,gcp")
+    ] = "",
     region: Annotated[
         str, typer.Option(metavar="NAME", help="region; default: what the cloud's own tools read, like AWS_REGION")
     ] = "",

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from grafos_core.receipts import TeardownReceipt
     from grafos_stacks.teardown import TornDownCell
 
+UNKNOWN = "unknown"
+"""A cost of which the ledger that held for it is lost."""
+
 
 def receipt_text(torn: TornDownCell, terminal: Terminal) -> str:
     """The receipt for people."""
@@ -32,11 +35,18 @@ def receipt_text(torn: TornDownCell, terminal: Terminal) -> str:
         ("resources", f"{len(receipt.resources)} removed, {left}"),
         *([("proof", f"of each: {proofs.pop()}")] if alike else []),
         ("machine time", f"{receipt.machine_seconds:.1f} s"),
-        ("cost", f"{_amount(receipt.cost_micro_cents, receipt)} of {_amount(receipt.held_micro_cents, receipt)} held"),
+        ("cost", f"{cost_text(receipt)} of {_amount(receipt.held_micro_cents, receipt)} held"),
         ("runs", f"{receipt.runs_brought_home} brought home, budget {receipt.settlement}"),
         ("signed by", f"fabric {receipt.fabric}, {base64.b64encode(torn.signed.signature).decode()[:24]}…"),
     ]
     return table(head, rows, terminal) + "\n" + facts(lines, terminal)
+
+
+def cost_text(receipt: TeardownReceipt) -> str:
+    """What the cell cost. A machine that ran under a hold which this ledger does not have has a price nobody knows."""
+    if receipt.machine_seconds and not receipt.held_micro_cents:
+        return UNKNOWN
+    return _amount(receipt.cost_micro_cents, receipt)
 
 
 def _amount(micro_cents: int, receipt: TeardownReceipt) -> str:

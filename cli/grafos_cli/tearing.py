@@ -13,6 +13,7 @@ from grafos_core.errors import PARTIAL, GrafosError
 if TYPE_CHECKING:
     from grafos_cli.steps import Steps
     from grafos_cli.terminal import Terminal
+    from grafos_core.fabric import Fabric
     from grafos_stacks.batch import Outcome, Target
     from grafos_stacks.direct import Hands
     from grafos_stacks.proof import Proof
@@ -83,7 +84,7 @@ def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove:
                 raise
         proof = _proved(hands, cell_id, steps) if prove else None
     document: dict[str, Any] = {"receipt": receipt_document(torn) if torn else None}
-    text = receipt_text(torn, terminal) if torn else f"Nothing is known of {cell_id}, here or in the cloud.\n"
+    text = receipt_text(torn, terminal) if torn else _unknown_text(cell_id, fabric)
     if proof is not None:
         document["inventory"] = proof_document(proof)
         text += proof_text(proof)
@@ -142,16 +143,25 @@ def _proved(hands: Hands, stack: str, steps: Steps) -> Proof:
     return proof
 
 
+def _unknown_text(cell_id: str, fabric: Fabric) -> str:
+    """A cell of another fabric, or of this one under a key that is lost, is seen by nobody without its key."""
+    return (
+        f"Nothing is known of {cell_id} here, and the cloud shows nothing of it that bears the key of {fabric.id}.\n"
+        "If another fabric made it, take that one's key first:  grafos fabric key import FILE\n"
+    )
+
+
 def proof_text(proof: Proof) -> str:
     """The inventory for people; one that shows something is an error, and not shown here."""
     import base64
 
     inventory = proof.inventory
-    what = inventory.stack or f"fabric {inventory.fabric}"
+    cell = f"cell {inventory.stack} of " if inventory.stack else ""
     copies = f" {inventory.unproved} things bear its tags and are not its own." if inventory.unproved else ""
     signature = base64.b64encode(proof.signed.signature).decode()[:24]
     return (
-        f"Proved: nothing of {what} is in any region of {inventory.provider} {inventory.account}.{copies}\n"
+        f"Proved: nothing of {cell}fabric {inventory.fabric} is in any region of "
+        f"{inventory.provider} {inventory.account}.{copies}\n"
         f"Signed by fabric {inventory.fabric}, {signature}…\n"
     )
 
@@ -165,7 +175,7 @@ def proof_document(proof: Proof) -> dict[str, Any]:
 
 
 def _batch_text(outcomes: tuple[Outcome, ...], terminal: Terminal) -> str:
-    from grafos_cli.fictional import amount_text
+    from grafos_cli.receipt_view import cost_text
     from grafos_cli.tables import table
 
     if not outcomes:
@@ -173,8 +183,9 @@ def _batch_text(outcomes: tuple[Outcome, ...], terminal: Terminal) -> str:
     rows = []
     for target, torn, error in outcomes:
         if torn is not None:
-            cost = amount_text(torn.receipt.cost_micro_cents, fictional=torn.receipt.emulated)
-            rows.append([target.cell_id, str(len(torn.receipt.resources)), str(torn.receipt.left), cost, "gone"])
+            receipt = torn.receipt
+            counts = [str(len(receipt.resources)), str(receipt.left)]
+            rows.append([target.cell_id, *counts, cost_text(receipt), "gone"])
         else:
             rows.append([target.cell_id, "-", "-", "-", str(error)])
     failed = sum(1 for outcome in outcomes if outcome.error)

@@ -90,8 +90,10 @@ def refuse_unmeant(wish: Wish, providers: Iterable[str]) -> None:
     """``config_invalid`` for a region that no cloud in question can mean, ``usage`` for what does not go together."""
     if (len(wish.regions) > 1 or len(wish.zones) > 1) and not wish.any_place:
         raise GrafosError("usage", "several places were named", next="add --any: one of them gets the cell")
-    if wish.zones and len(wish.regions) > 1:
+    if wish.zones and (len(wish.regions) > 1 or (wish.any_place and not wish.regions)):
         raise GrafosError("usage", "zones go with one region", next="name one --region with --zone")
+    if wish.max_hourly_cents is not None and wish.max_hourly_cents <= 0:
+        raise GrafosError("usage", "nothing costs so little", where="--max-hourly", next="name whole US cents: 4")
     known = tuple(providers)
     lost = [region for region in wish.regions if not any(SHAPES[name].fullmatch(region) for name in known)]
     if len(known) > 1 and lost:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from command_line import Answer, Person
 
-from grafos_cli.checkups.clouds import is_set_up
-from grafos_cli.checkups.fabric import UNFINISHED_S, consistency
+from grafos_cli.checkups.clouds import is_set_up, limits_told
+from grafos_cli.checkups.fabric import consistency
+from grafos_connectors.contract import Quota
 from grafos_core import ledger as ledgers
 from grafos_core.ledger import Ledger
 from grafos_stacks.journal import StackRow, StackState
@@ -92,6 +93,21 @@ def test_a_damaged_ledger_is_told_and_the_rest_is_looked_at_all_the_same(person:
     assert answer.code == 1
     assert findings(answer)["fabric", "fabric"]["what"].startswith("fabric_invalid: ")
     assert the(answer, "machine", "python")[0] == "ok"
+
+
+def test_a_journal_that_cannot_be_read_is_set_aside_when_asked_and_nothing_of_it_is_lost(person: Person) -> None:
+    person("fabric", "show")
+    home = Path(person.env["XDG_DATA_HOME"]) / "grafos" / "default"
+    (home / "provisioned").touch()
+    (home / "journal.db").write_bytes(b"no database" * 1000)
+    state, what, next_step = the(person("doctor", "--json"), "fabric", "journal")
+    assert (state, what.startswith("journal_invalid: "), "doctor --fix" in next_step) == ("fail", True, True)
+    fixed = person("doctor", "--fix", "--json")
+    assert the(fixed, "fabric", "journal")[0] == "fixed"
+    assert "grafos cloud recover" in the(fixed, "fabric", "journal")[2]
+    (aside,) = home.glob("unreadable-*-journal.db")
+    assert aside.read_bytes() == b"no database" * 1000
+    assert not (home / "journal.db").exists()
 
 
 def test_a_lost_journal_is_told(person: Person) -> None:
@@ -186,6 +202,21 @@ def test_a_clouds_own_files_hint_at_it_too(tmp_path: Path) -> None:
     assert is_set_up("aws", {}, tmp_path)
 
 
+def test_of_limits_only_what_is_nearly_reached_or_every_cell_needs_is_a_fault() -> None:
+    family = Quota("machine_cores Big GPU Family", "cores", 0, 0)
+    free = [Quota("machine_cores", "cores", 640, None), Quota("networks", "networks", 15, 0)]
+    said = [(one.status.value, one.what) for one in limits_told("azure", "eastus", [*free, family])]
+    assert said == [
+        ("ok", "2 limits, not in use"),
+        ("none", "nothing is granted of machine_cores Big GPU Family in eastus"),
+    ]
+    in_use = [Quota("machines", "machines", 10, 2), Quota("addresses", "addresses", 4, 0)]
+    assert [one.what for one in limits_told("gcp", "r", in_use)] == ["machines 2/10, 1 more, not in use"]
+    for limit, used, state in ((10, 9, "warn"), (10, 10, "fail"), (0, 0, "fail"), (0, None, "fail")):
+        (finding,) = limits_told("aws", "r", [Quota("machine_cores", "cores", limit, used)])
+        assert finding.status.value == state
+
+
 # --- do journal, records and ledger tell one story? ----------------------------------------------------------------
 
 
@@ -219,12 +250,14 @@ def test_agreement_is_told_in_one_line(plan: Any) -> None:
     assert told([row(StackState.MADE, plan)], [record()], held("one")) == ["journal, records and ledger agree"]
 
 
-def test_an_old_unfinished_provision_or_teardown_is_told(plan: Any) -> None:
-    before = NOW - UNFINISHED_S - 1
+def test_an_unfinished_provision_or_teardown_that_nobody_works_on_is_told(plan: Any) -> None:
     for state, verb in ((StackState.MAKING, "provision"), (StackState.UNMAKING, "teardown")):
-        (what,) = told([row(state, plan, changed_at=before)], [], Ledger())
-        assert f"one: a {verb} was begun 0.5 h ago" in what
-    assert told([row(StackState.MAKING, plan)], [], Ledger()) == ["journal, records and ledger agree"]
+        begun = row(state, plan, changed_at=NOW - 1800)
+        (what,) = told([begun], [], Ledger())
+        assert f"one: a {verb} was begun 30 min ago" in what
+        assert [one.what for one in consistency([begun], [], Ledger(), NOW, {"one"})] == [
+            "journal, records and ledger agree"
+        ]
 
 
 def test_a_cell_that_ran_out_and_a_record_and_a_hold_that_nobody_knows_are_told(plan: Any) -> None:

@@ -133,7 +133,7 @@ def test_the_rules_are_listed_and_taken_back(person: Person) -> None:
     ]
     (rule,) = person("emulate", "fault", "ls", "--json").document["rules"]
     assert (rule["fault"]["after_s"], rule["fault"]["retry_after_s"]) == (2.0, 3.0)
-    assert person("emulate", "fault", "clear").out == "1 rules taken back.\n"
+    assert person("emulate", "fault", "clear").out == "1 rule taken back.\n"
 
 
 def test_the_journal_tells_what_was_asked(person: Person, ec2: Any) -> None:
@@ -166,6 +166,8 @@ def test_what_cannot_be_used_is_told(person: Person, words: tuple[str, ...], wha
     answer = person("emulate", *words, "--json")
     assert (answer.code, answer.error_code) == (2, "usage")
     assert what in answer.document["error"]["what"]
+    if "nonsense" in words:
+        assert {"--effect": "lost_answer", "--error": "capacity"}[words[2]] in answer.document["error"]["next"]
 
 
 def test_a_clock_that_moves_by_itself_cannot_be_stepped_and_can_be_faster(tmp_path: Path) -> None:
@@ -177,5 +179,6 @@ def test_a_clock_that_moves_by_itself_cannot_be_stepped_and_can_be_faster(tmp_pa
         assert second - first > 100
         answer = somebody("emulate", "advance", "1h", "--json")
         assert (answer.code, answer.error_code) == (2, "usage")
+        assert "--clock stepped" in answer.document["error"]["next"]
     finally:
         somebody("emulate", "down")

@@ -56,6 +56,8 @@ def test_each_region_goes_to_the_cloud_whose_names_look_like_it() -> None:
         (wish("aws", zones=("a", "b")), "usage"),
         (wish("aws", regions=("us-east-1", "eu-west-1"), zones=("a",), any_place=True), "usage"),
         (wish("aws", "gcp", regions=("Atlantis!",), any_place=True), "config_invalid"),
+        (wish("aws", zones=("a",), any_place=True), "usage"),
+        (wish("aws", max_hourly_cents=-1), "usage"),
     ],
 )
 def test_places_that_do_not_go_together_are_told(asked: Wish, code: str) -> None:
@@ -152,6 +154,31 @@ def test_a_full_region_is_left_for_the_next_and_that_is_told(operator: Person) -
     again = operator("cloud", "provision", "azure", "--region", "eastus", "--cell-id", "moved", "--ttl", "1h", "--yes")
     assert again.code == 0, again.err
     assert operator("cloud", "teardown", "azure", "--cell-id", "moved", "--yes").code == 0
+    assert resources(operator) == []
+
+
+def test_a_cell_that_no_zone_has_is_told_once_for_each_zone_and_stays_in_sight(operator: Person) -> None:
+    rule = ("--provider", "gcp", "--operation", "instances.insert", "--error", "capacity", "--times", "0")
+    assert operator("emulate", "fault", "add", *rule).code == 0
+    asked = ("cloud", "provision", "gcp", "--cell-id", "nowhere", "--ttl", "1h", "--yes")
+    answer = operator(*asked)
+    operator("emulate", "fault", "clear")
+    assert (answer.code, answer.error_code) == (6, "cloud_capacity")
+    why = answer.err.partition("why:")[2].partition("next:")[0]
+    assert len(why.split("\n")) == len(set(why.split("\n")))
+    assert "nowhere was begun and its money is held" in answer.err
+    assert "grafos cloud teardown gcp --cell-id nowhere" in answer.err
+    (cell,) = [one for one in operator("cloud", "ls", "--json").document["cells"] if one["cell_id"] == "nowhere"]
+    assert (cell["state"], cell["emulated"]) == ("making", True)
+    shown = operator("cloud", "show", "--cell-id", "nowhere")
+    assert shown.error_code == "cell_unknown"
+    assert "grafos cloud recover" in shown.err
+    doctor = operator("doctor", "--json", "--within", "1s").document["findings"]
+    (state,) = [one for one in doctor if (one["area"], one["name"]) == ("fabric", "state")]
+    assert (state["status"], "nowhere: a provision was begun 0 min ago" in state["what"]) == ("warn", True)
+    (money,) = [one for one in doctor if (one["area"], one["name"]) == ("fabric", "ledger")]
+    assert "an emulator bills it" in money["what"]
+    assert operator("cloud", "teardown", "gcp", "--cell-id", "nowhere", "--yes").code == 0
     assert resources(operator) == []
 
 

@@ -154,7 +154,7 @@ def test_a_proof_needs_no_local_state(operator: Operator) -> None:
         path.unlink()
     answer = operator("cloud", "teardown", "aws", "--cell-id", "aws-one", "--prove", "--yes")
     assert answer.code == 0, answer.err
-    assert "Proved: nothing of aws-one is in any region" in answer.out
+    assert "Proved: nothing of cell aws-one of fabric fab-" in answer.out
     again = operator("cloud", "teardown", "aws", "--cell-id", "aws-never", "--prove", "--yes", "--json")
     assert (again.code, again.document["receipt"], again.document["inventory"]["left"]) == (0, None, 0)
 
@@ -186,9 +186,16 @@ def test_a_fabric_moves_to_another_home_with_its_key(operator: Operator, tmp_pat
     assert other("fabric", "key", "import", str(file), "--yes").code == 0
     adopted = other("cloud", "recover", "--yes", "--json")
     assert [(case["cell_id"], case["action"]) for case in adopted.document["cases"]] == [("aws-one", "adopt")]
+    (listed,) = other("cloud", "ls", "--json").document["cells"]
+    assert (listed["cell_id"], listed["state"], listed["provider"]) == ("aws-one", "found", "aws")
+    assert "unknown" in other("cloud", "ls").out
     assert other("cloud", "sweep", *HERE, "--delete", "--yes").code == 0
     assert "instance" in operator.kinds()
-    assert other("cloud", "teardown", "aws", "--all", "--region", REGION, "--yes").code == 0
+    torn = other("cloud", "teardown", "aws", "--all", "--region", REGION, "--yes", "--json")
+    assert torn.code == 0, torn.err
+    (receipt,) = torn.document["receipts"]
+    assert (receipt["emulated"], receipt["held_micro_cents"]) == (True, 0)
+    assert "unknown of 0¢ held" in other("cloud", "teardown", "aws", "--cell-id", "aws-one", "--yes").out
     assert operator.clouds.world() == ()
 
 

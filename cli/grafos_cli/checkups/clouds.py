@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -23,6 +23,8 @@ from grafos_core.errors import GrafosError
 SKEW_WARN_S, SKEW_FAIL_S = 60.0, 240.0
 """AWS refuses a request whose time is five minutes off, and a signed token of ours lives as long."""
 NEARLY_FULL = 0.9
+NEEDED = ("machine_cores", "machines", "networks", "subnets", "addresses", "disk_gib")
+"""Limits that every cell counts to: nothing can be made where one of them is zero."""
 
 # What says that somebody set the cloud up: variables, or files below the home folder.
 SIGNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -124,24 +126,42 @@ def _limits(connector: Connector, region: str) -> list[Finding]:
         quotas = connector.quotas(region)
     except GrafosError as error:
         return [Finding(connector.provider, "quota", Status.FAIL, f"{error.code}: {error.what}", error.next)]
-    full = [quota for quota in quotas if _is_nearly_full(quota)]
-    if not full:
-        told = ", ".join(f"{quota.name} {quota.used}/{quota.limit}" for quota in quotas if quota.limit is not None)
-        return [Finding(connector.provider, "quota", Status.OK, told or "the cloud tells no limits")]
-    return [
-        Finding(
-            connector.provider,
-            "quota",
-            Status.WARN if quota.used is not None and quota.limit and quota.used < quota.limit else Status.FAIL,
-            f"{quota.name}: {quota.used} of {quota.limit} {quota.unit} used in {region}",
-            "end what is not needed, or ask the cloud for a higher limit",
+    return limits_told(connector.provider, region, quotas)
+
+
+def limits_told(provider: str, region: str, quotas: Iterable[Quota]) -> list[Finding]:
+    """What the limits leave: those that are nearly reached each in a line, else those that are in use. What nobody was
+    granted, such as a family of GPU machines, is no fault until somebody wants it."""
+    known = [quota for quota in quotas if quota.limit is not None]
+    without = [quota.name for quota in known if quota.limit == 0 and quota.name not in NEEDED]
+    found = [_short(provider, region, quota) for quota in known if quota.name not in without and _is_nearly_full(quota)]
+    if not found:
+        used = [f"{quota.name} {quota.used}/{quota.limit}" for quota in known if quota.used]
+        rest = len(known) - len(used) - len(without)
+        told = ", ".join([*used, *([f"{rest} {'more' if used else 'limits'}, not in use"] if rest else [])])
+        found.append(Finding(provider, "quota", Status.OK, told or "the cloud tells no limits"))
+    if without:
+        what = f"nothing is granted of {', '.join(without)} in {region}"
+        found.append(
+            Finding(provider, "quota of zero", Status.NONE, what, "ask the cloud for a limit if you want some")
         )
-        for quota in full
-    ]
+    return found
+
+
+def _short(provider: str, region: str, quota: Quota) -> Finding:
+    return Finding(
+        provider,
+        "quota",
+        Status.WARN if quota.limit and quota.used is not None and quota.used < quota.limit else Status.FAIL,
+        f"{quota.name}: {quota.used} of {quota.limit} {quota.unit} used in {region}",
+        "end what is not needed, or ask the cloud for a higher limit",
+    )
 
 
 def _is_nearly_full(quota: Quota) -> bool:
-    return quota.limit is not None and quota.used is not None and quota.used >= NEARLY_FULL * quota.limit
+    if not quota.limit:
+        return True
+    return quota.used is not None and quota.used >= NEARLY_FULL * quota.limit
 
 
 def _permissions(connector: Connector, region: str) -> list[Finding]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from grafos_cli.checkups.findings import Finding, Status
+from grafos_cli.fictional import emulated_cells, fictional_of, fictional_text
 from grafos_core import ledger as ledgers
 from grafos_core.clock import SystemClock
+from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric, open_fabric
 from grafos_core.ledger import Ledger
 from grafos_core.money import format_cents
@@ -21,8 +23,7 @@ AREA = "fabric"
 NAME = "default"
 PRIVATE_FILE = 0o600
 OTHERS = 0o077
-UNFINISHED_S = 1800.0
-"""A provision takes a minute or two; one that is this old is not under way any more."""
+JOURNAL_FILE = "journal.db"
 
 
 def check_fabric(*, fix: bool) -> Iterator[Finding]:
@@ -36,10 +37,35 @@ def check_fabric(*, fix: bool) -> Iterator[Finding]:
     yield Finding(AREA, "key", Status.OK, f"{fabric.id} in {home}")
     with fabric.ledger() as transaction:
         ledger = transaction.ledger
+    yield Finding(AREA, "ledger", Status.OK, _money(fabric, ledger))
+    try:
+        yield from _journal(fabric, ledger)
+    except GrafosError as error:
+        if error.code != "journal_invalid":
+            raise
+        yield _unreadable(fabric, error, fix=fix)
+
+
+def _money(fabric: Fabric, ledger: Ledger) -> str:
     account = ledger.accounts[OPERATOR_ACCOUNT]
     held, cap = format_cents(account.held_micro_cents), format_cents(account.cap_micro_cents)
-    yield Finding(AREA, "ledger", Status.OK, f"{held} held of a cap of {cap} for cells")
-    yield from _journal(fabric, ledger)
+    fictional = fictional_text(*fictional_of(ledger.holds.values(), OPERATOR_ACCOUNT, emulated_cells(fabric)))
+    return f"{held} held of a cap of {cap} for cells" + (f"; {fictional}" if fictional else "")
+
+
+def _unreadable(fabric: Fabric, error: GrafosError, *, fix: bool) -> Finding:
+    """Nothing is lost with a journal that cannot be read: it is kept, and recover makes a new one from signed tags."""
+    what = f"{error.code}: {error.what} ({error.why})"
+    if not fix:
+        return Finding(
+            AREA, "journal", Status.FAIL, what, "grafos doctor --fix sets it aside; then grafos cloud recover"
+        )
+    aside = f"unreadable-{time.time_ns()}"
+    for file in (JOURNAL_FILE, f"{JOURNAL_FILE}-journal", f"{JOURNAL_FILE}-wal", f"{JOURNAL_FILE}-shm"):
+        if (fabric.home / file).exists():
+            (fabric.home / file).rename(fabric.home / f"{aside}-{file}")
+    what = f"it could not be read and was set aside as {aside}-{JOURNAL_FILE}"
+    return Finding(AREA, "journal", Status.FIXED, what, "grafos cloud recover  finds again what exists")
 
 
 def _private(home: Path, *, fix: bool) -> Iterator[Finding]:
@@ -60,18 +86,19 @@ def _private(home: Path, *, fix: bool) -> Iterator[Finding]:
 
 
 def _journal(fabric: Fabric, ledger: Ledger) -> Iterator[Finding]:
-    """A journal that cannot be read is told by what opens it."""
-    if fabric.has_provisioned and not (fabric.home / "journal.db").exists():
-        what = "this fabric has provisioned before, and its journal is gone"
-        yield Finding(AREA, "journal", Status.FAIL, what, "grafos cloud recover")
-        return
-    if not fabric.has_provisioned:
-        yield Finding(AREA, "journal", Status.NONE, "nothing was ever provisioned")
+    if not (fabric.home / JOURNAL_FILE).exists():
+        if fabric.has_provisioned:
+            what = "this fabric has provisioned before, and its journal is gone"
+            yield Finding(AREA, "journal", Status.FAIL, what, "grafos cloud recover")
+        else:
+            yield Finding(AREA, "journal", Status.NONE, "nothing was ever provisioned")
         return
     with contextlib.closing(Journal(fabric, SystemClock())) as journal:
         stacks = journal.stacks()
+        cut_short = [row.stack for row in stacks if row.state in (StackState.MAKING, StackState.UNMAKING)]
+        busy = frozenset(stack for stack in cut_short if journal.is_busy(stack))
     yield Finding(AREA, "journal", Status.OK, f"{len(stacks)} stacks")
-    yield from consistency(stacks, _records(fabric), ledger, time.time())
+    yield from consistency(stacks, _records(fabric), ledger, time.time(), busy)
 
 
 def _records(fabric: Fabric) -> list[CellRecord]:
@@ -79,11 +106,14 @@ def _records(fabric: Fabric) -> list[CellRecord]:
     return [home.record() for home in homes if home.is_recorded]
 
 
-def consistency(stacks: list[StackRow], records: list[CellRecord], ledger: Ledger, now: float) -> Iterator[Finding]:
-    """Where journal, records and ledger contradict each other, or wait for somebody. Pure."""
+def consistency(
+    stacks: list[StackRow], records: list[CellRecord], ledger: Ledger, now: float, busy: Collection[str] = ()
+) -> Iterator[Finding]:
+    """Where journal, records and ledger contradict each other, or wait for somebody. Pure. ``busy`` are the stacks that
+    another command works on."""
     living = {row.stack: row for row in stacks if row.plan is not None and row.state is not StackState.GONE}
     findings = [
-        *(_unfinished(row, now) for row in living.values()),
+        *(_unfinished(row, now) for row in living.values() if row.stack not in busy),
         *(_overdue(row, now) for row in living.values()),
         *(_unknown(record, living) for record in records),
         *(_unclaimed(hold, living) for hold in ledger.holds.values()),
@@ -93,11 +123,11 @@ def consistency(stacks: list[StackRow], records: list[CellRecord], ledger: Ledge
 
 
 def _unfinished(row: StackRow, now: float) -> Finding | None:
-    if row.state is StackState.MADE or now - row.changed_at < UNFINISHED_S:
+    if row.state is StackState.MADE:
         return None
     verb = "provision" if row.state is StackState.MAKING else "teardown"
-    what = f"{row.stack}: a {verb} was begun {(now - row.changed_at) / 3600:.1f} h ago and never finished"
-    undo = f"grafos cloud teardown {row.provider} --cell-id {row.stack}"
+    what = f"{row.stack}: a {verb} was begun {(now - row.changed_at) / 60:.0f} min ago and is not finished"
+    undo = f"grafos cloud recover  finishes it; grafos cloud teardown {row.provider} --cell-id {row.stack}  undoes it"
     return Finding(AREA, "state", Status.WARN, what, undo)
 
 
