@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import uvicorn
@@ -45,7 +46,13 @@ def main(arguments: Sequence[str]) -> None:
         limit_concurrency=CONNECTIONS_MAX,
         timeout_graceful_shutdown=SHUT_DOWN_S_MAX,
     )
-    asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
+    asyncio.run(_serve(uvicorn.Server(config), listening))
+
+
+async def _serve(server: uvicorn.Server, listening: socket.socket) -> None:
+    """Each request may wait in a thread for a run to end, and must not keep another from being answered."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONNECTIONS_MAX))
+    await server.serve(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -41,14 +41,16 @@ class Project:
 
     def runs(self) -> list[Shown]:
         """The newest runs of the local fabric, the newest first."""
+        known, shown = self._answers, []
         with self._reach().client() as client:
-            views = client.runs(limit=RUNS_SHOWN).runs
-            for view in views:
-                if view.state == "finished" and view.run_id not in self._answers:
-                    self._answers[view.run_id] = client.artifacts(view.run_id).response_json
-        shown = {view.run_id for view in views}
-        self._answers = {run_id: answer for run_id, answer in self._answers.items() if run_id in shown}
-        return [Shown(view, self._answers.get(view.run_id, "")) for view in views]
+            for view in client.runs(limit=RUNS_SHOWN).runs:
+                answer = known.get(view.run_id, "")
+                if view.state == "finished" and view.run_id not in known:
+                    answer = client.artifacts(view.run_id).response_json
+                shown.append(Shown(view, answer))
+        # In one piece, since several pages may ask at once.
+        self._answers = {one.view.run_id: one.response for one in shown if one.view.state == "finished"}
+        return shown
 
     def run(self, name: str, data: bytes | None) -> Ended:
         """Builds the tasklet if it changed, and runs it; ``data`` None means the input that grafos.toml names."""
