@@ -57,13 +57,14 @@ def _look(region: str, within_s: float, *, fix: bool) -> list[Finding]:
     from grafos_cli.checkups.fabric import check_fabric
     from grafos_cli.checkups.findings import findings_of
     from grafos_cli.checkups.machine import check_machine
-    from grafos_cli.checkups.project import check_emulator, check_local_fabric
+    from grafos_cli.checkups.project import check_emulator, check_local_fabric, check_program
     from grafos_cli.regions import REGION_VARIABLES, region_at_hand
 
     regions = {provider: region or region_at_hand(provider) for provider in REGION_VARIABLES}
     checks = (
         ("machine", "machine", check_machine),
         ("fabric", "fabric", lambda: check_fabric(fix=fix)),
+        ("program", "compiler", check_program),
         ("local fabric", "daemons", check_local_fabric),
         ("emulator", "daemon", lambda: check_emulator(fix=fix)),
         ("clouds", "clouds", lambda: check_clouds(regions, within_s)),

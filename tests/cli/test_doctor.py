@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Answer, Person
+from command_line import HELLO, Answer, Person
 
 from grafos_cli.checkups.clouds import is_set_up, limits_told
 from grafos_cli.checkups.fabric import consistency
@@ -53,6 +53,25 @@ def test_on_a_fresh_machine_nothing_is_wrong_and_nothing_is_made(person: Person)
 def test_each_line_begins_with_its_state_so_that_grep_finds_it(person: Person) -> None:
     lines = person("doctor").out.splitlines()
     assert all(line.split()[0] in (*STATES, "next:") for line in lines)
+
+
+def test_a_program_is_told_its_compiler_or_how_to_get_one(person: Person) -> None:
+    assert the(person("doctor", "--json"), "program", "compiler")[0] == "none"
+    person.write_program(HELLO)
+    state, what, _ = the(person("doctor", "--json"), "program", "compiler")
+    assert state == "ok"
+    assert what.endswith("builds one")
+    (person.project / "src" / "one.rs").touch()
+    manifest = person.project / "grafos.toml"
+    manifest.write_text(manifest.read_text().replace('"wat"', '"rust"').replace("one.wat", "one.rs"))
+    (person.project / "rust-toolchain.toml").write_text('[toolchain]\nchannel = "1.90"\n')
+    answer = person("doctor", "--json", env={"PATH": str(person.home), "RUSTUP_HOME": str(person.home)})
+    assert answer.code == 1
+    state, what, cure = the(answer, "program", "compiler")
+    assert (state, what.partition(":")[0]) == ("fail", "tool_missing")
+    assert "rustup" in cure
+    manifest.write_text("no TOML")
+    assert the(person("doctor", "--json"), "program", "compiler")[1].startswith("manifest_invalid")
 
 
 def test_a_local_fabric_that_runs_is_asked_as_any_command_asks(person: Person) -> None:

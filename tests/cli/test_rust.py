@@ -170,6 +170,21 @@ def test_a_crate_outside_of_the_program_would_tie_the_module_to_a_place_and_is_r
     assert module_of(program, "one") == module_of(lay_out_warm(GOOD, "one", "the-other"), "one")
 
 
+def test_what_a_build_script_makes_does_not_tell_where(program: Program) -> None:
+    script = """
+fn main() {
+    let code = "pub fn made(at: usize) -> u8 { [1, 2, 3][at] }";
+    std::fs::write(format!("{}/made.rs", std::env::var("OUT_DIR").unwrap()), code).unwrap();
+}
+"""
+    (program.folder / "build.rs").write_text(script)
+    made = 'include!(concat!(env!("OUT_DIR"), "/made.rs"));\n'
+    source_of(program).write_text(made + GOOD.replace("json(1)", "json(made(grafos_std::Tasklet::input().len()))"))
+    module = module_of(program, "one")
+    assert b"/program/.grafos/rust/" in module
+    assert str(program.folder.parent).encode() not in module
+
+
 def test_two_builds_of_one_crate_at_once_do_not_mix_up_their_modules(program: Program) -> None:
     wanted = {name: module_of(program, name) for name in ("one", "the-other")}
     assert wanted["one"] != wanted["the-other"]

@@ -1,4 +1,4 @@
-"""This project's local fabric, and the emulated clouds of this machine."""
+"""This project's program and local fabric, and the emulated clouds of this machine."""
 
 from __future__ import annotations
 
@@ -8,12 +8,26 @@ from pathlib import Path
 from grafos_cli.checkups.findings import Finding, Status
 from grafos_cli.dev_doctor import look
 from grafos_cli.emulator_here import emulator_folder
+from grafos_cli.languages.contract import language_of
 from grafos_cli.local_state import read_local_fabric
+from grafos_cli.manifest import FILE_NAME, load_program
 from grafos_cli.project import project_folder
 from grafos_emulators import daemon, state
 
+PROGRAM = "program"
 LOCAL = "local fabric"
 EMULATOR = "emulator"
+
+
+def check_program() -> Iterator[Finding]:
+    """Whether the program here can be read and built; a compiler that is missing comes as the error of a build."""
+    folder = project_folder()
+    if not (folder / FILE_NAME).is_file():
+        yield Finding(PROGRAM, "compiler", Status.NONE, "no program lies here")
+        return
+    program = load_program(folder)
+    toolchain = language_of(program).find(folder)
+    yield Finding(PROGRAM, "compiler", Status.OK, f"{toolchain.version} builds {program.name}")
 
 
 def check_local_fabric() -> Iterator[Finding]:
