@@ -25,8 +25,8 @@ class Compiled:
     def __init__(self, module: wasmtime.Module) -> None:
         self.module = module
         self.linked: wasmtime.InstancePre | None = None
-        self.address = 0
-        """Of ``linked``."""
+        self.address: object = instance.NO_ADDRESS
+        """Of ``linked``, once it is."""
 
     def serialize(self) -> bytes:
         """The compiled code, for ``Engine.load``."""

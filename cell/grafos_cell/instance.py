@@ -33,67 +33,57 @@ if TYPE_CHECKING:
 
 # --- the library's functions ----------------------------------------------------------------------------------------
 
-
-class _Address(ctypes.c_size_t):
-    """As an argument: takes an integer or its like, and nothing in the place of one. As a result: stays what it is,
-    so that it need not be converted at each further call."""
-
-
-_Nullable = ctypes.c_void_p  # as an argument: an address or None; as a result: the same
 _SHORT = ctypes.PyDLL(dll._name)  # noqa: SLF001 - ctypes has no other way to say which file it loaded
 _LONG = ctypes.CDLL(dll._name)  # noqa: SLF001 - as above
 
 
-def _function(name: str, *arguments: Any, result: Any = None, library: ctypes.CDLL = _SHORT) -> Callable[..., Any]:
-    """A function of the library. From ``_SHORT`` it keeps the interpreter's lock, to let go of which costs more than
-    the call; what may run for long is from ``_LONG``, or no deadline would be noticed."""
-    function = getattr(library, name)
-    function.argtypes = arguments
+class _Address(ctypes.c_size_t):
+    """As a result it stays what it is, so that it need not be converted at each further call. As an argument it takes
+    an integer or its like, and nothing in the place of one."""
+
+
+def _function(name: str, result: Any = None, library: ctypes.CDLL = _SHORT) -> Callable[..., Any]:
+    """A function that is called at each run, with arguments that are what C wants them to be: to convert them would
+    cost more than the call. From ``_SHORT`` it keeps the interpreter's lock, to let go of which costs more, too; what
+    may run for long is from ``_LONG``, or no deadline would be noticed."""
+    function = library[name]
     function.restype = result
     found: Callable[..., Any] = function
     return found
 
 
-def _untyped(name: str) -> Callable[..., Any]:
-    """A function for host calls alone: given what it takes as ctypes has it, a call costs half. Its error, that the
-    engine counts no fuel, cannot be."""
-    function = _SHORT[name]
-    function.restype = None
-    found: Callable[..., Any] = function
-    return found
+def _rare(name: str, *arguments: Any, result: Any = None) -> Callable[..., Any]:
+    """A function that is called now and then, with plain values."""
+    function = _function(name, result)
+    function.argtypes = arguments  # type: ignore[attr-defined]  # of ctypes
+    return function
 
 
-_I64, _Size = ctypes.c_int64, ctypes.c_size_t
-_store_new = _function("wasmtime_store_new", _Address, _Nullable, _Nullable, result=_Nullable)
-_store_context = _function("wasmtime_store_context", _Address, result=_Address)
-_store_limiter = _function("wasmtime_store_limiter", _Address, _I64, _I64, _I64, _I64, _I64)
-_store_delete = _function("wasmtime_store_delete", _Address)
-_set_fuel = _untyped("wasmtime_context_set_fuel")  # a context and a c_uint64
-_get_fuel = _untyped("wasmtime_context_get_fuel")  # a context and a c_uint64 by reference
-_set_epoch_deadline = _function("wasmtime_context_set_epoch_deadline", _Address, ctypes.c_uint64)
-_instantiate = _function(
-    "wasmtime_instance_pre_instantiate", _Address, _Address, _Address, _Address, result=_Nullable, library=_LONG
-)
-_export_get = _function(
-    "wasmtime_instance_export_get", _Address, _Address, _Address, _Size, _Address, result=ctypes.c_bool
-)
-_call = _function(
-    "wasmtime_func_call_unchecked", _Address, _Address, _Address, _Size, _Address, result=_Nullable, library=_LONG
-)
-_memory_data = _function("wasmtime_memory_data", _Address, _Address, result=_Nullable)
-_memory_size = _function("wasmtime_memory_data_size", _Address, _Address, result=_Size)
-_trap_new = _function("wasmtime_trap_new", ctypes.c_char_p, _Size, result=_Nullable)
-_trap_code = _function("wasmtime_trap_code", _Address, _Address, result=ctypes.c_bool)
-_trap_delete = _function("wasm_trap_delete", _Address)
+_Nullable, _Size = ctypes.c_void_p, ctypes.c_size_t
+_store_new = _function("wasmtime_store_new", _Address)
+_store_context = _function("wasmtime_store_context", _Address)
+_store_limiter = _function("wasmtime_store_limiter")
+_store_delete = _function("wasmtime_store_delete")
+_set_fuel = _function("wasmtime_context_set_fuel")  # its error, that the engine counts no fuel, cannot be
+_get_fuel = _function("wasmtime_context_get_fuel")  # as above
+_set_epoch_deadline = _function("wasmtime_context_set_epoch_deadline")
+_instantiate = _function("wasmtime_instance_pre_instantiate", _Nullable, _LONG)
+_export_get = _function("wasmtime_instance_export_get", ctypes.c_bool)
+_call = _function("wasmtime_func_call_unchecked", _Nullable, _LONG)
+_memory_data = _function("wasmtime_memory_data", _Address)
+_memory_size = _function("wasmtime_memory_data_size", _Size)
+_trap_new = _rare("wasmtime_trap_new", ctypes.c_char_p, _Size, result=_Nullable)
+_trap_code = _rare("wasmtime_trap_code", _Address, _Address, result=ctypes.c_bool)
+_trap_delete = _rare("wasm_trap_delete", _Address)
 
 _view_of = ctypes.pythonapi.PyMemoryView_FromMemory
 _view_of.argtypes = [_Address, ctypes.c_ssize_t, ctypes.c_int]
 _view_of.restype = ctypes.py_object
 _READ_AND_WRITE = 0x200  # PyBUF_WRITE
 
-_Callback = ctypes.CFUNCTYPE(_Size, _Nullable, _Nullable, ctypes.POINTER(_I64), _Size)
+_Callback = ctypes.CFUNCTYPE(_Size, _Nullable, _Nullable, ctypes.POINTER(ctypes.c_int64), _Size)
 _FAULT = b"the host failed"
-_define_func = _function(
+_define_func = _rare(
     "wasmtime_linker_define_func_unchecked",
     _Address,
     *(ctypes.c_char_p, _Size, ctypes.c_char_p, _Size),
@@ -128,14 +118,18 @@ def _offset(field: str) -> int:
 
 _IN_EXTERN = int(getattr(c_api.wasmtime_extern_t, "of").offset)  # noqa: B009 - as ctypes has it, not its types
 _INSTANCE, _TRAP, _VALUES = (_offset(field) for field in ("instance", "trap", "first"))
-_VALUES_COUNT = 2  # the most that a hook has
 _FIELDS = {abi.MEMORY_EXPORT: "memory", abi.INIT_EXPORT: "init", abi.RUN_EXPORT: "run", abi.FINALIZE_EXPORT: "finalize"}
-_NAMES = {name: ctypes.create_string_buffer(name.encode()) for name in _FIELDS}
-_EXPORTS = [(ctypes.addressof(_NAMES[name]), len(name), _offset(field)) for name, field in _FIELDS.items()]
+_EXPORTS = [
+    (ctypes.create_string_buffer(name.encode()), _Size(len(name)), _offset(field)) for name, field in _FIELDS.items()
+]
 _PLACES = {name: _offset(field) + _IN_EXTERN for name, field in _FIELDS.items()}
-_MEMORY = _PLACES[abi.MEMORY_EXPORT]
+_NOTHING = ctypes.c_void_p()
+_ONE = ctypes.c_int64(1)
+_LIMITS = (ctypes.c_int64(abi.TABLE_ELEMENTS_MAX), _ONE, ctypes.c_int64(abi.TABLES_MAX), _ONE)
+_VALUES_COUNT = _Size(2)  # the most that a hook has
 _RETURNS = frozenset(name for name, signature in abi.HOOKS.items() if signature.results)
-_CLOSED = object()  # no C function takes it for an address
+NO_ADDRESS = object()
+"""Stands where an address is not there, or not any more: no function takes it for one, as it would take None."""
 _LOW_32, _SIGN_32 = 0xFFFF_FFFF, 0x8000_0000
 
 
@@ -146,17 +140,8 @@ class Instance:
     """
 
     __slots__ = (
-        "_at",
-        "_cells",
-        "_context",
-        "_engine",
-        "_fuel",
-        "_fuel_at",
-        "_size",
-        "_store",
-        "_view",
-        "fault",
-        "host",
+        *("fault", "host"),
+        *("_cells", "_context", "_engine", "_fuel", "_fuel_at", "_memory_at", "_size", "_store", "_trap_at", "_view"),
     )
 
     def __init__(self, engine: Engine, host: HostCalls) -> None:
@@ -164,39 +149,42 @@ class Instance:
         self.fault: BaseException | None = None
         self._engine = engine
         self._cells = _Cells()
-        self._at = ctypes.addressof(self._cells)
-        self._size = -1  # of the memory that ``_view`` shows
-        self._view: memoryview | None = None
+        self._trap_at = ctypes.byref(self._cells, _TRAP)
+        self._memory_at = ctypes.byref(self._cells, _PLACES[abi.MEMORY_EXPORT])
         self._fuel = ctypes.c_uint64()
         self._fuel_at = ctypes.byref(self._fuel)
-        self._store: int | None = _store_new(engine.address, None, None)
+        self._size = -1  # of the memory that ``_view`` shows
+        self._view: memoryview | None = None
+        self._store: object = _store_new(engine.address, _NOTHING, _NOTHING)
         self._context: object = _store_context(self._store)
 
     def start(self, compiled: Compiled, *, fuel: int, memory_bytes: int) -> None:
         """Sets the limits and instantiates. No code of the guest runs: a start function was refused before."""
-        context, at = self._context, self._at
-        _store_limiter(self._store, memory_bytes, abi.TABLE_ELEMENTS_MAX, 1, abi.TABLES_MAX, 1)
+        context, cells = self._context, self._cells
+        _store_limiter(self._store, ctypes.c_int64(memory_bytes), *_LIMITS)
         self._fuel.value = fuel
         _set_fuel(context, self._fuel)
-        _set_epoch_deadline(context, 1)
-        self._raise_if_stopped(_instantiate(compiled.address, context, at + _INSTANCE, at + _TRAP))
+        _set_epoch_deadline(context, _ONE)
+        instance_at = ctypes.byref(cells, _INSTANCE)
+        self._raise_if_stopped(_instantiate(compiled.address, context, instance_at, self._trap_at))
         for name, length, offset in _EXPORTS:
-            is_there = _export_get(context, at + _INSTANCE, name, length, at + offset)
+            is_there = _export_get(context, instance_at, name, length, ctypes.byref(cells, offset))
             assert is_there, "a module without its exports was linked"
         self.host.attach(self)
 
     def call(self, hook: str, *arguments: int) -> int:
         """Calls a hook; what it returns, 0 for a hook without a result. Raises ``StoppedError``."""
-        at, cells = self._at, self._cells
+        cells = self._cells
         if arguments:
             cells.first, cells.second = arguments
-        self._raise_if_stopped(_call(self._context, at + _PLACES[hook], at + _VALUES, _VALUES_COUNT, at + _TRAP))
+        function_at, values_at = ctypes.byref(cells, _PLACES[hook]), ctypes.byref(cells, _VALUES)
+        self._raise_if_stopped(_call(self._context, function_at, values_at, _VALUES_COUNT, self._trap_at))
         return ((cells.first & _LOW_32) ^ _SIGN_32) - _SIGN_32 if hook in _RETURNS else 0
 
     def close(self) -> None:
-        store, self._store = self._store, None
-        if store is not None:
-            self._context, self._view, self._size = _CLOSED, None, -1
+        store, self._store = self._store, NO_ADDRESS
+        if store is not NO_ADDRESS:
+            self._context, self._view, self._size = NO_ADDRESS, None, -1
             self._engine.release()
             _store_delete(store)
 
@@ -223,7 +211,7 @@ class Instance:
 
     def memory_bytes(self) -> int:
         """The size of linear memory. It never shrinks, so after the last hook this is the peak."""
-        size: int = _memory_size(self._context, self._at + _MEMORY)
+        size: int = _memory_size(self._context, self._memory_at)
         return size
 
     def holds(self, pointer: int, length: int) -> bool:
@@ -234,9 +222,8 @@ class Instance:
 
     def _look_at_memory(self) -> None:
         """Sees memory as large as it is now. It neither shrinks nor moves, so what was seen before stays true."""
-        memory = self._at + _MEMORY
-        self._size = _memory_size(self._context, memory)
-        self._view = _view_of(_memory_data(self._context, memory), self._size, _READ_AND_WRITE)
+        self._size = _memory_size(self._context, self._memory_at)
+        self._view = _view_of(_memory_data(self._context, self._memory_at), self._size, _READ_AND_WRITE)
 
     def read(self, pointer: int, length: int) -> bytes:
         assert self._view is not None, "a range is read before it was asked for"
@@ -291,8 +278,8 @@ def callback_of(engine: Engine, method: str, params: int) -> Any:
     return _Callback(call)
 
 
-def address_of(owner: Managed[Any]) -> int:
+def address_of(owner: Managed[Any]) -> _Address:
     """Where a thing of the binding is; the binding frees it when nobody has ``owner`` any more."""
     address = ctypes.cast(owner.ptr(), ctypes.c_void_p).value
     assert address is not None
-    return address
+    return _Address(address)
