@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import Person
+from parts import share_caches
 from rust_programs import NOT_COPIED, declare, module_of, recipe, stored_module
 from source_tree import ROOT
 from tasklets import run_tasklet
@@ -100,6 +103,39 @@ def test_a_module_does_not_tell_where_it_was_built() -> None:
     for place in (recipe("hello-tasklet").folder, ROOT, Path.home()):
         assert str(place).encode() not in module
     assert b"vendor/grafos-std/src" in module  # places in panics are as seen from the program
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Iterator[Person]:
+    somebody = Person(tmp_path / "person")
+    yield somebody
+    somebody("dev", "down")
+
+
+def commands_of(name: str) -> list[list[str]]:
+    """The first block of commands of a recipe's README, without the step into its folder."""
+    found = re.search(r"```sh\ncd cookbook/.*\n((?:grafos .*\n)+)```", readme(name))
+    assert found
+    return [line.split()[1:] for line in found[1].splitlines()]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_commands_of_the_readme_do_what_it_says(name: str, person: Person) -> None:
+    shutil.copytree(ROOT / "cookbook" / name, person.project, ignore=NOT_COPIED, dirs_exist_ok=True)
+    share_caches(Path(person.env["XDG_CACHE_HOME"]))
+    commands = commands_of(name)
+    if ["dev", "up"] not in commands:
+        commands.insert(0, ["dev", "up"])
+    said = {}
+    for words in commands:
+        answer = person(*words)
+        assert answer.code == 0, answer.err
+        said[" ".join(words[:2])] = answer.out
+    response = said["deploy run"].strip().splitlines()[-1]
+    assert response in readme(name)
+    assert stored_module(name, RECIPES[name][0]) in [
+        path.read_bytes() for path in (person.project / ".grafos" / "tasklets").glob("*.wasm")
+    ]
 
 
 @pytest.mark.parametrize("name", RECIPES)
