@@ -34,7 +34,11 @@ impl Json {
         let mut reader = Reader { text, at: 0 };
         let value = reader.value(0)?;
         reader.skip_space();
-        if reader.at < text.len() { reader.wrong() } else { Ok(value) }
+        if reader.at < text.len() {
+            reader.wrong()
+        } else {
+            Ok(value)
+        }
     }
 
     /// The member of that name, of an object that has it. The last of several counts.
@@ -208,7 +212,11 @@ impl Reader<'_> {
         if self.takes(",") {
             return Ok(true);
         }
-        if self.takes(end) { Ok(false) } else { self.wrong() }
+        if self.takes(end) {
+            Ok(false)
+        } else {
+            self.wrong()
+        }
     }
 
     fn list(&mut self, depth: usize) -> Result<Json, ParseError> {

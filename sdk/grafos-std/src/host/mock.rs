@@ -89,7 +89,11 @@ impl Cell {
         }
         let start = usize::try_from(offset).map_err(|_| CAPACITY_EXCEEDED)?;
         let end = start.checked_add(length).ok_or(CAPACITY_EXCEEDED)?;
-        if end > size { Err(CAPACITY_EXCEEDED) } else { Ok(start..end) }
+        if end > size {
+            Err(CAPACITY_EXCEEDED)
+        } else {
+            Ok(start..end)
+        }
     }
 }
 

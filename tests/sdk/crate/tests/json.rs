@@ -31,7 +31,10 @@ struct Nothing {}
 fn a_struct_is_an_object_of_its_fields() {
     let map = BTreeMap::from([("k,\"".to_owned(), vec![Some(true), None])]);
     let sample = Sample { number: -1, r#type: "t", nested: Inner { pairs: None, last: () }, map };
-    assert_eq!(text(sample), r#"{"number":-1,"type":"t","nested":{"pairs":null,"last":null},"map":{"k,\"":[true,null]}}"#);
+    assert_eq!(
+        text(sample),
+        r#"{"number":-1,"type":"t","nested":{"pairs":null,"last":null},"map":{"k,\"":[true,null]}}"#
+    );
     assert_eq!(text(Nothing {}), "{}");
 }
 
@@ -68,7 +71,18 @@ fn a_value_that_cannot_be_written_fails_the_run() {
 #[test]
 fn json_is_read_and_written_alike() {
     for sample in [
-        "null", "true", "false", "0", "-0", "12.50", "1e9", "1E+9", "\"\"", "[]", "{}", "[1,[2,{}]]",
+        "null",
+        "true",
+        "false",
+        "0",
+        "-0",
+        "12.50",
+        "1e9",
+        "1E+9",
+        "\"\"",
+        "[]",
+        "{}",
+        "[1,[2,{}]]",
         r#"{"a":1,"b":[null],"a":2}"#,
     ] {
         assert_eq!(text(Json::parse(sample.as_bytes()).unwrap()), sample);
@@ -79,10 +93,32 @@ fn json_is_read_and_written_alike() {
 #[test]
 fn what_is_no_json_is_refused_where_it_begins_to_be_none() {
     let cases: [(&[u8], usize); 26] = [
-        (b"", 0), (b" ", 1), (b"nul", 0), (b"01", 1), (b"1.", 2), (b".5", 0), (b"+1", 0), (b"-", 1), (b"1e", 2),
-        (b"[1,]", 3), (b"[1 2]", 3), (b"[", 1), (b"{", 1), (b"{1:2}", 1), (b"{\"a\"}", 4), (b"{\"a\":1,}", 7),
-        (b"\"a", 2), (b"\"\n\"", 1), (b"\"\\x\"", 2), (b"\"\\u12g4\"", 5), (b"\"\\ud800\"", 7),
-        (b"\"\\ud800\\u0041\"", 13), (b"1 1", 2), (b"'a'", 0), (b"\xff", 0), (b"[\"\xc3\"]", 2),
+        (b"", 0),
+        (b" ", 1),
+        (b"nul", 0),
+        (b"01", 1),
+        (b"1.", 2),
+        (b".5", 0),
+        (b"+1", 0),
+        (b"-", 1),
+        (b"1e", 2),
+        (b"[1,]", 3),
+        (b"[1 2]", 3),
+        (b"[", 1),
+        (b"{", 1),
+        (b"{1:2}", 1),
+        (b"{\"a\"}", 4),
+        (b"{\"a\":1,}", 7),
+        (b"\"a", 2),
+        (b"\"\n\"", 1),
+        (b"\"\\x\"", 2),
+        (b"\"\\u12g4\"", 5),
+        (b"\"\\ud800\"", 7),
+        (b"\"\\ud800\\u0041\"", 13),
+        (b"1 1", 2),
+        (b"'a'", 0),
+        (b"\xff", 0),
+        (b"[\"\xc3\"]", 2),
     ];
     for (sample, at) in cases {
         assert_eq!(Json::parse(sample).unwrap_err().at, at, "{}", String::from_utf8_lossy(sample));
