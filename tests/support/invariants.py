@@ -220,6 +220,8 @@ class Ghost:
         self._check_way_out(lease_id, self._leases.get(lease_id), row)
         self._held_generation[lease_id] = row.generation
         self._leases[lease_id] = row
+        is_bound = lease_id in self._bound[cell.name]
+        assert row.state != holdings.CLOSED or not is_bound, f"{lease_id} is closed, and nobody took it down"
         if row.state == holdings.BOUND:
             self._bound[cell.name][lease_id] = row.resources
             total = sum(self._bound[cell.name].values(), Resources())
