@@ -375,6 +375,7 @@ def test_a_lost_answer_asked_again_is_the_same_run(resident: Person) -> None:
         "fuel": 500_000,
         "memory_bytes": 32 * 1024 * 1024,
         "lease_mem_bytes": 0,
+        "lease_block_bytes": 0,
         "deadline_s": 30.0,
     }
     keys = RunKeys(resident.project)
