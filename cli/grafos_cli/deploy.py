@@ -48,6 +48,9 @@ def plan(
     mem: Annotated[
         str, typer.Option(metavar="BYTES", help="fabric memory to lease from the cell: 32768, 128k, 1m")
     ] = "",
+    block: Annotated[
+        str, typer.Option(metavar="BYTES", help="blocks to lease from the cell's disk: 4096, 1m; whole blocks of 512")
+    ] = "",
     cell_id: Annotated[str, typer.Option(metavar="ID", help="which cell; default: the newest that is ready")] = "",
 ) -> None:
     """Shows what a run would need, where it would go and what it could cost; nothing is begun.
@@ -63,7 +66,8 @@ def plan(
     terminal = terminal_of(ctx)
     what = load_program(program_folder(program))
     tasklets = [what.tasklet(tasklet)] if tasklet else what.tasklets
-    needs = foreseeing.needs_of(what, tasklets, read_size("--mem", mem) if mem else None)
+    memory, blocks = read_size("--mem", mem) if mem else None, read_size("--block", block) if block else None
+    needs = foreseeing.needs_of(what, tasklets, memory, blocks)
     fabric, project = open_default(terminal), project_folder()
     asked = [
         foreseeing.foresee(what, needs, name, fabric, project, cell_id)

@@ -27,6 +27,7 @@ class Need(NamedTuple):
     tasklet: Tasklet
     module_sha256: str
     lease_mem_bytes: int
+    lease_block_bytes: int
     obstacle: GrafosError | None = None
 
 
@@ -42,19 +43,23 @@ class Foreseen(NamedTuple):
         return all(answer.admitted for answer in self.answers)
 
 
-def needs_of(program: Program, tasklets: Sequence[Tasklet], lease_mem_bytes: int | None) -> list[Need]:
-    """What the tasklets need; a module that is not up to date is an obstacle, not an error."""
+def needs_of(
+    program: Program, tasklets: Sequence[Tasklet], lease_mem_bytes: int | None, lease_block_bytes: int | None
+) -> list[Need]:
+    """What the tasklets need, with the amounts of grafos.toml where none are given. A module that is not up to
+    date is an obstacle, not an error."""
     found = []
     for tasklet in tasklets:
-        lease = tasklet.mem if lease_mem_bytes is None else lease_mem_bytes
+        memory = tasklet.mem if lease_mem_bytes is None else lease_mem_bytes
+        blocks = whole_blocks(tasklet.block if lease_block_bytes is None else lease_block_bytes)
         try:
             built, _ = built_module(program, tasklet)
         except GrafosError as error:
             if error.code != "build_stale":
                 raise
-            found.append(Need(tasklet, "", lease, error))
+            found.append(Need(tasklet, "", memory, blocks, error))
         else:
-            found.append(Need(tasklet, built.module_sha256, lease))
+            found.append(Need(tasklet, built.module_sha256, memory, blocks))
     return found
 
 
@@ -89,7 +94,7 @@ def _request(program: Program, need: Need, provider: str) -> messages.RunRequest
         memory_bytes=tasklet.memory_bytes,
         lease_mem_bytes=need.lease_mem_bytes,
         deadline_s=tasklet.deadline_s,
-        lease_block_bytes=whole_blocks(tasklet.block),
+        lease_block_bytes=need.lease_block_bytes,
     )
 
 

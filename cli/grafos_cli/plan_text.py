@@ -75,6 +75,7 @@ def _requirements(need: Need) -> dict[str, Any]:
     return {
         "cpu_cores": 1,
         "lease_mem_bytes": need.lease_mem_bytes,
+        "lease_block_bytes": need.lease_block_bytes,
         "memory_bytes": tasklet.memory_bytes,
         "fuel": tasklet.fuel,
         "deadline_s": tasklet.deadline_s,
@@ -83,6 +84,7 @@ def _requirements(need: Need) -> dict[str, Any]:
 
 def _needs_text(need: Need) -> str:
     leased = f", {size_text(need.lease_mem_bytes)} of fabric memory" if need.lease_mem_bytes else ""
+    leased += f", {size_text(need.lease_block_bytes)} of blocks" if need.lease_block_bytes else ""
     return f"1 core{leased}; linear memory up to {size_text(need.tasklet.memory_bytes)}"
 
 

@@ -33,6 +33,7 @@ def test_a_plan_in_json_has_needs_provider_and_the_scheduler_s_decision(planner:
     assert tasklet["requirements"] == {
         "cpu_cores": 1,
         "lease_mem_bytes": 4096,
+        "lease_block_bytes": 0,
         "memory_bytes": 32 * 1024 * 1024,
         "fuel": 500_000,
         "deadline_s": 30.0,
@@ -49,6 +50,13 @@ def test_what_the_scheduler_would_refuse_is_told_in_its_words_with_its_exit_code
     assert (refused.code, refused.document["admitted"]) == (6, False)
     run = planner("deploy", "run", "--mem", "1g")
     assert refused.document["tasklets"][0]["admission"]["what"] in run.err
+
+
+def test_blocks_are_planned_as_whole_ones(planner: Person) -> None:
+    document = planner("deploy", "plan", "--block", "513", "--json").document
+    [tasklet] = document["tasklets"]
+    assert tasklet["requirements"]["lease_block_bytes"] == tasklet["admission"]["leases"]["block"] == 1024
+    assert "1 KiB of blocks" in planner("deploy", "plan", "--block", "513").out
 
 
 def test_a_provider_that_cannot_be_asked_refuses_in_its_own_words(planner: Person) -> None:
