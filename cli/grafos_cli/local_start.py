@@ -76,6 +76,8 @@ def start(project: Path, old: LocalFabric | None, mem_capacity_bytes: int, annou
             ready=old is not None,
             ending=old is not None and old.ending,
             folder=str(dev_folder(project)),
+            helper_url=old.helper_url if old else "",
+            origins=old.origins if old else [],
         )
         # A crash from here on leaves a record by which the next command finds the processes, and the state of before.
         write_local_fabric(project, record)

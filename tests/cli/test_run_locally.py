@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +33,12 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HelperDoor]:
     somebody.write_program(HELLO, name="private-name")
     yield HelperDoor(somebody)
     somebody("dev", "down")
+
+
+def pid_of(person: Person, number: int) -> int:
+    daemons = record_of(person)["daemons"]
+    assert isinstance(daemons, list)
+    return int(daemons[number]["pid"])
 
 
 # --- who may not --------------------------------------------------------------------------------------------------
@@ -215,7 +223,7 @@ def test_what_is_no_origin_is_refused(origin: str, tmp_path: Path) -> None:
         check_origins([origin])
 
 
-def test_another_origin_starts_the_helper_anew_and_the_fabric_goes_on(tmp_path: Path) -> None:
+def test_another_origin_starts_the_helper_anew_and_is_let_in_until_down(tmp_path: Path) -> None:
     somebody = Person(tmp_path)
     assert somebody("dev", "up", "--origin", "nonsense").error_code == "usage"
     somebody("dev", "up")
@@ -226,6 +234,11 @@ def test_another_origin_starts_the_helper_anew_and_the_fabric_goes_on(tmp_path: 
         second = HelperDoor(somebody)
         assert (second.port, second.bearer == first.bearer) == (first.port, False)
         assert second.ask("GET", "/api/v1/tasklets", origin=ALLOWED).headers["access-control-allow-origin"] == ALLOWED
+        os.kill(pid_of(somebody, 0), signal.SIGKILL)
+        assert somebody("dev", "up", "--json").document["how"] == "resumed"
+        third = HelperDoor(somebody)
+        assert (third.port, third.bearer == second.bearer) == (first.port, False)
+        assert third.ask("GET", "/api/v1/tasklets", origin=ALLOWED).headers["access-control-allow-origin"] == ALLOWED
     finally:
         somebody("dev", "down")
 
@@ -300,15 +313,12 @@ def test_a_body_without_end_is_cut_off(door: HelperDoor) -> None:
 
 
 def test_a_fabric_that_is_down_is_said_on_the_page_in_the_words_of_the_commands(tmp_path: Path) -> None:
-    import os
-    import signal
-
     somebody = Person(tmp_path)
     somebody("dev", "up")
     somebody.write_program(UNKNOWN_IMPORT)
     try:
-        for daemon in record_of(somebody)["daemons"]:  # type: ignore[attr-defined]
-            os.kill(daemon["pid"], signal.SIGKILL)
+        for number in (0, 1):
+            os.kill(pid_of(somebody, number), signal.SIGKILL)
         reply = HelperDoor(somebody).ask("GET", "/")
         assert reply.status == 200
         assert "The local fabric has crashed" in reply.body

@@ -17,11 +17,12 @@ BEARER_BYTES = 32
 
 
 def start_helper(project: Path, record: LocalFabric, origins: tuple[str, ...]) -> LocalFabric:
-    """The record with a helper that runs: the one that does, unless other ``origins`` are to be let in, else a new one
-    with a new bearer."""
+    """The record with a helper that runs: the one that does, unless further ``origins`` are to be let in, else a new
+    one with a new bearer. An origin that was let in stays so until `dev down`."""
     folder = dev_folder(project)
+    origins = tuple(dict.fromkeys((*record.origins, *origins)))
     if record.helper is not None:
-        if record.helper.is_alive and (folder / BEARER_NAME).exists() and set(origins) <= set(record.origins):
+        if record.helper.is_alive and (folder / BEARER_NAME).exists() and list(origins) == record.origins:
             return record
         stop_daemons([record.helper])
     write_private(folder / BEARER_NAME, secrets.token_urlsafe(BEARER_BYTES).encode())
