@@ -54,6 +54,7 @@ POOL: dict[str, int] = {
     "total_core_instances": 1,
     "total_memories": 1,
     "total_tables": abi.TABLES_MAX,
+    "total_stacks": 0,  # of fibers, which nobody has here: a thousand would use up what compiling may take
     "max_memories_per_module": 1,
     "max_tables_per_module": abi.TABLES_MAX,
     "max_core_instance_size": INSTANCE_BYTES_MAX,

@@ -8,6 +8,7 @@ background and kept. Nothing that a worker says is believed without a look: it m
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -22,6 +23,8 @@ from grafos_core.errors import GrafosError
 
 ATTEMPTS_MAX = 2
 """A worker lost before a run started costs nothing but another try; one that always kills workers is ended."""
+
+log = logging.getLogger("grafos.cell")
 
 
 class WorkerPool:
@@ -50,6 +53,7 @@ class WorkerPool:
         self._starting: set[asyncio.Task[None]] = set()
         self._waiting = 0
         self._is_closed = False
+        self._is_unsealed_told = False
 
     @property
     def size(self) -> int:
@@ -171,6 +175,9 @@ class WorkerPool:
         worker = await WorkerProcess.start(self._command, self._limits.start_s)
         self._all.add(worker)
         self._idle.append(worker)
+        if worker.unsealed and not self._is_unsealed_told:
+            self._is_unsealed_told = True
+            log.warning("workers are not closed off, and runs go on all the same: %r", worker.unsealed)
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._starting.discard(task)

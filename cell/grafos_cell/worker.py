@@ -1,27 +1,25 @@
 """One worker process: takes runs from its parent on stdin, answers on stdout, one at a time; or compiles one module.
 
 It is started as ``python -m grafos_cell.worker`` by ``pool`` and by nobody else; ``worker_messages`` has their talk.
-It inherits no secret, and no file or socket but its three pipes, and it ends when its parent ends.
+It inherits no secret, and no file or socket but its three pipes, and it ends when its parent ends. Before it hears of
+any module it closes itself off (``confinement``).
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import resource
-import signal
 import sys
 import time
-from pathlib import Path
 from typing import BinaryIO
 
 from grafos_cell import abi
+from grafos_cell.confinement import confine, seal
 from grafos_cell.run import LeaseAnswer, LeaseCall, RunOutcome, RunSpec, aged
 from grafos_cell.runtime import Runtime
 from grafos_cell.worker_messages import (
     CODE_FRAME_BYTES_MAX,
-    PARENT_VARIABLE,
     CodeRefused,
     CodeWanted,
     Compile,
@@ -39,27 +37,29 @@ from grafos_cell.worker_messages import (
 )
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
+from grafos_core.ids import sha256_of
 
-NICENESS = 5
-"""Below the daemon, whose leases and heartbeats must not wait for guests that use every core."""
-OOM_SCORE = "1000"
-"""When a machine runs out of memory, the kernel ends a worker first, and never the daemon that holds its leases."""
-FILES_MAX = 64
-"""Open files: the pipes, and what the interpreter needs for an import."""
 COMPILE_BYTES_MAX = 2 * 1024**3
 """Of memory while it compiles; large modules take a tenth, and the worst within the time for it about as much."""
+_SMALLEST = bytes.fromhex(
+    "0061736d01000000010f0360027f7f0060027f7f017f6000000304030001020503010001075204145f677261666f735f7461"
+    "736b6c65745f696e69740000135f677261666f735f7461736b6c65745f72756e0001185f677261666f735f7461736b6c6574"
+    "5f66696e616c697a650002066d656d6f727902000a0c0302000b040041000b02000b"
+)
+"""A module of the profile whose hooks do nothing."""
 
 
 class Worker:
     """Answers jobs from ``source`` on ``sink`` until ``source`` ends."""
 
-    def __init__(self, source: BinaryIO, sink: BinaryIO, runtime: Runtime) -> None:
+    def __init__(self, source: BinaryIO, sink: BinaryIO, runtime: Runtime, unsealed: str = "") -> None:
         self._source = source
         self._sink = sink
         self._runtime = runtime
+        self._unsealed = unsealed
 
     def serve(self) -> None:
-        self._send(Ready(os.getpid()))
+        self._send(Ready(os.getpid(), self._unsealed))
         while (message := self._receive()) is not None:
             if isinstance(message, Job):
                 self._work(message.spec)
@@ -117,29 +117,18 @@ def main() -> int:
     confine()
     source, sink = _take_pipes()
     runtime = Runtime(SystemClock())
+    warm_up(runtime)
+    unsealed = seal()
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
-        Worker(source, sink, runtime).serve()
+        Worker(source, sink, runtime, unsealed).serve()
     # Straight out: nothing here needs tidying, and a parent that ended does not wait for it.
     os._exit(0)
 
 
-def confine() -> None:
-    """Takes from this process what a worker does not need. What the platform does not have is left out."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which then ends its workers
-    os.umask(0o077)
-    os.nice(NICENESS)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, FILES_MAX))
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # where /proc is read-only
-            Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
-        set_death_signal, set_no_new_privileges = 1, 38
-        libc = ctypes.CDLL(None)
-        libc.prctl(set_death_signal, signal.SIGKILL, 0, 0, 0)
-        libc.prctl(set_no_new_privileges, 1, 0, 0, 0)
-    # The parent may have ended before it could be tied to it: then this process belongs to somebody else by now.
-    if os.environ.get(PARENT_VARIABLE) not in {None, str(os.getppid())}:
-        os._exit(0)
+def warm_up(runtime: Runtime) -> None:
+    """Runs a program of ours once: what is opened, loaded or started at first use is, before that is over."""
+    context = abi.RunContext("", "", "", "", "", sha256_of(_SMALLEST))
+    assert runtime.run(runtime.load(_SMALLEST), RunSpec(context)).is_finished
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -35,9 +35,10 @@ PARENT_VARIABLE = "GRAFOS_WORKER_PARENT"
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The worker has imported what it needs."""
+    """The worker has loaded what it needs. ``unsealed``: why the kernel does not close it off; empty when it does."""
 
     pid: int
+    unsealed: str = ""
 
 
 class Job(msgspec.Struct, frozen=True, tag="job"):

@@ -38,6 +38,8 @@ from grafos_core.errors import CODES, GrafosError
 
 TEXT_LENGTH_MAX = 4096
 """Characters of an outcome's text; the runtime's are shorter."""
+UNSEALED_LENGTH_MAX = 200
+"""Characters of why a worker is not closed off; for the log."""
 ENDING_S_MAX = 1.0
 """From a worker's pipe breaking to its process being gone."""
 LAST_WORDS_BYTES_MAX = 4096
@@ -83,6 +85,8 @@ class WorkerProcess:
         self._from = process.stdout
         self._is_between_runs = True
         self._last_words = b""
+        self.unsealed = ""
+        """Why the kernel does not close this process off; empty when it does."""
         self._reading = asyncio.Lock()  # a stream has one reader at a time, and closing the pool ends a run under way
         self._listening = asyncio.create_task(self._listen(process.stderr))
 
@@ -106,6 +110,7 @@ class WorkerProcess:
                 message = await worker._receive(has_started=False)
             if not isinstance(message, Ready):
                 raise WorkerLostError("its first message was not that it is ready", has_started=False)
+            worker.unsealed = message.unsealed[:UNSEALED_LENGTH_MAX]
         except TimeoutError:
             await worker.end()
             raise WorkerLostError(f"it was not ready within {start_s:g} s", has_started=False) from None

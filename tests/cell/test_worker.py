@@ -16,9 +16,10 @@ import pytest
 from tasklets import spec_of, tasklet
 
 from grafos_cell import abi
+from grafos_cell.confinement import FILES_MAX, NICENESS, OOM_SCORE
 from grafos_cell.run import MemoryLease, RunSpec
 from grafos_cell.runtime import Runtime
-from grafos_cell.worker import FILES_MAX, NICENESS, OOM_SCORE, Worker
+from grafos_cell.worker import Worker
 from grafos_cell.worker_messages import (
     FRAME_BYTES_MAX,
     CodeRefused,
