@@ -184,3 +184,4 @@ def main(provider: str, region: str) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2])
+    os._exit(0)  # all is said: taking an SDK's thousands of classes apart takes a quarter as long as importing them
