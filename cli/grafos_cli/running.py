@@ -29,6 +29,8 @@ PATIENCE_S = 5.0
 """How long a scheduler that is out of reach is tried again: a restart takes less than a second."""
 WAIT_BEYOND_DEADLINE_S = 300.0
 """A run that has not ended so long after its deadline will be found by `grafos runs show`; nobody waits for it here."""
+SHOW_AGAIN_AFTER_S = 0.5
+"""A run that takes longer is looked at once more, so that a person sees that it runs; then its end is waited for."""
 NO_ANSWER = (
     "answer_invalid",
     "certificate_refused",
@@ -198,6 +200,7 @@ def _ask(client: SchedulerClient, asking: Asking, provider: str, run_key: str, s
 
 def _wait(client: SchedulerClient, view: messages.RunView, deadline_s: float, steps: Steps) -> messages.RunView:
     until = time.monotonic() + deadline_s + WAIT_BEYOND_DEADLINE_S
+    wait_s = SHOW_AGAIN_AFTER_S
     while view.state in UNDER_WAY:
         steps.changed("run", f"{view.state} on {view.cell_id}" if view.cell_id else view.state)
         if time.monotonic() > until:
@@ -207,7 +210,7 @@ def _wait(client: SchedulerClient, view: messages.RunView, deadline_s: float, st
                 where=client.url,
                 next=f"grafos runs show {view.run_id}",
             )
-        view = client.run(view.run_id, wait_s=messages.WAIT_S_MAX)
+        view, wait_s = client.run(view.run_id, wait_s=wait_s), messages.WAIT_S_MAX
     steps.ended("run", f"{view.state} on {view.cell_id}", failed=view.state != "finished")
     return view
 
