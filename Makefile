@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 
-.PHONY: help set-up demo test lint format deep live locks clean
+.PHONY: help set-up demo test lint format docs deep live locks clean
 
 help:  ## what there is to run
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +27,10 @@ format: set-up  ## let the formatter have its way
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format --quiet
 
+docs: set-up  ## the documentation as a site, in build/docs
+	@$(BIN)/python -m sphinx -q -W --keep-going -E -b html docs build/docs
+	@echo "build/docs/index.html"
+
 deep: set-up  ## the long sweeps over seeds, kills and crash points
 	@$(BIN)/python -m pytest -m deep -n 2 --no-header --timeout 1800
 
@@ -39,5 +43,5 @@ locks: set-up  ## resolve the locks anew; `make locks upgrade=1` also takes new 
 	@$(BIN)/python tools/lock.py $(if $(upgrade),--upgrade)
 
 clean:  ## remove all that was made here
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,54 @@
+"""Every command and snippet of the pages that teach does what the page says, from top to bottom in a fresh folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import parts
+import pytest
+from doc_pages import ANSWERS, COMMANDS, SOURCES, Shell, blocks_of, name_of, not_run, pages, parts_of, person_in, walk
+
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
+
+RUN = [page for page in pages() if any("not run" not in block.said and block.language for block in blocks_of(page))]
+BIG = "these are all the tests, this one among them"
+ACCOUNT = "it needs an account at a cloud, and money"
+NOT_RUN: list[tuple[str, str, str]] = []
+
+
+@pytest.fixture
+def shell(tmp_path: Path, home: Path) -> Iterator[Shell]:
+    """Whatever becomes of the page, nothing that it started goes on running."""
+    somebody = person_in(tmp_path)
+    somebody.environment["XDG_CACHE_HOME"] = str(Path(os.environ["GRAFOS_TEST_REFUSALS"]).with_name("cache"))
+    yield somebody
+    ends = [(path.parents[2], "dev") for path in tmp_path.rglob(".grafos/dev/dev.json")] + [(tmp_path, "emulate")]
+    for folder, what in ends:
+        subprocess.run(["grafos", what, "down"], cwd=folder, env=somebody.environment, capture_output=True, check=False)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", RUN, ids=name_of)
+def test_a_page_does_what_it_says(page: Path, shell: Shell) -> None:
+    for part in parts_of(page):
+        parts.need(part, in_ci=IN_CI)
+    walk(page, shell)
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_every_block_of_a_page_is_of_a_kind_that_is_run_or_says_why_not(page: Path) -> None:
+    unknown = [
+        f"line {block.line}: {block.language}"
+        for block in blocks_of(page)
+        if block.language not in (*COMMANDS, *ANSWERS, "")
+        and not {"file", "not run"} & block.said.keys()
+        or (block.language in SOURCES and not {"file", "not run"} & block.said.keys())
+    ]
+    assert unknown == []
+
+
+def test_what_is_not_run_is_known_with_its_reason() -> None:
+    assert [(name_of(page), first, why) for page in pages() for first, why in not_run(page)] == NOT_RUN
