@@ -41,6 +41,7 @@ class FencedLease(NamedTuple):
             "grafos admin list-fenced-leases --json | jq '.leases[].lease_id'",
         ),
         next="grafos admin unfence-lease LEASE_ID",
+        streams="leases",
     ),
 )
 def list_fenced_leases(ctx: typer.Context) -> None:

@@ -31,14 +31,20 @@ NOUNS = (
     Noun("emulate", "grafos_cli.emulate", "Fabric", "emulated clouds on this machine, no account needed"),
     Noun("doctor", "grafos_cli.doctor", "Start here", "what is in order here, what is not, and what to do about it"),
     Noun("demo", "grafos_cli.demo", "Start here", "the whole path on an emulated cloud, in under a minute"),
+    Noun("config", "grafos_cli.config", "The command itself", "settings, and who says so"),
+    Noun("completion", "grafos_cli.completion", "The command itself", "words that your shell completes"),
+    Noun("describe", "grafos_cli.describe", "The command itself", "every command and option, for programs"),
 )
 
 GLOBAL_OPTIONS = (
     ("--json", "one JSON document on stdout, for programs"),
-    ("--no-color", "no colour; NO_COLOR=1 does the same"),
+    ("--stream", "of a list: one JSON document a line for each entry"),
+    ("--wide", "every column of a table"),
+    ("--color WHEN", "auto, always or never; --no-color is never"),
+    ("--fabric HOST:PORT", "ask only the scheduler at this address"),
     ("--debug", "show the traceback of an unexpected error"),
-    ("--version", "print the version"),
-    ("--help", "this text; works after every command"),
+    ("--version, -V", "print the version"),
+    ("--help, -h", "this text; works after every command"),
 )
 
 EXAMPLES = (
@@ -47,12 +53,22 @@ EXAMPLES = (
     ("grafos deploy run --provider local", "run the program of this folder on it"),
 )
 
+DOCS = "docs/reference/commands.md"
+"""The page made from the commands, in the documentation."""
+
+TOPICS = "exit-codes, environment, config, errors"
+
 NEXT = "grafos demo"
 
 
 def noun(name: str) -> Noun | None:
     """The noun of that name, if there is one."""
     return next((entry for entry in NOUNS if entry.name == name), None)
+
+
+def global_flags() -> list[str]:
+    """The flags that every command takes, without their values."""
+    return [*(name.split()[0].rstrip(",") for name, _ in GLOBAL_OPTIONS), "--no-color"]
 
 
 def rows(entries: tuple[tuple[str, str], ...] | list[tuple[str, str]]) -> list[str]:
@@ -69,5 +85,6 @@ def root_help() -> str:
     for group in dict.fromkeys(entry.group for entry in NOUNS):
         members = [(f"{entry.name:<{width}}", entry.summary) for entry in NOUNS if entry.group == group]
         lines += [f"{group}:", *rows(members), ""]
-    lines += ["Options:", *rows(GLOBAL_OPTIONS), "", f"Next: {NEXT}"]
+    lines += ["Options:", *rows(GLOBAL_OPTIONS), ""]
+    lines += [f"More: grafos help TOPIC, of {TOPICS}", "", f"Next: {NEXT}"]
     return "\n".join(lines) + "\n"

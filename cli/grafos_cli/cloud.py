@@ -22,7 +22,11 @@ app.command("recover", cls=recover.TAUGHT)(recover.recover)
 
 @app.command(
     "ls",
-    cls=taught(examples=("grafos cloud ls", "grafos cloud ls --json"), next="grafos cloud teardown aws --cell-id ID"),
+    cls=taught(
+        examples=("grafos cloud ls", "grafos cloud ls --stream | jq -r .cell_id"),
+        next="grafos cloud teardown aws --cell-id ID",
+        streams="cells",
+    ),
 )
 def ls(ctx: typer.Context) -> None:
     """Lists the cells on clouds that this fabric made, with their price and their end."""
@@ -59,6 +63,7 @@ app.command(
     cls=taught(
         examples=("grafos cloud cost", "grafos cloud cost --since 7d", "grafos cloud cost --cell-id build-1 --json"),
         next="grafos cloud budget show",
+        streams="cells",
     ),
 )(budget.cost)
 

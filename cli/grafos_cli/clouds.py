@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from grafos_cli.accounts import hands_for, told_by
 from grafos_cli.fabric import open_default
 from grafos_cli.regions import region_at_hand
+from grafos_cli.settings import value_of
 from grafos_cli.steps import show_steps
 from grafos_connectors.registry import open_connector
 from grafos_core.clock import SystemClock
@@ -32,10 +32,6 @@ EMULATED_OPERATOR = "127.0.0.1/32"
 LOCAL = "local"
 FOUND_AGAIN = "found"
 """The state of a cell that was taken into the journal by its signed tags, with no record of its price and address."""
-MY_IP_URL = "https://checkip.amazonaws.com"
-"""Answers with the address that a question came from; run by AWS, for anybody."""
-MY_IP_VARIABLE = "GRAFOS_MY_IP_URL"
-"""Names another service that does the same."""
 MY_IP_TIMEOUT_S = 10.0
 
 
@@ -114,7 +110,7 @@ def public_address(*, emulated: bool) -> str:
     """The address from which we are seen, asked of somebody; loopback for an emulated cloud, which is no question."""
     if emulated:
         return EMULATED_OPERATOR.partition("/")[0]
-    url = os.environ.get(MY_IP_VARIABLE) or MY_IP_URL
+    url = value_of("my_ip_url")
     try:
         with urllib.request.urlopen(url, timeout=MY_IP_TIMEOUT_S) as answer:  # noqa: S310  the person's own choice
             return str(ipaddress.IPv4Address(answer.read(100).decode("ascii", "replace").strip()))

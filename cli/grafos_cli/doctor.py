@@ -19,7 +19,11 @@ COLORS = {"ok": "green", "none": "dim", "fixed": "cyan", "warn": "yellow", "fail
 
 
 @app.command(
-    cls=taught(examples=("grafos doctor", "grafos doctor --fix", "grafos doctor --json"), next="grafos demo"),
+    cls=taught(
+        examples=("grafos doctor", "grafos doctor --fix", "grafos doctor --json"),
+        next="grafos demo",
+        streams="findings",
+    ),
 )
 def doctor(
     ctx: typer.Context,

@@ -131,6 +131,7 @@ def status(ctx: typer.Context) -> None:
     cls=taught(
         examples=("grafos emulate journal", "grafos emulate journal --provider gcp --limit 5"),
         next="grafos emulate status",
+        streams="calls",
     ),
 )
 def journal(

@@ -88,7 +88,9 @@ def fault_add(
 @app.command(
     "ls",
     cls=taught(
-        examples=("grafos emulate fault ls", "grafos emulate fault ls --json"), next="grafos emulate fault clear"
+        examples=("grafos emulate fault ls", "grafos emulate fault ls --json"),
+        next="grafos emulate fault clear",
+        streams="rules",
     ),
 )
 def fault_ls(ctx: typer.Context) -> None:

@@ -50,10 +50,10 @@ def with_next_step(error: GrafosError) -> GrafosError:
 
 
 def error_text(error: GrafosError, terminal: Terminal) -> str:
-    """``error[code]: what`` and, where known, the lines where, why and next; each may have several lines."""
+    """``error[code]: what`` and, where known, the lines where, why, next and docs; each may have several lines."""
     head = terminal.paint_note("red", f"error[{error.code}]:")
     lines = [f"{head} {error.what}"]
-    for label, text in (("where", error.where), ("why", error.why), ("next", error.next)):
+    for label, text in (("where", error.where), ("why", error.why), ("next", error.next), ("docs", docs_of(error))):
         if text:
             first, *more = text.rstrip().splitlines()
             lines.append(f"  {label + ':':<6} {first}".rstrip())
@@ -61,11 +61,16 @@ def error_text(error: GrafosError, terminal: Terminal) -> str:
     return "\n".join(lines) + "\n"
 
 
+def docs_of(error: GrafosError) -> str:
+    """Where the code is explained, without network."""
+    return f"grafos help errors {error.code}"
+
+
 def show_error(error: GrafosError, terminal: Terminal) -> int:
     """Prints the error (stderr, or stdout as JSON) and gives the exit code."""
     error = with_next_step(error)
     if terminal.json:
-        terminal.emit({"error": error.to_wire()}, "")
+        terminal.emit({"error": {**error.to_wire(), "docs": docs_of(error)}}, "")
     else:
         terminal.err.write(error_text(error, terminal))
         terminal.err.flush()

@@ -10,20 +10,24 @@ import os
 import sys
 
 from grafos_cli import catalog, interrupts
+from grafos_cli.flags import Flags, read_flags
 from grafos_cli.terminal import Terminal, open_terminal
 from grafos_core.errors import FAILURE, GrafosError
 
-GLOBAL_FLAGS = ("--json", "--no-color", "--debug")
+COMPLETE_VARIABLE = "_GRAFOS_COMPLETE"
+"""Set by the shell's completion script, which wants words and no command."""
 
 
 def main(words: list[str] | None = None) -> int:
     """Runs one command line and gives its exit code."""
     words = sys.argv[1:] if words is None else words
-    flags, rest = split_globals(words)
-    terminal = open_terminal(as_json="--json" in flags, no_color="--no-color" in flags, debug="--debug" in flags)
     interrupts.install()
     try:
-        return _answered(rest, terminal)
+        if COMPLETE_VARIABLE in os.environ:
+            from grafos_cli.completion import answer_shell
+
+            return answer_shell(os.environ.pop(COMPLETE_VARIABLE))
+        return _answered(words)
     except BrokenPipeError:
         # Whoever read our output has left; what is still buffered must not fail again at exit.
         for stream in (sys.stdout, sys.stderr):
@@ -31,10 +35,13 @@ def main(words: list[str] | None = None) -> int:
         return FAILURE
 
 
-def _answered(rest: list[str], terminal: Terminal) -> int:
+def _answered(words: list[str]) -> int:
     """The exit code, with whatever went wrong told in its one shape."""
+    terminal = open_terminal(Flags(json="--json" in words or "--stream" in words))
     try:
-        return _answer(rest, terminal)
+        flags, rest = read_flags(words)
+        terminal = open_terminal(flags)
+        return _answer(rest, flags, terminal)
     except GrafosError as error:
         return _fail(error, terminal)
     except KeyboardInterrupt:
@@ -46,17 +53,10 @@ def _answered(rest: list[str], terminal: Terminal) -> int:
             return _fail(interrupts.interrupted(), terminal)
         from grafos_cli.failures import internal_error
 
-        return _fail(internal_error(crash, rest, terminal), terminal)
+        return _fail(internal_error(crash, words, terminal), terminal)
 
 
-def split_globals(words: list[str]) -> tuple[set[str], list[str]]:
-    """The global flags, wherever they stand before a ``--``, and the rest."""
-    end = words.index("--") if "--" in words else len(words)
-    flags = {word for word in words[:end] if word in GLOBAL_FLAGS}
-    return flags, [word for word in words[:end] if word not in GLOBAL_FLAGS] + words[end:]
-
-
-def _answer(words: list[str], terminal: Terminal) -> int:
+def _answer(words: list[str], flags: Flags, terminal: Terminal) -> int:
     if words in ([], ["--help"], ["-h"], ["help"]):
         terminal.emit({"help": catalog.root_help()}, catalog.root_help())
         return 0
@@ -65,14 +65,25 @@ def _answer(words: list[str], terminal: Terminal) -> int:
 
         terminal.emit({"version": version()}, f"grafos {version()}")
         return 0
-    return _run_command(words, terminal)
+    if words[0] == "help":
+        from grafos_cli.help_topics import topic
+
+        if text := topic(words[1:]):
+            terminal.emit({"help": text}, text)
+            return 0
+        words = [*words[1:], "--help"]
+    return _run_command(words, flags, terminal)
 
 
-def _run_command(words: list[str], terminal: Terminal) -> int:
+def _run_command(words: list[str], flags: Flags, terminal: Terminal) -> int:
     import typer
 
     from grafos_cli import taught
 
+    if not {"--help", "-h"} & set(words):  # help can be read whatever the settings are
+        from grafos_cli.settings import settle
+
+        terminal = open_terminal(flags, {name: found.value for name, found in settle(flags.settings).items()})
     command = taught.root_command()
     try:
         with command.make_context("grafos", words, obj=terminal) as context:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from grafos_cell import abi
+from grafos_cli import settings
 from grafos_core.errors import GrafosError
 
 FILE_NAME = "grafos.toml"
@@ -63,6 +64,7 @@ TABLES: dict[str, dict[str, Key]] = {
         "block": Key(int, least=0, most=2**52),
     },
     "runnable_targets": {},
+    "settings": {setting.name: Key(str) for setting in settings.SETTINGS if setting.in_project},
 }
 """Bounds are those of the ABI and the wire; the keys of `runnable_targets` are environments, its values providers."""
 
@@ -165,6 +167,7 @@ class _Reader:
         for name in self._document:
             if name not in TABLES:
                 raise self._unknown(name, list(TABLES), self._line_of_table(name), "table or key")
+        settings.checked(self._document.get("settings", {}), self._path, in_project=True)
         about = self._table("program", self._document.get("program"), 0)
         self._check_name("program", about["name"], 0)
         if about["language"] not in LANGUAGES:

@@ -41,6 +41,7 @@ TypeFlag = Annotated[str, typer.Option("--type", metavar="NAME", help="only this
     cls=taught(
         examples=("grafos cloud prices show", "grafos cloud prices show --provider gcp --region europe-west1 --json"),
         next="grafos cloud prices refresh",
+        streams="prices",
     ),
 )
 def show(ctx: typer.Context, provider: ProviderFlag = "", region: RegionFlag = "", machine_type: TypeFlag = "") -> None:

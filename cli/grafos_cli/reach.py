@@ -9,7 +9,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
+from grafos_cli.settings import value_of
 from grafos_core.errors import GrafosError
 
 if TYPE_CHECKING:
@@ -41,11 +43,15 @@ class Reach(NamedTuple):
 
 
 def resolve(provider: str, fabric: Fabric, project: Path, cell_id: str = "") -> Reach:
-    """The scheduler for a run on ``provider``; ``runtime_not_ready``, ``cell_unknown`` or ``unsupported``."""
+    """The scheduler for a run on ``provider``; ``runtime_not_ready``, ``cell_unknown`` or ``unsupported``. The setting
+    ``fabric`` names its address when it is to be no other."""
     if provider == LOCAL:
-        return _resolve_local(fabric, project, cell_id)
+        return _as_addressed([_resolve_local(fabric, project, cell_id)], provider)
+    if provider in CLOUDS and value_of("fabric") and not cell_id:
+        cells = (cell for cell in _project_cells(provider, fabric, project) if _lives(cell))
+        return _as_addressed([_reach(fabric, cell) for cell in cells], provider)
     if provider in CLOUDS:
-        return _resolve_cloud(provider, fabric, project, cell_id)
+        return _as_addressed([_resolve_cloud(provider, fabric, project, cell_id)], provider)
     raise GrafosError(
         "unsupported", f"This version runs nothing on {provider[:40]!r}", next="use --provider local or --provider aws"
     )
@@ -59,7 +65,27 @@ def known_reaches(fabric: Fabric, project: Path, terminal: Terminal) -> list[Rea
     except GrafosError as error:
         if error.code != "runtime_not_ready":
             terminal.note(f"note: {error.what} ({error.where})")
-    return found + [_reach(fabric, record) for record in _fabric_cells(fabric, terminal)]
+    found += [_reach(fabric, record) for record in _fabric_cells(fabric, terminal)]
+    address = value_of("fabric")
+    return [_as_addressed(found, "any provider")] if address else found
+
+
+def _as_addressed(known: list[Reach], provider: str) -> Reach:
+    """The one at the address that the setting ``fabric`` names, else the first; ``cell_unknown``."""
+    address = value_of("fabric")
+    if not address:
+        return known[0]
+    for reach in known:
+        if urlsplit(reach.url).netloc == address:
+            return reach
+    there = ", ".join(urlsplit(reach.url).netloc for reach in known) or "none"
+    raise GrafosError(
+        "cell_unknown",
+        f"No scheduler that you hold credentials for on {provider} has the address {address[:60]}",
+        where="--fabric or GRAFOS_FABRIC",
+        why=f"there are {there}",
+        next="name one of these, or leave it out",
+    )
 
 
 def _resolve_local(fabric: Fabric, project: Path, cell_id: str) -> Reach:
@@ -79,11 +105,15 @@ def _resolve_local(fabric: Fabric, project: Path, cell_id: str) -> Reach:
     return Reach(fabric, LOCAL, record.cell_id, record.scheduler_url, record.tenant)
 
 
-def _resolve_cloud(provider: str, fabric: Fabric, project: Path, cell_id: str) -> Reach:
-    """The named cell, else the newest that is not past its expiry; the choice is told."""
+def _project_cells(provider: str, fabric: Fabric, project: Path) -> list[CellRecord]:
     from grafos_stacks.records import project_cells
 
-    cells = [cell for cell in project_cells(project, provider) if cell.fabric == fabric.id]
+    return [cell for cell in project_cells(project, provider) if cell.fabric == fabric.id]
+
+
+def _resolve_cloud(provider: str, fabric: Fabric, project: Path, cell_id: str) -> Reach:
+    """The named cell, else the newest that is not past its expiry; the choice is told."""
+    cells = _project_cells(provider, fabric, project)
     if cell_id:
         chosen = [cell for cell in cells if cell.cell_id == cell_id]
         if not chosen:

@@ -26,6 +26,7 @@ app = new_group(
     cls=taught(
         examples=("grafos runs ls", "grafos runs ls --json | jq '.runs[].cost.cents_per_run'"),
         next="grafos runs show RUN_ID",
+        streams="runs",
     ),
 )
 def ls(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from grafos_cli.manifest import LANGUAGES, is_name
-from grafos_cli.taught import nearest
+from grafos_cli.nearness import nearest
 from grafos_core.errors import GrafosError
 
 TEMPLATES = Path(__file__).parent / "templates"

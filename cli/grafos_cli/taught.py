@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from grafos_cli import catalog
+from grafos_cli.nearness import nearest
 from grafos_core.errors import GrafosError
 
 if TYPE_CHECKING:
@@ -42,12 +43,17 @@ class TaughtCommand(TyperCommand):
 
     examples: tuple[str, ...] = ()
     next_command: str = ""
+    streams: str = ""
+    """The list of its document whose entries ``--stream`` gives one by one."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _lightened(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         _refuse_empty(self, ctx)
+        terminal: Terminal | None = ctx.obj
+        if terminal is not None and terminal.stream:
+            ctx.obj = dataclasses.replace(terminal, streams=_streamed(self, ctx))
         return super().invoke(ctx)
 
     def get_help(self, ctx: Any) -> str:
@@ -56,7 +62,8 @@ class TaughtCommand(TyperCommand):
         lines += [f"Usage: {ctx.command_path} {pieces}", ""]
         lines += [(self.help or "").strip(), ""]
         lines += _parameter_lines(self, ctx)
-        lines += [_global_line(), "", f"Next: {self.next_command}"]
+        lines += [_global_line(streams=bool(self.streams)), "", f"Docs: {_page_of(ctx.command_path)}"]
+        lines += [f"Next: {self.next_command}"]
         return _for_reader("\n".join(lines), ctx)
 
 
@@ -73,7 +80,8 @@ class TaughtGroup(TyperGroup):
         verbs = [(name, _summary(self.commands[name])) for name in self.list_commands(ctx)]
         lines = ["Examples:", *(f"  {example}" for example in self.examples), ""]
         lines += [f"Usage: {ctx.command_path} COMMAND [OPTIONS]", "", (self.help or "").strip(), ""]
-        lines += ["Commands:", *catalog.rows(verbs), "", _global_line(), "", f"Next: {self.next_command}"]
+        lines += ["Commands:", *catalog.rows(verbs), "", _global_line(streams=False), ""]
+        lines += [f"Docs: {catalog.DOCS}", f"Next: {self.next_command}"]
         return _for_reader("\n".join(lines), ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -130,13 +138,29 @@ def _summary(command: Any) -> str:
 
 def _parameter_lines(command: Any, ctx: Any) -> list[str]:
     """The command's own arguments and options as two columns."""
-    records = [parameter.get_help_record(ctx) for parameter in command.get_params(ctx) if parameter.name != "help"]
-    entries = [(record[0].replace(" <str>", ""), record[1]) for record in records if record]
+    own = [parameter for parameter in command.get_params(ctx) if "--help" not in parameter.opts]
+    records = [record for parameter in own if (record := parameter.get_help_record(ctx))]
+    entries = [(record[0].replace(" <str>", ""), record[1]) for record in records]
     return ["Options:", *catalog.rows(entries), ""] if entries else []
 
 
-def _global_line() -> str:
-    return "Always: " + "  ".join(name for name, _ in catalog.GLOBAL_OPTIONS if name != "--version")
+def _streamed(command: TaughtCommand, ctx: Any) -> str:
+    """The key of the command's list; ``usage``, before anything is done, when it has none."""
+    if not command.streams:
+        raise GrafosError(
+            "usage", f"{ctx.command_path} gives no list that could stream", next=f"{ctx.command_path} --json"
+        )
+    return command.streams
+
+
+def _global_line(*, streams: bool) -> str:
+    names = [name.partition(",")[0] for name, _ in catalog.GLOBAL_OPTIONS]
+    return "Always: " + "  ".join(name for name in names if name != "--version" and (streams or name != "--stream"))
+
+
+def _page_of(path: str) -> str:
+    """Where a command is described in the documentation."""
+    return f"{catalog.DOCS}#{path.replace(' ', '-')}"
 
 
 def new_group(*, help: str, examples: tuple[str, ...], next: str) -> typer.Typer:
@@ -156,15 +180,10 @@ def new_command_app() -> typer.Typer:
     return typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-def taught(*, examples: tuple[str, ...], next: str) -> type[TyperCommand]:
-    """The class for ``app.command(cls=…)`` of a command with these examples and this next command."""
-    return type("TaughtVerb", (TaughtCommand,), {"examples": examples, "next_command": next})
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """The known word that was probably meant, or nothing."""
-    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return matches[0] if matches else ""
+def taught(*, examples: tuple[str, ...], next: str, streams: str = "") -> type[TyperCommand]:
+    """The class for ``app.command(cls=…)`` of a command with these examples and this next command. ``streams`` is the
+    key of the list in its document that ``--stream`` may give entry by entry."""
+    return type("TaughtVerb", (TaughtCommand,), {"examples": examples, "next_command": next, "streams": streams})
 
 
 def unknown_word(word: str, known: list[str], path: str) -> GrafosError:
@@ -185,7 +204,7 @@ def usage_error(refused: typer.TyperException) -> GrafosError:
     option = getattr(refused, "option_name", "")
     if option and hasattr(refused, "possibilities"):
         known = [name for parameter in ctx.command.get_params(ctx) for name in parameter.opts] if ctx else []
-        match = nearest(option, [*known, *(name for name, _ in catalog.GLOBAL_OPTIONS)])
+        match = nearest(option, [*known, *catalog.global_flags()])
         return GrafosError(
             "usage",
             f"{path} has no flag {option[:60]}",
@@ -203,4 +222,4 @@ def terminal_of(ctx: typer.Context) -> Terminal:
 
 def root_command() -> RootGroup:
     """`grafos`, ready to parse."""
-    return RootGroup(name="grafos", rich_markup_mode=None, add_help_option=True)
+    return RootGroup(name="grafos", rich_markup_mode=None, context_settings={"help_option_names": ["--help", "-h"]})

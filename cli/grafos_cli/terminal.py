@@ -11,17 +11,26 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from grafos_core.errors import GrafosError
+
+if TYPE_CHECKING:
+    from grafos_cli.flags import Flags
 
 SCHEMA_VERSION = 1
 """Of every JSON document that the command line prints."""
 
 WIDTH_MIN = 60
 """Columns; a narrower terminal wraps by itself."""
+
+MOMENTS = frozenset({"at", "extending_to", "now"})
+"""Names of moments that do not end in ``_at``."""
+NOT_OURS = frozenset({"response"})
+"""What stands under such a name is somebody else's."""
 
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -40,10 +49,20 @@ class Terminal:
     """A person can be asked: stdin and stderr are terminals, and nobody wants JSON."""
     live: bool
     """Lines on stderr can be redrawn."""
+    stream: bool = False
+    """Of a list each entry is to be a document of its own, a line each."""
+    streams: str = ""
+    """With ``stream`` the key of the command's list."""
+    wide: bool = False
+    """Tables show every column, however wide that is."""
 
     def emit(self, document: Mapping[str, Any], text: str) -> None:
-        """The command's result: the JSON document with ``--json``, else the text; always on stdout."""
-        if self.json:
+        """The command's result: the JSON document with ``--json``, else the text; always on stdout. With ``--stream``
+        the entries of its list are documents of their own."""
+        if (entries := document.get(self.streams)) is not None:
+            for entry in entries:
+                self.emit_line(entry)
+        elif self.json:
             self.out.write(self.rendered(document) + "\n")
         elif text:
             self.out.write(text if text.endswith("\n") else text + "\n")
@@ -51,12 +70,12 @@ class Terminal:
 
     def emit_line(self, document: Mapping[str, Any]) -> None:
         """One of many documents, each a line of its own: for a command that goes on and on."""
-        self.out.write(json.dumps({"schema_version": SCHEMA_VERSION, **document}) + "\n")
+        self.out.write(json.dumps(_told({"schema_version": SCHEMA_VERSION, **document})) + "\n")
         self.out.flush()
 
     def rendered(self, document: Mapping[str, Any]) -> str:
         """The JSON document as it is printed."""
-        return json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=2)
+        return json.dumps(_told({"schema_version": SCHEMA_VERSION, **document}), indent=None if self.stream else 2)
 
     def note(self, line: str) -> None:
         """A remark beside the data, on stderr; nothing with ``--json``."""
@@ -94,19 +113,48 @@ class Terminal:
 
     @property
     def width_max(self) -> int | None:
-        """Columns that a line on stdout may have: what ``COLUMNS`` says, else the terminal; None for a file or pipe."""
-        if not self.out.isatty() and not os.environ.get("COLUMNS"):
+        """Columns that a line on stdout may have: what ``COLUMNS`` says, else the terminal; None for a file, a pipe
+        or whoever wants all of it."""
+        if self.wide or (not self.out.isatty() and not os.environ.get("COLUMNS")):
             return None
         return max(WIDTH_MIN, shutil.get_terminal_size().columns)
+
+
+def is_moment(name: str) -> bool:
+    """Whether a number of that name is a moment; inside those are seconds since 1970, outside ISO 8601 in UTC."""
+    return name in MOMENTS or name.endswith("_at")
+
+
+def moment_text(seconds: float) -> str | None:
+    """The moment in ISO 8601, to the millisecond; none for the 0 that stands for never."""
+    if not seconds:
+        return None
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{milliseconds:03}Z"
+
+
+def _told(value: Any, name: str = "") -> Any:
+    """A document as programs get it: every moment in ISO 8601. What a tasklet answered stays as it is."""
+    if name in NOT_OURS:
+        return value
+    if isinstance(value, Mapping):
+        return {key: _told(each, str(key)) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_told(each, name) for each in value]
+    if is_moment(name) and isinstance(value, (int, float)):
+        return moment_text(value)
+    return value
 
 
 def _styled(style: str, text: str) -> str:
     return f"\x1b[{STYLES[style]}m{text}\x1b[0m"
 
 
-def wants_color(stream: TextIO, *, no_color_flag: bool, environment: Mapping[str, str]) -> bool:
-    """The flag, then NO_COLOR, then FORCE_COLOR, then a dumb or absent terminal (no-color.org)."""
-    if no_color_flag or environment.get("NO_COLOR"):
+def wants_color(stream: TextIO, choice: str, environment: Mapping[str, str]) -> bool:
+    """What somebody chose, then NO_COLOR, then FORCE_COLOR, then a dumb or absent terminal (no-color.org)."""
+    if choice in ("always", "never"):
+        return choice == "always"
+    if environment.get("NO_COLOR"):
         return False
     if environment.get("FORCE_COLOR"):
         return True
@@ -128,18 +176,20 @@ def silent_terminal() -> Terminal:
     )
 
 
-def open_terminal(*, as_json: bool, no_color: bool, debug: bool) -> Terminal:
-    """The terminal of this process."""
-    person = not as_json and sys.stderr.isatty()
-    dumb = os.environ.get("TERM") == "dumb"
-    plain = as_json or no_color
+def open_terminal(flags: Flags, settings: Mapping[str, str] | None = None) -> Terminal:
+    """The terminal of this process. Until the ``settings`` are read, what the flags say stands for them."""
+    settings = flags.settings if settings is None else settings
+    person = not flags.json and sys.stderr.isatty()
+    color = "never" if flags.json else settings.get("color", "auto")
     return Terminal(
-        json=as_json,
-        color_out=wants_color(sys.stdout, no_color_flag=plain, environment=os.environ),
-        color_err=wants_color(sys.stderr, no_color_flag=plain, environment=os.environ),
-        debug=debug,
+        json=flags.json,
+        color_out=wants_color(sys.stdout, color, os.environ),
+        color_err=wants_color(sys.stderr, color, os.environ),
+        debug=flags.debug,
         out=sys.stdout,
         err=sys.stderr,
         interactive=person and sys.stdin is not None and sys.stdin.isatty(),
-        live=person and not dumb,
+        live=person and os.environ.get("TERM") != "dumb",
+        stream=flags.stream,
+        wide=settings.get("wide") == "true",
     )

@@ -10,7 +10,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from command_line import Person
+from command_line import Person, seconds
 
 from grafos_emulators import daemon
 
@@ -56,9 +56,9 @@ def test_one_process_serves_three_clouds_and_the_environment_leads_to_each(perso
 
 
 def test_a_stepped_clock_moves_when_it_is_told(person: Person) -> None:
-    before = person("emulate", "status", "--json").document["emulator"]["now"]
-    assert person("emulate", "advance", "8h", "--json").document["now"] == before + 8 * 3600
-    assert person("emulate", "status", "--json").document["emulator"]["now"] == before + 8 * 3600
+    before = seconds(person("emulate", "status", "--json").document["emulator"]["now"])
+    assert seconds(person("emulate", "advance", "8h", "--json").document["now"]) == before + 8 * 3600
+    assert seconds(person("emulate", "status", "--json").document["emulator"]["now"]) == before + 8 * 3600
 
 
 def test_a_rule_befalls_the_calls_that_it_names_as_often_as_it_says(person: Person, ec2: Any) -> None:

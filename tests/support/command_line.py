@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,11 @@ def ends_with(process: subprocess.Popen[str]) -> Answer:
     """What a started command did in the end."""
     out, err = process.communicate(timeout=TIMEOUT_S)
     return Answer(process.returncode, out, err)
+
+
+def seconds(moment: str) -> float:
+    """A moment of a document as seconds since 1970."""
+    return datetime.fromisoformat(moment).timestamp()
 
 
 def seen(text: str) -> str:
