@@ -19,11 +19,11 @@ from msgspec.structs import replace
 
 from grafos_core import ids
 from grafos_core.errors import GrafosError
-from grafos_core.money import cost_micro_cents
 from grafos_core.resources import FIELD_OF_KIND, Resources
 from grafos_scheduler import cells, leases, messages, placement, rows, runs, tenants, views
 
 if TYPE_CHECKING:
+    from grafos_core.ledger import Account
     from grafos_scheduler.draft import Draft
     from grafos_scheduler.events import Decision, RunRequested
     from grafos_scheduler.state import State
@@ -75,16 +75,16 @@ def _admit(draft: Draft, tenant: rows.Tenant, planned: rows.Run, chance: random.
     state, asked = draft.state, planned.request
     if rows.WHOLE_SCHEDULER in state.drains:
         raise GrafosError("draining", "this scheduler admits no new runs", next="deploy to another cell")
-    ready = _ready_cells(state, asked.provider, draft.now)
     wanted = wanted_resources(asked)
-    _check_supported(ready, asked.provider, wanted)
-    tenants.check_quota(state, tenant, wanted)
     until = draft.now + runs.GRANT_WITHIN_S + leases.needed_s(asked) + state.settings.clock_skew_max_s
     purse = tenants.purses(state, tenant, until + runs.REPORT_WITHIN_S)
-    offers = [_candidate(state, cell, asked, wanted) for cell in ready]
-    tenants.check_affordable(tenant, purse, min(offer.worst_case_micro_cents for offer in offers))
-    most = max(account.free_micro_cents for account in purse)
-    chosen = placement.choose(offers, placement.Demand(asked.provider, wanted, until, most))
+    most = max((account.free_micro_cents for account in purse), default=-1)  # of no account, not even a free run
+    demand = placement.Demand(asked.provider, wanted, until, most)
+    chosen = _first_of_index(draft, asked, demand)
+    if chosen is None:
+        chosen = _first_of_all(draft, tenant, asked, demand, purse)
+    else:
+        tenants.check_quota(state, tenant, wanted)
     cell = state.cells[chosen.cell_id]
     hold_id = f"{planned.run_id}/{planned.attempt}"
     tenants.hold(draft, purse, hold_id, chosen.worst_case_micro_cents, f"run {planned.run_id}")
@@ -103,6 +103,36 @@ def _admit(draft: Draft, tenant: rows.Tenant, planned: rows.Run, chance: random.
     for lease in made:
         leases.ask(draft, lease)
     return run
+
+
+def _first_of_index(draft: Draft, asked: messages.RunRequest, demand: placement.Demand) -> placement.Candidate | None:
+    """The best cell, without a look at each; that there is one settles all but the quota."""
+    state = draft.state
+
+    def judge(cell_id: str) -> placement.Candidate | None:
+        cell = state.cells[cell_id]
+        if not cells.is_ready(cells.readiness(state, cell, draft.now)):
+            return None
+        candidate = _candidate(state, cell, asked, demand.wanted)
+        return None if placement.vetoes(candidate, demand) else candidate
+
+    return state.placement.best(demand, asked.deadline_s, judge)
+
+
+def _first_of_all(
+    draft: Draft,
+    tenant: rows.Tenant,
+    asked: messages.RunRequest,
+    demand: placement.Demand,
+    purse: list[Account],
+) -> placement.Candidate:
+    """The best cell by a look at each one, or the refusal that says what each one lacks."""
+    ready = _ready_cells(draft.state, asked.provider, draft.now)
+    _check_supported(ready, asked.provider, demand.wanted)
+    tenants.check_quota(draft.state, tenant, demand.wanted)
+    offers = [_candidate(draft.state, cell, asked, demand.wanted) for cell in ready]
+    tenants.check_affordable(tenant, purse, min(offer.worst_case_micro_cents for offer in offers))
+    return placement.choose(offers, demand)
 
 
 def _ready_cells(state: State, provider: str, now: float) -> list[rows.Cell]:
@@ -143,14 +173,14 @@ def _check_supported(ready: list[rows.Cell], provider: str, wanted: Resources) -
 
 def _candidate(state: State, cell: rows.Cell, asked: messages.RunRequest, wanted: Resources) -> placement.Candidate:
     terms = state.terms[cell.cell_id]
-    share = wanted.share_of(cell.total)
+    rate = terms.rate_micro_cents_per_hour
     return placement.Candidate(
         cell_id=cell.cell_id,
         total=cell.total,
         leased=state.leased_by_cell.get(cell.cell_id, Resources()),
         ends_at=terms.expires_at,
         draining=state.draining(cell.cell_id),
-        worst_case_micro_cents=cost_micro_cents(share, terms.rate_micro_cents_per_hour, asked.deadline_s),
+        worst_case_micro_cents=placement.worst_case_micro_cents(cell.total, rate, wanted, asked.deadline_s),
     )
 
 

@@ -1,9 +1,8 @@
 """Which cell gets a run: hard vetoes first, then the best score.
 
 A ``Demand`` says what a run needs, a ``Candidate`` what a ready cell offers; cells that are not ready never get this
-far. The scan here is exact and looks at every candidate. Whatever replaces it for ten thousand cells (cells grouped by
-their shape, and by how full they are) chooses by the same vetoes and score and falls back on this scan, which
-is also what words the refusal.
+far. The scan here looks at every candidate; it says what is right, and words the refusal. ``placement_index`` finds the
+same cell by the same vetoes and score without looking at them all.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from grafos_core.errors import GrafosError
-from grafos_core.money import format_cents
+from grafos_core.money import cost_micro_cents, format_cents
 from grafos_core.resources import Resources
 
 
@@ -59,6 +58,13 @@ def choose(candidates: Iterable[Candidate], demand: Demand) -> Candidate:
         )
     fit.sort(key=lambda candidate: candidate.cell_id)  # so that equals are told apart the same way each time
     return max(fit, key=lambda candidate: score(candidate, demand))
+
+
+def worst_case_micro_cents(
+    total: Resources, rate_micro_cents_per_hour: int, wanted: Resources, deadline_s: float
+) -> int:
+    """The most that a run may cost on a cell of this total and rate."""
+    return cost_micro_cents(wanted.share_of(total), rate_micro_cents_per_hour, deadline_s)
 
 
 def vetoes(candidate: Candidate, demand: Demand) -> list[str]:

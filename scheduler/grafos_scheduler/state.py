@@ -16,6 +16,7 @@ from grafos_core.ledger import Ledger
 from grafos_core.resources import Resources
 from grafos_core.tokens import CAPABILITY_TTL_MAX_S
 from grafos_scheduler import leases, rows, runs
+from grafos_scheduler.placement_index import PlacementIndex, Shape
 
 DEFAULT_QUOTA = Resources(cpu_cores=1024, mem_bytes=1 << 40, block_bytes=1 << 44, gpu_count=64, nic_count=64)
 """What a tenant may lease at once where its operator named no quota: more than one cell has, and yet a bound."""
@@ -89,6 +90,7 @@ class State:
         self.runs_by_cell: defaultdict[str, dict[str, None]] = defaultdict(dict)  # those under way
         self.refused_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self.ended_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)  # the oldest end first
+        self.placement = PlacementIndex()
 
     @classmethod
     def load(cls, settings: Settings, stored: Iterable[tuple[str, str, Any]], started_at: float) -> State:
@@ -112,7 +114,7 @@ class State:
                 table.pop(change.key, None)
             else:
                 table[change.key] = change.row
-            self._derive(change.kind, before, change.row)
+            self._derive(change.kind, change.key, before, change.row)
 
     @property
     def claim(self) -> rows.Claim | None:
@@ -151,15 +153,18 @@ class State:
         """The run's leases that still have a row."""
         return [self.leases[lease_id] for lease_id in run.lease_ids if lease_id in self.leases]
 
-    def _derive(self, kind: str, before: Any, after: Any) -> None:
+    def _derive(self, kind: str, key: str, before: Any, after: Any) -> None:
         if kind == rows.LEASE:
             self._derive_leases(before, after)
         elif kind == rows.RUN:
             self._derive_runs(before, after)
         elif kind == rows.CELL:
             _regroup(self.cells_by_provider, "provider", "cell_id", before, after)
+            self._place(key)
         elif kind == rows.SLICE:
             _regroup(self.slices_by_tenant, "tenant", "slice_id", before, after)
+        elif kind in (rows.TERMS, rows.DRAIN) or (kind == rows.PRESENCE and _is_linked(before) != _is_linked(after)):
+            self._place(key)
 
     def _derive_leases(self, before: rows.Lease | None, after: rows.Lease | None) -> None:
         if before is not None and leases.counts(before):
@@ -169,6 +174,18 @@ class State:
             self.leased_by_cell[after.cell_id] += after.resources
             self.leased_by_tenant[after.tenant] += after.resources
         _regroup(self.leases_by_cell, "cell_id", "lease_id", before, after)
+        for lease in (before, after):
+            if lease is not None:
+                self._place(lease.cell_id)
+
+    def _place(self, cell_id: str) -> None:
+        """Lets the index know what changed with the cell, if it did; what holds only for the moment is not in it."""
+        cell, terms = self.cells.get(cell_id), self.terms.get(cell_id)
+        if cell is None or terms is None or not self.link_of(cell_id) or cell_id in self.drains:
+            self.placement.drop(cell_id)
+            return
+        shape = Shape(cell.provider, cell.total, terms.rate_micro_cents_per_hour)
+        self.placement.put(cell_id, shape, self.leased_by_cell.get(cell_id, Resources()))
 
     def _derive_runs(self, before: rows.Run | None, after: rows.Run | None) -> None:
         if after is not None:
@@ -182,6 +199,10 @@ class State:
         _regroup(self.refused_by_tenant, "tenant", "run_id", *refused)
         ended = (before if was in runs.ENDED else None, after if is_now in runs.ENDED else None)
         _regroup(self.ended_by_tenant, "tenant", "run_id", *ended)
+
+
+def _is_linked(presence: rows.Presence | None) -> bool:
+    return presence is not None and presence.link_id != 0
 
 
 def _regroup(index: defaultdict[str, dict[str, None]], group: str, key: str, before: Any, after: Any) -> None:
