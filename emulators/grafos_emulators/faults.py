@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
@@ -34,6 +34,25 @@ class Effect(StrEnum):
     SPOT_NOTICE = "spot_notice"
 
 
+ANY_CALL = frozenset({Effect.REFUSE, Effect.DELAY, Effect.LOST_REQUEST, Effect.LOST_ANSWER})
+"""What may befall a read as well; all else needs something to befall."""
+
+
+def carried(*, mutating: bool, begins: bool, launches: bool, spot: bool) -> frozenset[Effect]:
+    """What a call can carry out. ``begins``: it may be answered before it has failed; ``launches``: a machine comes of
+    it; ``spot``: one that the cloud may take back."""
+    if not mutating:
+        return ANY_CALL
+    found = {*ANY_CALL, Effect.SAYS_DONE_AND_IS_NOT}
+    if begins:
+        found.add(Effect.OPERATION_ERROR)
+    if launches:
+        found.add(Effect.LAUNCH_THEN_DIE)
+    if launches and spot:
+        found.add(Effect.SPOT_NOTICE)
+    return frozenset(found)
+
+
 class ErrorClass(StrEnum):
     """What an error is about; each cloud says it in its own words."""
 
@@ -56,8 +75,8 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class FaultRule(msgspec.Struct, frozen=True):
-    """``fault`` befalls calls whose provider and operation (``RunInstances``, ``*.delete``) match, and whose fields
-    match too: ``times`` times (0: always), each time with ``probability``."""
+    """``fault`` befalls calls whose provider and operation (``RunInstances``, ``*.delete``) match, whose fields match
+    too, and that can carry it out: ``times`` times (0: always), each time with ``probability``."""
 
     fault: Fault
     provider: str = "*"
@@ -100,27 +119,32 @@ class FaultPlan:
             self._left.append(rule.times)
 
     def clear(self) -> int:
-        """Takes all rules back; how many there were."""
+        """Takes all rules back; how many of them could still befall a call."""
         with self._lock:
-            count = len(self._rules)
+            count = len(self._in_force())
             self._rules, self._left = [], []
             return count
 
     def rules(self) -> tuple[FaultRule, ...]:
         """The rules that can still befall a call, with the times that are left to each."""
         with self._lock:
-            return tuple(
-                msgspec.structs.replace(rule, times=left)
-                for rule, left in zip(self._rules, self._left, strict=True)
-                if rule.times == 0 or left > 0
-            )
+            return self._in_force()
 
-    def draw(self, provider: str, operation: str, fields: Mapping[str, Any]) -> Fault | None:
-        """What befalls this call."""
+    def _in_force(self) -> tuple[FaultRule, ...]:
+        return tuple(
+            msgspec.structs.replace(rule, times=left)
+            for rule, left in zip(self._rules, self._left, strict=True)
+            if rule.times == 0 or left > 0
+        )
+
+    def draw(
+        self, provider: str, operation: str, fields: Mapping[str, Any], can: Collection[Effect] = tuple(Effect)
+    ) -> Fault | None:
+        """What befalls this call, which ``can`` carry out these effects: no rule is spent on another."""
         with self._lock:
             for number, rule in enumerate(self._rules):
                 spent = rule.times > 0 and self._left[number] == 0
-                if spent or not rule.matches(provider, operation, fields):
+                if spent or rule.fault.effect not in can or not rule.matches(provider, operation, fields):
                     continue
                 if rule.probability < 1.0 and self._chance.random() >= rule.probability:
                     continue

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultPlan
+from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultPlan, carried
 from grafos_emulators.http import DropConnectionError, Response
 from grafos_emulators.journal import Call, Journal
 from grafos_emulators.world import World
@@ -21,7 +21,8 @@ LONGEST_DELAY_S = 120.0
 @dataclass(frozen=True)
 class CloudCall:
     """One call, in words that all clouds share. ``fields`` is what fault rules may match (``machine_type``, ``name``);
-    ``token`` is the caller's idempotency token; ``mutating``: the call may change something (a dry run may not)."""
+    ``token`` is the caller's idempotency token; ``mutating``: the call may change something (a dry run may not).
+    ``begins``, ``launches`` and ``spot`` say what of the fault plan it can carry out, see ``faults.carried``."""
 
     provider: str
     service: str
@@ -32,6 +33,9 @@ class CloudCall:
     zone: str = ""
     token: str = ""
     dry_run: bool = False
+    begins: bool = True
+    launches: bool = False
+    spot: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -83,7 +87,8 @@ class Gate:
         hook = self.hook if call.mutating else None
         if hook is not None:
             hook(BEFORE, call.operation, call.fields)
-        fault = self.faults.draw(call.provider, call.operation, call.fields)
+        can = carried(mutating=call.mutating, begins=call.begins, launches=call.launches, spot=call.spot)
+        fault = self.faults.draw(call.provider, call.operation, call.fields, can)
         match fault.effect if fault is not None else None:
             case Effect.REFUSE:
                 assert fault is not None

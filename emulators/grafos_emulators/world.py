@@ -11,6 +11,7 @@ import heapq
 import itertools
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ class Machine:
     ``changed`` is called with the lock held, after each change of ``state``. ``ends_when_off`` is asked when the
     machine switched itself off: does that end it, or only stop it? ``reason`` says who moved it last: ``user`` (an API
     call), ``machine`` (it switched itself off), ``crash`` (its processes were killed) or empty (time passed).
+    ``notice`` says until when a machine may run that was told that its cloud takes it back; empty for any other.
     """
 
     setup: MachineSetup
@@ -40,6 +42,7 @@ class Machine:
     changed: Callable[[Machine], None]
     state: MachineState = MachineState.STARTING
     reason: str = ""
+    notice: str = ""
     boots: int = 0
     turn: int = 0
     handle: Handle | None = field(default=None, repr=False)
@@ -89,15 +92,25 @@ class World:
             self._enter(machine, state, reason=reason)
             return True
 
+    def give_notice(self, machine_id: str, ends_at: float) -> None:
+        """From now on it is seen that the cloud takes a spot machine back at ``ends_at``, in unix seconds."""
+        with self.lock:
+            moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ends_at))
+            self._machines[machine_id].notice = f"taken back at {moment}"
+
     def machine(self, machine_id: str) -> Machine | None:
         with self.lock:
             return self._machines.get(machine_id)
 
     def states(self) -> dict[str, dict[str, str]]:
-        """Each machine's state and address, by its id."""
+        """Each machine's state, address and notice, by its id."""
         with self.lock:
             return {
-                machine_id: {"state": machine.state.value, "address": machine.setup.address}
+                machine_id: {
+                    "state": machine.state.value,
+                    "address": machine.setup.address,
+                    "notice": machine.notice,
+                }
                 for machine_id, machine in self._machines.items()
             }
 
@@ -147,6 +160,8 @@ class World:
 
     def _enter(self, machine: Machine, state: MachineState, *, reason: str = "") -> None:
         machine.state, machine.reason, machine.turn = state, reason, machine.turn + 1
+        if state is MachineState.STARTING:
+            machine.notice = ""
         if state is MachineState.RUNNING:
             self._boot(machine)
         if state in {MachineState.STOPPING, MachineState.ENDING} and machine.handle is not None:

@@ -132,8 +132,21 @@ def test_a_spot_machine_is_told_and_then_deallocated(arm: ArmHere, clock: Virtua
     (event,) = arm.ask("GET", events, version="2020-07-01", Metadata="true").body["Events"]
     assert (event["EventType"], event["Resources"], event["EventStatus"]) == ("Preempt", ["vm"], "Scheduled")
     assert arm.power() == "running"
+    assert arm.world.states()[made["properties"]["vmId"]]["notice"].startswith("taken back at ")
     clock.advance(30.0)
     arm.until(lambda: arm.power() == "deallocated")
+
+
+def test_a_fault_of_an_operation_waits_for_one(arm: ArmHere) -> None:
+    arm.break_next("virtualMachines.*", Effect.OPERATION_ERROR)
+    assert arm.ask("GET", MACHINE).status == 404
+    assert arm.clouds.faults.clear() == 1
+
+
+def test_a_notice_waits_for_a_spot_machine(arm: ArmHere) -> None:
+    arm.break_next("*", Effect.SPOT_NOTICE)
+    arm.make_machine()
+    assert arm.clouds.faults.clear() == 1
 
 
 def test_a_spot_machine_whose_policy_is_delete_goes_with_what_it_takes_along(arm: ArmHere, clock: VirtualClock) -> None:

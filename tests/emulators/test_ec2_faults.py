@@ -234,11 +234,27 @@ def test_a_spot_instance_has_its_notice_two_minutes_before_its_end(
     clock.advance(50.0)
     notice = json.loads(metadata(aws, instance, "spot/instance-action")[1])
     assert notice["action"] == "terminate"
+    assert aws.aws.world.states()[instance["InstanceId"]]["notice"] == f"taken back at {notice['time']}"
     clock.advance(119.0)
     assert state_of(ec2, instance)["State"]["Name"] == "running"
     clock.advance(1.0)
     assert state_of(ec2, instance)["State"]["Name"] == "shutting-down"
     assert state_of(ec2, instance)["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+
+
+def test_a_fault_of_a_launch_waits_for_one(aws: EmulatedClouds, ec2: Any, launch: Any, clock: VirtualClock) -> None:
+    aws.faults.add(FaultRule(Fault(Effect.OPERATION_ERROR, ErrorClass.CAPACITY), provider="aws"))
+    aws.faults.add(FaultRule(Fault(Effect.SPOT_NOTICE), provider="aws"))
+    ec2.create_vpc(CidrBlock="10.1.0.0/16")
+    ec2.describe_vpcs()
+    assert len(aws.faults.rules()) == 2
+    died = launch()
+    clock.advance(2.0)
+    assert state_of(ec2, died)["StateReason"]["Code"] == "Server.InsufficientInstanceCapacity"
+    launch()
+    assert [rule.fault.effect for rule in aws.faults.rules()] == [Effect.SPOT_NOTICE]
+    launch(**SPOT)
+    assert aws.faults.rules() == ()
 
 
 def test_spot_instances_have_a_quota_of_their_own(aws: EmulatedClouds, launch: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultPlan, FaultRule
+from grafos_emulators.faults import ANY_CALL, Effect, ErrorClass, Fault, FaultPlan, FaultRule, carried
 
 THROTTLED = Fault(Effect.REFUSE, ErrorClass.THROTTLED, retry_after_s=3.0)
 LOST = Fault(Effect.LOST_ANSWER)
@@ -42,6 +42,35 @@ def test_the_rules_tell_what_is_left_of_them_and_can_be_cleared() -> None:
     assert [rule.times for rule in faults.rules()] == [1, 0]
     assert faults.clear() == 2
     assert faults.draw("aws", "RunInstances", {}) is None
+
+
+def test_rules_that_are_spent_are_not_counted_among_those_taken_back() -> None:
+    faults = plan(FaultRule(THROTTLED), FaultRule(LOST, times=2))
+    faults.draw("aws", "RunInstances", {})
+    assert faults.clear() == 1
+    assert faults.clear() == 0
+
+
+@pytest.mark.parametrize("effect", sorted(set(Effect) - ANY_CALL))
+def test_a_rule_is_not_spent_on_a_call_that_cannot_carry_it_out(effect: Effect) -> None:
+    faults = plan(FaultRule(Fault(effect)), FaultRule(LOST, times=0))
+    read = carried(mutating=False, begins=True, launches=True, spot=True)
+    assert faults.draw("azure", "virtualMachines.get", {}, read) == LOST
+    launch = carried(mutating=True, begins=True, launches=True, spot=True)
+    assert faults.draw("azure", "virtualMachines.createOrUpdate", {}, launch) == Fault(effect)
+
+
+def test_what_befalls_a_machine_waits_for_its_launch_and_a_notice_for_a_spot_machine() -> None:
+    network = carried(mutating=True, begins=True, launches=False, spot=False)
+    machine = carried(mutating=True, begins=True, launches=True, spot=False)
+    assert not {Effect.LAUNCH_THEN_DIE, Effect.SPOT_NOTICE} & network
+    assert Effect.OPERATION_ERROR in network
+    assert Effect.LAUNCH_THEN_DIE in machine
+    assert Effect.SPOT_NOTICE not in machine
+
+
+def test_what_is_done_when_it_is_answered_cannot_fail_afterwards() -> None:
+    assert Effect.OPERATION_ERROR not in carried(mutating=True, begins=False, launches=False, spot=False)
 
 
 def test_chance_is_seeded() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from grafos_emulators.lifecycle import LifecycleTimes
 from grafos_emulators.world import World
 
 CHANGE = CloudCall("gcp", "compute", "instances.insert", "us-east1", mutating=True, request_id="r", token="t")
+LAUNCH = replace(CHANGE, launches=True, spot=True)
 READ = CloudCall("gcp", "compute", "instances.get", "us-east1", mutating=False, request_id="r")
 
 
@@ -130,8 +132,14 @@ def test_a_late_answer_has_its_effect(steps: Steps) -> None:
 )
 def test_what_only_a_cloud_can_do_is_left_to_it(steps: Steps, effect: Effect) -> None:
     steps.befalls(effect)
-    assert steps.passes() == 200
+    assert steps.passes(LAUNCH) == 200
     assert steps.taken == ["time", "before", f"act {effect}", "after-effect"]
+
+
+def test_a_read_spends_no_rule_that_only_a_change_can_carry_out(steps: Steps) -> None:
+    steps.befalls(Effect.OPERATION_ERROR)
+    assert steps.passes(READ) == 200
+    assert [rule.times for rule in steps.gate.faults.rules()] == [1]
 
 
 def test_a_bug_is_answered_and_noted(steps: Steps, capfd: pytest.CaptureFixture[str]) -> None:

@@ -188,6 +188,8 @@ def test_a_spot_machine_is_told_before_it_is_taken_back(world: World, action: st
     assert world.preempted() == "FALSE"
     world.clock.advance(100)
     assert world.preempted() == "TRUE"
+    (shown,) = world.gcp.gcp.world.states().values()
+    assert shown["notice"].startswith("taken back at ")
     assert world.status() == "RUNNING"
     world.clock.advance(30)
     world.status()
@@ -203,6 +205,15 @@ def test_a_machine_that_is_no_spot_machine_is_never_taken_back(world: World) -> 
     world.done(world.launch())
     world.clock.advance(1000)
     assert world.status() == "RUNNING"
+
+
+def test_a_fault_of_a_spot_machine_waits_for_one(world: World) -> None:
+    world.befalls(Effect.SPOT_NOTICE, "*")
+    world.network()
+    world.done(world.launch())
+    assert len(world.gcp.faults.rules()) == 1
+    world.done(world.launch(name="spot", scheduling={"provisioningModel": "SPOT"}))
+    assert world.gcp.faults.rules() == ()
 
 
 def test_a_machine_may_run_and_then_die(world: World) -> None:

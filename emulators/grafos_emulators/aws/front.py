@@ -16,7 +16,7 @@ from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.calls import AwsCall
 from grafos_emulators.aws.census import things
 from grafos_emulators.aws.errors import AwsRefusalError, code_in, not_emulated, render
-from grafos_emulators.aws.faulted import Place, refusal_of
+from grafos_emulators.aws.faulted import Place, is_spot, refusal_of
 from grafos_emulators.aws.host import host_architecture
 from grafos_emulators.aws.metadata import MetadataService
 from grafos_emulators.census import Thing
@@ -114,6 +114,7 @@ class AwsFront:
 def seen(call: AwsCall) -> CloudCall:
     """The call as gate, journal and fault rules see it; its fields are the parameters as they were sent."""
     given = call.parameters
+    launches = call.action == "RunInstances"
     also = {"machine_type": str(given.get("InstanceType", "")), "name": _name_tag(given)}
     return CloudCall(
         provider="aws",
@@ -125,6 +126,9 @@ def seen(call: AwsCall) -> CloudCall:
         zone=str(given.get("Placement.AvailabilityZone", "")),
         token=call.token,
         dry_run=call.dry_run,
+        begins=launches,  # nothing else of EC2's is answered before it is known whether it can be done
+        launches=launches,
+        spot=is_spot(call),
         fields={**given, **also},
     )
 

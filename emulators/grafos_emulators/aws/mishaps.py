@@ -39,5 +39,6 @@ def _give_notice(account: Account, instance_id: str) -> None:
     if machine is None or machine.state not in {MachineState.STARTING, MachineState.RUNNING}:
         return
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(world.clock.now() + SPOT_NOTICE_S))
+    world.give_notice(instance_id, world.clock.now() + SPOT_NOTICE_S)
     account.spot_notices[instance_id] = json.dumps({"action": "terminate", "time": moment})
     world.at(world.clock.monotonic() + SPOT_NOTICE_S, partial(_end, account, instance_id, "spot"))

@@ -78,6 +78,7 @@ class Mishaps:
         not_before = self._account.world.clock.now() + NOTICE_S
         self._events[vm_id] = ScheduledEvent(str(uuid.uuid4()).upper(), not_before, machine.name)
         self._incarnations[vm_id] = self._incarnations.get(vm_id, 1) + 1
+        self._account.world.give_notice(vm_id, not_before)
         self._after(NOTICE_S, lambda: self._evict(machine))
 
     def _evict(self, machine: Resource) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 from grafos_emulators.azure.calls import ArmCall
 from grafos_emulators.azure.operations import RESULT, STATUS
+from grafos_emulators.azure.quotas import means_spot
 from grafos_emulators.azure.store import Store
+from grafos_emulators.azure.type_names import VIRTUAL_MACHINE
 from grafos_emulators.gate import CloudCall
 
 _VERBS = {"PUT": "createOrUpdate", "PATCH": "update", "DELETE": "delete", "GET": "get", "HEAD": "checkExistence"}
@@ -39,10 +41,11 @@ def cloud_call(call: ArmCall, store: Store) -> CloudCall:
     body = _body(call)
     existing = store.get(call.place.id)
     zones = body.get("zones") or (existing.body.get("zones") if existing else None) or [""]
-    hardware = (body.get("properties") or {}).get("hardwareProfile") if isinstance(body.get("properties"), dict) else {}
-    size = (hardware or {}).get("vmSize") or (
+    properties = body["properties"] if isinstance(body.get("properties"), dict) else {}
+    size = (properties.get("hardwareProfile") or {}).get("vmSize") or (
         existing.properties.get("hardwareProfile", {}).get("vmSize", "") if existing else ""
     )
+    launches = call.method == "PUT" and call.place.type.lower() == VIRTUAL_MACHINE.lower()
     location = str(body.get("location") or (existing.location if existing else ""))
     return CloudCall(
         provider="azure",
@@ -53,6 +56,8 @@ def cloud_call(call: ArmCall, store: Store) -> CloudCall:
         token=call.header("if-none-match") or call.header("if-match"),
         mutating=call.mutating,
         dry_run=False,
+        launches=launches,
+        spot=launches and means_spot(properties),
         fields={
             "machine_type": str(size),
             "name": call.place.name or call.place.group,

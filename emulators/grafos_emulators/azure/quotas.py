@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from grafos_emulators.azure import catalogue
@@ -46,7 +47,12 @@ def check_limit(account: AzureAccount, name: str, in_use: int, code: str, locati
 
 
 def is_spot(machine: Resource) -> bool:
-    return str(machine.properties.get("priority", "Regular")).lower() in {"spot", "low"}
+    return means_spot(machine.properties)
+
+
+def means_spot(properties: Mapping[str, Any]) -> bool:
+    """Whether a machine with these properties is one that Azure may take back."""
+    return str(properties.get("priority", "Regular")).lower() in {"spot", "low"}
 
 
 def size_of(machine: Resource) -> catalogue.Size:

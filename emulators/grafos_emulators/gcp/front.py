@@ -24,6 +24,7 @@ from grafos_emulators.gcp import census, metadata, services
 from grafos_emulators.gcp.catalog import host_architecture
 from grafos_emulators.gcp.errors import GceRefusal, backend_error, internal_error, not_logged_in
 from grafos_emulators.gcp.project import API_PATH, Project, region_of, scope_of
+from grafos_emulators.gcp.scheduling import means_spot
 from grafos_emulators.gcp.troubles import refusal_for, trouble_for
 from grafos_emulators.http import Request, Response
 from grafos_emulators.world import World
@@ -121,6 +122,7 @@ class GcpFront:
             mutating = request.method != "GET" and operation not in _READS
             return CloudCall("gcp", service, operation, "", mutating, request_id)
         method, values = route
+        body, launches = _document(request.body), method.collection == "instances" and method.verb == "insert"
         scope = f"zones/{values['zone']}" if "zone" in values else f"regions/{values.get('region', '')}"
         return CloudCall(
             provider="gcp",
@@ -131,7 +133,9 @@ class GcpFront:
             request_id=request_id,
             zone=values.get("zone", ""),
             token=query.get("requestId", ""),
-            fields=_fields(values, request.body),
+            launches=launches,
+            spot=launches and isinstance(asked := body.get("scheduling"), dict) and means_spot(asked),
+            fields=_fields(values, body),
         )
 
 
@@ -142,13 +146,17 @@ def code_in(response: Response) -> str:
     return str(msgspec.json.decode(response.body)["error"]["errors"][0]["reason"])
 
 
-def _fields(values: Mapping[str, str], body: bytes) -> dict[str, str]:
-    """What fault rules may match: the name of what is made, read or changed, where it is, and a machine's type."""
+def _document(body: bytes) -> dict[str, Any]:
+    """The body's object; one that cannot be read is refused later, by who carries the call out."""
     try:
         asked: Any = msgspec.json.decode(body) if body else {}
     except (msgspec.DecodeError, UnicodeDecodeError):
         asked = {}
-    given = asked if isinstance(asked, dict) else {}
+    return asked if isinstance(asked, dict) else {}
+
+
+def _fields(values: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:
+    """What fault rules may match: the name of what is made, read or changed, where it is, and a machine's type."""
     named = [value for name, value in values.items() if name not in {"project", "zone", "region"}]
     return {
         **values,

@@ -138,6 +138,8 @@ class Life:
         if instance.state is not MachineState.RUNNING:
             return
         instance.preempted = True
+        ends_at = self._project.world.clock.now() + instance.scheduling.notice_s + PREEMPTION_GRACE_S
+        self._project.world.give_notice(instance.machine_id, ends_at)
         operation = self._system_operation(instance, "compute.instances.preempted")
         after_s = instance.scheduling.notice_s + PREEMPTION_GRACE_S
         starts = instance.starts

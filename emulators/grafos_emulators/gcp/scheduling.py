@@ -35,9 +35,14 @@ class Scheduling:
         return self.action == DELETE
 
 
+def means_spot(asked: Mapping[str, Any]) -> bool:
+    """Whether a machine with such a ``scheduling`` is one that Compute Engine may take back."""
+    return asked.get("provisioningModel") == "SPOT" or bool(asked.get("preemptible"))
+
+
 def parse(asked: Mapping[str, Any], machine_type: MachineType, now: float) -> Scheduling:
     """Reads ``scheduling``; refuses what contradicts itself as Compute Engine does. ``now`` is unix seconds."""
-    spot = asked.get("provisioningModel") == "SPOT" or bool(asked.get("preemptible"))
+    spot = means_spot(asked)
     ends_at = unix_s(asked["terminationTime"], f"{_WHERE}.terminationTime") if asked.get("terminationTime") else None
     run_s = _seconds(asked["maxRunDuration"]) if asked.get("maxRunDuration") else None
     action = asked.get("instanceTerminationAction", "")
