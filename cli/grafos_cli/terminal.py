@@ -27,7 +27,7 @@ SCHEMA_VERSION = 1
 WIDTH_MIN = 60
 """Columns; a narrower terminal wraps by itself."""
 
-MOMENTS = frozenset({"at", "extending_to", "now"})
+MOMENTS = frozenset({"at", "extending_to", "held_until", "now", "since"})
 """Names of moments that do not end in ``_at``."""
 NOT_OURS = frozenset({"response"})
 """What stands under such a name is somebody else's."""

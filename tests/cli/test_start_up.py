@@ -16,6 +16,7 @@ def test_the_first_page_needs_no_argument_parser(words: tuple[str, ...], tmp_pat
 @pytest.mark.parametrize(
     "noun",
     [
+        "about",
         "artifacts",
         "cloud",
         "completion",
@@ -26,6 +27,7 @@ def test_the_first_page_needs_no_argument_parser(words: tuple[str, ...], tmp_pat
         "dev",
         "emulate",
         "fabric",
+        "init",
         "runs",
         "tasklet",
     ],
