@@ -141,7 +141,7 @@ class WorkerProcess:
             async with asyncio.timeout(spec.deadline_s + limits.grace_s):
                 done = await self._receive(has_started=True)
                 while isinstance(done, LeaseCall):
-                    await self._send(desk(done))
+                    await self._send(desk(done), has_started=True)
                     done = await self._receive(has_started=True)
         except TimeoutError:
             text = f"the tasklet ran longer than its deadline of {spec.deadline_s:g} s, and its worker was ended"
@@ -160,7 +160,7 @@ class WorkerProcess:
         self._is_between_runs = False
         try:
             async with asyncio.timeout(limits.compile_s):
-                await self._send(Compile(module))
+                await self._send(Compile(module), has_started=False)
                 answer = await self._receive(has_started=True, bytes_max=CODE_FRAME_BYTES_MAX)
         except TimeoutError:
             what = f"the module was not compiled within {limits.compile_s:g} s"
@@ -192,22 +192,22 @@ class WorkerProcess:
 
     async def _hand_over(self, code: ModuleCode, spec: RunSpec) -> None:
         """Sends the job and, if asked, the code; returns when the run has started."""
-        await self._send(Job(spec))
+        await self._send(Job(spec), has_started=False)
         message = await self._receive(has_started=False)
         if isinstance(message, CodeWanted):
-            await self._send(code)
+            await self._send(code, has_started=False)
             message = await self._receive(has_started=False)
         if isinstance(message, CodeRefused):
             raise CodeRefusedError(message.why[:TEXT_LENGTH_MAX])
         if not isinstance(message, Started):
             raise WorkerLostError("it broke the protocol", has_started=False)
 
-    async def _send(self, message: Down) -> None:
+    async def _send(self, message: Down, *, has_started: bool) -> None:
         try:
             self._to.write(frame(message))
             await self._to.drain()
         except OSError as error:
-            raise WorkerLostError(await self._why(error), has_started=False) from None
+            raise WorkerLostError(await self._why(error), has_started=has_started) from None
 
     async def _receive(self, *, has_started: bool, bytes_max: int = FRAME_BYTES_MAX) -> Up:
         try:

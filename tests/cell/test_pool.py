@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from tasklets import spec_of, tasklet
@@ -63,7 +64,7 @@ def in_a_pool(story: Story, workers: int = 1, limits: PoolLimits | None = None) 
 
 async def under_way(pool: WorkerPool) -> asyncio.Task[RunOutcome]:
     """An endless run, and the pool's worker is busy with it."""
-    assert await quick(pool) == "finished"
+    assert (await endless(pool, 0.05)).code == "deadline_exceeded"  # so its code is there
     run = endless(pool)
     await asyncio.sleep(0.1)
     assert not run.done()
@@ -348,6 +349,22 @@ def test_a_worker_that_breaks_the_protocol_is_lost(lie: str, why: str) -> None:
     outcome = run_on(lie)
     assert outcome.code == "worker_lost"
     assert why in outcome.text
+
+
+def test_a_run_that_began_is_not_begun_again_when_its_worker_goes_before_it_hears_an_answer(tmp_path: Path) -> None:
+    """What the run wrote to its blocks is written: nobody writes it twice."""
+    log = tmp_path / "runs"
+    lie = f"""
+import os
+from grafos_cell.run import LeaseCall
+say(Ready(1)); listen(); say(Started())
+open({str(log)!r}, "a").write("x")
+os.close(0)
+say(LeaseCall("block_write", "block", 0))
+__import__("time").sleep(60)
+"""
+    assert run_on(lie, PoolLimits(grace_s=2.0)).code in {"worker_lost", "deadline_exceeded"}
+    assert log.read_text() == "x"
 
 
 def test_a_worker_that_never_gets_ready_is_lost() -> None:
