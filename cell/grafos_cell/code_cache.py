@@ -35,10 +35,15 @@ _decode = msgspec.msgpack.Decoder(ModuleCode).decode
 
 
 class CodeCache:
-    """The cache in ``folder``; ``digest`` is what code must have been compiled for, this engine on this machine."""
+    """The cache in ``folder``; ``digest`` is what code must have been compiled for, this engine on this machine.
+
+    Where no folder or no key can be kept, nothing is kept beyond this start, and that is all.
+    """
 
     def __init__(self, folder: Path, bytes_max: int = CACHE_BYTES_MAX, digest: str | None = None) -> None:
-        self._folder = paths.private_folder(folder)
+        self._folder = folder
+        with contextlib.suppress(OSError):
+            paths.private_folder(folder)
         self._bytes_max = bytes_max
         self._digest = digest or engine_config.digest()
         self._key = self._own_key()
@@ -55,16 +60,20 @@ class CodeCache:
             return None
         with contextlib.suppress(OSError):
             os.utime(path)
-        return _decode(body)
+        try:
+            return _decode(body)
+        except msgspec.MsgspecError:  # what was kept had another shape once
+            self.forget(sha256)
+            return None
 
     def put(self, code: ModuleCode) -> None:
         """Keeps the code, and lets go of what was used longest ago. A disk that refuses it is no harm."""
         body = msgspec.msgpack.encode(code)
         path = self._path(code.facts.sha256)
         draft = self._folder / f".{path.name}.{os.getpid()}"
-        if not self._is_folder_own():
-            return
         try:
+            if not self._is_folder_own():
+                return
             self._make_room(MAC_BYTES + len(body))
             handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "wb") as file:
@@ -72,7 +81,8 @@ class CodeCache:
                 file.write(body)
             draft.replace(path)
         except OSError:
-            draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
 
     def forget(self, sha256: str) -> None:
         """Lets go of an entry."""
@@ -93,8 +103,9 @@ class CodeCache:
         key = self._read_own(path, KEY_BYTES)
         if key is None or len(key) != KEY_BYTES:
             key = os.urandom(KEY_BYTES)
-            if self._is_folder_own():
-                paths.write_private(path, key)
+            with contextlib.suppress(OSError):
+                if self._is_folder_own():
+                    paths.write_private(path, key)
         return key
 
     def _read_own(self, path: Path, size_max: int) -> bytes | None:

@@ -86,9 +86,15 @@ def configuration() -> wasmtime.Config:
 
 
 def digest() -> str:
-    """What compiled code depends on beside its module: library, configuration, and the processor that it is for."""
-    parts = (metadata.version("wasmtime"), sorted(SWITCHES.items()), sorted(POOL.items()), _processor())
+    """What compiled code depends on beside its module: library, processor, and this room's own sources, in which the
+    configuration stands, the rules that let a module in, and the shape in which its code is kept."""
+    parts = (metadata.version("wasmtime"), _processor(), _sources())
     return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _sources() -> list[tuple[str, str]]:
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
 
 
 def _processor() -> tuple[str, str, str]:

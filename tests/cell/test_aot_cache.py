@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hmac
 import os
+import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from grafos_cell import engine_config
@@ -126,7 +131,7 @@ def test_an_entry_of_another_engine_is_not_taken_even_under_this_one_s_name(fold
     assert cache.get(ONE.facts.sha256) is None
 
 
-@pytest.mark.parametrize("harm", [flip(0), cut, empty, readable_by_all, writable_by_a_group, a_link])
+@pytest.mark.parametrize("harm", [flip(0), cut, empty, readable_by_all, writable_by_a_group, a_link, a_pipe, huge])
 def test_with_another_key_all_entries_are_foreign(folder: Path, harm: Callable[[Path], None]) -> None:
     CodeCache(folder).put(ONE)
     harm(folder / "key")
@@ -195,3 +200,55 @@ def test_a_disk_that_refuses_is_no_harm(folder: Path) -> None:
     folder.write_text("a file where the folder was")
     assert cache.get(ONE.facts.sha256) is None
     cache.put(ONE)
+
+
+def test_a_folder_that_somebody_removed_is_no_harm(folder: Path) -> None:
+    cache = CodeCache(folder)
+    shutil.rmtree(folder)
+    cache.put(ONE)
+    assert cache.get(ONE.facts.sha256) is None
+
+
+def test_a_place_where_no_folder_can_be_is_not_used(folder: Path) -> None:
+    folder.write_text("a file where the folder was to be")
+    cache = CodeCache(folder)
+    cache.put(ONE)
+    assert cache.get(ONE.facts.sha256) is None
+
+
+def test_a_folder_in_the_key_s_place_leaves_a_cache_for_this_start_alone(folder: Path) -> None:
+    CodeCache(folder).put(ONE)
+    a_folder(folder / "key")
+    cache = CodeCache(folder)
+    assert cache.get(ONE.facts.sha256) is None
+    cache.put(ONE)
+    assert cache.get(ONE.facts.sha256) == ONE
+
+
+def test_an_entry_of_another_shape_is_as_good_as_absent(folder: Path) -> None:
+    """The cell's own software made it, before it was replaced: the MAC is right, and nothing else."""
+    cache = CodeCache(folder)
+    cache.put(ONE)
+    (path,) = kept(folder)
+    body = msgspec.msgpack.encode({"type": "module_code", "code": b"x"})
+    mac = hmac.new((folder / "key").read_bytes(), f"{engine_config.digest()}:{ONE.facts.sha256}:".encode(), "sha256")
+    mac.update(body)
+    path.write_bytes(mac.digest() + body)
+    assert cache.get(ONE.facts.sha256) is None
+
+
+def test_code_that_another_release_let_in_is_compiled_anew(tmp_path: Path) -> None:
+    """What an older cell let in may break the rules of today, which stand in our own sources."""
+    room = Path(engine_config.__file__).parent
+    shutil.copytree(room, tmp_path / room.name, ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / room.name / "module.py").open("a") as source:
+        source.write("# another rule\n")
+    told = subprocess.run(
+        [sys.executable, "-c", "from grafos_cell import engine_config; print(engine_config.digest())"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(told.stdout.strip()) == len(engine_config.digest())
+    assert told.stdout.strip() != engine_config.digest()
