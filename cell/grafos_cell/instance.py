@@ -157,6 +157,7 @@ class Instance:
         self._view: memoryview | None = None
         self._store: object = _store_new(engine.address, _NOTHING, _NOTHING)
         self._context: object = _store_context(self._store)
+        _set_epoch_deadline(self._context, _ONE)  # before the deadline's clock runs, which may be over at once
 
     def start(self, compiled: Compiled, *, fuel: int, memory_bytes: int) -> None:
         """Sets the limits and instantiates. No code of the guest runs: a start function was refused before."""
@@ -164,7 +165,6 @@ class Instance:
         _store_limiter(self._store, ctypes.c_int64(memory_bytes), *_LIMITS)
         self._fuel.value = fuel
         _set_fuel(context, self._fuel)
-        _set_epoch_deadline(context, _ONE)
         instance_at = ctypes.byref(cells, _INSTANCE)
         self._raise_if_stopped(_instantiate(compiled.address, context, instance_at, self._trap_at))
         for name, length, offset in _EXPORTS:

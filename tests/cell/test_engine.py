@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 
 import pytest
 import wasmtime
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 from tasklets import import_lines, run_tasklet, spec_of, tasklet
 
 from grafos_cell import abi, engine_config
-from grafos_cell.engine import Engine
+from grafos_cell.engine import Compiled, Engine
 from grafos_cell.hostcalls import HostCalls
 from grafos_cell.instance import Instance
 from grafos_cell.run import MemoryLease
 from grafos_cell.runtime import Runtime
+from grafos_cell.traps import StoppedError
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 
@@ -180,6 +182,30 @@ def test_callbacks_live_as_long_as_what_is_linked() -> None:
         assert instance.call(abi.RUN_EXPORT, 0, 0) == abi.UNSUPPORTED
         instance.close()
     engine.close()
+
+
+def run_without_time(engine: Engine, compiled: Compiled) -> None:
+    host = HostCalls(b"", b"", 10 * FUEL)
+    guest = engine.open(compiled, host, fuel=10 * FUEL, memory_bytes=8 * 1024 * 1024, deadline_s=0)
+    try:
+        guest.call(abi.RUN_EXPORT, 2, 0)
+    finally:
+        guest.close()
+
+
+def test_a_deadline_that_passes_while_the_instance_is_made_ends_it_too() -> None:
+    engine = new_engine()
+    compiled = engine.compile(bytes(tasklet("(loop (br 0)) (i32.const 0)")))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that the deadline's thread gets its turn anywhere
+    try:
+        for _ in range(300):
+            with pytest.raises(StoppedError) as stopped:
+                run_without_time(engine, compiled)
+            assert stopped.value.reason == "deadline"
+    finally:
+        sys.setswitchinterval(before)
+        engine.close()
 
 
 def test_two_engines_do_not_know_of_each_other() -> None:

@@ -48,13 +48,13 @@ class PlainInstance:
         self.fault: BaseException | None = None
         self._engine = engine
         self._store = wasmtime.Store(owner)
+        self._store.set_epoch_deadline(1)
         self._exports: dict[str, Any] = {}
         self._is_open = True
 
     def start(self, compiled: Compiled, *, fuel: int, memory_bytes: int) -> None:
         self._store.set_limits(memory_bytes, abi.TABLE_ELEMENTS_MAX, 1, abi.TABLES_MAX, 1)
         self._store.set_fuel(fuel)
-        self._store.set_epoch_deadline(1)
         assert compiled.linked is not None
         linked = compiled.linked
         exports = self._guarded(lambda: linked.instantiate(self._store)).exports(self._store)
