@@ -54,6 +54,9 @@ class Case(msgspec.Struct, frozen=True):
     block_leases: tuple[BlockLease, ...] = ()
     desk_status: int = abi.OK
 
+    def __repr__(self) -> str:
+        return f"Case({self.name!r}, {self.rule!r})"  # some hold megabytes
+
     @property
     def section(self) -> str:
         return self.rule.partition(" ")[0]
