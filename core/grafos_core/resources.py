@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from operator import add, sub
 from typing import Annotated
 
 import msgspec
@@ -41,14 +42,15 @@ class Resources(msgspec.Struct, frozen=True):
         return amount
 
     def __add__(self, other: Resources) -> Resources:
-        return Resources(*(a + b for a, b in zip(self.amounts(), other.amounts(), strict=True)))
+        return Resources(*map(add, self.amounts(), other.amounts()))
 
     def __sub__(self, other: Resources) -> Resources:
-        return Resources(*(a - b for a, b in zip(self.amounts(), other.amounts(), strict=True)))
+        return Resources(*map(sub, self.amounts(), other.amounts()))
 
     def amounts(self) -> tuple[int, ...]:
         """The amounts in the order of the fields."""
-        return tuple(getattr(self, name) for name in self.__struct_fields__)
+        amounts: tuple[int, ...] = msgspec.structs.astuple(self)
+        return amounts
 
     def lacking(self, room: Resources) -> list[str]:
         """The kinds of which ``room`` has less than this asks for, by field name."""

@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from grafos_core.errors import GrafosError
 from grafos_core.money import cost_micro_cents, format_cents
 from grafos_core.resources import Resources
+
+WORST_CASES_KEPT_MAX = 4096
+"""Cells have few totals and rates, and demands repeat: most of what runs may cost was worked out before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ def choose(candidates: Iterable[Candidate], demand: Demand) -> Candidate:
     return max(fit, key=lambda candidate: score(candidate, demand))
 
 
+@lru_cache(WORST_CASES_KEPT_MAX)
 def worst_case_micro_cents(
     total: Resources, rate_micro_cents_per_hour: int, wanted: Resources, deadline_s: float
 ) -> int:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from heapq import merge
 from typing import NamedTuple
 
@@ -23,8 +22,6 @@ from grafos_scheduler.placement import Candidate, Demand, worst_case_micro_cents
 
 BUCKET_CELLS_MAX = 512
 """Above this a bucket is split: what moves when a cell comes or goes stays a few KiB, however many cells there are."""
-AFFORDABLE_KEPT_MAX = 4096
-"""Answers kept of what a shape costs for a demand; the demands of a fabric are few and repeat."""
 
 
 class Shape(NamedTuple):
@@ -64,6 +61,10 @@ class Column:
     def __bool__(self) -> bool:
         return bool(self._buckets)
 
+    @property
+    def first(self) -> Rank:
+        return self._buckets[0][0]
+
     def add(self, rank: Rank) -> None:
         if not self._buckets:
             self._buckets.append([rank])
@@ -87,6 +88,33 @@ class Column:
             self._lasts[at] = bucket[-1]
         else:
             del self._buckets[at], self._lasts[at]
+
+
+class Line:
+    """The cells of one shape that may have enough of every kind, the best at the head. Most choices need no more."""
+
+    def __init__(self, shape: Shape, columns: list[Column], leased_bytes_max: int) -> None:
+        self.shape = shape
+        self.head = min(column.first for column in columns)
+        self._columns = columns
+        self._leased_bytes_max = leased_bytes_max
+        self._behind: Iterator[Rank] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the head has enough memory free; if not, none behind it has."""
+        return self.head.mem_bytes_leased <= self._leased_bytes_max
+
+    def advance(self) -> bool:
+        """Passes the head over; whether there is another."""
+        if self._behind is None:
+            self._behind = merge(*self._columns)
+            next(self._behind)
+        head = next(self._behind, None)
+        if head is None:
+            return False
+        self.head = head
+        return self.is_open
 
 
 class PlacementIndex:
@@ -130,28 +158,36 @@ class PlacementIndex:
 
     def best(self, demand: Demand, deadline_s: float, judge: Judge) -> Candidate | None:
         """The cell that ``placement.choose`` would choose, or None where it would refuse."""
-        best: Candidate | None = None
-        found: tuple[Shape, Rank] | None = None
+        lines = list(self._lines(demand, deadline_s))
+        while lines:
+            first = lines[0]
+            for line in lines[1:]:
+                if _is_better(line, first, demand.wanted):
+                    first = line
+            candidate = judge(first.head.cell_id)
+            if candidate is not None:
+                return candidate
+            if not first.advance():
+                lines.remove(first)
+        return None
+
+    def _lines(self, demand: Demand, deadline_s: float) -> Iterator[Line]:
+        """Of each shape that can be paid for, those of its cells that may have enough of everything."""
         wanted = demand.wanted
-        least = _least(wanted)
+        cores, block, gpus, nics = _classes(wanted, Resources())
         for shape, columns in self._shapes.get(demand.provider, {}).items():
-            most = _worst_case(shape.total, shape.rate_micro_cents_per_hour, wanted, deadline_s)
-            if most > demand.purse_micro_cents:
+            cost = worst_case_micro_cents(shape.total, shape.rate_micro_cents_per_hour, wanted, deadline_s)
+            if cost > demand.purse_micro_cents:
                 continue
-            leased_bytes_max = shape.total.mem_bytes - wanted.mem_bytes
-            for rank in _in_order(columns, least):
-                if rank.mem_bytes_leased > leased_bytes_max:
-                    break  # those behind it have no more memory free
-                if found is not None and not _is_better(shape, rank, *found, wanted):
-                    break  # nor is any behind it
-                candidate = judge(rank.cell_id)
-                if candidate is not None:
-                    best, found = candidate, (shape, rank)
-                    break
-        return best
-
-
-_worst_case = lru_cache(AFFORDABLE_KEPT_MAX)(worst_case_micro_cents)
+            may_do = [
+                column
+                for classes, column in columns.items()
+                if classes[0] >= cores and classes[1] >= block and classes[2] >= gpus and classes[3] >= nics
+            ]
+            if may_do:
+                line = Line(shape, may_do, shape.total.mem_bytes - wanted.mem_bytes)
+                if line.is_open:
+                    yield line
 
 
 def _classes(total: Resources, leased: Resources) -> Classes:
@@ -163,30 +199,14 @@ def _classes(total: Resources, leased: Resources) -> Classes:
     )
 
 
-def _least(wanted: Resources) -> Classes:
-    """The lowest classes in which there may be a cell with so much free."""
-    return _classes(wanted, Resources())
-
-
-def _in_order(columns: dict[Classes, Column], least: Classes) -> Iterator[Rank]:
-    """The ranks of one shape that may have enough of every kind but memory, the best first."""
-    cores, block, gpus, nics = least
-    may_do = [
-        column
-        for classes, column in columns.items()
-        if classes[0] >= cores and classes[1] >= block and classes[2] >= gpus and classes[3] >= nics
-    ]
-    return iter(may_do[0]) if len(may_do) == 1 else merge(*may_do)
-
-
-def _is_better(shape: Shape, rank: Rank, best_shape: Shape, best: Rank, wanted: Resources) -> bool:
-    """Whether the score is higher, or equal and the name lower. Shares are compared crosswise, in whole numbers."""
-    total, best_total = shape.total, best_shape.total
+def _is_better(line: Line, best: Line, wanted: Resources) -> bool:
+    """Whether the head's score is higher, or equal and its name lower. Shares are compared crosswise: whole numbers."""
+    rank, best_rank, total, best_total = line.head, best.head, line.shape.total, best.shape.total
     ours = (total.mem_bytes - rank.mem_bytes_leased - wanted.mem_bytes) * max(1, best_total.mem_bytes)
-    theirs = (best_total.mem_bytes - best.mem_bytes_leased - wanted.mem_bytes) * max(1, total.mem_bytes)
+    theirs = (best_total.mem_bytes - best_rank.mem_bytes_leased - wanted.mem_bytes) * max(1, total.mem_bytes)
     if ours == theirs:
         ours = (total.cpu_cores - rank.cpu_cores_leased - wanted.cpu_cores) * max(1, best_total.cpu_cores)
-        theirs = (best_total.cpu_cores - best.cpu_cores_leased - wanted.cpu_cores) * max(1, total.cpu_cores)
+        theirs = (best_total.cpu_cores - best_rank.cpu_cores_leased - wanted.cpu_cores) * max(1, total.cpu_cores)
     if ours == theirs:
-        return rank.cell_id < best.cell_id
+        return rank.cell_id < best_rank.cell_id
     return ours > theirs
