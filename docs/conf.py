@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 (Sphinx wants this very file; the folder is no package)
 """How the pages of this folder become a site: `make docs`. Why it is made so: decisions/docs-site.md."""
 
 from __future__ import annotations

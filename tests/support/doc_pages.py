@@ -29,7 +29,6 @@ from source_tree import ROOT
 DOCS = ROOT / "docs"
 COMMANDS = ("sh",)
 ANSWERS = ("text", "json")
-SOURCES = ("toml", "rust", "c", "zig", "wat")
 KINDS = ("file", "not run", "exit code", "Ctrl-C after", "needs")
 BLOCK_TIMEOUT_S = 150
 RUN_ID = re.compile(r"\brun-[0-9a-f]{6}-[0-9a-f]{6}-[a-z2-7]{16}\b")
@@ -67,7 +66,7 @@ def blocks_of(page: Path) -> list[Block]:
             if not token.info.startswith("{"):
                 found.append(Block(token.info.strip(), token.content, (token.map or [0])[0] + 1, said))
             said = {}
-        elif token.type not in ("paragraph_close",):
+        elif token.type != "paragraph_close":
             said = {}
     return found
 
