@@ -1,6 +1,6 @@
 """The cell's daemon: carries the broker's decisions through a real process.
 
-    decide -> apply to memory -> await the disk -> only then effects
+    decide -> apply to memory, with the tokens that it asks for from now on -> await the disk -> only then effects
 
 It registers with its scheduler, holds the link, lets time pass for the broker, and ends when it is told to, when its
 own state cannot be made durable, or when the cell has outlived its end. Nothing here decides who may run what: that is
@@ -27,7 +27,6 @@ from grafos_cell.broker_events import (
     Event,
     ForBroker,
     LinkUp,
-    Renewed,
     Report,
     StartWorker,
     StopWorker,
@@ -106,6 +105,8 @@ class Agent:
             return
         decision = broker.decide(self.state, event, self._clock.now())
         self.state.apply(decision.batch)
+        for renewed in decision.renewed:
+            self._runner.renewed(renewed.run_id, renewed.lease_id, renewed.token)
         try:
             await self._store.commit(decision.batch, self._store.epoch)
         except GrafosError as error:
@@ -206,8 +207,6 @@ class Agent:
                 self._runner.start(effect.start)
             case StopWorker():
                 self._runner.stop(effect.run_id)
-            case Renewed():
-                self._runner.renewed(effect.run_id, effect.lease_id, effect.token)
             case Unbind():
                 gone = effect.kind not in KINDS_ON_DISK or self._remove_blocks(effect.lease_id)
                 self.spawn(self.handle(Unbound(effect.lease_id, effect.generation, gone)))

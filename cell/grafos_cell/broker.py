@@ -1,7 +1,7 @@
 """The capability broker: the cell's own mind about its leases, decided purely, an event at a time.
 
     decision = decide(state, event, clock.now())     # pure
-    state.apply(decision.batch)
+    state.apply(decision.batch)                       # and hand on decision.renewed
     commit decision.batch to the cell's disk          # durable
     ...only now carry out decision.effects, in order
 

@@ -8,7 +8,7 @@ from collections import ChainMap
 import msgspec
 
 from grafos_cell import holdings
-from grafos_cell.broker_events import Decision, Effect, Report, Reportable
+from grafos_cell.broker_events import Decision, Effect, Renewed, Report, Reportable
 from grafos_cell.holdings import BrokerState, HeldLease, TakenRun
 from grafos_core.changes import Change, last_of_each
 
@@ -24,6 +24,7 @@ class Draft:
         self.runs: ChainMap[str, TakenRun] = ChainMap({}, state.runs)
         self._batch: list[Change] = []
         self._effects: list[Effect] = []
+        self._renewed: list[Renewed] = []
 
     def put_lease(self, lease: HeldLease) -> None:
         self.leases[lease.lease_id] = lease
@@ -45,8 +46,11 @@ class Draft:
     def do(self, effect: Effect) -> None:
         self._effects.append(effect)
 
+    def renew(self, renewed: Renewed) -> None:
+        self._renewed.append(renewed)
+
     def decision(self) -> Decision:
-        return Decision(last_of_each(self._batch), tuple(self._effects))
+        return Decision(last_of_each(self._batch), tuple(self._effects), tuple(self._renewed))
 
     def _put(self, kind: str, key: str, row: msgspec.Struct | None) -> None:
         self._batch.append(Change(kind, key, row))

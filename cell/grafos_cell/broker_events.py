@@ -118,12 +118,15 @@ class Unbind:
     kind: str
 
 
-Effect = Report | StartWorker | StopWorker | Renewed | Unbind
+Effect = Report | StartWorker | StopWorker | Unbind
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``batch`` must be durable before any of ``effects`` is carried out."""
+    """``batch`` must be durable before any of ``effects`` is carried out. ``renewed`` is handed on with the batch to
+    memory, against which tokens are checked: no use of a lease falls between the old token and the new one, and a
+    crash that loses the renewal takes the run along."""
 
     batch: Batch = ()
     effects: tuple[Effect, ...] = ()
+    renewed: tuple[Renewed, ...] = ()

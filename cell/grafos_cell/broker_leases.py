@@ -49,7 +49,7 @@ def grant(draft: Draft, frame: messages.GrantLease) -> None:
     token = mint_token(draft, lease)
     draft.report(messages.LeaseGranted(lease.lease_id, lease.generation, token))
     if lease.run_id:
-        draft.do(Renewed(lease.run_id, lease.lease_id, token))
+        draft.renew(Renewed(lease.run_id, lease.lease_id, token))
 
 
 def _check_grant(draft: Draft, frame: messages.GrantLease, known: HeldLease | None) -> None:

@@ -363,6 +363,27 @@ def test_a_run_goes_on_when_its_leases_are_renewed(link: ScriptedLink) -> None:
     assert (ended.code, ended.what) == ("finished", "")
 
 
+def test_a_run_uses_its_blocks_without_a_gap_while_their_lease_is_renewed(link: ScriptedLink) -> None:
+    """From a renewal's decision to the moment at which it is on the disk, too, the run's token opens the lease."""
+    write = "(call $fbbu_write_block (i32.const 0) (i64.const 0) (i32.const 0))"
+    module = tasklet(
+        f"""(loop $again (local.set $status {write}) (local.set $n (i32.add (local.get $n) (i32.const 1)))
+        (br_if $again (i32.and (i32.eqz (local.get $status)) (i32.lt_u (local.get $n) (i32.const 5000)))))
+        (local.get $status)""",
+        run_locals="(local $n i32) (local $status i32)",
+    )
+    link.start("run-1", module, link.grant(CPU), link.grant(BLOCK, kind="block", amount=512))
+    link.serve_blob(module)
+    granted, ended = messages.LeaseGranted(BLOCK, 1, ""), None
+    while ended is None:
+        if isinstance(granted, messages.LeaseGranted):
+            frame = messages.GrantLease(BLOCK, granted.generation + 1, "acme", "block", 512, time.time() + 120)
+            link.say(frame)
+        granted = link.hear()
+        ended = granted if isinstance(granted, messages.RunEnded) else None
+    assert (ended.code, ended.what) == ("finished", "")
+
+
 # --- its end ------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from grafos_cell import abi
 from grafos_cell.blocks import BlockStore
-from grafos_cell.broker_events import Renewed, Told, Unbound
+from grafos_cell.broker_events import Told, Unbound
 from grafos_cell.run import LeaseAnswer, LeaseCall
 from grafos_cell.run_leases import STATUS_OF, RunLeases
 from grafos_core.errors import GrafosError
@@ -173,9 +173,8 @@ def test_a_renewed_lease_goes_on_with_its_next_token(running: Running) -> None:
     bench.clock.advance(50.0)
     for lease_id, kind, amount in ((BLOCK, "block", 4096), (MEM, "mem", 600), (CPU, "cpu", 1)):
         frame = messages.GrantLease(lease_id, 2, "ada", kind, amount, bench.clock.now() + 60.0)
-        for effect in bench.tell(Told(frame)).effects:
-            if isinstance(effect, Renewed):
-                running.leases.renewed(effect.lease_id, effect.token)
+        [renewed] = bench.tell(Told(frame)).renewed
+        running.leases.renewed(renewed.lease_id, renewed.token)
     bench.wait(30.0)
     assert running.ask("block_read").data == ONES
     assert running.ask("query", kind="mem").seconds_left == 30.0

@@ -47,7 +47,7 @@ def test_a_renewal_goes_on_under_its_run_and_gives_it_the_new_token(bench: Bench
     frame = messages.GrantLease(CPU, 2, "ada", "cpu", 1, bench.clock.now() + 300.0)
     decision = bench.tell(Told(frame))
     [granted] = reports(decision, messages.LeaseGranted)
-    assert Renewed("run-1", CPU, granted.token) in decision.effects
+    assert decision.renewed == (Renewed("run-1", CPU, granted.token),)
     assert (bench.lease().run_id, bench.lease().generation) == ("run-1", 2)
     assert bench.refusal(old) == "generation_stale"
     assert broker_tokens.check_token(bench.state, granted.token, USE, bench.clock.now()) == bench.lease()
