@@ -259,7 +259,7 @@ def distinct(refusals: Iterable[GrafosError]) -> tuple[GrafosError, ...]:
         word = error.cloud_code if isinstance(error, CloudError) and error.cloud_code else error.what
         found.setdefault((error.code, word), error)
     kept = list(found.values())
-    told = any(isinstance(error, CloudError) and error.cloud_code for error in kept if error.code in UNOFFERED)
+    told = any(isinstance(error, CloudError) for error in kept if error.code in UNOFFERED)
     return tuple(error for error in kept if not told or error.code not in UNOFFERED or isinstance(error, CloudError))
 
 

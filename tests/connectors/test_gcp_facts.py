@@ -154,7 +154,10 @@ def test_an_interface_that_is_switched_off_is_an_obstacle(place: GcpPlace, work:
 
 def test_a_type_that_no_zone_offers_is_an_obstacle(work: Work) -> None:
     (obstacle,) = work.connector.obstacles("europe-west1", "t2a-standard-1")
-    assert obstacle.code == "cloud_invalid"
+    assert obstacle.code == "cloud_capacity"
+    assert "us-central1" in obstacle.next
+    (unknown,) = work.connector.obstacles("europe-west1", "t2d-standard-1")
+    assert (unknown.code, unknown.next) == ("cloud_invalid", "Did you mean 'e2-standard-2'?")
 
 
 def test_an_image_says_its_python_or_its_release_does() -> None:

@@ -258,9 +258,19 @@ def test_a_service_that_is_switched_off_is_told_with_how_to_switch_it_on(tmp_pat
         assert [told["code"] for told in both.value.context["refusals"]] == ["cloud_denied", "cloud_quota"]
 
 
-def test_a_region_that_does_not_offer_the_type_is_told_once(cloud: tuple[str, EmulatedClouds]) -> None:
+MISTYPED = {
+    "aws": ("t3.medum", "t3.medium"),
+    "gcp": ("e2-medum", "e2-medium"),
+    "azure": ("Standard_D2sv5", "Standard_D2s_v5"),
+}
+
+
+def test_a_type_that_the_cloud_has_nowhere_is_invalid_and_the_nearest_is_named(
+    cloud: tuple[str, EmulatedClouds],
+) -> None:
     provider, clouds = cloud
+    typed, meant = MISTYPED[provider]
     with pytest.raises(GrafosError) as refused:
-        ask_for(provider, clouds, machine_type={"aws": "z9.nano", "gcp": "z9-nano", "azure": "Standard_Z9"}[provider])
-    assert refused.value.code in ("cloud_capacity", "cloud_invalid")
+        ask_for(provider, clouds, machine_type=typed)
+    assert (refused.value.code, refused.value.next) == ("cloud_invalid", f"Did you mean {meant!r}?")
     assert "refusals" not in refused.value.context

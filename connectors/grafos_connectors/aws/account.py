@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from grafos_connectors.aws.client import AwsCalls
+from grafos_connectors.aws.listing import usable_regions
 from grafos_connectors.contract import ON_DEMAND, SPOT, CloudError, Identity, Image, Offer, Quota
 from grafos_connectors.server_time import server_time
 from grafos_connectors.unanswered import UNANSWERED
+from grafos_connectors.unoffered import unoffered
 
 MIB = 1 << 20
+REGIONS_AT_ONCE = 8  # each has request limits of its own
 # Debian's own account, https://wiki.debian.org/Cloud/AmazonEC2Image
 IMAGE_OWNER = "136693071363"
 IMAGE_RELEASE = "debian-13"
@@ -171,11 +175,15 @@ def _limit(calls: AwsCalls, region: str, service: str, code: str) -> int | None:
     return int(answer["Quota"]["Value"])
 
 
-def obstacles(calls: AwsCalls, region: str, machine_type: str) -> tuple[CloudError, ...]:  # noqa: ARG001  no type is restricted on AWS but by quota and zone
-    """A region that the account has not switched on."""
+def obstacles(calls: AwsCalls, region: str, machine_type: str) -> tuple[CloudError, ...]:
+    """A region that the account has not switched on, or a type that it does not offer."""
     answer = calls.read("ec2", "describe_regions", calls.region, RegionNames=[region], AllRegions=True)
     if all(item.get("OptInStatus") != "not-opted-in" for item in answer["Regions"]):
-        return ()
+        if not machine_type or _types_in(calls, region, machine_type):
+            return ()
+        elsewhere = calls.remembered(machine_type, lambda: _regions_of(calls, machine_type))
+        here = () if elsewhere else _types_in(calls, region)
+        return (unoffered("aws", region, machine_type, here, elsewhere),)
     return (
         CloudError(
             "cloud_auth",
@@ -185,6 +193,33 @@ def obstacles(calls: AwsCalls, region: str, machine_type: str) -> tuple[CloudErr
             cloud_code="OptInRequired",
         ),
     )
+
+
+def _types_in(calls: AwsCalls, region: str, machine_type: str = "") -> set[str]:
+    """The types that a region offers, or the one if it does."""
+    wanted = [{"Name": "instance-type", "Values": [machine_type]}] if machine_type else []
+    answers = calls.pages(
+        "ec2", "describe_instance_type_offerings", region, LocationType="availability-zone", Filters=wanted
+    )
+    return {offer["InstanceType"] for answer in answers for offer in answer["InstanceTypeOfferings"]}
+
+
+def _regions_of(calls: AwsCalls, machine_type: str) -> tuple[str, ...]:
+    """The regions of the account that offer a type; asked at once, for each must be asked for itself."""
+    regions = usable_regions(calls)
+    with ThreadPoolExecutor(REGIONS_AT_ONCE, thread_name_prefix="offerings") as pool:
+        found = list(pool.map(lambda region: _offers_it(calls, region, machine_type), regions))
+    return tuple(region for region, offered in zip(regions, found, strict=True) if offered)
+
+
+def _offers_it(calls: AwsCalls, region: str, machine_type: str) -> bool:
+    """Whether a region offers a type; no for one that may not be asked."""
+    try:
+        return bool(_types_in(calls, region, machine_type))
+    except CloudError as error:
+        if error.code in UNANSWERED:
+            return False
+        raise
 
 
 def image(calls: AwsCalls, region: str, arch: str) -> Image:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -73,6 +73,8 @@ class AwsCalls:
         self._environment = None if environment is None else dict(environment)
         self._lock = threading.Lock()
         self._session = Session() if environment is None else Session(session_vars=NO_FILES)
+        self._asking = threading.Lock()
+        self._remembered: dict[str, tuple[str, ...]] = {}
         self._clients: dict[tuple[str, str, int], Any] = {}
         with translated("reading AWS's settings", region, changing=False):
             self._session.register_component("data_loader", _models(self._session.get_config_variable("data_path")))
@@ -109,6 +111,13 @@ class AwsCalls:
             if page is None:
                 return
             yield page
+
+    def remembered(self, key: str, ask: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+        """The answer to a question that is asked once in a connector's life; other askers wait for it."""
+        with self._asking:
+            if key not in self._remembered:
+                self._remembered[key] = ask()
+            return self._remembered[key]
 
     def change(self, operation: str, region: str = "", /, **parameters: Any) -> dict[str, Any]:
         """One changing call of EC2, sent at most once."""

@@ -11,6 +11,7 @@ from grafos_connectors.azure import skus
 from grafos_connectors.azure.client import AzureCalls
 from grafos_connectors.azure.errors import no_answer
 from grafos_connectors.contract import ON_DEMAND, SPOT, CloudError, Identity, Image, Quota
+from grafos_connectors.unoffered import unoffered
 
 # Debian's own images, https://wiki.debian.org/Cloud/MicrosoftAzure
 IMAGE_PUBLISHER, IMAGE_OFFER = "Debian", "debian-13"
@@ -105,8 +106,15 @@ def _whole(number: object) -> int | None:
 def obstacles(calls: AzureCalls, region: str, machine_type: str) -> tuple[CloudError, ...]:
     """Namespaces that the subscription has not registered, and a type that it is not sold."""
     found = [unregistered(name, region) for name in NAMESPACES if not _is_registered(calls, name, region)]
-    restricted = skus.restricted(calls, region, machine_type) if machine_type else None
-    return (*found, *([restricted] if restricted else []))
+    unsold = _unsold(calls, region, machine_type) if machine_type else None
+    return (*found, *([unsold] if unsold else []))
+
+
+def _unsold(calls: AzureCalls, region: str, machine_type: str) -> CloudError | None:
+    if skus.named(calls, region, machine_type) is not None:
+        return skus.restricted(calls, region, machine_type)
+    here = {str(sku.get("name")) for sku in skus.of_location(calls, region)}
+    return unoffered("azure", region, machine_type, here, skus.regions_of(calls, machine_type))
 
 
 def _is_registered(calls: AzureCalls, namespace: str, region: str) -> bool:

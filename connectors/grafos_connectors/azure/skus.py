@@ -27,6 +27,20 @@ def of_location(calls: AzureCalls, region: str) -> list[Mapping[str, Any]]:
     )
 
 
+def regions_of(calls: AzureCalls, machine_type: str) -> set[str]:
+    """The locations that have a machine type, of all of them: a long answer, kept for a minute."""
+    listed = calls.remembered(
+        ("skus of all locations",),
+        lambda: [
+            (str(sku.get("name")), str(location))
+            for sku in calls.items("compute", "resource_skus.list", calls.region)
+            if sku.get("resourceType") == MACHINES
+            for location in sku.get("locations") or ()
+        ],
+    )
+    return {location.lower() for name, location in listed if name == machine_type}
+
+
 def named(calls: AzureCalls, region: str, machine_type: str) -> Mapping[str, Any] | None:
     return next((sku for sku in of_location(calls, region) if sku.get("name") == machine_type), None)
 

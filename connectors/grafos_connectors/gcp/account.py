@@ -17,6 +17,7 @@ from grafos_connectors.gcp.endpoints import check_region
 from grafos_connectors.gcp.errors import API_OFF, BILLING_OFF
 from grafos_connectors.gcp.families import family_of, is_arm
 from grafos_connectors.unanswered import UNANSWERED
+from grafos_connectors.unoffered import unoffered
 
 MIB = 1 << 20
 IMAGE_PROJECT = "debian-cloud"  # Debian's own, https://wiki.debian.org/Cloud/GoogleComputeEngineImage
@@ -161,8 +162,9 @@ def obstacles(calls: GcpCalls, catalog: Catalog, region: str, machine_type: str)
     if catalog.regions()[region].get("status") == "DOWN":
         met.append(_obstacle("regionDown", f"The region {region} is down", region, "Use another region."))
     if machine_type and not catalog.machine_types(region, machine_type):
-        what = f"No zone of {region} offers the machine type {machine_type}"
-        met.append(_obstacle("notFound", what, region, "Use another machine type or region.", "cloud_invalid"))
+        elsewhere = catalog.regions_of(machine_type)
+        here = () if elsewhere else {str(item["name"]) for item in catalog.machine_types(region)}
+        met.append(unoffered("gcp", region, machine_type, here, elsewhere))
     return tuple(met)
 
 

@@ -78,6 +78,10 @@ class Catalog:
         pages = (page for zone in zones for page in self._calls.pages("machine_types", "list", zone=zone))
         return [item for page in pages for item in page.get("items", ()) if _is_made(item)]
 
+    def regions_of(self, name: str) -> set[str]:
+        """The regions that have a machine type."""
+        return {region_of(last_part(item["zone"])) for item in self._named(name)}
+
     def _named(self, name: str) -> tuple[Item, ...]:
         """One machine type in all zones of the world: one question, whichever region it is about."""
         if not TYPE_PATTERN.fullmatch(name):
