@@ -72,7 +72,6 @@ class WorkerPool:
 
     async def start(self) -> None:
         """Begins to start all workers and returns at once; a run waits for the one that it gets."""
-        self._compilers.warm_up()
         for _ in range(self._size):
             self._start_in_background()
 
@@ -175,6 +174,7 @@ class WorkerPool:
         worker = await WorkerProcess.start(self._command, self._limits.start_s)
         self._all.add(worker)
         self._idle.append(worker)
+        self._compilers.warm_up()  # not before: a cell that comes up has enough to do
         if worker.unsealed and not self._is_unsealed_told:
             self._is_unsealed_told = True
             log.warning("workers are not closed off, and runs go on all the same: %r", worker.unsealed)
