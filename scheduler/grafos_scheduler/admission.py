@@ -80,9 +80,9 @@ def _admit(draft: Draft, tenant: rows.Tenant, planned: rows.Run, chance: random.
     purse = tenants.purses(state, tenant, until + runs.REPORT_WITHIN_S)
     most = max((account.free_micro_cents for account in purse), default=-1)  # of no account, not even a free run
     demand = placement.Demand(asked.provider, wanted, until, most)
-    chosen = _first_of_index(draft, asked, demand)
+    chosen = by_index(draft, asked, demand)
     if chosen is None:
-        chosen = _first_of_all(draft, tenant, asked, demand, purse)
+        chosen = by_scan(draft, tenant, asked, demand, purse)
     else:
         tenants.check_quota(state, tenant, wanted)
     cell = state.cells[chosen.cell_id]
@@ -105,7 +105,7 @@ def _admit(draft: Draft, tenant: rows.Tenant, planned: rows.Run, chance: random.
     return run
 
 
-def _first_of_index(draft: Draft, asked: messages.RunRequest, demand: placement.Demand) -> placement.Candidate | None:
+def by_index(draft: Draft, asked: messages.RunRequest, demand: placement.Demand) -> placement.Candidate | None:
     """The best cell, without a look at each; that there is one settles all but the quota."""
     state = draft.state
 
@@ -119,7 +119,7 @@ def _first_of_index(draft: Draft, asked: messages.RunRequest, demand: placement.
     return state.placement.best(demand, asked.deadline_s, judge)
 
 
-def _first_of_all(
+def by_scan(
     draft: Draft,
     tenant: rows.Tenant,
     asked: messages.RunRequest,

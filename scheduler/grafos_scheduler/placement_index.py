@@ -48,11 +48,14 @@ Judge = Callable[[str], Candidate | None]
 
 
 class Column:
-    """Ranks in order, in buckets of bounded size; no bucket is empty."""
+    """Ranks in order, in buckets of bounded size; no bucket is empty, and ``first`` is the best rank."""
 
-    def __init__(self) -> None:
-        self._buckets: list[list[Rank]] = []
-        self._lasts: list[Rank] = []
+    __slots__ = ("_buckets", "_lasts", "first")
+
+    def __init__(self, rank: Rank) -> None:
+        self.first = rank
+        self._buckets = [[rank]]
+        self._lasts = [rank]
 
     def __iter__(self) -> Iterator[Rank]:
         for bucket in self._buckets:
@@ -61,15 +64,7 @@ class Column:
     def __bool__(self) -> bool:
         return bool(self._buckets)
 
-    @property
-    def first(self) -> Rank:
-        return self._buckets[0][0]
-
     def add(self, rank: Rank) -> None:
-        if not self._buckets:
-            self._buckets.append([rank])
-            self._lasts.append(rank)
-            return
         at = min(bisect_left(self._lasts, rank), len(self._lasts) - 1)
         bucket = self._buckets[at]
         insort(bucket, rank)
@@ -79,8 +74,10 @@ class Column:
             self._lasts.insert(at, bucket[half - 1])
             at += 1
         self._lasts[at] = self._buckets[at][-1]
+        self.first = self._buckets[0][0]
 
     def remove(self, rank: Rank) -> None:
+        """Takes the rank out. A column that has none any more is to be thrown away."""
         at = bisect_left(self._lasts, rank)
         bucket = self._buckets[at]
         del bucket[bisect_left(bucket, rank)]
@@ -88,14 +85,18 @@ class Column:
             self._lasts[at] = bucket[-1]
         else:
             del self._buckets[at], self._lasts[at]
+        if self._buckets:
+            self.first = self._buckets[0][0]
 
 
 class Line:
     """The cells of one shape that may have enough of every kind, the best at the head. Most choices need no more."""
 
+    __slots__ = ("_behind", "_columns", "_leased_bytes_max", "head", "shape")
+
     def __init__(self, shape: Shape, columns: list[Column], leased_bytes_max: int) -> None:
         self.shape = shape
-        self.head = min(column.first for column in columns)
+        self.head = min([column.first for column in columns])
         self._columns = columns
         self._leased_bytes_max = leased_bytes_max
         self._behind: Iterator[Rank] | None = None
@@ -137,8 +138,9 @@ class PlacementIndex:
         columns = self._shapes[shape.provider].setdefault(shape, {})
         column = columns.get(place[1])
         if column is None:
-            column = columns[place[1]] = Column()
-        column.add(rank)
+            columns[place[1]] = Column(rank)
+        else:
+            column.add(rank)
 
     def drop(self, cell_id: str) -> None:
         """The cell takes no runs for now, if it did before."""
@@ -181,8 +183,8 @@ class PlacementIndex:
                 continue
             may_do = [
                 column
-                for classes, column in columns.items()
-                if classes[0] >= cores and classes[1] >= block and classes[2] >= gpus and classes[3] >= nics
+                for (of_cores, of_block, of_gpus, of_nics), column in columns.items()
+                if of_cores >= cores and of_block >= block and of_gpus >= gpus and of_nics >= nics
             ]
             if may_do:
                 line = Line(shape, may_do, shape.total.mem_bytes - wanted.mem_bytes)

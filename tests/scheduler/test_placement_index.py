@@ -249,13 +249,15 @@ def test_fleets_of_any_shapes_and_leases_are_ranked_as_the_scan_ranks_them() -> 
 
 
 def test_a_column_keeps_its_order_while_it_grows_and_shrinks() -> None:
-    chance, column, expected = random.Random(5), Column(), set[Rank]()
+    chance, worst = random.Random(5), Rank(1000, 0, "")
+    column, expected = Column(worst), {worst}
     for number in range(6 * BUCKET_CELLS_MAX):
         rank = Rank(chance.randrange(1000), chance.randrange(4), f"cell-{number}")
         expected.add(rank)
         column.add(rank)
     assert list(column) == sorted(expected)
     for rank in chance.sample(sorted(expected), len(expected)):
+        assert column.first == min(expected)
         column.remove(rank)
         expected.remove(rank)
         if len(expected) % 500 == 0:
