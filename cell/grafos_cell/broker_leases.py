@@ -13,7 +13,7 @@ from grafos_cell import broker_runs, holdings
 from grafos_cell.broker_draft import Draft
 from grafos_cell.broker_events import Renewed, Unbind, Unbound, WorkerEnded
 from grafos_cell.broker_tokens import mint_token
-from grafos_cell.holdings import BOUND, CLOSED, CLOSING, FENCED, GOING, HeldLease
+from grafos_cell.holdings import BOUND, CLOSED, CLOSING, FENCED, GOING, HeldLease, TakenRun
 from grafos_core.errors import GrafosError
 from grafos_core.revoking import GRACE_S_MAX, RevokeState, moved
 from grafos_scheduler import messages
@@ -112,20 +112,19 @@ def _step(draft: Draft, lease: HeldLease, later: RevokeState) -> HeldLease:
 
 def tear_down(draft: Draft, frame: messages.TearDownLease) -> None:
     """Begins the teardown, or says again what became of it. A lease that is unknown here is gone."""
-    lease = draft.state.leases.get(frame.lease_id)
-    if lease is not None and frame.generation > lease.generation:
-        # The grant of that generation was lost on the way; should it come yet, it must not be honoured.
-        lease = replace(lease, generation=frame.generation)
-        draft.put_lease(lease)
-    if lease is None or frame.generation < lease.generation or lease.state == CLOSED:
-        draft.report(messages.LeaseTornDown(frame.lease_id, frame.generation))
-    elif lease.state == FENCED:
+    known = draft.state.leases.get(frame.lease_id)
+    lease = known and _in_generation(draft, known, frame.generation)
+    if lease is not None and lease.state == FENCED:
         draft.report(messages.LeaseTornDown(lease.lease_id, frame.generation, fenced=True))
+    elif lease is None or frame.generation < lease.generation or lease.state == CLOSED:
+        draft.report(messages.LeaseTornDown(frame.lease_id, frame.generation))
     elif lease.state == BOUND:
         if lease.is_revoked:
-            is_used = lease.run_id in draft.runs and draft.runs[lease.run_id].state == GOING
+            is_used = _user(draft, lease) is not None
             lease = _step(draft, lease, RevokeState.FORCED_TEARDOWN if is_used else RevokeState.CHECKPOINT_REPORTED)
         _close(draft, lease)
+    elif lease != known and _user(draft, lease) is None:
+        draft.do(Unbind(lease.lease_id, lease.generation, lease.kind))  # the answer to the one before is old news now
 
 
 def clear_fence(draft: Draft, frame: messages.ClearFence) -> None:
@@ -134,8 +133,21 @@ def clear_fence(draft: Draft, frame: messages.ClearFence) -> None:
     if lease is None or lease.state == CLOSED:
         draft.report(messages.LeaseTornDown(frame.lease_id, frame.generation))
     elif lease.state == FENCED:
+        lease = _in_generation(draft, lease, frame.generation)
         draft.put_lease(replace(lease, state=CLOSING, closing_since=draft.now))
         draft.do(Unbind(lease.lease_id, lease.generation, lease.kind))
+
+
+def _in_generation(draft: Draft, lease: HeldLease, generation: int) -> HeldLease:
+    """The lease in the generation that the scheduler speaks of, if it is a later one whose grant was lost on the way.
+
+    Should that come yet, it must not be honoured; and what was told of an earlier one is passed over there.
+    """
+    if generation <= lease.generation:
+        return lease
+    lease = replace(lease, generation=generation)
+    draft.put_lease(lease)
+    return lease
 
 
 def let_go(draft: Draft, lease: HeldLease) -> None:
@@ -201,11 +213,17 @@ def _tick_bound(draft: Draft, lease: HeldLease) -> None:
 def _close(draft: Draft, lease: HeldLease) -> None:
     """From here on no token of the lease is honoured. Its binding goes when no worker uses it any more."""
     draft.put_lease(replace(lease, state=CLOSING, closing_since=draft.now))
-    run = draft.runs.get(lease.run_id)
-    if run is not None and run.state == GOING:
+    run = _user(draft, lease)
+    if run is not None:
         broker_runs.stop(draft, run, "lease_revoked" if lease.is_revoked else "lease_expired")
     else:
         draft.do(Unbind(lease.lease_id, lease.generation, lease.kind))
+
+
+def _user(draft: Draft, lease: HeldLease) -> TakenRun | None:
+    """The run that goes on this lease."""
+    run = draft.runs.get(lease.run_id)
+    return run if run is not None and run.state == GOING else None
 
 
 def _closed(draft: Draft, lease: HeldLease, *, gone: bool) -> None:
@@ -227,8 +245,8 @@ def _fence(draft: Draft, lease: HeldLease) -> None:
 
     Its worker may still use every lease of the run, so none of them is ever given back as free.
     """
-    run = draft.runs.get(lease.run_id)
-    if run is None or run.state != GOING:
+    run = _user(draft, lease)
+    if run is None:
         _closed(draft, lease, gone=False)
         return
     stuck = WorkerEnded(run.run_id, "worker_lost", "the worker could not be stopped")

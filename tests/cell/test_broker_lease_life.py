@@ -190,6 +190,36 @@ def test_a_fence_survives_any_number_of_restarts(bench: Bench) -> None:
         assert bench.state.fenced == (MEM,)
 
 
+def test_a_fence_of_a_lease_whose_renewal_was_lost_is_cleared_in_the_generation_that_is_asked_for(bench: Bench) -> None:
+    """The scheduler passes over what is said of an older generation than it knows of."""
+    fence(bench)
+    assert bench.tell(Told(messages.ClearFence(MEM, 2))).effects == (Unbind(MEM, 2, "mem"),)
+    assert bench.tell(Unbound(MEM, 2)).effects == (Report(messages.LeaseTornDown(MEM, 2)),)
+
+
+def test_a_fence_is_told_whatever_generation_is_asked_for(bench: Bench) -> None:
+    bench.token(MEM, amount=600)
+    bench.token(MEM, 2, amount=600)
+    bench.tear_down(MEM, 2)
+    bench.tell(Unbound(MEM, 2, gone=False))
+    for generation in (1, 2, 3):
+        assert bench.tear_down(MEM, generation).effects == (
+            Report(messages.LeaseTornDown(MEM, generation, fenced=True)),
+        )
+
+
+def test_a_teardown_in_a_later_generation_that_meets_one_under_way_does_not_end_in_a_fence(bench: Bench) -> None:
+    """The lease ran out while its renewal was on the way; the run's end tears down what the scheduler believes in."""
+    bench.token()
+    bench.wait(60.0)
+    decision = bench.tear_down(CPU, 2)
+    for unbind in (Unbind(CPU, 1, "cpu"), *decision.effects):
+        assert isinstance(unbind, Unbind)
+        bench.tell(Unbound(unbind.lease_id, unbind.generation))
+    assert bench.wait(broker_leases.TEARDOWN_WITHIN_S).effects == ()
+    assert bench.state.fenced == ()
+
+
 # --- blocks ---
 
 
