@@ -1,22 +1,30 @@
-"""What a worker cannot do once it has closed itself off: every attempt is made by a process of its own that did so."""
+"""What a worker cannot do once it has closed itself off: every attempt is made by a process of its own that did so.
+
+And what becomes of a worker that hangs or dies: its run gets a typed end, and the next run another worker.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import platform
+import resource
 import signal
 import struct
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from tasklets import spec_of, tasklet
 
+from grafos_cell import abi
 from grafos_cell import confinement_filter as rules
 from grafos_cell.pool import WorkerPool
-from grafos_cell.worker_process import WorkerProcess, worker_command
+from grafos_cell.run import MemoryLease
+from grafos_cell.worker_process import PoolLimits, WorkerProcess, worker_command
 
 LONG_S = 60.0
 here = pytest.mark.skipif(
@@ -289,3 +297,84 @@ def test_workers_that_cannot_be_sealed_are_told_once_in_the_log(caplog: pytest.L
     assert [record.getMessage() for record in caplog.records if "closed off" in record.getMessage()] == [
         "workers are not closed off, and runs go on all the same: 'no such thing'"
     ]
+
+
+# --- workers that hang, die, or have no memory left -----------------------------------------------------------------
+
+RUNNING_TICKS = 20
+"""To load a small module takes a tenth of it, so by then it is the guest that computes."""
+QUICK, ENDLESS = tasklet(), tasklet("(loop (br 0)) (i32.const 0)")
+
+
+def in_a_pool(story: Callable[[WorkerPool], Awaitable[None]], limits: PoolLimits | None = None) -> None:
+    async def tell() -> None:
+        pool = WorkerPool(1, limits=limits)
+        try:
+            assert (await pool.run(QUICK, spec_of(QUICK))).is_finished
+            await story(pool)
+            assert (await pool.run(QUICK, spec_of(QUICK))).is_finished  # on another worker, if need be
+        finally:
+            await pool.close()
+
+    asyncio.run(tell())
+
+
+@here
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGTERM, signal.SIGSYS])
+def test_a_worker_that_dies_under_a_run_is_replaced_and_the_run_says_how(number: signal.Signals) -> None:
+    async def story(pool: WorkerPool) -> None:
+        (before,) = pool.pids
+        begun_at = ticks_of(before)
+        run = asyncio.create_task(pool.run(ENDLESS, spec_of(ENDLESS, fuel=abi.FUEL_MAX, deadline_s=LONG_S)))
+        async with asyncio.timeout(LONG_S):
+            while ticks_of(before) < begun_at + RUNNING_TICKS:  # noqa: ASYNC110 - what is waited for is another process
+                await asyncio.sleep(0.01)
+        os.kill(before, number)
+        outcome = await run
+        assert (outcome.code, before in pool.pids) == ("worker_lost", False)
+        assert f"signal {number.name}" in outcome.text
+
+    in_a_pool(story)
+
+
+def ticks_of(pid: int) -> int:
+    """What the process has computed, in the kernel's hundredths of a second."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+
+
+@here
+def test_an_idle_worker_that_hangs_is_found_by_the_next_run_which_gets_another() -> None:
+    async def story(pool: WorkerPool) -> None:
+        (before,) = pool.pids
+        os.kill(before, signal.SIGSTOP)
+        outcome = await pool.run(QUICK, spec_of(QUICK))
+        assert (outcome.code, before in pool.pids) == ("finished", False)
+
+    in_a_pool(story, PoolLimits(load_s=1.0))
+
+
+@here
+def test_a_worker_without_memory_left_ends_its_run_and_is_replaced() -> None:
+    leased = tasklet("(i32.wrap_i64 (call $fbmu_size (i32.const 0)))")
+
+    async def story(pool: WorkerPool) -> None:
+        (before,) = pool.pids
+        resource.prlimit(before, resource.RLIMIT_DATA, (200 << 20, 200 << 20))
+        outcome = await pool.run(leased, spec_of(leased, memory_leases=(MemoryLease(1 << 30, LONG_S),)))
+        assert (outcome.code, before in pool.pids) == ("worker_lost", False)
+        assert "MemoryError" in outcome.text
+
+    in_a_pool(story)
+
+
+@here
+def test_memory_that_the_machine_does_not_have_is_refused_to_the_guest() -> None:
+    growing = tasklet("(memory.grow (i32.const 60000))")
+
+    async def story(pool: WorkerPool) -> None:
+        (before,) = pool.pids
+        resource.prlimit(before, resource.RLIMIT_DATA, (200 << 20, 200 << 20))
+        outcome = await pool.run(growing, spec_of(growing, memory_bytes=abi.MEMORY_BYTES_MAX))
+        assert (outcome.code, outcome.returned, pool.pids) == ("program_error", -1, [before])
+
+    in_a_pool(story)
