@@ -18,6 +18,7 @@ from grafos_connectors.registry import PROVIDERS, open_connector
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
+from grafos_stacks.asking import identity_of
 from grafos_stacks.direct import Hands
 from grafos_stacks.journal import Journal, StackState
 from grafos_stacks.progress import DONE, Progress, Step
@@ -48,7 +49,7 @@ def providers_in(word: str) -> tuple[str, ...]:
 def open_account(provider: str, region: str = "") -> Connector:
     """The connector, its credentials tried."""
     connector = open_connector(provider, region or region_at_hand(provider) or ASKED_AT.get(provider, ""))
-    connector.identity()
+    identity_of(connector, time.sleep)
     return connector
 
 

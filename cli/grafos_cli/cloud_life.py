@@ -84,7 +84,7 @@ def allow(
     if my_ip == bool(cidr):
         raise GrafosError("usage", "Say who may reach the cell", next="give either --my-ip or --cidr 203.0.113.7/32")
     with hands_of(cell_id, terminal) as hands:
-        address = cidr or public_address(emulated=hands.connector.identity().emulated)
+        address = cidr or public_address(emulated=hands.identity().emulated)
         plan = allow_address(hands, cell_id, address if "/" in address else f"{address}/32")
     told = {"cell_id": cell_id, "port": plan.spec.port, "allowed": plan.spec.operator_cidr}
     terminal.emit(

@@ -24,6 +24,7 @@ from grafos_connectors.registry import open_connector
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
+from grafos_stacks.asking import identity_of
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.candidates import (
     Candidate,
@@ -150,7 +151,7 @@ def _connectors(wish: Wish, terminal: Terminal) -> dict[str, Connector]:
             if len(named) == 1:
                 return {provider: open_connector(provider, wish.regions[0] if wish.regions else region)}
             found[provider] = open_connector(provider, region or ASKED_AT[provider])
-            found[provider].identity()
+            identity_of(found[provider], time.sleep)
         except GrafosError as error:
             if len(named) == 1 or (error.code in ABSENT and wish.providers):
                 raise
@@ -211,7 +212,7 @@ def _specs(wish: Wish, hands_of: Mapping[str, Hands], cell_id: str) -> list[Cell
     """One for each region, zone and market that is in question."""
     found = []
     for provider, hands in hands_of.items():
-        emulated = hands.connector.identity().emulated
+        emulated = hands.identity().emulated
         book = PriceBook(hands.clock)
         fresh = (
             priced_regions(book.table(), provider, wish.machine_type, book.today, emulated=emulated)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -162,6 +163,7 @@ def _answer(book: PriceBook, provider: str, asked: Asked, steps: Steps) -> Answe
     """Asks one cloud; never raises what the cloud refuses."""
     from grafos_cli.regions import region_at_hand
     from grafos_connectors.registry import open_connector
+    from grafos_stacks.asking import identity_of
     from grafos_stacks.prices import refresh as refresh_prices
     from grafos_stacks.prices import wanted_of
 
@@ -169,7 +171,7 @@ def _answer(book: PriceBook, provider: str, asked: Asked, steps: Steps) -> Answe
     wanted = wanted_of(book.table(), (provider,), (region,) if region else (), types)
     try:
         connector = open_connector(provider, region or region_at_hand(provider) or (wanted[0].region if wanted else ""))
-        if connector.identity().emulated:
+        if identity_of(connector, time.sleep).emulated:
             return Answer(provider, emulated=True, outcomes=())
         steps.began(provider, f"{len(wanted)} machine types")
         outcomes = refresh_prices(book, connector, wanted, _teller(steps, provider))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
-from grafos_connectors.contract import CloudError
+from grafos_connectors.contract import CloudError, Connector, Identity
 from grafos_stacks.recovery import back_off_s
 
 QUESTIONS_MAX = {"cloud_throttled": 10, "cloud_unreachable": 6}
@@ -14,6 +14,12 @@ a minute; an endpoint that does not answer half of that, for it may be the wrong
 THROTTLED = ("cloud_throttled",)
 
 Answer = TypeVar("Answer")
+
+
+def identity_of(connector: Connector, sleep: Callable[[float], object]) -> Identity:
+    """Who asks: the first question to any cloud, so the one that meets its request limit. Without an answer at all it
+    is not asked again: credentials and endpoints are tried by it."""
+    return ask(connector.identity, sleep, THROTTLED)
 
 
 def ask(

@@ -19,6 +19,7 @@ from grafos_connectors.contract import (
     Done,
     Failed,
     Found,
+    Identity,
     Kind,
     Operation,
     Pending,
@@ -29,7 +30,7 @@ from grafos_connectors.contract import (
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
-from grafos_stacks.asking import Answer, ask
+from grafos_stacks.asking import Answer, ask, identity_of
 from grafos_stacks.journal import Journal, Life, ResourceRow
 from grafos_stacks.names import ours_among
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Progress, Step, unheard
@@ -63,6 +64,10 @@ class Hands:
     clock: Clock
     sleep: Callable[[float], object]
     progress: Progress = unheard
+
+    def identity(self) -> Identity:
+        """Who asks the cloud; a cloud that asks for fewer requests is given its minute here too."""
+        return identity_of(self.connector, self.sleep)
 
 
 class Engine:

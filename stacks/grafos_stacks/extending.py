@@ -101,7 +101,7 @@ def _living(hands: Hands, cell_id: str) -> tuple[StackRow, StackPlan]:
             f"{cell_id} was never finished",
             next=f"grafos cloud provision {row.provider} --cell-id {cell_id}  (it goes on)",
         )
-    identity = hands.connector.identity()
+    identity = hands.identity()
     check_clock(identity, hands.clock.now())
     account = identity.account
     if row.account != account:

@@ -62,7 +62,7 @@ def look(hands: Hands, regions: tuple[str, ...] = ()) -> Sight:
     ``config_invalid`` with a clock that is off the cloud's: what has run out is told by it.
     """
     engine, provider, lag_s = Engine(hands), hands.connector.provider, hands.connector.traits.listing_lag_s
-    identity = hands.connector.identity()
+    identity = hands.identity()
     check_clock(identity, hands.clock.now())
     account = identity.account
     engine.wait_until(_unsettled(hands) + lag_s, "listing")

@@ -69,7 +69,7 @@ class Place(NamedTuple):
 
 
 def _take_down(hands: Hands, home: CellHome, project: Path, place: Place) -> TornDownCell:
-    account = hands.connector.identity().account
+    account = hands.identity().account
     row = _begun(hands, home, place, account)
     row = _brought_home(hands, row, home)
     unmade = unmake_stack(hands, row)
@@ -215,7 +215,7 @@ def _signed_for(hands: Hands, row: StackRow, home: CellHome, unmade: Unmade) -> 
         settlement="settled" if came.settled else f"unsettled, its whole slice counts as spent: {came.why}",
         began_at=row.changed_at,
         ended_at=hands.clock.now(),
-        emulated=hands.connector.identity().emulated,
+        emulated=hands.identity().emulated,
     )
     return TornDownCell(hands.fabric.sign(receipt), receipt)
 

@@ -125,7 +125,7 @@ def test_without_a_region_the_flag_is_named(operator: Person) -> None:
 )
 def test_an_input_that_cannot_be_used_is_told(flags: tuple[str, str], operator: Person) -> None:
     answer = operator("cloud", "provision", "aws", *flags, "--yes")
-    assert answer.error_code in {"usage", "config_invalid", "name_invalid", "cloud_capacity"}
+    assert answer.error_code in {"usage", "config_invalid", "name_invalid", "cloud_invalid"}
     assert answer.code in {2, 6}
 
 
