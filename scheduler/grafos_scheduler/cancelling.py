@@ -38,16 +38,3 @@ def asked(draft: Draft, event: RunCancelAsked) -> messages.RunView:
             draft.put_run(run)
         leases.tear_down_all(draft, run)
     return views.run_view(draft.state, run)
-
-
-def after_teardown(draft: Draft, cell_id: str, frame: messages.LeaseTornDown) -> None:
-    """Ends a cancelled run of which nothing is left at the cell. A run that began there reports its end before the
-    cell says that a lease of it is gone."""
-    lease = draft.state.leases.get(frame.lease_id)
-    if lease is None or lease.cell_id != cell_id or frame.fenced:
-        return
-    run = draft.state.runs.get(lease.run_id)
-    if run is None or run.state != runs.PLACED or not run.cancelled_at:
-        return
-    if all(other.lease_id == lease.lease_id for other in draft.state.leases_of(run)):
-        runs.end(draft, run, runs.CANCELLED, CODE, WHAT)

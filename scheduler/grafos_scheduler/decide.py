@@ -85,7 +85,7 @@ def _frame(draft: Draft, event: events.CellSaid) -> None:
         case messages.LeaseRefused():
             leases.refused(draft, event.cell_id, event.frame)
         case messages.LeaseTornDown():
-            cancelling.after_teardown(draft, event.cell_id, event.frame)
+            outcomes.never_began(draft, event.cell_id, event.frame)
             leases.torn_down(draft, event.cell_id, event.frame)
         case messages.LeaseRevoked():
             revoking.told(draft, event.cell_id, event.frame)

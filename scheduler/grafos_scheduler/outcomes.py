@@ -52,6 +52,20 @@ def reported(draft: Draft, cell_id: str, ended: messages.RunEnded, receipt: RunR
     draft.send(cell_id, messages.RunEndedNoted(ended.run_id))
 
 
+def never_began(draft: Draft, cell_id: str, frame: messages.LeaseTornDown) -> None:
+    """Ends a placed run that its cell has not begun and cannot begin any more: it was cancelled and nothing of it is
+    left there, or a lease of it was taken back. A run that began reports its end before a lease of it is gone."""
+    lease = draft.state.leases.get(frame.lease_id)
+    run = draft.state.runs.get(lease.run_id) if lease is not None and lease.cell_id == cell_id else None
+    if lease is None or run is None or run.state != PLACED or frame.fenced or frame.generation < lease.generation:
+        return
+    if not run.cancelled_at and lease.revoke != RevokeState.ACTIVE:
+        end(draft, run, FAILED, "lease_revoked", revoking.words(lease))
+        leases.tear_down_all(draft, run)
+    elif run.cancelled_at and all(other.lease_id == lease.lease_id for other in draft.state.leases_of(run)):
+        end(draft, run, CANCELLED, cancelling.CODE, cancelling.WHAT)
+
+
 def give_up_overdue(draft: Draft) -> None:
     """Ends every run whose cell has said nothing for too long."""
     # On either side of the start: a clock that is set back would else hold every run until it has caught up.
@@ -79,9 +93,10 @@ def _outcome(draft: Draft, run: rows.Run, ended: messages.RunEnded, receipt: Run
         return FINISHED, "", ""
     if run.cancelled_at:
         return CANCELLED, cancelling.CODE, cancelling.WHAT
-    if ended.code == "lease_revoked":
-        taken = [lease for lease in draft.state.leases_of(run) if lease.revoke != RevokeState.ACTIVE]
-        return FAILED, ended.code, "; ".join(revoking.words(lease) for lease in taken) or ended.what
+    taken = [lease for lease in draft.state.leases_of(run) if lease.revoke != RevokeState.ACTIVE]
+    knows_why = draft.protocol_of(run.cell_id) >= messages.REVOKING_SINCE
+    if ended.code == "lease_revoked" or (ended.code == "lease_expired" and taken and not knows_why):
+        return FAILED, "lease_revoked", "; ".join(revoking.words(lease) for lease in taken) or ended.what
     if ended.code not in CODES:
         return FAILED, "answer_invalid", f"{ended.code[:60]}: {ended.what}"
     return (EXPIRED if ended.code == "lease_expired" else FAILED), ended.code, ended.what

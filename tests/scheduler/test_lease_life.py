@@ -231,6 +231,38 @@ def test_a_revoked_lease_is_not_renewed() -> None:
     assert the_lease(desk, run).generation == 1
 
 
+def test_a_placed_run_whose_cell_never_began_it_fails_with_its_lease() -> None:
+    """The word to start it was lost; the cell tore the lease down, and will begin nothing on it any more."""
+    desk = ready()
+    run = desk.ask(lease_mem_bytes=4096)
+    desk.grant_all(run)
+    cpu, mem = desk.state.leases_of(run)
+    desk.tell(events.LeaseRevokeAsked("", mem.lease_id, 0.0, "maintenance"))
+    desk.say("cell-1", messages.LeaseTornDown(cpu.lease_id, 1, fenced=True))
+    assert desk.state.runs[run.run_id].state == runs.PLACED
+    desk.say("cell-1", messages.LeaseTornDown(mem.lease_id, 1))
+    ended = desk.state.runs[run.run_id]
+    assert (ended.state, ended.code, ended.cost_micro_cents) == (runs.FAILED, "lease_revoked", 0)
+    assert ended.what == "its mem lease was revoked: maintenance"
+    assert [lease.state for lease in desk.state.leases_of(run)] == [leases.FENCED]
+
+
+def test_a_run_whose_lease_an_old_cell_tore_down_has_failed_and_not_expired() -> None:
+    """Such a cell knows of one reason only why a lease ends under its run."""
+    desk = ready(protocol_max=1)
+    run, other = desk.start(), desk.start(run_key="key-of-the-second-run")
+    desk.tell(events.LeaseRevokeAsked("", run.lease_ids[0], 0.0, "maintenance"))
+    for each in (run, other):
+        desk.report(each, "lease_expired")
+    ended, expired = desk.state.runs[run.run_id], desk.state.runs[other.run_id]
+    assert (ended.state, ended.code, ended.what) == (
+        runs.FAILED,
+        "lease_revoked",
+        "its cpu lease was revoked: maintenance",
+    )
+    assert (expired.state, expired.code) == (runs.EXPIRED, "lease_expired")
+
+
 def test_an_old_cell_is_told_to_tear_down_at_once() -> None:
     desk = ready(protocol_max=1)
     run = desk.start()
