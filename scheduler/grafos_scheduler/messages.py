@@ -45,6 +45,8 @@ InputHash = Annotated[str, msgspec.Meta(pattern=f"^([0-9a-f]{{64}})?{_END}")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 UnixTime = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 Id = Annotated[str, msgspec.Meta(max_length=ID_CHARACTERS_MAX)]
+LeaseId = Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{32}}{_END}")]
+"""Where a lease is made: it names a file of the cell."""
 Ids = Annotated[tuple[Id, ...], msgspec.Meta(max_length=IDS_LISTED_MAX)]
 
 
@@ -419,7 +421,7 @@ class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
 class GrantLease(msgspec.Struct, frozen=True, tag="grant_lease"):
     """Asks the broker for a lease, or in its next generation renews it. The same generation is granted once."""
 
-    lease_id: str
+    lease_id: LeaseId
     generation: int
     tenant: str
     kind: str  # "cpu" | "mem" | "block" | "gpu" | "net"

@@ -38,6 +38,8 @@ def test_no_name_and_no_hash_ends_in_a_line_break(field: str) -> None:
         messages.LeaseGranted("lease", 1, "t" * 4097),
         messages.LeaseRefused("lease", 1, LONG, ""),
         messages.LeaseTornDown(LONG, 1),
+        messages.LeaseRevoked(LONG, 1, "torndown"),
+        messages.LeaseRevoked("lease", 1, LONG),
         messages.RunStarted(LONG),
         messages.RunEnded("run", LONG, "", 0, "", b"", "", Signed("run", b"", b"")),
     ],
@@ -49,3 +51,13 @@ def test_a_frame_of_a_cell_is_bounded_in_each_of_its_parts(frame: Any) -> None:
     assert len(body) <= framing.FRAME_BYTES_MAX
     with pytest.raises(msgspec.ValidationError):
         msgspec.msgpack.decode(body, type=messages.UpFrame)
+
+
+@pytest.mark.parametrize("lease_id", ["", "..", "../cell.db", "/etc/passwd", "0" * 31, "0" * 32 + "\n", "F" * 32])
+def test_a_lease_is_never_made_under_an_id_that_is_no_plain_file_name(lease_id: str) -> None:
+    """Whoever is in the scheduler's place: leased blocks are a file of that name on the cell's disk."""
+    frame = messages.GrantLease("0" * 32, 1, "ada", "block", 512, 1.0)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(frame), type=messages.DownFrame) == frame
+    body = msgspec.msgpack.encode(msgspec.structs.replace(frame, lease_id=lease_id))
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(body, type=messages.DownFrame)
