@@ -36,7 +36,7 @@ from grafos_cell.broker_events import (
     Unbound,
 )
 from grafos_cell.code_cache import CodeCache
-from grafos_cell.holdings import CLOSED, KINDS_ON_DISK, BrokerState
+from grafos_cell.holdings import CLOSED, BrokerState
 from grafos_cell.identity import Identity
 from grafos_cell.link import Link
 from grafos_cell.pool import WorkerPool
@@ -44,6 +44,7 @@ from grafos_cell.running import Runner
 from grafos_cell.settings import Settings
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
+from grafos_core.resources import KINDS_ON_DISK
 from grafos_core.rowstore import Store
 from grafos_scheduler import messages
 from grafos_scheduler.client import SchedulerClient

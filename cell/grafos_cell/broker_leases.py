@@ -15,6 +15,7 @@ from grafos_cell.broker_events import Renewed, Unbind, Unbound, WorkerEnded
 from grafos_cell.broker_tokens import mint_token
 from grafos_cell.holdings import BOUND, CLOSED, CLOSING, FENCED, GOING, HeldLease, TakenRun
 from grafos_core.errors import GrafosError
+from grafos_core.resources import KINDS_ON_DISK
 from grafos_core.revoking import GRACE_S_MAX, RevokeState, moved
 from grafos_scheduler import messages
 
@@ -172,7 +173,7 @@ def booted(draft: Draft) -> None:
     """Bindings died with the process that had them, but for blocks, which are on the disk; fences and generations
     stay. A teardown of blocks that was under way begins again."""
     for lease in draft.state.leases.values():
-        if lease.kind in holdings.KINDS_ON_DISK:
+        if lease.kind in KINDS_ON_DISK:
             if lease.state == BOUND:
                 draft.put_lease(replace(lease, run_id=""))
             elif lease.state == CLOSING:

@@ -28,9 +28,6 @@ THE_BOOT = "boot"
 BOUND, CLOSING, CLOSED, FENCED = "bound", "closing", "closed", "fenced"
 GOING, ENDED = "going", "ended"
 
-KINDS_ON_DISK = frozenset({"block"})
-"""The kinds whose contents outlive the daemon."""
-
 
 class Boot(msgspec.Struct, frozen=True):
     """``epoch`` grows by one with every start of the daemon."""

@@ -20,6 +20,8 @@ FIELD_OF_KIND = {
     "net": "nic_count",
 }
 """Which amount a lease of a kind takes."""
+KINDS_ON_DISK = frozenset({"block"})
+"""The kinds whose contents outlive the daemon of their cell."""
 
 
 class Resources(msgspec.Struct, frozen=True):

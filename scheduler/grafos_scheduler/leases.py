@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from grafos_core.errors import CODES
+from grafos_core.resources import KINDS_ON_DISK
 from grafos_core.revoking import RevokeState
 from grafos_scheduler import messages, rows, runs
 
@@ -46,9 +47,6 @@ NEXT: dict[str, frozenset[str]] = {
 OUT_OF_USE = frozenset({FENCED, CLEARING})
 COUNTED = frozenset({ASKED, HELD, TEARING}) | OUT_OF_USE
 """The states in which a lease takes up room."""
-
-KINDS_ON_DISK = frozenset({"block"})
-"""The kinds of leases that outlive the daemon of their cell."""
 
 MARGIN_S = 30.0
 """What a lease is needed beyond its run's deadline: time to fetch module and input, to compile, and to start."""
