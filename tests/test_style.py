@@ -88,6 +88,69 @@ def test_a_lock_names_no_address_and_pins_every_package_by_hash(lock: str) -> No
     assert not [entry for entry in entries if "==" not in entry or "--hash=sha256:" not in entry]
 
 
+# What no room's code imports, with why.
+FORBIDDEN = {
+    **dict.fromkeys(
+        ("pickle", "marshal", "shelve", "dill", "cloudpickle"), "reading data must never run what is in it"
+    ),
+    **dict.fromkeys(("unittest", "pytest", "hypothesis"), "what tests need is no part of what they test"),
+    **dict.fromkeys(("imp", "pkg_resources", "setuptools"), "packages are found by importlib"),
+    **dict.fromkeys(("telnetlib", "ftplib", "xmlrpc"), "no wire without TLS, none without bounds"),
+}
+
+# What is at home in few places, so that another library could take its place there.
+AT_HOME = {
+    "azure": ("grafos_connectors.azure", "grafos_emulators.azure"),
+    "google": ("grafos_connectors.gcp",),
+    "moto": ("grafos_emulators.aws",),
+    "sqlite3": ("grafos_core.rowfile",),
+    "wasmtime": ("grafos_cell", "grafos_cli.languages.wat"),
+}
+
+# Modules that decide: they get time, chance and state as arguments, and touch nothing.
+DECIDING = {
+    "core": ("ledger", "money", "renewal", "revoking"),
+    "scheduler": ("admission", "decide", "leases", "placement", "placement_index", "retention", "runs"),
+    "cell": ("broker", "broker_draft", "broker_events", "broker_leases", "broker_runs", "broker_tokens"),
+    "stacks": ("plan", "recovery"),
+}
+TOUCHING = {
+    "asyncio", "concurrent", "http", "io", "os", "pathlib", "secrets", "shutil", "signal", "socket", "sqlite3", "ssl",
+    "subprocess", "tempfile", "threading", "time",
+}  # fmt: skip
+
+
+def stray_imports() -> Iterator[str]:
+    for module in modules():
+        for found in imports_of(module):
+            top = found.target.partition(".")[0]
+            homes = AT_HOME.get(top, ())
+            if top in FORBIDDEN:
+                yield f"{found}: {FORBIDDEN[top]}"
+            elif homes and not any(f"{module.name}.".startswith(f"{home}.") for home in homes):
+                yield f"{found}, which is at home in {homes}"
+
+
+def test_what_is_forbidden_is_not_imported_and_what_has_a_home_stays_there() -> None:
+    """Which room may import which, and where boto3 may be seen, is in test_architecture."""
+    assert list(stray_imports()) == []
+
+
+def test_what_decides_touches_nothing_and_throws_no_dice() -> None:
+    known = {module.name: module for module in modules()}
+    deciding = [known[f"grafos_{room}.{name}"] for room, names in DECIDING.items() for name in names]
+    touching = [
+        str(found) for module in deciding for found in imports_of(module) if found.target.partition(".")[0] in TOUCHING
+    ]
+    dice = [
+        f"{place(module.path, node.lineno)} throws random.{node.attr}"
+        for module in deciding
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "random" and node.attr != "Random"
+    ]
+    assert touching + dice == []
+
+
 def test_every_python_file_of_a_room_tells_what_it_is_for() -> None:
     assert not [place(module.path) for module in modules() if not ast.get_docstring(module.tree)]
 
