@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grafos_cli.languages.rust_library import library_for, place_for_library
-from grafos_cli.languages.rust_tools import WITH_APT, find_rust, place_of
+from grafos_cli.languages.rust_tools import DEBIAN_PACKAGES, WITH_APT, find_rust, place_of
 from grafos_core.errors import GrafosError
 from grafos_core.paths import cache_home, private_folder
 
@@ -91,7 +91,7 @@ def bring_rust() -> None:
     try:
         find_rust(ROOT)
     except GrafosError:
-        apt_install(*WITH_APT.split("--yes ")[1].split())
+        apt_install(*DEBIAN_PACKAGES)
     try:
         library_for(place_of(find_rust(ROOT)))
     except GrafosError as failed:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from grafos_cli import languages
-from grafos_cli.languages.contract import language_of
+from grafos_cli.languages.contract import Note, language_of, no_note
 from grafos_cli.manifest import Program, Tasklet
 from grafos_cli.project import state_folder
 from grafos_core.errors import GrafosError
@@ -41,17 +41,18 @@ class Built:
     size_bytes: int
 
 
-def build_tasklet(program: Program, tasklet: Tasklet) -> Built:
+def build_tasklet(program: Program, tasklet: Tasklet, note: Note = no_note) -> Built:
     """Compiles one tasklet, stores the module, and notes it in the index. ``build_failed`` has the compiler's words.
 
     The compiler always looks for itself. A module is believed to be of these sources when they were the same before
-    and after: a file that is saved meanwhile, or a lock file that the compiler writes, has it built again.
+    and after: a file that is saved meanwhile, or a lock file that the compiler writes, has it built again. ``note`` is
+    told of a wait that nobody expects.
     """
     language = language_of(program)
     toolchain = language.find(program.folder)
     before = source_digest(program, tasklet)
     for _ in range(TRIES_MAX):
-        module = language.compile(program, tasklet, toolchain)
+        module = language.compile(program, tasklet, toolchain, note)
         after = source_digest(program, tasklet)
         if after == before:
             break

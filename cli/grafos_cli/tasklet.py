@@ -48,7 +48,7 @@ def build(
     for tasklet in what.tasklets:
         terminal.note(f"building {tasklet.name} ({what.language}) …")
         began = time.monotonic()
-        built = building.build_tasklet(what, tasklet)
+        built = building.build_tasklet(what, tasklet, terminal.note)
         rows.append([tasklet.name, built.module_sha256, f"{built.size_bytes:,}", f"{time.monotonic() - began:.1f} s"])
         path = building.module_path(what.folder, built.module_sha256)
         documents.append(

@@ -183,6 +183,17 @@ def test_the_library_is_built_once_however_many_come_at_once(machine: Machine) -
     assert [path.name for path in found[0].rglob("*") if path.is_file()] == ["libstd-1.rlib"]
 
 
+def test_whoever_waits_for_the_library_is_told_and_nobody_else(machine: Machine) -> None:
+    place, said = place_with(machine, BUILDS.format(log=machine.folder / "log")), list[str]()
+    for _ in range(2):
+        library_for(place, said.append)
+    assert len(said) == 1
+    assert "standard library" in said[0]
+    machine.rustup("rustc 1.95.0", target=True)
+    assert library_for(place_of(find_rust(machine.project, machine.system)), said.append) is None
+    assert len(said) == 1
+
+
 def test_another_compiler_gets_a_library_of_its_own(machine: Machine) -> None:
     place = place_with(machine, BUILDS.format(log=machine.folder / "log"))
     newer = Place(place.sysroot, place.rustc, place.cargo, "rustc 1.97.0 (debian)")

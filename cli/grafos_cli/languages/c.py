@@ -10,8 +10,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from grafos_cli.languages import zig
-from grafos_cli.languages.contract import Ended, TestsRun, Toolchain, build_failed, first_lines, run_tool
-from grafos_cli.languages.rust_sources import files_read
+from grafos_cli.languages.contract import (
+    Ended,
+    Note,
+    TestsRun,
+    Toolchain,
+    build_failed,
+    files_read,
+    first_lines,
+    no_note,
+    run_tool,
+)
 from grafos_cli.manifest import Program, Tasklet
 from grafos_core.errors import GrafosError
 
@@ -33,7 +42,12 @@ def find(folder: Path) -> Toolchain:  # noqa: ARG001 - one compiler for every pr
     return zig.package("c")
 
 
-def compile(program: Program, tasklet: Tasklet, toolchain: Toolchain) -> bytes:  # noqa: A001 - the contract's name
+def compile(  # noqa: A001 - the contract's name
+    program: Program,
+    tasklet: Tasklet,
+    toolchain: Toolchain,
+    note: Note = no_note,  # noqa: ARG001 - it takes no time
+) -> bytes:
     """The module; ``build_failed`` has the compiler's words, or names an include that no digest would notice."""
     with tempfile.TemporaryDirectory(prefix="grafos-build-") as scratch:
         module, included = Path(scratch) / "tasklet.wasm", Path(scratch) / "included"

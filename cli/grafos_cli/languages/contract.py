@@ -7,9 +7,10 @@ What they share is here: how a compiler is started and ended, and the three erro
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +21,13 @@ from grafos_core.errors import GrafosError
 
 COMPILER_LINES_SHOWN = 40
 """Of a failed build; the first errors are the ones that help."""
+
+Note = Callable[[str], None]
+"""Takes a line for the person who waits."""
+
+
+def no_note(_: str) -> None:
+    """For where nobody waits."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,9 @@ class Language(Protocol):
         """The compiler for a program in ``folder``, which may name one; else ``tool_missing``, whose next step is the
         one command that installs it."""
 
-    def compile(self, program: Program, tasklet: Tasklet, toolchain: Toolchain) -> bytes:
-        """The tasklet's module, the same bytes in any folder; ``build_failed`` has the compiler's words."""
+    def compile(self, program: Program, tasklet: Tasklet, toolchain: Toolchain, note: Note = no_note) -> bytes:
+        """The tasklet's module, the same bytes in any folder; ``build_failed`` has the compiler's words. ``note`` is
+        told of a wait that nobody expects."""
 
     def run_tests(self, program: Program, toolchain: Toolchain) -> TestsRun:
         """The program's own tests, on this machine; tests that do not compile are ``build_failed``."""
@@ -78,6 +87,12 @@ def files_below(folder: Path, *, besides: tuple[str, ...] = ()) -> Iterator[Path
                 yield from files_below(entry, besides=besides)
         elif entry.is_file():
             yield entry
+
+
+def files_read(rule: str) -> list[str]:
+    """The files in a rule for make, as compilers write it: `module: file file`, spaces escaped."""
+    _, _, files = rule.partition(": ")
+    return [name.replace("\\ ", " ") for name in re.split(r"(?<!\\)\s+", files.strip()) if name]
 
 
 @dataclass(frozen=True)

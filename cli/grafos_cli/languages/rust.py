@@ -19,7 +19,17 @@ from pathlib import Path
 from grafos_cell import abi
 from grafos_cell.module import check_module
 from grafos_cli.languages import rust_sources
-from grafos_cli.languages.contract import Ended, TestsRun, Toolchain, build_failed, first_lines, run_tool
+from grafos_cli.languages.contract import (
+    Ended,
+    Note,
+    TestsRun,
+    Toolchain,
+    build_failed,
+    files_read,
+    first_lines,
+    no_note,
+    run_tool,
+)
 from grafos_cli.languages.rust_library import library_for
 from grafos_cli.languages.rust_tools import TARGET, find_rust, place_of
 from grafos_cli.manifest import FILE_NAME, Program, Tasklet
@@ -51,14 +61,17 @@ def find(folder: Path) -> Toolchain:
     return find_rust(folder)
 
 
-def compile(program: Program, tasklet: Tasklet, toolchain: Toolchain) -> bytes:  # noqa: A001 - the contract's name
+def compile(  # noqa: A001 - the contract's name
+    program: Program, tasklet: Tasklet, toolchain: Toolchain, note: Note = no_note
+) -> bytes:
     """The module; ``build_failed`` has cargo's words, ``module_invalid`` what no cell would run."""
     function = _function_of(program, tasklet)
     crate = rust_sources.crate_of(program, tasklet)
     words = ["rustc", "--quiet", "--lib", "--crate-type", "cdylib", "--release", "--target", TARGET]
     words += ["--message-format", "json-render-diagnostics", "--", "--cfg", f'grafos_tasklet="{function}"']
+    library = library_for(place_of(toolchain), note)
     with _alone(program) as build_folder:
-        environment = _environment(program, crate, toolchain, build_folder)
+        environment = _environment(program, crate, toolchain, library, build_folder)
         done = _run_cargo(words, crate, toolchain, environment)
         if done.code != 0:
             raise _refused(done, tasklet)
@@ -124,12 +137,13 @@ def base_environment(toolchain: Toolchain) -> dict[str, str]:
     return {**kept, **toolchain.environment}
 
 
-def _environment(program: Program, crate: Path, toolchain: Toolchain, build_folder: Path) -> dict[str, str]:
+def _environment(
+    program: Program, crate: Path, toolchain: Toolchain, library: Path | None, build_folder: Path
+) -> dict[str, str]:
     """What makes the module the same everywhere, whatever the machine's own settings are."""
     base = base_environment(toolchain)
     cargo_home = base.get("CARGO_HOME") or str(Path.home() / ".cargo")
     flags = [f"--remap-path-prefix={program.folder.resolve()}=/program", f"--remap-path-prefix={cargo_home}=/cargo"]
-    library = library_for(place_of(toolchain))
     if library is not None:
         flags += ["--sysroot", str(library.resolve())]
     profile = dict(_PROFILE)
@@ -194,7 +208,7 @@ def _artifact(messages: str) -> Path:
 def _refuse_unseen(rule: str, build_folder: Path, program: Program, tasklet: Tasklet) -> None:
     """``build_failed`` for a file that the compiler read and no digest of the sources would notice."""
     noticed = {path.resolve() for path in digest_inputs(program, tasklet).values()}
-    for name in rust_sources.files_read(rule):
+    for name in files_read(rule):
         path = Path(name).resolve()
         if path not in noticed and not path.is_relative_to(build_folder.resolve()):
             shown = rust_sources.seen_from(program, path)

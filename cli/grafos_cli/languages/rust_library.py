@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from grafos_cli.languages.contract import first_lines, run_tool
+from grafos_cli.languages.contract import Note, first_lines, no_note, run_tool
 from grafos_cli.languages.rust_tools import TARGET, Place
 from grafos_core.errors import GrafosError
 from grafos_core.paths import cache_home, private_folder
@@ -35,12 +35,15 @@ def place_for_library(place: Place) -> Path | None:
     return cache_home() / "rust" / f"library-{key}"
 
 
-def library_for(place: Place) -> Path | None:
-    """The folder to name as `--sysroot`, built if it is not there yet; None when the compiler's own has the target."""
+def library_for(place: Place, note: Note = no_note) -> Path | None:
+    """The folder to name as `--sysroot`, built if it is not there yet, which ``note`` is told; None when the compiler's
+    own has the target."""
     finished = place_for_library(place)
     if finished is None:
         return None
     home = private_folder(finished.parent)
+    if not finished.is_dir():
+        note(f"building Rust's standard library for {TARGET}, once for this compiler; it takes a minute or more …")
     with _alone(home):
         if not finished.is_dir():
             with tempfile.TemporaryDirectory(dir=home, prefix=".building-") as scratch:

@@ -1,9 +1,8 @@
-"""What a Rust tasklet is built from: its crate, the crates that lie beside it, and what the compiler says it read."""
+"""What a Rust tasklet is built from: its crate, and the crates that lie beside it."""
 
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,9 +130,3 @@ def _too_many(what: str, program: Program) -> GrafosError:
     return GrafosError(
         "limit_exceeded", f"{program.name} has {what}", where=str(program.folder), next="keep data out of src/"
     )
-
-
-def files_read(rule: str) -> list[str]:
-    """The files in a rule for make, as the compiler writes it: `module: file file`, spaces escaped."""
-    _, _, files = rule.partition(": ")
-    return [name.replace("\\ ", " ") for name in re.split(r"(?<!\\)\s+", files.strip()) if name]

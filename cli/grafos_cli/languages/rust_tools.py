@@ -22,7 +22,8 @@ PINS = ("rust-toolchain.toml", "rust-toolchain")
 SYSTEM_FOLDER = Path("/usr/bin")
 
 WITH_RUSTUP = f"rustup target add {TARGET}"
-WITH_APT = "sudo apt-get install --yes rustc-web cargo-web rust-web-src lld"
+DEBIAN_PACKAGES = ("rustc-web", "cargo-web", "rust-web-src", "lld")
+WITH_APT = f"sudo apt-get install --yes {' '.join(DEBIAN_PACKAGES)}"
 WITH_INSTALLER = f"curl -sSf https://sh.rustup.rs | sh -s -- -y --target {TARGET}"
 
 

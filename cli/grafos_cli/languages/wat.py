@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-from grafos_cli.languages.contract import TestsRun, Toolchain, build_failed
+from grafos_cli.languages.contract import Note, TestsRun, Toolchain, build_failed, no_note
 from grafos_cli.languages.zig import within
 from grafos_cli.manifest import Program, Tasklet
 
@@ -16,7 +16,12 @@ def find(folder: Path) -> Toolchain:  # noqa: ARG001 - the library is one of our
     return Toolchain("wat", f"wasmtime {metadata.version('wasmtime')}", ())
 
 
-def compile(program: Program, tasklet: Tasklet, toolchain: Toolchain) -> bytes:  # noqa: A001, ARG001 - the contract's
+def compile(  # noqa: A001 - the contract's name
+    program: Program,  # noqa: ARG001 - the contract's
+    tasklet: Tasklet,
+    toolchain: Toolchain,  # noqa: ARG001 - as above
+    note: Note = no_note,  # noqa: ARG001 - as above
+) -> bytes:
     """The module; ``build_failed`` has the library's words."""
     import wasmtime
 

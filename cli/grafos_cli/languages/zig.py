@@ -12,7 +12,16 @@ from importlib import metadata
 from pathlib import Path
 
 from grafos_cell import abi
-from grafos_cli.languages.contract import Ended, TestsRun, Toolchain, build_failed, run_tool, tool_missing
+from grafos_cli.languages.contract import (
+    Ended,
+    Note,
+    TestsRun,
+    Toolchain,
+    build_failed,
+    no_note,
+    run_tool,
+    tool_missing,
+)
 from grafos_cli.manifest import Program, Tasklet
 from grafos_core.errors import GrafosError
 from grafos_core.paths import cache_home, private_folder
@@ -61,7 +70,12 @@ def package(language: str) -> Toolchain:
     )
 
 
-def compile(program: Program, tasklet: Tasklet, toolchain: Toolchain) -> bytes:  # noqa: A001 - the contract's name
+def compile(  # noqa: A001 - the contract's name
+    program: Program,
+    tasklet: Tasklet,
+    toolchain: Toolchain,
+    note: Note = no_note,  # noqa: ARG001 - it takes no time
+) -> bytes:
     """The module; ``build_failed`` has the compiler's words."""
     with tempfile.TemporaryDirectory(prefix="grafos-build-") as scratch:
         module = Path(scratch) / "tasklet.wasm"
