@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
 from grafos_cli import catalog
+from grafos_cli.nearness import nearest
 from grafos_cli.taught import new_command_app, root_command, taught, terminal_of
+from grafos_core.errors import GrafosError
 
 app = new_command_app()
 
 
 @app.command(
     cls=taught(
-        examples=("grafos describe", "grafos describe --json | jq -r '.commands[].command'"),
+        examples=(
+            "grafos describe",
+            "grafos describe --json | jq -r '.commands[].command'",
+            "grafos describe --schema 'runs ls'",
+        ),
         next="grafos doctor",
         streams="commands",
     ),
@@ -23,6 +30,9 @@ app = new_command_app()
 def describe(
     ctx: typer.Context,
     markdown: Annotated[bool, typer.Option("--markdown", help="as the page of the documentation")] = False,  # noqa: FBT002
+    schema: Annotated[
+        str, typer.Option(metavar="COMMAND", help="the JSON Schema of what that command prints with --json: 'runs ls'")
+    ] = "",
 ) -> None:
     """Lists every command with what it does; with --json also arguments, options, examples, exit codes."""
     from grafos_cli.help_topics import EXIT_CODES
@@ -35,6 +45,10 @@ def describe(
         terminal.emit({"markdown": page()}, page())
         return
     found = list(commands())
+    if schema:
+        told = _schema_of(schema, [one["command"] for one in found])
+        terminal.emit({"schema": told}, json.dumps(told, indent=1))
+        return
     document = {
         "commands": found,
         "global_options": [{"option": option, "meaning": meaning} for option, meaning in catalog.GLOBAL_OPTIONS],
@@ -42,6 +56,21 @@ def describe(
     }
     rows = [[one["command"], one["summary"]] for one in found]
     terminal.emit(document, table(("COMMAND", "WHAT IT DOES"), rows, terminal))
+
+
+def _schema_of(words: str, known: list[str]) -> dict[str, Any]:
+    from grafos_cli.schemas import document_of
+
+    command = f"grafos {words.removeprefix('grafos ')}"
+    if command not in known:
+        match = nearest(command, known)
+        raise GrafosError(
+            "usage",
+            f"There is no command {words[:60]!r}",
+            why=f"did you mean {match.removeprefix('grafos ')!r}?" if match else "",
+            next="grafos describe lists every command",
+        )
+    return document_of(command)
 
 
 def commands() -> Iterator[dict[str, Any]]:

@@ -27,7 +27,7 @@ SCHEMA_VERSION = 1
 WIDTH_MIN = 60
 """Columns; a narrower terminal wraps by itself."""
 
-MOMENTS = frozenset({"at", "extending_to", "held_until", "now", "since"})
+MOMENTS = frozenset({"at", "ended_before", "extending_to", "held_until", "now", "since"})
 """Names of moments that do not end in ``_at``."""
 NOT_OURS = frozenset({"response"})
 """What stands under such a name is somebody else's."""
@@ -70,7 +70,8 @@ class Terminal:
 
     def emit_line(self, document: Mapping[str, Any]) -> None:
         """One of many documents, each a line of its own: for a command that goes on and on."""
-        self.out.write(json.dumps(_told({"schema_version": SCHEMA_VERSION, **document})) + "\n")
+        line = {"schema_version": SCHEMA_VERSION, **document} | {"schema_version": SCHEMA_VERSION}  # not a record's own
+        self.out.write(json.dumps(_told(line)) + "\n")
         self.out.flush()
 
     def rendered(self, document: Mapping[str, Any]) -> str:

@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import documents_held
+
 GOLDEN = Path(__file__).parents[1] / "cli" / "golden"
 GRAFOS = Path(sys.executable).with_name("grafos")
 TIMEOUT_S = 100
@@ -66,6 +68,7 @@ def grafos(*words: str, cwd: Path, env: dict[str, str] | None = None, stdin: str
         timeout=TIMEOUT_S,
         check=False,
     )
+    documents_held.hold(words, done.stdout)
     return Answer(done.returncode, done.stdout, done.stderr)
 
 

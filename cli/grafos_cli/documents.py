@@ -1,0 +1,227 @@
+"""The shape of each command's JSON document, by the command's words. Several shapes stand in a tuple; the first is the
+one whose list streams."""
+
+from __future__ import annotations
+
+from grafos_cell.module import Finding as ModuleFinding
+from grafos_cli.checkups.findings import Finding
+from grafos_cli.local_state import LocalFabric
+from grafos_cli.schemas import (
+    ANY,
+    COUNT,
+    ERROR,
+    MOMENT,
+    NUMBER,
+    TEXT,
+    YES_NO,
+    Schema,
+    listed,
+    mapped,
+    of,
+    or_none,
+    record,
+)
+from grafos_connectors.pricing.table import PriceRow
+from grafos_core.receipts import Inventory, RunReceipt, Signed, TeardownReceipt
+from grafos_scheduler.lease_messages import LeaseView
+from grafos_scheduler.messages import Admission, RunView
+from grafos_stacks.costs import Budget, CellCost, Sum
+from grafos_stacks.journal import Move
+from grafos_stacks.plan import StackPlan
+from grafos_stacks.records import CellRecord
+
+FAILED = record(texts="cell_id code what where why next", flags="retryable", context={"type": "object"})
+RUN = of(RunView)
+TOLD_RUN = of(RunView, source=TEXT, fictional=YES_NO)
+CELL = of(CellRecord)
+RECEIPT = of(TeardownReceipt, cost_cents=NUMBER, signed=of(Signed))
+INVENTORY = of(Inventory, signed=of(Signed))
+COSTS = listed(of(CellCost))
+FICTIONAL = "fictional_held_micro_cents fictional_spent_micro_cents"
+BUDGET = record(budget=of(Budget, fictional_held_micro_cents=COUNT, fictional_spent_micro_cents=COUNT), cells=COSTS)
+KEPT_KEY = record(texts="name id")
+WIRE = mapped(TEXT)
+EMULATOR = record(
+    texts="endpoint account_id clock region price_note", counts="pid", moments="started_at now",
+    clouds=listed(TEXT), environment=WIRE,
+)  # fmt: skip
+RULE = record(
+    texts="provider operation",
+    counts="times",
+    numbers="probability",
+    fault=record(texts="effect error", after_s=NUMBER, retry_after_s=or_none(NUMBER)),
+    fields=mapped(TEXT),
+)
+CALL = record(
+    texts="provider service action region token result request_id", counts="status", moments="at",
+    flags="mutating dry_run",
+)  # fmt: skip
+REQUIRED = record(counts="cpu_cores lease_mem_bytes lease_block_bytes memory_bytes fuel", numbers="deadline_s")
+PLAN = {
+    "plan": of(StackPlan, rate_micro_cents_per_hour=COUNT, worst_case_micro_cents=COUNT, cpu_credits=TEXT),
+    "notes": listed(TEXT),
+    "cell_ids": listed(TEXT),
+    "candidates": listed(
+        record(
+            texts="provider region place machine_type",
+            flags="spot",
+            micro_cents_per_hour=or_none(COUNT),
+            worst_case_micro_cents=or_none(COUNT),
+            refusals=listed(ERROR),
+        )
+    ),
+}
+MOVES = listed(of(Move))
+MADE = record(texts="cell_id", cell=or_none(CELL), moves=MOVES, error=or_none(ERROR))
+PROVISIONED = (
+    record(PLAN, flags="resumed dry_run", counts="most_micro_cents"),
+    record(PLAN, flags="resumed", counts="most_micro_cents", texts="plan_file"),
+    record(PLAN, flags="resumed", counts="most_micro_cents", cell=CELL, moves=MOVES),
+    record(PLAN, flags="resumed", counts="most_micro_cents made failed", cells=listed(MADE)),
+)
+ACCOUNT = {
+    "resources": listed(record(texts="state cell_id kind id region", flags="billable")),
+    "unsettled": listed(record(texts="cell_id region")),
+}
+SWEPT = record(
+    ACCOUNT,
+    texts="provider account", counts="condemned", torn_down=listed(TEXT), failures=listed(FAILED),
+    maybe="torn_down failures",
+)  # fmt: skip
+MODULE = record(
+    texts="label sha256",
+    flags="ok",
+    counts="size_bytes",
+    imports=listed(record(texts="module name kind type")),
+    exports=listed(record(texts="name kind type")),
+    memory_min_bytes=or_none(COUNT),
+    memory_max_bytes=or_none(COUNT),
+    findings=listed(of(ModuleFinding)),
+)
+TESTED = record(texts="state why tool text", counts="passed failed", numbers="seconds")
+BUILT = record(texts="name module_sha256 source_sha256 toolchain path", counts="size_bytes")
+MADE_COMMAND = record(
+    texts="command group summary more next streams",
+    examples=listed(TEXT),
+    arguments=listed(record(texts="name takes default help", flags="required many")),
+    options=listed(record(texts="name takes default help", flags="required many")),
+)
+LEFT = record(texts="provider kind id region state", flags="billable", tags=WIRE)
+DEMO = record(
+    texts="module_sha256", counts="resources left cost_micro_cents held_micro_cents", numbers="took_s",
+    flags="emulated", answers=listed(record(texts="provider cell_id cost")),
+)  # fmt: skip
+
+DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
+    "new": record(texts="program language folder", files=listed(TEXT)),
+    "tasklet build": record(texts="program", tasklets=listed(BUILT)),
+    "validate": record(texts="report", flags="ok", modules=listed(MODULE), tests=TESTED, maybe="report"),
+    "deploy plan": record(
+        texts="program provider",
+        flags="admitted",
+        tasklets=listed(
+            record(texts="name module_sha256", flags="built", requirements=REQUIRED, admission=of(Admission))
+        ),
+        considered=listed(record(texts="provider code what", flags="admits")),
+    ),
+    "deploy run": record(texts="run_id cell_id state", run=RUN, response=ANY),
+    "artifacts": record(
+        texts="source output_b64 log",
+        run=RUN,
+        response=ANY,
+        files=listed(TEXT),
+        receipt=of(RunReceipt),
+        verified=listed(record(texts="name how")),
+        maybe="receipt verified",
+    ),
+    "runs ls": record(runs=listed(TOLD_RUN)),
+    "runs show": record(run=TOLD_RUN),
+    "runs cancel": record(run=RUN, was_under_way=YES_NO),
+    "dev up": record(texts="how", local_fabric=of(LocalFabric)),
+    "dev down": record(texts="set_aside discarded", flags="was_up kept", counts="runs_brought_home", left=listed(TEXT)),
+    "dev watch": record(texts="tasklet", numbers="build_s run_s", run=or_none(RUN), response=ANY, error=or_none(ERROR)),
+    "dev doctor": record(flags="healthy", findings=listed(record(texts="name why next", flags="ok"))),
+    "cloud provision": PROVISIONED,
+    "cloud apply": PROVISIONED,
+    "cloud teardown": (
+        record(receipt=or_none(RECEIPT), inventory=INVENTORY, maybe="inventory"),
+        record(receipts=listed(RECEIPT), failures=listed(FAILED), inventories=listed(INVENTORY)),
+    ),
+    "cloud sweep": record(flags="deleted", accounts=listed(SWEPT)),
+    "cloud recover": record(
+        flags="done",
+        cases=listed(record(texts="cell_id region action why", error=or_none(ERROR), maybe="error")),
+    ),
+    "cloud ls": record(cells=listed(CELL)),
+    "cloud cost": record(
+        cells=COSTS, sums=listed(of(Sum)), counts="total_micro_cents fictional_micro_cents", texts="note"
+    ),
+    "cloud extend": record(cell=CELL, moments="ended_before", flags="finished_earlier", counts="held_micro_cents"),
+    "cloud allow": record(texts="cell_id allowed", counts="port"),
+    "cloud show": record(
+        cell=of(
+            CellRecord,
+            reached=TEXT,
+            machine_state=TEXT,
+            layers=listed(record(texts="by what", moments="at")),
+            resources=listed(record(texts="kind name state id")),
+            held_micro_cents=COUNT,
+            extending_to=MOMENT,
+        )
+    ),
+    "cloud logs": record(texts="cell_id", lines=listed(TEXT)),
+    "cloud budget set": BUDGET,
+    "cloud budget show": BUDGET,
+    "cloud prices show": record(texts="file", prices=listed(of(PriceRow, state=TEXT))),
+    "cloud prices refresh": record(
+        texts="file",
+        counts="kept",
+        clouds=listed(record(texts="provider", flags="emulated", counts="kept", errors=listed(ERROR))),
+    ),
+    "fabric show": record(
+        fabric=record(texts="name id home"),
+        accounts=listed(
+            record(
+                texts="name",
+                counts=f"cap_micro_cents held_micro_cents spent_micro_cents free_micro_cents {FICTIONAL}",
+            )
+        ),
+        cells=listed(record(texts="cell_id provider", flags="gone")),
+    ),
+    "fabric key export": record(texts="file", fabric=KEPT_KEY),
+    "fabric key import": record(fabric=record(texts="name id home")),
+    "admin list-fenced-leases": record(leases=listed(of(LeaseView, provider=TEXT))),
+    "admin unfence-lease": record(lease=of(LeaseView), cleared=YES_NO),
+    "emulate up": record(started=YES_NO, emulator=EMULATOR),
+    "emulate env": record(environment=WIRE),
+    "emulate status": record(emulator=EMULATOR, machines=ANY, resources=listed(LEFT)),
+    "emulate journal": record(calls=listed(CALL)),
+    "emulate advance": record(now=MOMENT),
+    "emulate down": record(ended=YES_NO),
+    "emulate fault add": record(rules=listed(RULE)),
+    "emulate fault ls": record(rules=listed(RULE)),
+    "emulate fault clear": record(cleared=COUNT),
+    "init": record(texts="program language folder run_id", numbers="took_s", commands=listed(TEXT), response=ANY),
+    "doctor": record({"findings": listed(of(Finding)), "counts": mapped(COUNT)}),
+    "demo": record(demo=DEMO),
+    "about": record(
+        versions=WIRE,
+        system=WIRE,
+        endpoints=WIRE,
+        folders=WIRE,
+        settings=listed(record(texts="name value origin")),
+    ),
+    "config show": record(settings=listed(record(texts="name value origin where"))),
+    "config schema": record(config_schema={"type": "object"}),
+    "completion": record(texts="shell script"),
+    "describe": (
+        record(
+            commands=listed(MADE_COMMAND),
+            global_options=listed(record(texts="option meaning")),
+            exit_codes=listed(record(texts="meaning", counts="exit_code")),
+        ),
+        record(texts="markdown"),
+        record(schema={"type": "object"}),
+    ),
+}
+"""Every command has one; `dev watch` prints its document once a round."""
