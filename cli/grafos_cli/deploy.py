@@ -10,6 +10,7 @@ import typer
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
+    from grafos_cli.manifest import Program
     from grafos_cli.running import Ended
     from grafos_cli.terminal import Terminal
     from grafos_core.fabric import Fabric
@@ -25,12 +26,21 @@ app = new_group(
 )
 
 
+def _named(program: Program, provider: str, environment: str) -> str:
+    """The provider that was named, by its own name or an environment's; empty when none was."""
+    from grafos_core.errors import GrafosError
+
+    if provider and environment:
+        raise GrafosError("usage", "--provider and --env both name a provider", next="leave one of them out")
+    return program.provider_of(environment) if environment else provider
+
+
 @app.command(
     "plan",
     cls=taught(
         examples=(
             "grafos deploy plan",
-            "grafos deploy plan --provider aws",
+            "grafos deploy plan --env production",
             "grafos deploy plan --json | jq .admitted",
         ),
         next="grafos deploy run --provider local",
@@ -43,6 +53,9 @@ def plan(
     ] = "",
     provider: Annotated[
         str, typer.Option(metavar="NAME", help="default: the first in [runnable_targets] that admits, else local")
+    ] = "",
+    env: Annotated[
+        str, typer.Option(metavar="NAME", help="an environment of [runnable_targets], which names the provider")
     ] = "",
     tasklet: Annotated[str, typer.Option(metavar="NAME", help="which tasklet; default: all of them")] = "",
     mem: Annotated[
@@ -71,7 +84,7 @@ def plan(
     fabric, project = open_default(terminal), project_folder()
     asked = [
         foreseeing.foresee(what, needs, name, fabric, project, cell_id)
-        for name in foreseeing.providers_to_ask(what, provider)
+        for name in foreseeing.providers_to_ask(what, _named(what, provider, env))
     ]
     terminal.emit(plan_text.document(what, needs, asked), plan_text.text(what, needs, asked, fabric, terminal))
     if code := plan_text.exit_code(needs, asked):
@@ -94,7 +107,10 @@ def run(
     program: Annotated[
         str, typer.Argument(metavar="PROGRAM", help="folder with a grafos.toml; default: this one")
     ] = "",
-    provider: Annotated[str, typer.Option(metavar="NAME", help="local or aws")] = "local",
+    provider: Annotated[str, typer.Option(metavar="NAME", help="local or aws; default: local")] = "",
+    env: Annotated[
+        str, typer.Option(metavar="NAME", help="an environment of [runnable_targets], which names the provider")
+    ] = "",
     tasklet: Annotated[
         str, typer.Option(metavar="NAME", help="which tasklet; needed when the program has several")
     ] = "",
@@ -117,18 +133,18 @@ def run(
     from grafos_cli.fabric import open_default
     from grafos_cli.manifest import load_program
     from grafos_cli.project import program_folder, project_folder
-    from grafos_cli.reach import resolve
+    from grafos_cli.reach import LOCAL, resolve
     from grafos_cli.running import Asking, prepare, run_to_end
     from grafos_cli.sizes import read_size, whole_blocks
 
     terminal = terminal_of(ctx)
     what = load_program(program_folder(program))
-    chosen = what.tasklet(tasklet)
+    chosen, where = what.tasklet(tasklet), _named(what, provider, env) or LOCAL
     lease_bytes = read_size("--mem", mem) if mem else chosen.mem
     block_bytes = whole_blocks(read_size("--block", block) if block else chosen.block)
     module, data = prepare(what, chosen, Path(input_file) if input_file else None)
     fabric = open_default(terminal)
-    reach = resolve(provider, fabric, project_folder(), cell_id)
+    reach = resolve(where, fabric, project_folder(), cell_id)
     if reach.note:
         terminal.note(reach.note)
     asking = Asking(what.name, chosen, module, data, lease_bytes, block_bytes)

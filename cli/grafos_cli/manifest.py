@@ -109,6 +109,18 @@ class Program:
         what = f"{self.name} has no tasklet {name!r}" if name else f"{self.name} has {len(names)} tasklets"
         raise GrafosError("usage", what, why=f"it has {', '.join(names)}", next=f"add --tasklet {names[0]}")
 
+    def provider_of(self, environment: str) -> str:
+        """The provider that an environment of `[runnable_targets]` runs on; else ``usage``."""
+        if environment in self.targets:
+            return self.targets[environment]
+        raise GrafosError(
+            "usage",
+            f"{self.name} has no environment {environment[:60]!r}",
+            where=str(self.folder / FILE_NAME),
+            why=f"it has {', '.join(self.targets)}" if self.targets else "there is no [runnable_targets]",
+            next=f"add --env {next(iter(self.targets))}" if self.targets else "add --provider local",
+        )
+
 
 def is_name(word: str) -> bool:
     """Whether a program, a tasklet or an environment may be called that."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,18 +66,35 @@ def test_a_provider_that_cannot_be_asked_refuses_in_its_own_words(planner: Perso
     assert planner("deploy", "plan", "--tasklet", "two").error_code == "usage"
 
 
-def test_without_a_name_the_first_runnable_target_that_admits_is_taken(planner: Person) -> None:
+@pytest.fixture
+def with_targets(planner: Person) -> Iterator[Person]:
     manifest = planner.project / "grafos.toml"
     before = manifest.read_text()
     manifest.write_text(before + '\n[runnable_targets]\nproduction = "aws"\ndev = "local"\n')
-    try:
-        document = planner("deploy", "plan", "--json").document
-        text = planner("deploy", "plan").out
-    finally:
-        manifest.write_text(before)
+    yield planner
+    manifest.write_text(before)
+
+
+def test_an_environment_names_the_provider(with_targets: Person) -> None:
+    for environment, provider in (("dev", "local"), ("production", "aws")):
+        document = with_targets("deploy", "plan", "--env", environment, "--json").document
+        assert [one["provider"] for one in document["considered"]] == [provider]
+    assert with_targets("deploy", "run", "--env", "dev", "--json").document["run"]["provider"] == "local"
+    assert with_targets("deploy", "run", "--env", "production").error_code == "runtime_not_ready"
+
+
+def test_an_environment_that_is_not_there_is_told(with_targets: Person) -> None:
+    for command in ("plan", "run"):
+        answer = with_targets("deploy", command, "--env", "staging")
+        assert (answer.error_code, "production, dev" in answer.err) == ("usage", True)
+        assert with_targets("deploy", command, "--env", "dev", "--provider", "aws").error_code == "usage"
+
+
+def test_without_a_name_the_first_runnable_target_that_admits_is_taken(with_targets: Person) -> None:
+    document = with_targets("deploy", "plan", "--json").document
     assert (document["provider"], document["admitted"]) == ("local", True)
     assert [one["provider"] for one in document["considered"]] == ["aws", "local"]
-    assert "aws would refuse (runtime_not_ready)" in text
+    assert "aws would refuse (runtime_not_ready)" in with_targets("deploy", "plan").out
 
 
 def test_a_module_that_is_not_up_to_date_is_an_obstacle_and_the_rest_is_told_all_the_same(planner: Person) -> None:
