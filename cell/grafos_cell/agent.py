@@ -209,15 +209,20 @@ class Agent:
             case StopWorker():
                 self._runner.stop(effect.run_id)
             case Unbind():
-                gone = effect.kind not in KINDS_ON_DISK or self._remove_blocks(effect.lease_id)
+                gone = self._is_gone(effect)
                 self.spawn(self.handle(Unbound(effect.lease_id, effect.generation, gone)))
 
-    def _remove_blocks(self, lease_id: str) -> bool:
-        """Whether they are gone. All other kinds live in the worker's process, and went with the run."""
+    def _is_gone(self, unbind: Unbind) -> bool:
+        """Takes the binding down. All kinds but those on the disk live in the worker's process, and go with it; one
+        that could not be ended keeps what it has, also when an operator clears the fence too early."""
+        if self._runner.uses(unbind.lease_id):
+            log.error("lease %s cannot be taken down: its run's worker is still there", unbind.lease_id)
+            return False
         try:
-            self._blocks.remove(lease_id)
+            if unbind.kind in KINDS_ON_DISK:
+                self._blocks.remove(unbind.lease_id)
         except OSError as error:
-            log.error("the blocks of lease %s cannot be removed: %s", lease_id, error)
+            log.error("the blocks of lease %s cannot be removed: %s", unbind.lease_id, error)
             return False
         return True
 

@@ -7,6 +7,7 @@ blocks are synced to the disk before its end is told.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -14,13 +15,16 @@ from pathlib import Path
 
 from grafos_cell.abi import BLOCK_BYTES
 from grafos_core.errors import GrafosError
+from grafos_core.paths import private_folder
+
+log = logging.getLogger("grafos.cell")
 
 
 class BlockStore:
     """The files below ``folder``, by lease id. ``OSError`` comes through: the caller knows what it means there."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = private_folder(folder)
 
     def create(self, lease_id: str, size_bytes: int) -> None:
         """Makes the lease's blocks, zero and with their room on the disk taken; blocks that are there stay as they are.
@@ -28,7 +32,6 @@ class BlockStore:
         ``store_failed`` when there is no room for them.
         """
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._opened(lease_id, os.O_CREAT | os.O_RDWR) as file:
                 os.posix_fallocate(file, 0, size_bytes)
         except OSError as error:
@@ -53,11 +56,13 @@ class BlockStore:
         (self._folder / lease_id).unlink(missing_ok=True)
 
     def keep_only(self, lease_ids: Collection[str]) -> None:
-        """Removes the blocks of all other leases: a daemon was killed between ending a lease and removing its file."""
-        if self._folder.is_dir():
-            for path in self._folder.iterdir():
-                if path.name not in lease_ids:
+        """Removes whatever else is there: the cell's rows were lost, or are those of an older copy of its disk."""
+        for path in self._folder.iterdir():
+            if path.name not in lease_ids:
+                try:
                     path.unlink()
+                except OSError as error:
+                    log.error("%s belongs to no lease and cannot be removed: %s", path, error)
 
     @contextmanager
     def _opened(self, lease_id: str, flags: int) -> Iterator[int]:

@@ -60,6 +60,10 @@ class RunLeases:
         """The block leases as the run is given them."""
         return tuple(BlockLease(lease.amount // abi.BLOCK_BYTES) for lease in self._slots["block"])
 
+    def has(self, lease_id: str) -> bool:
+        """Whether the lease, of whatever kind, is one of the run's."""
+        return lease_id in self._tokens
+
     def create_blocks(self) -> None:
         """Zero blocks for each block lease; ``store_failed`` when there is no room for them."""
         for lease in self._slots["block"]:

@@ -81,6 +81,10 @@ class Runner:
         if run_id in self._leases:
             self._leases[run_id].renewed(lease_id, token)
 
+    def uses(self, lease_id: str) -> bool:
+        """Whether a run that has not ended, with whatever is left of its worker, has the lease."""
+        return any(leases.has(lease_id) for leases in self._leases.values())
+
     async def stop_all(self) -> None:
         """Kills every run and waits until their ends are durable, but no longer than ``STOP_WITHIN_S``."""
         try:
@@ -151,7 +155,8 @@ class Runner:
             block_leases=leases.blocks,
         )
         outcome = await self._pool.run(module, spec, leases.answer)
-        leases.sync_blocks()
+        if leases.blocks:
+            await asyncio.to_thread(leases.sync_blocks)  # a disk may take its time, and leases end meanwhile
         return outcome
 
     async def _fetch(self, sha256: str) -> bytes:

@@ -368,7 +368,7 @@ def test_a_run_uses_its_blocks_without_a_gap_while_their_lease_is_renewed(link: 
     write = "(call $fbbu_write_block (i32.const 0) (i64.const 0) (i32.const 0))"
     module = tasklet(
         f"""(loop $again (local.set $status {write}) (local.set $n (i32.add (local.get $n) (i32.const 1)))
-        (br_if $again (i32.and (i32.eqz (local.get $status)) (i32.lt_u (local.get $n) (i32.const 5000)))))
+        (br_if $again (i32.and (i32.eqz (local.get $status)) (i32.lt_u (local.get $n) (i32.const 300)))))
         (local.get $status)""",
         run_locals="(local $n i32) (local $status i32)",
     )

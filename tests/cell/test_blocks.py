@@ -57,6 +57,13 @@ def test_blocks_of_a_lease_are_gone_with_it_and_the_next_ones_are_zero(store: Bl
     assert store.read("a", 0) == bytes(512)
 
 
+def test_what_cannot_be_removed_keeps_no_cell_from_starting(store: BlockStore, tmp_path: Path) -> None:
+    store.create("b", 512)
+    (tmp_path / "blocks" / "a").mkdir()
+    store.keep_only({"c"})
+    assert [path.name for path in (tmp_path / "blocks").iterdir()] == ["a"]
+
+
 def test_the_room_of_blocks_is_taken_at_once_and_nobody_else_reads_them(store: BlockStore, tmp_path: Path) -> None:
     store.create("a", 1 << 20)
     held = (tmp_path / "blocks" / "a").stat()

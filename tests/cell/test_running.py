@@ -11,8 +11,10 @@ import pytest
 
 from grafos_cell.blobcache import BlobCache
 from grafos_cell.blocks import BlockStore
+from grafos_cell.broker_draft import Draft
 from grafos_cell.broker_events import WorkerEnded
-from grafos_cell.holdings import RUN, BrokerSettings, BrokerState, TakenRun
+from grafos_cell.broker_tokens import mint_token
+from grafos_cell.holdings import LEASE, RUN, BrokerSettings, BrokerState, HeldLease, TakenRun
 from grafos_cell.pool import WorkerPool
 from grafos_cell.running import Runner
 from grafos_core.changes import Change
@@ -38,11 +40,13 @@ class Desk:
         await self._when_told(self)
         self.ended.append((event.run_id, event.code))
 
-    def start(self, run_id: str) -> None:
+    def start(self, run_id: str, lease_id: str = "lease") -> None:
         """A run that waits for its module, which never comes."""
-        taken = TakenRun(run_id, "acme", "local", "here", "t", "0" * 64, "", 1, (), 0.0, 60.0)
-        self.state.apply((Change(RUN, run_id, taken),))
-        self.runner.start(StartRun(run_id, "acme", "local", "here", "t", "0" * 64, "", 1, 65536, 1.0, ()))
+        lease = HeldLease(lease_id, "acme", "cpu", 1, 1, 60.0)
+        taken = TakenRun(run_id, "acme", "local", "here", "t", "0" * 64, "", 1, (lease_id,), 0.0, 60.0)
+        self.state.apply((Change(LEASE, lease_id, lease), Change(RUN, run_id, taken)))
+        token = mint_token(Draft(self.state, 0.0), lease)
+        self.runner.start(StartRun(run_id, "acme", "local", "here", "t", "0" * 64, "", 1, 65536, 1.0, (token,)))
 
 
 def test_a_run_that_begins_while_the_others_end_is_stopped_too(tmp_path: Path) -> None:
@@ -60,6 +64,20 @@ def test_a_run_that_begins_while_the_others_end_is_stopped_too(tmp_path: Path) -
         return desk
 
     assert asyncio.run(story()).ended == [("run-1", "interrupted"), ("run-2", "interrupted")]
+
+
+def test_a_lease_is_used_until_nothing_is_left_of_its_run(tmp_path: Path) -> None:
+    """So a fence that is cleared while the worker is still there is no free room."""
+
+    async def story() -> tuple[bool, bool, bool]:
+        desk = Desk(tmp_path, lambda desk: asyncio.sleep(0))
+        desk.start("run-1", "lease-1")
+        await asyncio.sleep(0)
+        during, other = desk.runner.uses("lease-1"), desk.runner.uses("lease-2")
+        await desk.runner.stop_all()
+        return during, other, desk.runner.uses("lease-1")
+
+    assert asyncio.run(story()) == (True, False, False)
 
 
 @pytest.mark.deep
