@@ -14,9 +14,18 @@ from doc_pages import ANSWERS, COMMANDS, Shell, blocks_of, name_of, not_run, pag
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 RUN = [page for page in pages() if any("not run" not in block.said and block.language for block in blocks_of(page))]
-BIG = "these are all the tests, this one among them"
-ACCOUNT = "it needs an account at a cloud, and money"
-NOT_RUN: list[tuple[str, str, str]] = []
+OURS = "it makes the environment that the test itself runs in"
+ALL = "these are all the tests, this one among them"
+WRITES = "it writes to this repository"
+MONEY = "it needs an account at a cloud, and money"
+ASKS = "it asks a package registry"
+WITHIN = "it starts the tests within a test"
+NOT_RUN = {
+    "docs/tutorial/first-ten-minutes.md": [OURS],
+    "docs/how-to/your-own-account.md": [MONEY, MONEY, MONEY, MONEY],
+    "CONTRIBUTING.md": [OURS, ALL, WITHIN, WRITES, WRITES, ASKS],
+}
+"""Every block that is not run, in the order of its page; a new one is a choice that is seen here."""
 
 
 @pytest.fixture
@@ -44,10 +53,10 @@ def test_every_block_of_a_page_is_of_a_kind_that_is_run_or_says_why_not(page: Pa
     unknown = [
         f"line {block.line}: {block.language}"
         for block in blocks_of(page)
-        if block.language not in known and not {"file", "not run"} & block.said.keys()
+        if block.language not in known and not {"file", "part of", "not run"} & block.said.keys()
     ]
     assert unknown == []
 
 
 def test_what_is_not_run_is_known_with_its_reason() -> None:
-    assert [(name_of(page), first, why) for page in pages() for first, why in not_run(page)] == NOT_RUN
+    assert {name_of(page): reasons for page in pages() if (reasons := list(not_run(page)))} == NOT_RUN
