@@ -83,9 +83,10 @@ def cost(
     terminal = terminal_of(ctx)
     now = time.time()
     after = _moment(since, now)
-    with open_default(terminal).ledger() as transaction:
+    fabric = open_default(terminal)
+    with fabric.ledger() as transaction:
         holds = tuple(transaction.ledger.holds.values())
-    costs = cell_costs(holds, now, cell_id=cell_id, since=after)
+    costs = cell_costs(holds, now, cell_id=cell_id, since=after, without_machine=_without_machine(fabric))
     if cell_id and not costs and not since:
         raise GrafosError("cell_unknown", f"the ledger has no cell {cell_id!r}", next="see: grafos cloud cost")
     sums = sums_of(costs)
@@ -110,7 +111,8 @@ def _show(fabric: Fabric, terminal: Terminal) -> None:
         account = transaction.ledger.account(OPERATOR_ACCOUNT)
         holds = tuple(transaction.ledger.holds.values())
     budget = budget_of(account)
-    costs = cell_costs([held for held in holds if held.state == OPEN], time.time())
+    still = [held for held in holds if held.state == OPEN]
+    costs = cell_costs(still, time.time(), without_machine=_without_machine(fabric))
     held, spent = fictional_of(holds, OPERATOR_ACCOUNT, emulated_cells(fabric))
     document = {
         "budget": {
@@ -124,6 +126,23 @@ def _show(fabric: Fabric, terminal: Terminal) -> None:
     if costs:
         text += "\n" + _cost_table(costs, terminal)
     terminal.emit(document, text)
+
+
+def _without_machine(fabric: Fabric) -> frozenset[str]:
+    """Begun cells that no machine was asked for, by the journal; none where it cannot be read, which `doctor` tells."""
+    import contextlib
+
+    from grafos_core.clock import SystemClock
+    from grafos_stacks.journal import Journal
+    from grafos_stacks.looking import without_machine
+
+    if not (fabric.home / "journal.db").exists():
+        return frozenset()
+    try:
+        with contextlib.closing(Journal(fabric, SystemClock())) as journal:
+            return without_machine(journal)
+    except GrafosError:
+        return frozenset()
 
 
 def _budget_text(budget: Budget, fictional: str, terminal: Terminal) -> str:

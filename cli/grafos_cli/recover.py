@@ -58,7 +58,9 @@ def recover(
         if not yes:
             terminal.confirm(f"Do this for {len(cases)} of them?", "--yes")
         done = [one for hands, of_account in found for one in _carried_out(hands, of_account, terminal)]
-    documents = [{**_document(one.case), "error": one.error.to_wire() if one.error else None} for one in done]
+    documents = [
+        {**_document(one.case), "error": one.error.to_wire() if one.error else None, "note": one.note} for one in done
+    ]
     terminal.emit({"cases": documents, "done": True}, "".join(_line(one) for one in done))
     if any(one.error for one in done):
         raise typer.Exit(PARTIAL)
@@ -91,7 +93,8 @@ def _table(cases: list[Case], terminal: Terminal) -> str:
 
 
 def _line(one: Recovered) -> str:
-    return f"{one.case.stack}: {one.error or one.case.action.value + ': done'}\n"
+    note = f"; {one.note}" if one.note else ""
+    return f"{one.case.stack}: {one.error or one.case.action.value + ': done' + note}\n"
 
 
 def _document(case: Case) -> dict[str, Any]:

@@ -152,7 +152,8 @@ def hold(
         _refuse_unless_it_covers(known, amount_micro_cents, purpose)
         return ()
     account = ledger.account(account_name)
-    _refuse_unless_it_fits(account, amount_micro_cents, f"{purpose} may cost {format_cents(amount_micro_cents)}")
+    asked = f"{purpose} may cost {format_cents(amount_micro_cents)}{_label(meter)}"
+    _refuse_unless_it_fits(account, amount_micro_cents, asked)
     made = Hold(
         hold_id, account_name, amount_micro_cents, purpose, slice_for=slice_for, expires_at=expires_at, meter=meter
     )
@@ -180,7 +181,7 @@ def enlarge(ledger: Ledger, hold_id: str, amount_micro_cents: int, *, until: flo
     if grown == known:
         return ()
     account, more = ledger.account(known.account), amount - known.amount_micro_cents
-    asked = f"{known.purpose} may cost {format_cents(amount)}, {format_cents(more)} more than is held"
+    asked = f"{known.purpose} may cost {format_cents(amount)}{_label(meter)}, {format_cents(more)} more than is held"
     if more:
         _refuse_unless_it_fits(account, more, asked)
     return (_hold(grown), _account(msgspec.structs.replace(account, held_micro_cents=account.held_micro_cents + more)))
@@ -211,6 +212,11 @@ def _refuse_unless_it_covers(known: Hold, amount_micro_cents: int, purpose: str)
             f"ended, is held for {format_cents(known.amount_micro_cents)}",
             next="tear the earlier one down first",
         )
+
+
+def _label(meter: Meter | None) -> str:
+    """What an emulator bills is no money, and says so."""
+    return " (fictional)" if meter is not None and meter.fictional else ""
 
 
 def _refuse_unless_it_fits(account: Account, more_micro_cents: int, asked: str) -> None:

@@ -6,13 +6,13 @@ out is what a plan leaves out; the cloud's own bill is the last word.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
 from grafos_core.ledger import OPEN, Account, Hold, accrued
 
-CELL_PREFIX = "cell/"
+CELL_HOLDS = "cell/"
 """Of the ids of all holds for cells; what follows is the cell's name, its number, and when it was planned."""
 HONESTLY = (
     "By the fabric's own ledger: machine, disk and address at recorded prices. Egress traffic and taxes are not in it; "
@@ -60,13 +60,27 @@ def budget_of(account: Account) -> Budget:
     )
 
 
-def cell_costs(holds: Iterable[Hold], now: float, *, cell_id: str = "", since: float = 0.0) -> tuple[CellCost, ...]:
+def cell_costs(
+    holds: Iterable[Hold],
+    now: float,
+    *,
+    cell_id: str = "",
+    since: float = 0.0,
+    without_machine: Collection[str] = (),
+) -> tuple[CellCost, ...]:
     """Every cell of the ledger, the newest first; only those named ``cell_id``, and that cost anything after ``since``.
 
-    One that ended at a time that nobody noted counts as ended when it was planned.
+    One that ended at a time that nobody noted counts as ended when it was planned. Cells ``without_machine`` have been
+    begun, and cost nothing so far.
     """
-    named = [held for held in holds if held.hold_id.startswith(f"{CELL_PREFIX}{cell_id}/" if cell_id else CELL_PREFIX)]
+    named = [held for held in holds if held.hold_id.startswith(f"{CELL_HOLDS}{cell_id}/" if cell_id else CELL_HOLDS)]
     costs = [_cost(held, now) for held in named if held.state == OPEN or (held.ended_at or _planned_at(held)) >= since]
+    costs = [
+        msgspec.structs.replace(one, cost_micro_cents=0)
+        if one.state == OPEN and one.cell_id in without_machine
+        else one
+        for one in costs
+    ]
     return tuple(sorted(costs, key=lambda cost: (-cost.since, cost.cell_id)))
 
 

@@ -10,7 +10,7 @@ import msgspec
 from grafos_connectors.contract import CloudError, Kind, State
 from grafos_core.errors import GrafosError
 from grafos_stacks.direct import Engine, Hands
-from grafos_stacks.journal import Life, ResourceRow
+from grafos_stacks.journal import Journal, Life, ResourceRow, StackState
 from grafos_stacks.layouts import UNMAKE_ORDER
 from grafos_stacks.making import open_hold
 from grafos_stacks.plan import StackPlan
@@ -87,6 +87,17 @@ def look(hands: Hands, cell_id: str) -> Look:
         held_micro_cents=held.amount_micro_cents if held is not None else 0,
         extending_to=row.extending_to if row is not None else 0,
     )
+
+
+def without_machine(journal: Journal) -> frozenset[str]:
+    """Cells that were begun and for which no machine was ever asked: by what a teardown settles they cost nothing."""
+    begun = [row.stack for row in journal.stacks() if row.state is StackState.MAKING and row.plan is not None]
+    return frozenset(stack for stack in begun if not any(map(_may_bill, journal.resources(stack).values())))
+
+
+def _may_bill(row: ResourceRow) -> bool:
+    """Whether it is a machine of this cell that is, was or may be there; an earlier cell's has no time of its own."""
+    return row.kind is Kind.MACHINE and row.life is not Life.REFUSED and row.first_at > 0
 
 
 def layers_of(plan: StackPlan, lost: Collection[str] = ()) -> tuple[Layer, ...]:

@@ -19,6 +19,7 @@ from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric
 from grafos_core.ids import FabricId
 from grafos_core.money import format_cents
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, rates_billed
+from grafos_stacks.costs import CELL_HOLDS
 from grafos_stacks.creating import Creator, LateInputs
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import DIRECT, Life, Move, ResourceRow, StackRow, StackState
@@ -124,10 +125,6 @@ def note_made(hands: Hands, stack: str) -> None:
     hands.journal.write(row.moved(StackState.MADE, hands.clock.now()))
 
 
-CELL_HOLDS = "cell/"
-"""What the ids of all holds for cells begin with."""
-
-
 def _hold_prefix(stack: str) -> str:
     """What the ids of all holds for a cell of that name begin with."""
     return f"{CELL_HOLDS}{stack}/"
@@ -150,9 +147,14 @@ def _hold_id(fabric: Fabric, plan: StackPlan) -> str:
 def _id_among(holds: Iterable[ledgers.Hold], plan: StackPlan) -> str:
     """The open hold's id, which a run may have left whose journal is lost; else one that no cell of that name had,
     because nothing is reserved any more under a hold that has ended."""
-    own = [held for held in holds if held.hold_id.startswith(_hold_prefix(plan.stack))]
+    return new_hold_id(holds, plan.stack, plan.made_at)
+
+
+def new_hold_id(holds: Iterable[ledgers.Hold], stack: str, made_at: float) -> str:
+    """The id of the hold for a cell, which ``held_from`` reads: of the one that is open, or else of a new one."""
+    own = [held for held in holds if held.hold_id.startswith(_hold_prefix(stack))]
     left = [held for held in own if held.state == ledgers.OPEN]
-    return left[0].hold_id if left else f"{_hold_prefix(plan.stack)}{len(own) + 1}/{int(plan.made_at)}"
+    return left[0].hold_id if left else f"{_hold_prefix(stack)}{len(own) + 1}/{int(made_at)}"
 
 
 def _holds(fabric: Fabric, stack: str) -> list[ledgers.Hold]:
@@ -165,7 +167,7 @@ def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
     """Opens several cells and reserves the worst cases of all of them, or of none: before the first create of any.
 
     ``budget_exceeded`` with the sum. Cells that were opened before keep their plans and holds. The caller's threads
-    then find row and hold as an earlier run would have left them.
+    then find row and hold as an earlier run would have left them. ``fleet.hold_fleet`` holds the locks of all of them.
     """
     some = next(iter(hands_of.values()))
     journal, now = some.journal, some.clock.now()
@@ -186,6 +188,7 @@ def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
         journal.write(*(row.moved(StackState.GONE, now) for row, _ in wanted))
         if error.code == "budget_exceeded":
             total = format_cents(sum(plan.bill.total_micro_cents for _, plan in wanted))
+            total += " (fictional)" if all(plan.facts.price.fictional for _, plan in wanted) else ""
             error.what = f"{len(wanted)} cells may cost {total} together: {error.what}"
             error.next = NEXT_STEPS[error.code]
         raise

@@ -257,13 +257,16 @@ def refresh(
 # --- a bound by the hour ----------------------------------------------------------------------------------------
 
 
-def refuse_over(rate_micro_cents_per_hour: int, max_hourly_cents: int | None, what: str) -> None:
+def refuse_over(
+    rate_micro_cents_per_hour: int, max_hourly_cents: int | None, what: str, *, fictional: bool = False
+) -> None:
     """``budget_exceeded`` if ``what`` costs more by the hour than was allowed; None allows any price."""
     if max_hourly_cents is None or rate_micro_cents_per_hour <= from_cents(max_hourly_cents):
         return
+    rate = format_cents(rate_micro_cents_per_hour) + (" (fictional)" if fictional else "")
     raise GrafosError(
         "budget_exceeded",
-        f"{what} costs {format_cents(rate_micro_cents_per_hour)} an hour, disk and address included, and at most "
+        f"{what} costs {rate} an hour, disk and address included, and at most "
         f"{format_cents(from_cents(max_hourly_cents))} was allowed",
         next="choose a smaller machine or a cheaper region, or allow more with --max-hourly",
         context={

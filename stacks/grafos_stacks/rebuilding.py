@@ -23,11 +23,13 @@ from grafos_connectors.contract import TAG_STACK, Found, Kind, State
 from grafos_core import ledger as ledgers
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
+from grafos_stacks.adopted_money import Held, hold_adopted
 from grafos_stacks.batch import Target, teardown_batch
+from grafos_stacks.costs import CELL_HOLDS
 from grafos_stacks.direct import Hands
 from grafos_stacks.inventory import Judged, Verdict
 from grafos_stacks.journal import ResourceRow, StackRow, StackState
-from grafos_stacks.making import CELL_HOLDS, SHARED_PATIENCE_S, open_hold
+from grafos_stacks.making import SHARED_PATIENCE_S, open_hold
 from grafos_stacks.names import TAG_KIND, attempt_in, plan_name_in, token_of
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.records import CellHome
@@ -58,10 +60,11 @@ class Case(NamedTuple):
 
 
 class Recovered(NamedTuple):
-    """A case and the error that stood in its way, if one did."""
+    """A case and the error that stood in its way, if one did. ``note``: what is to be told of one that went well."""
 
     case: Case
     error: GrafosError | None
+    note: str = ""
 
 
 def survey(hands: Hands, regions: tuple[str, ...] = (), *, undo: bool = False) -> tuple[Case, ...]:
@@ -95,14 +98,13 @@ def carry_out(
     return (*done, *_each(cases, Action.SETTLE, lambda case: _settle(hands, case)))
 
 
-def _each(cases: Iterable[Case], action: Action, do: Callable[[Case], None]) -> list[Recovered]:
-    """What came of those of one action."""
+def _each(cases: Iterable[Case], action: Action, do: Callable[[Case], str | None]) -> list[Recovered]:
+    """What came of those of one action; ``do`` gives a note, if there is one."""
     done = []
     for case in cases:
         if case.action is action:
             try:
-                do(case)
-                done.append(Recovered(case, None))
+                done.append(Recovered(case, None, do(case) or ""))
             except GrafosError as error:
                 done.append(Recovered(case, error))
     return done
@@ -221,19 +223,24 @@ def _settle(hands: Hands, case: Case) -> None:
             home.keep_record(msgspec.structs.replace(home.record(), gone_at=now))
 
 
-def _adopt(hands: Hands, sight: Sight, case: Case) -> None:
-    """Rows for the cell and for the network that it uses, as if the journal had never been lost."""
+def _adopt(hands: Hands, sight: Sight, case: Case) -> str:
+    """Rows for the cell and for the network that it uses, as if the journal had never been lost, and the money that it
+    may cost; what is to be told of that."""
     groups: dict[str, list[Found]] = {}
     for one in sight.judged:
         wanted = one.stack == case.stack or one.stack.startswith(SHARED_PREFIX)
         if wanted and one.region == case.region and one.verdict is not Verdict.UNPROVED:
             groups.setdefault(one.stack, []).append(one.found)
+    held = Held("", "")
     for stack, parts in groups.items():
         patience_s = SHARED_PATIENCE_S if stack.startswith(SHARED_PREFIX) else 0.0
         with hands.journal.lock(stack, patience_s=patience_s, sleep=hands.sleep):
             if _is_unknown(hands, stack):
-                row = _stack_row(hands, sight, stack, case.region, parts)
+                held = hold_adopted(hands, stack, parts) if stack == case.stack else held
+                hold_id = held.hold_id if stack == case.stack else ""
+                row = _stack_row(hands, sight, stack, case.region, parts, hold_id)
                 hands.journal.write(row, *_resource_rows(hands, stack, parts))
+    return held.note
 
 
 def _is_unknown(hands: Hands, stack: str) -> bool:
@@ -242,9 +249,8 @@ def _is_unknown(hands: Hands, stack: str) -> bool:
     return row is None or row.state is StackState.GONE
 
 
-def _stack_row(hands: Hands, sight: Sight, stack: str, region: str, parts: Iterable[Found]) -> StackRow:
+def _stack_row(hands: Hands, sight: Sight, stack: str, region: str, parts: Iterable[Found], hold_id: str) -> StackRow:
     now = hands.clock.now()
-    held = open_hold(hands.fabric, stack)
     return StackRow(
         stack=stack,
         provider=sight.provider,
@@ -253,7 +259,7 @@ def _stack_row(hands: Hands, sight: Sight, stack: str, region: str, parts: Itera
         state=StackState.MADE,
         created_at=min(made_at(found, now) for found in parts),
         changed_at=now,
-        hold_id=held.hold_id if held else "",
+        hold_id=hold_id,
     )
 
 

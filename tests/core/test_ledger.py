@@ -63,6 +63,19 @@ def test_a_hold_grows_by_what_is_free_and_never_shrinks() -> None:
     assert ledger.holds["a"] == grown
 
 
+def test_what_an_emulator_would_bill_is_labelled_where_it_is_refused() -> None:
+    ledger = ledger_with()
+    fictional = Meter("aws", 1, since=0.0, until=10.0, fictional=True)
+    with pytest.raises(GrafosError, match=r"cell a may cost \S+ \(fictional\), and"):
+        ledgers.hold(ledger, "a", "operator", 1100, "cell a", meter=fictional)
+    ledger.apply(ledgers.hold(ledger, "a", "operator", 900, "cell a", meter=fictional))
+    with pytest.raises(GrafosError, match=r"cell a may cost \S+ \(fictional\), \S+ more"):
+        ledgers.enlarge(ledger, "a", 1100)
+    with pytest.raises(GrafosError) as real:
+        ledgers.hold(ledger, "b", "operator", 1100, "cell b")
+    assert "fictional" not in real.value.what
+
+
 @pytest.mark.parametrize("ended", [False, True])
 def test_what_is_not_held_cannot_be_enlarged(*, ended: bool) -> None:
     ledger = ledger_with()

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from crash_sweep import CELL, make, plan, spec, undo
+from crash_sweep import CELL, make, make_half, plan, spec, undo
 from hypothesis import given
 from hypothesis import strategies as st
 from twin_ground import TwinGround
 
 from grafos_connectors.contract import Kind, Price
+from grafos_connectors.twin.faults import Effect, Fault
 from grafos_core import ledger as ledgers
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_core.ledger import RELEASED, SETTLED, Account, Hold, Meter
 from grafos_stacks.bill import BURST_CREDITS, actual_cost, rate_per_hour, rates_billed, rates_held, worst_case
 from grafos_stacks.costs import budget_of, cell_costs, sums_of
+from grafos_stacks.looking import without_machine
 from grafos_stacks.plan import StackPlan
 
 HOUR_S = 3600.0
@@ -97,6 +99,28 @@ def test_a_cell_s_cost_runs_by_its_rate_and_stands_at_what_it_was_settled_for() 
     assert costs_of(ground) == [receipt.cost_micro_cents]
     ground.clock.advance(HOUR_S)
     assert costs_of(ground) == [receipt.cost_micro_cents]
+
+
+def test_a_begun_cell_without_a_machine_costs_nothing_so_far() -> None:
+    ground = TwinGround()
+    ground.faults.add(Fault("begin_create", Effect.REFUSE, kind=Kind.MACHINE, code="cloud_denied"))
+    with pytest.raises(GrafosError):
+        make(ground.hands())
+    ground.clock.advance(HOUR_S)
+    journal = ground.hands().journal
+    assert without_machine(journal) == {CELL}
+    with ground.fabric.ledger() as transaction:
+        holds = tuple(transaction.ledger.holds.values())
+    (so_far,) = cell_costs(holds, ground.clock.now(), without_machine=without_machine(journal))
+    assert (so_far.cost_micro_cents, so_far.held_micro_cents > 0) == (0, True)
+    make(ground.hands())
+    assert without_machine(ground.hands().journal) == frozenset()
+
+
+def test_a_machine_of_which_no_answer_tells_may_cost_something() -> None:
+    ground = TwinGround()
+    make_half(ground.hands())
+    assert without_machine(ground.hands().journal) == frozenset()
 
 
 # --- spot ----------------------------------------------------------------------------------------------------------

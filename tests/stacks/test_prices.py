@@ -270,3 +270,6 @@ def test_a_rate_above_what_was_allowed_is_refused() -> None:
         refuse_over(5_000_001, 5, "cell a")
     assert refused.value.code == "budget_exceeded"
     assert "--max-hourly" in refused.value.next
+    assert "fictional" not in refused.value.what
+    with pytest.raises(GrafosError, match=r"\(fictional\) an hour"):
+        refuse_over(5_000_001, 5, "cell a", fictional=True)

@@ -11,8 +11,10 @@ from twin_ground import TwinGround
 from grafos_core import ledger as ledgers
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
+from grafos_stacks.bill import DEAD_MAN_GRACE_S
+from grafos_stacks.costs import CELL_HOLDS
 from grafos_stacks.journal import Life, ResourceRow, StackState
-from grafos_stacks.making import CELL_HOLDS, open_hold
+from grafos_stacks.making import open_hold
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.provision import _begin_anew
 from grafos_stacks.rebuilding import Action, Case, Recovered, carry_out, survey
@@ -142,6 +144,48 @@ def test_a_home_that_got_the_key_from_another_adopts_what_lives(ground: TwinGrou
     assert cases(ground) == [(CELL, Action.ADOPT)]
     recovered(ground)
     assert cases(ground) == []
+
+
+def forgotten_with_its_money(ground: TwinGround) -> StackPlan:
+    """A cell that lives, of which neither journal nor ledger know."""
+    made = make(ground.hands())
+    with ground.fabric.ledger() as transaction:
+        for hold_id in transaction.ledger.holds:
+            transaction.write(ledgers.release(transaction.ledger, hold_id))
+    ground.lose_journal()
+    ground.fabric.note_shared()  # else a cell that nobody knows is taken down, not adopted
+    return made
+
+
+def test_for_an_adopted_cell_its_worst_case_is_held_until_its_end(ground: TwinGround) -> None:
+    made = forgotten_with_its_money(ground)
+    ground.clock.advance(600.0)
+    (done,) = recovered(ground)
+    held = open_hold(ground.fabric, CELL)
+    assert held is not None, done.note
+    assert held.meter is not None
+    assert "is held for it now" in done.note
+    assert held.amount_micro_cents == pytest.approx(made.bill.total_micro_cents, rel=0.05)
+    assert held.meter.until == made.expires_at + DEAD_MAN_GRACE_S
+    ground.clock.advance(600.0)
+    torn = undo(ground.hands())
+    assert torn is not None
+    assert 0 < torn.receipt.cost_micro_cents < held.amount_micro_cents
+    assert open_hold(ground.fabric, CELL) is None
+
+
+def test_a_cell_whose_worst_case_does_not_fit_is_adopted_all_the_same_and_that_is_told(ground: TwinGround) -> None:
+    forgotten_with_its_money(ground)
+    with ground.fabric.ledger() as transaction:
+        transaction.write(ledgers.set_cap(transaction.ledger, OPERATOR_ACCOUNT, 0))
+    (done,) = recovered(ground)
+    assert done.error is None
+    assert "it bills, and nothing is held for it" in done.note
+    assert open_hold(ground.fabric, CELL) is None
+    assert cases(ground) == []
+    torn = undo(ground.hands())
+    assert torn is not None
+    assert torn.receipt.left == 0
 
 
 @pytest.mark.parametrize("ran", [False, True])
