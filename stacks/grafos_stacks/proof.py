@@ -14,11 +14,12 @@ import msgspec
 
 from grafos_connectors.contract import TAG_STACK, Found, State
 from grafos_core.errors import GrafosError
-from grafos_core.paths import private_folder, write_private
+from grafos_core.paths import private_folder
 from grafos_core.receipts import Inventory, Signed, TornDown
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import Life, ResourceRow
 from grafos_stacks.names import ours_among
+from grafos_stacks.records import kept
 
 
 class Proof(NamedTuple):
@@ -33,7 +34,7 @@ def prove(hands: Hands, stack: str = "", regions: tuple[str, ...] = ()) -> Proof
 
     It is kept below the fabric's home, whatever it says. ``resources_left`` (9) when anything is there.
     """
-    engine, account = Engine(hands), hands.connector.identity().account
+    engine, account = Engine(hands), hands.identity().account
     begun = hands.clock.now()
     rows, at, tagged = _settled(hands, engine, stack, regions)
     ours = [found for found in ours_among(hands.fabric, tagged) if found.state is not State.GONE]
@@ -85,7 +86,7 @@ def proof_file(hands: Hands, inventory: Inventory) -> Path:
 
 def _keep(hands: Hands, proof: Proof) -> None:
     body = msgspec.json.format(msgspec.json.encode(proof.signed), indent=1) + b"\n"
-    write_private(proof_file(hands, proof.inventory), body)
+    kept(proof_file(hands, proof.inventory), body)
 
 
 def _rows(hands: Hands, stack: str) -> list[ResourceRow]:

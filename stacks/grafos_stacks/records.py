@@ -34,6 +34,20 @@ MAKING, BOOTED, READY = "making", "booted", "ready"
 _PEM_END = "-----END CERTIFICATE-----\n"
 
 
+def kept(file: Path, data: bytes) -> None:
+    """Writes a private file; ``store_failed`` when the disk does not take it."""
+    try:
+        write_private(file, data)
+    except OSError as error:
+        raise GrafosError(
+            "store_failed",
+            f"{file.name} could not be written",
+            where=str(file),
+            why=str(error),
+            next="make room on the disk, then the same command again: it goes on",
+        ) from error
+
+
 class CellRecord(msgspec.Struct, frozen=True):
     """A cell as it was provisioned. Times are Unix seconds; ``gone_at`` is 0 while it lives.
 
@@ -81,15 +95,15 @@ class CellHome:
         """The certificate request (PEM) of ``operator`` or ``tenant-<name>``; made once, with its key."""
         key_file, csr_file = self._file(who, "key.pem"), self._file(who, "csr.pem")
         if not key_file.exists():
-            write_private(key_file, trust.key_to_pem(trust.new_key()))
+            kept(key_file, trust.key_to_pem(trust.new_key()))
         if not csr_file.exists():
-            write_private(csr_file, trust.make_csr(trust.key_from_pem(key_file.read_bytes()), who).encode())
+            kept(csr_file, trust.make_csr(trust.key_from_pem(key_file.read_bytes()), who).encode())
         return csr_file.read_text()
 
     def keep_grant(self, who: str, certificate_pem: str, api_token: str) -> None:
         """Keeps what was granted for the request; the token last, since its presence says that all is there."""
-        write_private(self._file(who, "cert.pem"), certificate_pem.encode())
-        write_private(self._file(who, "token"), api_token.encode())
+        kept(self._file(who, "cert.pem"), certificate_pem.encode())
+        kept(self._file(who, "token"), api_token.encode())
 
     def is_granted(self, who: str) -> bool:
         """Whether credentials are there."""
@@ -125,7 +139,7 @@ class CellHome:
         """Pins a CA; those of earlier cells of the name stay below it, since their receipts are still verified."""
         before = self.ca_pem if self.ca_file.exists() else ""
         if ca_pem not in before:
-            write_private(self.ca_file, (ca_pem + before).encode())
+            kept(self.ca_file, (ca_pem + before).encode())
 
     def record(self) -> CellRecord:
         """What the cell is, or ``cell_unknown``."""
@@ -152,13 +166,13 @@ class CellHome:
 
     def keep_record(self, record: CellRecord) -> None:
         """Writes what the cell is."""
-        write_private(self.folder / "cell.json", _json(record))
+        kept(self.folder / "cell.json", _json(record))
 
     # --- its end ------------------------------------------------------------------------------------------------
 
     def keep_receipt(self, receipt: Signed) -> None:
         """Keeps the teardown receipt."""
-        write_private(self.folder / "teardown.json", _json(receipt))
+        kept(self.folder / "teardown.json", _json(receipt))
 
     def receipt(self) -> Signed | None:
         """The receipt of the cell's end, None while it lives."""
@@ -213,7 +227,7 @@ def add_to_project(project: Path, record: CellRecord) -> None:
     """Puts a cell into the project's record, or replaces its line."""
     with _changing(project, record.provider) as path:
         others = [cell for cell in project_cells(project, record.provider) if cell.cell_id != record.cell_id]
-        write_private(path, _json(CellList([*others, record])))
+        kept(path, _json(CellList([*others, record])))
 
 
 def drop_from_project(project: Path, provider: str, cell_id: str) -> None:
@@ -222,7 +236,7 @@ def drop_from_project(project: Path, provider: str, cell_id: str) -> None:
         return
     with _changing(project, provider) as path:
         others = [cell for cell in project_cells(project, provider) if cell.cell_id != cell_id]
-        write_private(path, _json(CellList(others)))
+        kept(path, _json(CellList(others)))
 
 
 def _project_file(project: Path, provider: str) -> Path:

@@ -90,6 +90,14 @@ class CellSpec(msgspec.Struct, frozen=True):
         return {"spot": True} if self.spot else {}
 
 
+def typed(seconds: int) -> str:
+    """A length of time as people type it, exactly: ``90s``, ``30m``, ``8h``, ``30d``."""
+    for unit, factor in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % factor == 0:
+            return f"{seconds // factor}{unit}"
+    return f"{seconds}s"
+
+
 def new_cell_id(provider: str, chance: random.Random) -> str:
     """A fresh name for a cell: ``aws-k3f9q2``."""
     return f"{provider}-{random_text(6, chance)}"
@@ -107,9 +115,10 @@ def check_spec(spec: CellSpec) -> CellSpec:
     if not spec.region:
         raise _invalid("region", "no region was given", "name one with --region")
     if not TTL_S_MIN <= spec.ttl_s <= TTL_S_MAX:
-        raise _invalid("ttl", f"{spec.ttl_s} s is no TTL", f"choose {TTL_S_MIN} s to {TTL_S_MAX // 86400} days")
+        raise _invalid("ttl", f"{typed(spec.ttl_s)} is no TTL", f"choose {typed(TTL_S_MIN)} to {typed(TTL_S_MAX)}")
     if spec.max_ttl_s and not spec.ttl_s <= spec.max_ttl_s <= TTL_S_MAX:
-        raise _invalid("max ttl", f"{spec.max_ttl_s} s is no longest TTL", "choose the TTL or more, up to 30 days")
+        choice = f"choose {typed(spec.ttl_s)}, the TTL, or more, up to {typed(TTL_S_MAX)}"
+        raise _invalid("max ttl", f"{typed(spec.max_ttl_s)} is no longest TTL", choice)
     _check_sizes(spec)
     if spec.pattern == STANDALONE:
         _check_cidr(spec.operator_cidr)

@@ -211,6 +211,20 @@ def test_a_zone_that_has_no_place_in_the_network_is_refused() -> None:
 # --- money ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("inputs", "what", "step"),
+    [
+        ({"ttl_s": 10_000 * 86400}, "10000d is no TTL", "choose 1m to 30d"),
+        ({"ttl_s": 59}, "59s is no TTL", "choose 1m to 30d"),
+        ({"ttl_s": 7200, "max_ttl_s": 5400}, "90m is no longest TTL", "choose 2h, the TTL, or more, up to 30d"),
+    ],
+)
+def test_a_length_of_time_is_told_as_people_type_it(inputs: dict[str, int], what: str, step: str) -> None:
+    with pytest.raises(GrafosError) as refused:
+        check_spec(CellSpec("aws", "one", "us-east-1", "127.0.0.1/32", **inputs))
+    assert (refused.value.what, refused.value.next) == (what, step)
+
+
 @given(ttl_s=st.integers(60, 30 * 86400), part=st.floats(0, 1), disk_gib=st.integers(1, 1024))
 def test_whatever_happens_until_the_dead_man_the_cost_is_inside_the_hold(
     ttl_s: int, part: float, disk_gib: int
