@@ -7,6 +7,7 @@ nothing.
 from __future__ import annotations
 
 import http.client
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,10 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from grafos_cli.local_health import ANEW, GO_ON, Trouble, program_of, reused_by, troubles
-from grafos_cli.local_state import BEARER_NAME, LocalFabric, dev_folder, read_local_fabric
+from grafos_cli.local_state import BEARER_NAME, LocalFabric, dev_folder, read_local_fabric, writing
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import open_fabric
-from grafos_core.paths import project_home
 
 ANSWER_S_MAX = 3.0
 PROJECT_FILE = "grafos.toml"
@@ -57,11 +57,10 @@ def look(project: Path) -> Iterator[Found]:
 def _writable(project: Path) -> Found:
     """Tried, not guessed: whoever looks may be somebody whom no mode stops."""
     try:
-        project_home(project)
-        dev_folder(project)
-    except (GrafosError, OSError) as error:
-        why = str(error) if isinstance(error, OSError) else f"{error.what} ({error.why})"
-        return Found("writable", ok=False, why=why, next="run it in a folder that you may write to")
+        with writing(project), tempfile.TemporaryFile(dir=dev_folder(project)):
+            pass
+    except GrafosError as error:
+        return Found("writable", ok=False, why=f"{error.where}: {error.why}", next=error.next)
     return Found("writable", ok=True, why=str(dev_folder(project)))
 
 

@@ -50,8 +50,12 @@ def watch(what: Watched) -> None:
     answered: dict[str, str] = {}
     seen = watcher.look()
     while True:
+        answers_stand = True
         for done in _rounds(what, answered):
+            answers_stand = False
             _show(done, what.terminal)
+        if answers_stand:
+            what.terminal.note("the same modules and inputs as before; their answers stand")
         what.terminal.note("waiting for a save; Ctrl-C ends it")
         before, seen = seen, watcher.next_change(seen)
         what.terminal.note(f"\nchanged: {', '.join(changed_names(before, seen, what.folder)[:5])}")

@@ -86,7 +86,7 @@ def read_local_fabric(project: Path) -> LocalFabric | None:
     path = project / ".grafos" / "dev" / STATE_NAME
     try:
         record = msgspec.json.decode(path.read_bytes(), type=LocalFabric)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _invalid(path, str(error)) from error

@@ -15,6 +15,7 @@ from grafos_cli.settings import value_of
 from grafos_core.errors import GrafosError
 
 if TYPE_CHECKING:
+    from grafos_cli.local_state import LocalFabric
     from grafos_cli.terminal import Terminal
     from grafos_core.fabric import Fabric
     from grafos_scheduler.client import SchedulerClient
@@ -46,7 +47,12 @@ def resolve(provider: str, fabric: Fabric, project: Path, cell_id: str = "") -> 
     """The scheduler for a run on ``provider``; ``runtime_not_ready``, ``cell_unknown`` or ``unsupported``. The setting
     ``fabric`` names its address when it is to be no other."""
     if provider == LOCAL:
-        return _as_addressed([_resolve_local(fabric, project, cell_id)], provider)
+        record = _local_record(project)
+        if record is None:
+            raise GrafosError(
+                "runtime_not_ready", "No local fabric runs in this project", where=str(project), next="grafos dev up"
+            )
+        return _as_addressed([_resolve_local(fabric, project, record, cell_id)], provider)
     if provider in CLOUDS and value_of("fabric") and not cell_id:
         cells = (cell for cell in _project_cells(provider, fabric, project) if _lives(cell))
         return _as_addressed([_reach(fabric, cell) for cell in cells], provider)
@@ -61,10 +67,10 @@ def known_reaches(fabric: Fabric, project: Path, terminal: Terminal) -> list[Rea
     """Every scheduler of the fabric that may still live; troubles are remarks."""
     found = []
     try:
-        found.append(_resolve_local(fabric, project, ""))
+        if (record := _local_record(project)) is not None:
+            found.append(_resolve_local(fabric, project, record, ""))
     except GrafosError as error:
-        if error.code != "runtime_not_ready":
-            terminal.note(f"note: {error.what} ({error.where})")
+        terminal.note(f"note: {error.what} ({error.where}); next: {error.next}")
     found += [_reach(fabric, record) for record in _fabric_cells(fabric, terminal)]
     address = value_of("fabric")
     return [_as_addressed(found, "any provider")] if address else found
@@ -88,15 +94,17 @@ def _as_addressed(known: list[Reach], provider: str) -> Reach:
     )
 
 
-def _resolve_local(fabric: Fabric, project: Path, cell_id: str) -> Reach:
-    from grafos_cli.local_health import check
+def _local_record(project: Path) -> LocalFabric | None:
+    """The record of the local fabric, unless no `dev up` has come to its end here."""
     from grafos_cli.local_state import read_local_fabric
 
     record = read_local_fabric(project)
-    if record is None or not record.ready:
-        raise GrafosError(
-            "runtime_not_ready", "No local fabric runs in this project", where=str(project), next="grafos dev up"
-        )
+    return record if record is not None and record.ready else None
+
+
+def _resolve_local(fabric: Fabric, project: Path, record: LocalFabric, cell_id: str) -> Reach:
+    from grafos_cli.local_health import check
+
     check(record, project)
     if cell_id not in ("", record.cell_id):
         raise GrafosError(

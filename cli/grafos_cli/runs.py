@@ -149,7 +149,7 @@ def run_facts(view: RunView, emulated: Collection[str]) -> list[tuple[str, str]]
     """What everybody wants to know of a run, as label and value. ``emulated`` are the cells of emulators."""
     from grafos_cli.fictional import amount_text
 
-    state = _state_text(view) + (f" {view.what}" if view.what else "")
+    state = _state_text(view) + (f": {view.what}" if view.what else "")
     return [
         ("run_id", view.run_id),
         ("cell_id", view.cell_id or "none"),

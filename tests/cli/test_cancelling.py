@@ -45,6 +45,7 @@ def test_a_run_is_cancelled_and_whoever_waits_for_it_is_told(runner: Person) -> 
     assert (told.code, told.error_code) == (8, "cancelled")
     again = runner("runs", "cancel", run_id, "--json").document
     assert (again["run"]["state"], again["was_under_way"]) == ("cancelled", False)
+    assert "cancelled: its tenant cancelled the run\n" in runner("runs", "show", run_id).out
     runner.write_program(HELLO)
     assert runner("deploy", "run").code == 0  # its worker is free again
 

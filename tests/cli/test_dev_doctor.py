@@ -238,7 +238,18 @@ def test_a_folder_that_cannot_be_written_is_one_line_and_nothing_is_left_running
     assert "  next:  " in answer.err
     assert "Traceback" not in answer.err
     assert daemons_that_name(str(somebody.project), ("grafos_scheduler", "grafos_cell", "grafos_cli.run_locally")) == []
-    assert somebody("dev", "doctor").code == 1
+    told = somebody("dev", "doctor")
+    assert told.code == 1
+    assert "Errno" not in told.out
+    assert lines(told)["record"].startswith("failed: no local fabric runs in")
+
+
+def test_a_folder_that_is_there_and_cannot_be_written_is_found_by_trying(tmp_path: Path) -> None:
+    somebody = Person(tmp_path)
+    (somebody.project / ".grafos").mkdir()
+    (somebody.project / ".grafos" / "dev").symlink_to("/proc")  # stops also one whom no mode stops
+    told = lines(somebody("dev", "doctor"))["writable"]
+    assert re.fullmatch(r"failed: \S+/\.grafos/dev/\S+: .*; next: .*", told)
 
 
 # --- clock --------------------------------------------------------------------------------------------------------

@@ -127,10 +127,15 @@ def test_for_people_the_answer_is_on_stdout_and_all_else_beside_it(resident: Per
     process = resident.starts("dev", "watch")
     assert process.stdout is not None
     assert json.loads(process.stdout.readline()) == {"hello": 1}
+    save(resident, HELLO + ";; nothing that runs")
+    assert process.stderr is not None
+    said = ""
+    while "their answers stand" not in said:
+        said += process.stderr.readline()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=UNTIL_S)
     assert (out, process.returncode) == ("", 0)
-    assert "one: built in" in err
+    assert "one: built in" in said
     assert err.endswith("stopped watching\n")
 
 

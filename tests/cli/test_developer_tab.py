@@ -126,6 +126,14 @@ def test_the_link_of_dev_up_opens_it_and_leaves_no_bearer_in_the_address(tab: An
     assert (tab.url, kept(tab)) == (f"{door.url}/", door.bearer)
 
 
+def test_the_link_of_dev_up_opens_it_also_where_it_asks_for_the_bearer_already(tab: Any, door: HelperDoor) -> None:
+    tab.goto(door.url)
+    tab.get_by_label("Bearer").wait_for()
+    tab.goto(f"{door.url}/#bearer={door.bearer}")
+    tab.get_by_role("heading", name="one on this machine").wait_for()
+    assert (tab.url, kept(tab)) == (f"{door.url}/", door.bearer)
+
+
 def test_a_tasklet_is_run_and_its_answer_cost_and_cell_are_in_the_list(tab: Any, door: HelperDoor) -> None:
     sign_in(tab, door)
     tab.get_by_label("Input").fill("abc")

@@ -196,6 +196,16 @@ def test_down_after_a_crash_keeps_the_state_for_the_next_up(person: Person) -> N
     assert "1 run brought home" in person("dev", "down").out
 
 
+@pytest.mark.parametrize("words", [("runs", "ls"), ("admin", "list-fenced-leases")])
+def test_a_list_that_lacks_what_a_crashed_fabric_knows_says_so(words: tuple[str, ...], person: Person) -> None:
+    assert person(*words).err.count("next:") == 0  # where none was started there is nothing to miss
+    person("dev", "up")
+    os.kill(pids_of(person)[0], signal.SIGKILL)
+    answer = person(*words)
+    assert answer.code == 0
+    assert re.search(r"^note: The local fabric has crashed: its scheduler ended .*; next: grafos dev up", answer.err)
+
+
 @pytest.mark.parametrize("content", ["{", '{"daemons": []}', "\udcff"])
 def test_a_corrupt_record_is_told_and_down_clears_it(content: str, person: Person) -> None:
     person.write_program(HELLO)

@@ -26,6 +26,7 @@ from grafos_cell import abi
 from grafos_cli.run_locally import page
 from grafos_cli.run_locally.guard import Asker, Door, asker_of, check_bearer, check_place, cors_headers
 from grafos_cli.run_locally.work import Project, run_document
+from grafos_cli.terminal import silent_terminal
 from grafos_core.errors import GrafosError
 
 Scope = dict[str, Any]
@@ -188,7 +189,7 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _json(document: dict[str, Any]) -> Answer:
-    return Answer(200, JSON, msgspec.json.encode({"schema_version": 1, **document}))
+    return Answer(200, JSON, silent_terminal().rendered(document).encode())
 
 
 def _refusal(error: GrafosError) -> Answer:

@@ -76,9 +76,17 @@ async function look() {
   }
 }
 
-const linked = new URLSearchParams(location.hash.slice(1)).get("bearer");
-if (linked) localStorage.setItem(KEPT_AS, linked);
-if (linked) history.replaceState(null, "", location.pathname + location.search);
+function enter() {
+  const linked = new URLSearchParams(location.hash.slice(1)).get("bearer");
+  if (linked) {
+    localStorage.setItem(KEPT_AS, linked);
+    history.replaceState(null, "", location.pathname + location.search);
+  }
+  if (kept() && document.body.dataset.signedIn === "no") open("/");
+}
+
 dress();
-if (kept() && document.body.dataset.signedIn === "no") open("/");
+enter();
+// The link of dev up, pasted where this page is open already, changes nothing but what stands behind the #.
+addEventListener("hashchange", enter);
 setInterval(look, LOOK_EVERY_MS);
