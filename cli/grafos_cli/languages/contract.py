@@ -19,6 +19,8 @@ from typing import Protocol, cast
 from grafos_cli.manifest import Program, Tasklet
 from grafos_core.errors import GrafosError
 
+ENDED_S = 1.0
+"""From a tool being killed to the end of its output."""
 COMPILER_LINES_SHOWN = 40
 """Of a failed build; the first errors are the ones that help."""
 
@@ -128,11 +130,20 @@ def run_tool(
             out, err = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             _end_group(process)
-            return Ended(None, *process.communicate())
+            return Ended(None, *_what_it_said(process))
         except BaseException:
             _end_group(process)
             raise
     return Ended(process.returncode, out, err)
+
+
+def _what_it_said(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """The output of a process that was ended. What left its session before may hold on to the pipes for ever."""
+    try:
+        return process.communicate(timeout=ENDED_S)
+    except subprocess.TimeoutExpired as held:
+        out, err = (said or b"" for said in (held.output, held.stderr))  # bytes, whatever the process was opened for
+        return out.decode(errors="replace"), err.decode(errors="replace")
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:
