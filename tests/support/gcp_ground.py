@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from collections import Counter
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -37,6 +38,7 @@ class GcpCloud(EmulatedCloud):
         for metric in ("CPUS", "INSTANCES", "IN_USE_ADDRESSES", "DISKS_TOTAL_GB", "SSD_TOTAL_GB"):
             self.clouds.gcp.quota_limits[(metric, REGION)] = 1e6
         self._number = 0
+        self._taken: Counter[tuple[Kind, str]] = Counter()
         before = {thing.id for thing in self.clouds.world()}
         self.plant(Kind.NETWORK, {}, GROUND)
         self.plant(Kind.SUBNET, {}, GROUND)
@@ -58,6 +60,10 @@ class GcpCloud(EmulatedCloud):
 
     def plant(self, kind: Kind, tags: Mapping[str, str], name: str) -> None:
         self._number += 1
+        again = self._taken[kind, name]
+        self._taken[kind, name] += 1
+        if again:  # names are unique
+            name = f"{name}-{again}"
         described = {"name": name, "description": json.dumps({**tags, "region": REGION}) if tags else ""}
         labelled = {"name": name, "labels": labels(tags)}
         match kind:
