@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 
-.PHONY: help set-up demo test lint format docs deep live locks clean
+.PHONY: help set-up demo test lint format docs deep bench live locks clean
 
 help:  ## what there is to run
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16

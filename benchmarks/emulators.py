@@ -26,7 +26,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import table
 
 CONNECTIONS = 8
 TURNS = 3
@@ -345,6 +348,21 @@ def time_up() -> float:
             return time.perf_counter() - begun
         finally:
             daemon.stop(Path(folder))
+
+
+def table_rows(*, quick: bool) -> Iterator[table.Row]:
+    """The rows of the table of all benchmarks, as they are measured."""
+    bare = Row("bare", "bare", lambda _: always(request("GET", "/")))
+    seconds, turns = (0.2, 1) if quick else (2.0, TURNS)
+    for row, calls_a_second in (
+        (Row("GCE: read", "gcp", gce_read), 2000.0),
+        (Row("ARM: read", "azure", arm_read), 2000.0),
+        (Row("EC2: launch", "aws", ec2_launch, CALLS_THAT_LEAVE_SOMETHING), 100.0),
+    ):
+        ours, theirs = (partial(lambda one: best_of(one, seconds, CONNECTIONS).rate, one) for one in (row, bare))
+        pairs = [(ours(), theirs()) for _ in range(turns)]
+        goal = table.Goal(figure=calls_a_second, is_least=True)
+        yield table.paired(f"emulated {row.name}", "bare http.server", "/s", pairs, goal=goal)
 
 
 def main() -> None:

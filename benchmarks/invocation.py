@@ -26,10 +26,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import table
 import wasmtime
 from wasmtime._ffi import filename as library
 
@@ -345,6 +346,34 @@ def other_rows(folder: Path, runtime: Runtime, engine: Engine) -> list[Row]:
         ),
         Row(f"code of a {size >> 10} KiB module, cached", "compiling it", 1, load, compiling, is_gain=True),
     ]
+
+
+def table_rows(*, quick: bool) -> Iterator[table.Row]:
+    """The rows of the table of all benchmarks, as they are measured."""
+    runtime, engine, peers = Runtime(SystemClock()), Engine(), list[Peer]()
+    turns, count = (1, 20) if quick else (9, 1000)
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            rows = [row for layout in LAYOUTS for row in run_rows(layout, folder, runtime, peers, count)]
+            for row in [*rows, *other_rows(folder, runtime, engine)]:
+                yield _as_row(row, turns)
+    finally:
+        for peer in peers:
+            peer.close()
+        runtime.close()
+        engine.close()
+
+
+def _as_row(row: Row, turns: int) -> table.Row:
+    def figure(work: Work) -> table.Measure:
+        return lambda: work(row.count) / row.count * 1e6
+
+    goal = table.Goal(row.goal, is_least=row.is_gain) if row.goal is not None else None
+    peer = figure(row.theirs) if row.theirs else None
+    return table.compare(
+        row.name, row.peer, "us", figure(row.ours), peer, turns=turns, goal=goal, note="" if peer else row.missing
+    )
 
 
 def main() -> None:

@@ -179,7 +179,7 @@ def request(mib: int) -> messages.RunRequest:
     )
 
 
-def table_rows(quick: bool) -> Iterator[table.Row]:  # noqa: FBT001  # the one switch of every benchmark
+def table_rows(*, quick: bool) -> Iterator[table.Row]:
     """The rows, as they are measured."""
     small, large = (200, 2000) if quick else (10_000, 100_000)
     turns, count, few = (2, 50, 10) if quick else (9, 3000, 20)

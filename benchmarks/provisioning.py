@@ -16,9 +16,11 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import table
 
 from grafos_connectors.contract import Kind
 from grafos_connectors.twin import Timings, TwinCloud, TwinConnector
@@ -146,6 +148,23 @@ def _timed(act: object) -> float:
     began = time.perf_counter()
     act()
     return time.perf_counter() - began
+
+
+def table_rows(*, quick: bool) -> Iterator[table.Row]:
+    """The rows of the table of all benchmarks, as they are measured."""
+    for count in (1,) if quick else (1, 64):
+        turns = []
+        for _ in range(1 if quick else 3):
+            with tempfile.TemporaryDirectory() as folder:
+                turns.append(run(count, Path(folder)))
+        what, floors = f"{{}} of {count} on a cloud that answers at once", [one.floor_s for one in turns]
+        for name, goals, ours in (
+            ("provision", GOALS_S, [one.provision_s for one in turns]),
+            ("teardown", TEARDOWN_GOALS_S, [one.teardown_s for one in turns]),
+        ):
+            goal = table.Goal(figure=goals[count]) if count in goals else None
+            pairs = list(zip(ours, floors, strict=True))
+            yield table.paired(what.format(name), "two synced blocks a call made", "s", pairs, goal=goal)
 
 
 def main() -> None:

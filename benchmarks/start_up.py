@@ -1,19 +1,23 @@
-"""CPU time of `grafos --help`, beside an empty Python and, where they are installed, the peers' command lines.
+"""CPU time of `grafos --help`, beside an empty Python and the peers' command lines.
 
-    python benchmarks/start_up.py [--runs 15] [PEER ...]      a peer is a path to a program, e.g. /opt/sky/bin/sky
+    python benchmarks/start_up.py [--quick] [--json]
 
-User and system time of each whole process as the kernel accounts it, taken in turn so that a busy machine hits all
-alike; the median of the runs, the lowest, and the ratio to the empty Python. No figure is a promise: ratios are.
+User and system time of each whole process as the kernel accounts it. The peers, SkyPilot and dstack, are installed at
+first use, each into an environment of its own under the cache home; with ``--quick`` nothing is installed.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import peers
+import table
+
+NOTHING = [sys.executable, "-c", "pass"]
 
 
 def cpu_seconds(command: list[str]) -> float:
@@ -26,29 +30,25 @@ def cpu_seconds(command: list[str]) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("peers", nargs="*", help="programs whose --help is run beside ours")
-    options = parser.parse_args()
+def table_rows(*, quick: bool) -> Iterator[table.Row]:
+    """The rows, as they are measured."""
     grafos = str(Path(sys.executable).with_name("grafos"))
-    commands = {
-        "python -c pass": [sys.executable, "-c", "pass"],
-        "grafos --help": [grafos, "--help"],
-        "grafos --version": [grafos, "--version"],
-    } | {f"{Path(peer).name} --help": [peer, "--help"] for peer in options.peers}
-    for command in commands.values():
-        cpu_seconds(command)  # writes byte code and warms the page cache
-    seconds: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(options.runs):
-        for name, command in commands.items():
-            seconds[name].append(cpu_seconds(command))
-    empty = statistics.median(seconds["python -c pass"])
-    print(f"{'command':<18} {'median':>9} {'lowest':>9} {'x empty':>8}   ({options.runs} runs, CPU seconds)")
-    for name, runs in seconds.items():
-        median = statistics.median(runs)
-        print(f"{name:<18} {median:>9.3f} {min(runs):>9.3f} {median / empty:>8.1f}")
+    turns, goal = 2 if quick else 9, table.Goal(0.1, 0.12)
+
+    def help_of(program: str) -> table.Measure:
+        return lambda: cpu_seconds([program, "--help"])
+
+    yield table.compare(
+        "grafos --help, CPU", "an empty Python", "s", help_of(grafos), lambda: cpu_seconds(NOTHING), turns=turns
+    )
+    for name in ("sky", "dstack"):
+        home = peers.find(name, may_install=not quick)
+        peer = help_of(str(home / name)) if home else None
+        note = "" if home else peers.missing(name)
+        yield table.compare(
+            "grafos --help, CPU", f"{name} --help", "s", help_of(grafos), peer, turns=turns, goal=goal, note=note
+        )
 
 
 if __name__ == "__main__":
-    main()
+    table.run(__doc__, table_rows)

@@ -13,7 +13,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
@@ -72,21 +72,41 @@ def compare(
     note: str = "",
 ) -> Row:
     """Measures in turns. A unit with ``/s`` in it is a rate, where more is better; others are costs."""
-    row = Row(what, beside, unit, goal=goal.text(unit) if goal else "", note=note)
-    ours(), peer() if peer else None  # warms caches, byte code and pages
-    pairs = [(ours(), peer() if peer else None) for _ in range(turns)]
-    row = replace(row, ours=statistics.median(mine for mine, _ in pairs))
-    if peer:
-        upside_down = (goal is not None and goal.is_least) and "/s" not in unit
-        ratios = [theirs / mine if upside_down else mine / theirs for mine, theirs in pairs if theirs is not None]
-        low, middle, high = statistics.quantiles(ratios, n=4) if turns > 1 else ratios * 3
-        theirs = statistics.median(figure for _, figure in pairs if figure is not None)
-        row = replace(row, peer=theirs, ratio=middle, low=low, high=high)
+    ours()  # warms caches, byte code and pages
+    if peer is None:
+        return alone(what, unit, statistics.median(ours() for _ in range(turns)), beside=beside, goal=goal, note=note)
+    peer()
+    return paired(what, beside, unit, [(ours(), peer()) for _ in range(turns)], goal=goal, note=note)
+
+
+def paired(
+    what: str,
+    beside: str,
+    unit: str,
+    pairs: Sequence[tuple[float, float]],
+    *,
+    goal: Goal | None = None,
+    note: str = "",
+) -> Row:
+    """The row of turns that were measured, ours and the peer's of each."""
+    row = alone(what, unit, statistics.median(mine for mine, _ in pairs), beside=beside, goal=goal, note=note)
+    upside_down = (goal is not None and goal.is_least) and "/s" not in unit
+    ratios = [theirs / mine if upside_down else mine / theirs for mine, theirs in pairs]
+    low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    theirs = statistics.median(figure for _, figure in pairs)
+    row = replace(row, peer=theirs, ratio=middle, low=low, high=high)
+    return replace(row, verdict=_verdict(row, goal))
+
+
+def alone(what: str, unit: str, ours: float, *, beside: str = "", goal: Goal | None = None, note: str = "") -> Row:
+    """A row without a peer's figure."""
+    row = Row(what, beside, unit, ours, goal=goal.text(unit) if goal else "", note=note)
     return replace(row, verdict=_verdict(row, goal))
 
 
 def _verdict(row: Row, goal: Goal | None) -> str:
-    if goal is None or row.ours is None or (row.ratio is None and goal.figure is None):
+    """Empty where there is nothing to judge by: a goal that is a ratio, and no peer."""
+    if goal is None or row.ours is None or (row.ratio is None and goal.ratio is not None):
         return ""
     return MET if goal.is_met(row.ours, row.ratio) else SHORT
 
@@ -112,13 +132,13 @@ def machine() -> dict[str, str]:
     }
 
 
-def run(doc: str | None, rows: Callable[[bool], Iterator[Row]]) -> None:
+def run(doc: str | None, rows: Callable[..., Iterator[Row]]) -> None:
     """What a benchmark does when it is run by itself."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="little work and few turns: to see that it runs")
     parser.add_argument("--json", action="store_true", help="the rows once more, as one line of JSON")
     asked = parser.parse_args()
-    show(rows(asked.quick), as_json=asked.json)
+    show(rows(quick=asked.quick), as_json=asked.json)
 
 
 def tell(text: str) -> None:

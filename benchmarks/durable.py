@@ -1,0 +1,255 @@
+"""Durable placements over mutual TLS, 64 connections, each placement with its minted capability tokens; beside Ray.
+
+    python benchmarks/durable.py [--quick] [--json]
+
+A real scheduler process, its SQLite with a sync for each group of commits. Each of 64 connections asks for one run
+after the other: certificate and API token are checked, the run is placed, its worst case held, the answer comes once
+all that is on the disk. The cell is played: the rules of a real broker, over a real link, grant both leases of a run
+and mint a capability token for each, and forget them. A turn lasts until the last token is back. The cell's own disk
+and the tasklet are not in it; nor is a task's result anywhere but in Ray's figure, whose tasks do nothing and are not
+durable. There is no route that takes several runs at once, so the row of batches is empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import multiprocessing
+import selectors
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+
+import msgspec
+import peers
+import table
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+
+from raw_link import RawLink  # the path comes first
+from standalone import CELL_ID, PROVIDER, Identity, Standalone
+
+from grafos_cell import broker
+from grafos_cell.broker_events import Booted, Report, Told
+from grafos_cell.holdings import BrokerSettings, BrokerState
+from grafos_core import trust
+from grafos_core.receipts import Signed
+from grafos_core.resources import Resources
+from grafos_scheduler import messages
+
+CONNECTIONS = 64
+LEASES_OF_A_RUN = 2
+MUCH = Resources(*[2**50] * 5)
+GRANTED_WITHIN_S = 60.0
+MODULE, INPUT = b"module", b"input"
+RAY = """
+import logging, sys, time
+import ray
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+@ray.remote
+def nothing():
+    return None
+ray.get([nothing.remote() for _ in range(200)])
+print("ready", flush=True)
+for line in sys.stdin:
+    count = int(line)
+    began = time.perf_counter()
+    ray.get([nothing.remote() for _ in range(count)])
+    print(count / (time.perf_counter() - began), flush=True)
+"""
+
+
+# The cell
+
+
+def play_cell(cell: Standalone, who: Identity, granted: Synchronized[int], ready: object) -> None:
+    """Grants what it is asked for, and counts it; for ever."""
+    settings = BrokerSettings("fabric", CELL_ID, MUCH, b"key of the cell", lambda _: Signed("run", b"", b""))
+    state = BrokerState.load(settings, ())
+    state.apply(broker.decide(state, Booted(), time.time()).batch)
+    link = RawLink(cell, who)
+    link.socket.settimeout(None)
+    link.say(msgspec.structs.replace(broker.hello(state, "bench"), api_token=who.token))
+    while (frame := link.hear()) is not None:
+        if isinstance(frame, messages.Welcome):
+            ready.set()  # type: ignore[attr-defined]  # an event of multiprocessing, whose type is no class
+        if not isinstance(frame, messages.GrantLease):
+            continue
+        decision = broker.decide(state, Told(frame), time.time())  # not applied: no cell would hold that many leases
+        link.say(*[effect.frame for effect in decision.effects if isinstance(effect, Report)])
+        granted.value += 1
+
+
+# The clients
+
+
+class Caller:
+    """64 connections that ask without a pause, each for its next run when it has the answer before."""
+
+    def __init__(self, cell: Standalone, who: Identity, granted: Synchronized[int]) -> None:
+        self._cell, self._who, self._granted = cell, who, granted
+        self._numbers = itertools.count()
+        context = trust.client_context(cell.ca_pem, who.certificate, who.key)
+        self._open = [self._connect(context) for _ in range(CONNECTIONS)]
+        self._hashes = [hashlib.sha256(data).hexdigest() for data in (MODULE, INPUT)]
+
+    def rate(self, count: int) -> float:
+        """Placements a second, until each run's tokens were minted."""
+        before, selector, left, answers = self._granted.value, selectors.DefaultSelector(), count, 0
+        for connection in self._open:
+            selector.register(connection, selectors.EVENT_READ)
+        began = time.perf_counter()
+        for connection in self._open[:count]:
+            connection.sendall(self._request())
+            left -= 1
+        while answers < count:
+            for key, _ in selector.select():
+                asker = key.fileobj
+                assert isinstance(asker, ssl.SSLSocket)
+                _check(_answer(asker))
+                answers += 1
+                if left:
+                    asker.sendall(self._request())
+                    left -= 1
+        self._await_tokens(before + LEASES_OF_A_RUN * count)
+        return count / (time.perf_counter() - began)
+
+    def close(self) -> None:
+        for connection in self._open:
+            connection.close()
+
+    def _await_tokens(self, granted: int) -> None:
+        until = time.monotonic() + GRANTED_WITHIN_S
+        while self._granted.value < granted:
+            if time.monotonic() > until:
+                raise SystemExit(f"{granted - self._granted.value} leases were not asked for")
+            time.sleep(0.001)
+
+    def _connect(self, context: ssl.SSLContext) -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", self._cell.port))
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+    def _request(self) -> bytes:
+        asked = messages.RunRequest(
+            run_key=f"benchmark-{next(self._numbers):012}",
+            provider=PROVIDER,
+            program="bench",
+            tasklet="main",
+            module_sha256=self._hashes[0],
+            input_sha256=self._hashes[1],
+            deadline_s=600.0,
+            lease_mem_bytes=1 << 20,
+        )
+        body = msgspec.json.encode(asked)
+        head = f"POST /api/v1/runs HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self._who.token}\r\n"
+        return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _answer(connection: ssl.SSLSocket) -> bytes:
+    got = b""
+    while True:
+        part = connection.recv(1 << 16)
+        if not part:
+            raise SystemExit("the scheduler closed a connection")
+        got += part
+        head, ends, body = got.partition(b"\r\n\r\n")
+        if ends:
+            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            if len(body) >= int(length.partition(b":")[2]):
+                return got
+
+
+def _check(answer: bytes) -> None:
+    if answer[9:12] != b"200":
+        raise SystemExit(f"a run was refused: {answer[:1000].decode(errors='replace')}")
+
+
+# Ray
+
+
+class Ray:
+    """Ray in an interpreter of its own, which answers a number of tasks with their rate."""
+
+    def __init__(self, python: Path) -> None:
+        command = [str(python), "-c", RAY]
+        self._child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self._child.stdout is not None
+        while (line := self._child.stdout.readline().strip()) != "ready":
+            if not line and self._child.poll() is not None:
+                raise SystemExit("Ray did not start")
+
+    def rate(self, count: int) -> float:
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        self._child.stdin.write(f"{count}\n")
+        self._child.stdin.flush()
+        return float(self._child.stdout.readline())
+
+    def close(self) -> None:
+        self._child.communicate()
+
+
+# The table
+
+
+def table_rows(*, quick: bool) -> Iterator[table.Row]:
+    """The rows, as they are measured."""
+    count, turns = (64, 2) if quick else (2000, 5)
+    with tempfile.TemporaryDirectory() as folder:
+        cell = Standalone(Path(folder), **{"heartbeat-every-s": 600})
+        try:
+            yield from _measured(cell.start(), count, turns, quick=quick)
+        finally:
+            cell.discard()
+
+
+def _measured(cell: Standalone, count: int, turns: int, *, quick: bool) -> Iterator[table.Row]:
+    operator, agent = cell.claimed(), cell.cell()
+    request = messages.TenantRequest("bench", cell.request("bench"), cell.fabric.slice("bench"), quota=MUCH)
+    with cell.client(operator) as client:
+        grant = client.register_tenant(request)
+    tenant = cell.identity("bench", grant.certificate_pem, grant.api_token)
+    with cell.client(agent) as client:
+        client.register_cell(messages.CellRegistration(CELL_ID, PROVIDER, "here", "bench", MUCH))
+    with cell.client(tenant) as client:
+        client.put_blob(MODULE), client.put_blob(INPUT)
+    context = multiprocessing.get_context("fork")
+    granted, ready = context.Value("q", 0), context.Event()
+    child = context.Process(target=play_cell, args=(cell, agent, granted, ready), daemon=True)
+    child.start()
+    ready.wait(GRANTED_WITHIN_S)
+    home = peers.find("ray", may_install=not quick)
+    ray = Ray(home / "python") if home else None
+    caller = Caller(cell, tenant, granted)
+    try:
+        yield table.compare(
+            "durable placement, mTLS, 64 connections",
+            "Ray, tasks that do nothing",
+            "/s",
+            partial(caller.rate, count),
+            partial(ray.rate, count) if ray else None,
+            turns=turns,
+            goal=table.Goal(4.0, is_least=True),
+            note="" if ray else peers.missing("ray"),
+        )
+    finally:
+        caller.close()
+        child.kill()
+        child.join()
+        if ray:
+            ray.close()
+    yield table.Row("the same in batches of 32", "Ray", goal=">= 15x", note="not there: no route takes several runs")
+
+
+if __name__ == "__main__":
+    table.run(__doc__, table_rows)

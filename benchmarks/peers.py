@@ -1,0 +1,47 @@
+"""Peers that are installed only to be measured: each in an environment of its own, under the cache home.
+
+They are kept there from one run of the benchmarks to the next; delete the folder and they are installed anew.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import table
+
+from grafos_core.paths import cache_home
+
+INSTALL_S_MAX = 900.0
+PACKAGES = {"ray": "ray", "sky": "skypilot", "dstack": "dstack"}
+DONE = "installed"
+
+
+def folder() -> Path:
+    """Where the peers lie."""
+    return cache_home() / "benchmarks"
+
+
+def find(name: str, *, may_install: bool) -> Path | None:
+    """The folder with the peer's programs and its Python; None if it is not there and could not be installed."""
+    home = folder() / name
+    if (home / DONE).exists():
+        return home / "bin"
+    if not may_install:
+        return None
+    table.tell(f"installing {PACKAGES[name]} into {home}")
+    try:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True, timeout=INSTALL_S_MAX)
+        command = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", PACKAGES[name]]
+        subprocess.run(command, check=True, timeout=INSTALL_S_MAX)
+    except (OSError, subprocess.SubprocessError) as error:
+        table.tell(f"{PACKAGES[name]} could not be installed: {error}")
+        return None
+    (home / DONE).touch()
+    return home / "bin"
+
+
+def missing(name: str) -> str:
+    """What a row says when the peer is not there."""
+    return f"{PACKAGES[name]} is not installed in {folder() / name}, and was not or could not be"
