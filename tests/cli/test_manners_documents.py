@@ -81,7 +81,9 @@ def test_money_is_whole_micro_cents_everywhere() -> None:
 def test_what_costs_nothing_to_ask_is_asked_and_is_as_promised(resident: Person) -> None:
     """Each answer is held against its schema by ``grafos`` itself, as in every other test."""
     resident.write_program(HELLO)
-    run_id = resident("deploy", "run", "--json").document["run_id"]
+    ran = resident("deploy", "run", "--json")
+    assert ran.code == 0, ran.out
+    run_id = ran.document["run_id"]
     for words in (
         ("runs", "show", run_id),
         ("runs", "cancel", run_id),
@@ -90,7 +92,7 @@ def test_what_costs_nothing_to_ask_is_asked_and_is_as_promised(resident: Person)
         ("dev", "up"),
         ("fabric", "show"),
         ("fabric", "key", "export", str(resident.home / "key.pem"), "--yes"),
-        ("fabric", "key", "import", str(resident.home / "key.pem")),
+        ("fabric", "key", "import", str(resident.home / "key.pem"), "--yes"),
         ("admin", "list-fenced-leases"),
         ("cloud", "ls"),
         ("cloud", "cost"),
