@@ -34,6 +34,9 @@ docs: set-up  ## the documentation as a site, in build/docs
 deep: set-up  ## the long sweeps over seeds, kills and crash points
 	@$(BIN)/python -m pytest -m deep -n 2 --no-header --timeout 1800
 
+bench: set-up  ## ours beside peers, in one table; `make bench only=placement` for one of them
+	@$(BIN)/python benchmarks/run.py $(if $(only),--only $(only)) $(if $(quick),--quick)
+
 live: set-up  ## claims and a cell on your own account: `make live CLOUD=gcp MAX_CENTS=50`
 	@test -n "$(CLOUD)" || { echo "Which cloud? make live CLOUD=aws, CLOUD=azure or CLOUD=gcp" >&2; exit 2; }
 	@$(BIN)/python tests/support/live_run.py $(CLOUD) --max-cents $(or $(MAX_CENTS),50) \
