@@ -185,6 +185,14 @@ fn main() {
     assert str(program.folder.parent).encode() not in module
 
 
+def test_a_wrapper_in_a_person_s_own_cargo_settings_reaches_no_build(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.toml").write_text('[build]\nrustc-wrapper = "/nonexistent/wrapper"\n')
+    monkeypatch.setenv("CARGO_HOME", str(tmp_path))
+    assert module_of(program, "one").startswith(b"\0asm")
+
+
 def test_two_builds_of_one_crate_at_once_do_not_mix_up_their_modules(program: Program) -> None:
     wanted = {name: module_of(program, name) for name in ("one", "the-other")}
     assert wanted["one"] != wanted["the-other"]

@@ -50,6 +50,8 @@ _PROFILE = {
     "INCREMENTAL": "false",
 }
 """What every tasklet is built with: one unit, so that the bytes do not depend on chance; no names or paths in them."""
+_NO_WRAPPERS = {"RUSTC_WRAPPER": "", "RUSTC_WORKSPACE_WRAPPER": ""}
+"""Empty means none, also where the caller's own cargo settings, in a file that is read all the same, name one."""
 _KEPT = ("CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "RUSTUP_")
 """The caller's settings that reach cargo: where crates come from. Those that change the module do not."""
 _PROGRESS = re.compile(r"^ +(?:Compiling|Locking|Adding|Updating|Downloading|Downloaded) .*\n", re.MULTILINE)
@@ -134,7 +136,7 @@ def _alone(program: Program) -> Iterator[Path]:
 
 def base_environment(toolchain: Toolchain) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name.startswith(_KEPT)}
-    return {**kept, **toolchain.environment}
+    return {**kept, **_NO_WRAPPERS, **toolchain.environment}
 
 
 def _environment(
