@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from grafos_cli.languages.contract import Toolchain
 from grafos_cli.languages.rust_library import library_for, place_for_library
 from grafos_cli.languages.rust_tools import DEBIAN_PACKAGES, WITH_APT, find_rust, place_of
 from grafos_core.errors import GrafosError
@@ -93,7 +94,7 @@ def bring_rust() -> None:
     except GrafosError:
         apt_install(*DEBIAN_PACKAGES)
     try:
-        library_for(place_of(find_rust(ROOT)))
+        library_for(place_of(rust_or_missing()))
     except GrafosError as failed:
         raise MissingError(f"{failed.what}: {failed.why}") from failed
 
@@ -125,13 +126,14 @@ def get_crates(*options: str) -> None:
         (Path(scratch) / "Cargo.toml").write_text(SERDE_MANIFEST)
         (Path(scratch) / "src").mkdir()
         (Path(scratch) / "src" / "lib.rs").touch()
-        toolchain = rust_or_missing()
-        run(*toolchain, "fetch", *options, folder=Path(scratch), environment={"CARGO_HOME": str(crates_folder())})
+        rust = rust_or_missing()
+        environment = {**rust.environment, "CARGO_HOME": str(crates_folder())}
+        run(*rust.command, "fetch", *options, folder=Path(scratch), environment=environment)
 
 
-def rust_or_missing() -> tuple[str, ...]:
+def rust_or_missing() -> Toolchain:
     try:
-        return find_rust(ROOT).command
+        return find_rust(ROOT)
     except GrafosError as missing:
         raise MissingError(missing.what) from missing
 
@@ -188,4 +190,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\nInterrupted; the next run goes on.", file=sys.stderr)
+        sys.exit(130)
