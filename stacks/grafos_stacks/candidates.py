@@ -11,6 +11,7 @@ when a region has no machine left the next candidate's turn comes:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,6 +40,14 @@ SURVEYS_AT_ONCE_MAX = 16
 """Regions that are asked at the same time; each takes up to eight requests at once."""
 CANDIDATES_MAX = 64
 """More would only meet the clouds' request limits; no person reads more."""
+
+SPOT_TYPES = {("azure", "amd64"): "Standard_D2s_v5", ("azure", "arm64"): "Standard_D2ps_v5"}
+"""A type that is sold as a spot machine, where the one that a cell has by default is not."""
+UNSOLD_AS_SPOT = re.compile(r"Standard_B[0-9]+m?s")
+"""Azure's B series of the first generation: its price list has no spot row of any, and its SKUs say so
+(``LowPriorityCapable``)."""
+NOWHERE_NEXT = "try again later, or name another machine type or more regions: --type, --region"
+"""What helps when every place that was asked for was tried."""
 
 
 class Candidate(NamedTuple):
@@ -132,21 +141,26 @@ def _candidate(hands: Hands, spec: CellSpec, seen: Survey, max_hourly_cents: int
     if prepared is not None:
         plan = prepared.plan
         if spec.spot and not plan.facts.price.spot_per_hour:
-            refusals.append(_no_spot_price(plan))
+            refusals.append(no_spot_price(plan))
         try:
-            refuse_over(hourly(plan), max_hourly_cents, place_of(plan))
+            refuse_over(hourly(plan), max_hourly_cents, place_of(plan), fictional=plan.facts.price.fictional)
         except GrafosError as error:
             refusals.append(error)
     return Candidate(spec, prepared, tuple(refusals))
 
 
-def _no_spot_price(plan: StackPlan) -> CloudError:
-    offer = plan.facts.offer
+def no_spot_price(plan: StackPlan) -> CloudError:
+    """``price_missing`` for a spot machine whose type has no spot price: on Azure some types are never sold as one."""
+    offer, provider = plan.facts.offer, plan.spec.provider
+    one = SPOT_TYPES.get((provider, offer.arch))
+    named = f", as --type {one}," if one else ""
+    unsold = UNSOLD_AS_SPOT.fullmatch(offer.machine_type)
     return CloudError(
         "price_missing",
         f"no spot price is known of {offer.machine_type} in {offer.region}",
-        where=f"{plan.spec.provider} {offer.region}",
-        next="choose a type that is sold as a spot machine, or leave out --spot",
+        where=f"{provider} {offer.region}",
+        why=f"{offer.machine_type} is not sold as a spot machine" if unsold else "",
+        next=f"choose a type that is sold as a spot machine{named} or leave out --spot",
     )
 
 
@@ -292,4 +306,6 @@ def _with_moves(refusal: CloudError, moves: Sequence[Move]) -> CloudError:
         told_before = [f"{move.before}: {move.why}" for move in moves]
         refusal.why = "\n".join(dict.fromkeys([*told_before, *refusal.why.splitlines()]))
         refusal.context["moves"] = [msgspec.to_builtins(move) for move in moves]
+    if moves and refusal.code in MOVES_ON:
+        refusal.next = NOWHERE_NEXT
     return refusal

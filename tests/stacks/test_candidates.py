@@ -136,6 +136,8 @@ def test_a_type_that_is_not_sold_as_a_spot_machine_has_no_spot_price(places: Pla
     burstable = msgspec.structs.replace(EAST, machine_type="Standard_B2s", spot=True)
     [found] = places.weigh(burstable)
     assert "price_missing" in found.why_not
+    assert "Standard_B2s is not sold as a spot machine" in found.refusals[0].why
+    assert "--type Standard_D2" in found.refusals[0].next
 
 
 def test_a_region_that_does_not_exist_is_one_candidate_less(places: Places) -> None:
@@ -202,6 +204,8 @@ def test_when_no_place_has_a_machine_every_reason_is_told_and_the_last_try_can_b
     assert refused.value.code == "cloud_capacity"
     assert "gcp us-central1" in refused.value.why
     assert refused.value.context["moves"]
+    assert "--any" not in refused.value.next
+    assert "--type" in refused.value.next
     assert places.machines() == []
     last = plans[-1].spec.provider
     places.operators[last].teardown("one")

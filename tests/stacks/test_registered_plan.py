@@ -14,6 +14,7 @@ from grafos_core.clock import VirtualClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import open_fabric
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, LEFT_BEHIND_S, rates_held
+from grafos_stacks.candidates import no_spot_price
 from grafos_stacks.layouts import UNMAKE_ORDER
 from grafos_stacks.plan import desired
 from grafos_stacks.spec import REGISTERED, check_spec
@@ -151,3 +152,12 @@ def test_the_bill_names_what_it_holds_for_afterwards() -> None:
     assert names["gcp"] == ["machine", "disk", "address", "disk afterwards"]
     assert names["azure"] == ["machine", "disk", "address", "disk afterwards", "address afterwards"]
     assert "72 h" in plan("azure").bill.parts[-1].how
+
+
+@pytest.mark.parametrize(("arch", "instead"), [("amd64", "Standard_D2s_v5"), ("arm64", "Standard_D2ps_v5")])
+def test_a_type_that_is_never_sold_as_a_spot_machine_is_told_with_one_that_is(arch: str, instead: str) -> None:
+    made = plan("azure", spot=True)
+    offer = msgspec.structs.replace(made.facts.offer, machine_type="Standard_B2s", arch=arch)
+    refused = no_spot_price(msgspec.structs.replace(made, facts=msgspec.structs.replace(made.facts, offer=offer)))
+    assert refused.why == "Standard_B2s is not sold as a spot machine"
+    assert f"--type {instead}" in refused.next
