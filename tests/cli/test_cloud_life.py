@@ -149,7 +149,9 @@ def test_a_cell_is_extended_by_a_time_and_to_a_moment(operator: Person, on_aws: 
     answer = operator("cloud", "extend", "--cell-id", "living", "--until", moment, "--yes")
     assert answer.code == 0, answer.err
     assert seconds(shown(operator, "living")["expires_at"]) // 60 == (seconds(ends_at) + 5 * HOUR_S) // 60
-    assert operator("deploy", "run", "--provider", "aws", "--json").document["run"]["state"] == "finished"
+    run = operator("deploy", "run", "--provider", "aws", "--json")
+    assert run.code == 0, run.out + run.err
+    assert run.document["run"]["state"] == "finished"
 
 
 def test_on_compute_engine_only_what_was_paid_for_is_given(operator: Person, on_gcp: dict[str, Any]) -> None:

@@ -25,6 +25,9 @@ from grafos_emulators.lifecycle import LifecycleTimes
 SEED = 20261121
 KILLS, KILLS_DEEP = 3, 67
 """On each of three clouds: nine in `make test`, two hundred in `make deep`; a last round may add one."""
+BUSY_HOST_S = 600
+"""For two dozen real processes one after the other, and the emulator that they ask, which loads a cloud's SDK first:
+ten seconds of work, for which a host that runs eight other suites may take minutes."""
 KINDS: dict[str, type[EmulatedCloud]] = {"aws": AwsCloud, "azure": AzureCloud, "gcp": GcpCloud}
 
 
@@ -57,6 +60,7 @@ def account(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     account.close()
 
 
+@pytest.mark.timeout(BUSY_HOST_S)
 def test_a_process_that_is_killed_leaves_nothing_and_makes_nothing_twice(account: Account) -> None:
     kill_often(account, KILLS)
 
