@@ -186,7 +186,7 @@ class Ray:
         assert self._child.stdout is not None
         while (line := self._child.stdout.readline().strip()) != "ready":
             if not line and self._child.poll() is not None:
-                raise SystemExit("Ray did not start")
+                raise ChildProcessError("Ray did not start: on a busy machine it gives itself up")
 
     def rate(self, count: int) -> float:
         assert self._child.stdin is not None
@@ -229,7 +229,11 @@ def _measured(cell: Standalone, count: int, turns: int, *, quick: bool) -> Itera
     child.start()
     ready.wait(GRANTED_WITHIN_S)
     home = peers.find("ray", may_install=not quick)
-    ray = Ray(home / "python") if home else None
+    ray, missing = None, "" if home else peers.missing("ray")
+    try:
+        ray = Ray(home / "python") if home else None
+    except ChildProcessError as error:
+        missing = str(error)
     caller = Caller(cell, tenant, granted)
     try:
         yield table.compare(
@@ -240,7 +244,7 @@ def _measured(cell: Standalone, count: int, turns: int, *, quick: bool) -> Itera
             partial(ray.rate, count) if ray else None,
             turns=turns,
             goal=table.Goal(4.0, is_least=True),
-            note="" if ray else peers.missing("ray"),
+            note=missing,
         )
     finally:
         caller.close()
