@@ -9,7 +9,7 @@ from source_tree import ROOT
 
 from grafos_cell import abi
 from grafos_cell.module import check_module
-from grafos_cell.pool import PoolLimits
+from grafos_cell.worker_process import PoolLimits
 from grafos_core.errors import CODES
 
 PAGE_TEXT = (ROOT / "docs" / "reference" / "tasklet-abi.md").read_text(encoding="utf-8")
