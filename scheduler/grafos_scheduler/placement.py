@@ -57,7 +57,7 @@ def choose(candidates: Iterable[Candidate], demand: Demand) -> Candidate:
             "placement_failed",
             f"every ready cell of {demand.provider} was vetoed: "
             + ", ".join(f"{cell_id} ({why})" for cell_id, why in sorted(vetoed.items())),
-            next="wait for a run to end, ask for less, or provision another cell",
+            next="ask for less, wait if other runs hold it, or get a cell that has more",
             context={"vetoes": vetoed},
         )
     fit.sort(key=lambda candidate: candidate.cell_id)  # so that equals are told apart the same way each time
