@@ -145,7 +145,7 @@ def test_a_cell_is_extended_by_a_time_and_to_a_moment(operator: Person, on_aws: 
     ends_at = shown(operator, "living")["expires_at"]
     told = operator("cloud", "extend", "--cell-id", "living", "--ttl", "+2h", "--yes", "--json").document
     assert seconds(told["cell"]["expires_at"]) == seconds(ends_at) + 2 * HOUR_S
-    moment = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(ends_at + 5 * HOUR_S))
+    moment = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(seconds(ends_at) + 5 * HOUR_S))
     answer = operator("cloud", "extend", "--cell-id", "living", "--until", moment, "--yes")
     assert answer.code == 0, answer.err
     assert seconds(shown(operator, "living")["expires_at"]) // 60 == (seconds(ends_at) + 5 * HOUR_S) // 60
