@@ -150,7 +150,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "cloud sweep": record(flags="deleted", accounts=listed(SWEPT)),
     "cloud recover": record(
         flags="done",
-        cases=listed(record(texts="cell_id region action why", error=or_none(ERROR), maybe="error")),
+        cases=listed(record(texts="cell_id region action why note", error=or_none(ERROR), maybe="error note")),
     ),
     "cloud ls": record(cells=listed(CELL)),
     "cloud cost": record(

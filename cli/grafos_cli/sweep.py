@@ -37,7 +37,7 @@ def sweep(
     delete: Annotated[bool, typer.Option("--delete", help="delete what is condemned, and prove it gone")] = False,  # noqa: FBT002
     watch: Annotated[bool, typer.Option("--watch", help="again and again, until Ctrl-C")] = False,  # noqa: FBT002
     every: Annotated[str, typer.Option(metavar="TIME", help="how often to look with --watch: 30s, 5m")] = "5m",
-    fabric: Annotated[
+    fabric_id: Annotated[
         str, typer.Option(metavar="ID", help="list what bears this fabric's tags; without its key nothing is deleted")
     ] = "",
     yes: Annotated[bool, typer.Option("--yes", help="agree to deleting without being asked")] = False,  # noqa: FBT002
@@ -53,15 +53,15 @@ def sweep(
     every_s = read_duration("--every", every)
     if every_s < EVERY_S_MIN:
         raise GrafosError("usage", f"--every {every} is too often", next=f"choose {EVERY_S_MIN}s or more")
-    if delete and fabric:
+    if delete and fabric_id:
         raise GrafosError(
             "usage",
-            "--fabric only lists: what is there can be proved its own by its key alone",
-            next="grafos fabric key import FILE, then sweep --delete without --fabric",
+            "--fabric-id only lists: what is there can be proved its own by its key alone",
+            next="grafos fabric key import FILE, then sweep --delete without --fabric-id",
         )
     regions = (region,) if region else ()
     while True:
-        left = _round(terminal, provider, regions, fabric, delete=delete, yes=yes)
+        left = _round(terminal, provider, regions, fabric_id, delete=delete, yes=yes)
         if not watch:
             break
         terminal.note(f"the next look is in {every}; Ctrl-C ends it")

@@ -99,9 +99,9 @@ def test_without_the_key_it_only_lists(operator: Operator) -> None:
     assert {one["state"] for one in listed.document["accounts"][0]["resources"]} == {"unproved"}
     assert operator("cloud", "sweep", *HERE, "--delete", "--yes").error_code == "fabric_invalid"
     key.write_bytes(kept)
-    elsewhere = operator("cloud", "sweep", *HERE, "--fabric", "fab-000000000000")
+    elsewhere = operator("cloud", "sweep", *HERE, "--fabric-id", "fab-000000000000")
     assert elsewhere.code == 0
-    assert operator("cloud", "sweep", "--fabric", "fab-000000000000", "--delete").error_code == "usage"
+    assert operator("cloud", "sweep", "--fabric-id", "fab-000000000000", "--delete").error_code == "usage"
 
 
 def test_without_any_credentials_the_next_step_is_told(tmp_path: Path) -> None:
