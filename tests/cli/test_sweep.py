@@ -194,8 +194,9 @@ def test_a_fabric_moves_to_another_home_with_its_key(operator: Operator, tmp_pat
     torn = other("cloud", "teardown", "aws", "--all", "--region", REGION, "--yes", "--json")
     assert torn.code == 0, torn.err
     (receipt,) = torn.document["receipts"]
-    assert (receipt["emulated"], receipt["held_micro_cents"]) == (True, 0)
-    assert "unknown of 0¢ held" in other("cloud", "teardown", "aws", "--cell-id", "aws-one", "--yes").out
+    assert receipt["emulated"]
+    assert receipt["held_micro_cents"] > 0  # recovery held its worst case from then on
+    assert "¢ (fictional) held" in other("cloud", "teardown", "aws", "--cell-id", "aws-one", "--yes").out
     assert operator.clouds.world() == ()
 
 
