@@ -221,17 +221,19 @@ class Creator(Engine):
         self._delete(ref, want.what.name, want.begun_at, lambda _: None)
         if row is not None and row.life is not Life.GONE:
             self._journal.write(row.moved(Life.GONE, self._now()))
-        along = self._going_with(ref.kind, want.what.stack)
+        along = self._going_with(ref.kind, want)
         for one in along:
             self._see_off(one, want.begun_at)
         return bool(along)
 
-    def _going_with(self, kind: Kind, name: str) -> list[ResourceRow]:
-        """The stack's resources that go when one of that kind goes, in the order in which they can."""
-        stack, rows = self._journal.stack(name), self._journal.resources(name).values()
+    def _going_with(self, kind: Kind, want: _Want) -> list[ResourceRow]:
+        """The stack's resources that go when one of that kind goes, in the order in which they can; also what was made
+        early for it, which serves nothing else."""
+        stack, rows = self._journal.stack(want.what.stack), self._journal.resources(want.what.stack).values()
         dies_with = layout_of(stack.provider).dies_with if stack is not None else {}
+        early = {one.key for one in want.early}
         along = [row for row in rows if row.ref is not None and row.life is not Life.GONE]
-        along = [row for row in along if dies_with.get(row.kind) is kind]
+        along = [row for row in along if dies_with.get(row.kind) is kind or row.key in early]
         return sorted(along, key=lambda row: UNMAKE_ORDER.index(row.kind))
 
     def _see_off(self, row: ResourceRow, begun_at: float) -> None:

@@ -97,9 +97,10 @@ def test_a_machine_that_fails_after_its_deadline_stood_leaves_nothing(azure: Gro
     with pytest.raises(CloudError) as refused:
         azure.make(plan)
     assert refused.value.code == "cloud_quota"
-    azure.make(plan)  # the same command again: another machine, for which the deadline stands
+    assert "schedule" not in {thing.kind for thing in azure.clouds.world()}
+    azure.make(plan)  # the same command again: another machine, and a deadline of its own
     assert azure.states() == ["running"]
-    assert [call.action for call in azure.clouds.journal()].count(MAKE_DEADLINE) == 1
+    assert [call.action for call in azure.clouds.journal()].count(MAKE_DEADLINE) == 2
     assert state_past(azure, plan.expires_at) == ["deallocated"]
     assert azure.torn_down().left == 0
     assert azure.clouds.world() == ()
