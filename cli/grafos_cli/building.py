@@ -6,12 +6,8 @@ module, and from which sources it came. A module whose sources have changed sinc
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +16,7 @@ from grafos_cli.languages.contract import Note, language_of, no_note
 from grafos_cli.manifest import Program, Tasklet
 from grafos_cli.project import state_folder
 from grafos_core.errors import GrafosError
-from grafos_core.paths import write_private
+from grafos_core.paths import locked, write_private
 
 INDEX_SCHEMA = 1
 SOURCE_BYTES_MAX = 256 * 1024 * 1024
@@ -131,7 +127,7 @@ def _store(program: Program, built: Built, module: bytes) -> None:
     """The module first, then the index that names it; modules that it no longer names go. One build at a time."""
     folder = state_folder(program.folder, "tasklets")
     declared = {tasklet.name for tasklet in program.tasklets}
-    with _alone(folder):
+    with locked(folder):  # no other process stores meanwhile
         write_private(module_path(program.folder, built.module_sha256), module)
         index = {name: entry for name, entry in read_index(program).items() if name in declared}
         index[built.tasklet] = built
@@ -141,17 +137,6 @@ def _store(program: Program, built: Built, module: bytes) -> None:
         for path in folder.glob("*.wasm"):
             if path.stem not in named:
                 path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Inside, no other process stores into the folder."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def source_digest(program: Program, tasklet: Tasklet) -> str:

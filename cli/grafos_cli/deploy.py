@@ -25,6 +25,19 @@ app = new_group(
     next="grafos deploy run --provider local",
 )
 
+# What a plan and a run are asked in the same words.
+ProgramFolder = Annotated[str, typer.Argument(metavar="PROGRAM", help="folder with a grafos.toml; default: this one")]
+Environment = Annotated[
+    str, typer.Option(metavar="NAME", help="an environment of [runnable_targets], which names the provider")
+]
+LeasedMemory = Annotated[
+    str, typer.Option(metavar="BYTES", help="fabric memory to lease from the cell: 32768, 128k, 1m")
+]
+LeasedBlocks = Annotated[
+    str, typer.Option(metavar="BYTES", help="blocks to lease from the cell's disk: 4096, 1m; whole blocks of 512")
+]
+OneCell = Annotated[str, typer.Option(metavar="ID", help="which cell; default: the newest that is ready")]
+
 
 def _named(program: Program, provider: str, environment: str) -> str:
     """The provider that was named, by its own name or an environment's; empty when none was."""
@@ -48,23 +61,15 @@ def _named(program: Program, provider: str, environment: str) -> str:
 )
 def plan(
     ctx: typer.Context,
-    program: Annotated[
-        str, typer.Argument(metavar="PROGRAM", help="folder with a grafos.toml; default: this one")
-    ] = "",
+    program: ProgramFolder = "",
     provider: Annotated[
         str, typer.Option(metavar="NAME", help="default: the first in [runnable_targets] that admits, else local")
     ] = "",
-    env: Annotated[
-        str, typer.Option(metavar="NAME", help="an environment of [runnable_targets], which names the provider")
-    ] = "",
+    env: Environment = "",
     tasklet: Annotated[str, typer.Option(metavar="NAME", help="which tasklet; default: all of them")] = "",
-    mem: Annotated[
-        str, typer.Option(metavar="BYTES", help="fabric memory to lease from the cell: 32768, 128k, 1m")
-    ] = "",
-    block: Annotated[
-        str, typer.Option(metavar="BYTES", help="blocks to lease from the cell's disk: 4096, 1m; whole blocks of 512")
-    ] = "",
-    cell_id: Annotated[str, typer.Option(metavar="ID", help="which cell; default: the newest that is ready")] = "",
+    mem: LeasedMemory = "",
+    block: LeasedBlocks = "",
+    cell_id: OneCell = "",
 ) -> None:
     """Shows what a run would need, where it would go and what it could cost; nothing is begun.
 
@@ -104,26 +109,18 @@ def plan(
 )
 def run(
     ctx: typer.Context,
-    program: Annotated[
-        str, typer.Argument(metavar="PROGRAM", help="folder with a grafos.toml; default: this one")
-    ] = "",
+    program: ProgramFolder = "",
     provider: Annotated[str, typer.Option(metavar="NAME", help="local or aws; default: local")] = "",
-    env: Annotated[
-        str, typer.Option(metavar="NAME", help="an environment of [runnable_targets], which names the provider")
-    ] = "",
+    env: Environment = "",
     tasklet: Annotated[
         str, typer.Option(metavar="NAME", help="which tasklet; needed when the program has several")
     ] = "",
     input_file: Annotated[
         str, typer.Option("--input", metavar="FILE", help="the input; default: what grafos.toml names")
     ] = "",
-    mem: Annotated[
-        str, typer.Option(metavar="BYTES", help="fabric memory to lease from the cell: 32768, 128k, 1m")
-    ] = "",
-    block: Annotated[
-        str, typer.Option(metavar="BYTES", help="blocks to lease from the cell's disk: 4096, 1m; whole blocks of 512")
-    ] = "",
-    cell_id: Annotated[str, typer.Option(metavar="ID", help="which cell; default: the newest that is ready")] = "",
+    mem: LeasedMemory = "",
+    block: LeasedBlocks = "",
+    cell_id: OneCell = "",
 ) -> None:
     """Admits, leases, runs and settles one tasklet, and shows its answer, where it ran and what it cost.
 

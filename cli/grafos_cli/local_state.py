@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -21,7 +20,7 @@ import msgspec
 from grafos_cli.daemons import Daemon
 from grafos_cli.project import state_folder
 from grafos_core.errors import GrafosError
-from grafos_core.paths import write_private
+from grafos_core.paths import locked, write_private
 
 STATE_SCHEMA = 1
 STATE_NAME = "dev.json"
@@ -107,19 +106,10 @@ def forget_local_fabric(project: Path) -> None:
     (dev_folder(project) / STATE_NAME).unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def only_one(project: Path, announce: Callable[[str], object]) -> Iterator[None]:
-    """Two `dev up` or `dev down` of one project wait for each other, and say so; the lock dies with its process."""
-    handle = os.open(dev_folder(project) / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            announce("another grafos dev is at work in this project; waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+def only_one(project: Path, announce: Callable[[str], object]) -> AbstractContextManager[None]:
+    """Two `dev up` or `dev down` of one project wait for each other, and say so."""
+    waiting = "another grafos dev is at work in this project; waiting for it"
+    return locked(dev_folder(project) / "lock", lambda: announce(waiting))
 
 
 @contextlib.contextmanager

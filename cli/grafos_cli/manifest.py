@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from grafos_cell import abi
 from grafos_cli import settings
+from grafos_cli.nearness import nearest
 from grafos_core.errors import GrafosError
 
 FILE_NAME = "grafos.toml"
@@ -317,10 +318,8 @@ class _Reader:
         return GrafosError("manifest_invalid", what, where=where, next=next)
 
     def _unknown(self, word: str, known: list[str], line: int, kind: str) -> GrafosError:
-        import difflib
-
-        match = difflib.get_close_matches(word, known, n=1, cutoff=0.65)
-        hint = f"did you mean {match[0]!r}?" if match else f"known are {', '.join(known)}"
+        match = nearest(word, known, likeness_min=0.65)
+        hint = f"did you mean {match!r}?" if match else f"known are {', '.join(known)}"
         return self._wrong(f"unknown {kind}: {word[:60]!r}", line, hint)
 
     def _line_of_table(self, name: str, index: int = 0) -> int:

@@ -7,9 +7,10 @@ sockets and state files of running programs in ``$XDG_STATE_HOME/grafos``. Per p
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PRIVATE_FOLDER = 0o700
@@ -85,6 +86,24 @@ def _draft(path: Path, data: bytes) -> Iterator[Path]:
     finally:
         draft.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def locked(path: Path, must_wait: Callable[[], object] | None = None) -> Iterator[None]:
+    """Inside, no other process is inside with the same path: a folder, or a lock file, which is made when it is not
+    there. ``must_wait`` is called when somebody else is. The lock dies with its process."""
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if must_wait is not None:
+                must_wait()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

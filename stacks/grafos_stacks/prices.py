@@ -7,11 +7,8 @@ on an emulated cloud asks the emulator, whose prices are fictional and never get
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -36,7 +33,7 @@ from grafos_connectors.pricing.table import (
 from grafos_core.clock import Clock, SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.money import format_cents, from_cents
-from grafos_core.paths import data_home, private_folder, write_private
+from grafos_core.paths import data_home, locked, private_folder, write_private
 
 SCHEMA_VERSION = 1
 MEETS_ALL = ("cloud_auth", "cloud_denied", "cloud_unreachable", "credentials_missing", "credentials_mixed")
@@ -80,7 +77,8 @@ class PriceBook:
         """Puts rows into the file: all or none, and none of another process is lost. Fictional ones are refused."""
         wanted = tuple(rows)
         assert not any(row.fictional for row in wanted), "what an emulator says is in no table of real prices"
-        with self._alone():
+        private_folder(self._folder)
+        with locked(self._folder / "prices.lock"):
             table = PriceTable(own=self._own()).with_rows(wanted)
             kept = _Kept(tuple(sorted(table.own.values(), key=lambda row: row.key)))
             write_private(self.file, msgspec.json.format(msgspec.json.encode(kept), indent=1))
@@ -107,17 +105,6 @@ class PriceBook:
         if kept.schema_version > SCHEMA_VERSION:
             raise GrafosError("schema_newer", "the table of prices is of a newer grafos", where=str(self.file))
         return kept.rows
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Nobody else changes the file inside this block."""
-        private_folder(self._folder)
-        handle = os.open(self._folder / "prices.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
 
 def price_today(connector: Connector, identity: Identity, offer: Offer) -> Price:

@@ -13,8 +13,6 @@ A request is written before it is sent, so a claim or a registration whose answe
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +21,7 @@ import msgspec
 from grafos_core import trust
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
-from grafos_core.paths import private_folder, project_home, write_private
+from grafos_core.paths import locked, private_folder, project_home, write_private
 from grafos_core.receipts import Signed
 from grafos_scheduler.client import SchedulerClient
 
@@ -247,12 +245,8 @@ def _project_file(project: Path, provider: str) -> Path:
 def _changing(project: Path, provider: str) -> Iterator[Path]:
     """The file, with no other process changing it meanwhile."""
     folder = private_folder(project_home(project) / "cloud")
-    handle = os.open(folder / f".{provider}-cells.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with locked(folder / f".{provider}-cells.lock"):
         yield _project_file(project, provider)
-    finally:
-        os.close(handle)
 
 
 def _json(record: msgspec.Struct) -> bytes:

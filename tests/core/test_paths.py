@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from grafos_core.paths import data_home, private_folder, project_home, write_private, write_private_once
+from grafos_core.paths import data_home, locked, private_folder, project_home, write_private, write_private_once
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +81,21 @@ def test_a_project_s_folder_hides_itself_from_git(tmp_path: Path) -> None:
     folder = project_home(tmp_path)
     assert (folder / ".gitignore").read_text() == "*\n"
     assert mode(folder) == 0o700
+
+
+@pytest.mark.parametrize("name", ["", "lock"], ids=["folder", "file"])
+def test_who_comes_second_to_a_lock_is_told_and_waits(tmp_path: Path, name: str) -> None:
+    path, told = tmp_path / name, threading.Event()
+    inside: list[str] = []
+
+    def second() -> None:
+        with locked(path, told.set):
+            inside.append("second")
+
+    with locked(path):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        assert told.wait(30)
+        inside.append("first")
+    waiting.join()
+    assert inside == ["first", "second"]

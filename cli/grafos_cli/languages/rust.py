@@ -7,7 +7,6 @@ lock file says.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -35,6 +34,7 @@ from grafos_cli.languages.rust_tools import TARGET, find_rust, place_of
 from grafos_cli.manifest import FILE_NAME, Program, Tasklet
 from grafos_cli.project import state_folder
 from grafos_core.errors import GrafosError
+from grafos_core.paths import locked
 
 TIMEOUT_S = 900
 """For one build, one fetch, or the tests of one crate. Many dependencies take minutes the first time."""
@@ -129,8 +129,7 @@ def _function_of(program: Program, tasklet: Tasklet) -> str:
 def _alone(program: Program) -> Iterator[Path]:
     """Where cargo keeps what it makes. One build at a time: the modules of one crate have the same file name."""
     folder = state_folder(program.folder, "rust")
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder / "lock"):
         yield folder
 
 

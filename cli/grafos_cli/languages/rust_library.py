@@ -6,18 +6,15 @@ that came ready made: no program is compiled with the unstable switches that thi
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from grafos_cli.languages.contract import Note, first_lines, no_note, run_tool
 from grafos_cli.languages.rust_tools import TARGET, Place
 from grafos_core.errors import GrafosError
-from grafos_core.paths import cache_home, private_folder
+from grafos_core.paths import cache_home, locked, private_folder
 
 BUILD_TIMEOUT_S = 1800
 """It takes half a minute on two idle cores; a small busy machine needs many times that."""
@@ -44,19 +41,12 @@ def library_for(place: Place, note: Note = no_note) -> Path | None:
     home = private_folder(finished.parent)
     if not finished.is_dir():
         note(f"building Rust's standard library for {TARGET}, once for this compiler; it takes a minute or more …")
-    with _alone(home):
+    with locked(home / "lock"):
         if not finished.is_dir():
             with tempfile.TemporaryDirectory(dir=home, prefix=".building-") as scratch:
                 _build(place, Path(scratch))
                 (Path(scratch) / "sysroot").rename(finished)
     return finished
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _build(place: Place, scratch: Path) -> None:
