@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from functools import cache
@@ -13,6 +12,7 @@ from source_tree import ROOT
 from grafos_cli.building import build_tasklet
 from grafos_cli.languages import rust
 from grafos_cli.manifest import Program, Tasklet, load_program
+from grafos_core.paths import locked
 
 NOT_COPIED = shutil.ignore_patterns(".grafos", "target")
 CARGO = """\
@@ -73,6 +73,7 @@ def lay_out_warm(source: str, *names: str) -> Program:
     kept = folder.with_suffix(".kept")
     if made.exists():
         made.rename(kept)
+    if folder.exists():
         shutil.rmtree(folder)
     program = lay_out(folder, source, *names)
     if kept.exists():
@@ -98,8 +99,7 @@ def sdk_program() -> Program:
     """The crate of `tests/sdk/crate`, each of its tasklets declared."""
     crate = session_folder() / "sdk-program"
     names = ("echo", "place", "last-byte", "never-empty", "refused", "panics", "hungry", "times", "leased", "blocks")
-    with (session_folder() / "sdk-program.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(session_folder() / "sdk-program.lock"):
         if not crate.exists():
             shutil.copytree(ROOT / "tests" / "sdk" / "crate", crate, ignore=NOT_COPIED)
             declare(crate, *names, "no-json", "match", "written")
@@ -109,8 +109,7 @@ def sdk_program() -> Program:
 def recipe(name: str) -> Program:
     """A program of the cookbook, copied out of it as a person would."""
     home = session_folder() / "recipes" / name
-    with (session_folder() / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(session_folder() / f"{name}.lock"):
         if not home.exists():
             shutil.copytree(ROOT / "cookbook" / name, home, ignore=NOT_COPIED)
     return load_program(home)
