@@ -223,16 +223,13 @@ def test_a_copy_of_a_project_leaves_the_original_s_fabric_alone(person: Person) 
     assert failed(person) == {}
 
 
-@pytest.mark.parametrize("where", [".grafos", ".grafos/dev", ".grafos/dev/state", ".grafos/dev/lock"])
+@pytest.mark.parametrize("where", [".grafos", ".grafos/dev", ".grafos/dev/state"])
 def test_a_folder_that_cannot_be_written_is_one_line_and_nothing_is_left_running(where: str, tmp_path: Path) -> None:
-    """A file where a folder should be, or the reverse: it stops whoever runs this, also one whom no mode stops."""
+    """A file where a folder should be: it stops whoever runs this, also one whom no mode stops."""
     somebody = Person(tmp_path)
     place = somebody.project / where
     place.parent.mkdir(parents=True, exist_ok=True)
-    if place.name == "lock":
-        place.mkdir()
-    else:
-        place.write_text("")
+    place.write_text("")
     answer = somebody("dev", "up")
     assert (answer.code, answer.error_code) == (2, "config_invalid")
     assert "  next:  " in answer.err
