@@ -42,7 +42,7 @@ from grafos_cell.holdings import BrokerSettings, BrokerState
 from grafos_core import trust
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
-from grafos_scheduler import messages
+from grafos_scheduler import frames, messages
 
 CONNECTIONS = 64
 LEASES_OF_A_RUN = 2
@@ -78,9 +78,9 @@ def play_cell(cell: Standalone, who: Identity, granted: Synchronized[int], ready
     link.socket.settimeout(None)
     link.say(msgspec.structs.replace(broker.hello(state, "bench"), api_token=who.token))
     while (frame := link.hear()) is not None:
-        if isinstance(frame, messages.Welcome):
+        if isinstance(frame, frames.Welcome):
             ready.set()  # type: ignore[attr-defined]  # an event of multiprocessing, whose type is no class
-        if not isinstance(frame, messages.GrantLease):
+        if not isinstance(frame, frames.GrantLease):
             continue
         decision = broker.decide(state, Told(frame), time.time())  # not applied: no cell would hold that many leases
         link.say(*[effect.frame for effect in decision.effects if isinstance(effect, Report)])

@@ -22,7 +22,12 @@ ARROWS: dict[str, set[str]] = {
 }
 
 # From outside, all rooms but the CLI see the scheduler as a peer sees it: its wire and its client.
-SCHEDULER_FRONT = ("grafos_scheduler.messages", "grafos_scheduler.framing", "grafos_scheduler.client")
+SCHEDULER_FRONT = (
+    "grafos_scheduler.messages",
+    "grafos_scheduler.frames",
+    "grafos_scheduler.framing",
+    "grafos_scheduler.client",
+)
 SEES_ONLY_THE_FRONT = ("cell", "stacks")
 
 # What costs too much to import before a command needs it (`grafos --help` stays under 0.12 s of CPU).

@@ -46,7 +46,7 @@ from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.resources import KINDS_ON_DISK
 from grafos_core.rowstore import Store
-from grafos_scheduler import messages
+from grafos_scheduler import frames, messages
 from grafos_scheduler.client import SchedulerClient
 
 TICK_EVERY_S = 0.25
@@ -139,11 +139,11 @@ class Agent:
         if fault.code == "cell_unknown":
             self._is_registered = False
 
-    def hello(self) -> messages.Hello:
+    def hello(self) -> frames.Hello:
         said = broker.hello(self.state, version("grafos-cell"))
         return msgspec.structs.replace(said, api_token=self._identity.api_token)
 
-    def heartbeat(self) -> messages.Heartbeat:
+    def heartbeat(self) -> frames.Heartbeat:
         return broker.heartbeat(self.state)
 
     async def linked(self) -> None:
@@ -153,10 +153,10 @@ class Agent:
         await self.handle(LinkUp())
         self._runner.ask_again()
 
-    async def told(self, frame: messages.DownFrame) -> None:
-        if isinstance(frame, messages.BlobData):
+    async def told(self, frame: frames.DownFrame) -> None:
+        if isinstance(frame, frames.BlobData):
             self._runner.blob_came(frame)
-        elif isinstance(frame, messages.GrantLease | messages.StartRun) and self._is_fenced:
+        elif isinstance(frame, frames.GrantLease | frames.StartRun) and self._is_fenced:
             self._turn_down(frame)
         elif isinstance(frame, ForBroker):
             # Tasks begin in this order, and each decides before it first waits.
@@ -226,10 +226,10 @@ class Agent:
             return False
         return True
 
-    def _turn_down(self, frame: messages.GrantLease | messages.StartRun) -> None:
-        if isinstance(frame, messages.GrantLease):
+    def _turn_down(self, frame: frames.GrantLease | frames.StartRun) -> None:
+        if isinstance(frame, frames.GrantLease):
             what = "the cell has reached its end"
-            self._link.send(messages.LeaseRefused(frame.lease_id, frame.generation, "draining", what))
+            self._link.send(frames.LeaseRefused(frame.lease_id, frame.generation, "draining", what))
 
     async def _tick_for_ever(self) -> None:
         while True:

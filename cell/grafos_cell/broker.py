@@ -35,7 +35,7 @@ from grafos_cell.broker_events import (
     WorkerEnded,
 )
 from grafos_cell.holdings import GOING, BrokerState
-from grafos_scheduler import messages
+from grafos_scheduler import frames
 
 
 def decide(state: BrokerState, event: Event, now: float) -> Decision:
@@ -61,9 +61,9 @@ def decide(state: BrokerState, event: Event, now: float) -> Decision:
     return draft.decision()
 
 
-def hello(state: BrokerState, agent_version: str) -> messages.Hello:
+def hello(state: BrokerState, agent_version: str) -> frames.Hello:
     """What the cell says of itself when it opens a link."""
-    return messages.Hello(
+    return frames.Hello(
         cell_id=state.settings.cell_id,
         boot_epoch=state.epoch,
         agent_version=agent_version,
@@ -72,25 +72,25 @@ def hello(state: BrokerState, agent_version: str) -> messages.Hello:
     )
 
 
-def heartbeat(state: BrokerState) -> messages.Heartbeat:
+def heartbeat(state: BrokerState) -> frames.Heartbeat:
     """What the cell says at every beat."""
-    return messages.Heartbeat(leased=state.leased, fenced=state.fenced)
+    return frames.Heartbeat(leased=state.leased, fenced=state.fenced)
 
 
 def _told(draft: Draft, event: Told) -> None:
     frame = event.frame
     match frame:
-        case messages.GrantLease():
+        case frames.GrantLease():
             broker_leases.grant(draft, frame)
-        case messages.StartRun():
+        case frames.StartRun():
             broker_runs.start(draft, frame)
-        case messages.TearDownLease():
+        case frames.TearDownLease():
             broker_leases.tear_down(draft, frame)
-        case messages.RevokeLease():
+        case frames.RevokeLease():
             broker_leases.revoke(draft, frame)
-        case messages.ClearFence():
+        case frames.ClearFence():
             broker_leases.clear_fence(draft, frame)
-        case messages.RunEndedNoted():
+        case frames.RunEndedNoted():
             broker_runs.noted(draft, frame)
         case _:
             assert_never(frame)

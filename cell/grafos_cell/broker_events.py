@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from grafos_core.changes import Batch
-from grafos_scheduler import messages
+from grafos_scheduler import frames
 
 ForBroker = (
-    messages.GrantLease
-    | messages.StartRun
-    | messages.TearDownLease
-    | messages.RevokeLease
-    | messages.ClearFence
-    | messages.RunEndedNoted
+    frames.GrantLease
+    | frames.StartRun
+    | frames.TearDownLease
+    | frames.RevokeLease
+    | frames.ClearFence
+    | frames.RunEndedNoted
 )
 """The frames of the scheduler that the broker decides upon."""
 
@@ -67,12 +67,12 @@ class Tick:
 Event = Booted | LinkUp | Told | WorkerEnded | Unbound | Tick
 
 Reportable = (
-    messages.LeaseGranted
-    | messages.LeaseRefused
-    | messages.LeaseTornDown
-    | messages.LeaseRevoked
-    | messages.RunStarted
-    | messages.RunEnded
+    frames.LeaseGranted
+    | frames.LeaseRefused
+    | frames.LeaseTornDown
+    | frames.LeaseRevoked
+    | frames.RunStarted
+    | frames.RunEnded
 )
 
 
@@ -90,7 +90,7 @@ class Report:
 class StartWorker:
     """Fetch module and input, and run; answer with ``WorkerEnded``, whatever happens."""
 
-    start: messages.StartRun
+    start: frames.StartRun
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from grafos_cell.holdings import BOUND, CLOSED, CLOSING, FENCED, GOING, HeldLeas
 from grafos_core.errors import GrafosError
 from grafos_core.resources import KINDS_ON_DISK
 from grafos_core.revoking import GRACE_S_MAX, RevokeState, moved
-from grafos_scheduler import messages
+from grafos_scheduler import frames
 
 LEASE_TTL_S_MAX = 2 * 3600.0
 """The longest lease: a scheduler that does not renew leases for an hour's run and the time to start it."""
@@ -28,13 +28,13 @@ TEARDOWN_WITHIN_S = 10.0
 # --- granting and renewing ----------------------------------------------------------------------------------------
 
 
-def grant(draft: Draft, frame: messages.GrantLease) -> None:
+def grant(draft: Draft, frame: frames.GrantLease) -> None:
     """Binds the lease and mints a token for it. The same generation again gives a fresh token and nothing more."""
     lease = draft.state.leases.get(frame.lease_id)
     try:
         _check_grant(draft, frame, lease)
     except GrafosError as refusal:
-        draft.report(messages.LeaseRefused(frame.lease_id, frame.generation, refusal.code, refusal.what))
+        draft.report(frames.LeaseRefused(frame.lease_id, frame.generation, refusal.code, refusal.what))
         return
     if lease is None or lease.generation < frame.generation:
         lease = HeldLease(
@@ -48,12 +48,12 @@ def grant(draft: Draft, frame: messages.GrantLease) -> None:
         )
         draft.put_lease(lease)
     token = mint_token(draft, lease)
-    draft.report(messages.LeaseGranted(lease.lease_id, lease.generation, token))
+    draft.report(frames.LeaseGranted(lease.lease_id, lease.generation, token))
     if lease.run_id:
         draft.renew(Renewed(lease.run_id, lease.lease_id, token))
 
 
-def _check_grant(draft: Draft, frame: messages.GrantLease, known: HeldLease | None) -> None:
+def _check_grant(draft: Draft, frame: frames.GrantLease, known: HeldLease | None) -> None:
     has = draft.settings.total.of_kind(frame.kind)
     if not has:
         raise GrafosError("unsupported", f"this cell has no {frame.kind!r} to lease")
@@ -70,7 +70,7 @@ def _check_grant(draft: Draft, frame: messages.GrantLease, known: HeldLease | No
         raise GrafosError("placement_failed", f"no room for {', '.join(lacking)}")
 
 
-def _check_known(frame: messages.GrantLease, known: HeldLease) -> None:
+def _check_known(frame: frames.GrantLease, known: HeldLease) -> None:
     """A lease that was granted before may be asked for again, in its generation or the next."""
     if known.state == FENCED:
         raise GrafosError("fenced", "the lease is fenced until an operator clears it")
@@ -87,13 +87,13 @@ def _check_known(frame: messages.GrantLease, known: HeldLease) -> None:
 # --- revoking -----------------------------------------------------------------------------------------------------
 
 
-def revoke(draft: Draft, frame: messages.RevokeLease) -> None:
+def revoke(draft: Draft, frame: frames.RevokeLease) -> None:
     """Warns the lease's holder, once; asked again, it tells how far the revocation has come."""
     lease = draft.state.leases.get(frame.lease_id)
     if lease is None or lease.state in (CLOSED, FENCED):
-        tear_down(draft, messages.TearDownLease(frame.lease_id, frame.generation))
+        tear_down(draft, frames.TearDownLease(frame.lease_id, frame.generation))
     elif lease.is_revoked:
-        draft.report(messages.LeaseRevoked(lease.lease_id, lease.generation, lease.revoke))
+        draft.report(frames.LeaseRevoked(lease.lease_id, lease.generation, lease.revoke))
     elif lease.state == BOUND:
         grace_s = min(max(0.0, frame.grace_s), GRACE_S_MAX)
         _step(draft, replace(lease, grace_until=draft.now + grace_s), RevokeState.REVOKE_WARNING)
@@ -104,21 +104,21 @@ def _step(draft: Draft, lease: HeldLease, later: RevokeState) -> HeldLease:
     lease = replace(lease, revoke=moved(lease.revoke, later))
     draft.put_lease(lease)
     if lease.is_revoked:
-        draft.report(messages.LeaseRevoked(lease.lease_id, lease.generation, lease.revoke))
+        draft.report(frames.LeaseRevoked(lease.lease_id, lease.generation, lease.revoke))
     return lease
 
 
 # --- tearing down -------------------------------------------------------------------------------------------------
 
 
-def tear_down(draft: Draft, frame: messages.TearDownLease) -> None:
+def tear_down(draft: Draft, frame: frames.TearDownLease) -> None:
     """Begins the teardown, or says again what became of it. A lease that is unknown here is gone."""
     known = draft.state.leases.get(frame.lease_id)
     lease = known and _in_generation(draft, known, frame.generation)
     if lease is not None and lease.state == FENCED:
-        draft.report(messages.LeaseTornDown(lease.lease_id, frame.generation, fenced=True))
+        draft.report(frames.LeaseTornDown(lease.lease_id, frame.generation, fenced=True))
     elif lease is None or frame.generation < lease.generation or lease.state == CLOSED:
-        draft.report(messages.LeaseTornDown(frame.lease_id, frame.generation))
+        draft.report(frames.LeaseTornDown(frame.lease_id, frame.generation))
     elif lease.state == BOUND:
         if lease.is_revoked:
             is_used = _user(draft, lease) is not None
@@ -128,11 +128,11 @@ def tear_down(draft: Draft, frame: messages.TearDownLease) -> None:
         draft.do(Unbind(lease.lease_id, lease.generation, lease.kind))  # the answer to the one before is old news now
 
 
-def clear_fence(draft: Draft, frame: messages.ClearFence) -> None:
+def clear_fence(draft: Draft, frame: frames.ClearFence) -> None:
     """An operator says that nothing uses the resource any more: the teardown is tried once more."""
     lease = draft.state.leases.get(frame.lease_id)
     if lease is None or lease.state == CLOSED:
-        draft.report(messages.LeaseTornDown(frame.lease_id, frame.generation))
+        draft.report(frames.LeaseTornDown(frame.lease_id, frame.generation))
     elif lease.state == FENCED:
         lease = _in_generation(draft, lease, frame.generation)
         draft.put_lease(replace(lease, state=CLOSING, closing_since=draft.now))
@@ -238,7 +238,7 @@ def _closed(draft: Draft, lease: HeldLease, *, gone: bool) -> None:
     else:
         has_expired = lease.revoke == RevokeState.EXPIRED
         _step(draft, lease, RevokeState.FAILED_CLOSED if has_expired else RevokeState.TORNDOWN)
-    draft.report(messages.LeaseTornDown(lease.lease_id, lease.generation, fenced=not gone))
+    draft.report(frames.LeaseTornDown(lease.lease_id, lease.generation, fenced=not gone))
 
 
 def _fence(draft: Draft, lease: HeldLease) -> None:

@@ -13,17 +13,17 @@ from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.receipts import RunReceipt
 from grafos_core.tokens import Use
-from grafos_scheduler import messages
+from grafos_scheduler import frames
 
 OVERRUN_S = 20.0
 """What a worker gets beyond its run's deadline, to fetch, to compile and to notice the deadline by itself."""
 
 
-def start(draft: Draft, frame: messages.StartRun) -> None:
+def start(draft: Draft, frame: frames.StartRun) -> None:
     """Takes the run on, once. A start that its tokens do not cover is an end, reported like any other."""
     known = draft.state.runs.get(frame.run_id)
     if known is not None:
-        draft.report(known.ended or messages.RunStarted(known.run_id))
+        draft.report(known.ended or frames.RunStarted(known.run_id))
         return
     try:
         leases = _leases_for(draft, frame)
@@ -33,7 +33,7 @@ def start(draft: Draft, frame: messages.StartRun) -> None:
     for lease in leases:
         draft.put_lease(replace(lease, run_id=frame.run_id))
     draft.put_run(_taken(draft, frame, tuple(leases)))
-    draft.report(messages.RunStarted(frame.run_id))
+    draft.report(frames.RunStarted(frame.run_id))
     draft.do(StartWorker(frame))
 
 
@@ -56,7 +56,7 @@ def stop(draft: Draft, run: TakenRun, code: str) -> None:
         draft.do(StopWorker(run.run_id))
 
 
-def noted(draft: Draft, frame: messages.RunEndedNoted) -> None:
+def noted(draft: Draft, frame: frames.RunEndedNoted) -> None:
     """The scheduler has the end of the run on its disk."""
     run = draft.state.runs.get(frame.run_id)
     if run is not None and run.state == ENDED:
@@ -83,7 +83,7 @@ def end(draft: Draft, run: TakenRun, outcome: WorkerEnded, ended_at: float) -> N
         ended_at=max(ended_at, run.started_at),
         boot_epoch=run.boot_epoch,
     )
-    ended = messages.RunEnded(
+    ended = frames.RunEnded(
         run_id=run.run_id,
         code=outcome.code,
         what=outcome.what,
@@ -97,7 +97,7 @@ def end(draft: Draft, run: TakenRun, outcome: WorkerEnded, ended_at: float) -> N
     draft.report(ended)
 
 
-def _leases_for(draft: Draft, frame: messages.StartRun) -> list[HeldLease]:
+def _leases_for(draft: Draft, frame: frames.StartRun) -> list[HeldLease]:
     """The leases that the tokens open: all of this tenant, free of other runs, one CPU among them."""
     use = Use(START, frame.run_id, frame.tasklet, frame.program, frame.module_sha256, draft.settings.hardware)
     leases = [check_token(draft.state, token, use, draft.now) for token in frame.tokens]
@@ -112,7 +112,7 @@ def _leases_for(draft: Draft, frame: messages.StartRun) -> list[HeldLease]:
     return leases
 
 
-def _taken(draft: Draft, frame: messages.StartRun, leases: tuple[HeldLease, ...]) -> TakenRun:
+def _taken(draft: Draft, frame: frames.StartRun, leases: tuple[HeldLease, ...]) -> TakenRun:
     return TakenRun(
         run_id=frame.run_id,
         tenant=frame.tenant,

@@ -18,7 +18,7 @@ from grafos_core.changes import Change
 from grafos_core.receipts import RunReceipt, Signed
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
-from grafos_scheduler.messages import RunEnded
+from grafos_scheduler.frames import RunEnded
 
 BOOT, LEASE, RUN = "boot", "lease", "run"
 

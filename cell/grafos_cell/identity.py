@@ -13,7 +13,7 @@ from pathlib import Path
 
 from grafos_core import paths, receipts, trust
 from grafos_core.errors import GrafosError
-from grafos_scheduler.messages import LINK_ALPN
+from grafos_scheduler.frames import LINK_ALPN
 
 FILES_WITHIN_S = 30.0
 """How long the scheduler may take to make the cell's files at its first start."""

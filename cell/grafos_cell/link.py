@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from grafos_core.errors import GrafosError
-from grafos_scheduler import framing, messages
+from grafos_scheduler import frames, framing
 
 PAUSE_FIRST_S = 0.05
 PAUSE_MOST_S = 15.0
@@ -36,7 +36,7 @@ FAULTS_OF_THIS_CELL = frozenset(
 
 log = logging.getLogger("grafos.link")
 
-_decoder = msgspec.msgpack.Decoder(messages.DownFrame)
+_decoder = msgspec.msgpack.Decoder(frames.DownFrame)
 
 
 class Listener(Protocol):
@@ -48,14 +48,14 @@ class Listener(Protocol):
     def ended(self, fault: GrafosError) -> None:
         """A link, or the try to get one, ended so."""
 
-    def hello(self) -> messages.Hello: ...
+    def hello(self) -> frames.Hello: ...
 
-    def heartbeat(self) -> messages.Heartbeat: ...
+    def heartbeat(self) -> frames.Heartbeat: ...
 
     async def linked(self) -> None:
         """The scheduler said welcome."""
 
-    async def told(self, frame: messages.DownFrame) -> None:
+    async def told(self, frame: frames.DownFrame) -> None:
         """The scheduler said something else. May wait, to slow the scheduler down."""
 
 
@@ -69,7 +69,7 @@ class Link:
         self._chance = chance
         self._writer: asyncio.StreamWriter | None = None
 
-    def send(self, frame: messages.UpFrame) -> None:
+    def send(self, frame: frames.UpFrame) -> None:
         """Queues the frame if the link is up, else drops it."""
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(framing.encode_frame(frame))
@@ -116,15 +116,15 @@ class Link:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> GrafosError:
         tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
-        if tls.selected_alpn_protocol() != messages.LINK_ALPN:
+        if tls.selected_alpn_protocol() != frames.LINK_ALPN:
             return GrafosError("answer_invalid", "what answers there does not speak the cell link")
-        frames = _Frames(reader)
+        incoming = _Frames(reader)
         writer.write(framing.encode_frame(self._listener.hello()))
         async with asyncio.timeout(CONNECT_S_MAX):
-            first = await frames.next()
-        if isinstance(first, messages.Goodbye):
+            first = await incoming.next()
+        if isinstance(first, frames.Goodbye):
             return _error_of(first)
-        if not isinstance(first, messages.Welcome):
+        if not isinstance(first, frames.Welcome):
             return GrafosError("answer_invalid", f"the scheduler began with {type(first).__name__}")
         _watch_for_silence(writer, first.heartbeat_every_s)
         self._writer = writer
@@ -132,8 +132,8 @@ class Link:
         try:
             await self._listener.linked()
             while True:
-                frame = await frames.next()
-                if isinstance(frame, messages.Goodbye):
+                frame = await incoming.next()
+                if isinstance(frame, frames.Goodbye):
                     return _error_of(frame)
                 await self._listener.told(frame)
         finally:
@@ -153,14 +153,14 @@ class _Frames:
         self._cutter = framing.FrameReader()
         self._ready: list[bytes] = []
 
-    async def next(self) -> messages.DownFrame:
+    async def next(self) -> frames.DownFrame:
         """The next frame; ``EOFError`` at the end, ``MsgspecError`` or ``limit_exceeded`` for what is none."""
         while not self._ready:
             data = await self._reader.read(READ_BYTES)
             if not data:
                 raise EOFError("the scheduler closed the link")
             self._ready.extend(self._cutter.feed(data))
-        frame: messages.DownFrame = _decoder.decode(self._ready.pop(0))
+        frame: frames.DownFrame = _decoder.decode(self._ready.pop(0))
         return frame
 
 
@@ -175,7 +175,7 @@ def _address_of(url: str) -> tuple[str, int]:
     return parts.hostname, port
 
 
-def _error_of(goodbye: messages.Goodbye) -> GrafosError:
+def _error_of(goodbye: frames.Goodbye) -> GrafosError:
     return GrafosError.from_wire({"code": goodbye.code, "what": goodbye.what})
 
 

@@ -18,7 +18,7 @@ from grafos_cell.holdings import BrokerState, HeldLease
 from grafos_cell.run import BlockLease, LeaseAnswer, LeaseCall, MemoryLease
 from grafos_core.errors import GrafosError
 from grafos_core.tokens import Caveat, Use, narrow
-from grafos_scheduler import messages
+from grafos_scheduler import frames
 
 STATUS_OF = {
     "capability_refused": abi.REVOKED,
@@ -38,7 +38,7 @@ class RunLeases:
     """One run's leases, from its start to its end. ``answer`` is the run's ``LeaseDesk``."""
 
     def __init__(
-        self, state: BrokerState, now: Callable[[], float], blocks: BlockStore, start: messages.StartRun
+        self, state: BrokerState, now: Callable[[], float], blocks: BlockStore, start: frames.StartRun
     ) -> None:
         self._state = state
         self._now = now

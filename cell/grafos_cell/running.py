@@ -18,7 +18,7 @@ from grafos_cell.run_leases import RunLeases
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
-from grafos_scheduler import messages
+from grafos_scheduler import frames
 
 STOP_WITHIN_S = 5.0
 """From telling all runs to stop to their ends being durable; killing a worker takes a fraction of that."""
@@ -42,7 +42,7 @@ class Runner:
         agent: Handler,
         pool: WorkerPool,
         cache: BlobCache,
-        send: Callable[[messages.UpFrame], None],
+        send: Callable[[frames.UpFrame], None],
         clock: Clock,
         blocks: BlockStore,
     ) -> None:
@@ -65,7 +65,7 @@ class Runner:
             self._is_warm = True
             await self._pool.start()
 
-    def start(self, start: messages.StartRun) -> None:
+    def start(self, start: frames.StartRun) -> None:
         """Begins a run; its end comes as ``WorkerEnded``, whatever happens."""
         task = asyncio.get_running_loop().create_task(self._run(start))
         self._runs[start.run_id] = task
@@ -104,7 +104,7 @@ class Runner:
             task.cancel()
         await self._pool.close()
 
-    def blob_came(self, frame: messages.BlobData) -> None:
+    def blob_came(self, frame: frames.BlobData) -> None:
         """What was asked for has come, or there is none."""
         waiting = self._wanted.pop(frame.sha256, None)
         if waiting is None or waiting.done():
@@ -120,7 +120,7 @@ class Runner:
     def ask_again(self) -> None:
         """A new link is up: what was asked for over the one before may never come."""
         for sha256 in self._wanted:
-            self._send(messages.BlobWanted(sha256))
+            self._send(frames.BlobWanted(sha256))
 
     def _over(self, run_id: str, task: asyncio.Task[RunOutcome]) -> None:
         """However the run's task ended, the broker hears of it once."""
@@ -131,7 +131,7 @@ class Runner:
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
 
-    async def _run(self, start: messages.StartRun) -> RunOutcome:
+    async def _run(self, start: frames.StartRun) -> RunOutcome:
         leases = RunLeases(self._agent.state, self._clock.now, self._blocks, start)
         self._leases[start.run_id] = leases
         leases.create_blocks()
@@ -166,7 +166,7 @@ class Runner:
             return found
         if sha256 not in self._wanted:
             self._wanted[sha256] = asyncio.get_running_loop().create_future()
-            self._send(messages.BlobWanted(sha256))
+            self._send(frames.BlobWanted(sha256))
         # Several runs may wait for the same bytes; that one of them is stopped must not stop the others.
         return await asyncio.shield(self._wanted[sha256])
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from grafos_core.errors import GrafosError
-from grafos_scheduler import leases, messages, rows, runs
+from grafos_scheduler import frames, leases, messages, rows, runs
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
@@ -94,7 +94,7 @@ def link_opened(draft: Draft, event: LinkOpened) -> None:
     draft.open_link(cell.cell_id, event.link_id, protocol)
     restarted = hello.boot_epoch > cell.boot_epoch
     _present(draft, cell.cell_id, event.link_id, steady=not restarted)
-    draft.send(cell.cell_id, messages.Welcome(protocol, state.settings.heartbeat_every_s))
+    draft.send(cell.cell_id, frames.Welcome(protocol, state.settings.heartbeat_every_s))
     if restarted:
         draft.put(rows.CELL, cell.cell_id, replace(cell, boot_epoch=hello.boot_epoch))
     asked_anew = _catch_up(draft, cell, hello, restarted=restarted)
@@ -108,13 +108,13 @@ def link_closed(draft: Draft, event: LinkClosed) -> None:
         draft.remember(rows.PRESENCE, event.cell_id, replace(presence, link_id=0))
 
 
-def heartbeat(draft: Draft, cell_id: str, frame: messages.Heartbeat) -> None:
+def heartbeat(draft: Draft, cell_id: str, frame: frames.Heartbeat) -> None:
     """The cell is alive. A lease that it calls fenced is fenced here too."""
     _present(draft, cell_id, draft.state.link_of(cell_id), steady=True)
     for lease_id in frame.fenced:
         lease = draft.state.leases.get(lease_id)
         if lease is not None and lease.state not in leases.OUT_OF_USE:
-            leases.torn_down(draft, cell_id, messages.LeaseTornDown(lease_id, lease.generation, fenced=True))
+            leases.torn_down(draft, cell_id, frames.LeaseTornDown(lease_id, lease.generation, fenced=True))
 
 
 def drain(draft: Draft, event: DrainAsked) -> messages.DrainView:
@@ -143,7 +143,7 @@ def agree_on_protocol(lowest: int, highest: int) -> int:
     return agreed
 
 
-def _catch_up(draft: Draft, cell: rows.Cell, hello: messages.Hello, *, restarted: bool) -> frozenset[str]:
+def _catch_up(draft: Draft, cell: rows.Cell, hello: frames.Hello, *, restarted: bool) -> frozenset[str]:
     """Says again whatever the cell may have missed, and ends what died with its daemon. Gives the leases that are
     being asked for in their next generation."""
     asked_anew: set[str] = set()

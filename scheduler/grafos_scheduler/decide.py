@@ -12,8 +12,8 @@ from grafos_scheduler import (
     cells,
     events,
     fences,
+    frames,
     leases,
-    messages,
     outcomes,
     renewing,
     retention,
@@ -78,18 +78,18 @@ def _frame(draft: Draft, event: events.CellSaid) -> None:
     if not _is_current(draft.state, event.cell_id, event.link_id):
         return
     match event.frame:
-        case messages.Heartbeat():
+        case frames.Heartbeat():
             cells.heartbeat(draft, event.cell_id, event.frame)
-        case messages.LeaseGranted():
+        case frames.LeaseGranted():
             leases.granted(draft, event.cell_id, event.frame)
-        case messages.LeaseRefused():
+        case frames.LeaseRefused():
             leases.refused(draft, event.cell_id, event.frame)
-        case messages.LeaseTornDown():
+        case frames.LeaseTornDown():
             outcomes.never_began(draft, event.cell_id, event.frame)
             leases.torn_down(draft, event.cell_id, event.frame)
-        case messages.LeaseRevoked():
+        case frames.LeaseRevoked():
             revoking.told(draft, event.cell_id, event.frame)
-        case messages.RunStarted():
+        case frames.RunStarted():
             outcomes.started(draft, event.cell_id, event.frame)
         case _:
             assert_never(event.frame)

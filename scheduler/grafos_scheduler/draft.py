@@ -10,7 +10,7 @@ import msgspec
 from grafos_core.changes import Batch, Change, last_of_each
 from grafos_core.errors import GrafosError
 from grafos_core.ledger import Account, Hold, Ledger
-from grafos_scheduler import messages, rows
+from grafos_scheduler import frames, rows
 from grafos_scheduler.events import CloseLink, Decision, Effect, RunMoved, SendToCell
 from grafos_scheduler.state import State
 
@@ -64,7 +64,7 @@ class Draft:
         """What the cell's link speaks; 0 when it holds none."""
         return self._links[cell_id][1] if cell_id in self._links else self.state.protocol_of(cell_id)
 
-    def send(self, cell_id: str, frame: messages.DownFrame) -> None:
+    def send(self, cell_id: str, frame: frames.DownFrame) -> None:
         """A frame to the cell, if it is connected. If not, nothing: a link that opens is told all that still counts."""
         link_id = self._links[cell_id][0] if cell_id in self._links else self.state.link_of(cell_id)
         if link_id:

@@ -22,7 +22,7 @@ from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import RunReceipt
 from grafos_core.resources import Resources
-from grafos_scheduler import messages
+from grafos_scheduler import frames, messages
 
 # --- what happens ---------------------------------------------------------------------------------------------
 
@@ -83,7 +83,7 @@ class LinkOpened:
     """
 
     link_id: int
-    hello: messages.Hello
+    hello: frames.Hello
     key_sha256: str
 
 
@@ -100,12 +100,12 @@ class CellSaid:
     cell_id: str
     link_id: int
     frame: (
-        messages.Heartbeat
-        | messages.LeaseGranted
-        | messages.LeaseRefused
-        | messages.LeaseTornDown
-        | messages.LeaseRevoked
-        | messages.RunStarted
+        frames.Heartbeat
+        | frames.LeaseGranted
+        | frames.LeaseRefused
+        | frames.LeaseTornDown
+        | frames.LeaseRevoked
+        | frames.RunStarted
     )
 
 
@@ -116,7 +116,7 @@ class RunReported:
 
     cell_id: str
     link_id: int
-    ended: messages.RunEnded
+    ended: frames.RunEnded
     receipt: RunReceipt
 
 
@@ -197,7 +197,7 @@ class SendToCell:
 
     cell_id: str
     link_id: int
-    frame: messages.DownFrame
+    frame: frames.DownFrame
 
 
 @dataclass(frozen=True, slots=True)

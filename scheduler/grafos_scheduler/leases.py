@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from grafos_core.errors import CODES
 from grafos_core.resources import KINDS_ON_DISK
 from grafos_core.revoking import RevokeState
-from grafos_scheduler import messages, rows, runs
+from grafos_scheduler import frames, messages, rows, runs
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
@@ -104,12 +104,12 @@ def ask_next_generation(draft: Draft, run: rows.Run, boot_epoch: int) -> None:
         ask(draft, again)
 
 
-def granted(draft: Draft, cell_id: str, frame: messages.LeaseGranted) -> None:
+def granted(draft: Draft, cell_id: str, frame: frames.LeaseGranted) -> None:
     """The broker holds the lease. With the last of its leases a run is placed, and started."""
     lease = draft.state.leases.get(frame.lease_id)
     if lease is None or lease.cell_id != cell_id:
         # Nobody here knows it any more: an operator restored an older state, say. It must not stay bound.
-        draft.send(cell_id, messages.TearDownLease(frame.lease_id, frame.generation))
+        draft.send(cell_id, frames.TearDownLease(frame.lease_id, frame.generation))
         return
     if frame.generation != lease.generation or lease.state not in (ASKED, HELD):
         return
@@ -134,7 +134,7 @@ def give_up_at(draft: Draft, expires_at: float) -> float:
     return expires_at + draft.state.settings.clock_skew_max_s + runs.REPORT_WITHIN_S
 
 
-def refused(draft: Draft, cell_id: str, frame: messages.LeaseRefused) -> None:
+def refused(draft: Draft, cell_id: str, frame: frames.LeaseRefused) -> None:
     """The broker turned the lease down: its run, if it still waits, is refused with the broker's code. If it was a
     renewal, the lease goes on to its end there and no further."""
     lease = draft.state.leases.get(frame.lease_id)
@@ -151,7 +151,7 @@ def refused(draft: Draft, cell_id: str, frame: messages.LeaseRefused) -> None:
     tear_down_all(draft, run)
 
 
-def torn_down(draft: Draft, cell_id: str, frame: messages.LeaseTornDown) -> None:
+def torn_down(draft: Draft, cell_id: str, frame: frames.LeaseTornDown) -> None:
     """The cell's word that the binding is gone, or that it could not be taken down."""
     lease = draft.state.leases.get(frame.lease_id)
     if lease is None or lease.cell_id != cell_id or frame.generation < lease.generation:
@@ -171,7 +171,7 @@ def tear_down_all(draft: Draft, run: rows.Run) -> None:
         if lease.state in (ASKED, HELD):
             draft.put_lease(moved(lease, TEARING))
         if lease.state not in OUT_OF_USE:
-            draft.send(lease.cell_id, messages.TearDownLease(lease.lease_id, lease.generation))
+            draft.send(lease.cell_id, frames.TearDownLease(lease.lease_id, lease.generation))
 
 
 def lapse_overdue(draft: Draft) -> None:
@@ -182,7 +182,7 @@ def lapse_overdue(draft: Draft) -> None:
             draft.put_lease(moved(lease, LAPSED))
 
 
-def reconcile(draft: Draft, cell_id: str, hello: messages.Hello, kept: frozenset[str]) -> None:
+def reconcile(draft: Draft, cell_id: str, hello: frames.Hello, kept: frozenset[str]) -> None:
     """A link opened: settles what became of each lease of the cell but ``kept``, which are being asked for anew."""
     fenced = frozenset(hello.fenced)
     for lease in draft.state.leases_at(cell_id):
@@ -195,7 +195,7 @@ def reconcile(draft: Draft, cell_id: str, hello: messages.Hello, kept: frozenset
         elif lease.boot_epoch < hello.boot_epoch and lease.state != FENCED:
             _died(draft, lease)
         elif lease.state in (TEARING, LAPSED):
-            draft.send(cell_id, messages.TearDownLease(lease.lease_id, lease.generation))
+            draft.send(cell_id, frames.TearDownLease(lease.lease_id, lease.generation))
         elif lease.revoke != RevokeState.ACTIVE and lease.state in (ASKED, HELD):
             send_revocation(draft, lease)
 
@@ -207,7 +207,7 @@ def _died(draft: Draft, lease: rows.Lease) -> None:
         return
     if lease.state in (ASKED, HELD):
         draft.put_lease(moved(lease, TEARING))
-    draft.send(lease.cell_id, messages.TearDownLease(lease.lease_id, lease.generation))
+    draft.send(lease.cell_id, frames.TearDownLease(lease.lease_id, lease.generation))
 
 
 def _gone(draft: Draft, lease: rows.Lease) -> None:
@@ -229,7 +229,7 @@ def moved(lease: rows.Lease, state: str) -> rows.Lease:
     return replace(lease, state=state)
 
 
-def _tokens(draft: Draft, run: rows.Run, frame: messages.LeaseGranted) -> tuple[str, ...] | None:
+def _tokens(draft: Draft, run: rows.Run, frame: frames.LeaseGranted) -> tuple[str, ...] | None:
     """The tokens of all leases of a run, or None while one is missing. ``frame`` brings the newest."""
     tokens = []
     for lease_id in run.lease_ids:
@@ -245,7 +245,7 @@ def _tokens(draft: Draft, run: rows.Run, frame: messages.LeaseGranted) -> tuple[
 
 def send_grant(draft: Draft, lease: rows.Lease) -> None:
     """Asks the cell for the lease in its generation, if it is connected."""
-    frame = messages.GrantLease(
+    frame = frames.GrantLease(
         lease_id=lease.lease_id,
         generation=lease.generation,
         tenant=lease.tenant,
@@ -259,20 +259,20 @@ def send_grant(draft: Draft, lease: rows.Lease) -> None:
 def send_revocation(draft: Draft, lease: rows.Lease) -> None:
     """Tells the cell to take the lease back. One that knows of no grace is told to tear down at once."""
     if draft.protocol_of(lease.cell_id) >= messages.REVOKING_SINCE:
-        draft.send(lease.cell_id, messages.RevokeLease(lease.lease_id, lease.generation, lease.grace_s))
+        draft.send(lease.cell_id, frames.RevokeLease(lease.lease_id, lease.generation, lease.grace_s))
     else:
-        draft.send(lease.cell_id, messages.TearDownLease(lease.lease_id, lease.generation))
+        draft.send(lease.cell_id, frames.TearDownLease(lease.lease_id, lease.generation))
 
 
 def send_clear(draft: Draft, lease: rows.Lease) -> None:
     """Tells the cell to try the teardown that failed again, if it knows how."""
     if draft.protocol_of(lease.cell_id) >= messages.REVOKING_SINCE:
-        draft.send(lease.cell_id, messages.ClearFence(lease.lease_id, lease.generation))
+        draft.send(lease.cell_id, frames.ClearFence(lease.lease_id, lease.generation))
 
 
-def _start(run: rows.Run, tokens: tuple[str, ...]) -> messages.StartRun:
+def _start(run: rows.Run, tokens: tuple[str, ...]) -> frames.StartRun:
     asked = run.request
-    return messages.StartRun(
+    return frames.StartRun(
         run_id=run.run_id,
         tenant=run.tenant,
         provider=asked.provider,

@@ -19,7 +19,7 @@ import msgspec
 
 from grafos_core import receipts, trust
 from grafos_core.errors import GrafosError
-from grafos_scheduler import framing, messages
+from grafos_scheduler import frames, framing
 from grafos_scheduler.authorize import BEARER, CELL, Gate, authorize
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.credentials import Credentials
@@ -42,7 +42,7 @@ FAREWELL_S_MAX = 5.0
 
 log = logging.getLogger("grafos.link")
 
-_decoder = msgspec.msgpack.Decoder(messages.UpFrame)
+_decoder = msgspec.msgpack.Decoder(frames.UpFrame)
 
 
 class LinkServices:
@@ -127,7 +127,7 @@ class CellLink(asyncio.Protocol):
 
     # --- what the shell calls ---
 
-    def send(self, frame: messages.DownFrame) -> None:
+    def send(self, frame: frames.DownFrame) -> None:
         """Queues a frame; a cell that leaves too much unread loses its link."""
         if self._is_over or self._transport.is_closing():
             return
@@ -144,7 +144,7 @@ class CellLink(asyncio.Protocol):
         """Tells the cell why, and ends the link."""
         if not self._is_over:
             log.info("goodbye to cell %s: %s", self._peer.name, error)
-            self.send(messages.Goodbye(error.code, error.what))
+            self.send(frames.Goodbye(error.code, error.what))
             self._is_over = True
             self._transport.close()
             # Closing waits until everything is sent, and a peer that is gone never takes it.
@@ -152,29 +152,29 @@ class CellLink(asyncio.Protocol):
 
     # --- frames ---
 
-    def _take(self, frame: messages.UpFrame) -> None:
+    def _take(self, frame: frames.UpFrame) -> None:
         """Begins work on a frame. The tasks start in this order, and each decides before it first waits."""
         if self._is_over:
             return
         now = self._shell.clock.now()
         if self._peer.not_after <= now:
             raise GrafosError("certificate_refused", "the cell's certificate ran out")
-        if (self._link_id == 0) != isinstance(frame, messages.Hello):
+        if (self._link_id == 0) != isinstance(frame, frames.Hello):
             raise GrafosError("request_invalid", "a link begins with one hello")
         self._expect_more()
-        if isinstance(frame, messages.Hello):
+        if isinstance(frame, frames.Hello):
             self._check_hello(frame, now)
             self._link_id = self._shell.add_link(self._peer.name, self)
             self._work(self._handle(LinkOpened(self._link_id, frame, self._peer.key_sha256)))
-        elif isinstance(frame, messages.BlobWanted):
+        elif isinstance(frame, frames.BlobWanted):
             self._work(self._send_blob(frame.sha256))
-        elif isinstance(frame, messages.RunEnded):
+        elif isinstance(frame, frames.RunEnded):
             receipt = self._open_receipt(frame)
             self._work(self._handle(RunReported(self._peer.name, self._link_id, frame, receipt)))
         else:
             self._work(self._handle(CellSaid(self._peer.name, self._link_id, frame)))
 
-    def _check_hello(self, hello: messages.Hello, now: float) -> None:
+    def _check_hello(self, hello: frames.Hello, now: float) -> None:
         authorize(
             GATE,
             self._peer,
@@ -188,7 +188,7 @@ class CellLink(asyncio.Protocol):
                 "certificate_refused", f"the certificate is for cell {self._peer.name}, not for {hello.cell_id}"
             )
 
-    def _open_receipt(self, ended: messages.RunEnded) -> receipts.RunReceipt:
+    def _open_receipt(self, ended: frames.RunEnded) -> receipts.RunReceipt:
         """The receipt, signed by a certificate that our CA issued for this very cell."""
         return receipts.open_signed_by_cell(
             ended.receipt, receipts.RunReceipt, self._services.credentials.ca_pem, at_field="ended_at"
@@ -218,9 +218,9 @@ class CellLink(asyncio.Protocol):
                 data = await self._services.blobs.get(tenant, sha256)
             except GrafosError as error:
                 log.warning("cell %s wants blob %s: %s", self._peer.name, sha256, error)
-                self.send(messages.BlobData(sha256, found=False))
+                self.send(frames.BlobData(sha256, found=False))
             else:
-                self.send(messages.BlobData(sha256, found=True, data=data))
+                self.send(frames.BlobData(sha256, found=True, data=data))
 
     def _tenant_of(self, sha256: str) -> str | None:
         for run in self._shell.state.runs_at(self._peer.name):

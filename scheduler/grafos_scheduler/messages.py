@@ -1,7 +1,6 @@
-"""The wire: REST bodies (JSON) and the frames of the cell link (msgpack, see ``framing``), checked once on entry.
+"""What goes over REST (JSON), checked once on entry; the cell link is in ``frames``.
 
-The cell dials, says ``Hello`` and gets ``Welcome`` or ``Goodbye``.
-Unknown fields are ignored, so that a newer peer may add some; an unknown frame type ends the link.
+Unknown fields are ignored, so that a newer peer may add some.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from grafos_core.resources import Resources
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 2
-"""Version 2 brings ``RevokeLease``, ``ClearFence`` and ``LeaseRevoked``."""
+"""Version 2 brings ``frames.RevokeLease``, ``ClearFence`` and ``LeaseRevoked``."""
 REVOKING_SINCE = 2
-LINK_ALPN = "grafos-link/1"
 CODE_HEADER = "grafos-code"
 """Carries an error's code beside its body, since the answer to HEAD has no body."""
 
@@ -28,26 +26,17 @@ RUNS_PAGE_MAX = 1000
 WAIT_S_MAX = 30.0
 """How long a long poll may hold; below the idle time-outs of common middle boxes."""
 
-ID_CHARACTERS_MAX = 128
-"""Of a run id, lease id or code in a frame; ours have less than half of it."""
-IDS_LISTED_MAX = 100_000
-"""Runs or leases named in one frame; far more than a cell has, far less than a frame can hold."""
-
-_END = r"$(?!\n)"
+END = r"$(?!\n)"
 """The end of a text. Python's ``$`` alone would let a line break follow."""
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern=f"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?{_END}")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern=f"^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?{END}")]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Pem = Annotated[str, msgspec.Meta(max_length=16384)]
-Hex256 = Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{64}}{_END}")]
-InputHash = Annotated[str, msgspec.Meta(pattern=f"^([0-9a-f]{{64}})?{_END}")]
+Hex256 = Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{64}}{END}")]
+InputHash = Annotated[str, msgspec.Meta(pattern=f"^([0-9a-f]{{64}})?{END}")]
 """Empty: the tasklet's context is its input."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 UnixTime = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
-Id = Annotated[str, msgspec.Meta(max_length=ID_CHARACTERS_MAX)]
-LeaseId = Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{32}}{_END}")]
-"""Where a lease is made: it names a file of the cell."""
-Ids = Annotated[tuple[Id, ...], msgspec.Meta(max_length=IDS_LISTED_MAX)]
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -206,7 +195,7 @@ class RunRequest(msgspec.Struct, frozen=True):
     time.
     """
 
-    run_key: Annotated[str, msgspec.Meta(min_length=16, max_length=64, pattern=f"^[A-Za-z0-9_-]+{_END}")]
+    run_key: Annotated[str, msgspec.Meta(min_length=16, max_length=64, pattern=f"^[A-Za-z0-9_-]+{END}")]
     provider: Name
     program: Name
     tasklet: Name
@@ -322,169 +311,3 @@ class Settlements(msgspec.Struct, frozen=True):
     """A signed ``Settlement`` for each slice of budget; one is final once its slice is closed and no run holds any."""
 
     settlements: list[Signed]
-
-
-# --- cell link, up ----------------------------------------------------------------------------------------------
-
-
-class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """``boot_epoch`` grows at every start of the cell's daemon; ``unacknowledged`` are the ended runs that it still
-    keeps and reports next; ``fenced`` are the leases whose teardown failed. ``api_token`` is bound to the certificate
-    of the link, as beside any REST call."""
-
-    cell_id: Name
-    boot_epoch: int
-    agent_version: Text
-    api_token: Text = ""
-    unacknowledged: Ids = ()
-    fenced: Ids = ()
-    protocol_min: int = PROTOCOL_MIN
-    protocol_max: int = PROTOCOL_MAX
-
-
-class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
-    """Also carries what is leased at the cell, as the cell sees it."""
-
-    leased: Resources
-    fenced: Ids = ()
-
-
-class LeaseGranted(msgspec.Struct, frozen=True, tag="lease_granted"):
-    """The broker made the lease durable and minted a token for it."""
-
-    lease_id: Id
-    generation: int
-    token: Text
-
-
-class LeaseRefused(msgspec.Struct, frozen=True, tag="lease_refused"):
-    lease_id: Id
-    generation: int
-    code: Id
-    what: str
-
-
-class LeaseTornDown(msgspec.Struct, frozen=True, tag="lease_torn_down"):
-    """The binding is gone. ``fenced``: tearing down failed, nothing new may land there."""
-
-    lease_id: Id
-    generation: int
-    fenced: bool = False
-
-
-class LeaseRevoked(msgspec.Struct, frozen=True, tag="lease_revoked"):
-    """How far a revocation has come at the cell: ``state`` is a label of ``RevokeState``. ``LeaseTornDown`` follows."""
-
-    lease_id: Id
-    generation: int
-    state: Id
-
-
-class RunStarted(msgspec.Struct, frozen=True, tag="run_started"):
-    """The run is durable at the cell and its worker goes ahead; from here on it is not started again anywhere."""
-
-    run_id: Id
-
-
-class BlobWanted(msgspec.Struct, frozen=True, tag="blob_wanted"):
-    sha256: Hex256
-
-
-class RunEnded(msgspec.Struct, frozen=True, tag="run_ended"):
-    """Kept by the cell, and sent again after every reconnect, until it is acknowledged."""
-
-    run_id: Id
-    code: Id  # "finished" or an error code
-    what: str
-    fuel_used: int
-    response_json: str
-    output: bytes
-    log: str
-    receipt: Signed  # of a RunReceipt
-
-
-# --- cell link, down --------------------------------------------------------------------------------------------
-
-
-class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
-    protocol: int
-    heartbeat_every_s: float
-
-
-class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
-    """The scheduler ends the link, and why; with ``version_unsupported`` the cell does not dial again at once."""
-
-    code: str
-    what: str
-
-
-class GrantLease(msgspec.Struct, frozen=True, tag="grant_lease"):
-    """Asks the broker for a lease, or in its next generation renews it. The same generation is granted once."""
-
-    lease_id: LeaseId
-    generation: int
-    tenant: str
-    kind: str  # "cpu" | "mem" | "block" | "gpu" | "net"
-    amount: int
-    expires_at: float
-
-
-class StartRun(msgspec.Struct, frozen=True, tag="start_run"):
-    """Starts a run under its leases' tokens. A run id that the cell has seen is not started again."""
-
-    run_id: str
-    tenant: str
-    provider: str
-    region: str
-    tasklet: str
-    module_sha256: Hex256
-    input_sha256: InputHash
-    fuel: int
-    memory_bytes: int
-    deadline_s: float
-    tokens: tuple[str, ...]
-    program: str = ""
-
-
-class BlobData(msgspec.Struct, frozen=True, tag="blob_data"):
-    """``found`` false: the scheduler has no such blob."""
-
-    sha256: Hex256
-    found: bool
-    data: bytes = b""
-
-
-class RunEndedNoted(msgspec.Struct, frozen=True, tag="run_ended_noted"):
-    """The end of the run is durable at the scheduler; the cell may forget it."""
-
-    run_id: str
-
-
-class TearDownLease(msgspec.Struct, frozen=True, tag="tear_down_lease"):
-    """Ends the lease, and with it a run that still stands on it. Answered by ``LeaseTornDown``, however often asked."""
-
-    lease_id: str
-    generation: int
-
-
-class RevokeLease(msgspec.Struct, frozen=True, tag="revoke_lease"):
-    """Takes the lease from its holder, after a grace of ``grace_s``. Told by ``LeaseRevoked`` at each step."""
-
-    lease_id: str
-    generation: int
-    grace_s: float
-
-
-class ClearFence(msgspec.Struct, frozen=True, tag="clear_fence"):
-    """An operator has looked: the teardown that failed is tried again. Answered by ``LeaseTornDown``."""
-
-    lease_id: str
-    generation: int
-
-
-UpFrame = (
-    Hello | Heartbeat | LeaseGranted | LeaseRefused | LeaseTornDown | LeaseRevoked | RunStarted | BlobWanted | RunEnded
-)
-DownFrame = (
-    Welcome | Goodbye | GrantLease | StartRun | BlobData | RunEndedNoted | TearDownLease | RevokeLease | ClearFence
-)

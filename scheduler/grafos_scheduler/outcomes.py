@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from grafos_core.errors import CODES
 from grafos_core.receipts import RunReceipt
 from grafos_core.revoking import RevokeState
-from grafos_scheduler import cancelling, leases, messages, revoking, rows
+from grafos_scheduler import cancelling, frames, leases, messages, revoking, rows
 from grafos_scheduler.runs import (
     ADMITTED,
     CANCELLED,
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
 
 
-def started(draft: Draft, cell_id: str, frame: messages.RunStarted) -> None:
+def started(draft: Draft, cell_id: str, frame: frames.RunStarted) -> None:
     """The cell took the run on. Said again, or of a run that has moved on, it changes nothing."""
     run = draft.state.runs.get(frame.run_id)
     if run is not None and run.cell_id == cell_id and run.state == PLACED:
         draft.put_run(moved(run, RUNNING))
 
 
-def reported(draft: Draft, cell_id: str, ended: messages.RunEnded, receipt: RunReceipt) -> None:
+def reported(draft: Draft, cell_id: str, ended: frames.RunEnded, receipt: RunReceipt) -> None:
     """The cell's last word on a run. Always acknowledged, so that the cell may forget it."""
     run = draft.state.runs.get(ended.run_id)
     if run is not None and run.cell_id == cell_id and run.state in (PLACED, RUNNING):
@@ -49,10 +49,10 @@ def reported(draft: Draft, cell_id: str, ended: messages.RunEnded, receipt: RunR
         seconds = min(max(0.0, receipt.ended_at - receipt.started_at), run.request.deadline_s)
         end(draft, replace(run, fuel_used=ended.fuel_used), state, code, what, lease_seconds=seconds)
         leases.tear_down_all(draft, run)
-    draft.send(cell_id, messages.RunEndedNoted(ended.run_id))
+    draft.send(cell_id, frames.RunEndedNoted(ended.run_id))
 
 
-def never_began(draft: Draft, cell_id: str, frame: messages.LeaseTornDown) -> None:
+def never_began(draft: Draft, cell_id: str, frame: frames.LeaseTornDown) -> None:
     """Ends a placed run that its cell has not begun and cannot begin any more: it was cancelled and nothing of it is
     left there, or a lease of it was taken back. A run that began reports its end before a lease of it is gone."""
     lease = draft.state.leases.get(frame.lease_id)
@@ -83,7 +83,7 @@ def give_up_overdue(draft: Draft) -> None:
         leases.tear_down_all(draft, run)
 
 
-def _outcome(draft: Draft, run: rows.Run, ended: messages.RunEnded, receipt: RunReceipt) -> tuple[str, str, str]:
+def _outcome(draft: Draft, run: rows.Run, ended: frames.RunEnded, receipt: RunReceipt) -> tuple[str, str, str]:
     """State, code and words of a run's end; a receipt for something else than this run makes it a failure."""
     shown = (receipt.run_id, receipt.tenant, receipt.cell_id, receipt.module_sha256, receipt.input_sha256, receipt.code)
     asked = run.request

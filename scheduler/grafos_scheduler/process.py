@@ -23,9 +23,9 @@ from grafos_scheduler import state
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.claim import ClaimDesk
 from grafos_scheduler.credentials import open_credentials
+from grafos_scheduler.frames import LINK_ALPN
 from grafos_scheduler.handlers import Services
 from grafos_scheduler.link import LinkServices
-from grafos_scheduler.messages import LINK_ALPN
 from grafos_scheduler.openapi import document
 from grafos_scheduler.protocol import HTTP_ALPN, Listener
 from grafos_scheduler.server import Application, listener_context

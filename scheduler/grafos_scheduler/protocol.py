@@ -16,8 +16,9 @@ import msgspec
 
 from grafos_core import trust
 from grafos_core.errors import GrafosError
+from grafos_scheduler.frames import LINK_ALPN
 from grafos_scheduler.http_parts import Config, HttpToolsProtocol, RequestResponseCycle, ServerState
-from grafos_scheduler.messages import CODE_HEADER, LINK_ALPN
+from grafos_scheduler.messages import CODE_HEADER
 
 HTTP_ALPN = "http/1.1"
 CONNECTIONS_MAX = 1024

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from grafos_core.errors import GrafosError
 from grafos_core.revoking import RevokeState, moved
-from grafos_scheduler import leases, messages, rows, runs, views
+from grafos_scheduler import frames, leases, rows, runs, views
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
@@ -40,7 +40,7 @@ def asked(draft: Draft, event: LeaseRevokeAsked) -> LeaseView:
     return views.lease_view(lease)
 
 
-def told(draft: Draft, cell_id: str, frame: messages.LeaseRevoked) -> None:
+def told(draft: Draft, cell_id: str, frame: frames.LeaseRevoked) -> None:
     """The cell is a step further. Old news, and labels that nobody knows, change nothing."""
     lease = draft.state.leases.get(frame.lease_id)
     if lease is None or lease.cell_id != cell_id or frame.state not in set(RevokeState):

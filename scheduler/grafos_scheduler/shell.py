@@ -22,7 +22,7 @@ from grafos_core.changes import Batch
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.rowstore import Store
-from grafos_scheduler import messages, runs
+from grafos_scheduler import frames, runs
 from grafos_scheduler.decide import decide
 from grafos_scheduler.events import CloseLink, Decision, Effect, Event, RunMoved, SendToCell, Tick
 from grafos_scheduler.state import State
@@ -38,7 +38,7 @@ log = logging.getLogger("grafos.scheduler")
 class Link(Protocol):
     """An open link to a cell, as the shell needs it."""
 
-    def send(self, frame: messages.DownFrame) -> None: ...
+    def send(self, frame: frames.DownFrame) -> None: ...
 
     def close(self) -> None: ...
 

@@ -17,7 +17,7 @@ from tasklets import tasklet
 from grafos_core.errors import CODES
 from grafos_core.ids import sha256_of
 from grafos_core.receipts import RunReceipt, open_signed_by_cell
-from grafos_scheduler import messages
+from grafos_scheduler import frames
 
 QUICK = tasklet()
 ENDLESS = tasklet("(loop $again (br $again)) i32.const 0")
@@ -87,7 +87,7 @@ def test_each_start_has_a_newer_boot_epoch(scheduler: ScriptedScheduler, link: S
 
 
 def test_it_beats_as_often_as_the_scheduler_asked_for(link: ScriptedLink) -> None:
-    beats = [link.hear_one(messages.Heartbeat) for _ in range(4)]
+    beats = [link.hear_one(frames.Heartbeat) for _ in range(4)]
     assert not any(beats[0].leased.amounts())
 
 
@@ -108,8 +108,8 @@ def test_it_dials_again_with_growing_pauses_and_never_in_a_busy_loop(scheduler: 
 def test_after_a_goodbye_that_it_cannot_cure_it_waits_long(scheduler: ScriptedScheduler) -> None:
     scheduler.start_cell()
     link = scheduler.next_link()
-    link.hear_one(messages.Hello)
-    link.say(messages.Goodbye("version_unsupported", "too old"))
+    link.hear_one(frames.Hello)
+    link.say(frames.Goodbye("version_unsupported", "too old"))
     time.sleep(2.0)
     assert len(scheduler.dials) == 1
 
@@ -117,8 +117,8 @@ def test_after_a_goodbye_that_it_cannot_cure_it_waits_long(scheduler: ScriptedSc
 def test_a_scheduler_that_has_forgotten_it_gets_a_new_registration(scheduler: ScriptedScheduler) -> None:
     scheduler.start_cell()
     link = scheduler.next_link()
-    link.hear_one(messages.Hello)
-    link.say(messages.Goodbye("cell_unknown", "who are you?"))
+    link.hear_one(frames.Hello)
+    link.say(frames.Goodbye("cell_unknown", "who are you?"))
     scheduler.next_link().welcome()
     assert len(scheduler.registrations) == 2
 
@@ -148,14 +148,14 @@ def test_a_lease_is_granted_with_a_token_and_the_heartbeat_counts_it(link: Scrip
     again = link.grant(CPU)
     assert token.startswith("gct1.")
     assert again.startswith("gct1.")
-    link.hear_one(messages.Heartbeat)
-    assert link.hear_one(messages.Heartbeat).leased.cpu_cores == 1
+    link.hear_one(frames.Heartbeat)
+    assert link.hear_one(frames.Heartbeat).leased.cpu_cores == 1
 
 
 def test_no_more_is_leased_out_than_there_is(link: ScriptedLink) -> None:
     link.grant(MEM, kind="mem", amount=2**20)
-    link.say(messages.GrantLease("01" + "f" * 30, 1, "acme", "mem", 1, time.time() + 60))
-    assert link.hear_one(messages.LeaseRefused).code == "placement_failed"
+    link.say(frames.GrantLease("01" + "f" * 30, 1, "acme", "mem", 1, time.time() + 60))
+    assert link.hear_one(frames.LeaseRefused).code == "placement_failed"
 
 
 def test_a_token_from_before_a_kill_opens_nothing_afterwards(scheduler: ScriptedScheduler, link: ScriptedLink) -> None:
@@ -163,20 +163,20 @@ def test_a_token_from_before_a_kill_opens_nothing_afterwards(scheduler: Scripted
     again = kill_and_restart(scheduler)
     again.welcome()
     again.start("run-old", QUICK, old)
-    assert again.hear_one(messages.RunEnded).code == "capability_refused"
-    again.say(messages.GrantLease(CPU, 1, "acme", "cpu", 1, time.time() + 60))
-    assert again.hear_one(messages.LeaseRefused).code == "lease_expired"
+    assert again.hear_one(frames.RunEnded).code == "capability_refused"
+    again.say(frames.GrantLease(CPU, 1, "acme", "cpu", 1, time.time() + 60))
+    assert again.hear_one(frames.LeaseRefused).code == "lease_expired"
     again.start("run-new", QUICK, again.grant(CPU, generation=2))
     again.serve_blob(QUICK)
-    assert again.hear_one(messages.RunEnded).run_id == "run-new"
+    assert again.hear_one(frames.RunEnded).run_id == "run-new"
 
 
 def test_a_lease_torn_down_in_the_middle_of_a_run_ends_the_run_first(link: ScriptedLink) -> None:
     begin_run(link, "run-1", ENDLESS)
-    link.say(messages.TearDownLease(CPU, 1))
-    ended = link.hear_one(messages.RunEnded)
+    link.say(frames.TearDownLease(CPU, 1))
+    ended = link.hear_one(frames.RunEnded)
     assert (ended.run_id, ended.code) == ("run-1", "lease_expired")
-    assert link.hear_one(messages.LeaseTornDown) == messages.LeaseTornDown(CPU, 1)
+    assert link.hear_one(frames.LeaseTornDown) == frames.LeaseTornDown(CPU, 1)
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_a_run_ends_with_a_receipt_that_the_cells_certificate_signed(
     scheduler: ScriptedScheduler, link: ScriptedLink
 ) -> None:
     begin_run(link, "run-1", QUICK)
-    ended = link.hear_one(messages.RunEnded)
+    ended = link.hear_one(frames.RunEnded)
     receipt = open_signed_by_cell(ended.receipt, RunReceipt, scheduler.credentials.ca_pem, at_field="ended_at")
     assert (receipt.run_id, receipt.code, receipt.cell_id) == ("run-1", "finished", CELL_ID)
     assert receipt.module_sha256 == sha256_of(QUICK)
@@ -196,13 +196,13 @@ def test_the_end_of_a_run_is_kept_over_a_kill_until_it_is_noted(
     scheduler: ScriptedScheduler, link: ScriptedLink
 ) -> None:
     begin_run(link, "run-1", QUICK)
-    first = link.hear_one(messages.RunEnded)
+    first = link.hear_one(frames.RunEnded)
     again = kill_and_restart(scheduler)
     assert again.welcome().unacknowledged == ("run-1",)
-    assert again.hear_one(messages.RunEnded) == first
-    again.say(messages.RunEndedNoted("run-1"))
-    again.hear_one(messages.Heartbeat)
-    again.hear_one(messages.Heartbeat)
+    assert again.hear_one(frames.RunEnded) == first
+    again.say(frames.RunEndedNoted("run-1"))
+    again.hear_one(frames.Heartbeat)
+    again.hear_one(frames.Heartbeat)
     assert kill_and_restart(scheduler).welcome().unacknowledged == ()
 
 
@@ -210,10 +210,10 @@ def test_a_run_under_way_in_a_kill_is_reported_as_lost_and_shows_no_time(
     scheduler: ScriptedScheduler, link: ScriptedLink
 ) -> None:
     begin_run(link, "run-1", ENDLESS)
-    link.hear_one(messages.Heartbeat)
+    link.hear_one(frames.Heartbeat)
     again = kill_and_restart(scheduler)
     assert again.welcome().unacknowledged == ("run-1",)
-    ended = again.hear_one(messages.RunEnded)
+    ended = again.hear_one(frames.RunEnded)
     receipt = open_signed_by_cell(ended.receipt, RunReceipt, scheduler.credentials.ca_pem, at_field="ended_at")
     assert ended.code == "cell_lost"
     assert receipt.ended_at == receipt.started_at
@@ -223,9 +223,9 @@ def test_a_run_that_the_cell_has_seen_is_not_started_again(link: ScriptedLink) -
     token = link.grant(CPU)
     link.start("run-1", QUICK, token)
     link.serve_blob(QUICK)
-    first = link.hear_one(messages.RunEnded)
+    first = link.hear_one(frames.RunEnded)
     link.start("run-1", QUICK, token)
-    assert link.hear_one(messages.RunEnded) == first
+    assert link.hear_one(frames.RunEnded) == first
 
 
 def test_runs_go_side_by_side_one_on_each_core(link: ScriptedLink) -> None:
@@ -235,34 +235,34 @@ def test_runs_go_side_by_side_one_on_each_core(link: ScriptedLink) -> None:
     begin_run(link, "run-1", ENDLESS)
     link.start("run-2", QUICK, link.grant(OTHER_CPU))
     link.serve_blob(QUICK)
-    assert link.hear_one(messages.RunEnded).run_id == "run-2"
+    assert link.hear_one(frames.RunEnded).run_id == "run-2"
 
 
 def test_bytes_that_are_not_the_promised_ones_are_not_run(link: ScriptedLink) -> None:
     link.start("run-1", QUICK, link.grant(CPU))
-    wanted = link.hear_one(messages.BlobWanted).sha256
-    link.say(messages.BlobData(wanted, found=True, data=QUICK + b"\0"))
-    assert link.hear_one(messages.RunEnded).code == "blob_mismatch"
+    wanted = link.hear_one(frames.BlobWanted).sha256
+    link.say(frames.BlobData(wanted, found=True, data=QUICK + b"\0"))
+    assert link.hear_one(frames.RunEnded).code == "blob_mismatch"
 
 
 def test_a_blob_that_is_not_there_ends_the_run(link: ScriptedLink) -> None:
     link.start("run-1", QUICK, link.grant(CPU), data=b"input")
     link.serve_blob(QUICK)
-    wanted = link.hear_one(messages.BlobWanted).sha256
-    link.say(messages.BlobData(wanted, found=False))
-    assert link.hear_one(messages.RunEnded).code == "blob_missing"
+    wanted = link.hear_one(frames.BlobWanted).sha256
+    link.say(frames.BlobData(wanted, found=False))
+    assert link.hear_one(frames.RunEnded).code == "blob_missing"
 
 
 def test_a_blob_that_was_under_way_when_the_link_broke_is_asked_for_again(
     scheduler: ScriptedScheduler, link: ScriptedLink
 ) -> None:
     link.start("run-1", QUICK, link.grant(CPU))
-    link.hear_one(messages.BlobWanted)
+    link.hear_one(frames.BlobWanted)
     link.close()
     again = scheduler.next_link()
     again.welcome()
     again.serve_blob(QUICK)
-    assert again.hear_one(messages.RunEnded).code == "finished"
+    assert again.hear_one(frames.RunEnded).code == "finished"
 
 
 def test_a_module_is_fetched_once_and_a_damaged_copy_is_fetched_again(
@@ -271,13 +271,13 @@ def test_a_module_is_fetched_once_and_a_damaged_copy_is_fetched_again(
     token = link.grant(CPU)
     link.start("run-1", QUICK, token)
     link.serve_blob(QUICK)
-    assert link.hear_one(messages.RunEnded).code == "finished"
+    assert link.hear_one(frames.RunEnded).code == "finished"
     link.start("run-2", QUICK, token)
-    assert link.hear_one(messages.RunEnded).code == "finished"
+    assert link.hear_one(frames.RunEnded).code == "finished"
     (scheduler.folder / "cell-state" / "blobs" / sha256_of(QUICK)).write_bytes(b"rot")
     link.start("run-3", QUICK, token)
     link.serve_blob(QUICK)
-    assert link.hear_one(messages.RunEnded).code == "finished"
+    assert link.hear_one(frames.RunEnded).code == "finished"
 
 
 # --- leased blocks ------------------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ def count(link: ScriptedLink, run_id: str, *tokens: str, serve: bool = False) ->
     link.start(run_id, COUNTING, *tokens)
     if serve:
         link.serve_blob(COUNTING)
-    ended = link.hear_one(messages.RunEnded)
+    ended = link.hear_one(frames.RunEnded)
     assert ended.code == "finished", ended
     return ended.output
 
@@ -310,11 +310,11 @@ def test_blocks_are_shared_by_the_runs_of_their_lease_and_survive_a_kill_of_the_
     again = kill_and_restart(scheduler)
     again.welcome()
     for _ in range(2):  # ends that were not noted yet
-        again.hear_one(messages.RunEnded)
+        again.hear_one(frames.RunEnded)
     anew = again.grant(CPU, generation=2), again.grant(BLOCK, kind="block", amount=1024, generation=2)
     assert count(again, "run-3", *anew) == b"\x03"
-    again.say(messages.TearDownLease(BLOCK, 2))
-    assert again.hear_one(messages.LeaseTornDown).fenced is False
+    again.say(frames.TearDownLease(BLOCK, 2))
+    assert again.hear_one(frames.LeaseTornDown).fenced is False
     assert list((scheduler.folder / "cell-state" / "blocks").iterdir()) == []
 
 
@@ -325,25 +325,25 @@ def test_blocks_that_cannot_be_removed_are_fenced_until_an_operator_clears_them(
     file = scheduler.folder / "cell-state" / "blocks" / BLOCK
     file.unlink()
     file.mkdir()
-    link.say(messages.TearDownLease(BLOCK, 1))
-    assert link.hear_one(messages.LeaseTornDown).fenced is True
+    link.say(frames.TearDownLease(BLOCK, 1))
+    assert link.hear_one(frames.LeaseTornDown).fenced is True
     again = kill_and_restart(scheduler)
     assert again.welcome().fenced == (BLOCK,)
-    again.say(messages.ClearFence(BLOCK, 1))
-    assert again.hear_one(messages.LeaseTornDown).fenced is True, "it cannot be removed yet"
+    again.say(frames.ClearFence(BLOCK, 1))
+    assert again.hear_one(frames.LeaseTornDown).fenced is True, "it cannot be removed yet"
     file.rmdir()
-    again.say(messages.ClearFence(BLOCK, 1))
-    assert again.hear_one(messages.LeaseTornDown).fenced is False
+    again.say(frames.ClearFence(BLOCK, 1))
+    assert again.hear_one(frames.LeaseTornDown).fenced is False
 
 
 def test_a_revoked_lease_lets_its_run_end_within_the_grace_and_no_longer(link: ScriptedLink) -> None:
     begin_run(link, "run-1", ENDLESS)
-    link.say(messages.RevokeLease(CPU, 1, 1.0))
+    link.say(frames.RevokeLease(CPU, 1, 1.0))
     for label in ("revoke_warning", "grace_running", "forced_teardown"):
-        assert link.hear_one(messages.LeaseRevoked).state == label
-    assert link.hear_one(messages.RunEnded).code == "lease_revoked"
-    assert link.hear_one(messages.LeaseRevoked).state == "torndown"
-    assert link.hear_one(messages.LeaseTornDown) == messages.LeaseTornDown(CPU, 1)
+        assert link.hear_one(frames.LeaseRevoked).state == label
+    assert link.hear_one(frames.RunEnded).code == "lease_revoked"
+    assert link.hear_one(frames.LeaseRevoked).state == "torndown"
+    assert link.hear_one(frames.LeaseTornDown) == frames.LeaseTornDown(CPU, 1)
 
 
 def test_a_run_goes_on_when_its_leases_are_renewed(link: ScriptedLink) -> None:
@@ -353,13 +353,13 @@ def test_a_run_goes_on_when_its_leases_are_renewed(link: ScriptedLink) -> None:
     size = "(i32.sub (i32.wrap_i64 (call $fbmu_size (i32.const 0))) (i32.const 512))"
     module = tasklet(wait + size, run_locals="(local $n i64)")
     soon = time.time() + 2.0
-    link.say(messages.GrantLease(CPU, 1, "acme", "cpu", 1, soon), messages.GrantLease(MEM, 1, "acme", "mem", 512, soon))
-    tokens = [link.hear_one(messages.LeaseGranted).token for _ in range(2)]
+    link.say(frames.GrantLease(CPU, 1, "acme", "cpu", 1, soon), frames.GrantLease(MEM, 1, "acme", "mem", 512, soon))
+    tokens = [link.hear_one(frames.LeaseGranted).token for _ in range(2)]
     link.start("run-1", module, *tokens)
     link.serve_blob(module)
     link.grant(CPU, generation=2)
     link.grant(MEM, kind="mem", amount=512, generation=2)
-    ended = link.hear_one(messages.RunEnded)
+    ended = link.hear_one(frames.RunEnded)
     assert (ended.code, ended.what) == ("finished", "")
 
 
@@ -374,13 +374,13 @@ def test_a_run_uses_its_blocks_without_a_gap_while_their_lease_is_renewed(link: 
     )
     link.start("run-1", module, link.grant(CPU), link.grant(BLOCK, kind="block", amount=512))
     link.serve_blob(module)
-    granted, ended = messages.LeaseGranted(BLOCK, 1, ""), None
+    granted, ended = frames.LeaseGranted(BLOCK, 1, ""), None
     while ended is None:
-        if isinstance(granted, messages.LeaseGranted):
-            frame = messages.GrantLease(BLOCK, granted.generation + 1, "acme", "block", 512, time.time() + 120)
+        if isinstance(granted, frames.LeaseGranted):
+            frame = frames.GrantLease(BLOCK, granted.generation + 1, "acme", "block", 512, time.time() + 120)
             link.say(frame)
         granted = link.hear()
-        ended = granted if isinstance(granted, messages.RunEnded) else None
+        ended = granted if isinstance(granted, frames.RunEnded) else None
     assert (ended.code, ended.what) == ("finished", "")
 
 
@@ -399,7 +399,7 @@ def test_at_its_end_it_fences_itself_reports_and_leaves(scheduler: ScriptedSched
     link.welcome()
     begin_run(link, "run-1", ENDLESS)
     assert not gone.exists()
-    assert link.hear_one(messages.RunEnded).code == "interrupted"
+    assert link.hear_one(frames.RunEnded).code == "interrupted"
     assert scheduler.daemon.popen.wait(20) == 0
     assert gone.exists()
 

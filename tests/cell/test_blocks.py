@@ -16,7 +16,7 @@ from grafos_cell.broker_events import Told, Unbound
 from grafos_cell.run import LeaseAnswer, LeaseCall
 from grafos_cell.run_leases import STATUS_OF, RunLeases
 from grafos_core.errors import GrafosError
-from grafos_scheduler import messages
+from grafos_scheduler import frames
 
 ONES = b"\x01" * abi.BLOCK_BYTES
 
@@ -139,13 +139,13 @@ def test_what_a_worker_may_not_ask_is_refused(running: Running, asked: dict[str,
 
 
 def revoke(bench: Bench) -> None:
-    bench.tell(Told(messages.RevokeLease(BLOCK, 1, 0.0)))
+    bench.tell(Told(frames.RevokeLease(BLOCK, 1, 0.0)))
     bench.wait(0.1)
     bench.wait(0.1)
 
 
 def renew_elsewhere(bench: Bench) -> None:
-    bench.tell(Told(messages.GrantLease(BLOCK, 2, "ada", "block", 4096, bench.clock.now() + 60.0)))
+    bench.tell(Told(frames.GrantLease(BLOCK, 2, "ada", "block", 4096, bench.clock.now() + 60.0)))
 
 
 def fence(bench: Bench) -> None:
@@ -179,7 +179,7 @@ def test_a_renewed_lease_goes_on_with_its_next_token(running: Running) -> None:
     running.ask("block_write", 0, ONES)
     bench.clock.advance(50.0)
     for lease_id, kind, amount in ((BLOCK, "block", 4096), (MEM, "mem", 600), (CPU, "cpu", 1)):
-        frame = messages.GrantLease(lease_id, 2, "ada", kind, amount, bench.clock.now() + 60.0)
+        frame = frames.GrantLease(lease_id, 2, "ada", kind, amount, bench.clock.now() + 60.0)
         [renewed] = bench.tell(Told(frame)).renewed
         running.leases.renewed(renewed.lease_id, renewed.token)
     bench.wait(30.0)
@@ -188,7 +188,7 @@ def test_a_renewed_lease_goes_on_with_its_next_token(running: Running) -> None:
 
 
 def test_in_a_grace_everything_still_works(running: Running) -> None:
-    running.bench.tell(Told(messages.RevokeLease(BLOCK, 1, 10.0)))
+    running.bench.tell(Told(frames.RevokeLease(BLOCK, 1, 10.0)))
     running.bench.wait(1.0)
     assert running.ask("block_write", 0, ONES).status == abi.OK
 

@@ -24,7 +24,7 @@ from grafos_cell.holdings import BOUND, CLOSED, CLOSING, FENCED
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
 from grafos_core.tokens import Caveat, Use, narrow
-from grafos_scheduler import messages
+from grafos_scheduler import frames
 
 
 @pytest.fixture
@@ -32,11 +32,11 @@ def bench() -> Bench:
     return Bench()
 
 
-def ended(decision: Decision) -> messages.RunEnded:
+def ended(decision: Decision) -> frames.RunEnded:
     [frame] = [
         effect.frame
         for effect in decision.effects
-        if isinstance(effect, Report) and isinstance(effect.frame, messages.RunEnded)
+        if isinstance(effect, Report) and isinstance(effect.frame, frames.RunEnded)
     ]
     return frame
 
@@ -54,7 +54,7 @@ def test_the_cell_leases_out_no_more_than_it_has(bench: Bench) -> None:
     bench.token(MEM, amount=600)
     refused = bench.grant("01" + "f" * 30, amount=401)
     assert (refused.code, refused.what) == ("placement_failed", "no room for mem_bytes")
-    assert isinstance(bench.grant("01" + "e" * 30, amount=400), messages.LeaseGranted)
+    assert isinstance(bench.grant("01" + "e" * 30, amount=400), frames.LeaseGranted)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_a_run_that_is_known_is_not_started_again(bench: Bench) -> None:
     bench.start(token)
     again = bench.start(token)
     assert not again.batch
-    assert again.effects == (Report(messages.RunStarted("run-1")),)
+    assert again.effects == (Report(frames.RunStarted("run-1")),)
     end = ended(bench.tell(WorkerEnded("run-1", "finished")))
     assert bench.start(token).effects == (Report(end),)
 
@@ -263,14 +263,14 @@ def test_an_end_is_kept_until_the_scheduler_has_noted_it(bench: Bench) -> None:
     bench.boot()
     assert broker.hello(bench.state, "1").unacknowledged == ("run-1",)
     assert bench.tell(LinkUp()).effects == (Report(end),)
-    bench.tell(Told(messages.RunEndedNoted("run-1")))
+    bench.tell(Told(frames.RunEndedNoted("run-1")))
     assert not bench.state.runs
     assert not bench.tell(LinkUp()).effects
 
 
 def test_a_run_that_goes_on_is_not_forgotten_by_a_note_that_is_not_due(bench: Bench) -> None:
     bench.start(bench.token())
-    assert not bench.tell(Told(messages.RunEndedNoted("run-1"))).batch
+    assert not bench.tell(Told(frames.RunEndedNoted("run-1"))).batch
 
 
 def test_the_receipt_says_what_ran_and_for_how_long(bench: Bench) -> None:
@@ -307,7 +307,7 @@ def test_a_lease_ends_at_its_time_with_nobody_asked(bench: Bench) -> None:
     assert bench.wait(1.0).effects == (Unbind(CPU, 1, "cpu"),)
     assert bench.lease().state == CLOSING
     assert bench.state.leased == Resources(cpu_cores=1), "not free before it is really gone"
-    assert bench.tell(Unbound(CPU, 1)).effects == (Report(messages.LeaseTornDown(CPU, 1)),)
+    assert bench.tell(Unbound(CPU, 1)).effects == (Report(frames.LeaseTornDown(CPU, 1)),)
     assert bench.state.leased == Resources()
 
 
@@ -335,7 +335,7 @@ def test_a_teardown_may_be_asked_for_again_and_again(bench: Bench) -> None:
     bench.tear_down()
     assert bench.tear_down() == Decision(), "it is under way, and will be reported"
     bench.tell(Unbound(CPU, 1))
-    gone = (Report(messages.LeaseTornDown(CPU, 1)),)
+    gone = (Report(frames.LeaseTornDown(CPU, 1)),)
     assert bench.tear_down().effects == gone
     bench.wait(100.0)
     assert not bench.state.leases
@@ -351,11 +351,11 @@ def test_a_teardown_of_an_older_generation_does_not_touch_the_newer(bench: Bench
 def test_a_binding_that_cannot_be_taken_down_is_fenced(bench: Bench) -> None:
     bench.token(MEM, amount=600)
     bench.tear_down(MEM)
-    assert bench.tell(Unbound(MEM, 1, gone=False)).effects == (Report(messages.LeaseTornDown(MEM, 1, fenced=True)),)
+    assert bench.tell(Unbound(MEM, 1, gone=False)).effects == (Report(frames.LeaseTornDown(MEM, 1, fenced=True)),)
     assert bench.state.fenced == (MEM,)
     assert bench.state.leased == Resources(mem_bytes=600)
     assert bench.grant(MEM, generation=2, amount=600).code == "fenced"
-    assert bench.tear_down(MEM).effects == (Report(messages.LeaseTornDown(MEM, 1, fenced=True)),)
+    assert bench.tear_down(MEM).effects == (Report(frames.LeaseTornDown(MEM, 1, fenced=True)),)
 
 
 def test_a_teardown_that_does_not_come_to_an_end_fences_and_ends_its_run(bench: Bench) -> None:
@@ -375,7 +375,7 @@ def test_a_worker_that_cannot_be_stopped_keeps_all_its_leases_out_of_use(bench: 
     decision = bench.wait(broker_leases.TEARDOWN_WITHIN_S)
     assert ended(decision).code == "worker_lost"
     assert bench.state.fenced == (MEM, CPU)
-    assert bench.tear_down(MEM).effects == (Report(messages.LeaseTornDown(MEM, 1, fenced=True)),)
+    assert bench.tear_down(MEM).effects == (Report(frames.LeaseTornDown(MEM, 1, fenced=True)),)
     assert not bench.wait(60.0).effects
 
 
@@ -431,6 +431,6 @@ def test_a_restarted_cell_binds_the_next_generation(bench: Bench) -> None:
 
 def test_what_the_cell_says_of_itself(bench: Bench) -> None:
     bench.going()
-    assert broker.heartbeat(bench.state) == messages.Heartbeat(Resources(cpu_cores=1, mem_bytes=600))
+    assert broker.heartbeat(bench.state) == frames.Heartbeat(Resources(cpu_cores=1, mem_bytes=600))
     hello = broker.hello(bench.state, "1.2")
     assert (hello.cell_id, hello.boot_epoch, hello.agent_version) == ("cell-1", 1, "1.2")

@@ -12,7 +12,7 @@ from grafos_cell.broker_events import Decision, Renewed, Report, StartWorker, St
 from grafos_cell.broker_events import WorkerEnded as Ended
 from grafos_cell.holdings import BOUND, CLOSED, CLOSING, FENCED
 from grafos_core.resources import Resources
-from grafos_scheduler import messages
+from grafos_scheduler import frames
 
 
 @pytest.fixture
@@ -27,15 +27,15 @@ def reports(decision: Decision, kind: type[Any]) -> list[Any]:
 
 
 def labels(decision: Decision) -> list[str]:
-    return [frame.state for frame in reports(decision, messages.LeaseRevoked)]
+    return [frame.state for frame in reports(decision, frames.LeaseRevoked)]
 
 
 def revoke(bench: Bench, lease_id: str = CPU, grace_s: float = 10.0) -> Decision:
-    return bench.tell(Told(messages.RevokeLease(lease_id, 1, grace_s)))
+    return bench.tell(Told(frames.RevokeLease(lease_id, 1, grace_s)))
 
 
 def clear(bench: Bench, lease_id: str = MEM) -> Decision:
-    return bench.tell(Told(messages.ClearFence(lease_id, 1)))
+    return bench.tell(Told(frames.ClearFence(lease_id, 1)))
 
 
 # --- renewing ---
@@ -44,9 +44,9 @@ def clear(bench: Bench, lease_id: str = MEM) -> Decision:
 def test_a_renewal_goes_on_under_its_run_and_gives_it_the_new_token(bench: Bench) -> None:
     old = bench.token()
     bench.start(old)
-    frame = messages.GrantLease(CPU, 2, "ada", "cpu", 1, bench.clock.now() + 300.0)
+    frame = frames.GrantLease(CPU, 2, "ada", "cpu", 1, bench.clock.now() + 300.0)
     decision = bench.tell(Told(frame))
-    [granted] = reports(decision, messages.LeaseGranted)
+    [granted] = reports(decision, frames.LeaseGranted)
     assert decision.renewed == (Renewed("run-1", CPU, granted.token),)
     assert (bench.lease().run_id, bench.lease().generation) == ("run-1", 2)
     assert bench.refusal(old) == "generation_stale"
@@ -56,9 +56,9 @@ def test_a_renewal_goes_on_under_its_run_and_gives_it_the_new_token(bench: Bench
 def test_a_lost_renewal_ends_the_lease_by_the_cell_s_own_clock_and_its_run_with_it(bench: Bench) -> None:
     bench.start(bench.token(), deadline_s=3600.0)
     assert bench.wait(60.0).effects == (StopWorker("run-1"),)
-    [end] = reports(bench.tell(Ended("run-1", "worker_lost")), messages.RunEnded)
+    [end] = reports(bench.tell(Ended("run-1", "worker_lost")), frames.RunEnded)
     assert end.code == "lease_expired"
-    assert bench.tell(Unbound(CPU, 1)).effects == (Report(messages.LeaseTornDown(CPU, 1)),)
+    assert bench.tell(Unbound(CPU, 1)).effects == (Report(frames.LeaseTornDown(CPU, 1)),)
     assert bench.lease().revoke == "failed_closed"
 
 
@@ -77,11 +77,11 @@ def test_a_revoked_lease_goes_on_through_warning_and_grace_and_is_then_torn_down
     assert labels(decision) == ["forced_teardown"]
     assert decision.effects[-1] == StopWorker("run-1")
     assert bench.refusal(token) == "lease_revoked"
-    [end] = reports(bench.tell(Ended("run-1", "worker_lost")), messages.RunEnded)
+    [end] = reports(bench.tell(Ended("run-1", "worker_lost")), frames.RunEnded)
     assert end.code == "lease_revoked"
     decision = bench.tell(Unbound(CPU, 1))
     assert labels(decision) == ["torndown"]
-    assert reports(decision, messages.LeaseTornDown) == [messages.LeaseTornDown(CPU, 1)]
+    assert reports(decision, frames.LeaseTornDown) == [frames.LeaseTornDown(CPU, 1)]
 
 
 def test_a_run_that_ends_within_the_grace_has_reported_and_its_lease_is_gone_at_once(bench: Bench) -> None:
@@ -90,7 +90,7 @@ def test_a_run_that_ends_within_the_grace_has_reported_and_its_lease_is_gone_at_
     bench.wait(1.0)
     decision = bench.tell(Ended("run-1", "finished", output=b"out"))
     assert labels(decision) == ["checkpoint_reported"]
-    [end] = reports(decision, messages.RunEnded)
+    [end] = reports(decision, frames.RunEnded)
     assert (end.code, end.output) == ("finished", b"out")
     assert decision.effects[-1] == Unbind(CPU, 1, "cpu")
     assert labels(bench.tell(Unbound(CPU, 1))) == ["torndown"]
@@ -130,14 +130,14 @@ def test_a_revoked_lease_is_neither_renewed_nor_given_again(bench: Bench, genera
 def test_nothing_begins_on_a_lease_that_is_being_taken_back(bench: Bench) -> None:
     token = bench.token()
     revoke(bench)
-    [end] = reports(bench.start(token), messages.RunEnded)
+    [end] = reports(bench.start(token), frames.RunEnded)
     assert end.code == "lease_revoked"
 
 
 def test_what_is_gone_or_fenced_answers_a_revocation_as_it_answers_a_teardown(bench: Bench) -> None:
-    assert revoke(bench).effects == (Report(messages.LeaseTornDown(CPU, 1)),)
+    assert revoke(bench).effects == (Report(frames.LeaseTornDown(CPU, 1)),)
     fence(bench)
-    assert revoke(bench, MEM).effects == (Report(messages.LeaseTornDown(MEM, 1, fenced=True)),)
+    assert revoke(bench, MEM).effects == (Report(frames.LeaseTornDown(MEM, 1, fenced=True)),)
 
 
 def test_a_revoked_lease_whose_worker_does_not_stop_is_fenced(bench: Bench) -> None:
@@ -164,7 +164,7 @@ def test_a_cleared_fence_is_torn_down_again_and_its_room_comes_back(bench: Bench
     fence(bench)
     assert clear(bench).effects == (Unbind(MEM, 1, "mem"),)
     assert bench.state.leased == Resources(mem_bytes=600), "not free before it is really gone"
-    assert bench.tell(Unbound(MEM, 1)).effects == (Report(messages.LeaseTornDown(MEM, 1)),)
+    assert bench.tell(Unbound(MEM, 1)).effects == (Report(frames.LeaseTornDown(MEM, 1)),)
     assert (bench.state.leased, bench.state.fenced) == (Resources(), ())
 
 
@@ -176,7 +176,7 @@ def test_a_teardown_that_fails_again_fences_again(bench: Bench) -> None:
 
 
 def test_clearing_is_answered_however_often_it_is_asked_and_touches_nothing_that_is_not_fenced(bench: Bench) -> None:
-    assert clear(bench).effects == (Report(messages.LeaseTornDown(MEM, 1)),)
+    assert clear(bench).effects == (Report(frames.LeaseTornDown(MEM, 1)),)
     bench.token(MEM, amount=600)
     assert clear(bench) == Decision()
     assert bench.lease(MEM).state == BOUND
@@ -193,8 +193,8 @@ def test_a_fence_survives_any_number_of_restarts(bench: Bench) -> None:
 def test_a_fence_of_a_lease_whose_renewal_was_lost_is_cleared_in_the_generation_that_is_asked_for(bench: Bench) -> None:
     """The scheduler passes over what is said of an older generation than it knows of."""
     fence(bench)
-    assert bench.tell(Told(messages.ClearFence(MEM, 2))).effects == (Unbind(MEM, 2, "mem"),)
-    assert bench.tell(Unbound(MEM, 2)).effects == (Report(messages.LeaseTornDown(MEM, 2)),)
+    assert bench.tell(Told(frames.ClearFence(MEM, 2))).effects == (Unbind(MEM, 2, "mem"),)
+    assert bench.tell(Unbound(MEM, 2)).effects == (Report(frames.LeaseTornDown(MEM, 2)),)
 
 
 def test_a_fence_is_told_whatever_generation_is_asked_for(bench: Bench) -> None:
@@ -203,9 +203,7 @@ def test_a_fence_is_told_whatever_generation_is_asked_for(bench: Bench) -> None:
     bench.tear_down(MEM, 2)
     bench.tell(Unbound(MEM, 2, gone=False))
     for generation in (1, 2, 3):
-        assert bench.tear_down(MEM, generation).effects == (
-            Report(messages.LeaseTornDown(MEM, generation, fenced=True)),
-        )
+        assert bench.tear_down(MEM, generation).effects == (Report(frames.LeaseTornDown(MEM, generation, fenced=True)),)
 
 
 def test_a_teardown_in_a_later_generation_that_meets_one_under_way_does_not_end_in_a_fence(bench: Bench) -> None:
@@ -241,7 +239,7 @@ def test_a_teardown_of_blocks_that_was_under_way_begins_again_with_the_daemon(be
     assert Unbind(BLOCK, 1, "block") in decision.effects
     assert bench.lease(BLOCK).state == CLOSING
     bench.wait(broker_leases.TEARDOWN_WITHIN_S - 1.0)
-    assert bench.tell(Unbound(BLOCK, 1)).effects == (Report(messages.LeaseTornDown(BLOCK, 1)),)
+    assert bench.tell(Unbound(BLOCK, 1)).effects == (Report(frames.LeaseTornDown(BLOCK, 1)),)
 
 
 @pytest.mark.parametrize("kind", ["gpu", "net", "telescope"])

@@ -21,7 +21,7 @@ from grafos_core.changes import Change
 from grafos_core.clock import SystemClock
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
-from grafos_scheduler.messages import StartRun
+from grafos_scheduler.frames import StartRun
 
 
 class Desk:

@@ -9,7 +9,7 @@ from desk import MIB, RATE, Desk
 
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
-from grafos_scheduler import events, messages, runs
+from grafos_scheduler import events, frames, runs
 
 
 def an_empty_provider(desk: Desk) -> None:
@@ -115,7 +115,7 @@ def test_an_admitted_run_holds_its_worst_case_and_asks_for_its_leases() -> None:
     assert run.state == runs.ADMITTED
     assert run.share == "1/2"  # half the memory is more than a quarter of the cores
     assert desk.state.ledger.accounts["slice-1"].held_micro_cents == RATE * 10 // 3600 // 2
-    grants = [(frame.kind, frame.amount, frame.generation) for frame in desk.frames(messages.GrantLease)]
+    grants = [(frame.kind, frame.amount, frame.generation) for frame in desk.frames(frames.GrantLease)]
     assert grants == [("cpu", 1, 1), ("mem", 2 * MIB, 1)]
     assert desk.state.leased_by_cell["cell-1"] == Resources(cpu_cores=1, mem_bytes=2 * MIB)
 
@@ -217,7 +217,7 @@ def test_an_admission_after_a_refused_one_holds_money_of_its_own() -> None:
     desk.add_cell()
     run = desk.ask()
     lease = desk.state.leases[run.lease_ids[0]]
-    desk.say("cell-1", messages.LeaseRefused(lease.lease_id, 1, "placement_failed", "no room"))
+    desk.say("cell-1", frames.LeaseRefused(lease.lease_id, 1, "placement_failed", "no room"))
     desk.tear_down(run)
     assert desk.state.ledger.accounts["slice-1"].held_micro_cents == 0
     again = desk.ask()

@@ -6,7 +6,7 @@ import pytest
 from desk import Desk
 
 from grafos_core.errors import GrafosError
-from grafos_scheduler import events, messages, rows, runs, views
+from grafos_scheduler import events, frames, messages, rows, runs, views
 
 
 def ready() -> Desk:
@@ -29,17 +29,17 @@ def test_one_that_waits_for_its_leases_ends_at_once_and_costs_nothing() -> None:
     desk = ready()
     run = desk.ask()
     assert cancel(desk, run).state == "cancelled"
-    assert desk.frames(messages.TearDownLease)
+    assert desk.frames(frames.TearDownLease)
     assert (held(desk), desk.state.runs[run.run_id].cost_micro_cents) == (0, 0)
     desk.grant_all(run)  # the cell had not heard of it yet
-    assert desk.frames(messages.StartRun) == []
+    assert desk.frames(frames.StartRun) == []
 
 
 def test_one_that_runs_ends_with_the_cell_s_word_and_pays_for_its_time() -> None:
     desk = ready()
     run = desk.start()
     assert cancel(desk, run).state == "running"
-    assert [frame.lease_id for frame in desk.frames(messages.TearDownLease)] == list(run.lease_ids)
+    assert [frame.lease_id for frame in desk.frames(frames.TearDownLease)] == list(run.lease_ids)
     desk.report(run, "lease_expired", seconds=2.0)
     ended = desk.state.runs[run.run_id]
     assert (ended.state, ended.code, ended.cost_micro_cents) == (runs.CANCELLED, "cancelled", 1000)
@@ -60,9 +60,9 @@ def test_one_that_its_cell_never_began_ends_when_its_leases_are_gone() -> None:
     desk.grant_all(run)
     cancel(desk, run)
     first, second = desk.state.leases_of(run)
-    desk.say(run.cell_id, messages.LeaseTornDown(first.lease_id, first.generation))
+    desk.say(run.cell_id, frames.LeaseTornDown(first.lease_id, first.generation))
     assert desk.state.runs[run.run_id].state == runs.PLACED
-    desk.say(run.cell_id, messages.LeaseTornDown(second.lease_id, second.generation))
+    desk.say(run.cell_id, frames.LeaseTornDown(second.lease_id, second.generation))
     assert (desk.state.runs[run.run_id].state, held(desk)) == (runs.CANCELLED, 0)
 
 
@@ -80,8 +80,8 @@ def test_a_link_that_opens_again_is_told_to_tear_down_and_nothing_is_started() -
     desk.grant_all(run)
     cancel(desk, run)
     desk.dial()
-    assert desk.frames(messages.TearDownLease)
-    assert desk.frames(messages.StartRun) == desk.frames(messages.GrantLease) == []
+    assert desk.frames(frames.TearDownLease)
+    assert desk.frames(frames.StartRun) == desk.frames(frames.GrantLease) == []
 
 
 def test_again_or_after_the_end_nothing_changes() -> None:

@@ -86,12 +86,12 @@ def test_every_event_has_a_rule() -> None:
 def one_of_each(desk: Desk) -> list[events.Event]:
     from grafos_core.receipts import RunReceipt, Signed
     from grafos_core.resources import Resources
-    from grafos_scheduler import messages
+    from grafos_scheduler import frames, messages
 
-    hello = messages.Hello("cell-1", 1, "1")
+    hello = frames.Hello("cell-1", 1, "1")
     registration = messages.CellRegistration("cell-1", "aws", "here", "1", Resources(cpu_cores=2))
     receipt = RunReceipt("", "", "", "", "", "", "", "", "", "", "", "", 0, 0.0, 0.0, 1)
-    ended = messages.RunEnded("run-x", "finished", "", 0, "", b"", "", Signed("run", b"", b""))
+    ended = frames.RunEnded("run-x", "finished", "", 0, "", b"", "", Signed("run", b"", b""))
     [fenced] = [lease.lease_id for lease in desk.state.leases.values() if lease.state == leases.FENCED]
     return [
         events.ClaimAccepted("fab", "op", "operator-key"),
@@ -101,7 +101,7 @@ def one_of_each(desk: Desk) -> list[events.Event]:
         events.CellRegistered(registration, "key-of-cell-1"),
         events.LinkOpened(7, hello, "key-of-cell-1"),
         events.LinkClosed("cell-1", 1),
-        events.CellSaid("cell-1", desk.state.link_of("cell-1"), messages.Heartbeat(Resources())),
+        events.CellSaid("cell-1", desk.state.link_of("cell-1"), frames.Heartbeat(Resources())),
         events.RunReported("cell-1", desk.state.link_of("cell-1"), ended, receipt),
         events.RunCancelAsked("ada", next(iter(desk.state.runs))),
         events.RunRequested("ada", desk.request(run_key="key-of-another-run")),

@@ -10,7 +10,7 @@ from desk import MIB, Desk
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
-from grafos_scheduler import events, leases, messages, rows, runs
+from grafos_scheduler import events, frames, leases, messages, rows, runs
 from grafos_scheduler.lease_messages import LeaseView
 
 LONG_S = 3600.0
@@ -29,11 +29,11 @@ def the_lease(desk: Desk, run: rows.Run) -> rows.Lease:
     return lease
 
 
-def grants(desk: Desk) -> list[messages.GrantLease]:
-    return desk.frames(messages.GrantLease)
+def grants(desk: Desk) -> list[frames.GrantLease]:
+    return desk.frames(frames.GrantLease)
 
 
-def wait_for_grant(desk: Desk, seconds: int = 400) -> messages.GrantLease:
+def wait_for_grant(desk: Desk, seconds: int = 400) -> frames.GrantLease:
     for _ in range(seconds):
         desk.wait(1, "cell-1")
         if grants(desk):
@@ -68,7 +68,7 @@ def test_a_run_of_an_hour_keeps_its_lease_to_its_end_and_not_longer() -> None:
     until = desk.now + LONG_S + leases.MARGIN_S
     while the_lease(desk, run).expires_at < until:
         grant = wait_for_grant(desk)
-        desk.say("cell-1", messages.LeaseGranted(grant.lease_id, grant.generation, "token"))
+        desk.say("cell-1", frames.LeaseGranted(grant.lease_id, grant.generation, "token"))
         assert the_lease(desk, run).state == leases.HELD
         assert the_lease(desk, run).expires_at - desk.now <= 300.0
     assert the_lease(desk, run).expires_at == until
@@ -113,7 +113,7 @@ def test_a_renewal_that_the_cell_refuses_is_not_asked_for_again_and_the_run_goes
     desk = ready()
     run = desk.start(deadline_s=LONG_S)
     grant = wait_for_grant(desk)
-    desk.say("cell-1", messages.LeaseRefused(grant.lease_id, 2, "generation_stale", "no"))
+    desk.say("cell-1", frames.LeaseRefused(grant.lease_id, 2, "generation_stale", "no"))
     desk.wait(60, "cell-1")
     assert grants(desk) == []
     assert desk.state.runs[run.run_id].state == runs.RUNNING
@@ -148,7 +148,7 @@ def test_a_revoked_lease_is_told_to_its_cell_with_the_grace() -> None:
     run = desk.start()
     view = revoke(desk, run.lease_ids[0])
     assert (view.state, view.revoke, view.revoke_why) == ("held", "revoke_warning", "the machine is needed")
-    assert desk.sent == [messages.RevokeLease(run.lease_ids[0], 1, 10.0)]
+    assert desk.sent == [frames.RevokeLease(run.lease_ids[0], 1, 10.0)]
     assert desk.state.runs[run.run_id].state == runs.RUNNING
 
 
@@ -163,7 +163,7 @@ def test_the_cell_s_word_moves_it_on_and_old_words_do_not_move_it_back() -> None
         ("torndown", "torndown"),
         ("active", "torndown"),
     ):
-        desk.say("cell-1", messages.LeaseRevoked(run.lease_ids[0], 1, said))
+        desk.say("cell-1", frames.LeaseRevoked(run.lease_ids[0], 1, said))
         assert the_lease(desk, run).revoke == then
 
 
@@ -210,7 +210,7 @@ def test_a_run_that_waits_for_its_leases_fails_at_once() -> None:
     revoke(desk, run.lease_ids[0])
     ended = desk.state.runs[run.run_id]
     assert (ended.state, ended.code, ended.cost_micro_cents) == (runs.FAILED, "lease_revoked", 0)
-    assert [type(frame) for frame in desk.sent] == [messages.TearDownLease]
+    assert [type(frame) for frame in desk.sent] == [frames.TearDownLease]
 
 
 def test_a_cell_that_was_away_hears_of_it_when_it_is_back() -> None:
@@ -220,7 +220,7 @@ def test_a_cell_that_was_away_hears_of_it_when_it_is_back() -> None:
     revoke(desk, run.lease_ids[0])
     assert not desk.sent
     desk.dial()
-    assert messages.RevokeLease(run.lease_ids[0], 1, 10.0) in desk.sent
+    assert frames.RevokeLease(run.lease_ids[0], 1, 10.0) in desk.sent
 
 
 def test_a_revoked_lease_is_not_renewed() -> None:
@@ -238,9 +238,9 @@ def test_a_placed_run_whose_cell_never_began_it_fails_with_its_lease() -> None:
     desk.grant_all(run)
     cpu, mem = desk.state.leases_of(run)
     desk.tell(events.LeaseRevokeAsked("", mem.lease_id, 0.0, "maintenance"))
-    desk.say("cell-1", messages.LeaseTornDown(cpu.lease_id, 1, fenced=True))
+    desk.say("cell-1", frames.LeaseTornDown(cpu.lease_id, 1, fenced=True))
     assert desk.state.runs[run.run_id].state == runs.PLACED
-    desk.say("cell-1", messages.LeaseTornDown(mem.lease_id, 1))
+    desk.say("cell-1", frames.LeaseTornDown(mem.lease_id, 1))
     ended = desk.state.runs[run.run_id]
     assert (ended.state, ended.code, ended.cost_micro_cents) == (runs.FAILED, "lease_revoked", 0)
     assert ended.what == "its mem lease was revoked: maintenance"
@@ -267,7 +267,7 @@ def test_an_old_cell_is_told_to_tear_down_at_once() -> None:
     desk = ready(protocol_max=1)
     run = desk.start()
     revoke(desk, run.lease_ids[0])
-    assert desk.sent == [messages.TearDownLease(run.lease_ids[0], 1)]
+    assert desk.sent == [frames.TearDownLease(run.lease_ids[0], 1)]
 
 
 # --- fences -------------------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ def test_an_operator_clears_a_fence_and_the_room_comes_back_with_the_cell_s_word
     answer = desk.tell(events.FenceClearAsked(run.lease_ids[0])).answer
     assert isinstance(answer, LeaseView)
     assert answer.state == "clearing"
-    assert desk.sent == [messages.ClearFence(run.lease_ids[0], 1)]
+    assert desk.sent == [frames.ClearFence(run.lease_ids[0], 1)]
     assert desk.state.leased_by_cell["cell-1"] == Resources(cpu_cores=1)
     desk.tear_down(run)
     assert not desk.state.leases_of(run)
@@ -297,7 +297,7 @@ def test_what_was_said_of_the_fence_before_it_was_cleared_does_not_bring_it_back
     desk = ready()
     run = fenced(desk)
     desk.tell(events.FenceClearAsked(run.lease_ids[0]))
-    desk.say("cell-1", messages.Heartbeat(Resources(cpu_cores=1), fenced=run.lease_ids))
+    desk.say("cell-1", frames.Heartbeat(Resources(cpu_cores=1), fenced=run.lease_ids))
     desk.tear_down(run, fenced=True)
     assert the_lease(desk, run).state == leases.CLEARING
 
@@ -310,9 +310,9 @@ def test_the_wish_to_clear_a_fence_survives_restarts_and_cut_links() -> None:
     assert not desk.sent
     desk.restart()
     desk.dial(boot_epoch=2, fenced=run.lease_ids)
-    assert messages.ClearFence(run.lease_ids[0], 1) in desk.sent
+    assert frames.ClearFence(run.lease_ids[0], 1) in desk.sent
     desk.tell(events.FenceClearAsked(run.lease_ids[0]))
-    assert desk.sent == [messages.ClearFence(run.lease_ids[0], 1)], "asked again, told again"
+    assert desk.sent == [frames.ClearFence(run.lease_ids[0], 1)], "asked again, told again"
 
 
 def test_what_is_not_fenced_cannot_be_cleared() -> None:
@@ -370,7 +370,7 @@ def test_leased_blocks_outlive_the_daemon_of_their_cell_and_are_torn_down() -> N
     desk.dial(boot_epoch=2)
     [block] = desk.state.leases_of(run)
     assert (block.kind, block.state) == ("block", leases.TEARING)
-    assert messages.TearDownLease(block.lease_id, 1) in desk.sent
+    assert frames.TearDownLease(block.lease_id, 1) in desk.sent
     assert desk.state.leased_by_cell["cell-1"] == Resources(block_bytes=4096)
     desk.tear_down(run)
     assert not desk.state.leases_of(run)

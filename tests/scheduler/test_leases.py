@@ -7,7 +7,7 @@ from desk import MIB, Desk
 
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
-from grafos_scheduler import events, leases, messages, rows, runs
+from grafos_scheduler import events, frames, leases, rows, runs
 
 
 def ready(cores: int = 2) -> Desk:
@@ -28,12 +28,12 @@ def test_a_run_is_placed_when_the_last_of_its_leases_is_granted() -> None:
     desk = ready()
     run = desk.ask(lease_mem_bytes=MIB)
     first, second = desk.state.leases_of(run)
-    desk.say("cell-1", messages.LeaseGranted(first.lease_id, 1, "token-1"))
+    desk.say("cell-1", frames.LeaseGranted(first.lease_id, 1, "token-1"))
     assert desk.state.runs[run.run_id].state == runs.ADMITTED
     assert not desk.sent
-    desk.say("cell-1", messages.LeaseGranted(second.lease_id, 1, "token-2"))
+    desk.say("cell-1", frames.LeaseGranted(second.lease_id, 1, "token-2"))
     assert desk.state.runs[run.run_id].state == runs.PLACED
-    [start] = desk.frames(messages.StartRun)
+    [start] = desk.frames(frames.StartRun)
     assert (start.run_id, start.tokens) == (run.run_id, ("token-1", "token-2"))
 
 
@@ -49,7 +49,7 @@ def test_room_is_given_back_only_when_the_cell_says_that_the_lease_is_gone() -> 
     desk = ready()
     run = desk.start()
     desk.report(run)
-    assert [frame.lease_id for frame in desk.frames(messages.TearDownLease)] == list(run.lease_ids)
+    assert [frame.lease_id for frame in desk.frames(frames.TearDownLease)] == list(run.lease_ids)
     assert states(desk, run) == [leases.TEARING]
     assert room_taken(desk) == Resources(cpu_cores=1)
     desk.tear_down(run)
@@ -75,7 +75,7 @@ def test_a_lease_whose_teardown_failed_keeps_its_room_out_of_use() -> None:
 def test_a_heartbeat_that_tells_of_a_fence_is_believed() -> None:
     desk = ready()
     run = desk.start()
-    desk.say("cell-1", messages.Heartbeat(Resources(cpu_cores=1), fenced=run.lease_ids))
+    desk.say("cell-1", frames.Heartbeat(Resources(cpu_cores=1), fenced=run.lease_ids))
     assert states(desk, run) == [leases.FENCED]
 
 
@@ -92,7 +92,7 @@ def test_a_lapsed_lease_gives_its_room_back_but_is_not_forgotten() -> None:
     assert states(desk, run) == [leases.LAPSED]
     assert room_taken(desk) == Resources()
     desk.dial()
-    assert [frame.lease_id for frame in desk.frames(messages.TearDownLease)] == list(run.lease_ids)
+    assert [frame.lease_id for frame in desk.frames(frames.TearDownLease)] == list(run.lease_ids)
 
 
 def test_a_lapsed_lease_that_turns_out_fenced_takes_its_room_again() -> None:
@@ -117,24 +117,24 @@ def test_a_run_that_waits_asks_a_restarted_cell_in_the_next_generation() -> None
     desk = ready()
     run = desk.ask(lease_mem_bytes=MIB)
     first, second = desk.state.leases_of(run)
-    desk.say("cell-1", messages.LeaseGranted(first.lease_id, 1, "an old token"))
+    desk.say("cell-1", frames.LeaseGranted(first.lease_id, 1, "an old token"))
     desk.dial(boot_epoch=2)
-    assert [(frame.lease_id, frame.generation) for frame in desk.frames(messages.GrantLease)] == [
+    assert [(frame.lease_id, frame.generation) for frame in desk.frames(frames.GrantLease)] == [
         (first.lease_id, 2),
         (second.lease_id, 2),
     ]
     assert not desk.state.tokens
-    desk.say("cell-1", messages.LeaseGranted(second.lease_id, 2, "token-2"))
-    assert not desk.frames(messages.StartRun), "the token of the first generation does not count"
-    desk.say("cell-1", messages.LeaseGranted(first.lease_id, 2, "token-1"))
-    assert desk.frames(messages.StartRun)[0].tokens == ("token-1", "token-2")
+    desk.say("cell-1", frames.LeaseGranted(second.lease_id, 2, "token-2"))
+    assert not desk.frames(frames.StartRun), "the token of the first generation does not count"
+    desk.say("cell-1", frames.LeaseGranted(first.lease_id, 2, "token-1"))
+    assert desk.frames(frames.StartRun)[0].tokens == ("token-1", "token-2")
 
 
 def test_a_grant_of_an_older_generation_does_not_count() -> None:
     desk = ready()
     run = desk.ask()
     desk.dial(boot_epoch=2)
-    desk.say("cell-1", messages.LeaseGranted(run.lease_ids[0], 1, "an old token"))
+    desk.say("cell-1", frames.LeaseGranted(run.lease_ids[0], 1, "an old token"))
     assert states(desk, run) == [leases.ASKED]
     assert not desk.sent
 
@@ -143,7 +143,7 @@ def test_a_teardown_of_an_older_generation_does_not_count() -> None:
     desk = ready()
     run = desk.ask()
     desk.dial(boot_epoch=2)
-    desk.say("cell-1", messages.LeaseTornDown(run.lease_ids[0], 1))
+    desk.say("cell-1", frames.LeaseTornDown(run.lease_ids[0], 1))
     assert states(desk, run) == [leases.ASKED]
 
 
@@ -153,9 +153,9 @@ def test_a_reconnected_cell_is_asked_again_for_the_same_generation_and_the_run_s
     run = desk.ask()
     desk.grant_all(run)
     desk.dial()
-    assert [frame.generation for frame in desk.frames(messages.GrantLease)] == [1]
+    assert [frame.generation for frame in desk.frames(frames.GrantLease)] == [1]
     desk.grant_all(run)
-    assert [frame.run_id for frame in desk.frames(messages.StartRun)] == [run.run_id]
+    assert [frame.run_id for frame in desk.frames(frames.StartRun)] == [run.run_id]
 
 
 def test_a_restarted_scheduler_asks_again_because_it_keeps_no_tokens() -> None:
@@ -165,20 +165,20 @@ def test_a_restarted_scheduler_asks_again_because_it_keeps_no_tokens() -> None:
     desk.restart()
     desk.dial()
     desk.grant_all(run)
-    assert desk.frames(messages.StartRun)[0].tokens
+    assert desk.frames(frames.StartRun)[0].tokens
 
 
 def test_a_running_run_is_left_in_peace_when_its_cell_reconnects() -> None:
     desk = ready()
     desk.start()
     desk.dial()
-    assert [type(frame) for frame in desk.sent] == [messages.Welcome]
+    assert [type(frame) for frame in desk.sent] == [frames.Welcome]
 
 
 def test_a_refused_lease_refuses_the_run_and_gives_its_money_back() -> None:
     desk = ready()
     run = desk.ask(lease_mem_bytes=MIB)
-    desk.say("cell-1", messages.LeaseRefused(run.lease_ids[1], 1, "placement_failed", "no room for mem_bytes"))
+    desk.say("cell-1", frames.LeaseRefused(run.lease_ids[1], 1, "placement_failed", "no room for mem_bytes"))
     refused = desk.state.runs[run.run_id]
     assert (refused.state, refused.code, refused.retryable) == (runs.REFUSED, "placement_failed", True)
     assert "no room for mem_bytes" in refused.what
@@ -190,22 +190,22 @@ def test_a_refused_lease_is_torn_down_too() -> None:
     """It may be bound all the same: granted before, the word of it lost, its time run out when it was asked again."""
     desk = ready()
     run = desk.ask()
-    desk.say("cell-1", messages.LeaseRefused(run.lease_ids[0], 1, "lease_expired", "too late"))
-    assert [frame.lease_id for frame in desk.frames(messages.TearDownLease)] == list(run.lease_ids)
+    desk.say("cell-1", frames.LeaseRefused(run.lease_ids[0], 1, "lease_expired", "too late"))
+    assert [frame.lease_id for frame in desk.frames(frames.TearDownLease)] == list(run.lease_ids)
     assert room_taken(desk) == Resources(cpu_cores=1)
 
 
 def test_a_refusal_with_a_code_that_nobody_knows_is_still_typed() -> None:
     desk = ready()
     run = desk.ask()
-    desk.say("cell-1", messages.LeaseRefused(run.lease_ids[0], 1, "from_the_future", "words"))
+    desk.say("cell-1", frames.LeaseRefused(run.lease_ids[0], 1, "from_the_future", "words"))
     assert desk.state.runs[run.run_id].code == "answer_invalid"
 
 
 def test_a_grant_that_nobody_remembers_is_torn_down() -> None:
     desk = ready()
-    desk.say("cell-1", messages.LeaseGranted("03" + "0" * 30, 5, "token"))
-    assert desk.sent == [messages.TearDownLease("03" + "0" * 30, 5)]
+    desk.say("cell-1", frames.LeaseGranted("03" + "0" * 30, 5, "token"))
+    assert desk.sent == [frames.TearDownLease("03" + "0" * 30, 5)]
 
 
 def test_a_cell_cannot_speak_for_the_leases_of_another() -> None:
@@ -214,9 +214,9 @@ def test_a_cell_cannot_speak_for_the_leases_of_another() -> None:
     run = desk.ask()
     assert run.cell_id == "cell-1"
     for frame in (
-        messages.LeaseTornDown(run.lease_ids[0], 1),
-        messages.LeaseRefused(run.lease_ids[0], 1, "fenced", ""),
-        messages.LeaseGranted(run.lease_ids[0], 1, "forged"),
+        frames.LeaseTornDown(run.lease_ids[0], 1),
+        frames.LeaseRefused(run.lease_ids[0], 1, "fenced", ""),
+        frames.LeaseGranted(run.lease_ids[0], 1, "forged"),
     ):
         desk.say("cell-2", frame)
         assert states(desk, run) == [leases.ASKED]

@@ -20,7 +20,7 @@ from tasklets import tasklet
 from grafos_core import receipts, trust
 from grafos_core.ids import sha256_of
 from grafos_core.resources import Resources
-from grafos_scheduler import framing, messages
+from grafos_scheduler import frames, framing, messages
 from grafos_scheduler.link import HELLO_BYTES_MAX, UNREAD_BYTES_MAX
 from grafos_scheduler.protocol import CONNECTIONS_MAX, Listener
 
@@ -63,7 +63,7 @@ def register(cell: Standalone, who: Identity, **changes: Any) -> messages.CellRe
 
 def test_a_registered_cell_is_welcomed_with_the_time_between_heartbeats(dial: Any) -> None:
     welcome = dial().hello()
-    assert welcome == messages.Welcome(messages.PROTOCOL_MAX, HEARTBEAT_EVERY_S)
+    assert welcome == frames.Welcome(messages.PROTOCOL_MAX, HEARTBEAT_EVERY_S)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_registered_cell_is_welcomed_with_the_time_between_heartbeats(dial: An
 def test_a_hello_that_does_not_hold_is_answered_by_goodbye(dial: Any, change: dict[str, Any], code: str) -> None:
     link = dial()
     answer = link.hello(**change)
-    assert isinstance(answer, messages.Goodbye)
+    assert isinstance(answer, frames.Goodbye)
     assert answer.code == code
     assert link.hear() is None
 
@@ -99,11 +99,11 @@ def test_a_cell_that_is_not_registered_is_told_so(unclaimed: Standalone, links: 
 
 def test_a_link_begins_with_hello_and_has_only_one(dial: Any) -> None:
     eager = dial()
-    eager.say(messages.Heartbeat(Resources()))
+    eager.say(frames.Heartbeat(Resources()))
     assert eager.hear_goodbye() == "request_invalid"
     repeating = dial()
     repeating.hello()
-    repeating.say(messages.Hello(CELL_ID, 1, "test", repeating.token))
+    repeating.say(frames.Hello(CELL_ID, 1, "test", repeating.token))
     assert repeating.hear_goodbye() == "request_invalid"
 
 
@@ -153,20 +153,20 @@ def test_fields_of_a_newer_cell_are_passed_over(dial: Any) -> None:
     fields = msgspec.to_builtins(link.next_hello())
     body = msgspec.msgpack.encode({**fields, "protocol_max": 99, "shoe_size": 42})
     link.say_bytes(len(body).to_bytes(4, "big") + body)
-    assert isinstance(link.hear(), messages.Welcome)
+    assert isinstance(link.hear(), frames.Welcome)
 
 
 def test_frames_that_come_byte_by_byte_are_frames(dial: Any) -> None:
     link = dial()
     for byte in framing.encode_frame(link.next_hello()):
         link.say_bytes(bytes([byte]))
-    assert isinstance(link.hear(), messages.Welcome)
+    assert isinstance(link.hear(), frames.Welcome)
 
 
 def test_a_new_link_of_a_cell_takes_the_place_of_the_old_one(dial: Any) -> None:
     old, new = dial(), dial()
     old.hello()
-    assert isinstance(new.hello(), messages.Welcome)
+    assert isinstance(new.hello(), frames.Welcome)
     assert old.hear_goodbye() == "cell_lost"
 
 
@@ -181,7 +181,7 @@ def test_a_cell_that_beats_keeps_its_link(town: Any, dial: Any) -> None:
     link.hello()
     with town.cell.client(town.operator) as client:
         for _ in range(12):
-            link.say(messages.Heartbeat(Resources()))
+            link.say(frames.Heartbeat(Resources()))
             time.sleep(HEARTBEAT_EVERY_S / 3)
         [view] = client.cells()
     assert view.readiness["outbound_registered"].met
@@ -190,7 +190,7 @@ def test_a_cell_that_beats_keeps_its_link(town: Any, dial: Any) -> None:
 
 def test_a_cell_restored_from_an_older_disk_is_not_let_in(dial: Any) -> None:
     """Its boot epoch fell back, so its generations may have too."""
-    assert isinstance(dial().hello(), messages.Welcome)
+    assert isinstance(dial().hello(), frames.Welcome)
     assert dial().hello(boot_epoch=7).code == "generation_stale"
 
 
@@ -225,15 +225,15 @@ class PlayedCell:
             asked = messages.RunRequest(run_key, "local", "p", "t", sha256_of(MODULE), input_sha256, deadline_s=5.0)
             return client.start_run(asked)
 
-    def until_start(self) -> messages.StartRun:
+    def until_start(self) -> frames.StartRun:
         while True:
             frame = self.link.hear()
-            if isinstance(frame, messages.StartRun):
+            if isinstance(frame, frames.StartRun):
                 return frame
-            if isinstance(frame, messages.GrantLease):
-                self.link.say(messages.LeaseGranted(frame.lease_id, frame.generation, f"token-{frame.generation}"))
+            if isinstance(frame, frames.GrantLease):
+                self.link.say(frames.LeaseGranted(frame.lease_id, frame.generation, f"token-{frame.generation}"))
 
-    def end(self, start: messages.StartRun, **changes: Any) -> messages.RunEnded:
+    def end(self, start: frames.StartRun, **changes: Any) -> frames.RunEnded:
         now = time.time()
         fields = {
             "fabric": self.town.cell.fabric.id,
@@ -255,14 +255,14 @@ class PlayedCell:
         }
         receipt = receipts.RunReceipt(**{**fields, **changes})
         signed = receipts.sign_record(receipt, self.key, self.certificate_pem)
-        return messages.RunEnded(start.run_id, "finished", "", 1, '"ok"', b"", "", signed)
+        return frames.RunEnded(start.run_id, "finished", "", 1, '"ok"', b"", "", signed)
 
 
 @pytest.fixture
 def played(town: Any, dial: Any) -> PlayedCell:
     link = dial()
-    assert isinstance(link.hello(), messages.Welcome)
-    link.say(messages.Heartbeat(Resources()))
+    assert isinstance(link.hello(), frames.Welcome)
+    link.say(frames.Heartbeat(Resources()))
     return PlayedCell(town, link)
 
 
@@ -270,17 +270,17 @@ def test_a_run_goes_over_the_link_and_its_end_is_noted_once_it_is_durable(town: 
     view = played.request_run("played-run-number-1")
     start = played.until_start()
     assert (start.run_id, start.tenant, start.module_sha256) == (view.run_id, "acme", sha256_of(MODULE))
-    played.link.say(messages.RunStarted(start.run_id), messages.BlobWanted(start.module_sha256))
-    blob = played.link.hear_one(messages.BlobData)
-    assert blob == messages.BlobData(start.module_sha256, found=True, data=MODULE)
+    played.link.say(frames.RunStarted(start.run_id), frames.BlobWanted(start.module_sha256))
+    blob = played.link.hear_one(frames.BlobData)
+    assert blob == frames.BlobData(start.module_sha256, found=True, data=MODULE)
     played.link.say(played.end(start))
-    assert played.link.hear_one(messages.RunEndedNoted) == messages.RunEndedNoted(start.run_id)
+    assert played.link.hear_one(frames.RunEndedNoted) == frames.RunEndedNoted(start.run_id)
     with town.cell.client(town.acme) as client:
         assert client.run(view.run_id).state == "finished"
         assert client.artifacts(view.run_id).response_json == '"ok"'
     # A second telling changes nothing and is noted again.
     played.link.say(played.end(start))
-    assert played.link.hear_one(messages.RunEndedNoted) == messages.RunEndedNoted(start.run_id)
+    assert played.link.hear_one(frames.RunEndedNoted) == frames.RunEndedNoted(start.run_id)
 
 
 def test_a_run_that_is_asked_for_again_needs_its_blobs_no_more(town: Any, played: PlayedCell) -> None:
@@ -288,7 +288,7 @@ def test_a_run_that_is_asked_for_again_needs_its_blobs_no_more(town: Any, played
     view = played.request_run("played-run-number-5")
     asked = messages.RunRequest("played-run-number-5", "local", "p", "t", sha256_of(MODULE), "", deadline_s=5.0)
     played.link.say(played.end(played.until_start()))
-    played.link.hear_one(messages.RunEndedNoted)
+    played.link.hear_one(frames.RunEndedNoted)
     (town.cell.state / "blobs" / "acme" / asked.module_sha256).unlink()
     with town.cell.client(town.acme) as client:
         for again in (lambda: client.get_blob(asked.module_sha256), lambda: client.start_run(fresh(asked))):
@@ -307,8 +307,8 @@ def test_a_cell_gets_no_blob_that_no_run_on_it_needs(town: Any, dial: Any) -> No
         secret = client.put_blob(b"what globex keeps to itself")
     link = dial()
     link.hello()
-    link.say(messages.BlobWanted(secret))
-    assert link.hear_one(messages.BlobData) == messages.BlobData(secret, found=False)
+    link.say(frames.BlobWanted(secret))
+    assert link.hear_one(frames.BlobData) == frames.BlobData(secret, found=False)
 
 
 def test_a_cell_that_reads_slowly_gets_all_that_it_asked_for_and_keeps_its_link(town: Any, dial: Any) -> None:
@@ -316,36 +316,36 @@ def test_a_cell_that_reads_slowly_gets_all_that_it_asked_for_and_keeps_its_link(
     large = bytes(messages.BLOB_BYTES_MAX - 1) + b"x"
     count = UNREAD_BYTES_MAX // len(large) + 3
     link = dial()
-    assert isinstance(link.hello(), messages.Welcome)
-    link.say(messages.Heartbeat(Resources()))
+    assert isinstance(link.hello(), frames.Welcome)
+    link.say(frames.Heartbeat(Resources()))
     played = PlayedCell(town, link)
     with town.cell.client(town.acme) as client:
         client.put_blob(large)
     played.request_run("played-run-number-4", input_sha256=sha256_of(large))
     start = played.until_start()
-    link.say(*[messages.BlobWanted(start.input_sha256)] * count)
+    link.say(*[frames.BlobWanted(start.input_sha256)] * count)
     for _ in range(4):
         time.sleep(HEARTBEAT_EVERY_S)
-        link.say(messages.Heartbeat(Resources()))
+        link.say(frames.Heartbeat(Resources()))
     for _ in range(count):
-        link.say(messages.Heartbeat(Resources()))
-        assert link.hear_one(messages.BlobData).found
+        link.say(frames.Heartbeat(Resources()))
+        assert link.hear_one(frames.BlobData).found
     link.say(played.end(start))
-    assert link.hear_one(messages.RunEndedNoted).run_id == start.run_id
+    assert link.hear_one(frames.RunEndedNoted).run_id == start.run_id
 
 
 def test_a_receipt_that_the_cell_did_not_sign_ends_the_link(played: PlayedCell) -> None:
     played.request_run("played-run-number-2")
     start = played.until_start()
     forged = played.end(start)
-    played.link.say(messages.RunStarted(start.run_id))
+    played.link.say(frames.RunStarted(start.run_id))
     body = forged.receipt.body.replace(b'"fuel_used":1', b'"fuel_used":0')
     played.link.say(msgspec.structs.replace(forged, receipt=msgspec.structs.replace(forged.receipt, body=body)))
     assert played.link.hear_goodbye() == "receipt_invalid"
 
 
 def test_a_receipt_in_the_name_of_another_cell_ends_the_link(played: PlayedCell) -> None:
-    start = messages.StartRun("run-x", "acme", "local", "here", "t", "0" * 64, "", 1, 65536, 1.0, ())
+    start = frames.StartRun("run-x", "acme", "local", "here", "t", "0" * 64, "", 1, 65536, 1.0, ())
     played.link.say(played.end(start, cell_id="cell-9"))
     assert played.link.hear_goodbye() == "receipt_invalid"
 
@@ -362,7 +362,7 @@ def test_a_scheduler_that_is_told_to_stop_answers_who_waits_and_says_goodbye(
     view = played.request_run("played-run-number-3")
     with unclaimed.client(acme) as client, ThreadPoolExecutor() as threads:
         waiting = threads.submit(client.run, view.run_id, wait_s=30.0)
-        links[-1].hear_one(messages.GrantLease)
+        links[-1].hear_one(frames.GrantLease)
         time.sleep(0.2)
         assert not waiting.done()
         assert unclaimed.scheduler.end(signal.SIGTERM) == 0

@@ -10,10 +10,10 @@ from desk import Desk
 
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
-from grafos_scheduler import framing, messages
+from grafos_scheduler import frames, framing, messages
 
-LONG = "x" * (messages.ID_CHARACTERS_MAX + 1)
-MANY = ("x",) * (messages.IDS_LISTED_MAX + 1)
+LONG = "x" * (frames.ID_CHARACTERS_MAX + 1)
+MANY = ("x",) * (frames.IDS_LISTED_MAX + 1)
 
 
 def request(**changed: str) -> bytes:
@@ -32,16 +32,16 @@ def test_no_name_and_no_hash_ends_in_a_line_break(field: str) -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        messages.Hello("cell-1", 1, "1", unacknowledged=MANY),
-        messages.Hello("cell-1", 1, "1", fenced=(LONG,)),
-        messages.Heartbeat(Resources(), fenced=MANY),
-        messages.LeaseGranted("lease", 1, "t" * 4097),
-        messages.LeaseRefused("lease", 1, LONG, ""),
-        messages.LeaseTornDown(LONG, 1),
-        messages.LeaseRevoked(LONG, 1, "torndown"),
-        messages.LeaseRevoked("lease", 1, LONG),
-        messages.RunStarted(LONG),
-        messages.RunEnded("run", LONG, "", 0, "", b"", "", Signed("run", b"", b"")),
+        frames.Hello("cell-1", 1, "1", unacknowledged=MANY),
+        frames.Hello("cell-1", 1, "1", fenced=(LONG,)),
+        frames.Heartbeat(Resources(), fenced=MANY),
+        frames.LeaseGranted("lease", 1, "t" * 4097),
+        frames.LeaseRefused("lease", 1, LONG, ""),
+        frames.LeaseTornDown(LONG, 1),
+        frames.LeaseRevoked(LONG, 1, "torndown"),
+        frames.LeaseRevoked("lease", 1, LONG),
+        frames.RunStarted(LONG),
+        frames.RunEnded("run", LONG, "", 0, "", b"", "", Signed("run", b"", b"")),
     ],
     ids=lambda frame: type(frame).__name__,
 )
@@ -50,14 +50,14 @@ def test_a_frame_of_a_cell_is_bounded_in_each_of_its_parts(frame: Any) -> None:
     body = msgspec.msgpack.encode(frame)
     assert len(body) <= framing.FRAME_BYTES_MAX
     with pytest.raises(msgspec.ValidationError):
-        msgspec.msgpack.decode(body, type=messages.UpFrame)
+        msgspec.msgpack.decode(body, type=frames.UpFrame)
 
 
 @pytest.mark.parametrize("lease_id", ["", "..", "../cell.db", "/etc/passwd", "0" * 31, "0" * 32 + "\n", "F" * 32])
 def test_a_lease_is_never_made_under_an_id_that_is_no_plain_file_name(lease_id: str) -> None:
     """Whoever is in the scheduler's place: leased blocks are a file of that name on the cell's disk."""
-    frame = messages.GrantLease("0" * 32, 1, "ada", "block", 512, 1.0)
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(frame), type=messages.DownFrame) == frame
+    frame = frames.GrantLease("0" * 32, 1, "ada", "block", 512, 1.0)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(frame), type=frames.DownFrame) == frame
     body = msgspec.msgpack.encode(msgspec.structs.replace(frame, lease_id=lease_id))
     with pytest.raises(msgspec.ValidationError):
-        msgspec.msgpack.decode(body, type=messages.DownFrame)
+        msgspec.msgpack.decode(body, type=frames.DownFrame)

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from grafos_core.errors import GrafosError
-from grafos_scheduler import events, messages, rows
+from grafos_scheduler import events, frames, rows
 
 REFUSALS = {
     "budget_exceeded",
@@ -54,7 +54,7 @@ class Money(RuleBasedStateMachine):
     @rule(chosen=st.integers(0, 99))
     def cell_refuses(self, chosen: int) -> None:
         run = self.under_way()[chosen % len(self.under_way())]
-        self.desk.say("cell-1", messages.LeaseRefused(run.lease_ids[0], 1, "placement_failed", ""))
+        self.desk.say("cell-1", frames.LeaseRefused(run.lease_ids[0], 1, "placement_failed", ""))
 
     @rule()
     def cell_restarts(self) -> None:

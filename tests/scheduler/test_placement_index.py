@@ -15,7 +15,7 @@ from desk import MIB, SETTINGS, Desk
 from grafos_core.changes import Change
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
-from grafos_scheduler import events, leases, messages, rows
+from grafos_scheduler import events, frames, leases, messages, rows
 from grafos_scheduler.decide import decide
 from grafos_scheduler.events import Decision
 from grafos_scheduler.placement import Candidate, Demand, choose, vetoes
@@ -86,7 +86,7 @@ class History:
         self.desk.wait(4, cell_id)
 
     def _beats(self, cell_id: str) -> None:
-        self.desk.say(cell_id, messages.Heartbeat(leased=Resources()))
+        self.desk.say(cell_id, frames.Heartbeat(leased=Resources()))
 
     def _all_beat(self, _: str) -> None:
         for cell_id in self.desk.state.cells:

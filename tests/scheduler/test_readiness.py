@@ -11,7 +11,7 @@ from desk import SETTINGS, Desk
 from grafos_core.clock import VirtualClock
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
-from grafos_scheduler import cells, events, messages, views
+from grafos_scheduler import cells, events, frames, messages, views
 from grafos_scheduler.state import Settings
 
 
@@ -159,7 +159,7 @@ def test_another_key_cannot_take_a_cell_id() -> None:
     with pytest.raises(GrafosError) as register:
         desk.tell(events.CellRegistered(registration, "another-key"))
     with pytest.raises(GrafosError) as dial:
-        desk.tell(events.LinkOpened(9, messages.Hello("cell-1", 1, "1"), "another-key"))
+        desk.tell(events.LinkOpened(9, frames.Hello("cell-1", 1, "1"), "another-key"))
     assert (register.value.code, dial.value.code) == ("certificate_refused", "certificate_refused")
 
 
@@ -192,7 +192,7 @@ def test_a_newer_cell_that_still_speaks_our_protocol_is_welcome() -> None:
     desk = Desk()
     desk.register()
     desk.dial(protocol_min=1, protocol_max=7)
-    assert desk.frames(messages.Welcome) == [messages.Welcome(2, 5.0)]
+    assert desk.frames(frames.Welcome) == [frames.Welcome(2, 5.0)]
 
 
 def test_a_new_link_takes_the_place_of_the_old_one() -> None:
@@ -210,7 +210,7 @@ def test_what_still_comes_over_an_old_link_does_not_count() -> None:
     desk.add_cell()
     run = desk.ask()
     desk.dial()
-    desk.say("cell-1", messages.LeaseGranted(run.lease_ids[0], 1, "token"), link_id=1)
+    desk.say("cell-1", frames.LeaseGranted(run.lease_ids[0], 1, "token"), link_id=1)
     assert desk.state.runs[run.run_id] == run
     assert desk.state.leases[run.lease_ids[0]].state == "asked"
 

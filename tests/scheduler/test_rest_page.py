@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from grafos_scheduler import blobs, claim, framing, link, messages, protocol, server, shell
+from grafos_scheduler import blobs, claim, frames, framing, link, messages, protocol, server, shell
 from grafos_scheduler.authorize import CELL_RIGHTS, OPERATOR_RIGHTS, TENANT_RIGHTS
 from grafos_scheduler.routes import JSON_BYTES_MAX, ROUTES, Route
 
@@ -46,7 +46,7 @@ def test_the_page_names_the_limits_that_hold() -> None:
         f"{link.HELLO_BYTES_MAX // 1024**2} MiB, within {link.HELLO_S_MAX:g} s",
         f"{claim.TRIES_AT_ONCE_MAX} at once, one more every {claim.TRY_AGAIN_EVERY_S:g} s",
         f"of at most {framing.FRAME_BYTES_MAX // 1024**2} MiB",
-        f"ALPN `{messages.LINK_ALPN}`",
+        f"ALPN `{frames.LINK_ALPN}`",
         f"`{messages.CODE_HEADER}`",
     )
     assert [limit for limit in limits if limit not in PAGE] == []

@@ -7,7 +7,7 @@ from desk import RATE, Desk
 
 from grafos_core.clock import VirtualClock
 from grafos_core.ledger import HOLD
-from grafos_scheduler import events, messages, outcomes, rows, runs, views
+from grafos_scheduler import events, frames, outcomes, rows, runs, views
 
 
 def ready() -> Desk:
@@ -29,7 +29,7 @@ def test_a_finished_run_is_settled_by_its_receipt_and_acknowledged() -> None:
     assert (ended.state, ended.code, ended.fuel_used, ended.lease_seconds) == (runs.FINISHED, "", 5, 2.0)
     assert ended.cost_micro_cents == RATE * 2 // 3600 // 2
     assert money(desk) == (ended.cost_micro_cents, 0)
-    assert messages.RunEndedNoted(run.run_id) in desk.sent
+    assert frames.RunEndedNoted(run.run_id) in desk.sent
     assert events.RunMoved(run.run_id) in desk.effects
 
 
@@ -85,7 +85,7 @@ def test_an_end_is_final_and_a_second_report_is_only_acknowledged() -> None:
     ended = desk.state.runs[run.run_id]
     desk.report(run, "program_error", seconds=9.0)
     assert desk.state.runs[run.run_id] == ended
-    assert desk.sent == [messages.RunEndedNoted(run.run_id)]
+    assert desk.sent == [frames.RunEndedNoted(run.run_id)]
 
 
 def test_a_run_that_nobody_knows_is_acknowledged_so_that_the_cell_may_forget_it() -> None:
@@ -94,7 +94,7 @@ def test_a_run_that_nobody_knows_is_acknowledged_so_that_the_cell_may_forget_it(
     other.add_cell()
     run = other.start()
     desk.report(run)
-    assert desk.sent == [messages.RunEndedNoted(run.run_id)]
+    assert desk.sent == [frames.RunEndedNoted(run.run_id)]
     assert not desk.state.runs
 
 
@@ -207,7 +207,7 @@ def test_a_run_that_ended_leaves_no_hold_in_memory_or_on_the_disk() -> None:
     desk.report(desk.start())
     for _ in range(3):
         run = desk.ask(run_key="another-key-of-it")
-        desk.say("cell-1", messages.LeaseRefused(run.lease_ids[0], 1, "placement_failed", ""))
+        desk.say("cell-1", frames.LeaseRefused(run.lease_ids[0], 1, "placement_failed", ""))
         desk.tear_down(run)
     assert not desk.state.ledger.holds
     assert not [key for kind, key, _ in desk.memory.load() if kind == HOLD]
@@ -217,7 +217,7 @@ def test_runs_that_a_cell_refuses_are_bounded_like_any_other_refused() -> None:
     desk = ready()
     for number in range(runs.REFUSED_RUNS_KEPT_MAX + 5):
         run = desk.ask(run_key=f"key-of-the-run-{number}")
-        desk.say("cell-1", messages.LeaseRefused(run.lease_ids[0], 1, "placement_failed", ""))
+        desk.say("cell-1", frames.LeaseRefused(run.lease_ids[0], 1, "placement_failed", ""))
         desk.tear_down(run)
         desk.clock.advance(0.01)
     assert len(desk.state.runs) == runs.REFUSED_RUNS_KEPT_MAX
@@ -237,16 +237,16 @@ def test_one_decision_may_end_several_runs_of_one_account() -> None:
 def test_a_long_story_of_a_cell_is_cut() -> None:
     desk = ready()
     run = desk.ask()
-    desk.say("cell-1", messages.LeaseRefused(run.lease_ids[0], 1, "fenced", "x" * 10**6))
+    desk.say("cell-1", frames.LeaseRefused(run.lease_ids[0], 1, "fenced", "x" * 10**6))
     assert len(desk.state.runs[run.run_id].what) == runs.WHAT_CHARACTERS_MAX
 
 
 def test_a_start_that_is_said_again_changes_nothing() -> None:
     desk = ready()
     run = desk.start()
-    desk.say("cell-1", messages.RunStarted(run.run_id))
+    desk.say("cell-1", frames.RunStarted(run.run_id))
     assert not desk.effects
-    desk.say("cell-1", messages.RunStarted("run-of-nobody"))
+    desk.say("cell-1", frames.RunStarted("run-of-nobody"))
     assert not desk.effects
 
 

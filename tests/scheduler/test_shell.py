@@ -15,7 +15,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
 from grafos_core.rowfile import RowMemory
 from grafos_core.rowstore import MemoryStore
-from grafos_scheduler import events, messages
+from grafos_scheduler import events, frames, messages
 from grafos_scheduler.shell import Shell
 from grafos_scheduler.state import Settings, State
 from grafos_scheduler.store import CODEC
@@ -43,10 +43,10 @@ class Wire:
     """A cell's link as the shell sees it: what was sent over it."""
 
     def __init__(self) -> None:
-        self.frames: list[messages.DownFrame] = []
+        self.frames: list[frames.DownFrame] = []
         self.is_closed = False
 
-    def send(self, frame: messages.DownFrame) -> None:
+    def send(self, frame: frames.DownFrame) -> None:
         self.frames.append(frame)
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class Scene:
         await self.shell.handle(events.TenantRegistered("acme", None, "slice-1", 10**9, now + 3600))
         await self.shell.handle(events.CellRegistered(CELL, "0" * 64))
         link_id = self.shell.add_link("cell-1", self.wire)
-        await self.shell.handle(events.LinkOpened(link_id, messages.Hello("cell-1", 1, "test"), "0" * 64))
+        await self.shell.handle(events.LinkOpened(link_id, frames.Hello("cell-1", 1, "test"), "0" * 64))
         self.wire.frames.clear()
 
 
@@ -98,7 +98,7 @@ def test_no_frame_and_no_answer_before_the_disk_has_it() -> None:
         scene.store.gate.set()
         view = await asking
         assert view.state == "admitted"
-        assert [type(frame) for frame in scene.wire.frames] == [messages.GrantLease]
+        assert [type(frame) for frame in scene.wire.frames] == [frames.GrantLease]
 
     play(story)
 
@@ -180,7 +180,7 @@ def test_who_waits_for_a_run_hears_of_its_end_or_of_the_time_being_up() -> None:
         await let_others_run()
         assert not waiting.done()
         [grant] = scene.wire.frames
-        refusal = messages.LeaseRefused(grant.lease_id, grant.generation, "draining", "no")
+        refusal = frames.LeaseRefused(grant.lease_id, grant.generation, "draining", "no")
         await scene.shell.handle(events.CellSaid("cell-1", scene.shell.state.link_of("cell-1"), refusal))
         await waiting
         assert scene.shell.state.runs[view.run_id].state == "refused"
@@ -214,8 +214,8 @@ def test_an_older_link_is_closed_when_a_newer_one_takes_its_place() -> None:
     async def story(scene: Scene) -> None:
         newer = Wire()
         link_id = scene.shell.add_link("cell-1", newer)
-        await scene.shell.handle(events.LinkOpened(link_id, messages.Hello("cell-1", 1, "test"), "0" * 64))
+        await scene.shell.handle(events.LinkOpened(link_id, frames.Hello("cell-1", 1, "test"), "0" * 64))
         assert (scene.wire.is_closed, newer.is_closed) == (True, False)
-        assert isinstance(newer.frames[0], messages.Welcome)
+        assert isinstance(newer.frames[0], frames.Welcome)
 
     play(story)

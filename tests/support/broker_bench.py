@@ -19,7 +19,7 @@ from grafos_core.receipts import RunReceipt, Signed
 from grafos_core.resources import Resources
 from grafos_core.rowfile import RowMemory
 from grafos_core.tokens import Use
-from grafos_scheduler import messages
+from grafos_scheduler import frames
 
 TOTAL = Resources(cpu_cores=2, mem_bytes=1000, block_bytes=4096)
 CPU, MEM, BLOCK = "03" + "0" * 30, "01" + "0" * 30, "02" + "0" * 30
@@ -63,21 +63,21 @@ class Bench:
             "amount": 1,
             "expires_at": self.clock.now() + 60.0,
         }
-        frame = messages.GrantLease(lease_id=lease_id, generation=generation, **(plain | changed))
+        frame = frames.GrantLease(lease_id=lease_id, generation=generation, **(plain | changed))
         effect = self.tell(Told(frame)).effects[0]
         assert isinstance(effect, Report)
         return effect.frame
 
     def token(self, lease_id: str = CPU, generation: int = 1, **changed: Any) -> str:
         granted = self.grant(lease_id, generation, **changed)
-        assert isinstance(granted, messages.LeaseGranted), granted
+        assert isinstance(granted, frames.LeaseGranted), granted
         return granted.token
 
     def start(self, *tokens: str, run_id: str = "run-1", tenant: str = "ada", deadline_s: float = 10.0) -> Decision:
         sha256 = "a" * 64
         return self.tell(
             Told(
-                messages.StartRun(
+                frames.StartRun(
                     run_id, tenant, "aws", "here", "main", sha256, sha256, 1, 65536, deadline_s, tuple(tokens)
                 )
             )
@@ -89,7 +89,7 @@ class Bench:
         assert isinstance(decision.effects[-1], StartWorker)
 
     def tear_down(self, lease_id: str = CPU, generation: int = 1) -> Decision:
-        return self.tell(Told(messages.TearDownLease(lease_id, generation)))
+        return self.tell(Told(frames.TearDownLease(lease_id, generation)))
 
     def wait(self, seconds: float) -> Decision:
         self.clock.advance(seconds)

@@ -15,7 +15,7 @@ from grafos_core.clock import VirtualClock
 from grafos_core.receipts import RunReceipt, Signed
 from grafos_core.resources import Resources
 from grafos_core.rowfile import RowMemory
-from grafos_scheduler import events, messages, rows
+from grafos_scheduler import events, frames, messages, rows
 from grafos_scheduler.decide import decide
 from grafos_scheduler.state import Settings, State
 
@@ -74,7 +74,7 @@ class Desk:
         for _ in range(int(seconds)):
             self.clock.advance(1.0)
             for cell_id in cells:
-                self.say(cell_id, messages.Heartbeat(leased=Resources()))
+                self.say(cell_id, frames.Heartbeat(leased=Resources()))
             self.tell(events.Tick())
 
     # --- who takes part ---
@@ -99,7 +99,7 @@ class Desk:
 
     def dial(self, cell_id: str = "cell-1", *, boot_epoch: int = 1, **said: Any) -> int:
         self._links += 1
-        hello = messages.Hello(cell_id, boot_epoch, "1", **said)
+        hello = frames.Hello(cell_id, boot_epoch, "1", **said)
         self.tell(events.LinkOpened(self._links, hello, f"key-of-{cell_id}"))
         return self._links
 
@@ -135,13 +135,13 @@ class Desk:
     def grant_all(self, run: rows.Run) -> None:
         for lease in self.state.leases_of(run):
             token = f"token-{lease.lease_id}-{lease.generation}"
-            self.say(run.cell_id, messages.LeaseGranted(lease.lease_id, lease.generation, token))
+            self.say(run.cell_id, frames.LeaseGranted(lease.lease_id, lease.generation, token))
 
     def start(self, **changed: Any) -> rows.Run:
         """A run that is running."""
         run = self.ask(**changed)
         self.grant_all(run)
-        self.say(run.cell_id, messages.RunStarted(run.run_id))
+        self.say(run.cell_id, frames.RunStarted(run.run_id))
         return self.state.runs[run.run_id]
 
     def report(self, run: rows.Run, code: str = "finished", /, *, seconds: float = 1.0, **changed: Any) -> None:
@@ -166,14 +166,14 @@ class Desk:
             boot_epoch=1,
         )
         receipt = msgspec.structs.replace(receipt, **changed)
-        ended = messages.RunEnded(run.run_id, code, "words", 5, "{}", b"out", "log", Signed("run", b"", b""))
+        ended = frames.RunEnded(run.run_id, code, "words", 5, "{}", b"out", "log", Signed("run", b"", b""))
         link_id = self.state.link_of(run.cell_id)
         self.tell(events.RunReported(run.cell_id, link_id, ended, receipt))
 
     def tear_down(self, run: rows.Run, *, fenced: bool = False) -> None:
         """The cell says that the run's leases are gone, or are not."""
         for lease in self.state.leases_of(run):
-            self.say(run.cell_id, messages.LeaseTornDown(lease.lease_id, lease.generation, fenced=fenced))
+            self.say(run.cell_id, frames.LeaseTornDown(lease.lease_id, lease.generation, fenced=fenced))
 
     def frames(self, kind: type[Frame]) -> list[Frame]:
         return [frame for frame in self.sent if isinstance(frame, kind)]

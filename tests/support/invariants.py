@@ -26,7 +26,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.money import cost_micro_cents
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
-from grafos_scheduler import events, leases, messages, rows, runs
+from grafos_scheduler import events, frames, leases, messages, rows, runs
 from grafos_scheduler.state import State
 
 if TYPE_CHECKING:
@@ -110,11 +110,11 @@ class Ghost:
     def sent_down(self, effect: events.SendToCell) -> None:
         """Nothing leaves the scheduler that a crash could take back."""
         frame = effect.frame
-        if isinstance(frame, messages.GrantLease):
+        if isinstance(frame, frames.GrantLease):
             assert self._asked_generation[frame.lease_id] >= frame.generation, f"{frame} is not durable"
-        elif isinstance(frame, messages.ClearFence):
+        elif isinstance(frame, frames.ClearFence):
             self._to_clear.add(frame.lease_id)
-        elif isinstance(frame, messages.RunEndedNoted):
+        elif isinstance(frame, frames.RunEndedNoted):
             known = frame.run_id in self.world.scheduler.state.runs
             assert frame.run_id in self._ended or not known, f"{frame} is not durable"
 
@@ -147,15 +147,15 @@ class Ghost:
         self._workers[cell.name].clear()
 
     def reported(self, cell: CellProcess, frame: broker_events.Reportable) -> None:
-        if isinstance(frame, messages.LeaseGranted):
+        if isinstance(frame, frames.LeaseGranted):
             claims = tokens.check_capability(cell.settings.token_key, frame.token, tokens.Use(""), 0.0)
             self._minted.append(
                 Minted(cell.name, frame.lease_id, claims.generation, claims.boot_epoch, claims.expires_at, frame.token)
             )
-        elif isinstance(frame, messages.LeaseRefused):
+        elif isinstance(frame, frames.LeaseRefused):
             self.refused_for_room += frame.code == "placement_failed"
 
-    def worker_started(self, cell: CellProcess, start: messages.StartRun) -> None:
+    def worker_started(self, cell: CellProcess, start: frames.StartRun) -> None:
         assert start.run_id not in self._started, f"{start.run_id} started twice"
         self._started.add(start.run_id)
         used = [minted for minted in self._minted if minted.cell == cell.name and minted.text in start.tokens]
@@ -265,7 +265,7 @@ class Ghost:
         if (taken or not opened) and self.world.stormy:
             self._probes += 1
             run_id, sha256 = f"run-forged-{self._probes}", "0" * 64
-            forged = messages.StartRun(run_id, "ada", "aws", "", "main", sha256, sha256, 1, 65536, 1.0, (minted.text,))
+            forged = frames.StartRun(run_id, "ada", "aws", "", "main", sha256, sha256, 1, 65536, 1.0, (minted.text,))
             cell.guarded(lambda: cell.handle(broker_events.Told(forged)))()
 
     def _check_room(self, state: State, cell: CellProcess) -> None:

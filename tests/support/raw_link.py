@@ -10,7 +10,7 @@ import msgspec
 from standalone import CELL_ID, Identity, Standalone
 
 from grafos_core import trust
-from grafos_scheduler import framing, messages
+from grafos_scheduler import frames, framing
 
 WAIT_S = 10.0
 
@@ -22,32 +22,32 @@ class RawLink:
 
     def __init__(self, cell: Standalone, who: Identity) -> None:
         context = trust.client_context(cell.ca_pem, who.certificate, who.key)
-        context.set_alpn_protocols([messages.LINK_ALPN])
+        context.set_alpn_protocols([frames.LINK_ALPN])
         plain = socket.create_connection(("127.0.0.1", cell.port), timeout=WAIT_S)
         self.socket = context.wrap_socket(plain, server_hostname="127.0.0.1")
         self.token = who.token
         self._cutter = framing.FrameReader()
         self._ready: list[bytes] = []
 
-    def hello(self, **changes: Any) -> messages.DownFrame | None:
+    def hello(self, **changes: Any) -> frames.DownFrame | None:
         """Says hello, but for the changes, and gives what is answered."""
         self.say(self.next_hello(**changes))
         return self.hear()
 
-    def next_hello(self, **changes: Any) -> messages.Hello:
+    def next_hello(self, **changes: Any) -> frames.Hello:
         """A hello that holds, but for the changes."""
         # Each hello is of a later start than the one before, whichever test said that.
         start = time.time_ns() // 1_000_000
-        said = messages.Hello(CELL_ID, boot_epoch=start, agent_version="test", api_token=self.token)
+        said = frames.Hello(CELL_ID, boot_epoch=start, agent_version="test", api_token=self.token)
         return msgspec.structs.replace(said, **changes)
 
-    def say(self, *frames: messages.UpFrame) -> None:
-        self.socket.sendall(b"".join(framing.encode_frame(frame) for frame in frames))
+    def say(self, *said: frames.UpFrame) -> None:
+        self.socket.sendall(b"".join(framing.encode_frame(frame) for frame in said))
 
     def say_bytes(self, data: bytes) -> None:
         self.socket.sendall(data)
 
-    def hear(self) -> messages.DownFrame | None:
+    def hear(self) -> frames.DownFrame | None:
         """The next frame, or None when the scheduler has ended the link."""
         while not self._ready:
             try:
@@ -57,7 +57,7 @@ class RawLink:
             if not data:
                 return None
             self._ready.extend(self._cutter.feed(data))
-        return msgspec.msgpack.decode(self._ready.pop(0), type=messages.DownFrame)
+        return msgspec.msgpack.decode(self._ready.pop(0), type=frames.DownFrame)
 
     def hear_one(self, kind: type[Frame]) -> Frame:
         """The next frame of that kind; passes over what else comes before it."""
@@ -68,7 +68,7 @@ class RawLink:
 
     def hear_goodbye(self) -> str:
         """The code of the goodbye, after which the link is really over."""
-        goodbye = self.hear_one(messages.Goodbye)
+        goodbye = self.hear_one(frames.Goodbye)
         assert self.hear() is None
         return goodbye.code
 

@@ -17,7 +17,7 @@ from standalone import CELL_ID, PROVIDER, Process
 from grafos_core import trust
 from grafos_core.clock import SystemClock
 from grafos_core.ids import sha256_of
-from grafos_scheduler import framing, messages
+from grafos_scheduler import frames, framing, messages
 from grafos_scheduler.credentials import open_credentials
 from grafos_scheduler.settings import Settings
 
@@ -36,7 +36,7 @@ class ScriptedLink:
         self._cutter = framing.FrameReader()
         self._ready: list[bytes] = []
 
-    def hear(self) -> messages.UpFrame | None:
+    def hear(self) -> frames.UpFrame | None:
         """The next frame, or None when the cell has ended the link."""
         while not self._ready:
             try:
@@ -46,7 +46,7 @@ class ScriptedLink:
             if not data:
                 return None
             self._ready.extend(self._cutter.feed(data))
-        return msgspec.msgpack.decode(self._ready.pop(0), type=messages.UpFrame)
+        return msgspec.msgpack.decode(self._ready.pop(0), type=frames.UpFrame)
 
     def hear_one(self, kind: type[Frame]) -> Frame:
         """The next frame of that kind; passes over heartbeats and what else comes before it."""
@@ -56,22 +56,22 @@ class ScriptedLink:
                 return frame
         raise AssertionError(f"no {kind.__name__} came")
 
-    def welcome(self) -> messages.Hello:
+    def welcome(self) -> frames.Hello:
         """Hears the hello and says welcome."""
-        hello = self.hear_one(messages.Hello)
-        self.say(messages.Welcome(messages.PROTOCOL_MAX, HEARTBEAT_EVERY_S))
+        hello = self.hear_one(frames.Hello)
+        self.say(frames.Welcome(messages.PROTOCOL_MAX, HEARTBEAT_EVERY_S))
         return hello
 
-    def say(self, *frames: messages.DownFrame) -> None:
-        self.say_bytes(b"".join(framing.encode_frame(frame) for frame in frames))
+    def say(self, *said: frames.DownFrame) -> None:
+        self.say_bytes(b"".join(framing.encode_frame(frame) for frame in said))
 
     def say_bytes(self, data: bytes) -> None:
         self._tls.sendall(data)
 
     def grant(self, lease_id: str, *, kind: str = "cpu", amount: int = 1, generation: int = 1) -> str:
         """Asks for a lease and gives the token that comes back."""
-        self.say(messages.GrantLease(lease_id, generation, "acme", kind, amount, time.time() + 120))
-        granted = self.hear_one(messages.LeaseGranted)
+        self.say(frames.GrantLease(lease_id, generation, "acme", kind, amount, time.time() + 120))
+        granted = self.hear_one(frames.LeaseGranted)
         assert (granted.lease_id, granted.generation) == (lease_id, generation)
         return granted.token
 
@@ -89,12 +89,12 @@ class ScriptedLink:
             "deadline_s": 60.0,
             "tokens": tokens,
         }
-        self.say(messages.StartRun(**{**given, **changes}))
+        self.say(frames.StartRun(**{**given, **changes}))
 
     def serve_blob(self, data: bytes) -> None:
         """Waits until the cell wants these bytes, and sends them."""
-        assert self.hear_one(messages.BlobWanted).sha256 == sha256_of(data)
-        self.say(messages.BlobData(sha256_of(data), found=True, data=data))
+        assert self.hear_one(frames.BlobWanted).sha256 == sha256_of(data)
+        self.say(frames.BlobData(sha256_of(data), found=True, data=data))
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -124,7 +124,7 @@ class ScriptedScheduler:
         self.credentials = open_credentials(settings, SystemClock())
         trusted = settings.trust
         self._context = trust.server_context(
-            trusted / "server.pem", trusted / "server-key.pem", trusted / "ca.pem", [messages.LINK_ALPN, "http/1.1"]
+            trusted / "server.pem", trusted / "server-key.pem", trusted / "ca.pem", [frames.LINK_ALPN, "http/1.1"]
         )
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"https://127.0.0.1:{self._listening.getsockname()[1]}"
@@ -167,7 +167,7 @@ class ScriptedScheduler:
                 tls = self._context.wrap_socket(plain, server_side=True)
             except OSError:
                 continue
-            if tls.selected_alpn_protocol() == messages.LINK_ALPN:
+            if tls.selected_alpn_protocol() == frames.LINK_ALPN:
                 self.dials.append(time.monotonic())
                 self._links.put(ScriptedLink(tls))
             else:

@@ -21,7 +21,7 @@ from grafos_core.changes import RowCodec
 from grafos_core.receipts import RunReceipt, Signed
 from grafos_core.resources import Resources
 from grafos_core.rowfile import RowMemory
-from grafos_scheduler import events, messages, rows, runs
+from grafos_scheduler import events, frames, messages, rows, runs
 from grafos_scheduler.decide import decide
 from grafos_scheduler.state import Settings, State
 
@@ -132,16 +132,16 @@ class SchedulerProcess(Process):
         if len(self._pending) == 1:
             self.later(self.world.chance.uniform(0.0, 0.01), "", self._commit)
 
-    def accept(self, link: Link, hello: messages.Hello) -> None:
+    def accept(self, link: Link, hello: frames.Hello) -> None:
         link.link_id, link.opened_at = self._next_link, self.world.clock.now()
         self._next_link += 1
         self.links[link.link_id] = link
         self.handle(events.LinkOpened(link.link_id, hello, link.cell.name))
 
     def hear(self, link: Link, frame: Any) -> None:
-        if isinstance(frame, messages.Hello):
+        if isinstance(frame, frames.Hello):
             self.accept(link, frame)
-        elif isinstance(frame, messages.RunEnded):
+        elif isinstance(frame, frames.RunEnded):
             receipt = open_receipt(frame.receipt)
             self.handle(events.RunReported(link.cell.name, link.link_id, frame, receipt))
         else:
@@ -246,8 +246,8 @@ class CellProcess(Process):
     def hear(self, link: Link, frame: Any) -> None:
         if link is not self.link:
             return
-        assert not isinstance(frame, messages.Goodbye), f"the scheduler turned {self.name} away: {frame}"
-        if isinstance(frame, messages.Welcome):
+        assert not isinstance(frame, frames.Goodbye), f"the scheduler turned {self.name} away: {frame}"
+        if isinstance(frame, frames.Welcome):
             self.handle(broker_events.LinkUp())
             self._beat(link)
         else:
@@ -302,7 +302,7 @@ class CellProcess(Process):
             answer = broker_events.Unbound(effect.lease_id, effect.generation, gone)
             self.later(self.world.chance.uniform(0.0, 0.3), "", lambda: self.handle(answer))
 
-    def _start_worker(self, start: messages.StartRun) -> None:
+    def _start_worker(self, start: frames.StartRun) -> None:
         """What the program does: it ends well, fails, or goes on until it is stopped."""
         self.world.ghost.worker_started(self, start)
         chance = self.world.chance
