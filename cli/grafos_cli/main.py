@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 from grafos_cli import catalog, interrupts
 from grafos_cli.flags import Flags, read_flags
+from grafos_cli.leaving import leave
 from grafos_cli.terminal import Terminal, open_terminal
 from grafos_core.errors import FAILURE, GrafosError
 
@@ -18,9 +20,13 @@ COMPLETE_VARIABLE = "_GRAFOS_COMPLETE"
 """Set by the shell's completion script, which wants words and no command."""
 
 
-def main(words: list[str] | None = None) -> int:
+def main() -> NoReturn:
+    """The program: runs the command line that this process was started with, and leaves with its exit code."""
+    leave(run(sys.argv[1:]))
+
+
+def run(words: list[str]) -> int:
     """Runs one command line and gives its exit code."""
-    words = sys.argv[1:] if words is None else words
     interrupts.install()
     try:
         if COMPLETE_VARIABLE in os.environ:
@@ -102,4 +108,4 @@ def _fail(error: GrafosError, terminal: Terminal) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -185,8 +185,8 @@ class Wraps:
                 raise RuntimeError("Error calling __set_name__") from stopped
 
 sys.meta_path.insert(0, Wraps())
-from grafos_cli.main import main
-sys.exit(main(["cloud", "ls"]))
+from grafos_cli.main import run
+sys.exit(run(["cloud", "ls"]))
 """
 
 

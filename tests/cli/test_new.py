@@ -203,7 +203,7 @@ def test_a_built_wheel_carries_templates_and_crates(tmp_path: Path) -> None:
     for name in files_of(scaffolding.TEMPLATES):
         assert digest(carried / "templates" / name) == digest(scaffolding.TEMPLATES / name)
     made = subprocess.run(
-        [sys.executable, "-c", "from grafos_cli.main import main; main(['new', 'photos'])"],
+        [sys.executable, "-c", "from grafos_cli.main import run; run(['new', 'photos'])"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": f"{carried.parent}{os.pathsep}{os.environ['PYTHONPATH']}"},
         capture_output=True,

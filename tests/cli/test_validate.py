@@ -192,7 +192,7 @@ class Hidden(PathFinder):
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = Hidden
 from grafos_cli.main import main
-sys.exit(main(sys.argv[1:]))
+main()
 """
 
 

@@ -17,8 +17,8 @@ HEAVY = {
 def imported_by(*words: str, cwd: Path, **env: str) -> set[str]:
     """The top-level names and our own modules that a command line has imported when it is done."""
     program = (
-        "import sys, json, io; from grafos_cli.main import main; sys.stdout = io.StringIO();"
-        f"main({list(words)!r}); sys.stdout = sys.__stdout__; print(json.dumps(sorted(sys.modules)))"
+        "import sys, json, io; from grafos_cli.main import run; sys.stdout = io.StringIO();"
+        f"run({list(words)!r}); sys.stdout = sys.__stdout__; print(json.dumps(sorted(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -7,7 +7,7 @@ import sys
 from live_recordings import Recorder, folder_named
 from live_tap import recording
 
-from grafos_cli.main import main
+from grafos_cli.main import run
 
 RECORD_VARIABLE = "GRAFOS_LIVE_RECORD"
 
@@ -15,4 +15,4 @@ if __name__ == "__main__":
     folder = folder_named(RECORD_VARIABLE)
     assert folder is not None, f"{RECORD_VARIABLE} names no folder"
     with recording(Recorder(folder)):
-        sys.exit(main())
+        sys.exit(run(sys.argv[1:]))
