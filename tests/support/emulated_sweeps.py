@@ -101,7 +101,7 @@ class EmulatedSweeps:
     """What holds on every emulated cloud. Inherit, and give a fixture ``cloud``."""
 
     # Who dies in the middle of a request does not close its socket; a real process takes it along.
-    pytestmark = pytest.mark.filterwarnings("ignore:.*unclosed <socket:pytest.PytestUnraisableExceptionWarning")
+    pytestmark = pytest.mark.filterwarnings("ignore:(?s).*unclosed <socket:pytest.PytestUnraisableExceptionWarning")
 
     def test_dying_at_moments_by_chance_leaves_nothing_makes_nothing_twice_and_touches_nothing_else(
         self, cloud: EmulatedCloud
