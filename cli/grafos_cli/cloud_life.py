@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grafos_cli.following import CONSOLE_EVERY_S, Console, FollowFlag, Looked, follow, until_stopped
 from grafos_cli.taught import terminal_of
 from grafos_core.errors import GrafosError
 
@@ -24,7 +25,7 @@ ALLOW_EXAMPLES = (
     "grafos cloud allow --cell-id aws-k3f9q2 --cidr 203.0.113.7/32 --json",
 )
 SHOW_EXAMPLES = ("grafos cloud show --cell-id aws-k3f9q2", "grafos cloud show --cell-id aws-k3f9q2 --json")
-LOGS_EXAMPLES = ("grafos cloud logs --cell-id aws-k3f9q2", "grafos cloud logs --cell-id aws-k3f9q2 --lines 20")
+LOGS_EXAMPLES = ("grafos cloud logs --cell-id aws-k3f9q2 --lines 20", "grafos cloud logs --cell-id aws-k3f9q2 -f")
 
 CellFlag = Annotated[str, typer.Option(metavar="ID", help="which cell; grafos cloud ls lists them")]
 
@@ -107,8 +108,12 @@ def logs(
     ctx: typer.Context,
     cell_id: CellFlag,
     lines: Annotated[int, typer.Option(metavar="N", help="how many of the last lines")] = LINES_DEFAULT,
+    follow: FollowFlag = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
-    """Prints what the cell's machine last wrote to its console, as the cloud has it; that may be a minute old."""
+    """Prints what the cell's machine last wrote to its console, as the cloud has it; that may be a minute old.
+
+    With --follow the cloud is asked every five seconds, and each line is printed once.
+    """
     from grafos_cli.clouds import hands_of
     from grafos_stacks.looking import console_of
 
@@ -116,9 +121,28 @@ def logs(
     if not 1 <= lines <= LINES_MAX:
         raise GrafosError("usage", f"{lines} is no number of lines", where="--lines", next=f"choose 1 to {LINES_MAX}")
     with hands_of(cell_id, terminal) as hands:
+        if follow:
+            with until_stopped(terminal):
+                _follow_console(Console(lambda: console_of(hands, cell_id)), cell_id, lines, terminal)
         last = console_of(hands, cell_id).splitlines()[-lines:]
     text = "\n".join(last) + "\n" if last else f"The console of {cell_id} is empty so far.\n"
     terminal.emit({"cell_id": cell_id, "lines": last}, text)
+
+
+def _follow_console(console: Console, cell_id: str, lines: int, terminal: Terminal) -> None:
+    first = True
+
+    def look() -> Looked[str]:
+        nonlocal first
+        fresh = console.look().fresh
+        first, shown = False, fresh[-lines:] if first else fresh
+        return Looked(shown)
+
+    for line in follow(look, CONSOLE_EVERY_S, terminal.note):
+        if terminal.json:
+            terminal.emit_line({"cell_id": cell_id, "line": line})
+        else:
+            terminal.emit({}, f"{line}\n")
 
 
 def _wish(ttl: str, until: str) -> Wish:

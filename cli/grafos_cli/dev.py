@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grafos_cli import dev_logs
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -192,6 +193,9 @@ def doctor(ctx: typer.Context) -> None:
     terminal.emit({"healthy": healthy, "findings": [one._asdict() for one in found]}, _doctor_text(found, terminal))
     if not healthy:
         raise typer.Exit(1)
+
+
+app.command("logs", cls=dev_logs.TAUGHT)(dev_logs.logs)
 
 
 def _doctor_text(found: list[Found], terminal: Terminal) -> str:

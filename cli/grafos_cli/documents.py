@@ -112,6 +112,9 @@ DEMO = record(
     flags="emulated", answers=listed(record(texts="provider cell_id cost")),
 )  # fmt: skip
 
+EVENT = record(texts="kind name what cell_id detail", moments="at")
+SAID = record(texts="program line")
+
 DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "new": record(texts="program language folder", files=listed(TEXT)),
     "tasklet build": record(texts="program", tasklets=listed(BUILT)),
@@ -136,9 +139,15 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     ),
     "runs ls": record(runs=listed(TOLD_RUN)),
     "runs show": record(run=TOLD_RUN),
+    "runs logs": (
+        record(texts="run_id state", lines=listed(TEXT)),
+        record(texts="run_id state", line=or_none(TEXT)),
+    ),
+    "events": (record(events=listed(EVENT)), EVENT),
     "runs cancel": record(run=RUN, was_under_way=YES_NO),
     "dev up": record(texts="how", local_fabric=of(LocalFabric)),
     "dev down": record(texts="set_aside discarded", flags="was_up kept", counts="runs_brought_home", left=listed(TEXT)),
+    "dev logs": (record(lines=listed(SAID)), SAID),
     "dev watch": record(texts="tasklet", numbers="build_s run_s", run=or_none(RUN), response=ANY, error=or_none(ERROR)),
     "dev doctor": record(flags="healthy", findings=listed(record(texts="name why next", flags="ok"))),
     "cloud provision": PROVISIONED,
@@ -169,7 +178,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
             extending_to=MOMENT,
         )
     ),
-    "cloud logs": record(texts="cell_id", lines=listed(TEXT)),
+    "cloud logs": (record(texts="cell_id", lines=listed(TEXT)), record(texts="cell_id line")),
     "cloud budget set": BUDGET,
     "cloud budget show": BUDGET,
     "cloud prices show": record(texts="file", prices=listed(of(PriceRow, state=TEXT))),
@@ -224,4 +233,5 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
         record(schema={"type": "object"}),
     ),
 }
-"""Every command has one; `dev watch` prints its document once a round."""
+"""Every command has one; `dev watch` prints its document once a round. What follows prints its last shape, a line
+each."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grafos_cli import run_logs
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def ls(
     from grafos_cli.fabric import open_default
     from grafos_cli.fictional import amount_text, emulated_cells
     from grafos_cli.gathering import gather_runs
+    from grafos_cli.moments import age_text, exact_text
     from grafos_cli.project import project_folder
     from grafos_cli.tables import table
 
@@ -53,14 +55,15 @@ def ls(
             one.view.cell_id,
             _state_text(one.view),
             amount_text(one.view.cost.micro_cents, fictional=one.view.cell_id in emulated),
-            _age(one.view.created_at),
+            age_text(time.time() - one.view.created_at),
+            exact_text(one.view.created_at),
             one.source,
         ]
         for one in found
     ]
-    head = ("RUN", "TASKLET", "PROVIDER", "CELL", "STATE", "CENTS", "AGE", "FROM")
+    head = ("RUN", "TASKLET", "PROVIDER", "CELL", "STATE", "COST", "AGE", "ASKED AT", "FROM")
     text = (
-        table(head, rows, terminal, "     rr", spare=("FROM", "AGE", "TASKLET", "PROVIDER"))
+        table(head, rows, terminal, "     rr", spare=("ASKED AT", "FROM", "AGE", "TASKLET", "PROVIDER"))
         if rows
         else "No run yet.\n"
     )
@@ -145,6 +148,9 @@ def cancel(
     terminal.emit({"run": msgspec.to_builtins(view), "was_under_way": was_under_way}, text)
 
 
+app.command("logs", cls=run_logs.TAUGHT)(run_logs.logs)
+
+
 def run_facts(view: RunView, emulated: Collection[str]) -> list[tuple[str, str]]:
     """What everybody wants to know of a run, as label and value. ``emulated`` are the cells of emulators."""
     from grafos_cli.fictional import amount_text
@@ -163,12 +169,3 @@ def run_facts(view: RunView, emulated: Collection[str]) -> list[tuple[str, str]]
 def _state_text(view: RunView) -> str:
     """The state, with the code where that says more."""
     return f"{view.state} ({view.code})" if view.code not in ("", view.state) else view.state
-
-
-def _age(moment: float) -> str:
-    """Seconds, minutes, hours or days since."""
-    seconds = max(0, int(time.time() - moment))
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length:
-            return f"{seconds // length}{unit}"
-    return f"{seconds}s"

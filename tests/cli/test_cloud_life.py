@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from command_line import HELLO, Person, seconds
+from follower import Follower
 
 from grafos_cli.clouds import public_address
+from grafos_cli.following import CONSOLE_EVERY_S
 from grafos_core.errors import GrafosError
 
 HOUR_S = 3600
@@ -136,6 +138,15 @@ def test_the_console_of_a_machine_is_read_from_afar(operator: Person, on_gcp: di
     assert [line for line in lines if line.startswith("grafos: booted cell=far timer=")]
     assert len(operator("cloud", "logs", "--cell-id", "far", "--lines", "1").out.splitlines()) == 1
     assert operator("cloud", "logs", "--cell-id", "far", "--lines", "0").code == 2
+
+
+def test_the_console_is_followed_and_no_line_comes_twice(operator: Person, on_gcp: dict[str, Any]) -> None:
+    follower = Follower(operator, "cloud", "logs", "--cell-id", "far", "-f", "--json")
+    follower.until(lambda lines: any("booted cell=far" in line for line in lines))
+    before = len(follower.lines)
+    time.sleep(1.5 * CONSOLE_EVERY_S)  # the cloud was asked once more
+    assert sum("booted cell=far" in line for line in follower.lines[: before + 1]) == 1
+    assert follower.stop() == (130, "")
 
 
 # --- extend -------------------------------------------------------------------------------------------------------

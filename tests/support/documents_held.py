@@ -24,6 +24,9 @@ def hold(words: Sequence[str], out: str) -> None:
     if "--stream" in words and command and not out.startswith('{"schema_version": 1, "error"'):
         for line in out.splitlines():
             _stream_checker(command).validate(json.loads(line))
+    elif {"-f", "--follow"} & set(words):
+        for line in out.splitlines():
+            _line_checker(command).validate(json.loads(line))
     elif command == "grafos dev watch":
         for line in out.splitlines() if out.startswith('{"') else [out]:
             _checker(command).validate(json.loads(line))
@@ -63,3 +66,10 @@ def _checker(command: str) -> Any:
 @functools.cache
 def _stream_checker(command: str) -> Any:
     return jsonschema.Draft202012Validator(entry_of(command, _known()[command]))
+
+
+@functools.cache
+def _line_checker(command: str) -> Any:
+    """For what a command that follows prints, a line each: its last shape, or an error."""
+    line, error = document_of(command)["anyOf"][-2:]
+    return jsonschema.Draft202012Validator({"anyOf": [line, error]})
