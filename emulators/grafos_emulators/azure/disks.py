@@ -97,6 +97,7 @@ def make_os_disk(kind: Kind, machine: Resource) -> Resource:
         "diskSizeGB": body["properties"]["diskSizeGB"],
         "managedDisk": {**(wanted.get("managedDisk") or {}), "id": disk.id, "storageAccountType": body["sku"]["name"]},
     }
+    kind.account.store.note_names(machine)
     return disk
 
 

@@ -88,7 +88,7 @@ def users_of(kind: Kind, address: Resource) -> list[tuple[Resource, str]]:
     """The network interface that has the address, with the id of its configuration."""
     return [
         (nic, f"{nic.id}/ipConfigurations/{configuration['name']}")
-        for nic in kind.account.store.of_type(NETWORK_INTERFACE)
+        for nic in kind.account.store.who_names(address.id, NETWORK_INTERFACE)
         for configuration in nic.properties.get("ipConfigurations", [])
         if sub_id(configuration["properties"].get("publicIPAddress")).strip("/").lower() == address.key
     ]

@@ -55,7 +55,7 @@ class SecurityGroups(Kind):
                 body = {"properties": rule["properties"]}
                 self.account.new_resource(place, SECURITY_RULE, group.location, body)
             else:
-                known.body = {"properties": rule["properties"]}
+                self.account.store.give(known, {"properties": rule["properties"]})
 
     def view(self, resource: Resource) -> dict[str, Any]:
         properties = {

@@ -65,15 +65,34 @@ class Store:
 
     def __init__(self) -> None:
         self._resources: dict[str, Resource] = {}
+        # Who may name an id, and what ids each ever named: what a body names no longer is seen when it is asked for.
+        self._naming: dict[str, dict[str, Resource]] = {}
+        self._named: dict[str, set[str]] = {}
 
     def get(self, resource_id: str) -> Resource | None:
         return self._resources.get(places.key(resource_id))
 
     def put(self, resource: Resource) -> None:
         self._resources[resource.key] = resource
+        self.note_names(resource)
+
+    def give(self, resource: Resource, body: dict[str, Any]) -> None:
+        """Another body for what is there."""
+        resource.body = body
+        self.note_names(resource)
+
+    def note_names(self, resource: Resource) -> None:
+        """To be called when the body came to name more than before."""
+        named = self._named.setdefault(resource.key, set())
+        for each in ids_in(resource.body):
+            wanted = places.key(each)
+            named.add(wanted)
+            self._naming.setdefault(wanted, {})[resource.key] = resource
 
     def remove(self, resource: Resource) -> None:
         self._resources.pop(resource.key, None)
+        for wanted in self._named.pop(resource.key, ()):
+            self._naming[wanted].pop(resource.key, None)
 
     def all(self) -> tuple[Resource, ...]:
         return tuple(self._resources.values())
@@ -91,10 +110,13 @@ class Store:
         return (resource for resource in self.all() if resource.key.startswith(prefix))
 
     def who_names(self, resource_id: str, *path: str) -> Iterator[Resource]:
-        """The resources with this id anywhere in what they were asked for (``path`` narrows it to types)."""
+        """The resources with this id anywhere in what they were asked for (``path`` narrows it to types).
+
+        Asked for each network interface that is made or shown, so it must not walk through all that is there.
+        """
         wanted = places.key(resource_id)
-        for resource in self.all():
-            if (not path or resource.type in path) and wanted in {places.key(each) for each in ids_in(resource.body)}:
+        for resource in tuple(self._naming.get(wanted, {}).values()):
+            if (not path or resource.type in path) and wanted in map(places.key, ids_in(resource.body)):
                 yield resource
 
 

@@ -159,7 +159,8 @@ class Verbs:
 
     def _renewed(self, old: Resource, kept: dict[str, Any]) -> Resource:
         tags = kept.pop("tags", None)
-        old.tags, old.body, old.state = dict(tags or {}), kept, "Updating"
+        old.tags, old.state = dict(tags or {}), "Updating"
+        self._account.store.give(old, kept)
         old.etag, old.changed_at_monotonic = str(uuid.uuid4()), self._account.world.clock.monotonic()
         return old
 

@@ -72,7 +72,7 @@ class VirtualNetworks(Kind):
             if known is None:
                 self.account.new_resource(place, SUBNET, network.location, body)
             else:
-                known.body = body
+                self.account.store.give(known, body)
 
     def view(self, resource: Resource) -> dict[str, Any]:
         subnets = [subnet_view(self, each) for each in self.account.store.below(resource.id)]
@@ -174,7 +174,7 @@ def interfaces_in(kind: Kind, subnet: Resource) -> list[tuple[Resource, str]]:
     """The network interfaces in a subnet, each with the id of its configuration there."""
     return [
         (nic, f"{nic.id}/ipConfigurations/{configuration['name']}")
-        for nic in kind.account.store.of_type(NETWORK_INTERFACE)
+        for nic in kind.account.store.who_names(subnet.id, NETWORK_INTERFACE)
         for configuration in nic.properties.get("ipConfigurations", [])
         if sub_id(configuration["properties"].get("subnet")).strip("/").lower() == subnet.key
     ]
