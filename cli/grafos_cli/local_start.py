@@ -175,9 +175,15 @@ def _did_not_start(daemon: Daemon) -> GrafosError:
         "runtime_not_ready",
         f"The local {daemon.name} did not start",
         where=daemon.log,
-        why=said.splitlines()[-1].strip() if "Traceback" in said else said,
+        why=_last_that_says_something(said) if "Traceback" in said else said,
         next="mend what its log says, then grafos dev up",
     )
+
+
+def _last_that_says_something(said: str) -> str:
+    """Of a traceback the error; one of several errors at once is drawn into a frame."""
+    lines = (line.strip(" |+-\t") for line in reversed(said.splitlines()))
+    return next((line for line in lines if line), "")
 
 
 def _take_possession(birth: _Birth, record: LocalFabric, ready_read: int, announce: Announce) -> LocalFabric:

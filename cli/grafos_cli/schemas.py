@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from grafos_cli.terminal import SCHEMA_VERSION, is_moment
+from grafos_cli.terminal import SCHEMA_VERSION, is_moment, is_money
+from grafos_core.money import CURRENCY
 
 Schema = dict[str, Any]
 
@@ -40,7 +41,13 @@ def record(
     properties: dict[str, Schema] = dict(fields or {})
     for names, schema in ((texts, TEXT), (counts, COUNT), (numbers, NUMBER), (flags, YES_NO), (moments, MOMENT)):
         properties |= dict.fromkeys(names.split(), schema)
-    properties |= others
+    return _object(properties | others, maybe)
+
+
+def _object(properties: dict[str, Schema], maybe: str = "") -> Schema:
+    """An object with these fields and no other; with an amount among them, it says the currency too."""
+    if any(map(is_money, properties)):
+        properties = {**properties, "currency": {"const": CURRENCY}}
     required = [name for name in properties if name not in maybe.split()]
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
@@ -64,12 +71,7 @@ def of(kind: Any, **more: Schema) -> Schema:
     """A record as its type says it, and ``more`` fields that the command adds."""
     whole = msgspec.json.schema(kind)
     found: Schema = _inlined(whole, whole.get("$defs", {}))
-    return {
-        **found,
-        "properties": {**found["properties"], **more},
-        "required": [*found["properties"], *more],
-        "additionalProperties": False,
-    }
+    return _object({**found["properties"], **more})
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any], name: str = "") -> Any:
@@ -86,8 +88,7 @@ def _inlined(schema: Any, definitions: Mapping[str, Any], name: str = "") -> Any
     kept = {key: value for key, value in schema.items() if key not in ("$defs", "default", "title", "description")}
     if "properties" not in kept:
         return {key: _inlined(value, definitions) for key, value in kept.items()}
-    properties = {key: _inlined(value, definitions, key) for key, value in kept["properties"].items()}
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return _object({key: _inlined(value, definitions, key) for key, value in kept["properties"].items()})
 
 
 ERROR = record(texts="code what where why next docs", flags="retryable", maybe="docs", context={"type": "object"})

@@ -134,17 +134,30 @@ def moment_text(seconds: float) -> str | None:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{milliseconds:03}Z"
 
 
+def is_money(name: str) -> bool:
+    """Whether a number of that name is an amount of money."""
+    return "cents" in name.split("_")
+
+
 def _told(value: Any, name: str = "") -> Any:
-    """A document as programs get it: every moment in ISO 8601. What a tasklet answered stays as it is."""
+    """A document as programs get it: every moment in ISO 8601, and beside each amount its currency. What a tasklet
+    answered stays as it is."""
     if name in NOT_OURS:
         return value
     if isinstance(value, Mapping):
-        return {key: _told(each, str(key)) for key, each in value.items()}
+        told = {key: _told(each, str(key)) for key, each in value.items()}
+        return {**told, "currency": _currency()} if any(is_money(str(key)) for key in told) else told
     if isinstance(value, (list, tuple)):
         return [_told(each, name) for each in value]
     if is_moment(name) and isinstance(value, (int, float)):
         return moment_text(value)
     return value
+
+
+def _currency() -> str:
+    from grafos_core.money import CURRENCY
+
+    return CURRENCY
 
 
 def _styled(style: str, text: str) -> str:

@@ -6,6 +6,8 @@ import math
 from decimal import ROUND_CEILING, Decimal
 from fractions import Fraction
 
+CURRENCY = "USD"
+"""What every amount is in (ISO 4217); catalogs of other currencies are refused where they are read."""
 MICRO_CENTS_PER_CENT = 1_000_000
 SECONDS_PER_HOUR = 3600
 

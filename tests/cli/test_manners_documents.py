@@ -14,6 +14,8 @@ from command_line import HELLO, Person, grafos
 from grafos_cli.describe import commands
 from grafos_cli.documents import DOCUMENTS
 from grafos_cli.schemas import document_of, of
+from grafos_cli.terminal import is_money, silent_terminal
+from grafos_core.money import CURRENCY
 from grafos_scheduler.messages import RunView
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "reference" / "schemas"
@@ -76,6 +78,33 @@ def test_money_is_whole_micro_cents_everywhere() -> None:
 
     for name in NAMES:
         walk("", document_of(f"grafos {name}"))
+
+
+def test_beside_each_amount_stands_its_currency() -> None:
+    """In every schema; and documents, which are held against theirs, get it where they are printed."""
+
+    def walk(schema: object) -> None:
+        if isinstance(schema, dict):
+            properties = schema.get("properties", {})
+            if any(map(is_money, properties)):
+                assert properties["currency"] == {"const": CURRENCY}
+                assert "currency" in schema["required"]
+            for each in schema.values():
+                walk(each)
+        elif isinstance(schema, list):
+            for each in schema:
+                walk(each)
+
+    for name in NAMES:
+        walk(document_of(f"grafos {name}"))
+    document = {"cost": {"micro_cents": 5}, "response": {"cents": 1}, "cells": [{"held_micro_cents": 0}], "rate": 2}
+    assert json.loads(silent_terminal().rendered(document)) == {
+        "schema_version": 1,
+        "cost": {"micro_cents": 5, "currency": "USD"},
+        "response": {"cents": 1},
+        "cells": [{"held_micro_cents": 0, "currency": "USD"}],
+        "rate": 2,
+    }
 
 
 def test_what_costs_nothing_to_ask_is_asked_and_is_as_promised(resident: Person) -> None:

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from grafos_connectors.azure.account import IMAGE_DISK_GIB
 from grafos_connectors.azure.client import AzureCalls
 from grafos_connectors.contract import CloudError, Price
-from grafos_core.money import from_usd
+from grafos_core.money import CURRENCY, from_usd
 
 PAGES_MAX = 50  # of 100 rows or more; one machine type in one location has about ten rows
 
@@ -106,7 +106,7 @@ def _names(row: Row, word: str) -> bool:
 
 def usd_of(row: Row) -> Decimal:
     """A row's price; 0 for one in another currency, or without any."""
-    if row.get("currencyCode", "USD") != "USD":
+    if row.get("currencyCode", CURRENCY) != CURRENCY:
         return Decimal(0)
     return Decimal(str(row.get("retailPrice") or 0))
 

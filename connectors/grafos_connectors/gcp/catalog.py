@@ -14,6 +14,7 @@ from grafos_connectors.gcp.describe import Item, last_part
 from grafos_connectors.gcp.endpoints import check_region, region_of
 from grafos_connectors.gcp.families import TYPE_PATTERN
 from grafos_connectors.likeness import nearest
+from grafos_core.money import CURRENCY
 
 COMPUTE_SERVICE = "6F81-5844-456A"  # Google's id of Compute Engine in the Cloud Billing Catalog
 SKU_PAGE_SIZE = 5000  # the most that the catalog gives at once; it has several pages
@@ -24,7 +25,6 @@ KEPT = (
     (re.compile(r"PD Capacity|Hyperdisk Balanced Capacity"), GIB_MONTH),
     (re.compile(r"(Core|GPU|Instance with)\b.* running in |External IP Charge"), HOUR),
 )
-CURRENCY = "USD"
 NO_LONGER_MADE = {"OBSOLETE", "DELETED"}
 NANOS = 10**9
 
