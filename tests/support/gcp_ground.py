@@ -17,6 +17,7 @@ from grafos_connectors.contract import Connector, Kind
 from grafos_connectors.gcp.connector import PAUSE_S, GcpConnector
 from grafos_connectors.gcp.labels import labels
 from grafos_core.emulated import EMULATED_PROJECT
+from grafos_emulators.gcp.quotas import PROJECT_LIMITS, REGION_LIMITS
 
 REGION = REGIONS["gcp"]
 ZONE = f"{REGION}-a"
@@ -34,9 +35,7 @@ class GcpCloud(EmulatedCloud):
 
     def __init__(self, state: Path) -> None:
         super().__init__(state)
-        self.clouds.gcp.quota_limits |= {("NETWORKS", ""): 1e6, ("SUBNETWORKS", ""): 1e6}
-        for metric in ("CPUS", "INSTANCES", "IN_USE_ADDRESSES", "DISKS_TOTAL_GB", "SSD_TOTAL_GB"):
-            self.clouds.gcp.quota_limits[(metric, REGION)] = 1e6
+        self.clouds.gcp.quota_limits |= dict.fromkeys(((metric, "") for metric in REGION_LIMITS | PROJECT_LIMITS), 1e6)
         self._number = 0
         self._taken: Counter[tuple[Kind, str]] = Counter()
         before = {thing.id for thing in self.clouds.world()}
