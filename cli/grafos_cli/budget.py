@@ -166,7 +166,7 @@ def _budget_text(budget: Budget, fictional: str, terminal: Terminal) -> str:
 
 
 def _cost_table(costs: tuple[CellCost, ...], terminal: Terminal) -> str:
-    from grafos_cli.plan_view import moment_text
+    from grafos_cli.moments import moment_text
     from grafos_cli.tables import table
     from grafos_core.money import format_cents
 

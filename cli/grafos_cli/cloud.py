@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import typer
 
 from grafos_cli import applying, budget, cloud_life, prices, provisioning, recover, sweep, tearing
@@ -32,11 +34,12 @@ def ls(ctx: typer.Context) -> None:
     """Lists the cells on clouds that this fabric made, with their price and their end."""
     from grafos_cli.clouds import cells_of_fabric
     from grafos_cli.fictional import amount_text
-    from grafos_cli.plan_view import cell_document, moment_text
+    from grafos_cli.moments import moment_text, when_text
+    from grafos_cli.plan_view import cell_document
     from grafos_cli.tables import table
 
     terminal = terminal_of(ctx)
-    cells = cells_of_fabric(terminal)
+    cells, now = cells_of_fabric(terminal), time.time()
     rows = [
         [
             cell.cell_id,
@@ -46,12 +49,14 @@ def ls(ctx: typer.Context) -> None:
             amount_text(cell.rate_micro_cents_per_hour, fictional=cell.emulated)
             if cell.rate_micro_cents_per_hour
             else "unknown",
-            moment_text(cell.expires_at),
+            when_text(cell.expires_at, now),
             cell.url or "none",
+            moment_text(cell.expires_at),
         ]
         for cell, state in cells
     ]
-    text = table(("CELL", "WHERE", "TYPE", "STATE", "PER HOUR", "EXPIRES", "ADDRESS"), rows, terminal)
+    head = ("CELL", "WHERE", "TYPE", "STATE", "PER HOUR", "EXPIRES", "ADDRESS", "ENDS AT")
+    text = table(head, rows, terminal, spare=("ENDS AT", "ADDRESS", "TYPE"))
     documents = [{**cell_document(cell), "state": state} for cell, state in cells]
     terminal.emit({"cells": documents}, text if rows else "No cell on a cloud.\n")
 

@@ -44,7 +44,7 @@ def extend(
     """
     from grafos_cli.clouds import hands_of
     from grafos_cli.fictional import amount_text
-    from grafos_cli.plan_view import moment_text
+    from grafos_cli.moments import moment_text
     from grafos_cli.project import project_folder
     from grafos_stacks.extending import extend as extend_cell
 
@@ -182,7 +182,7 @@ def _document(record: object) -> dict[str, object]:
 
 def _look_text(seen: Look, terminal: Terminal) -> str:
     from grafos_cli.fictional import LABEL
-    from grafos_cli.plan_view import moment_text
+    from grafos_cli.moments import moment_text
     from grafos_cli.tables import facts, short_id, table
     from grafos_core.money import format_cents
     from grafos_stacks.failover import zone_of

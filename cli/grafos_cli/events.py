@@ -130,9 +130,9 @@ def _show(one: Event, terminal: Terminal) -> None:
 
 
 def _row(one: Event) -> list[str]:
-    from grafos_cli.moments import age_text, exact_text
+    from grafos_cli.moments import age_text, moment_text
 
-    at = exact_text(one.at)
+    at = moment_text(one.at, seconds=True)
     return [at, age_text(time.time() - one.at), f"{one.kind} {one.what}", one.name, one.cell_id or "-", one.detail]
 
 

@@ -8,9 +8,10 @@ MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 NEVER = "-"
 
 
-def exact_text(moment: float) -> str:
-    """To the second, in local time with its zone; a dash for never."""
-    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(moment)) if moment else NEVER
+def moment_text(moment: float, *, seconds: bool = False) -> str:
+    """Local time, with its zone, to the minute or the second; a dash for never."""
+    form = "%Y-%m-%d %H:%M:%S %Z" if seconds else "%Y-%m-%d %H:%M %Z"
+    return time.strftime(form, time.localtime(moment)) if moment else NEVER
 
 
 def age_text(seconds: float) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from grafos_cli.moments import moment_text
 from grafos_cli.sizes import size_text
 from grafos_cli.tables import facts, table
 from grafos_core.money import format_cents
@@ -246,8 +246,3 @@ def cell_document(cell: CellRecord) -> dict[str, object]:
 
     found: dict[str, object] = msgspec.to_builtins(cell)
     return found
-
-
-def moment_text(moment: float) -> str:
-    """Local time, with its zone; a dash for never."""
-    return time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(moment)) if moment else "-"

@@ -40,7 +40,7 @@ def ls(
     from grafos_cli.fabric import open_default
     from grafos_cli.fictional import amount_text, emulated_cells
     from grafos_cli.gathering import gather_runs
-    from grafos_cli.moments import age_text, exact_text
+    from grafos_cli.moments import age_text, moment_text
     from grafos_cli.project import project_folder
     from grafos_cli.tables import table
 
@@ -56,7 +56,7 @@ def ls(
             _state_text(one.view),
             amount_text(one.view.cost.micro_cents, fictional=one.view.cell_id in emulated),
             age_text(time.time() - one.view.created_at),
-            exact_text(one.view.created_at),
+            moment_text(one.view.created_at),
             one.source,
         ]
         for one in found

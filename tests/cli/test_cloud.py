@@ -48,6 +48,7 @@ def seen_in_the_cloud(text: str) -> str:
     text = re.sub(r"\b(i|vpc|igw|rtb|sg|sgr|subnet)-[0-9a-f]{17}\b", r"{\1}", seen(text))
     text = re.sub(r"127\.\d+\.\d+\.\d+:\d+", "{address}", text)
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "{moment}", text)
+    text = re.sub(r"\bin \d+(h\d*m?|m|s)( +)", r"in {time}\2", text)
     text = re.sub(r"fabric \{fabric\}, \S+…", "fabric {fabric}, {signature}…", text)
     text = re.sub(r"(software: done in \{time\}  )[0-9a-f]{12}", r"\1{bundle}", text)
     # Type, architecture and price follow this machine's processor.
