@@ -27,6 +27,8 @@ SCHEDULER_FRONT = (
     "grafos_scheduler.frames",
     "grafos_scheduler.framing",
     "grafos_scheduler.client",
+    "grafos_scheduler.enrolment_messages",
+    "grafos_scheduler.orchestrator_client",
 )
 SEES_ONLY_THE_FRONT = ("cell", "stacks")
 

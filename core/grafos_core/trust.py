@@ -184,6 +184,12 @@ def csr_key(csr_pem: str) -> PublicKey:
     return key
 
 
+def csr_name(csr_pem: str) -> str:
+    """The common name that a request (whose key was read before) asks for; empty if it has none, or several."""
+    names = x509.load_pem_x509_csr(csr_pem.encode()).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if len(names) == 1 else ""
+
+
 def certificate_der(pem: str) -> bytes:
     """The first certificate of a PEM text as DER, or ``certificate_refused``."""
     try:

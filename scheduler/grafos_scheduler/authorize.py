@@ -16,9 +16,11 @@ BEARER = "Bearer "
 OPERATOR, TENANT, CELL = "operator", "tenant", "cell"
 
 OPERATOR_RIGHTS = (
+    "account:write",
     "api:read",
     "artifacts:read",
     "cells:read",
+    "cells:revoke",
     "drain:write",
     "fences:read",
     "fences:write",
@@ -41,7 +43,7 @@ TENANT_RIGHTS = (
     "runs:read",
     "runs:write",
 )
-CELL_RIGHTS = ("api:read", "cells:link", "cells:register")
+CELL_RIGHTS = ("api:read", "cells:link", "cells:register", "cells:renew")
 """What the tokens carry that this version issues; routes.py says where each right is asked for."""
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from grafos_core.errors import GrafosError
-from grafos_scheduler import frames, leases, messages, rows, runs
+from grafos_scheduler import enrolment, frames, leases, messages, rows, runs
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
@@ -37,7 +37,7 @@ def readiness(state: State, cell: rows.Cell, now: float) -> dict[str, messages.S
     return {
         "code_enabled": _signal(enabled, f"provider {cell.provider} is not enabled at this scheduler"),
         "durable_provider_cell_record": _signal(recorded, "no price and no end were recorded with the cell"),
-        "identity_bound": _signal(bool(cell.key_sha256), "no verified certificate is bound to the cell"),
+        "identity_bound": _identity(state, cell),
         "healthy_cell": _health(state, cell, now),
         "inventory_reported": _signal(cell.total.cpu_cores > 0, "the cell told of no CPU core that it could lease"),
         "outbound_registered": _signal(state.link_of(cell.cell_id) != 0, "the cell holds no link to this scheduler"),
@@ -57,27 +57,33 @@ def registered(draft: Draft, event: CellRegistered) -> messages.CellRegistered:
     """Records the cell. The same id under another key is somebody else: ``certificate_refused``."""
     asked, state = event.registration, draft.state
     protocol = agree_on_protocol(asked.protocol_min, asked.protocol_max)
+    enrolment.check_key(state, asked.cell_id, event.key_sha256)
     known = state.cells.get(asked.cell_id)
     if known is not None and known.key_sha256 != event.key_sha256:
-        raise _stranger(asked.cell_id)
+        if not state.settings.enrols:
+            raise _stranger(asked.cell_id)
+        known = None  # the cell id was given to another key, and nothing of the one before stands any more
+    identity = state.identities.get(asked.cell_id)
     cell = rows.Cell(
         cell_id=asked.cell_id,
         provider=asked.provider,
-        region=asked.region,
+        region=(identity and identity.region) or asked.region,
         agent_version=asked.agent_version,
-        total=asked.total,
+        total=enrolment.believed(state, asked.cell_id, asked.total),
         key_sha256=event.key_sha256,
         registered_at=known.registered_at if known else draft.now,
         boot_epoch=known.boot_epoch if known else 0,
     )
     if cell != known:
         draft.put(rows.CELL, cell.cell_id, cell)
+    enrolment.registered(draft, cell.cell_id)
     return messages.CellRegistered(protocol, state.settings.heartbeat_every_s)
 
 
 def link_opened(draft: Draft, event: LinkOpened) -> None:
     """Takes the link as the cell's only one and brings both sides to one view of its runs and leases."""
     hello, state = event.hello, draft.state
+    enrolment.check_key(state, hello.cell_id, event.key_sha256)
     protocol = agree_on_protocol(hello.protocol_min, hello.protocol_max)
     cell = state.cells.get(hello.cell_id)
     if cell is None:
@@ -187,6 +193,14 @@ def _health(state: State, cell: rows.Cell, now: float) -> messages.Signal:
         return messages.Signal(met=False, why=f"the last heartbeat was {silent_s:.0f} s ago")
     steady_s, wanted_s = now - presence.steady_since, state.settings.healthy_after_s
     return _signal(steady_s >= wanted_s, f"heartbeats are steady for {steady_s:.0f} s of {wanted_s:g} s")
+
+
+def _identity(state: State, cell: rows.Cell) -> messages.Signal:
+    try:
+        enrolment.check_key(state, cell.cell_id, cell.key_sha256)
+    except GrafosError as error:
+        return messages.Signal(met=False, why=error.what)
+    return _signal(bool(cell.key_sha256), "no verified certificate is bound to the cell")
 
 
 def _signal(met: bool, why: str) -> messages.Signal:  # noqa: FBT001  # reads as a sentence: met, or else why not

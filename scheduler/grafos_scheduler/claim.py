@@ -138,7 +138,7 @@ class ClaimDesk:
     def _grant(self, request: ClaimRequest, secret: bytes, key_sha256: str) -> ClaimGrant:
         now, credentials = self._shell.clock.now(), self._credentials
         return ClaimGrant(
-            cell_id=self._settings.cell_id,
+            cell_id=self._settings.scheduler_id,
             ca_pem=credentials.ca_pem,
             certificate_pem=credentials.certify(request.csr_pem, "operator", request.operator, now),
             api_token=credentials.mint_token("operator", request.operator, key_sha256, OPERATOR_RIGHTS, now),
@@ -151,27 +151,37 @@ class ClaimDesk:
 
 
 class Tries:
-    """How often each address has tried of late."""
+    """How often each address has tried something of late; ``code`` and ``what`` refuse one that tries too often."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, code: str = "claim_refused", what: str = "claims") -> None:
         self._clock = clock
+        self._code = code
+        self._what = what
         self._free_at: OrderedDict[str, float] = OrderedDict()
 
     def note(self, client: str) -> None:
-        """Counts a try, or refuses it with ``claim_refused`` when there were too many."""
+        """Counts a try, or refuses it when there were too many."""
+        self.check(client)
+        self.count(client)
+
+    def check(self, client: str) -> None:
+        """Refuses a try of an address that has made too many."""
         now = self._clock.monotonic()
-        free_at = max(now, self._free_at.pop(client, now)) + TRY_AGAIN_EVERY_S
-        too_many = free_at - now > TRIES_AT_ONCE_MAX * TRY_AGAIN_EVERY_S
-        self._free_at[client] = free_at - TRY_AGAIN_EVERY_S if too_many else free_at
-        while len(self._free_at) > ADDRESSES_MAX:
-            self._free_at.popitem(last=False)
-        if too_many:
+        if self._free_at.get(client, now) + TRY_AGAIN_EVERY_S - now > TRIES_AT_ONCE_MAX * TRY_AGAIN_EVERY_S:
+            self._free_at.move_to_end(client)
             raise GrafosError(
-                "claim_refused",
-                "too many claims came from this address",
-                next=f"wait {TRY_AGAIN_EVERY_S:g} seconds, then claim again",
+                self._code,
+                f"too many {self._what} came from this address",
+                next=f"wait {TRY_AGAIN_EVERY_S:g} seconds, then try again",
                 retryable=True,
             )
+
+    def count(self, client: str) -> None:
+        """Counts a try."""
+        now = self._clock.monotonic()
+        self._free_at[client] = max(now, self._free_at.pop(client, now)) + TRY_AGAIN_EVERY_S
+        while len(self._free_at) > ADDRESSES_MAX:
+            self._free_at.popitem(last=False)
 
 
 def read_secret(path: Path | None) -> bytes:

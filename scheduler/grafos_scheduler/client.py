@@ -79,7 +79,7 @@ class SchedulerClient:
                 why=str(error),
                 next="claim the cell, or register the tenant, again",
             ) from error
-        self._wire = _Wire(url, context, timeout_s)
+        self._wire = Wire(url, context, timeout_s)
 
     # --- anybody ---
 
@@ -205,11 +205,11 @@ class SchedulerClient:
         self.close()
 
     def _get(self, path: str, answer: type[Answer], wait_s: float = 0.0) -> Answer:
-        return _decode(self._exchange("GET", path, None, wait_s), answer)
+        return decode(self._exchange("GET", path, None, wait_s), answer)
 
     def _call(self, method: str, path: str, answer: type[Answer], body: msgspec.Struct | None = None) -> Answer:
         data = msgspec.json.encode(body) if body is not None else None
-        return _decode(self._exchange(method, path, data), answer)
+        return decode(self._exchange(method, path, data), answer)
 
     def _exchange(self, method: str, path: str, body: bytes | None, wait_s: float = 0.0) -> bytes:
         """One exchange, tried again at once, and further while the scheduler is out of reach and patience lasts."""
@@ -286,12 +286,12 @@ class _ClaimTry(NamedTuple):
                 raise
 
     def _ask(self) -> tuple[bytes, messages.ClaimGrant]:
-        with _Wire(self.url, trust.unverified_context(), self.timeout_s) as wire:
+        with Wire(self.url, trust.unverified_context(), self.timeout_s) as wire:
             server_der = wire.server_certificate()
             mac = trust.claim_mac(self.secret, "operator", server_der, self.csr_pem, self.fabric_key_pem)
             asked = messages.ClaimRequest(self.fabric, self.operator, self.csr_pem, self.fabric_key_pem, mac)
             data = wire.exchange("POST", "/api/v1/claim", msgspec.json.encode(asked), {})
-            return server_der, _decode(data, messages.ClaimGrant)
+            return server_der, decode(data, messages.ClaimGrant)
 
 
 def _check_silence(first: GrafosError, second: GrafosError) -> None:
@@ -332,7 +332,7 @@ def _not_ours(what: str, why: str = "") -> GrafosError:
     )
 
 
-class _Wire:
+class Wire:
     """One HTTP connection that is made when needed, and its troubles told in our words."""
 
     def __init__(self, url: str, context: ssl.SSLContext, timeout_s: float) -> None:
@@ -434,7 +434,7 @@ class _Wire:
         )
 
 
-def _decode(data: bytes, answer: type[Answer]) -> Answer:
+def decode(data: bytes, answer: type[Answer]) -> Answer:
     try:
         return msgspec.json.decode(data, type=answer)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -1,9 +1,10 @@
-"""The keys and certificates of a standalone cell, made by its scheduler at the first start, in its trust folder.
+"""The keys and certificates of a scheduler, made by itself at the first start, in its trust folder.
 
-    ca-key.pem ca.pem          the cell's own CA; an operator pins ``ca.pem`` at the claim
+    ca-key.pem ca.pem          the scheduler's own CA; an operator pins ``ca.pem`` at the claim
     server-key.pem server.pem  what clients see on the port
     token-key                  the secret that API tokens are signed with
-    cell-key.pem cell.pem cell-token  what the daemon beside this scheduler (``fabricbiosd``) shows to it
+    cell-key.pem cell.pem cell-token  of a standalone cell: what the daemon beside its scheduler (``fabricbiosd``) shows
+    account-key.pem            of an orchestrator: signs the bootstrap tokens of the cells that may enrol
 
 All are 0600 in a folder of 0700, and no private key leaves the machine. Each start makes what is missing and renews
 what has used up most of its life or names other addresses, so a start that was cut short is simply finished.
@@ -11,21 +12,26 @@ what has used up most of its life or names other addresses, so a start that was 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from grafos_core import paths, tokens, trust
+from grafos_core import bootstrap_tokens, paths, tokens, trust
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
-from grafos_scheduler.authorize import CELL_RIGHTS
+from grafos_scheduler.authorize import CELL, CELL_RIGHTS
 from grafos_scheduler.settings import Settings
 
 LEAF_LIFE_S = 90 * 86400
 """Longer than any cell is meant to live in one piece; a restart renews."""
+CELL_LIFE_S = 3600.0
+"""Of what an enrolled cell shows; it renews by possession, at half of this."""
 RENEW_AT_FRACTION = 0.5
 """A start renews a leaf that has used up this much of its life."""
 TOKEN_KEY_BYTES = 32
+ACCOUNT_KEY = "account-key.pem"
 
 
 class Credentials:
@@ -41,14 +47,30 @@ class Credentials:
         self.server_der = trust.certificate_der(self.server_pem)
         self.server_key = _load_key(self.folder / "server-key.pem")
 
-    def certify(self, csr_pem: str, kind: str, name: str, now: float) -> str:
-        """A client certificate (PEM) for the request's key; ``request_invalid`` for a request that does not hold."""
-        uri = trust.spiffe_id(self._settings.fabric, kind, name)
-        return trust.sign_csr(self.ca_pem, self._ca_key, csr_pem, uri, now, LEAF_LIFE_S)
+    @functools.cached_property
+    def account_key(self) -> bootstrap_tokens.AccountKey:
+        """Signs bootstrap tokens; an orchestrator's folder has it."""
+        return bootstrap_tokens.key_from_pem((self.folder / ACCOUNT_KEY).read_bytes())
 
-    def mint_token(self, kind: str, name: str, key_sha256: str, rights: tuple[str, ...], now: float) -> str:
+    def certify(
+        self, csr_pem: str, kind: str, name: str, now: float, *, provider: str = "", life_s: float = LEAF_LIFE_S
+    ) -> str:
+        """A client certificate (PEM) for the request's key; ``request_invalid`` for a request that does not hold."""
+        uri = trust.spiffe_id(self._settings.fabric, kind, name, provider)
+        return trust.sign_csr(self.ca_pem, self._ca_key, csr_pem, uri, now, life_s)
+
+    def mint_token(
+        self,
+        kind: str,
+        name: str,
+        key_sha256: str,
+        rights: tuple[str, ...],
+        now: float,
+        *,
+        life_s: float = LEAF_LIFE_S,
+    ) -> str:
         """An API token that is bound to the certificate's key and lives as long as the certificate."""
-        claims = tokens.ApiClaims(self._settings.cell_id, kind, name, key_sha256, rights, now + LEAF_LIFE_S)
+        claims = tokens.ApiClaims(self._settings.scheduler_id, kind, name, key_sha256, rights, now + life_s)
         return tokens.mint_api_token(self.token_key, claims)
 
 
@@ -57,27 +79,22 @@ def open_credentials(settings: Settings, clock: Clock) -> Credentials:
     folder, now = paths.private_folder(settings.trust), clock.now()
     try:
         ca_key = _key(folder / "ca-key.pem")
-        _once(folder / "ca.pem", lambda: trust.make_ca(ca_key, f"grafos cell {settings.cell_id}", now).encode())
-        ca_pem = (folder / "ca.pem").read_text()
+        name = f"grafos {settings.mode} {settings.scheduler_id}"
+        _once(folder / "ca.pem", lambda: trust.make_ca(ca_key, name, now).encode())
+        authority = _Authority((folder / "ca.pem").read_text(), ca_key, now)
         token_key = _once(folder / "token-key", lambda: os.urandom(TOKEN_KEY_BYTES))
         if len(token_key) != TOKEN_KEY_BYTES:  # an empty one would let anybody make tokens
             raise ValueError(f"token-key has {len(token_key)} bytes, not {TOKEN_KEY_BYTES}")
-
-        def leaf(name: str, uri: str, addresses: tuple[str, ...]) -> None:
-            key, path = _key(folder / f"{name}-key.pem"), folder / f"{name}.pem"
-            if not _serves(path, uri, key, ca_pem, addresses, now):
-                csr = trust.make_csr(key, name)
-                pem = trust.sign_csr(ca_pem, ca_key, csr, uri, now, LEAF_LIFE_S, addresses)
-                paths.write_private(path, pem.encode())
-
         addresses = tuple(dict.fromkeys((settings.address, *settings.names)))
-        leaf("server", trust.spiffe_id(settings.fabric, "scheduler", settings.cell_id), addresses)
-        leaf("cell", trust.spiffe_id(settings.fabric, "cell", settings.cell_id, settings.provider), ())
-        credentials = Credentials(settings, ca_key, token_key)
-        cell_key = trust.key_sha256(_load_key(folder / "cell-key.pem").public_key())
-        token = credentials.mint_token("cell", settings.cell_id, cell_key, CELL_RIGHTS, now)
-        # Written last: it tells the daemon beside us that all its files are there.
-        paths.write_private(folder / "cell-token", token.encode())
+        authority.keep_leaf(
+            folder, "server", trust.spiffe_id(settings.fabric, "scheduler", settings.scheduler_id), addresses
+        )
+        if settings.is_orchestrator:
+            bootstrap_tokens.key_from_pem(
+                _once(folder / ACCOUNT_KEY, lambda: bootstrap_tokens.key_to_pem(bootstrap_tokens.new_key()))
+            )
+            return Credentials(settings, ca_key, token_key)
+        return _with_own_cell(settings, authority, token_key)
     except (OSError, ValueError) as error:
         raise GrafosError(
             "config_invalid",
@@ -86,7 +103,36 @@ def open_credentials(settings: Settings, clock: Clock) -> Credentials:
             why=str(error),
             next="mend the file, or start with an empty trust folder and an empty state folder",
         ) from error
+
+
+def _with_own_cell(settings: Settings, authority: _Authority, token_key: bytes) -> Credentials:
+    """The credentials, once those of the daemon beside this scheduler are there too."""
+    folder, [provider] = settings.trust, settings.providers
+    authority.keep_leaf(
+        folder, CELL, trust.spiffe_id(settings.fabric, CELL, settings.scheduler_id, provider), addresses=()
+    )
+    credentials = Credentials(settings, authority.key, token_key)
+    cell_key = trust.key_sha256(_load_key(folder / "cell-key.pem").public_key())
+    token = credentials.mint_token(CELL, settings.scheduler_id, cell_key, CELL_RIGHTS, authority.now)
+    # Written last: it tells the daemon beside us that all its files are there.
+    paths.write_private(folder / "cell-token", token.encode())
     return credentials
+
+
+class _Authority(NamedTuple):
+    """The CA at this start."""
+
+    pem: str
+    key: trust.PrivateKey
+    now: float
+
+    def keep_leaf(self, folder: Path, name: str, uri: str, addresses: tuple[str, ...]) -> None:
+        """Makes the leaf of that name, or makes it anew if it no longer serves."""
+        key, path = _key(folder / f"{name}-key.pem"), folder / f"{name}.pem"
+        if not _serves(path, uri, key, self.pem, addresses, self.now):
+            csr = trust.make_csr(key, name)
+            pem = trust.sign_csr(self.pem, self.key, csr, uri, self.now, LEAF_LIFE_S, addresses)
+            paths.write_private(path, pem.encode())
 
 
 def _once(path: Path, make: Callable[[], bytes]) -> bytes:

@@ -10,6 +10,7 @@ from grafos_scheduler import (
     admission,
     cancelling,
     cells,
+    enrolment,
     events,
     fences,
     frames,
@@ -17,6 +18,7 @@ from grafos_scheduler import (
     outcomes,
     renewing,
     retention,
+    revocation,
     revoking,
     rows,
     tenants,
@@ -51,12 +53,20 @@ def decide(state: State, event: Event, now: float, chance: random.Random) -> Dec
             renewing.renew_due(draft)
             outcomes.give_up_overdue(draft)
             retention.collect(draft)
+            revocation.carry_out_due(draft)
+            enrolment.collect_lapsed(draft)
         case events.LinkOpened():
             cells.link_opened(draft, event)
         case events.LinkClosed():
             cells.link_closed(draft, event)
         case events.CellRegistered():
             return draft.decision(cells.registered(draft, event))
+        case events.BootstrapAsked():
+            return draft.decision(enrolment.bootstrap(draft, event, chance))
+        case events.EnrolmentAsked():
+            return draft.decision(enrolment.enrolled(draft, event))
+        case events.CellRevokeAsked():
+            return draft.decision(revocation.asked(draft, event))
         case events.TenantRegistered():
             return draft.decision(tenants.registered(draft, event))
         case events.SliceClosed():

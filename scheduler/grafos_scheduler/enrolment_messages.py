@@ -65,6 +65,18 @@ class CellRevocation(msgspec.Struct, frozen=True):
     grace_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 30.0
 
 
+class IdentityView(msgspec.Struct, frozen=True):
+    """What stands behind a cell id. On its way out from the revocation on: ``revoke_at`` is when its identity ends at
+    the latest, ``revoked_at`` when it did (0: not yet); ``running`` runs have not ended."""
+
+    cell_id: str
+    provider: str
+    why: str
+    revoke_at: float
+    revoked_at: float
+    running: int
+
+
 class ProviderView(msgspec.Struct, frozen=True):
     """``ready`` when one of its cells is; ``unmet`` tells of each cell that is not which signals it lacks, and why."""
 

@@ -22,7 +22,7 @@ from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import RunReceipt
 from grafos_core.resources import Resources
-from grafos_scheduler import frames, messages
+from grafos_scheduler import enrolment_messages, frames, messages
 
 # --- what happens ---------------------------------------------------------------------------------------------
 
@@ -72,6 +72,32 @@ class CellRegistered:
 
     registration: messages.CellRegistration
     key_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapAsked:
+    """An operator lets one cell enrol. Answer: ``rows.Enrolment``, from which the token is minted."""
+
+    request: enrolment_messages.BootstrapRequest
+    operator: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentAsked:
+    """Somebody holds a bootstrap token whose signature and time were checked, and the key ``key_sha256``. Answer:
+    ``rows.Identity``, which a certificate may be signed for. ``enrolment_refused`` for a second use."""
+
+    token_id: str
+    key_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class CellRevokeAsked:
+    """An operator takes a cell's identity back, after a grace. Answer: ``enrolment_messages.IdentityView``."""
+
+    cell_id: str
+    grace_s: float
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +201,9 @@ Event = (
     | TenantRegistered
     | SliceClosed
     | CellRegistered
+    | BootstrapAsked
+    | EnrolmentAsked
+    | CellRevokeAsked
     | LinkOpened
     | LinkClosed
     | CellSaid

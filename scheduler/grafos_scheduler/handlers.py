@@ -23,6 +23,7 @@ from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.claim import ClaimDesk
 from grafos_scheduler.credentials import Credentials
 from grafos_scheduler.decide import decide
+from grafos_scheduler.enrolling import EnrolmentDesk
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
 
@@ -34,6 +35,7 @@ class Services(NamedTuple):
     shell: Shell
     credentials: Credentials
     desk: ClaimDesk
+    enrolling: EnrolmentDesk
     blobs: BlobStore
     document: Callable[[], dict[str, Any]]
 
@@ -57,7 +59,10 @@ class Request(NamedTuple):
 async def health(services: Services, _: Request) -> messages.Health:
     from importlib.metadata import version
 
-    return messages.Health(services.settings.cell_id, version("grafos-scheduler"), services.desk.is_claimed)
+    settings = services.settings
+    return messages.Health(
+        settings.scheduler_id, version("grafos-scheduler"), services.desk.is_claimed, mode=settings.mode
+    )
 
 
 async def claim(services: Services, request: Request) -> messages.ClaimGrant:
@@ -73,7 +78,7 @@ async def openapi(services: Services, _: Request) -> bytes:
 
 async def set_terms(services: Services, request: Request) -> messages.Terms:
     terms: messages.Terms = request.body
-    event = events.TermsSet(services.settings.cell_id, terms.rate_micro_cents_per_hour, terms.expires_at)
+    event = events.TermsSet(services.settings.scheduler_id, terms.rate_micro_cents_per_hour, terms.expires_at)
     await services.shell.handle(event)
     ends_at = ending.tell(services.settings, terms.expires_at)
     return messages.Terms(terms.rate_micro_cents_per_hour, terms.expires_at, ends_at)
@@ -128,7 +133,7 @@ def _open_slice(services: Services, asked: messages.TenantRequest) -> receipts.B
             "slice_refused", "the budget slice is not signed by this cell's fabric", why=error.what
         ) from error
     settings = services.settings
-    if (granted.fabric, granted.scheduler, granted.tenant) != (settings.fabric, settings.cell_id, asked.name):
+    if (granted.fabric, granted.scheduler, granted.tenant) != (settings.fabric, settings.scheduler_id, asked.name):
         raise GrafosError(
             "slice_refused",
             f"the budget slice is for tenant {granted.tenant} at scheduler {granted.scheduler} of {granted.fabric}",

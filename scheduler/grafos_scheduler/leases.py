@@ -212,6 +212,11 @@ def _died(draft: Draft, lease: rows.Lease) -> None:
 
 def _gone(draft: Draft, lease: rows.Lease) -> None:
     assert GONE in NEXT[lease.state]
+    strike(draft, lease)
+
+
+def strike(draft: Draft, lease: rows.Lease) -> None:
+    """Takes the row away, in whatever state: the cell has said that the binding is gone, or its word counts no more."""
     draft.remember(rows.TOKEN, lease.lease_id, None)
     draft.remember(rows.RENEWAL, lease.lease_id, None)
     draft.remove(rows.LEASE, lease.lease_id)

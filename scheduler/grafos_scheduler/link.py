@@ -19,7 +19,7 @@ import msgspec
 
 from grafos_core import receipts, trust
 from grafos_core.errors import GrafosError
-from grafos_scheduler import frames, framing
+from grafos_scheduler import enrolment, frames, framing
 from grafos_scheduler.authorize import BEARER, CELL, Gate, authorize
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.credentials import Credentials
@@ -135,6 +135,8 @@ class CellLink(asyncio.Protocol):
         if self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
             log.warning("cell %s does not read what is sent to it", self._peer.name)
             self._transport.abort()
+        if isinstance(frame, frames.Goodbye):
+            self._end()
 
     def close(self) -> None:
         """Ends the link because another has taken its place."""
@@ -145,10 +147,13 @@ class CellLink(asyncio.Protocol):
         if not self._is_over:
             log.info("goodbye to cell %s: %s", self._peer.name, error)
             self.send(frames.Goodbye(error.code, error.what))
-            self._is_over = True
-            self._transport.close()
-            # Closing waits until everything is sent, and a peer that is gone never takes it.
-            asyncio.get_running_loop().call_later(FAREWELL_S_MAX, self._transport.abort)
+
+    def _end(self) -> None:
+        """Closes the link once the goodbye is sent."""
+        self._is_over = True
+        self._transport.close()
+        # Closing waits until everything is sent, and a peer that is gone never takes it.
+        asyncio.get_running_loop().call_later(FAREWELL_S_MAX, self._transport.abort)
 
     # --- frames ---
 
@@ -183,6 +188,7 @@ class CellLink(asyncio.Protocol):
             token_key=self._services.credentials.token_key,
             now=now,
         )
+        enrolment.check_key(self._shell.state, self._peer.name, self._peer.key_sha256)
         if hello.cell_id != self._peer.name:
             raise GrafosError(
                 "certificate_refused", f"the certificate is for cell {self._peer.name}, not for {hello.cell_id}"

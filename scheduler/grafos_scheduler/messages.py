@@ -52,13 +52,15 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Anybody who reaches the port may ask. ``claimed``: an operator has taken possession."""
+    """Anybody who reaches the port may ask. ``claimed``: an operator has taken possession. ``mode`` is ``cell`` or
+    ``orchestrator``; in mode ``cell`` the scheduler's name is that of its only cell."""
 
-    cell_id: str
+    name: str
     version: str
     claimed: bool
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
+    mode: str = "cell"
 
 
 # --- claim: how an operator takes possession of a standalone cell -------------------------------------------------
@@ -76,7 +78,8 @@ class ClaimRequest(msgspec.Struct, frozen=True):
 
 
 class ClaimGrant(msgspec.Struct, frozen=True):
-    """The cell's proof (``mac``), its CA to pin, and the operator's certificate and API token."""
+    """The scheduler's proof (``mac``), its CA to pin, and the operator's certificate and API token. ``cell_id`` is the
+    scheduler's name, also where it is an orchestrator's."""
 
     cell_id: Name
     ca_pem: Pem

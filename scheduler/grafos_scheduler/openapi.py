@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from grafos_scheduler.messages import ErrorBody
-from grafos_scheduler.routes import ROUTES, Route
+from grafos_scheduler.route import Route
+from grafos_scheduler.routes import ROUTES
 
 _REFERENCE = "#/components/schemas/{name}"
 
@@ -51,6 +52,8 @@ def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     if route.gate:
         operation["x-identity-kinds"] = sorted(route.gate.kinds)
         operation["x-right"] = route.gate.right
+    if route.only:
+        operation["x-only-mode"] = route.only
     if route.body is not None:
         media_type = "application/octet-stream" if route.body is bytes else "application/json"
         operation["requestBody"] = {"required": True, "content": _content(route.body, media_type, schemas)}

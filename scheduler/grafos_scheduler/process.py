@@ -23,6 +23,7 @@ from grafos_scheduler import state
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.claim import ClaimDesk
 from grafos_scheduler.credentials import open_credentials
+from grafos_scheduler.enrolling import EnrolmentDesk
 from grafos_scheduler.frames import LINK_ALPN
 from grafos_scheduler.handlers import Services
 from grafos_scheduler.link import LinkServices
@@ -96,7 +97,8 @@ async def opened(settings: Settings) -> AsyncIterator[Opened]:
         shell = Shell(kept, store, clock, chance)
         blobs = BlobStore(settings.blobs, lambda tenant: blobs_in_use(kept, tenant))
         desk = ClaimDesk(shell, credentials, settings, possession)
-        services = Services(settings, shell, credentials, desk, blobs, document)
+        enrolling = EnrolmentDesk(shell, credentials, settings)
+        services = Services(settings, shell, credentials, desk, enrolling, blobs, document)
         links = LinkServices(settings, shell, credentials, blobs)
         tls = listener_context(services, [LINK_ALPN, HTTP_ALPN])
         yield Opened(services, links, Listener(Application(services, tls), links), tls)
@@ -111,10 +113,11 @@ def blobs_in_use(kept: state.State, tenant: str) -> set[str]:
 
 
 def _rules(settings: Settings) -> state.Settings:
-    """What the pure scheduler is told. A standalone scheduler bears the name of its only cell."""
+    """What the pure scheduler is told."""
     return state.Settings(
-        scheduler=settings.cell_id,
-        providers=frozenset({settings.provider}),
+        scheduler=settings.scheduler_id,
+        providers=frozenset(settings.providers),
+        enrols=settings.is_orchestrator,
         heartbeat_every_s=settings.heartbeat_every_s,
         healthy_after_s=settings.healthy_after_s,
     )
@@ -149,7 +152,7 @@ def _tell_address(settings: Settings, port: int) -> None:
     """Tells the log and the parent process where the scheduler answers."""
     host = f"[{settings.address}]" if ":" in settings.address else settings.address
     url = f"https://{host}:{port}"
-    log.info("cell %s of fabric %s answers at %s", settings.cell_id, settings.fabric, url)
+    log.info("%s %s of fabric %s answers at %s", settings.mode, settings.scheduler_id, settings.fabric, url)
     say_ready(settings.ready_fd, {"url": url})
 
 

@@ -26,10 +26,15 @@ def asked(draft: Draft, event: LeaseRevokeAsked) -> LeaseView:
     lease = draft.state.leases.get(event.lease_id)
     if lease is None or (event.tenant and lease.tenant != event.tenant):
         raise GrafosError("lease_unknown", f"there is no lease {event.lease_id[:80]!r} here")
+    return views.lease_view(take_back(draft, lease, event.grace_s, event.why))
+
+
+def take_back(draft: Draft, lease: rows.Lease, grace_s: float, why: str) -> rows.Lease:
+    """Begins to take the lease back, unless it is on its way out already; gives it as it is then."""
     if lease.state not in (leases.ASKED, leases.HELD) or lease.revoke != RevokeState.ACTIVE:
-        return views.lease_view(lease)
+        return lease
     label = moved(lease.revoke, RevokeState.REVOKE_WARNING)
-    lease = replace(lease, revoke=label, grace_s=event.grace_s, revoke_why=event.why)
+    lease = replace(lease, revoke=label, grace_s=grace_s, revoke_why=why)
     run = draft.state.runs[lease.run_id]
     if run.state == runs.ADMITTED:
         runs.end(draft, run, runs.FAILED, "lease_revoked", words(lease))
@@ -37,7 +42,7 @@ def asked(draft: Draft, event: LeaseRevokeAsked) -> LeaseView:
     else:
         draft.put_lease(lease)
         leases.send_revocation(draft, lease)
-    return views.lease_view(lease)
+    return lease
 
 
 def told(draft: Draft, cell_id: str, frame: frames.LeaseRevoked) -> None:

@@ -5,40 +5,12 @@ The server, the published OpenAPI document and the tests are all made from it, s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
-
-import msgspec
-
 from grafos_core.errors import GrafosError
 from grafos_scheduler import handlers, lease_handlers, lease_messages, messages
-from grafos_scheduler.authorize import CELL, OPERATOR, TENANT, Gate
-
-JSON_BYTES_MAX = 64 * 1024
-"""A JSON body: the largest is a tenant's request with its certificate request and signed slice."""
-
-Handler = Callable[[handlers.Services, handlers.Request], Awaitable[msgspec.Struct | bytes]]
-
-
-class Route(NamedTuple):
-    """One row. ``gate`` None: anybody may ask, also without a certificate. ``body`` is a struct read from JSON, or
-    ``bytes``, or None for no body; ``query`` a struct of the query's fields; ``answer`` a struct, or ``bytes``."""
-
-    method: str
-    path: str
-    gate: Gate | None
-    handler: Handler
-    summary: str
-    answer: type
-    body: type | None = None
-    query: type[msgspec.Struct] | None = None
-    body_bytes_max: int = JSON_BYTES_MAX
-    media_type: str = "application/json"
-
-
-def _gate(right: str, *kinds: str) -> Gate:
-    return Gate(frozenset(kinds), right)
-
+from grafos_scheduler.authorize import CELL, OPERATOR, TENANT
+from grafos_scheduler.orchestrator_routes import ORCHESTRATOR_ROUTES
+from grafos_scheduler.route import Route, gate
+from grafos_scheduler.settings import CELL as CELL_MODE
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/health", None, handlers.health, "Whether the scheduler answers, and for whom.", messages.Health),
@@ -54,7 +26,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         "/openapi.json",
-        _gate("api:read", OPERATOR, TENANT, CELL),
+        gate("api:read", OPERATOR, TENANT, CELL),
         handlers.openapi,
         "This document.",
         bytes,
@@ -62,7 +34,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "PUT",
         "/api/v1/cell/terms",
-        _gate("terms:write", OPERATOR),
+        gate("terms:write", OPERATOR),
         handlers.set_terms,
         "Record what the cell costs and when it must be gone.",
         messages.Terms,
@@ -71,7 +43,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         "/api/v1/tenants",
-        _gate("tenants:read", OPERATOR),
+        gate("tenants:read", OPERATOR),
         handlers.list_tenants,
         "The tenants with their money and leases.",
         messages.TenantList,
@@ -79,16 +51,17 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
         "/api/v1/tenants",
-        _gate("tenants:write", OPERATOR),
+        gate("tenants:write", OPERATOR),
         handlers.register_tenant,
         "Register a tenant, or renew its credentials, with a slice of its budget.",
         messages.TenantGrant,
         body=messages.TenantRequest,
+        only=CELL_MODE,
     ),
     Route(
         "POST",
         "/api/v1/cells/register",
-        _gate("cells:register", CELL),
+        gate("cells:register", CELL),
         handlers.register_cell,
         "Tell who the cell is and what it has.",
         messages.CellRegistered,
@@ -97,7 +70,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         "/api/v1/cells",
-        _gate("cells:read", OPERATOR, TENANT),
+        gate("cells:read", OPERATOR, TENANT),
         handlers.list_cells,
         "The cells with their readiness.",
         messages.CellList,
@@ -105,7 +78,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "PUT",
         "/api/v1/blobs/{sha256}",
-        _gate("blobs:write", TENANT),
+        gate("blobs:write", TENANT),
         handlers.put_blob,
         "Store a module or an input under its SHA-256.",
         messages.BlobStored,
@@ -115,7 +88,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "HEAD",
         "/api/v1/blobs/{sha256}",
-        _gate("blobs:read", TENANT),
+        gate("blobs:read", TENANT),
         handlers.head_blob,
         "Whether the tenant has stored these bytes.",
         messages.BlobStored,
@@ -123,7 +96,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         "/api/v1/blobs/{sha256}",
-        _gate("blobs:read", TENANT),
+        gate("blobs:read", TENANT),
         handlers.get_blob,
         "The bytes.",
         bytes,
@@ -132,7 +105,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
         "/api/v1/runs",
-        _gate("runs:write", TENANT),
+        gate("runs:write", TENANT),
         handlers.start_run,
         "Ask for a run; the same run key never runs or charges twice.",
         messages.RunView,
@@ -141,7 +114,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
         "/api/v1/admission",
-        _gate("runs:write", TENANT),
+        gate("runs:write", TENANT),
         handlers.foresee,
         "What would become of a run; nothing is begun.",
         messages.Admission,
@@ -150,7 +123,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
         "/api/v1/runs/{run_id}/cancel",
-        _gate("runs:write", TENANT),
+        gate("runs:write", TENANT),
         handlers.cancel_run,
         "Have a run end; what it used is paid for. Ask for the run to see when it has.",
         messages.RunView,
@@ -158,7 +131,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         "/api/v1/runs",
-        _gate("runs:read", TENANT, OPERATOR),
+        gate("runs:read", TENANT, OPERATOR),
         handlers.list_runs,
         "Runs, the newest first: a tenant's own, or all.",
         messages.RunPage,
@@ -167,7 +140,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         "/api/v1/runs/{run_id}",
-        _gate("runs:read", TENANT, OPERATOR),
+        gate("runs:read", TENANT, OPERATOR),
         handlers.show_run,
         "One run; may wait until it has ended.",
         messages.RunView,
@@ -176,7 +149,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         "/api/v1/runs/{run_id}/artifacts",
-        _gate("artifacts:read", TENANT, OPERATOR),
+        gate("artifacts:read", TENANT, OPERATOR),
         handlers.artifacts,
         "What a run left: response, output, log, and the receipt that its cell signed.",
         messages.Artifacts,
@@ -184,7 +157,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         "/api/v1/leases",
-        _gate("leases:read", TENANT, OPERATOR),
+        gate("leases:read", TENANT, OPERATOR),
         lease_handlers.list_leases,
         "Leases: a tenant's own, or all.",
         lease_messages.LeaseList,
@@ -193,7 +166,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
         "/api/v1/leases/{lease_id}/revoke",
-        _gate("leases:write", TENANT, OPERATOR),
+        gate("leases:write", TENANT, OPERATOR),
         lease_handlers.revoke,
         "Take a lease back: warn its run, give it a grace, then tear it down.",
         lease_messages.LeaseView,
@@ -202,7 +175,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "GET",
         "/api/v1/admin/fenced-leases",
-        _gate("fences:read", OPERATOR),
+        gate("fences:read", OPERATOR),
         lease_handlers.list_fenced,
         "The leases whose teardown failed, and whose room is out of use.",
         lease_messages.LeaseList,
@@ -210,7 +183,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
         "/api/v1/admin/fenced-leases/{lease_id}/unfence",
-        _gate("fences:write", OPERATOR),
+        gate("fences:write", OPERATOR),
         lease_handlers.unfence,
         "Clear a fence: the cell tries the teardown again. Ask for the list to see whether it went.",
         lease_messages.LeaseView,
@@ -218,7 +191,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
         "/api/v1/drain",
-        _gate("drain:write", OPERATOR),
+        gate("drain:write", OPERATOR),
         handlers.drain,
         "Close admission (or open it again); runs under way go on.",
         messages.DrainView,
@@ -227,11 +200,13 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
         "/api/v1/settlement",
-        _gate("settlement:write", OPERATOR),
+        gate("settlement:write", OPERATOR),
         handlers.settle,
         "Close every budget slice and get a signed settlement of each; ask again until all are final.",
         messages.Settlements,
+        only=CELL_MODE,
     ),
+    *ORCHESTRATOR_ROUTES,
 )
 
 

@@ -16,6 +16,7 @@ from grafos_scheduler.messages import RunRequest
 
 CLAIM, TERMS, TENANT, SLICE = "claim", "terms", "tenant", "slice"
 CELL, DRAIN, LEASE, RUN, ARTIFACT = "cell", "drain", "lease", "run", "artifact"
+ENROLMENT, IDENTITY, REVOKED_KEY = "enrolment", "identity", "revoked_key"
 PRESENCE, TOKEN, RENEWAL = "presence", "token", "renewal"
 
 THE_CLAIM = "claim"
@@ -42,13 +43,18 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 class Tenant(msgspec.Struct, frozen=True):
+    """``keys`` are the fingerprints that may speak for it, the newest last; empty where nobody counted them. The row
+    of one that was deleted (``deleted_at`` is not 0) keeps its name from being given to somebody else."""
+
     name: str
     quota: Resources
+    keys: tuple[str, ...] = ()
+    deleted_at: float = 0.0
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """Money that a tenant may spend here until ``expires_at``. It has a ledger account of its own under the same
-    name, so that each slice is settled to the micro-cent by itself."""
+    """Money that a tenant may spend here until ``expires_at`` (0 = never: an orchestrator's own money). It has a
+    ledger account of its own under the same name, so that each slice is settled to the micro-cent by itself."""
 
     slice_id: str
     tenant: str
@@ -73,6 +79,49 @@ class Cell(msgspec.Struct, frozen=True):
 
 class Drain(msgspec.Struct, frozen=True):
     since: float
+
+
+class Enrolment(msgspec.Struct, frozen=True):
+    """One bootstrap token, by its id: which cell may enrol with it, at what price and until when (``expires_at``, the
+    cell's own end; 0 = never). ``key_sha256`` is the key that used it; ``closed`` once that key has registered."""
+
+    token_id: str
+    provider: str
+    cell_id: str
+    region: str
+    rate_micro_cents_per_hour: int
+    expires_at: float
+    made_at: float
+    valid_until: float
+    asked_by: str
+    key_sha256: str = ""
+    used_at: float = 0.0
+    closed: bool = False
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Whom an enrolled cell id stands for: the key that used the bootstrap token ``token_id``. ``registered`` once
+    that key has registered. While ``revoke_at`` is set the cell is on its way out (0: it is not); from ``revoked_at``
+    on nothing that its key signs counts any more."""
+
+    cell_id: str
+    provider: str
+    region: str
+    key_sha256: str
+    token_id: str
+    enrolled_at: float
+    registered: bool = False
+    revoke_at: float = 0.0
+    revoke_why: str = ""
+    revoked_at: float = 0.0
+
+
+class RevokedKey(msgspec.Struct, frozen=True):
+    """A key that was taken back, by its fingerprint: it never counts again, for whatever cell."""
+
+    cell_id: str
+    revoked_at: float
+    why: str
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -180,6 +229,9 @@ STORED_KINDS: dict[str, type[msgspec.Struct]] = {
     SLICE: Slice,
     CELL: Cell,
     DRAIN: Drain,
+    ENROLMENT: Enrolment,
+    IDENTITY: Identity,
+    REVOKED_KEY: RevokedKey,
     LEASE: Lease,
     RUN: Run,
     ARTIFACT: Artifact,

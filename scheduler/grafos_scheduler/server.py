@@ -18,10 +18,13 @@ import msgspec
 
 from grafos_core import trust
 from grafos_core.errors import GrafosError
-from grafos_scheduler.authorize import OPERATOR, TENANT, Caller, authorize
+from grafos_scheduler import enrolment, tenants
+from grafos_scheduler.authorize import CELL, OPERATOR, TENANT, Caller, authorize
 from grafos_scheduler.handlers import Request, Services
 from grafos_scheduler.messages import CODE_HEADER
-from grafos_scheduler.routes import ROUTES, Route, find_route
+from grafos_scheduler.route import Route
+from grafos_scheduler.routes import ROUTES, find_route
+from grafos_scheduler.state import State
 
 BODY_S_MAX = 60.0
 """For the whole of a request's body."""
@@ -66,6 +69,9 @@ class Application:
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[Route, msgspec.Struct | bytes]:
         route, values = find_route(scope["method"], scope["path"])
         caller = await self._admit(route, scope)
+        mode = self._services.settings.mode
+        if route.only not in ("", mode):
+            raise GrafosError("unsupported", f"this is for a scheduler of mode {route.only}, and this one is a {mode}")
         request = Request(
             caller=caller,
             client=scope["client"][0] if scope["client"] else "",
@@ -87,28 +93,38 @@ class Application:
             token_key=self._services.credentials.token_key,
             now=self._services.shell.clock.now(),
         )
-        if caller.kind == TENANT and caller.name not in self._services.shell.state.tenants:
-            raise GrafosError("tenant_unknown", f"there is no tenant {caller.name!r} here", next="register it again")
+        _check_standing(self._services.shell.state, caller)
         if caller.kind == OPERATOR and not self._services.desk.is_closed:
             await self._services.desk.close()
-            demand_certificates(self._tls)
+            demand_certificates(self._services, self._tls)
         return caller
 
 
 def listener_context(services: Services, alpn: list[str]) -> ssl.SSLContext:
-    """The port's TLS: while the cell is unclaimed it asks for a client certificate, afterwards it demands one."""
+    """The port's TLS: while the scheduler is unclaimed it asks for a client certificate."""
     folder = services.credentials.folder
     context = trust.server_context(folder / "server.pem", folder / "server-key.pem", folder / "ca.pem", alpn)
     # Without tickets no session is resumed, and so every connection proves its certificate anew.
     context.num_tickets = 0
-    if not services.desk.is_closed:
-        context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_mode = ssl.CERT_OPTIONAL
+    if services.desk.is_closed:
+        demand_certificates(services, context)
     return context
 
 
-def demand_certificates(context: ssl.SSLContext) -> None:
-    """Holds for every connection made from now on."""
-    context.verify_mode = ssl.CERT_REQUIRED
+def demand_certificates(services: Services, context: ssl.SSLContext) -> None:
+    """Holds for every connection made from now on. At an orchestrator a certificate stays a matter of the route: a
+    cell that enrols has none yet."""
+    if not services.settings.is_orchestrator:
+        context.verify_mode = ssl.CERT_REQUIRED
+
+
+def _check_standing(state: State, caller: Caller) -> None:
+    """Whether a proved identity still counts here: it may have been taken back, and its certificate lives on."""
+    if caller.kind == CELL:
+        enrolment.check_key(state, caller.name, caller.key_sha256)
+    elif caller.kind == TENANT:
+        tenants.check_key(state, caller.name, caller.key_sha256)
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,10 @@ from grafos_core.errors import GrafosError
 from grafos_core.ids import check_name
 from grafos_core.program import CommandLine
 
+CELL, ORCHESTRATOR = "cell", "orchestrator"
+"""The two modes: the scheduler of one standalone cell, or of the cells of many providers that enrol at it."""
+REGISTERING_PROVIDERS = ("aws", "azure", "gcp")
+"""Whose cells an orchestrator takes when it is told of none."""
 HEALTHY_AFTER_S = 30.0
 """The public design's time of steady heartbeats before a cell counts as healthy."""
 HEARTBEAT_EVERY_S = 5.0
@@ -20,6 +25,7 @@ HEARTBEAT_EVERY_S = 5.0
 class Settings(msgspec.Struct, frozen=True):
     """Everything a scheduler needs to know before it has any state.
 
+    ``scheduler_id`` is its name; in mode ``cell`` that of its only cell, whose provider is all of ``providers``.
     ``listen_fd`` is a socket that the parent process bound and listens on already; it takes the place of binding
     ``address`` and ``port`` (0: any free port). ``names`` are further IP addresses that the server certificate
     stands for, where clients reach the machine under another address than the one it binds to. The machine's supervisor
@@ -27,13 +33,14 @@ class Settings(msgspec.Struct, frozen=True):
     """
 
     fabric: str
-    cell_id: str
-    provider: str
+    scheduler_id: str
+    providers: tuple[str, ...]
     region: str
     address: str
     port: int
     state: Path
     trust: Path
+    mode: str = CELL
     names: tuple[str, ...] = ()
     listen_fd: int | None = None
     claim_secret_file: Path | None = None
@@ -42,6 +49,10 @@ class Settings(msgspec.Struct, frozen=True):
     ready_fd: int | None = None
     end_wanted_file: Path | None = None
     end_file: Path | None = None
+
+    @property
+    def is_orchestrator(self) -> bool:
+        return self.mode == ORCHESTRATOR
 
     @property
     def database(self) -> Path:
@@ -53,20 +64,15 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def read_settings(arguments: Sequence[str]) -> Settings:
-    """The settings that a command line gives; ``usage``, ``config_invalid``, ``name_invalid`` or ``unsupported``."""
+    """The settings that a command line gives; ``usage``, ``config_invalid`` or ``name_invalid``."""
     given = _parser().parse_args(arguments)
-    if given.mode != "cell":
-        raise GrafosError(
-            "unsupported",
-            "this version runs the scheduler of one standalone cell only",
-            where="--mode orchestrator",
-            next="use --mode cell",
-        )
+    scheduler_id, providers = _who(given)
     address, port = _bind(given.bind)
     return Settings(
         fabric=check_name("fabric", given.fabric),
-        cell_id=check_name("cell", given.cell_id),
-        provider=check_name("provider", given.provider),
+        scheduler_id=scheduler_id,
+        providers=providers,
+        mode=given.mode,
         region=given.region,
         address=address,
         port=port,
@@ -83,23 +89,39 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     )
 
 
+def _who(given: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
+    """The scheduler's name and its providers; each mode has a flag of its own for the name."""
+    is_cell = given.mode == CELL
+    mine, other = ("--cell-id", "--scheduler-id") if is_cell else ("--scheduler-id", "--cell-id")
+    names = {"--cell-id": given.cell_id, "--scheduler-id": given.scheduler_id}
+    if names[other] is not None:
+        raise GrafosError("usage", f"{other} is not for --mode {given.mode}", next=f"use {mine}")
+    if is_cell and (names[mine] is None or len(given.provider) != 1):
+        what = "--mode cell needs --cell-id and one --provider"
+        raise GrafosError("usage", what, next="name the one cell of this scheduler, and its provider")
+    name = check_name("cell" if is_cell else "scheduler", names[mine] or ORCHESTRATOR)
+    providers = given.provider or REGISTERING_PROVIDERS
+    return name, tuple(dict.fromkeys(check_name("provider", provider) for provider in providers))
+
+
 def _parser() -> CommandLine:
     parser = CommandLine(
         prog="grafos-scheduler",
-        description="The scheduler of one standalone cell.",
+        description="The scheduler of one standalone cell, or of all cells that enrol at it.",
         epilog="example: grafos-scheduler --mode cell --auth-mode mtls+token --bind 127.0.0.1:7443 "
         "--state ./state --trust ./trust --fabric fab-0123456789ab --cell-id local-1 --provider local",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--mode", required=True, choices=["cell", "orchestrator"])
+    add("--mode", required=True, choices=[CELL, ORCHESTRATOR], help="one standalone cell, or many that enrol")
     add("--auth-mode", required=True, choices=["mtls+token"], help="the one way in: client certificate and API token")
     add("--bind", required=True, metavar="ADDR:PORT", help="one address of this machine; port 0 takes a free one")
     add("--state", required=True, type=Path, metavar="DIR", help="durable state, made if missing")
     add("--trust", required=True, type=Path, metavar="DIR", help="keys and certificates, made if missing")
-    add("--fabric", required=True, metavar="ID", help="the fabric that may claim this cell")
-    add("--cell-id", required=True, metavar="ID")
-    add("--provider", required=True, metavar="NAME")
+    add("--fabric", required=True, metavar="ID", help="the fabric that may claim this scheduler")
+    add("--cell-id", metavar="ID", help="the standalone cell's name, and its scheduler's")
+    add("--scheduler-id", metavar="ID", help="the orchestrator's name (orchestrator)")
+    add("--provider", action="append", default=[], metavar="NAME", help="whose runs come here; repeatable when many")
     add("--region", default="local", metavar="NAME")
     add("--name", action="append", default=[], metavar="IP", help="a further address that clients dial; repeatable")
     add("--claim-secret-file", type=Path, metavar="FILE", help="the one-time secret of the claim (hex, mode 0600)")

@@ -29,7 +29,8 @@ class Settings:
     A cell is healthy after ``healthy_after_s`` of heartbeats of which none was missed; it has missed when nothing
     came for ``missed_beats_max`` times the interval. ``clock_skew_max_s`` is how far a cell's clock may be off.
     ``lease_ttl_s`` is the longest that a lease lasts without being renewed: no longer than a token, so that both end
-    together. Of each tenant ``runs_kept_max`` ended runs are kept, for ``runs_kept_s``.
+    together. Of each tenant ``runs_kept_max`` ended runs are kept, for ``runs_kept_s``. ``enrols``: its cells come
+    from elsewhere and count only while their identity stands (see ``enrolment``).
     """
 
     scheduler: str
@@ -42,6 +43,7 @@ class Settings:
     lease_ttl_s: float = float(CAPABILITY_TTL_MAX_S)
     runs_kept_s: float = 30 * 86400.0
     runs_kept_max: int = 10_000
+    enrols: bool = False
 
     @property
     def silence_max_s(self) -> float:
@@ -62,6 +64,9 @@ class State:
         self.slices: dict[str, rows.Slice] = {}
         self.cells: dict[str, rows.Cell] = {}
         self.drains: dict[str, rows.Drain] = {}
+        self.enrolments: dict[str, rows.Enrolment] = {}
+        self.identities: dict[str, rows.Identity] = {}
+        self.revoked_keys: dict[str, rows.RevokedKey] = {}
         self.leases: dict[str, rows.Lease] = {}
         self.runs: dict[str, rows.Run] = {}
         self.presences: dict[str, rows.Presence] = {}
@@ -74,6 +79,9 @@ class State:
             rows.SLICE: self.slices,
             rows.CELL: self.cells,
             rows.DRAIN: self.drains,
+            rows.ENROLMENT: self.enrolments,
+            rows.IDENTITY: self.identities,
+            rows.REVOKED_KEY: self.revoked_keys,
             rows.LEASE: self.leases,
             rows.RUN: self.runs,
             rows.PRESENCE: self.presences,
@@ -90,6 +98,7 @@ class State:
         self.runs_by_cell: defaultdict[str, dict[str, None]] = defaultdict(dict)  # those under way
         self.refused_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self.ended_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)  # the oldest end first
+        self.leaving: dict[str, None] = {}  # the cells whose identity is being taken back
         self.placement = PlacementIndex()
 
     @classmethod
@@ -163,6 +172,8 @@ class State:
             self._place(key)
         elif kind == rows.SLICE:
             _regroup(self.slices_by_tenant, "tenant", "slice_id", before, after)
+        elif kind == rows.IDENTITY:
+            self._derive_leaving(key, after)
         elif kind in (rows.TERMS, rows.DRAIN) or (kind == rows.PRESENCE and _is_linked(before) != _is_linked(after)):
             self._place(key)
 
@@ -177,6 +188,12 @@ class State:
         for lease in (before, after):
             if lease is not None:
                 self._place(lease.cell_id)
+
+    def _derive_leaving(self, cell_id: str, identity: rows.Identity | None) -> None:
+        if identity is not None and identity.revoke_at and not identity.revoked_at:
+            self.leaving[cell_id] = None
+        else:
+            self.leaving.pop(cell_id, None)
 
     def _place(self, cell_id: str) -> None:
         """Lets the index know what changed with the cell, if it did; what holds only for the moment is not in it."""

@@ -7,6 +7,7 @@ micro-cent. A run is held on one slice: of those that outlast the run and have e
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -71,6 +72,20 @@ def close_slice(draft: Draft, event: SliceClosed) -> Settlement:
     )
 
 
+def check_key(state: State, name: str, key_sha256: str) -> None:
+    """Whether a tenant's certificate still counts: ``tenant_unknown``, or ``certificate_refused`` for a key that the
+    tenant does not have. Where keys are not counted, the certificate itself is enough."""
+    tenant = state.tenants.get(name)
+    if tenant is None or tenant.deleted_at:
+        raise GrafosError("tenant_unknown", f"there is no tenant {name!r} here", next="register it again")
+    if tenant.keys and key_sha256 not in tenant.keys:
+        raise GrafosError(
+            "certificate_refused",
+            f"the certificate is not one that tenant {name!r} has",
+            next="register the tenant again",
+        )
+
+
 def check_quota(state: State, tenant: rows.Tenant, wanted: Resources) -> None:
     """``quota_exceeded`` if the tenant's leases and ``wanted`` together are over its quota, in any resource."""
     leased = state.leased_by_tenant.get(tenant.name, Resources())
@@ -90,8 +105,8 @@ def check_quota(state: State, tenant: rows.Tenant, wanted: Resources) -> None:
 
 def purses(state: State, tenant: rows.Tenant, until: float) -> list[Account]:
     """The accounts that a run lasting ``until`` may be held on, the one that ends first before the others."""
-    usable = [money for money in state.slices_of(tenant.name) if not money.closed and money.expires_at >= until]
-    usable.sort(key=lambda money: (money.expires_at, money.slice_id))
+    usable = [money for money in state.slices_of(tenant.name) if not money.closed and _ends_at(money) >= until]
+    usable.sort(key=lambda money: (_ends_at(money), money.slice_id))
     return [state.ledger.account(money.slice_id) for money in usable]
 
 
@@ -114,6 +129,10 @@ def hold(draft: Draft, purse: list[Account], hold_id: str, amount_micro_cents: i
     """Holds the worst case of a run on the first account with room for it; that there is one was checked."""
     account = next(each for each in purse if each.free_micro_cents >= amount_micro_cents)
     draft.book(ledger.hold(draft.ledger, hold_id, account.name, amount_micro_cents, purpose))
+
+
+def _ends_at(money: rows.Slice) -> float:
+    return money.expires_at or math.inf
 
 
 def _take_slice(draft: Draft, wanted: rows.Slice, owned: int) -> None:

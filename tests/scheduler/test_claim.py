@@ -143,8 +143,8 @@ def test_a_claim_repeated_while_the_first_call_closes_it_does_not_open_it_again(
     secret_file.write_text("5e" * 32)
     settings = Settings(
         fabric=fabric.id,
-        cell_id=CELL_ID,
-        provider="local",
+        scheduler_id=CELL_ID,
+        providers=("local",),
         region="here",
         address="127.0.0.1",
         port=0,

@@ -19,8 +19,8 @@ FILES = {"ca-key.pem", "ca.pem", "server-key.pem", "server.pem", "token-key", "c
 def settings_of(tmp_path: Path, **changes: object) -> Settings:
     given = {
         "fabric": "fab-0123456789ab",
-        "cell_id": "cell-1",
-        "provider": "local",
+        "scheduler_id": "cell-1",
+        "providers": ("local",),
         "region": "here",
         "address": "127.0.0.1",
         "port": 0,
@@ -99,3 +99,14 @@ def test_a_damaged_file_is_told_and_not_replaced(tmp_path: Path, clock: VirtualC
         open_credentials(settings_of(tmp_path), clock)
     assert caught.value.code in ("config_invalid", "identity_not_pinned")
     assert (tmp_path / "trust" / damaged).read_bytes() == b"-----BEGIN NOTHING-----\n"
+
+
+def test_an_orchestrator_has_an_account_key_and_no_cell_of_its_own(tmp_path: Path, clock: VirtualClock) -> None:
+    settings = settings_of(tmp_path, scheduler_id="orchestrator", providers=("aws", "gcp"), mode="orchestrator")
+    key = open_credentials(settings, clock).account_key
+    assert set(contents(tmp_path / "trust")) == {*FILES, "account-key.pem"} - {"cell-key.pem", "cell.pem", "cell-token"}
+    assert open_credentials(settings, clock).account_key.private_bytes_raw() == key.private_bytes_raw()
+    (tmp_path / "trust" / "account-key.pem").write_bytes((tmp_path / "trust" / "ca-key.pem").read_bytes())
+    with pytest.raises(GrafosError) as caught:
+        open_credentials(settings, clock)
+    assert caught.value.code == "config_invalid"

@@ -28,6 +28,9 @@ def a_busy_desk() -> Desk:
     desk.report(fenced)
     desk.tear_down(fenced, fenced=True)
     desk.tell(events.DrainAsked("cell-2"))
+    desk.enrol(desk.mint("cell-3"))
+    desk.enrol(desk.mint("cell-4"))
+    desk.tell(events.CellRevokeAsked("cell-4", 0.0, "it is gone"))
     return desk
 
 
@@ -87,6 +90,7 @@ def one_of_each(desk: Desk) -> list[events.Event]:
     from grafos_core.receipts import RunReceipt, Signed
     from grafos_core.resources import Resources
     from grafos_scheduler import frames, messages
+    from grafos_scheduler.enrolment_messages import BootstrapRequest
 
     hello = frames.Hello("cell-1", 1, "1")
     registration = messages.CellRegistration("cell-1", "aws", "here", "1", Resources(cpu_cores=2))
@@ -99,6 +103,9 @@ def one_of_each(desk: Desk) -> list[events.Event]:
         events.TenantRegistered("eve", None, "slice-eve", 5, desk.now + 5.0),
         events.SliceClosed("slice-1"),
         events.CellRegistered(registration, "key-of-cell-1"),
+        events.BootstrapAsked(BootstrapRequest("aws", "cell-5", "here", 5), "op"),
+        events.EnrolmentAsked(next(iter(desk.state.enrolments)), "key-of-cell-3"),
+        events.CellRevokeAsked("cell-3", 10.0, "the machine is needed"),
         events.LinkOpened(7, hello, "key-of-cell-1"),
         events.LinkClosed("cell-1", 1),
         events.CellSaid("cell-1", desk.state.link_of("cell-1"), frames.Heartbeat(Resources())),

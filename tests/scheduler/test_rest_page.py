@@ -7,7 +7,8 @@ from pathlib import Path
 
 from grafos_scheduler import blobs, claim, frames, framing, link, messages, protocol, server, shell
 from grafos_scheduler.authorize import CELL_RIGHTS, OPERATOR_RIGHTS, TENANT_RIGHTS
-from grafos_scheduler.routes import JSON_BYTES_MAX, ROUTES, Route
+from grafos_scheduler.route import JSON_BYTES_MAX, Route
+from grafos_scheduler.routes import ROUTES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "rest.md").read_text()
 

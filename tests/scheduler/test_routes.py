@@ -17,7 +17,8 @@ from standalone import CELL_ID, Identity, Standalone
 from grafos_core import tokens, trust
 from grafos_scheduler.authorize import CELL_RIGHTS, OPERATOR_RIGHTS, TENANT_RIGHTS
 from grafos_scheduler.openapi import document
-from grafos_scheduler.routes import ROUTES, Route, find_route
+from grafos_scheduler.route import Route
+from grafos_scheduler.routes import ROUTES, find_route
 
 RIGHTS = {"operator": OPERATOR_RIGHTS, "tenant": TENANT_RIGHTS, "cell": CELL_RIGHTS}
 GUARDED = [route for route in ROUTES if route.gate is not None]
@@ -89,8 +90,19 @@ def test_every_reference_in_the_document_leads_somewhere(published: dict[str, An
     assert wanted <= set(published["components"]["schemas"])
 
 
-def test_only_health_and_the_claim_ask_for_no_identity() -> None:
-    assert {name_of(route) for route in ROUTES if route.gate is None} == {"GET /health", "POST /api/v1/claim"}
+def test_only_who_cannot_have_an_identity_yet_is_asked_for_none() -> None:
+    assert {name_of(route) for route in ROUTES if route.gate is None} == {
+        "GET /health",
+        "POST /api/v1/claim",
+        "POST /api/v1/cells/enroll",
+    }
+
+
+def test_what_is_an_orchestrators_is_unsupported_at_a_standalone_cell(town: Any) -> None:
+    theirs = [route for route in GUARDED if route.only == "orchestrator"]
+    assert theirs
+    for route in theirs:
+        assert ask(town.cell, route, identity_of(town, min(route.gate.kinds))) == (501, "unsupported")
 
 
 def test_every_right_that_a_route_asks_for_is_carried_by_each_kind_that_it_admits() -> None:

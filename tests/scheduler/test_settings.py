@@ -37,6 +37,13 @@ def test_a_whole_command_line_is_read() -> None:
     assert (settings.region, settings.healthy_after_s, settings.heartbeat_every_s) == ("eu-west-1", 0.0, 0.5)
 
 
+def test_an_orchestrator_has_a_name_and_no_cell_and_the_three_clouds_unless_told_others() -> None:
+    plain = read(mode="orchestrator", cell_id=None, provider=None)
+    assert (plain.scheduler_id, plain.providers) == ("orchestrator", ("aws", "azure", "gcp"))
+    told = read(mode="orchestrator", cell_id=None, scheduler_id="west", provider="local")
+    assert (told.scheduler_id, told.providers, told.is_orchestrator) == ("west", ("local",), True)
+
+
 def test_an_ipv6_address_is_one_too() -> None:
     assert (read(bind="[::1]:0").address, read(bind="[::1]:0").port) == ("::1", 0)
 
@@ -51,7 +58,11 @@ def test_it_binds_to_one_named_address_and_never_to_all(bind: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"mode": "orchestrator"}, "unsupported"),
+        ({"mode": "orchestrator"}, "usage"),
+        ({"scheduler-id": "other"}, "usage"),
+        ({"cell-id": None}, "usage"),
+        ({"provider": None}, "usage"),
+        ({"mode": "orchestrator", "cell-id": None, "scheduler-id": "Not A Name"}, "name_invalid"),
         ({"mode": "both"}, "usage"),
         ({"auth-mode": "none"}, "usage"),
         ({"state": None}, "usage"),

@@ -17,6 +17,7 @@ from grafos_core.resources import Resources
 from grafos_core.rowfile import RowMemory
 from grafos_scheduler import events, frames, messages, rows
 from grafos_scheduler.decide import decide
+from grafos_scheduler.enrolment_messages import BootstrapRequest
 from grafos_scheduler.state import Settings, State
 
 MIB = 1 << 20
@@ -96,6 +97,20 @@ class Desk:
 
     def set_terms(self, cell_id: str = "cell-1", *, rate: int = RATE, life_s: float = 0.0) -> None:
         self.tell(events.TermsSet(cell_id, rate, self.now + life_s if life_s else 0.0))
+
+    def mint(self, cell_id: str, *, provider: str = "aws", **asked: Any) -> rows.Enrolment:
+        """A bootstrap token for a cell."""
+        request = BootstrapRequest(provider, cell_id, "here", RATE, **asked)
+        made = self.tell(events.BootstrapAsked(request, "op")).answer
+        assert isinstance(made, rows.Enrolment)
+        return made
+
+    def enrol(self, token: rows.Enrolment, key: str = "") -> rows.Identity:
+        """The token is used, by the cell's usual key or another."""
+        event = events.EnrolmentAsked(token.token_id, key or f"key-of-{token.cell_id}")
+        identity = self.tell(event).answer
+        assert isinstance(identity, rows.Identity)
+        return identity
 
     def dial(self, cell_id: str = "cell-1", *, boot_epoch: int = 1, **said: Any) -> int:
         self._links += 1

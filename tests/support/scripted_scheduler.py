@@ -113,8 +113,8 @@ class ScriptedScheduler:
         self._opened: list[ScriptedLink] = []
         settings = Settings(
             fabric="fab-0123456789ab",
-            cell_id=CELL_ID,
-            provider=PROVIDER,
+            scheduler_id=CELL_ID,
+            providers=(PROVIDER,),
             region="here",
             address="127.0.0.1",
             port=0,

@@ -1,0 +1,122 @@
+"""What a machine goes through to become a cell here, seen from the orchestrator: token, certificate, renewal.
+
+Deciding is in ``enrolment``; here tokens are signed and checked, certificates are signed for what was decided and is
+durable, and whoever was turned away is written to the security log, with who it said to be and from where.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from grafos_core import bootstrap_tokens, trust
+from grafos_core.errors import GrafosError
+from grafos_scheduler import rows
+from grafos_scheduler.authorize import CELL, CELL_RIGHTS, Caller
+from grafos_scheduler.claim import Tries
+from grafos_scheduler.credentials import CELL_LIFE_S, Credentials
+from grafos_scheduler.enrolment_messages import (
+    BootstrapGrant,
+    BootstrapRequest,
+    CellCredentials,
+    EnrolmentRequest,
+)
+from grafos_scheduler.events import BootstrapAsked, EnrolmentAsked
+from grafos_scheduler.settings import Settings
+from grafos_scheduler.shell import Shell
+
+log = logging.getLogger("grafos.security")
+
+
+class EnrolmentDesk:
+    """Mints bootstrap tokens, takes them in, and renews what was given for them."""
+
+    def __init__(self, shell: Shell, credentials: Credentials, settings: Settings) -> None:
+        self._shell = shell
+        self._credentials = credentials
+        self._issuer = bootstrap_tokens.issuer(settings.fabric, settings.scheduler_id)
+        # Only tries that failed are counted: a whole fleet may enrol from behind one address.
+        self._failures = Tries(shell.clock, "enrolment_refused", "enrolments that failed")
+
+    async def bootstrap(self, request: BootstrapRequest, operator: Caller, client: str) -> BootstrapGrant:
+        """A token for one cell; its row is durable before anybody has it."""
+        made = await self._shell.handle(BootstrapAsked(request, operator.name))
+        assert isinstance(made, rows.Enrolment)
+        log.info(
+            "operator %s at %s let cell %s of %s enrol (token %s)",
+            *(operator.name, client, made.cell_id, made.provider, made.token_id),
+        )
+        token = bootstrap_tokens.mint(self._credentials.account_key, self._claims(made))
+        return BootstrapGrant(token, made.valid_until, self._credentials.ca_pem)
+
+    async def enrol(self, request: EnrolmentRequest, client: str) -> CellCredentials:
+        """A certificate for the key of the request, or the refusal, which is a security event."""
+        self._failures.check(client)
+        said = "an unreadable token"
+        try:
+            token = self._open(request.token)
+            said = f"the token {token.jti} of cell {token.cell_id} of {token.provider}"
+            key_sha256 = _key_of(request.csr_pem, token.cell_id)
+            identity = await self._shell.handle(EnrolmentAsked(token.jti, key_sha256))
+        except GrafosError as error:
+            if error.code != "store_failed":
+                self._failures.count(client)
+                log.warning("enrolment refused, from %s with %s: %s", client, said, error.what)
+            raise
+        assert isinstance(identity, rows.Identity)
+        log.warning(
+            "cell %s of %s enrolled from %s with key %s",
+            *(identity.cell_id, identity.provider, client, identity.key_sha256[:16]),
+        )
+        return self._certified(identity.cell_id, identity.provider, key_sha256, request.csr_pem)
+
+    def renew(self, caller: Caller, csr_pem: str, client: str) -> CellCredentials:
+        """The same identity for another hour, for whoever shows to have its key still."""
+        if trust.key_sha256(trust.csr_key(csr_pem)) != caller.key_sha256:
+            log.warning("renewal refused, from %s as cell %s: another key", client, caller.name)
+            raise GrafosError(
+                "certificate_refused",
+                f"the request is not for the key that cell {caller.name} enrolled with",
+                next="renew with the cell's own key, or enrol anew",
+            )
+        return self._certified(caller.name, caller.provider, caller.key_sha256, csr_pem)
+
+    def note_revocation(self, cell_id: str, operator: Caller, client: str, why: str) -> None:
+        """Writes to the security log that an operator takes a cell's identity back."""
+        log.warning("operator %s at %s revokes cell %.80r: %r", operator.name, client, cell_id, why)
+
+    def _open(self, token: str) -> bootstrap_tokens.BootstrapClaims:
+        now = self._shell.clock.now()
+        return bootstrap_tokens.check(self._credentials.account_key, token, self._issuer, now)
+
+    def _claims(self, made: rows.Enrolment) -> bootstrap_tokens.BootstrapClaims:
+        return bootstrap_tokens.BootstrapClaims(
+            iss=self._issuer,
+            jti=made.token_id,
+            provider=made.provider,
+            cell_id=made.cell_id,
+            region=made.region,
+            rate_micro_cents_per_hour=made.rate_micro_cents_per_hour,
+            expires=made.expires_at,
+            iat=made.made_at,
+            exp=made.valid_until,
+        )
+
+    def _certified(self, cell_id: str, provider: str, key_sha256: str, csr_pem: str) -> CellCredentials:
+        now, credentials = self._shell.clock.now(), self._credentials
+        return CellCredentials(
+            cell_id=cell_id,
+            provider=provider,
+            certificate_pem=credentials.certify(csr_pem, CELL, cell_id, now, provider=provider, life_s=CELL_LIFE_S),
+            api_token=credentials.mint_token(CELL, cell_id, key_sha256, CELL_RIGHTS, now, life_s=CELL_LIFE_S),
+            ca_pem=credentials.ca_pem,
+            valid_until=now + CELL_LIFE_S,
+        )
+
+
+def _key_of(csr_pem: str, cell_id: str) -> str:
+    """The fingerprint of the key that the request proves to have, if it says to be for this cell."""
+    key, name = trust.csr_key(csr_pem), trust.csr_name(csr_pem)
+    if name != cell_id:
+        what = f"the certificate request is for {name[:80]!r}, the bootstrap token for cell {cell_id}"
+        raise GrafosError("enrolment_refused", what, next=f"make the request for {cell_id}")
+    return trust.key_sha256(key)

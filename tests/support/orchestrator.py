@@ -1,0 +1,92 @@
+"""An orchestrator as a real process on loopback, and cells that enrol at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from standalone import Identity, Process, Standalone
+
+from grafos_core import trust
+from grafos_core.resources import Resources
+from grafos_scheduler import messages
+from grafos_scheduler.enrolment_messages import BootstrapRequest, CellCredentials
+from grafos_scheduler.orchestrator_client import OrchestratorClient, enrol
+
+NAME = "orchestrator"
+RATE = 36_000_000
+HAS = Resources(cpu_cores=4, mem_bytes=64 * 1024 * 1024, block_bytes=16 * 1024 * 1024)
+
+
+class Orchestrator(Standalone):
+    """An orchestrator with its folders, which outlive its processes."""
+
+    def arguments(self) -> list[str]:
+        given = {
+            "mode": "orchestrator",
+            "auth-mode": "mtls+token",
+            "bind": f"127.0.0.1:{self.port}",
+            "state": self.state,
+            "trust": self.trust,
+            "fabric": self.fabric.id,
+            "claim-secret-file": self.secret_file,
+            **self.flags,
+        }
+        return [text for name, value in given.items() for text in (f"--{name}", str(value))]
+
+    def claim(self, csr_pem: str, **other: object) -> messages.ClaimGrant:
+        return super().claim(csr_pem, **{"cell_id": NAME, **other})
+
+    def client(self, identity: Identity, **other: object) -> OrchestratorClient:
+        return OrchestratorClient(self.url, self.ca_pem, identity.certificate, identity.key, identity.token, **other)
+
+    def bootstrap(self, operator: Identity, cell_id: str, provider: str = "aws", **other: object) -> str:
+        """A bootstrap token for a cell."""
+        asked = BootstrapRequest(provider, cell_id, f"{provider}-here", RATE, **other)
+        with self.client(operator) as client:
+            return client.bootstrap(asked).token
+
+    def enrol(self, token: str, csr_pem: str) -> CellCredentials:
+        return enrol(self.url, self.ca_pem, token, csr_pem)
+
+    def joined(self, operator: Identity, cell_id: str, provider: str = "aws") -> Member:
+        """A cell that has enrolled."""
+        token = self.bootstrap(operator, cell_id, provider)
+        granted = self.enrol(token, self.request(cell_id))
+        return Member(self, cell_id, provider, self.identity(cell_id, granted.certificate_pem, granted.api_token))
+
+
+@dataclass
+class Member:
+    """An enrolled cell: who it is, and what it can do."""
+
+    at: Orchestrator
+    cell_id: str
+    provider: str
+    identity: Identity
+
+    def register(self, total: Resources = HAS, **other: object) -> messages.CellRegistered:
+        said = messages.CellRegistration(self.cell_id, self.provider, "", "test", total, **other)
+        with self.at.client(self.identity) as client:
+            return client.register_cell(said)
+
+    def begin(self) -> Process:
+        """The cell's daemon, with what was granted in a trust folder of its own."""
+        folder = self.at.folder / f"{self.cell_id}-trust"
+        folder.mkdir(exist_ok=True)
+        (folder / "ca.pem").write_text(self.at.ca_pem)
+        (folder / "cell.pem").write_text(self.identity.certificate.read_text())
+        (folder / "cell-key.pem").write_bytes(self.identity.key.read_bytes())
+        (folder / "cell-token").write_text(self.identity.token)
+        given = {
+            "scheduler": self.at.url,
+            "trust": folder,
+            "state": self.at.folder / f"{self.cell_id}-state",
+            "mem-capacity": "16m",
+        }
+        arguments = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+        return Process("grafos_cell", ["control-server", *arguments], self.at.folder / f"{self.cell_id}.log")
+
+
+def key_of(identity: Identity) -> trust.PrivateKey:
+    return trust.key_from_pem(Path(identity.key).read_bytes())
