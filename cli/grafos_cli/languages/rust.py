@@ -17,7 +17,7 @@ from pathlib import Path
 
 from grafos_cell import abi
 from grafos_cell.module import check_module
-from grafos_cli.languages import rust_sources
+from grafos_cli.languages import rust_settings, rust_sources
 from grafos_cli.languages.contract import (
     Ended,
     Note,
@@ -42,18 +42,17 @@ OPT_LEVEL = "s"
 """For size, where the program's own Cargo.toml does not say otherwise: a module travels, and is compiled again."""
 
 _PROFILE = {
-    "LTO": "fat",
-    "CODEGEN_UNITS": "1",
-    "PANIC": "abort",
-    "STRIP": "symbols",
-    "DEBUG": "0",
-    "INCREMENTAL": "false",
+    "lto": "fat",
+    "codegen-units": 1,
+    "panic": "abort",
+    "strip": "symbols",
+    "debug": 0,
+    "incremental": False,
 }
 """What every tasklet is built with: one unit, so that the bytes do not depend on chance; no names or paths in them."""
-_NO_WRAPPERS = {"RUSTC_WRAPPER": "", "RUSTC_WORKSPACE_WRAPPER": ""}
-"""Empty means none, also where the caller's own cargo settings, in a file that is read all the same, name one."""
 _KEPT = ("CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "RUSTUP_")
-"""The caller's settings that reach cargo: where crates come from. Those that change the module do not."""
+"""The caller's variables that reach cargo: where crates come from. Those that change the module do not; of settings
+that stand in files, ``rust_settings`` says the same."""
 _PROGRESS = re.compile(r"^ +(?:Compiling|Locking|Adding|Updating|Downloading|Downloaded) .*\n", re.MULTILINE)
 """Lines of cargo that are no part of a complaint."""
 
@@ -69,12 +68,13 @@ def compile(  # noqa: A001 - the contract's name
     """The module; ``build_failed`` has cargo's words, ``module_invalid`` what no cell would run."""
     function = _function_of(program, tasklet)
     crate = rust_sources.crate_of(program, tasklet)
-    words = ["rustc", "--quiet", "--lib", "--crate-type", "cdylib", "--release", "--target", TARGET]
+    words = ["--quiet", "--lib", "--crate-type", "cdylib", "--release", "--target", TARGET, *_profile(crate)]
     words += ["--message-format", "json-render-diagnostics", "--", "--cfg", f'grafos_tasklet="{function}"']
     library = library_for(place_of(toolchain), note)
     with _alone(program) as build_folder:
-        environment = _environment(program, crate, toolchain, library, build_folder)
-        done = _run_cargo(words, crate, toolchain, environment)
+        environment, kept = _environment(program, crate, toolchain)
+        environment["CARGO_ENCODED_RUSTFLAGS"] = "\x1f".join(_flags(program, environment, kept, library))
+        done = _run_cargo("rustc", words, program, crate, toolchain, environment)
         if done.code != 0:
             raise _refused(done, tasklet)
         artifact = _artifact(done.out)
@@ -89,8 +89,8 @@ def run_tests(program: Program, toolchain: Toolchain) -> TestsRun:
     passed, failed, texts = 0, 0, []
     crates = {rust_sources.crate_of(program, tasklet): tasklet for tasklet in program.tasklets}
     for crate, tasklet in crates.items():
-        environment = {**base_environment(toolchain), "CARGO_TARGET_DIR": str(state_folder(program.folder, "rust"))}
-        done = _run_cargo(["test", "--no-fail-fast"], crate, toolchain, environment)
+        environment, _ = _environment(program, crate, toolchain)
+        done = _run_cargo("test", ["--no-fail-fast"], program, crate, toolchain, environment)
         good, bad = read_counts(done.out)
         if done.code not in {0, None} and not bad and "error: test failed" not in done.err:
             raise _refused(done, tasklet)
@@ -134,47 +134,61 @@ def _alone(program: Program) -> Iterator[Path]:
 
 
 def base_environment(toolchain: Toolchain) -> dict[str, str]:
+    """What cargo is to know of its caller."""
     kept = {name: value for name, value in os.environ.items() if name.startswith(_KEPT)}
-    return {**kept, **_NO_WRAPPERS, **toolchain.environment}
+    return {**kept, **toolchain.environment}
 
 
-def _environment(
-    program: Program, crate: Path, toolchain: Toolchain, library: Path | None, build_folder: Path
-) -> dict[str, str]:
-    """What makes the module the same everywhere, whatever the machine's own settings are."""
+def _environment(program: Program, crate: Path, toolchain: Toolchain) -> tuple[dict[str, str], rust_settings.Settings]:
+    """As ``base_environment``, with the program's own place for what is made and a home without a person's settings,
+    but for those that come with it."""
     base = base_environment(toolchain)
-    cargo_home = base.get("CARGO_HOME") or str(Path.home() / ".cargo")
-    flags = [f"--remap-path-prefix={program.folder.resolve()}=/program", f"--remap-path-prefix={cargo_home}=/cargo"]
-    if library is not None:
-        flags += ["--sysroot", str(library.resolve())]
-    profile = dict(_PROFILE)
+    build_folder = state_folder(program.folder, "rust")
+    home = build_folder / "cargo"
+    top = rust_sources.top_of(program, crate)
+    kept = rust_settings.lay_out_home(home, rust_settings.cargo_home(base), top)
+    return {**base, "CARGO_HOME": str(home), "CARGO_TARGET_DIR": str(build_folder)}, kept
+
+
+def _flags(
+    program: Program, environment: Mapping[str, str], kept: rust_settings.Settings, library: Path | None
+) -> list[str]:
+    """For the compiler: no path in the module says where it was built; of two that fit the later one counts."""
+    places = [(str(program.folder.resolve()), "/program"), (environment["CARGO_HOME"], "/cargo")]
+    places += [(folder, "/crates") for folder in rust_settings.folders_of_crates(kept)]
+    flags = [f"--remap-path-prefix={place}={name}" for place, name in places]
+    return flags if library is None else [*flags, "--sysroot", str(library.resolve())]
+
+
+def _profile(crate: Path) -> list[str]:
+    """Said on the command line, where it counts more than all that is said elsewhere."""
     written = rust_sources.read_manifest(rust_sources.workspace_of(crate)).get("profile", {}).get("release", {})
-    if "opt-level" not in written:
-        profile["OPT_LEVEL"] = OPT_LEVEL
-    return {
-        **base,
-        **{f"CARGO_PROFILE_RELEASE_{name}": value for name, value in profile.items()},
-        "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags),
-        "CARGO_TARGET_DIR": str(build_folder),
-    }
+    profile = dict(_PROFILE) if "opt-level" in written else {**_PROFILE, "opt-level": OPT_LEVEL}
+    return [
+        word for name, value in profile.items() for word in ("--config", f"profile.release.{name}={json.dumps(value)}")
+    ]
 
 
-def _run_cargo(words: list[str], crate: Path, toolchain: Toolchain, environment: dict[str, str]) -> Ended:
+def _run_cargo(
+    command: str, words: list[str], program: Program, crate: Path, toolchain: Toolchain, environment: dict[str, str]
+) -> Ended:
     """Runs cargo offline; when something is not on this machine yet, fetches it once and tries again."""
     lock = rust_sources.workspace_of(crate) / "Cargo.lock"
-    command, *arguments = words
+    where = ["--manifest-path", str(crate / "Cargo.toml")]
+    for settings in rust_sources.settings_of(program, crate):
+        where += ["--config", str(settings)]
 
     def run(command: str, *options: str) -> Ended:
         locked = ["--locked"] if lock.is_file() else []
-        whole = [*toolchain.command, command, *locked, *options]
-        return run_tool(whole, crate, environment, TIMEOUT_S, hidden=("CARGO", "RUST"))
+        whole = [*toolchain.command, command, *where, *locked, *options]
+        return run_tool(whole, rust_settings.START_FOLDER, environment, TIMEOUT_S, hidden=("CARGO", "RUST"))
 
-    done = run(command, "--offline", *arguments)
+    done = run(command, "--offline", *words)
     if done.code and "offline" in done.err:
         fetched = run("fetch")
         if fetched.code != 0:
             return fetched
-        done = run(command, "--offline", *arguments)
+        done = run(command, "--offline", *words)
     return done
 
 

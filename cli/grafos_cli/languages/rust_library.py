@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from grafos_cli.languages.contract import Note, first_lines, no_note, run_tool
+from grafos_cli.languages.rust_settings import START_FOLDER
 from grafos_cli.languages.rust_tools import TARGET, Place
 from grafos_core.errors import GrafosError
 from grafos_core.paths import cache_home, locked, private_folder
@@ -55,7 +56,8 @@ def _build(place: Place, scratch: Path) -> None:
     (scratch / "Cargo.toml").write_text(_MANIFEST)
     (scratch / "src" / "lib.rs").write_text("#![no_std]\n")
     source = place.library_source
-    words = [str(place.cargo), "build", "--offline", "--release", "--target", TARGET]
+    words = [str(place.cargo), "build", "--manifest-path", str(scratch / "Cargo.toml")]
+    words += ["--offline", "--release", "--target", TARGET]
     words += ["--config", 'source.crates-io.replace-with="library"']
     words += ["--config", f'source.library.directory="{source / "vendor"}"']
     words += ["-Zbuild-std=std,panic_abort", "-Zbuild-std-features="]
@@ -69,7 +71,7 @@ def _build(place: Place, scratch: Path) -> None:
         "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "1",
         "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags),
     }
-    done = run_tool(words, scratch, environment, BUILD_TIMEOUT_S, hidden=("CARGO", "RUST"))
+    done = run_tool(words, START_FOLDER, environment, BUILD_TIMEOUT_S, hidden=("CARGO", "RUST"))
     if done.code != 0:
         raise GrafosError(
             "build_failed",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from grafos_cli.languages.contract import files_below
+from grafos_cli.languages.rust_settings import OWN_FILE
 from grafos_cli.manifest import FILE_NAME, Program, Tasklet
 from grafos_core.errors import GrafosError
 
@@ -21,7 +22,6 @@ _BESIDES_SOURCES = (
     "Cargo.toml",
     "Cargo.lock",
     "build.rs",
-    ".cargo/config.toml",
     "rust-toolchain.toml",
     "rust-toolchain",
 )
@@ -73,7 +73,20 @@ def sources(program: Program, tasklet: Tasklet) -> dict[str, Path]:
             found[seen_from(program, path)] = path
             if len(found) > FILES_MAX:
                 raise _too_many(f"more than {FILES_MAX} source files", program)
-    return found
+    return found | {seen_from(program, path): path for path in settings_of(program, first)}
+
+
+def top_of(program: Program, crate: Path) -> Path:
+    """The uppermost folder that is the program's own: its workspace's, or its own."""
+    home, workspace = program.folder.resolve(), workspace_of(crate)
+    return workspace if home.is_relative_to(workspace) else home
+
+
+def settings_of(program: Program, crate: Path) -> list[Path]:
+    """The program's own settings for cargo, from the uppermost folder down to the crate's, which counts most."""
+    top = top_of(program, crate)
+    folders = [folder for folder in (crate, *crate.parents) if folder.is_relative_to(top)]
+    return [folder / OWN_FILE for folder in reversed(folders) if (folder / OWN_FILE).is_file()]
 
 
 def seen_from(program: Program, path: Path) -> str:
