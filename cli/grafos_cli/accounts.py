@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grafos_cli.checkups.clouds import is_set_up
 from grafos_cli.regions import region_at_hand
 from grafos_cli.tables import short_id
 from grafos_connectors.contract import Connector
@@ -26,7 +23,6 @@ from grafos_stacks.records import CellHome
 
 if TYPE_CHECKING:
     from grafos_cli.steps import Steps
-    from grafos_cli.terminal import Terminal
 
 ALL = "all"
 ABSENT = ("credentials_missing", "unsupported")
@@ -53,28 +49,8 @@ def open_account(provider: str, region: str = "") -> Connector:
     return connector
 
 
-def connectors_for(word: str, terminal: Terminal, needed: frozenset[str] = frozenset()) -> list[Connector]:
-    """An open connector for each cloud that is meant. With ``all`` a cloud without credentials is left out and that is
-    said, unless it is ``needed``: the fabric has cells there, so nothing could be called clean without it."""
-    found: list[Connector] = []
-    refusals: list[GrafosError] = []
-    for provider in providers_in(word):
-        if word == ALL and provider not in needed and not is_set_up(provider, os.environ, Path.home()):
-            terminal.note(f"{provider} is left out: no credentials of it are in sight")
-            continue
-        try:
-            found.append(open_account(provider))
-        except GrafosError as error:
-            if word != ALL or error.code not in ABSENT or provider in needed:
-                raise
-            refusals.append(error)
-            terminal.note(f"{provider} is left out: {error.what}")
-    if not found:
-        raise refusals[0] if refusals else _no_account()
-    return found
-
-
-def _no_account() -> GrafosError:
+def no_account() -> GrafosError:
+    """For a person who has set up none."""
     return GrafosError(
         "credentials_missing",
         "No credentials of any cloud are in sight",

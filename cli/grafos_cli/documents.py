@@ -31,6 +31,7 @@ from grafos_stacks.plan import StackPlan
 from grafos_stacks.records import CellRecord
 
 FAILED = record(texts="cell_id code what where why next", flags="retryable", context={"type": "object"})
+FAILED_CLOUD = record(texts="provider code what where why next", flags="retryable", context={"type": "object"})
 RUN = of(RunView)
 TOLD_RUN = of(RunView, source=TEXT, fictional=YES_NO)
 CELL = of(CellRecord)
@@ -156,10 +157,11 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
         record(receipt=or_none(RECEIPT), inventory=INVENTORY, maybe="inventory"),
         record(receipts=listed(RECEIPT), failures=listed(FAILED), inventories=listed(INVENTORY)),
     ),
-    "cloud sweep": record(flags="deleted", accounts=listed(SWEPT)),
+    "cloud sweep": record(flags="deleted", accounts=listed(SWEPT), failures=listed(FAILED_CLOUD)),
     "cloud recover": record(
         flags="done",
-        cases=listed(record(texts="cell_id region action why note", error=or_none(ERROR), maybe="error note")),
+        cases=listed(record(texts="cell_id provider region action why note", error=or_none(ERROR), maybe="error note")),
+        failures=listed(FAILED_CLOUD),
     ),
     "cloud ls": record(cells=listed(CELL)),
     "cloud cost": record(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,9 +11,16 @@ from grafos_cli.taught import taught, terminal_of
 from grafos_core.errors import PARTIAL
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from grafos_cli.every_cloud import Cloud, Question
+    from grafos_cli.steps import Steps
     from grafos_cli.terminal import Terminal
+    from grafos_connectors.contract import Connector
+    from grafos_core.fabric import Fabric
     from grafos_stacks.direct import Hands
     from grafos_stacks.plan import StackPlan
+    from grafos_stacks.progress import Progress
     from grafos_stacks.rebuilding import Case, Recovered
 
 TAUGHT = taught(
@@ -34,62 +42,73 @@ def recover(
 
     A cell that lives and that the journal does not know is taken into it again, by its signed tags.
     """
-    from grafos_cli.accounts import clouds_with_cells, connectors_for, hands_for
+    from grafos_cli.accounts import clouds_with_cells
+    from grafos_cli.every_cloud import failures_document, look_around, tell_failures, work_around
     from grafos_cli.fabric import open_default
-    from grafos_cli.steps import show_steps
-    from grafos_stacks.rebuilding import survey
 
     terminal = terminal_of(ctx)
     fabric = open_default(terminal)
-    with hands_for(connectors_for(provider, terminal, clouds_with_cells(fabric)), fabric) as accounts:
-        found: list[tuple[Hands, tuple[Case, ...]]] = []
-        with show_steps(terminal) as steps:
-            for hands in accounts:
-                name = f"look at {hands.connector.provider}"
-                steps.began(name, "every region")
-                found.append((hands, survey(hands, undo=undo)))
-                steps.ended(name, f"{len(found[-1][1])} to recover")
-        cases = [case for _, of_account in found for case in of_account]
-        if dry_run or not cases:
-            text = _table(cases, terminal) if cases else "Nothing was interrupted, and the journal knows every cell.\n"
-            terminal.emit({"cases": [_document(case) for case in cases], "done": False}, text)
-            return
-        terminal.note(_table(cases, terminal).rstrip())
+    around = look_around(provider, _question(fabric, undo=undo), terminal, clouds_with_cells(fabric))
+    failures = around.failures
+    count = sum(len(cases) for cases in around.found)
+    if dry_run or not count:
+        documents = [_document(cloud.connector, case) for cloud in around.clouds for case in cloud.found]
+        text = _table(around.clouds, terminal) if count else _nothing_text(around.clouds)
+    else:
+        terminal.note(_table(around.clouds, terminal).rstrip())
         if not yes:
-            terminal.confirm(f"Do this for {len(cases)} of them?", "--yes")
-        done = [one for hands, of_account in found for one in _carried_out(hands, of_account, terminal)]
-    documents = [
-        {**_document(one.case), "error": one.error.to_wire() if one.error else None, "note": one.note} for one in done
-    ]
-    terminal.emit({"cases": documents, "done": True}, "".join(_line(one) for one in done))
-    if any(one.error for one in done):
+            terminal.confirm(f"Do this for {count} of them?", "--yes")
+        with_cases = [cloud for cloud in around.clouds if cloud.found]
+        done = work_around(with_cases, fabric, terminal, _carry_out)
+        failures = (*failures, *done.failures)
+        documents = [_outcome(cloud.connector, one) for cloud in done.clouds for one in cloud.found]
+        text = "".join(_line(one) for of_cloud in done.found for one in of_cloud)
+    done_all = bool(count) and not dry_run
+    terminal.emit({"cases": documents, "failures": failures_document(failures), "done": done_all}, text)
+    tell_failures(failures, terminal)
+    if failures or any(document.get("error") for document in documents):
         raise typer.Exit(PARTIAL)
 
 
-def _carried_out(hands: Hands, cases: tuple[Case, ...], terminal: Terminal) -> tuple[Recovered, ...]:
-    from dataclasses import replace
+def _question(fabric: Fabric, *, undo: bool) -> Question[tuple[Case, ...]]:
+    from grafos_cli.accounts import hands_for
+    from grafos_cli.every_cloud import Question
+    from grafos_stacks.rebuilding import survey
 
-    from grafos_cli.accounts import told_by, told_of
+    def ask(connector: Connector, progress: Progress) -> tuple[Case, ...]:
+        with hands_for([connector], fabric) as (hands,):
+            return survey(replace(hands, progress=progress), undo=undo)
+
+    return Question(ask, lambda cases: f"{len(cases)} to recover")
+
+
+def _carry_out(hands: Hands, cases: tuple[Case, ...], steps: Steps) -> tuple[Recovered, ...]:
+    from grafos_cli.accounts import told_of
     from grafos_cli.project import project_folder
-    from grafos_cli.steps import show_steps
     from grafos_stacks.bundle import Bundles
     from grafos_stacks.provision import provision
     from grafos_stacks.rebuilding import carry_out
 
-    with show_steps(terminal) as steps:
-        telling = replace(hands, progress=told_by(steps))
+    def finish(plan: StackPlan) -> None:
+        provision(replace(hands, progress=told_of(steps, plan.stack)), plan, Bundles(), project_folder())
 
-        def finish(plan: StackPlan) -> None:
-            provision(replace(hands, progress=told_of(steps, plan.stack)), plan, Bundles(), project_folder())
-
-        return carry_out(telling, cases, project_folder(), finish)
+    return carry_out(hands, cases, project_folder(), finish)
 
 
-def _table(cases: list[Case], terminal: Terminal) -> str:
+def _nothing_text(clouds: Sequence[Cloud[tuple[Case, ...]]]) -> str:
+    looked_at = ", ".join(cloud.connector.provider for cloud in clouds)
+    return f"Nothing was interrupted, and the journal knows every cell ({looked_at}).\n"
+
+
+def _table(clouds: Sequence[Cloud[tuple[Case, ...]]], terminal: Terminal) -> str:
     from grafos_cli.tables import table
 
-    rows = [[case.action.value, case.stack, case.region or "-", case.why] for case in cases]
-    return table(("TO DO", "CELL", "REGION", "WHY"), rows, terminal)
+    rows = [
+        [case.action.value, case.stack, f"{cloud.connector.provider} {case.region}".rstrip(), case.why]
+        for cloud in clouds
+        for case in cloud.found
+    ]
+    return table(("TO DO", "CELL", "WHERE", "WHY"), rows, terminal)
 
 
 def _line(one: Recovered) -> str:
@@ -97,5 +116,16 @@ def _line(one: Recovered) -> str:
     return f"{one.case.stack}: {one.error or one.case.action.value + ': done' + note}\n"
 
 
-def _document(case: Case) -> dict[str, Any]:
-    return {"cell_id": case.stack, "region": case.region, "action": case.action.value, "why": case.why}
+def _document(connector: Connector, case: Case) -> dict[str, Any]:
+    return {
+        "cell_id": case.stack,
+        "provider": connector.provider,
+        "region": case.region,
+        "action": case.action.value,
+        "why": case.why,
+    }
+
+
+def _outcome(connector: Connector, one: Recovered) -> dict[str, Any]:
+    error = one.error.to_wire() if one.error else None
+    return {**_document(connector, one.case), "error": error, "note": one.note}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,9 +13,14 @@ from grafos_cli.taught import taught, terminal_of
 from grafos_core.errors import PARTIAL, GrafosError
 
 if TYPE_CHECKING:
+    from grafos_cli.every_cloud import Question
+    from grafos_cli.steps import Steps
     from grafos_cli.terminal import Terminal
+    from grafos_connectors.contract import Connector
     from grafos_core.fabric import Fabric
+    from grafos_stacks.direct import Hands
     from grafos_stacks.inventory import Judged
+    from grafos_stacks.progress import Progress
     from grafos_stacks.sweeping import Sight, Swept
 
 EVERY_S_MIN = 10
@@ -90,59 +96,81 @@ def _round(
 
 
 def _list_only(terminal: Terminal, provider: str, regions: tuple[str, ...], fabric_id: str) -> bool:
-    from grafos_cli.accounts import connectors_for
+    from grafos_cli.every_cloud import Question, failures_document, look_around, tell_failures
     from grafos_stacks.sweeping import list_only
 
-    sights = [list_only(connector, fabric_id, regions) for connector in connectors_for(provider, terminal)]
+    question = Question(lambda connector, _: list_only(connector, fabric_id, regions), _counted, _where(regions))
+    around = look_around(provider, question, terminal)
+    sights = around.found
     count = sum(len(sight.judged) for sight in sights)
     note = f"{count} resources bear the tags of {fabric_id}. Without its key nothing is proved, and nothing deleted.\n"
-    terminal.emit(
-        {"accounts": [_document(sight) for sight in sights], "deleted": False}, _table(sights, terminal) + note
-    )
-    return count > 0
+    document = {
+        "accounts": [_document(sight) for sight in sights],
+        "failures": failures_document(around.failures),
+        "deleted": False,
+    }
+    terminal.emit(document, _table(sights, terminal) + note)
+    tell_failures(around.failures, terminal)
+    return count > 0 or bool(around.failures)
 
 
 def _look_and_sweep(terminal: Terminal, provider: str, regions: tuple[str, ...], *, delete: bool, yes: bool) -> bool:
-    from grafos_cli.accounts import clouds_with_cells, connectors_for, hands_for
+    from grafos_cli.accounts import clouds_with_cells
+    from grafos_cli.every_cloud import failures_document, look_around, tell_failures, work_around
     from grafos_cli.fabric import open_default
-    from grafos_cli.steps import show_steps
-    from grafos_stacks.sweeping import look
 
-    fabric: Fabric = open_default(terminal)
-    with hands_for(connectors_for(provider, terminal, clouds_with_cells(fabric)), fabric) as accounts:
-        sights: list[Sight] = []
-        with show_steps(terminal) as steps:
-            for hands in accounts:
-                name = f"look at {hands.connector.provider}"
-                steps.began(name, regions[0] if regions else "every region")
-                sights.append(look(hands, regions))
-                steps.ended(name, f"{len(sights[-1].judged)} resources")
-        todo = sum(len(sight.condemned) + len(sight.forgotten) for sight in sights)
-        if not delete or not todo:
-            left = any(sight.condemned for sight in sights)
-            text = _table(sights, terminal) + _closing(sights, delete=delete)
-            terminal.emit({"accounts": [_document(sight) for sight in sights], "deleted": False}, text)
-            return left
+    fabric = open_default(terminal)
+    around = look_around(provider, _question(fabric, regions), terminal, clouds_with_cells(fabric))
+    sights, failures = around.found, around.failures
+    todo = sum(len(sight.condemned) + len(sight.forgotten) for sight in sights)
+    if not delete or not todo:
+        document = {"accounts": [_document(sight) for sight in sights], "deleted": False}
+        text = _table(sights, terminal) + _closing(sights, delete=delete)
+        left = any(sight.condemned for sight in sights)
+    else:
         terminal.note(_table(sights, terminal).rstrip())
         if not yes:
             terminal.confirm(f"Delete all {todo} that must not be there?", "--yes")
-        swept = [_sweep_one(hands, regions, sight, terminal) for hands, sight in zip(accounts, sights, strict=True)]
-    terminal.emit({"accounts": [_swept_document(one) for one in swept], "deleted": True}, _swept_text(swept, terminal))
-    return any(one.after.condemned or any(outcome.error for outcome in one.outcomes) for one in swept)
+        swept = work_around(around.clouds, fabric, terminal, partial(_sweep_one, regions))
+        failures = (*failures, *swept.failures)
+        document = {"accounts": [_swept_document(one) for one in swept.found], "deleted": True}
+        text = _swept_text(swept.found, terminal)
+        left = any(one.after.condemned or any(outcome.error for outcome in one.outcomes) for one in swept.found)
+    terminal.emit({**document, "failures": failures_document(failures)}, text)
+    tell_failures(failures, terminal)
+    return left or bool(failures)
 
 
-def _sweep_one(hands: Any, regions: tuple[str, ...], sight: Sight, terminal: Terminal) -> Swept:
-    from grafos_cli.accounts import told_by, told_of
+def _question(fabric: Fabric, regions: tuple[str, ...]) -> Question[Sight]:
+    from grafos_cli.accounts import hands_for
+    from grafos_cli.every_cloud import Question
+    from grafos_stacks.sweeping import look
+
+    def ask(connector: Connector, progress: Progress) -> Sight:
+        with hands_for([connector], fabric) as (hands,):
+            return look(replace(hands, progress=progress), regions)
+
+    return Question(ask, _counted, _where(regions))
+
+
+def _sweep_one(regions: tuple[str, ...], hands: Hands, sight: Sight, steps: Steps) -> Swept:
+    from grafos_cli.accounts import told_of
     from grafos_cli.project import project_folder
-    from grafos_cli.steps import show_steps
     from grafos_stacks.sweeping import sweep as sweep_account
 
-    with show_steps(terminal) as steps:
-        telling = replace(hands, progress=told_by(steps))
-        return sweep_account(telling, project_folder(), regions, sight, lambda cell_id: told_of(steps, cell_id))
+    return sweep_account(hands, project_folder(), regions, sight, lambda cell_id: told_of(steps, cell_id))
 
 
 # --- how it looks -----------------------------------------------------------------------------------------------
+
+
+def _counted(sight: Sight) -> str:
+    count = len(sight.judged)
+    return f"{count} resource{'' if count == 1 else 's'}"
+
+
+def _where(regions: tuple[str, ...]) -> str:
+    return regions[0] if regions else "every region"
 
 
 def _table(sights: list[Sight], terminal: Terminal) -> str:

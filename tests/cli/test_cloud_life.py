@@ -133,6 +133,18 @@ def test_a_cell_is_shown_with_its_layers_and_its_resources(
     assert operator("cloud", "show", "--cell-id", "nobody").error_code == "cell_unknown"
 
 
+def test_all_clouds_are_looked_at_and_told_in_their_order(
+    operator: Person, on_gcp: dict[str, Any], on_aws: dict[str, Any]
+) -> None:
+    answer = operator("cloud", "sweep")
+    assert answer.code == 0, answer.out + answer.err
+    assert all(f"look at {name}: done in " in answer.err for name in ("aws", "azure", "gcp"))
+    accounts = operator("cloud", "sweep", "--json").document["accounts"]
+    assert [account["provider"] for account in accounts] == ["aws", "azure", "gcp"]
+    states = {one["cell_id"]: one["state"] for account in accounts for one in account["resources"]}
+    assert (states["living"], states["far"]) == ("live", "live")
+
+
 def test_the_console_of_a_machine_is_read_from_afar(operator: Person, on_gcp: dict[str, Any]) -> None:
     lines = operator("cloud", "logs", "--cell-id", "far", "--json").document["lines"]
     assert [line for line in lines if line.startswith("grafos: booted cell=far timer=")]

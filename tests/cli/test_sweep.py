@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ class Operator:
     person: Person
     clouds: EmulatedClouds
 
-    def __call__(self, *words: str) -> Answer:
-        return self.person(*words, env={**self.clouds.environment(), "COLUMNS": "140"})
+    def __call__(self, *words: str, **more: str) -> Answer:
+        return self.person(*words, env={**self.clouds.environment(), "COLUMNS": "140", **more})
 
     def hands(self) -> Hands:
         clock, fabric = SystemClock(), self.fabric
@@ -86,6 +87,29 @@ def test_what_is_left_is_shown_with_why_and_only_deleted_when_asked_to(operator:
     [account] = swept.document["accounts"]
     assert (account["torn_down"], account["failures"], account["condemned"]) == (["aws-half"], [], 0)
     assert operator.clouds.world() == ()
+
+
+def test_a_cloud_that_does_not_answer_hides_nothing_of_the_others(operator: Operator) -> None:
+    make_half(operator.hands(), spec("aws-half"))
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        endpoint = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    dead = {"GRAFOS_AZURE_ENDPOINT": endpoint, "AZURE_SUBSCRIPTION_ID": "67726166-6f73-4000-8000-000000000001"}
+    looked = operator("cloud", "sweep", **dead)
+    assert (looked.code, "half-made  aws-half" in looked.out) == (9, True)
+    assert "azure could not be asked to the end:\nerror[cloud_unreachable]" in looked.err
+    told = operator("cloud", "recover", "--dry-run", "--json", **dead)
+    assert [(case["cell_id"], case["provider"]) for case in told.document["cases"]] == [("aws-half", "aws")]
+    assert (told.code, [one["provider"] for one in told.document["failures"]]) == (9, ["azure"])
+    swept = operator("cloud", "sweep", "--delete", "--yes", "--json", **dead)
+    assert swept.document["accounts"][0]["torn_down"] == ["aws-half"]
+    assert (swept.code, [one["code"] for one in swept.document["failures"]]) == (9, ["cloud_unreachable"])
+
+
+def test_the_one_cloud_that_was_named_and_does_not_answer_is_the_error(operator: Operator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        endpoint = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    answer = operator("cloud", "sweep", "--provider", "azure", GRAFOS_AZURE_ENDPOINT=endpoint)
+    assert (answer.code, answer.error_code, answer.out) == (1, "cloud_unreachable", "")
 
 
 def test_without_the_key_it_only_lists(operator: Operator) -> None:
