@@ -2,7 +2,8 @@
 
 The bytes are the same on each retry of one attempt, because everything in them is pinned by the plan or derived from
 the fabric's key: EC2 refuses a repeated request whose user data differ. A standalone cell's hold one secret, with which
-the cell is claimed once; it is worthless after that. A registered cell's hold none.
+the cell is claimed once; it is worthless after that. A registered cell's
+hold one only if it joins an orchestrator.
 """
 
 from __future__ import annotations
@@ -24,17 +25,26 @@ USER_DATA_BYTES_MAX = 12 * 1024
 """EC2 takes 16 KiB; the rest is room for what comes."""
 MEM_SHARE = 2
 """One part in so many of the machine's memory is leased out as fabric memory; tasklets and the system have the rest."""
-FOR_READERS = re.compile(r'^ +"""[^"]*"""\n|^# -.*\n|  # noqa.*$', re.MULTILINE)
-"""The functions' docstrings, headings, and what is said to the linter: the source has them, and a machine gets along
-without."""
+FOR_READERS = re.compile(r'^ *"""[^"]*"""\n|^# -.*\n|  # [^"\'\n]*$', re.MULTILINE)
+"""Docstrings, headings and comments behind code: the source has them, and a machine gets along without."""
 LOOK_EVERY_S = 15
 """How soon a machine that reads its own tags notices that it was extended."""
 
 
-def render(fabric: Fabric, plan: StackPlan, attempt: int) -> str:
-    """The user data of one attempt at the plan's machine."""
+class Joining(NamedTuple):
+    """How a registered cell's machine joins its orchestrator: the address that it dials, the CA that it pins, and the
+    bootstrap token of one attempt. The token is the only secret in it, and dead after one use."""
+
+    orchestrator: str
+    ca_pem: str
+    bootstrap_token: str
+
+
+def render(fabric: Fabric, plan: StackPlan, attempt: int, joining: Joining | None = None) -> str:
+    """The user data of one attempt at the plan's machine. Without ``joining`` a registered cell's only says that it has
+    booted. The same bytes need the same token: whoever tries an attempt again gives the one that it was begun with."""
     if plan.spec.pattern == REGISTERED:
-        return fill_in(_registered(plan), REGISTERED)
+        return fill_in(_registered(plan) | _joining(plan, joining), REGISTERED)
     return fill_in(_standalone(fabric, plan, attempt))
 
 
@@ -90,6 +100,21 @@ def _registered(plan: StackPlan) -> dict[str, object]:
         "timer_after_s": after_s,
         "timer_at_most": plan.ends_at_most + after_s,
         "look_every_s": LOOK_EVERY_S,
+    }
+
+
+def _joining(plan: StackPlan, joining: Joining | None) -> dict[str, object]:
+    """Compute Engine's machines cannot read that they were extended, so the agent there takes the last end for its own;
+    until then the orchestrator, which knows, gives it nothing to do."""
+    if joining is None:
+        return {}
+    ends_at = plan.life.held_until if plan.spec.provider == "gcp" else plan.expires_at
+    return {
+        **joining._asdict(),
+        "region": plan.spec.region,
+        "expires_at": ends_at,
+        "bundle_sha256": plan.facts.bundle.sha256,
+        "bundle_bytes": plan.facts.bundle.size_bytes,
     }
 
 

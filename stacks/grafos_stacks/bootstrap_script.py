@@ -12,27 +12,29 @@ import hashlib
 import http.server
 import json
 import os
-import shutil
-import sys
-import tarfile
 import time
 import urllib.error
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from grafos_stacks.machine_script import arm_timer, ask, hand_to_systemd, kept_moment, patiently, say
+from grafos_stacks.machine_script import (
+    arm_timer,
+    ask,
+    become,
+    hand_to_systemd,
+    is_pinned,
+    kept_moment,
+    patiently,
+    say,
+    unpack,
+)
 
 SETTINGS = "{}"
 
-UNPACKED_BYTES_MAX = 512 * 1024 * 1024
-FILES_MAX = 20_000
 READ_TIMEOUT_S = 30.0  # a sender that is silent for longer is cut off
 BODY_S_MAX = 900.0
 
 SUPERVISOR = "grafos_cell.standalone"
-BECOME = (
-    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
-)
 
 
 def main() -> None:
@@ -46,7 +48,7 @@ def main() -> None:
     addresses = patiently(own_addresses)
     if not software.is_dir():
         bundle = state / "bundle.tar.gz"
-        if not is_pinned(bundle, settings):
+        if not is_pinned(bundle, settings["bundle_sha256"]):
             receive(bundle, addresses[0], settings)
         (state / "claim-secret").write_text(settings["claim_secret"])
         unpack(bundle, software)
@@ -87,13 +89,6 @@ def own_addresses() -> list[str]:
 
 
 # --- the software -----------------------------------------------------------------------------------------------
-
-
-def is_pinned(bundle: Path, settings: dict[str, Any]) -> bool:
-    """Whether the bundle came in an earlier life of this program, whole."""
-    if not bundle.is_file():
-        return False
-    return hashlib.sha256(bundle.read_bytes()).hexdigest() == str(settings["bundle_sha256"])
 
 
 class Door(http.server.HTTPServer):
@@ -166,34 +161,6 @@ def receive(bundle: Path, address: str, settings: dict[str, Any]) -> None:
             door.handle_request()
 
 
-def unpack(bundle: Path, target: Path) -> None:
-    """Plain files and folders below ``target`` and nothing else; ``target`` appears when all of it is there."""
-    part = target.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    files = size = 0
-    with tarfile.open(bundle, "r:gz") as archive:
-        for member in archive:
-            name = PurePosixPath(member.name)
-            files, size = files + 1, size + member.size
-            if name.is_absolute() or ".." in name.parts or not (member.isreg() or member.isdir()):
-                raise ValueError(f"the bundle holds {member.name!r}, which is no plain file below it")
-            if files > FILES_MAX or size > UNPACKED_BYTES_MAX:
-                raise ValueError("the bundle unpacks to more than a bundle may")
-            if member.isdir():
-                (part / name).mkdir(parents=True, exist_ok=True)
-                continue
-            (part / name).parent.mkdir(parents=True, exist_ok=True)
-            source = archive.extractfile(member)
-            assert source is not None, "a regular file has bytes"
-            with source, (part / name).open("wb") as file:
-                shutil.copyfileobj(source, file, 1 << 20)
-    if Path("/run/systemd/system").is_dir():
-        os.sync()  # a machine of its own may lose its power; an emulated one never does
-    part.replace(target)
-    say(f"unpacked {files} files")
-
-
 def become_supervisor(state: Path, software: Path, addresses: list[str], settings: dict[str, Any]) -> None:
     """Replaces this program by the cell's own."""
     arguments = ["--state", str(state), "--bind", f"{addresses[0]}:{settings['port']}"]
@@ -202,8 +169,7 @@ def become_supervisor(state: Path, software: Path, addresses: list[str], setting
     arguments += ["--claim-secret-file", str(state / "claim-secret")]
     for name in ("fabric", "cell_id", "provider", "region", "mem_capacity", "expires_at", "ends_at_most"):
         arguments += ["--" + name.replace("_", "-"), str(settings[name])]
-    sys.stdout.flush()
-    os.execvp("python3", ["python3", "-I", "-S", "-c", BECOME, str(software), SUPERVISOR, *arguments])  # noqa: S606  no shell is what we want
+    become(software, SUPERVISOR, arguments)
 
 
 if __name__ == "__main__":

@@ -6,21 +6,29 @@ Python 3.9 may be counted on.
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import math
 import os
 import shutil
 import subprocess
+import sys
+import tarfile
 import time
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 COMMAND_S_MAX = 60.0  # a system bus that does not answer must not keep us from trying the next way
 METADATA_PATIENCE_S = 120.0  # the network may come up after us
 METADATA_TIMEOUT_S = 2.0
 METADATA_BYTES_MAX = 1 << 20
+UNPACKED_BYTES_MAX = 512 * 1024 * 1024
+FILES_MAX = 20_000
+BECOME = (
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
+)
 NO_ANSWER = (OSError, ValueError, KeyError, TypeError, http.client.HTTPException)
 
 UNIT_FILE = Path("/etc/systemd/system/grafos-cell.service")
@@ -36,6 +44,7 @@ StateDirectory=grafos
 StateDirectoryMode=0700
 Restart=always
 RestartSec=2
+RestartPreventExitStatus=2 4 8
 StandardOutput=journal+console
 StandardError=journal+console
 NoNewPrivileges=yes
@@ -125,3 +134,45 @@ def ask(url: str, headers: dict[str, str], method: str = "GET") -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=METADATA_TIMEOUT_S) as answer:
         return str(answer.read(METADATA_BYTES_MAX), "utf-8").strip()
+
+
+# --- the software -----------------------------------------------------------------------------------------------
+
+
+def is_pinned(bundle: Path, sha256: str) -> bool:
+    """Whether the bundle is there, whole; it may have come in an earlier life of this program."""
+    return bundle.is_file() and hashlib.sha256(bundle.read_bytes()).hexdigest() == sha256
+
+
+def unpack(bundle: Path, target: Path) -> None:
+    """Plain files and folders below ``target`` and nothing else; ``target`` appears when all of it is there."""
+    part = target.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    files = size = 0
+    with tarfile.open(bundle, "r:gz") as archive:
+        for member in archive:
+            name = PurePosixPath(member.name)
+            files, size = files + 1, size + member.size
+            if name.is_absolute() or ".." in name.parts or not (member.isreg() or member.isdir()):
+                raise ValueError(f"the bundle holds {member.name!r}, which is no plain file below it")
+            if files > FILES_MAX or size > UNPACKED_BYTES_MAX:
+                raise ValueError("the bundle unpacks to more than a bundle may")
+            if member.isdir():
+                (part / name).mkdir(parents=True, exist_ok=True)
+                continue
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            source = archive.extractfile(member)
+            assert source is not None, "a regular file has bytes"
+            with source, (part / name).open("wb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+    if Path("/run/systemd/system").is_dir():
+        os.sync()  # a machine of its own may lose its power; an emulated one never does
+    part.replace(target)
+    say(f"unpacked {files} files")
+
+
+def become(software: Path, program: str, arguments: list[str]) -> None:
+    """Replaces this program by one of the cell's own."""
+    sys.stdout.flush()
+    os.execvp("python3", ["python3", "-I", "-S", "-c", BECOME, str(software), program, *arguments])  # noqa: S606  no shell is what we want
