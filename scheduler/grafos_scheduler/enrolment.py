@@ -104,14 +104,14 @@ def enrolled(draft: Draft, event: EnrolmentAsked) -> rows.Identity:
 
 
 def check_key(state: State, cell_id: str, key_sha256: str) -> None:
-    """``certificate_refused`` unless what a cell's certificate stands for still counts. Where no cell enrols, the
+    """``cell_revoked`` or ``certificate_refused`` unless what a cell's certificate stands for still counts. Where no cell enrols, the
     certificate itself is enough."""
     if not state.settings.enrols:
         return
     identity = state.identities.get(cell_id)
     if key_sha256 in state.revoked_keys or (identity is not None and identity.revoked_at):
         raise GrafosError(
-            "certificate_refused",
+            "cell_revoked",
             f"the certificate of cell {cell_id} was revoked",
             next="enrol the machine again, with a new key and a fresh bootstrap token",
         )
