@@ -104,8 +104,10 @@ def enrolled(draft: Draft, event: EnrolmentAsked) -> rows.Identity:
 
 
 def check_key(state: State, cell_id: str, key_sha256: str) -> None:
-    """``cell_revoked`` or ``certificate_refused`` unless what a cell's certificate stands for still counts. Where no cell enrols, the
-    certificate itself is enough."""
+    """``cell_revoked`` or ``certificate_refused`` unless what a cell's certificate stands for still counts.
+
+    Where no cell enrols, the certificate itself is enough.
+    """
     if not state.settings.enrols:
         return
     identity = state.identities.get(cell_id)
