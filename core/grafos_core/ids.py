@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+from functools import lru_cache
 from typing import NewType
 
 from grafos_core.errors import GrafosError
@@ -52,9 +53,11 @@ def sha256_of(data: bytes) -> Sha256:
 
 def random_text(length: int, chance: random.Random) -> str:
     """``length`` characters of lower-case base32, five bits of chance each."""
-    return "".join(_BASE32[chance.getrandbits(5)] for _ in range(length))
+    bits = chance.getrandbits(5 * length)  # at once: each time, the system's chance costs a call of the system
+    return "".join(_BASE32[bits >> shift & 31] for shift in range(0, 5 * length, 5))
 
 
+@lru_cache(64)  # few names, in every id
 def short_tag(text: str) -> str:
     """Six hex digits that stand for a longer name inside another id."""
     return hashlib.sha256(text.encode()).hexdigest()[:6]

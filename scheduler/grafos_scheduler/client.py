@@ -12,7 +12,7 @@ import hmac
 import http.client
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
@@ -162,6 +162,11 @@ class SchedulerClient:
     def start_run(self, request: messages.RunRequest) -> messages.RunView:
         """Asks for a run whose blobs are there. Asked again with the same run key it is the same run."""
         return self._call("POST", "/api/v1/runs", messages.RunView, request)
+
+    def start_runs(self, requests: Sequence[messages.RunRequest]) -> list[messages.BatchedRun]:
+        """Asks for up to ``messages.RUNS_BATCH_MAX`` runs at once; for each, in this order, the run or its refusal."""
+        batch = messages.RunBatch(tuple(requests))
+        return self._call("POST", "/api/v1/runs:batch", messages.BatchedRuns, batch).runs
 
     def foresee(self, request: messages.RunRequest) -> messages.Admission:
         """What would become of such a run; neither its blobs nor its key need to be there, and nothing is begun."""

@@ -191,13 +191,21 @@ async def get_blob(services: Services, request: Request) -> bytes:
 
 async def start_run(services: Services, request: Request) -> messages.RunView:
     asked: messages.RunRequest = request.body
-    begun = _begun(services, request.who.name, asked.run_key)
-    for sha256 in (asked.module_sha256, asked.input_sha256):
-        if sha256 and not begun and services.blobs.size_of(request.who.name, sha256) is None:
-            raise GrafosError("blob_missing", f"no blob {sha256} was uploaded", next="upload it, then ask again")
+    lacking = _lacking_blob(services, request.who.name, asked)
+    if lacking is not None:
+        raise lacking
     answer = await services.shell.handle(events.RunRequested(request.who.name, asked))
     assert isinstance(answer, messages.RunView)
     return answer
+
+
+async def start_runs(services: Services, request: Request) -> messages.BatchedRuns:
+    """Each run as ``start_run`` would have it; a refusal stands in its run's place."""
+    tenant, batch = request.who.name, request.body.runs
+    lacking = [_lacking_blob(services, tenant, asked) for asked in batch]
+    whole = [asked for asked, error in zip(batch, lacking, strict=True) if error is None]
+    decided = iter(await services.shell.handle_all([events.RunRequested(tenant, asked) for asked in whole]))
+    return messages.BatchedRuns([_batched(error or next(decided)) for error in lacking])
 
 
 async def foresee(services: Services, request: Request) -> messages.Admission:
@@ -259,6 +267,21 @@ async def artifacts(services: Services, request: Request) -> messages.Artifacts:
         receipt=kept.receipt,
         chain_pem=kept.receipt.certificate_pem + services.credentials.ca_pem,
     )
+
+
+def _batched(outcome: msgspec.Struct | GrafosError | None) -> messages.BatchedRun:
+    if isinstance(outcome, GrafosError):
+        return messages.BatchedRun(error=messages.ErrorBody(**outcome.to_wire()))
+    assert isinstance(outcome, messages.RunView)
+    return messages.BatchedRun(run=outcome)
+
+
+def _lacking_blob(services: Services, tenant: str, asked: messages.RunRequest) -> GrafosError | None:
+    """``blob_missing`` for a run whose module or input was not uploaded, unless it was begun before."""
+    for sha256 in (asked.module_sha256, asked.input_sha256):
+        if sha256 and services.blobs.size_of(tenant, sha256) is None and not _begun(services, tenant, asked.run_key):
+            return GrafosError("blob_missing", f"no blob {sha256} was uploaded", next="upload it, then ask again")
+    return None
 
 
 def _begun(services: Services, tenant: str, run_key: str) -> bool:

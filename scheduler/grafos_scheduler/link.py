@@ -42,6 +42,9 @@ FAREWELL_S_MAX = 5.0
 
 log = logging.getLogger("grafos.link")
 
+Heard = LinkOpened | RunReported | CellSaid
+"""What a frame comes to for the scheduler's mind."""
+
 _decoder = msgspec.msgpack.Decoder(frames.UpFrame)
 
 
@@ -78,7 +81,9 @@ class CellLink(asyncio.Protocol):
         self._link_id = 0
         self._is_over = False
         self._unproved_bytes = 0
-        self._in_work: set[asyncio.Task[None]] = set()
+        self._in_work: dict[asyncio.Task[None], int] = {}
+        self._frames_in_work = 0
+        self._outgoing: list[bytes] = []
         self._blobs_at_once = asyncio.Semaphore(BLOBS_AT_ONCE_MAX)
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -95,15 +100,25 @@ class CellLink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_over:
             return
+        heard: list[Heard] = []
+        wrong: GrafosError | None = None
         try:
             if not self._link_id:
                 self._count_unproved(len(data))
+            was_heard = False
             for body in self._reader.feed(data):
-                self._take(_decoder.decode(body))
+                self._take(_decoder.decode(body), heard)
+                was_heard = True
+            if was_heard:
+                self._expect_more()
         except GrafosError as error:
-            self.say_goodbye(error)
+            wrong = error
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            self.say_goodbye(GrafosError("request_invalid", "a frame has no documented shape", why=str(error)))
+            wrong = GrafosError("request_invalid", "a frame has no documented shape", why=str(error))
+        if heard:
+            self._work(self._handle(heard), len(heard))
+        if wrong is not None:
+            self.say_goodbye(wrong)
 
     def eof_received(self) -> None:
         return None
@@ -131,10 +146,9 @@ class CellLink(asyncio.Protocol):
         """Queues a frame; a cell that leaves too much unread loses its link."""
         if self._is_over or self._transport.is_closing():
             return
-        self._transport.write(framing.encode_frame(frame))
-        if self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
-            log.warning("cell %s does not read what is sent to it", self._peer.name)
-            self._transport.abort()
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outgoing.append(framing.encode_frame(frame))
         if isinstance(frame, frames.Goodbye):
             self._end()
 
@@ -150,15 +164,26 @@ class CellLink(asyncio.Protocol):
 
     def _end(self) -> None:
         """Closes the link once the goodbye is sent."""
+        self._flush()
         self._is_over = True
         self._transport.close()
         # Closing waits until everything is sent, and a peer that is gone never takes it.
         asyncio.get_running_loop().call_later(FAREWELL_S_MAX, self._transport.abort)
 
+    def _flush(self) -> None:
+        """Writes what was queued, in one piece: one sync of the disk often settles many frames at once."""
+        if not self._outgoing:
+            return
+        self._transport.write(b"".join(self._outgoing))
+        self._outgoing.clear()
+        if self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
+            log.warning("cell %s does not read what is sent to it", self._peer.name)
+            self._transport.abort()
+
     # --- frames ---
 
-    def _take(self, frame: frames.UpFrame) -> None:
-        """Begins work on a frame. The tasks start in this order, and each decides before it first waits."""
+    def _take(self, frame: frames.UpFrame, heard: list[Heard]) -> None:
+        """Begins work on a frame, or notes in ``heard`` what is to be decided."""
         if self._is_over:
             return
         now = self._shell.clock.now()
@@ -166,18 +191,17 @@ class CellLink(asyncio.Protocol):
             raise GrafosError("certificate_refused", "the cell's certificate ran out")
         if (self._link_id == 0) != isinstance(frame, frames.Hello):
             raise GrafosError("request_invalid", "a link begins with one hello")
-        self._expect_more()
         if isinstance(frame, frames.Hello):
             self._check_hello(frame, now)
             self._link_id = self._shell.add_link(self._peer.name, self)
-            self._work(self._handle(LinkOpened(self._link_id, frame, self._peer.key_sha256)))
+            heard.append(LinkOpened(self._link_id, frame, self._peer.key_sha256))
         elif isinstance(frame, frames.BlobWanted):
             self._work(self._send_blob(frame.sha256))
         elif isinstance(frame, frames.RunEnded):
             receipt = self._open_receipt(frame)
-            self._work(self._handle(RunReported(self._peer.name, self._link_id, frame, receipt)))
+            heard.append(RunReported(self._peer.name, self._link_id, frame, receipt))
         else:
-            self._work(self._handle(CellSaid(self._peer.name, self._link_id, frame)))
+            heard.append(CellSaid(self._peer.name, self._link_id, frame))
 
     def _check_hello(self, hello: frames.Hello, now: float) -> None:
         authorize(
@@ -200,11 +224,16 @@ class CellLink(asyncio.Protocol):
             ended.receipt, receipts.RunReceipt, self._services.credentials.ca_pem, at_field="ended_at"
         )
 
-    async def _handle(self, event: LinkOpened | RunReported | CellSaid) -> None:
+    async def _handle(self, heard: list[Heard]) -> None:
+        """Tasks begin in the order in which they were made, and decide before they first wait: so the order holds."""
         try:
-            await self._shell.handle(event)
+            outcomes = await self._shell.handle_all(heard)
         except GrafosError as error:
             self.say_goodbye(error)
+            return
+        for outcome in outcomes:
+            if isinstance(outcome, GrafosError):
+                self.say_goodbye(outcome)
 
     async def _closed(self) -> None:
         try:
@@ -242,20 +271,24 @@ class CellLink(asyncio.Protocol):
         if self._unproved_bytes > HELLO_BYTES_MAX:
             raise GrafosError("limit_exceeded", f"a hello has at most {HELLO_BYTES_MAX} bytes")
 
-    def _work(self, work: Coroutine[Any, Any, None]) -> None:
+    def _work(self, work: Coroutine[Any, Any, None], frame_count: int = 1) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._in_work.add(task)
+        self._in_work[task] = frame_count
+        self._count_in_work(frame_count)
         task.add_done_callback(self._worked)
-        if len(self._in_work) == FRAMES_IN_WORK_MAX and not self._is_over:
-            self._transport.pause_reading()
 
     def _worked(self, task: asyncio.Task[None]) -> None:
-        self._in_work.discard(task)
-        if len(self._in_work) == FRAMES_IN_WORK_MAX - 1 and not self._is_over:
-            self._transport.resume_reading()
+        self._count_in_work(-self._in_work.pop(task))
         if not task.cancelled() and (bug := task.exception()) is not None:
             log.error("a frame of cell %s was not handled", self._peer.name, exc_info=bug)
             self.say_goodbye(GrafosError("internal", "the scheduler could not handle a frame"))
+
+    def _count_in_work(self, more: int) -> None:
+        was_full = self._frames_in_work >= FRAMES_IN_WORK_MAX
+        self._frames_in_work += more
+        is_full = self._frames_in_work >= FRAMES_IN_WORK_MAX
+        if is_full != was_full and not self._is_over:
+            (self._transport.pause_reading if is_full else self._transport.resume_reading)()
 
     def _expect_more(self) -> None:
         silence_max_s = self._shell.state.settings.silence_max_s

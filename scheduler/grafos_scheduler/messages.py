@@ -23,6 +23,8 @@ BLOB_BYTES_MAX = 8 * 1024 * 1024
 """A module or an input."""
 BODY_BYTES_MAX = BLOB_BYTES_MAX
 RUNS_PAGE_MAX = 1000
+RUNS_BATCH_MAX = 32
+"""Runs that one request may ask for: beyond this, what they share (a request, a sync) is next to nothing of each."""
 WAIT_S_MAX = 30.0
 """How long a long poll may hold; below the idle time-outs of common middle boxes."""
 
@@ -244,6 +246,25 @@ class RunView(msgspec.Struct, frozen=True):
     ended_at: float
     fuel_used: int
     cost: Cost
+
+
+class RunBatch(msgspec.Struct, frozen=True):
+    """Several runs in one request; each is admitted or refused by itself, in this order."""
+
+    runs: Annotated[tuple[RunRequest, ...], msgspec.Meta(min_length=1, max_length=RUNS_BATCH_MAX)]
+
+
+class BatchedRun(msgspec.Struct, frozen=True):
+    """What became of one run of a batch: either ``run``, or ``error`` as it would be answered for that run alone."""
+
+    run: RunView | None = None
+    error: ErrorBody | None = None
+
+
+class BatchedRuns(msgspec.Struct, frozen=True):
+    """In the order of the requests. All that it says was made durable together."""
+
+    runs: list[BatchedRun]
 
 
 class Admission(msgspec.Struct, frozen=True):

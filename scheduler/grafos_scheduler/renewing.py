@@ -23,7 +23,7 @@ def renew_due(draft: Draft) -> None:
     """Asks for the next generation of every lease that is due, and again for those that got no answer."""
     for lease in draft.state.leases.values():
         if lease.state == leases.HELD:
-            if _is_due(lease, draft.now) and _may_be_renewed(draft, lease):
+            if _may_be_renewed(draft, lease) and _is_due(lease, draft.now):
                 _renew(draft, lease)
         elif lease.state == leases.ASKED and _may_be_renewed(draft, lease):
             _ask_again(draft, lease)

@@ -113,6 +113,15 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST",
+        "/api/v1/runs:batch",
+        gate("runs:write", TENANT),
+        handlers.start_runs,
+        "Ask for several runs at once; each is admitted or refused by itself.",
+        messages.BatchedRuns,
+        body=messages.RunBatch,
+    ),
+    Route(
+        "POST",
         "/api/v1/admission",
         gate("runs:write", TENANT),
         handlers.foresee,

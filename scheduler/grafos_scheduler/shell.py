@@ -14,6 +14,7 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -64,10 +65,25 @@ class Shell:
         Raises the refusal. ``extra`` are rows of the shell's own that belong to the same moment.
         """
         self._refuse_when_stopped()
-        decision = decide(self.state, event, self.clock.now(), self.chance)
-        self.state.apply(decision.changes)
+        decision = self._decide(event)
         await self._commit(decision.batch + extra)
         return self._act(decision)
+
+    async def handle_all(self, several: Sequence[Event]) -> list[msgspec.Struct | GrafosError | None]:
+        """As ``handle`` for each, one after the other, and durable together: an answer or a refusal for each.
+
+        Each is decided on what those before it came to, so money and room are never promised twice.
+        """
+        self._refuse_when_stopped()
+        decisions = [self._decide_or_refuse(event) for event in several]
+        await self._commit(tuple(change for decision in decisions for change in decision.batch))
+        outcomes: list[msgspec.Struct | GrafosError | None] = []
+        for decision in decisions:
+            try:
+                outcomes.append(self._act(decision))
+            except GrafosError as refusal:
+                outcomes.append(refusal)
+        return outcomes
 
     async def put(self, rows: Batch) -> None:
         """Makes rows of the shell's own durable."""
@@ -127,6 +143,21 @@ class Shell:
         for waiters in list(self._waiters.values()):
             for moved in waiters:
                 moved.set()
+
+    def _decide(self, event: Event) -> Decision:
+        decision = decide(self.state, event, self.clock.now(), self.chance)
+        self.state.apply(decision.changes)
+        return decision
+
+    def _decide_or_refuse(self, event: Event) -> Decision:
+        """As ``_decide``; what was decided before it must reach the disk, so nothing is raised, not even a bug."""
+        try:
+            return self._decide(event)
+        except GrafosError as refusal:
+            return Decision(refusal=refusal)
+        except Exception:
+            log.exception("%s could not be decided", type(event).__name__)
+            return Decision(refusal=GrafosError("internal", "the scheduler could not decide what was asked of it"))
 
     def _act(self, decision: Decision) -> msgspec.Struct | None:
         for effect in decision.effects:

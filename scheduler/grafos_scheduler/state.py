@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import add, sub
 from typing import Any
 
 from grafos_core.changes import Change
@@ -111,6 +112,7 @@ class State:
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Takes in what a decision changes; rows of cold kinds are passed over."""
+        moved: dict[str, None] = {}
         for change in changes:
             if change.kind in rows.COLD_KINDS:
                 continue
@@ -123,7 +125,9 @@ class State:
                 table.pop(change.key, None)
             else:
                 table[change.key] = change.row
-            self._derive(change.kind, change.key, before, change.row)
+            self._derive(change.kind, change.key, before, change.row, moved)
+        for cell_id in moved:
+            self._place(cell_id)
 
     @property
     def claim(self) -> rows.Claim | None:
@@ -162,32 +166,33 @@ class State:
         """The run's leases that still have a row."""
         return [self.leases[lease_id] for lease_id in run.lease_ids if lease_id in self.leases]
 
-    def _derive(self, kind: str, key: str, before: Any, after: Any) -> None:
+    def _derive(self, kind: str, key: str, before: Any, after: Any, moved: dict[str, None]) -> None:
+        """Keeps what is derived from a row; ``moved`` gets the cells whose place in the index may be another now."""
         if kind == rows.LEASE:
-            self._derive_leases(before, after)
+            self._derive_leases(before, after, moved)
         elif kind == rows.RUN:
             self._derive_runs(before, after)
         elif kind == rows.CELL:
             _regroup(self.cells_by_provider, "provider", "cell_id", before, after)
-            self._place(key)
+            moved[key] = None
         elif kind == rows.SLICE:
             _regroup(self.slices_by_tenant, "tenant", "slice_id", before, after)
         elif kind == rows.IDENTITY:
             self._derive_leaving(key, after)
         elif kind in (rows.TERMS, rows.DRAIN) or (kind == rows.PRESENCE and _is_linked(before) != _is_linked(after)):
-            self._place(key)
+            moved[key] = None
 
-    def _derive_leases(self, before: rows.Lease | None, after: rows.Lease | None) -> None:
-        if before is not None and leases.counts(before):
-            self.leased_by_cell[before.cell_id] -= before.resources
-            self.leased_by_tenant[before.tenant] -= before.resources
-        if after is not None and leases.counts(after):
-            self.leased_by_cell[after.cell_id] += after.resources
-            self.leased_by_tenant[after.tenant] += after.resources
+    def _derive_leases(self, before: rows.Lease | None, after: rows.Lease | None, moved: dict[str, None]) -> None:
         _regroup(self.leases_by_cell, "cell_id", "lease_id", before, after)
-        for lease in (before, after):
+        took, takes = (lease if lease is not None and leases.counts(lease) else None for lease in (before, after))
+        if (took is None) == (takes is None):
+            return  # it goes on as it was: what a lease is of, and how much, never changes
+        for lease, change in ((took, sub), (takes, add)):
             if lease is not None:
-                self._place(lease.cell_id)
+                resources = lease.resources
+                self.leased_by_cell[lease.cell_id] = change(self.leased_by_cell[lease.cell_id], resources)
+                self.leased_by_tenant[lease.tenant] = change(self.leased_by_tenant[lease.tenant], resources)
+                moved[lease.cell_id] = None
 
     def _derive_leaving(self, cell_id: str, identity: rows.Identity | None) -> None:
         if identity is not None and identity.revoke_at and not identity.revoked_at:

@@ -18,6 +18,7 @@ from standalone import CELL_ID, HEARTBEAT_EVERY_S, Identity, Standalone, Town
 from tasklets import tasklet
 
 from grafos_core import receipts, trust
+from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.resources import Resources
 from grafos_scheduler import frames, framing, messages
@@ -300,6 +301,34 @@ def test_a_run_that_is_asked_for_again_needs_its_blobs_no_more(town: Any, played
 
 def fresh(asked: messages.RunRequest) -> messages.RunRequest:
     return msgspec.structs.replace(asked, run_key=asked.run_key + "-fresh")
+
+
+def test_each_run_of_a_batch_has_its_own_answer_and_starts_as_any_other(town: Any, played: PlayedCell) -> None:
+    first = played.request_run("batched-run-number-1", sha256_of(MODULE))
+    asked = messages.RunRequest("batched-run-number-1", "local", "p", "t", *[sha256_of(MODULE)] * 2, deadline_s=5.0)
+    second = fresh(asked)
+    lacking = msgspec.structs.replace(fresh(asked), input_sha256="0" * 64)
+    reused = msgspec.structs.replace(asked, fuel=7)
+    with town.cell.client(town.acme) as client:
+        again, missing, other, new = client.start_runs([asked, lacking, reused, second])
+        assert again.run is not None
+        assert new.run is not None
+        assert (again.run.run_id, again.error, new.error) == (first.run_id, None, None)
+        assert [(one.run, one.error.code) for one in (missing, other)] == [
+            (None, "blob_missing"),
+            (None, "run_key_reused"),
+        ]
+        assert client.run(new.run.run_id).state in {"admitted", "placed"}
+        started = {played.until_start().run_id, played.until_start().run_id}
+        assert started == {first.run_id, new.run.run_id}
+
+
+@pytest.mark.parametrize("count", [0, messages.RUNS_BATCH_MAX + 1])
+def test_a_batch_of_none_or_of_too_many_is_refused_as_a_whole(town: Any, count: int) -> None:
+    asked = messages.RunRequest("a-run-of-too-many-1", "local", "p", "t", sha256_of(MODULE), "")
+    with town.cell.client(town.acme) as client, pytest.raises(GrafosError) as caught:
+        client.start_runs([fresh(asked) for _ in range(count)])
+    assert caught.value.code == "request_invalid"
 
 
 def test_a_cell_gets_no_blob_that_no_run_on_it_needs(town: Any, dial: Any) -> None:

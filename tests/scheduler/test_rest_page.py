@@ -42,6 +42,7 @@ def test_the_page_names_the_limits_that_hold() -> None:
         f"{messages.BLOB_BYTES_MAX // 1024**2} MiB; {blobs.TENANT_BYTES_MAX // 1024**3} GiB for all blobs of a tenant",
         f"{server.QUERY_BYTES_MAX // 1024} KiB, {server.QUERY_FIELDS_MAX} fields",
         f"| a page of runs | {messages.RUNS_PAGE_MAX} |",
+        f"| runs in a batch | {messages.RUNS_BATCH_MAX} |",
         f"{messages.WAIT_S_MAX:g} s; {shell.WAITERS_MAX} at once",
         f"| connections | {protocol.CONNECTIONS_MAX} |",
         f"{link.HELLO_BYTES_MAX // 1024**2} MiB, within {link.HELLO_S_MAX:g} s",

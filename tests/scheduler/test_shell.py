@@ -84,6 +84,11 @@ def play(story: Callable[[Scene], Awaitable[Any]]) -> Any:
     return asyncio.run(whole())
 
 
+def asked_for(count: int) -> list[events.RunRequested]:
+    requests = [messages.RunRequest(f"key-{n:013d}", "local", "p", "t", "0" * 64, "") for n in range(count)]
+    return [events.RunRequested("acme", one) for one in requests]
+
+
 async def let_others_run() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
@@ -106,14 +111,78 @@ def test_no_frame_and_no_answer_before_the_disk_has_it() -> None:
 def test_decisions_overlap_on_the_disk_and_take_effect_in_their_order() -> None:
     async def story(scene: Scene) -> None:
         scene.store.gate.clear()
-        requests = [messages.RunRequest(f"key-{n:013d}", "local", "p", "t", "0" * 64, "") for n in range(4)]
-        tasks = [asyncio.create_task(scene.shell.handle(events.RunRequested("acme", one))) for one in requests]
+        tasks = [asyncio.create_task(scene.shell.handle(event)) for event in asked_for(4)]
         await let_others_run()
         assert len(scene.shell.state.runs) == 4
         scene.store.gate.set()
         views = await asyncio.gather(*tasks)
         leases = [scene.shell.state.runs[view.run_id].lease_ids[0] for view in views]
         assert [frame.lease_id for frame in scene.wire.frames] == leases
+
+    play(story)
+
+
+def test_a_batch_is_on_the_disk_as_a_whole_before_any_of_it_is_answered_or_sent() -> None:
+    async def story(scene: Scene) -> None:
+        scene.store.gate.clear()
+        asking = asyncio.create_task(scene.shell.handle_all(asked_for(3)))
+        await let_others_run()
+        assert (asking.done(), scene.wire.frames) == (False, [])
+        assert [kind for kind, _, _ in scene.memory.load() if kind == "run"] == []
+        assert len(scene.shell.state.runs) == 3
+        scene.store.gate.set()
+        views = await asking
+        assert [kind for kind, _, _ in scene.memory.load() if kind == "run"] == ["run"] * 3
+        leases = [scene.shell.state.runs[view.run_id].lease_ids[0] for view in views]
+        assert [frame.lease_id for frame in scene.wire.frames] == leases
+
+    play(story)
+
+
+def test_a_batch_that_the_disk_does_not_take_leaves_nothing_and_promises_nothing() -> None:
+    async def story(scene: Scene) -> None:
+        scene.memory.broken = True
+        with pytest.raises(GrafosError) as caught:
+            await scene.shell.handle_all(asked_for(3))
+        assert caught.value.code == "store_failed"
+        assert scene.wire.frames == []
+        again = State.load(scene.shell.state.settings, scene.memory.load(), scene.clock.now())
+        assert (again.runs, again.leases, again.ledger.holds) == ({}, {}, {})
+
+    play(story)
+
+
+def test_each_run_of_a_batch_has_its_money_held_and_one_that_is_refused_hurts_no_other() -> None:
+    async def story(scene: Scene) -> None:
+        too_much = messages.RunRequest("k" * 16, "local", "p", "t", "0" * 64, "", lease_mem_bytes=2048)
+        unknown = events.RunRequested("nobody", REQUEST)
+        first, second, third = asked_for(3)
+        outcomes = await scene.shell.handle_all(
+            [first, events.RunRequested("acme", too_much), second, unknown, third, first]
+        )
+        told = [one.code if isinstance(one, GrafosError) else one.state for one in outcomes]
+        assert told == ["admitted", "placement_failed", "admitted", "tenant_unknown", "admitted", "admitted"]
+        assert outcomes[-1] == outcomes[0], "the same key is the same run"
+        kept = State.load(scene.shell.state.settings, scene.memory.load(), scene.clock.now())
+        [account] = kept.ledger.accounts.values()
+        assert len(kept.ledger.holds) == 3
+        assert account.held_micro_cents == sum(hold.amount_micro_cents for hold in kept.ledger.holds.values()) > 0
+        assert sorted(run.state for run in kept.runs.values()) == ["admitted"] * 3 + ["refused"]
+
+    play(story)
+
+
+def test_a_batch_that_costs_more_than_there_is_gets_what_there_is_and_no_more() -> None:
+    async def story(scene: Scene) -> None:
+        budget = scene.shell.state.ledger.accounts["slice-1"].cap_micro_cents
+        [alone] = await scene.shell.handle_all(asked_for(1))
+        each = scene.shell.state.ledger.accounts["slice-1"].held_micro_cents
+        await scene.shell.handle(events.TermsSet("cell-1", 36_000_000 * 2 * budget // (5 * each), 0.0))
+        outcomes = await scene.shell.handle_all(asked_for(4)[1:])
+        assert [isinstance(one, GrafosError) for one in outcomes] == [False, False, True]
+        assert outcomes[2].code == "budget_exceeded"
+        account = scene.shell.state.ledger.accounts["slice-1"]
+        assert account.held_micro_cents <= account.cap_micro_cents
 
     play(story)
 

@@ -47,6 +47,13 @@ class RawLink:
     def say_bytes(self, data: bytes) -> None:
         self.socket.sendall(data)
 
+    def hear_all(self) -> list[frames.DownFrame]:
+        """The next frame and all that came with it; empty when the scheduler closed the link."""
+        first = self.hear()
+        more = [msgspec.msgpack.decode(body, type=frames.DownFrame) for body in self._ready]
+        self._ready.clear()
+        return [] if first is None else [first, *more]
+
     def hear(self) -> frames.DownFrame | None:
         """The next frame, or None when the scheduler has ended the link."""
         while not self._ready:

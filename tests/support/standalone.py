@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
@@ -67,13 +66,13 @@ class Process:
                 stderr=err,
             )
         os.close(writing)
-        self._reading = reading
+        self._reading = os.fdopen(reading)
         self.log = log
 
     def wait_ready(self) -> dict[str, object]:
         """What the program wrote when it was ready; fails the test with its log when it ended instead."""
-        with os.fdopen(self._reading) as pipe:
-            line = pipe.readline()
+        with self._reading:
+            line = self._reading.readline()
         if not line:
             raise AssertionError(f"ended with {self.popen.wait()}:\n{self.log.read_text()}")
         return json.loads(line)
@@ -84,8 +83,7 @@ class Process:
         return self.popen.wait(READY_S_MAX)
 
     def discard(self) -> None:
-        with contextlib.suppress(OSError):
-            os.close(self._reading)
+        self._reading.close()
         if self.popen.poll() is None:
             self.popen.kill()
         self.popen.wait()
