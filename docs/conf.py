@@ -15,6 +15,8 @@ myst_heading_anchors = 3  # links to headings, as `leases.md#renewal`; deeper he
 
 html_theme = "furo"
 html_title = "grafos"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_use_index = False
