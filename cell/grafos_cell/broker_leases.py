@@ -63,7 +63,7 @@ def _check_grant(draft: Draft, frame: frames.GrantLease, known: HeldLease | None
         raise GrafosError("lease_expired", f"the lease would end {frame.expires_at - draft.now:.0f} s from now")
     if known is not None:
         _check_known(frame, known)
-    others = holdings.total_of(lease for lease in draft.state.leases.values() if lease.lease_id != frame.lease_id)
+    others = draft.state.leased - holdings.taken_by(known)
     wanted = HeldLease(frame.lease_id, frame.tenant, frame.kind, frame.amount, frame.generation, 0.0).resources
     lacking = wanted.lacking(draft.settings.total - others)
     if lacking:

@@ -26,6 +26,7 @@ THE_BOOT = "boot"
 """Key of the only boot row."""
 
 BOUND, CLOSING, CLOSED, FENCED = "bound", "closing", "closed", "fenced"
+NOTHING = Resources()
 GOING, ENDED = "going", "ended"
 
 
@@ -114,6 +115,8 @@ class BrokerState:
         self.boots: dict[str, Boot] = {}
         self.leases: dict[str, HeldLease] = {}
         self.runs: dict[str, TakenRun] = {}
+        self.leased = Resources()
+        """All that is out of use: bound, being torn down, or fenced. The sum over ``leases``, kept as they change."""
         self._by_kind: dict[str, dict[str, Any]] = {BOOT: self.boots, LEASE: self.leases, RUN: self.runs}
 
     @classmethod
@@ -126,10 +129,13 @@ class BrokerState:
     def apply(self, changes: Iterable[Change]) -> None:
         """Takes in what a decision changes."""
         for kind, key, row in changes:
+            table = self._by_kind[kind]
+            if kind == LEASE:
+                self.leased += taken_by(row) - taken_by(table.get(key))
             if row is None:
-                self._by_kind[kind].pop(key, None)
+                table.pop(key, None)
             else:
-                self._by_kind[kind][key] = row
+                table[key] = row
 
     @property
     def epoch(self) -> int:
@@ -147,16 +153,7 @@ class BrokerState:
         """The leases whose teardown failed."""
         return tuple(sorted(lease.lease_id for lease in self.leases.values() if lease.state == FENCED))
 
-    @property
-    def leased(self) -> Resources:
-        """All that is out of use: bound, being torn down, or fenced."""
-        return total_of(self.leases.values())
 
-
-def total_of(leases: Iterable[HeldLease]) -> Resources:
-    """What these leases take of the cell; closed ones take nothing."""
-    taken = Resources()
-    for lease in leases:
-        if lease.state != CLOSED:
-            taken += lease.resources
-    return taken
+def taken_by(lease: HeldLease | None) -> Resources:
+    """What the lease takes of the cell; a closed one takes nothing."""
+    return NOTHING if lease is None or lease.state == CLOSED else lease.resources

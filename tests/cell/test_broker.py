@@ -6,7 +6,9 @@ import random
 from typing import Any
 
 import pytest
-from broker_bench import CPU, MEM, USE, Bench
+from broker_bench import BLOCK, CPU, MEM, TOTAL, USE, Bench
+from hypothesis import given
+from hypothesis import strategies as st
 
 from grafos_cell import broker, broker_leases, broker_runs, broker_tokens, holdings
 from grafos_cell.broker_events import (
@@ -42,6 +44,47 @@ def ended(decision: Decision) -> frames.RunEnded:
 
 
 # --- granting ---
+
+LEASES = [kind[:-1] + digit for kind in (CPU, MEM, BLOCK) for digit in "01"]
+ACTS = ("grant", "tear down", "unbound", "fence", "revoke", "clear", "start", "ended", "wait", "boot")
+HISTORIES = st.lists(
+    st.tuples(st.sampled_from(ACTS), st.sampled_from(LEASES), st.integers(1, 3), st.integers(0, 3)), max_size=40
+)
+
+
+def play(bench: Bench, act: str, lease_id: str, generation: int, size: int) -> None:
+    """One moment of a cell's life, wanted or not."""
+    amount = {"03": 1, "01": 300, "02": 2048}[lease_id[:2]] * size
+    known = bench.state.leases.get(lease_id)
+    of = known.generation if known else generation
+    if act == "grant":
+        bench.grant(lease_id, generation, amount=amount)
+    elif act == "tear down":
+        bench.tear_down(lease_id, of)
+    elif act in ("unbound", "fence"):
+        bench.tell(Unbound(lease_id, of, gone=act == "unbound"))
+    elif act == "revoke":
+        bench.tell(Told(frames.RevokeLease(lease_id, of, float(size))))
+    elif act == "clear":
+        bench.tell(Told(frames.ClearFence(lease_id, of)))
+    elif act == "start" and isinstance(granted := bench.grant(lease_id, of, amount=amount), frames.LeaseGranted):
+        bench.start(granted.token, run_id=f"run-{lease_id}")
+    elif act == "ended":
+        bench.tell(WorkerEnded(f"run-{lease_id}", "finished"))
+    elif act == "wait":
+        bench.wait(20.0 * size)
+    elif act == "boot":
+        bench.boot()
+
+
+@given(history=HISTORIES)
+def test_what_is_leased_is_the_sum_of_the_leases_whatever_happens_to_them(history: list[Any]) -> None:
+    bench = Bench()
+    for moment in history:
+        play(bench, *moment)
+        taking = [lease.resources for lease in bench.state.leases.values() if lease.state != CLOSED]
+        assert bench.state.leased == sum(taking, Resources())
+        assert bench.state.leased.fits(TOTAL)
 
 
 def test_a_granted_lease_takes_room_and_its_token_opens_it(bench: Bench) -> None:
