@@ -71,5 +71,5 @@ def test_without_words_the_first_page_is_shown(tmp_path: Path) -> None:
 
 
 def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
-    assert grafos("--version", cwd=tmp_path).out == "grafos 0.1.0\n"
+    assert grafos("--version", cwd=tmp_path).out == grafos("-V", cwd=tmp_path).out == "grafos 0.1.0\n"
     assert grafos("--version", "--json", cwd=tmp_path).document == {"schema_version": 1, "version": "0.1.0"}
