@@ -17,8 +17,9 @@ def start(arguments: Sequence[str]) -> None:
     settings = read_settings(arguments)
     # Imported only now: a wrong flag is told at once, and reading flags costs nothing.
     from grafos_cell.daemon import run
+    from grafos_cell.membership import BesideScheduler
 
-    run(settings)
+    run(settings, BesideScheduler(settings))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from grafos_cell.code_cache import CodeCache
 from grafos_cell.holdings import CLOSED, BrokerState
 from grafos_cell.identity import Identity
 from grafos_cell.link import Link
+from grafos_cell.membership import Membership
 from grafos_cell.pool import WorkerPool
 from grafos_cell.running import Runner
 from grafos_cell.settings import Settings
@@ -66,6 +67,7 @@ class Agent:
     def __init__(
         self,
         settings: Settings,
+        membership: Membership,
         identity: Identity,
         state: BrokerState,
         store: Store,
@@ -76,14 +78,15 @@ class Agent:
         self.stopped: asyncio.Future[GrafosError] = asyncio.get_running_loop().create_future()
         self.linked_once = asyncio.Event()
         self._settings = settings
+        self._membership = membership
         self._identity = identity
         self._store = store
         self._clock = clock
         self._is_registered = False
         self._is_fenced = False
         self._in_work: set[asyncio.Task[None]] = set()
-        self._link = Link(settings.scheduler, identity.link_context(), self, chance)
-        pool = WorkerPool(settings.total.cpu_cores, cache=CodeCache(settings.code))
+        self._link = Link(settings.scheduler, identity.link_context, self, chance)
+        pool = WorkerPool(state.settings.total.cpu_cores, cache=CodeCache(settings.code))
         self._blocks = BlockStore(settings.blocks)
         self._runner = Runner(self, pool, BlobCache(settings.blobs), self._link.send, clock, self._blocks)
 
@@ -123,6 +126,19 @@ class Agent:
         self._is_fenced = True
         await self._runner.stop_all()
 
+    async def end(self, fault: GrafosError) -> None:
+        """Nobody honours this cell any more, or nobody who would is within reach: fences it; ``stopped`` says why."""
+        if not self._is_fenced:
+            log.critical("fencing: %s (%s)", fault, fault.why)
+            await self.fence()
+        if not self.stopped.done():
+            self.stopped.set_result(fault)
+
+    def renewed(self) -> None:
+        """There is a newer certificate: tells what the machine has now, and dials with it. Runs and leases stay."""
+        self._is_registered = False
+        self._link.redial()
+
     async def close(self) -> None:
         """Ends the workers; what they ran is ended by the next start."""
         await self._runner.close()
@@ -132,12 +148,15 @@ class Agent:
     async def prepare(self) -> None:
         """Registers with the scheduler, until it has once said that it knows the cell."""
         if not self._is_registered:
+            self.state.resize(self._membership.inventory())
             await asyncio.to_thread(self._register)
             self._is_registered = True
 
     def ended(self, fault: GrafosError) -> None:
         if fault.code == "cell_unknown":
             self._is_registered = False
+        elif fault.code in self._membership.final_faults:
+            self.spawn(self.end(fault))
 
     def hello(self) -> frames.Hello:
         said = broker.hello(self.state, version("grafos-cell"))
@@ -169,14 +188,14 @@ class Agent:
     # --- inside ---
 
     def _register(self) -> None:
-        """In a thread: the client is synchronous, and this happens once."""
+        """In a thread: the client is synchronous, and this happens rarely."""
         identity, peer = self._identity, self._identity.peer
         registration = messages.CellRegistration(
             cell_id=peer.name,
             provider=peer.provider,
             region=self._settings.region,
             agent_version=version("grafos-cell"),
-            total=self._settings.total,
+            total=self.state.settings.total,
         )
         with SchedulerClient(
             self._settings.scheduler,
@@ -228,7 +247,7 @@ class Agent:
 
     def _turn_down(self, frame: frames.GrantLease | frames.StartRun) -> None:
         if isinstance(frame, frames.GrantLease):
-            what = "the cell has reached its end"
+            what = "the cell has come to its end"
             self._link.send(frames.LeaseRefused(frame.lease_id, frame.generation, "draining", what))
 
     async def _tick_for_ever(self) -> None:

@@ -1,4 +1,4 @@
-"""``fabricbiosd control-server`` as a process: from its files to the link, and to its end in good order.
+"""A cell's daemon as a process: from its identity to the link, and to its end in good order.
 
 The cell's own end (``--expires-at``) is watched from the first moment, with or without a scheduler: it is one of the
 layers that make sure that a forgotten machine stops costing money.
@@ -10,12 +10,15 @@ import asyncio
 import logging
 import random
 import signal
+from collections.abc import Coroutine
 from typing import Any
 
+from grafos_cell import service
 from grafos_cell.agent import Agent
 from grafos_cell.ending import read_moment
 from grafos_cell.holdings import BrokerSettings
-from grafos_cell.identity import capability_key, wait_for_identity
+from grafos_cell.identity import capability_key
+from grafos_cell.membership import Membership
 from grafos_cell.settings import Settings
 from grafos_cell.state import open_state
 from grafos_core.clock import Clock, SystemClock
@@ -32,29 +35,32 @@ ON_EXPIRY_S_MAX = 60.0
 log = logging.getLogger("grafos.cell")
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, membership: Membership) -> None:
     """Serves until SIGTERM, SIGINT or the cell's end; raises the ``GrafosError`` that made it end otherwise."""
     log_to_stderr()
-    asyncio.run(_main(settings))
+    asyncio.run(_main(settings, membership))
 
 
-async def _main(settings: Settings) -> None:
+async def _main(settings: Settings, membership: Membership) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     clock = SystemClock()
-    daemon = Daemon(settings, clock)
+    daemon = Daemon(settings, membership, clock)
+    watching = asyncio.create_task(service.feed_watchdog())
     ending = asyncio.create_task(_wait_for_end(settings, clock))
     serving = asyncio.create_task(daemon.serve())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping, ending}, return_when=asyncio.FIRST_COMPLETED)
     has_failed = serving.done()
+    service.notify("STOPPING=1")
     if ending.done():
         log.warning("the cell has reached its end: fencing")
         await daemon.fence()
-    for task in (serving, stopping, ending):
+    tasks: tuple[asyncio.Task[Any], ...] = (serving, stopping, ending, watching)
+    for task in tasks:
         task.cancel()
-    await asyncio.wait({serving, stopping, ending})
+    await asyncio.wait(tasks)
     if has_failed:
         serving.result()
     if not ending.cancelled():
@@ -64,37 +70,46 @@ async def _main(settings: Settings) -> None:
 class Daemon:
     """The agent, from the files that it needs to the files that it leaves."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, membership: Membership, clock: Clock) -> None:
         self._settings = settings
+        self._membership = membership
         self._clock = clock
         self._agent: Agent | None = None
 
     async def serve(self) -> None:
         """Serves until cancelled; ``GrafosError`` when it cannot go on."""
-        settings = self._settings
-        identity = await wait_for_identity(settings.trust)
+        settings, membership = self._settings, self._membership
+        identity = await membership.identity()
         peer = identity.peer
-        rules = BrokerSettings(peer.fabric, peer.name, settings.total, capability_key(settings.state), identity.sign)
+        rules = BrokerSettings(
+            peer.fabric, peer.name, membership.inventory(), capability_key(settings.state), identity.sign
+        )
         store, state = open_state(settings.database, rules)
         try:
-            agent = Agent(settings, identity, state, store, self._clock, random.SystemRandom())
+            agent = Agent(settings, membership, identity, state, store, self._clock, random.SystemRandom())
             self._agent = agent
             await agent.boot()
-            telling = asyncio.create_task(self._say_ready(agent))
-            serving = asyncio.create_task(agent.serve())
-            try:
-                ends: tuple[asyncio.Future[Any], ...] = (serving, agent.stopped)
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                self._agent = None
-                telling.cancel()
-                serving.cancel()
-                await agent.close()
-            if agent.stopped.done():
-                raise agent.stopped.result()
-            serving.result()
+            await self._serve(agent, membership.keep(identity, agent))
         finally:
             await store.close()
+
+    async def _serve(self, agent: Agent, keep: Coroutine[Any, Any, None]) -> None:
+        """Returns never; whatever ends the agent is raised, once the agent has ended."""
+        telling = asyncio.create_task(self._say_ready(agent))
+        serving, keeping = asyncio.create_task(agent.serve()), asyncio.create_task(keep)
+        try:
+            ends: tuple[asyncio.Future[Any], ...] = (serving, keeping, agent.stopped)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._agent = None
+            for task in (telling, serving, keeping):
+                task.cancel()
+            await agent.close()
+        if agent.stopped.done():
+            raise agent.stopped.result()
+        for task in (serving, keeping):
+            if task.done():
+                task.result()
 
     async def fence(self) -> None:
         """The cell's end, if it ever began: see ``Agent.fence``."""
@@ -104,6 +119,7 @@ class Daemon:
     async def _say_ready(self, agent: Agent) -> None:
         """Tells the parent process that the link is up."""
         await agent.linked_once.wait()
+        service.notify("READY=1")
         say_ready(self._settings.ready_fd, {"cell_id": agent.state.settings.cell_id, "start": agent.state.epoch})
 
 
@@ -112,9 +128,9 @@ async def _wait_for_end(settings: Settings, clock: Clock) -> None:
 
     The end may be moved while we wait; ``Settings.end_file`` tells where to.
     """
-    expires_at = settings.expires_at
-    if not expires_at:
+    if not settings.expires_at:
         await asyncio.Event().wait()
+    expires_at = (settings.end_file and float(read_moment(settings.end_file))) or settings.expires_at
     limit = clock.monotonic() + expires_at - clock.now()
     while clock.now() < expires_at and clock.monotonic() < limit:
         await asyncio.sleep(LOOK_EVERY_S)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -108,7 +108,7 @@ class BrokerSettings:
 
 
 class BrokerState:
-    """The rows in memory. Only ``apply`` changes it; the attributes are for reading."""
+    """The rows in memory. Only ``apply`` changes them; the attributes are for reading."""
 
     def __init__(self, settings: BrokerSettings) -> None:
         self.settings = settings
@@ -125,6 +125,10 @@ class BrokerState:
         state = cls(settings)
         state.apply(Change(*row) for row in stored)
         return state
+
+    def resize(self, total: Resources) -> None:
+        """The machine has more or less than before. Leases that stand stay, also when they no longer fit."""
+        self.settings = replace(self.settings, total=total)
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Takes in what a decision changes."""

@@ -1,7 +1,8 @@
-"""Who this cell is: the certificate, key and API token that its scheduler put into the trust folder.
+"""Who this cell is: the certificate, key and API token in its trust folder.
 
-A standalone cell's scheduler makes them while this daemon is starting beside it, so they are waited for. The secret of
-the cell's capability tokens is another one, made here and kept with the cell's state: it never leaves the cell.
+Those of a registered cell were got by ``enrolling`` and are renewed while it serves. The scheduler of a standalone cell
+makes them while this daemon is starting beside it, so they are waited for. The secret of the cell's capability tokens
+is another one, made here and kept with the cell's state: it never leaves the cell.
 """
 
 from __future__ import annotations
@@ -19,23 +20,29 @@ FILES_WITHIN_S = 30.0
 """How long the scheduler may take to make the cell's files at its first start."""
 LOOK_EVERY_S = 0.01
 TOKEN_KEY_BYTES = 32
+KEY_FILE, CA_FILE, TOKEN_FILE, CERTIFICATE_FILE = "cell-key.pem", "ca.pem", "cell-token", "cell.pem"
 
 
 class Identity:
-    """What the trust folder holds for the cell; ``peer`` is what the certificate says."""
+    """What the trust folder held for the cell at the last ``load``; ``peer`` is what the certificate says."""
 
     def __init__(self, folder: Path) -> None:
-        self.certificate = folder / "cell.pem"
-        self.key = folder / "cell-key.pem"
-        self.api_token = (folder / "cell-token").read_text().strip()
-        self.ca_pem = (folder / "ca.pem").read_text()
-        self._certificate_pem = self.certificate.read_text()
-        self._private_key = trust.key_from_pem(self.key.read_bytes())
-        self.peer = trust.peer_of(trust.certificate_der(self._certificate_pem))
+        self.certificate = folder / CERTIFICATE_FILE
+        self.key = folder / KEY_FILE
+        self._folder = folder
+        self.load()
+
+    def load(self) -> None:
+        """Takes up what is in the folder now; ``OSError`` or ``ValueError`` if that is no identity."""
+        self.api_token = (self._folder / TOKEN_FILE).read_text().strip()
+        self.ca_pem = (self._folder / CA_FILE).read_text()
+        self.certificate_pem = self.certificate.read_text()
+        self.private_key = trust.key_from_pem(self.key.read_bytes())
+        self.peer = trust.peer_of(trust.certificate_der(self.certificate_pem))
 
     def sign(self, receipt: receipts.RunReceipt) -> receipts.Signed:
         """The receipt with this cell's signature and certificate."""
-        return receipts.sign_record(receipt, self._private_key, self._certificate_pem)
+        return receipts.sign_record(receipt, self.private_key, self.certificate_pem)
 
     def link_context(self) -> ssl.SSLContext:
         """TLS for the cell link."""
@@ -47,7 +54,7 @@ class Identity:
 async def wait_for_identity(folder: Path, within_s: float = FILES_WITHIN_S) -> Identity:
     """The identity, once the scheduler has written it. ``credentials_missing`` if it does not come in time."""
     # The token is written last, so when it is there everything is.
-    last = folder / "cell-token"
+    last = folder / TOKEN_FILE
     for _ in range(int(within_s / LOOK_EVERY_S)):
         if last.exists():
             break

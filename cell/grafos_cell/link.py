@@ -11,6 +11,7 @@ import logging
 import random
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -26,6 +27,8 @@ STEADY_S = 1.0
 """A link that held for this long was a good one: the next pause is the first again."""
 CONNECT_S_MAX = 10.0
 """For connecting, the handshake and the scheduler's first frame, each."""
+CLOSE_S_MAX = 2.0
+"""For the other side's word that it has seen the link's end."""
 UNHEARD_BEATS_MAX = 3
 """A link whose bytes are not acknowledged by the other machine for so many heartbeats is dead."""
 READ_BYTES = 256 * 1024
@@ -60,27 +63,39 @@ class Listener(Protocol):
 
 
 class Link:
-    """Holds a link to the scheduler at ``url`` for as long as ``hold`` runs."""
+    """Holds a link to the scheduler at ``url`` for as long as ``hold`` runs. ``context`` is asked at each dial."""
 
-    def __init__(self, url: str, context: ssl.SSLContext, listener: Listener, chance: random.Random) -> None:
+    def __init__(
+        self, url: str, context: Callable[[], ssl.SSLContext], listener: Listener, chance: random.Random
+    ) -> None:
         self._address = _address_of(url)
         self._context = context
         self._listener = listener
         self._chance = chance
         self._writer: asyncio.StreamWriter | None = None
+        self._is_redialling = False
 
     def send(self, frame: frames.UpFrame) -> None:
         """Queues the frame if the link is up, else drops it."""
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(framing.encode_frame(frame))
 
+    def redial(self) -> None:
+        """Ends the link in good order, if it is up, and dials at once: there is a newer certificate to show."""
+        if self._writer is not None:
+            self._is_redialling = True
+            self._writer.close()
+
     async def hold(self) -> None:
-        """Dials until cancelled. Never returns, and never dials twice without a pause."""
+        """Dials until cancelled. Never returns, and never dials twice without a pause unless it was told to."""
         failures = 0
         loop = asyncio.get_running_loop()
         while True:
-            began_at = loop.time()
+            began_at, self._is_redialling = loop.time(), False
             fault = await self._one_link()
+            if self._is_redialling:
+                failures = 0
+                continue
             self._listener.ended(fault)
             failures = 0 if loop.time() - began_at > STEADY_S else failures + 1
             pause_s = PAUSE_MOST_S if fault.code in FAULTS_OF_THIS_CELL else PAUSE_FIRST_S * 1.5 ** min(failures, 20)
@@ -112,7 +127,9 @@ class Link:
     async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         host, port = self._address
         async with asyncio.timeout(CONNECT_S_MAX):
-            return await asyncio.open_connection(host, port, ssl=self._context, limit=READ_BYTES)
+            return await asyncio.open_connection(
+                host, port, ssl=self._context(), limit=READ_BYTES, ssl_shutdown_timeout=CLOSE_S_MAX
+            )
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> GrafosError:
         tls: ssl.SSLObject = writer.get_extra_info("ssl_object")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import msgspec
 
+from grafos_cell.inventory import cores
 from grafos_core.errors import GrafosError
 from grafos_core.program import CommandLine
 from grafos_core.resources import Resources
@@ -60,17 +63,12 @@ class Settings(msgspec.Struct, frozen=True):
 def read_settings(arguments: Sequence[str]) -> Settings:
     """The settings that a command line gives; ``usage`` or ``config_invalid``."""
     given = _parser().parse_args(arguments)
-    cores = len(os.sched_getaffinity(0))
-    try:
-        on_expiry = tuple(shlex.split(given.on_expiry))
-    except ValueError as error:
-        raise GrafosError("config_invalid", "the command cannot be split into words", where="--on-expiry") from error
     return Settings(
         scheduler=given.scheduler,
         trust=given.trust,
         state=given.state,
         total=Resources(
-            cpu_cores=cores,
+            cpu_cores=cores(Path("/"), len(os.sched_getaffinity(0))),
             mem_bytes=read_size(given.mem_capacity),
             block_bytes=read_size(given.block_capacity, "--block-capacity"),
             gpu_count=_count("--gpu-count", given.gpu_count),
@@ -78,10 +76,25 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         ),
         region=given.region,
         ready_fd=given.ready_fd,
-        expires_at=_moment("--expires-at", given.expires_at),
-        on_expiry=on_expiry,
-        end_file=given.end_file,
+        **read_ending(given),
     )
+
+
+class Ending(TypedDict):
+    """The settings that say when and how the cell ends."""
+
+    expires_at: float
+    on_expiry: tuple[str, ...]
+    end_file: Path | None
+
+
+def read_ending(given: argparse.Namespace) -> Ending:
+    """What the flags of ``add_ending`` say; ``config_invalid``."""
+    try:
+        on_expiry = tuple(shlex.split(given.on_expiry))
+    except ValueError as error:
+        raise GrafosError("config_invalid", "the command cannot be split into words", where="--on-expiry") from error
+    return Ending(expires_at=_moment("--expires-at", given.expires_at), on_expiry=on_expiry, end_file=given.end_file)
 
 
 def _moment(flag: str, value: float) -> float:
@@ -123,8 +136,14 @@ def _parser() -> CommandLine:
     add("--gpu-count", type=int, default=0, metavar="N", help="how many GPUs may be leased")
     add("--nic-count", type=int, default=0, metavar="N", help="how many network cards may be leased")
     add("--region", default="", metavar="NAME", help="where this machine is, if its scheduler does not know")
+    add_ending(server)
+    return parser
+
+
+def add_ending(parser: CommandLine) -> None:
+    """The flags that every daemon of a cell has: when it ends, and whom it tells that it has begun."""
+    add = parser.add_argument
     add("--expires-at", type=float, default=0.0, metavar="UNIX", help="when this cell fences itself (0: never)")
     add("--on-expiry", default="", metavar="COMMAND", help="run after fencing, like 'shutdown -P now'")
     add("--end-file", type=Path, metavar="FILE", help="holds the cell's end when it is moved (Unix seconds)")
     add("--ready-fd", type=int, metavar="N", help="where one JSON line is written when the link is up")
-    return parser

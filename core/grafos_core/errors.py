@@ -45,6 +45,7 @@ CODES: dict[str, CodeFacts] = {
     "cell_not_ready": CodeFacts(TIMEOUT, 504, True, "The cell did not become ready in time."),
     "cell_revoked": CodeFacts(AUTH, 401, False, "The cell's identity was taken back; it enrols again only with a new key."),
     "cell_unknown": CodeFacts(USAGE, 404, False, "There is no record of such a cell."),
+    "certificate_expired": CodeFacts(AUTH, 401, False, "The certificate ran out before it could be renewed."),
     "certificate_refused": CodeFacts(AUTH, 401, False, "The certificate is missing, foreign, expired or for somebody else."),
     "claim_refused": CodeFacts(AUTH, 403, False, "The claim's secret is wrong, used up or for another cell."),
     "cloud_auth": CodeFacts(AUTH, 401, False, "The cloud does not accept the credentials."),

@@ -13,6 +13,10 @@ from typing import Any, NoReturn
 
 from grafos_core.errors import GrafosError
 
+LOG_LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+JOURNAL_LEVELS = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
+"""From a level of ours on, the number of syslog for it."""
+
 
 class CommandLine(argparse.ArgumentParser):
     """argparse, with our shape of errors: what does not parse is ``usage``."""
@@ -32,8 +36,29 @@ def run_program(start: Callable[[Sequence[str]], None]) -> None:
 
 
 def log_to_stderr() -> None:
-    """Lines with time, level and subject; whoever started the program keeps them."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    """Lines with time, level and subject; whoever started the program keeps them. The journal of systemd knows the time
+    by itself, and takes the level as a number in front."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JournalLine() if _is_journal() else logging.Formatter(LOG_LINE))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class _JournalLine(logging.Formatter):
+    """A record as ``sd-daemon(3)`` describes it; each line of a traceback has the level too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = next(number for least, number in JOURNAL_LEVELS if record.levelno >= least)
+        text = f"{record.name}: {super().format(record)}"
+        return "\n".join(f"<{level}>{line}" for line in text.splitlines())
+
+
+def _is_journal() -> bool:
+    """Whether stderr is the very stream that the journal reads, and was not led elsewhere since."""
+    try:
+        there = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{there.st_dev}:{there.st_ino}"
 
 
 def say_ready(ready_fd: int | None, told: Mapping[str, Any]) -> None:

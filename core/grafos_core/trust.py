@@ -218,6 +218,12 @@ def check_issued_by(certificate_pem: str, pinned_ca_pems: str, at: float) -> Pee
     return peer_of(leaf.public_bytes(serialization.Encoding.DER))
 
 
+def issued_at(certificate_pem: str) -> float:
+    """When the issuer signed the certificate (Unix seconds), by its own clock; ``ValueError`` for no certificate."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
+    return certificate.not_valid_before_utc.timestamp() + CLOCK_SKEW_S
+
+
 def addresses_of(certificate_pem: str) -> frozenset[str]:
     """The IP addresses that a server's certificate stands for; ``ValueError`` or ``ExtensionNotFound`` for others."""
     certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
