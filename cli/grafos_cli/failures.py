@@ -14,8 +14,11 @@ import traceback
 from pathlib import Path
 
 from grafos_cli.terminal import Terminal
+from grafos_cli.wrapping import wrapped
 from grafos_core.errors import GrafosError
 
+INDENT = " " * 9
+"""Of what stands behind a label."""
 REPORTS_KEPT_MAX = 20
 """Crash reports; older ones are removed."""
 
@@ -50,14 +53,18 @@ def with_next_step(error: GrafosError) -> GrafosError:
 
 
 def error_text(error: GrafosError, terminal: Terminal) -> str:
-    """``error[code]: what`` and, where known, the lines where, why, next and docs; each may have several lines."""
-    head = terminal.paint_note("red", f"error[{error.code}]:")
-    lines = [f"{head} {error.what}"]
+    """``error[code]: what`` and, where known, the lines where, why, next and docs; each may have several lines, and on
+    a terminal none is longer than it but for a command or a path."""
+    width = terminal.width_of_notes
+    head = f"error[{error.code}]:"
+    first, *more = wrapped(f"{head} {error.what}", width)
+    lines = [first.replace(head, terminal.paint_note("red", head), 1), *(f"  {line}" for line in more)]
+    inner = width - len(INDENT) if width else None
     for label, text in (("where", error.where), ("why", error.why), ("next", error.next), ("docs", docs_of(error))):
         if text:
-            first, *more = text.rstrip().splitlines()
+            first, *more = wrapped(text, inner, has_commands=label in ("next", "docs"))
             lines.append(f"  {label + ':':<6} {first}".rstrip())
-            lines += [f"         {line}".rstrip() for line in more]
+            lines += [f"{INDENT}{line}".rstrip() for line in more]
     return "\n".join(lines) + "\n"
 
 

@@ -2,41 +2,29 @@
 
 Steps are told by whoever does the work: ``began``, ``changed``, ``ended``. Several may be under way at once. With
 ``--json`` nothing is drawn. The display is on stderr, so the data on stdout stays data.
+
+What is to be seen at a moment is decided from the steps and that moment alone (``pacing``); here is who asks for it,
+how often, and what becomes of it.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from grafos_cli.interrupts import was_pressed
+from grafos_cli.pacing import LOOK_EVERY_S, REDRAW_EVERY_S, Book, frame_of, life_signs, line_of
+
 if TYPE_CHECKING:
+    from rich.live import Live
     from rich.text import Text
 
     from grafos_cli.terminal import Terminal
 
-PLAIN_LINE_EVERY_S = 10.0
-"""Without a terminal a step that takes long says so this often."""
-REDRAWS_PER_S = 10
-
-
-@dataclass
-class Step:
-    """One step as it stands. ``ended_at`` is 0 while it is under way; times are monotonic seconds."""
-
-    name: str
-    began_at: float
-    detail: str = ""
-    ended_at: float = 0.0
-    failed: bool = False
-
-    def elapsed(self, now: float) -> float:
-        """Seconds that it took, or takes so far."""
-        return (self.ended_at or now) - self.began_at
+Now = Callable[[], float]
 
 
 class Steps(Protocol):
@@ -56,128 +44,132 @@ class Steps(Protocol):
 
 
 @contextmanager
-def show_steps(terminal: Terminal, predicted_s: float = 0.0) -> Iterator[Steps]:
-    """Steps that are drawn while the block runs. What is unfinished when it raises is drawn as failed."""
+def show_steps(
+    terminal: Terminal, predicted_s: float = 0.0, *, waiting: str = "", now: Now = time.monotonic
+) -> Iterator[Steps]:
+    """Steps that are drawn while the block runs. What is unfinished when it raises is drawn as failed, or after Ctrl-C
+    as left: nobody knows here what becomes of it. ``waiting`` names what is waited for where there are no steps."""
+    book = _Kept(now, predicted_s, waiting)
     if terminal.json:
-        yield _Silent()
-    elif terminal.live:
-        from rich.console import Console
-        from rich.live import Live
-
-        drawing = _Drawn(predicted_s)
-        console = Console(file=terminal.err, no_color=not terminal.color_err, highlight=False)
-        with Live(drawing, console=console, refresh_per_second=REDRAWS_PER_S, redirect_stdout=False):
-            try:
-                yield drawing
-            except BaseException:
-                drawing.fail_open_steps()
-                raise
-    else:
-        plain = _Plain(terminal)
-        try:
-            yield plain
-        finally:
-            plain.close()
+        yield book
+        return
+    shown = _Drawn(terminal, book) if terminal.live else _Plain(terminal, book)
+    pulse = _Pulse(shown.beat, REDRAW_EVERY_S if terminal.live else LOOK_EVERY_S)
+    try:
+        yield shown
+    except BaseException:
+        book.close_open_steps(left=was_pressed())
+        raise
+    finally:
+        pulse.stop()
+        shown.close()
 
 
-class _Book:
-    """The steps in the order in which they began; whoever works may do so on several threads."""
+class _Kept:
+    """The book, for workers on several threads. With ``--json`` nothing more becomes of it."""
 
-    def __init__(self) -> None:
-        self.began_at = time.monotonic()
-        self.steps: dict[str, Step] = {}
+    def __init__(self, now: Now, predicted_s: float = 0.0, waiting: str = "") -> None:
+        self.now = now
         self.lock = threading.RLock()
+        self.book = Book(now(), predicted_s, waiting)
 
     def began(self, name: str, detail: str = "") -> None:
         with self.lock:
-            self.steps[name] = Step(name, time.monotonic(), detail)
+            self.book.began(name, self.now(), detail)
 
     def changed(self, name: str, detail: str) -> None:
         with self.lock:
-            if name not in self.steps or self.steps[name].ended_at:
-                self.began(name)  # what was over begins anew: a machine in another zone needs its network again
-            self.steps[name].detail = detail
+            self.book.changed(name, self.now(), detail)
 
     def ended(self, name: str, detail: str = "", *, failed: bool = False) -> None:
         with self.lock:
-            if name not in self.steps:
-                self.began(name)
-            step = self.steps[name]
-            step.detail, step.failed, step.ended_at = detail or step.detail, failed, time.monotonic()
+            self.book.ended(name, self.now(), detail, failed=failed)
 
-
-class _Silent(_Book):
-    """Keeps nothing but what it was told."""
-
-
-class _Drawn(_Book):
-    """Redrawn by rich several times a second."""
-
-    def __init__(self, predicted_s: float) -> None:
-        super().__init__()
-        self._predicted_s = predicted_s
-        unicode = (sys.stderr.encoding or "").lower().startswith("utf")
-        self._done, self._failed, self._frames = ("✓", "✗", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏") if unicode else ("+", "x", "|/-\\")
-
-    def fail_open_steps(self) -> None:
-        """What is under way ends here."""
+    def close_open_steps(self, *, left: bool) -> None:
         with self.lock:
-            for step in self.steps.values():
-                if not step.ended_at:
-                    step.failed, step.ended_at = True, time.monotonic()
-
-    def __rich__(self) -> Text:
-        from rich.text import Text
-
-        now, text = time.monotonic(), Text()
-        with self.lock:
-            width = max((len(step.name) for step in self.steps.values()), default=0)
-            for step in self.steps.values():
-                sign, style = self._sign(step, now)
-                text.append(f"  {sign} ", style=style)
-                text.append(f"{step.name:<{width}}  {step.elapsed(now):5.1f} s", style="" if step.ended_at else "bold")
-                text.append(f"  {step.detail}\n", style="dim")
-            total = now - self.began_at
-            expected = f" of about {self._predicted_s:.0f} s" if self._predicted_s else ""
-            if any(not step.ended_at for step in self.steps.values()):
-                text.append(f"    {total:.1f} s{expected}", style="dim")
-        text.rstrip()
-        return text
-
-    def _sign(self, step: Step, now: float) -> tuple[str, str]:
-        if step.ended_at:
-            return (self._failed, "red") if step.failed else (self._done, "green")
-        return self._frames[int(now * REDRAWS_PER_S) % len(self._frames)], "cyan"
+            self.book.close_open_steps(self.now(), left=left)
 
 
-class _Plain(_Book):
-    """One line when a step ends, and a sign of life for one that takes long."""
+class _Pulse:
+    """Calls again and again in a thread of its own, until it is stopped or nobody reads any more."""
 
-    def __init__(self, terminal: Terminal) -> None:
-        super().__init__()
-        self._terminal = terminal
-        self._told: dict[str, tuple[str, bool]] = {}
-        self._closed = threading.Event()
-        self._pulse = threading.Thread(target=self._beat, daemon=True)
-        self._pulse.start()
+    def __init__(self, beat: Callable[[], object], every_s: float) -> None:
+        self._beat, self._every_s = beat, every_s
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
-    def ended(self, name: str, detail: str = "", *, failed: bool = False) -> None:
-        super().ended(name, detail, failed=failed)
-        with self.lock:
-            step = self.steps[name]
-            before, self._told[name] = self._told.get(name), (step.detail, failed)
-        if before == (step.detail, failed):
-            return  # found as it was left: nothing is new
-        word = "failed" if failed else "done"
-        self._terminal.note(f"{name}: {word} in {step.elapsed(time.monotonic()):.1f} s  {step.detail}".rstrip())
+    def stop(self) -> None:
+        """Returns when the last beat is over."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._every_s):
+            try:
+                self._beat()
+            except (OSError, ValueError):  # the reader has left, or the stream is closed
+                return
+
+
+class _Drawn:
+    """Redrawn by rich several times a second; rich is imported when there is something to draw."""
+
+    def __init__(self, terminal: Terminal, kept: _Kept) -> None:
+        self._terminal, self._kept = terminal, kept
+        self._live: Live | None = None
+        self.began, self.changed, self.ended = kept.began, kept.changed, kept.ended
+
+    def beat(self) -> None:
+        with self._kept.lock:
+            frame = frame_of(self._kept.book, self._kept.now(), unicode=self._terminal.unicode)
+        if frame or self._live is not None:
+            self._draw(_as_text(frame))
 
     def close(self) -> None:
-        self._closed.set()
+        """The last picture stays, if there was any."""
+        if self._live is not None:
+            self.beat()
+            self._live.stop()
 
-    def _beat(self) -> None:
-        while not self._closed.wait(PLAIN_LINE_EVERY_S):
-            with self.lock:
-                open_steps = [step for step in self.steps.values() if not step.ended_at]
-            now = time.monotonic()
-            for step in open_steps:
-                self._terminal.note(f"{step.name}: {step.elapsed(now):.0f} s so far  {step.detail}".rstrip())
+    def _draw(self, picture: Text) -> None:
+        if self._live is None:
+            from rich.console import Console
+            from rich.live import Live
+
+            console = Console(file=self._terminal.err, no_color=not self._terminal.color_err, highlight=False)
+            self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+            self._live.start()
+        self._live.update(picture, refresh=True)
+
+
+def _as_text(frame: list[list[tuple[str, str]]]) -> Text:
+    from rich.text import Text
+
+    lines = [Text.assemble(*line) for line in frame]
+    return Text("\n", no_wrap=True, overflow="crop").join(lines)
+
+
+class _Plain:
+    """One line when a step ends, and a sign of life for one that takes long."""
+
+    def __init__(self, terminal: Terminal, kept: _Kept) -> None:
+        self._terminal, self._kept = terminal, kept
+        self.began, self.changed = kept.began, kept.changed
+
+    def ended(self, name: str, detail: str = "", *, failed: bool = False) -> None:
+        kept = self._kept
+        with kept.lock:
+            kept.ended(name, detail, failed=failed)
+            line = line_of(kept.book, name)
+        if line:
+            self._terminal.note(line)
+
+    def beat(self) -> None:
+        with self._kept.lock:
+            lines = life_signs(self._kept.book, self._kept.now())
+        for line in lines:
+            self._terminal.note(line)
+
+    def close(self) -> None:
+        """There is nothing to take away."""

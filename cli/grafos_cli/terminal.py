@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from grafos_cli.characters import fit, is_utf8
 from grafos_core.errors import GrafosError
 
 if TYPE_CHECKING:
@@ -116,9 +117,23 @@ class Terminal:
     def width_max(self) -> int | None:
         """Columns that a line on stdout may have: what ``COLUMNS`` says, else the terminal; None for a file, a pipe
         or whoever wants all of it."""
-        if self.wide or (not self.out.isatty() and not os.environ.get("COLUMNS")):
-            return None
-        return max(WIDTH_MIN, shutil.get_terminal_size().columns)
+        return None if self.wide else _width_of(self.out)
+
+    @property
+    def width_of_notes(self) -> int | None:
+        """Columns that a sentence on stderr may have; None where no person sits: a log's lines are searched."""
+        return _width_of(self.err) if self.err.isatty() else None
+
+    @property
+    def unicode(self) -> bool:
+        """Whether stderr shows more than ASCII."""
+        return is_utf8(self.err.encoding)
+
+
+def _width_of(stream: TextIO) -> int | None:
+    if not stream.isatty() and not os.environ.get("COLUMNS"):
+        return None
+    return max(WIDTH_MIN, shutil.get_terminal_size().columns)
 
 
 def is_moment(name: str) -> bool:
@@ -193,6 +208,8 @@ def silent_terminal() -> Terminal:
 def open_terminal(flags: Flags, settings: Mapping[str, str] | None = None) -> Terminal:
     """The terminal of this process. Until the ``settings`` are read, what the flags say stands for them."""
     settings = flags.settings if settings is None else settings
+    for stream in (sys.stdout, sys.stderr):
+        fit(stream, os.environ)
     person = not flags.json and sys.stderr.isatty()
     color = "never" if flags.json else settings.get("color", "auto")
     return Terminal(

@@ -170,7 +170,7 @@ def test_a_cell_that_nobody_knows_cannot_be_torn_down(operator: Person) -> None:
 
 
 def test_a_cell_is_listed_with_its_price_and_its_end(operator: Person, cell: str, golden: Golden) -> None:
-    golden(GOLDEN / "cloud-ls.txt", seen_in_the_cloud(operator("cloud", "ls").out))
+    golden(GOLDEN / "cloud-ls.txt", seen_in_the_cloud(operator("cloud", "ls", "--wide").out))
     [listed] = [one for one in operator("cloud", "ls", "--json").document["cells"] if one["state"] == "live"]
     assert (listed["cell_id"], listed["emulated"]) == (cell, True)
 

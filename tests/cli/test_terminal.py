@@ -13,7 +13,8 @@ from command_line import GRAFOS, HELLO, Person
 from screen import Screen
 
 from grafos_cli.accounts import told_by, told_of
-from grafos_cli.steps import _Book, show_steps
+from grafos_cli.pacing import Book
+from grafos_cli.steps import show_steps
 from grafos_cli.tables import facts, short_id, table
 from grafos_cli.terminal import Terminal
 from grafos_stacks.progress import DONE, Step
@@ -111,14 +112,13 @@ def test_steps_are_lines_without_a_terminal_and_nothing_for_programs() -> None:
 
 
 def test_a_step_that_begins_anew_is_timed_anew_and_one_that_ends_as_before_is_told_once() -> None:
-    steps = _Book()
-    steps.began("network")
-    steps.ended("network", "net-1")
-    steps.steps["network"].began_at -= 3600
-    steps.changed("network", "again")
-    assert not steps.steps["network"].ended_at
-    steps.ended("network", "net-2")
-    assert steps.steps["network"].elapsed(0.0) < 3600
+    book = Book(0.0)
+    book.began("network", 0.0)
+    book.ended("network", 5.0, "net-1")
+    book.changed("network", 3600.0, "again")
+    assert not book.steps["network"].ended_at
+    book.ended("network", 3601.0, "net-2")
+    assert book.steps["network"].elapsed(9999.0) == 1.0
 
     terminal = plain()
     with show_steps(terminal) as lines:
