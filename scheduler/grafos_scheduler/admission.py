@@ -37,7 +37,7 @@ def requested(draft: Draft, event: RunRequested, chance: random.Random) -> Decis
     """Decides upon a run: admitted, refused, or the same as before."""
     state, asked = draft.state, event.request
     tenant = state.tenants.get(event.tenant)
-    if tenant is None:
+    if tenant is None or tenant.deleted_at:
         raise GrafosError("tenant_unknown", f"there is no tenant {event.tenant!r}", next="register the tenant first")
     before = _same_run(state, event)
     if before is not None and before.state != runs.REFUSED:

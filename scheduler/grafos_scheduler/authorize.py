@@ -19,6 +19,7 @@ OPERATOR_RIGHTS = (
     "account:write",
     "api:read",
     "artifacts:read",
+    "bundles:write",
     "cells:read",
     "cells:revoke",
     "drain:write",

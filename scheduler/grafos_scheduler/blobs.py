@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -71,6 +72,11 @@ class BlobStore:
                 self._note_use(tenant, sha256, size)
                 return data
         raise GrafosError("blob_missing", f"no blob {sha256} was uploaded", next="upload it, then ask again")
+
+    async def forget(self, tenant: str) -> None:
+        """Removes all blobs of a tenant that is gone."""
+        if self._sizes.pop(tenant, None) is not None:
+            await asyncio.to_thread(shutil.rmtree, self._folder / tenant, ignore_errors=True)
 
     async def _keep(self, tenant: str, sha256: str, data: bytes) -> None:
         place = self._folder / tenant

@@ -7,6 +7,7 @@ from typing import assert_never
 
 from grafos_core.errors import GrafosError
 from grafos_scheduler import (
+    accounts,
     admission,
     cancelling,
     cells,
@@ -69,6 +70,12 @@ def decide(state: State, event: Event, now: float, chance: random.Random) -> Dec
             return draft.decision(revocation.asked(draft, event))
         case events.TenantRegistered():
             return draft.decision(tenants.registered(draft, event))
+        case events.TenantAdmitted():
+            return draft.decision(accounts.admitted(draft, event))
+        case events.TenantChanged():
+            return draft.decision(accounts.changed(draft, event))
+        case events.TenantDeleted():
+            return draft.decision(accounts.deleted(draft, event.name))
         case events.SliceClosed():
             return draft.decision(tenants.close_slice(draft, event))
         case events.DrainAsked():

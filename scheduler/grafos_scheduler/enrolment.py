@@ -111,7 +111,7 @@ def check_key(state: State, cell_id: str, key_sha256: str) -> None:
     if not state.settings.enrols:
         return
     identity = state.identities.get(cell_id)
-    if key_sha256 in state.revoked_keys or (identity is not None and identity.revoked_at):
+    if key_sha256 in state.revoked_keys:
         raise GrafosError(
             "cell_revoked",
             f"the certificate of cell {cell_id} was revoked",

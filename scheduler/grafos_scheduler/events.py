@@ -58,6 +58,33 @@ class TenantRegistered:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantAdmitted:
+    """A tenant of an orchestrator, with a key that may speak for it. What is None stays as it is, or gets its default.
+    Answer: ``messages.TenantView``."""
+
+    name: str
+    quota: Resources | None
+    budget_cents: int | None
+    key_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class TenantChanged:
+    """An operator sets a tenant's quota, its budget, or both. Answer: ``messages.TenantView``."""
+
+    name: str
+    quota: Resources | None = None
+    budget_cents: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TenantDeleted:
+    """An operator ends a tenant. Answer: ``messages.TenantView``; ``tenant_in_use`` while it has leases or runs."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class SliceClosed:
     """The operator takes a slice home: nothing more is admitted on it. Answer: ``receipts.Settlement``, not yet
     signed; ``final`` once no run holds any of it, so ask again until it is."""
@@ -199,6 +226,9 @@ Event = (
     ClaimAccepted
     | TermsSet
     | TenantRegistered
+    | TenantAdmitted
+    | TenantChanged
+    | TenantDeleted
     | SliceClosed
     | CellRegistered
     | BootstrapAsked

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,6 +20,7 @@ from grafos_core.ids import check_sha256
 from grafos_scheduler import ending, events, messages, rows, runs, tenants, views
 from grafos_scheduler.authorize import OPERATOR, TENANT, TENANT_RIGHTS, Caller
 from grafos_scheduler.blobs import BlobStore
+from grafos_scheduler.bundles import BundleStore
 from grafos_scheduler.claim import ClaimDesk
 from grafos_scheduler.credentials import Credentials
 from grafos_scheduler.decide import decide
@@ -37,7 +38,16 @@ class Services(NamedTuple):
     desk: ClaimDesk
     enrolling: EnrolmentDesk
     blobs: BlobStore
+    bundles: BundleStore
     document: Callable[[], dict[str, Any]]
+
+
+class Stream(NamedTuple):
+    """An answer that is sent piece by piece, ``size_bytes`` in all, in ``seconds_max`` or not at all."""
+
+    size_bytes: int
+    pieces: AsyncGenerator[bytes]
+    seconds_max: float
 
 
 class Request(NamedTuple):
@@ -92,18 +102,24 @@ async def register_tenant(services: Services, request: Request) -> messages.Tena
         asked.name, asked.quota, granted.slice_id, granted.amount_micro_cents, granted.expires_at
     )
     await services.shell.handle(event)
-    now = services.shell.clock.now()
+    return grant_tenant(services, asked.name, asked.csr_pem, key_sha256)
+
+
+def grant_tenant(services: Services, name: str, csr_pem: str, key_sha256: str) -> messages.TenantGrant:
+    """Credentials for the key that the request proves to have."""
+    now, credentials = services.shell.clock.now(), services.credentials
     return messages.TenantGrant(
-        asked.name,
-        services.credentials.certify(asked.csr_pem, TENANT, asked.name, now),
-        services.credentials.mint_token(TENANT, asked.name, key_sha256, TENANT_RIGHTS, now),
+        name,
+        credentials.certify(csr_pem, TENANT, name, now),
+        credentials.mint_token(TENANT, name, key_sha256, TENANT_RIGHTS, now),
     )
 
 
 async def list_tenants(services: Services, _: Request) -> messages.TenantList:
     await services.shell.settled()
     state = services.shell.state
-    return messages.TenantList([tenants.view(state, tenant) for tenant in state.tenants.values()])
+    living = [tenant for tenant in state.tenants.values() if not tenant.deleted_at]
+    return messages.TenantList([tenants.view(state, tenant) for tenant in living])
 
 
 async def drain(services: Services, request: Request) -> messages.DrainView:

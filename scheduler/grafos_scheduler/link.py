@@ -89,13 +89,17 @@ class CellLink(asyncio.Protocol):
         self._has_room.set()
         self._transport: asyncio.Transport
         self._silence: asyncio.TimerHandle
+        self._certificate_end: asyncio.TimerHandle
 
     # --- what asyncio calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a stream's transport; uvloop's has another base class
         self._services.links.add(self)
-        self._silence = asyncio.get_running_loop().call_later(HELLO_S_MAX, self._is_silent)
+        loop = asyncio.get_running_loop()
+        self._silence = loop.call_later(HELLO_S_MAX, self._is_silent)
+        left_s = self._peer.not_after - self._shell.clock.now()
+        self._certificate_end = loop.call_later(max(0.0, left_s), self._has_run_out)
 
     def data_received(self, data: bytes) -> None:
         if self._is_over:
@@ -129,6 +133,7 @@ class CellLink(asyncio.Protocol):
         self._is_over = True
         self._has_room.set()
         self._silence.cancel()
+        self._certificate_end.cancel()
         self._services.links.discard(self)
         if self._link_id:
             self._shell.drop_link(self._peer.name, self._link_id)
@@ -188,7 +193,7 @@ class CellLink(asyncio.Protocol):
             return
         now = self._shell.clock.now()
         if self._peer.not_after <= now:
-            raise GrafosError("certificate_refused", "the cell's certificate ran out")
+            raise _ran_out()
         if (self._link_id == 0) != isinstance(frame, frames.Hello):
             raise GrafosError("request_invalid", "a link begins with one hello")
         if isinstance(frame, frames.Hello):
@@ -295,5 +300,12 @@ class CellLink(asyncio.Protocol):
         self._silence.cancel()
         self._silence = asyncio.get_running_loop().call_later(silence_max_s, self._is_silent)
 
+    def _has_run_out(self) -> None:
+        self.say_goodbye(_ran_out())
+
     def _is_silent(self) -> None:
         self.say_goodbye(GrafosError("cell_lost", "nothing was heard for too long"))
+
+
+def _ran_out() -> GrafosError:
+    return GrafosError("certificate_refused", "the cell's certificate ran out")

@@ -8,6 +8,8 @@ import msgspec
 
 from grafos_core import trust
 from grafos_core.errors import GrafosError
+from grafos_core.ids import sha256_of
+from grafos_core.resources import Resources
 from grafos_scheduler.client import TIMEOUT_S, SchedulerClient, Wire, decode
 from grafos_scheduler.enrolment_messages import (
     BootstrapGrant,
@@ -20,7 +22,11 @@ from grafos_scheduler.enrolment_messages import (
     ProviderView,
     RenewalRequest,
 )
-from grafos_scheduler.messages import Terms
+from grafos_scheduler.messages import TenantGrant, TenantView, Terms
+from grafos_scheduler.tenant_messages import TenantAsked, TenantBudget
+
+SYNC_S_MAX = 60.0
+"""How much longer than any other answer that to a bundle may take: it is on disk first."""
 
 
 class OrchestratorClient(SchedulerClient):
@@ -47,6 +53,35 @@ class OrchestratorClient(SchedulerClient):
     def provider(self, name: str) -> ProviderView:
         """One provider; ``not_found`` for one that is neither enabled nor has a cell."""
         return self._get(f"/api/v1/providers/{_in_path(name)}", ProviderView)
+
+    def create_tenant(self, asked: TenantAsked) -> TenantGrant:
+        """Creates a tenant, or has a further key of one signed."""
+        return self._call("POST", "/api/v1/admin/tenants", TenantGrant, asked)
+
+    def delete_tenant(self, name: str) -> TenantView:
+        """Ends the tenant, and gives it as it was; ``tenant_in_use`` while it has leases or runs."""
+        return self._call("DELETE", f"/api/v1/admin/tenants/{_in_path(name)}", TenantView)
+
+    def set_quota(self, name: str, quota: Resources) -> TenantView:
+        """Sets what the tenant may lease at once."""
+        return self._call("PUT", f"/api/v1/admin/tenants/{_in_path(name)}/quota", TenantView, quota)
+
+    def set_budget(self, name: str, budget_cents: int) -> TenantView:
+        """Sets what the tenant may spend in all, spent money included."""
+        path = f"/api/v1/admin/tenants/{_in_path(name)}/budget"
+        return self._call("PUT", path, TenantView, TenantBudget(budget_cents))
+
+    def put_bundle(self, data: bytes) -> str:
+        """Uploads a software bundle if it is not there yet; gives its SHA-256."""
+        sha256 = sha256_of(data)
+        path = f"/api/v1/bundles/{sha256}"
+        try:
+            self._exchange("HEAD", path, None)
+        except GrafosError as error:
+            if error.code != "not_found":
+                raise
+            self._exchange("PUT", path, data, SYNC_S_MAX)
+        return sha256
 
     # --- cells ---
 

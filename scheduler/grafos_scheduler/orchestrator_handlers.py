@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from grafos_core import trust
 from grafos_core.errors import GrafosError
-from grafos_scheduler import events, messages, providers
+from grafos_core.ids import check_sha256
+from grafos_scheduler import bundles, events, messages, providers
 from grafos_scheduler.enrolment_messages import (
     BootstrapGrant,
     CellCredentials,
@@ -12,7 +16,8 @@ from grafos_scheduler.enrolment_messages import (
     ProviderList,
     ProviderView,
 )
-from grafos_scheduler.handlers import Request, Services
+from grafos_scheduler.handlers import Request, Services, Stream, grant_tenant
+from grafos_scheduler.tenant_messages import TenantAsked, TenantBudget
 
 
 async def bootstrap(services: Services, request: Request) -> BootstrapGrant:
@@ -57,3 +62,55 @@ async def show_provider(services: Services, request: Request) -> ProviderView:
     if name not in providers.known(state):
         raise GrafosError("not_found", f"no provider {name[:80]!r} is enabled here, and no cell of it enrolled")
     return providers.view(state, name, services.shell.clock.now())
+
+
+# --- bundles ------------------------------------------------------------------------------------------------------
+
+
+async def put_bundle(services: Services, request: Request) -> messages.BlobStored:
+    sha256 = check_sha256(request.path["sha256"])
+    await services.bundles.put(sha256, request.body)
+    return messages.BlobStored(sha256, len(request.body))
+
+
+async def head_bundle(services: Services, request: Request) -> messages.BlobStored:
+    sha256 = check_sha256(request.path["sha256"])
+    return messages.BlobStored(sha256, services.bundles.size_of(sha256))
+
+
+async def get_bundle(services: Services, request: Request) -> Stream:
+    size_bytes, pieces = services.bundles.fetch(check_sha256(request.path["sha256"]))
+    return Stream(size_bytes, pieces, bundles.FETCH_S_MAX)
+
+
+# --- tenants ------------------------------------------------------------------------------------------------------
+
+
+async def create_tenant(services: Services, request: Request) -> messages.TenantGrant:
+    asked: TenantAsked = request.body
+    key_sha256 = trust.key_sha256(trust.csr_key(asked.csr_pem))
+    await services.shell.handle(events.TenantAdmitted(asked.name, asked.quota, asked.budget_cents, key_sha256))
+    return grant_tenant(services, asked.name, asked.csr_pem, key_sha256)
+
+
+async def delete_tenant(services: Services, request: Request) -> messages.TenantView:
+    name = request.path["name"]
+    answer = await services.shell.handle(events.TenantDeleted(name))
+    await services.blobs.forget(name)
+    return _tenant(answer)
+
+
+async def set_quota(services: Services, request: Request) -> messages.TenantView:
+    event = events.TenantChanged(request.path["name"], quota=request.body)
+    return _tenant(await services.shell.handle(event))
+
+
+async def set_budget(services: Services, request: Request) -> messages.TenantView:
+    asked: TenantBudget = request.body
+    event = events.TenantChanged(request.path["name"], budget_cents=asked.budget_cents)
+    return _tenant(await services.shell.handle(event))
+
+
+def _tenant(answer: msgspec.Struct | None) -> messages.TenantView:
+    assert isinstance(answer, messages.TenantView)
+    return answer

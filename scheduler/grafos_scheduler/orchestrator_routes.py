@@ -1,10 +1,11 @@
-"""The rows of the table of routes that are an orchestrator's: the account, cells that enrol, providers."""
+"""The rows of the table of routes that are an orchestrator's: account, enrolment, providers, tenants, bundles."""
 
 from __future__ import annotations
 
-from grafos_scheduler import enrolment_messages, orchestrator_handlers
+from grafos_core.resources import Resources
+from grafos_scheduler import enrolment_messages, messages, orchestrator_handlers, tenant_messages
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT
-from grafos_scheduler.messages import Terms
+from grafos_scheduler.bundles import BUNDLE_BYTES_MAX, UPLOAD_S_MAX
 from grafos_scheduler.route import Route, gate
 from grafos_scheduler.settings import ORCHESTRATOR
 
@@ -55,8 +56,8 @@ ORCHESTRATOR_ROUTES: tuple[Route, ...] = (
         gate("terms:write", OPERATOR),
         orchestrator_handlers.set_cell_terms,
         "Record what an enrolled cell costs and when it must be gone.",
-        Terms,
-        body=Terms,
+        messages.Terms,
+        body=messages.Terms,
         only=ORCHESTRATOR,
     ),
     Route(
@@ -75,6 +76,76 @@ ORCHESTRATOR_ROUTES: tuple[Route, ...] = (
         orchestrator_handlers.show_provider,
         "One provider.",
         enrolment_messages.ProviderView,
+        only=ORCHESTRATOR,
+    ),
+    Route(
+        "POST",
+        "/api/v1/admin/tenants",
+        gate("tenants:write", OPERATOR),
+        orchestrator_handlers.create_tenant,
+        "Create a tenant with a budget over all providers, or sign a further key of one.",
+        messages.TenantGrant,
+        body=tenant_messages.TenantAsked,
+        only=ORCHESTRATOR,
+    ),
+    Route(
+        "DELETE",
+        "/api/v1/admin/tenants/{name}",
+        gate("tenants:write", OPERATOR),
+        orchestrator_handlers.delete_tenant,
+        "End a tenant that has no leases and no runs.",
+        messages.TenantView,
+        only=ORCHESTRATOR,
+    ),
+    Route(
+        "PUT",
+        "/api/v1/admin/tenants/{name}/quota",
+        gate("tenants:write", OPERATOR),
+        orchestrator_handlers.set_quota,
+        "Set what a tenant may lease at once.",
+        messages.TenantView,
+        body=Resources,
+        only=ORCHESTRATOR,
+    ),
+    Route(
+        "PUT",
+        "/api/v1/admin/tenants/{name}/budget",
+        gate("tenants:write", OPERATOR),
+        orchestrator_handlers.set_budget,
+        "Set what a tenant may spend in all.",
+        messages.TenantView,
+        body=tenant_messages.TenantBudget,
+        only=ORCHESTRATOR,
+    ),
+    Route(
+        "PUT",
+        "/api/v1/bundles/{sha256}",
+        gate("bundles:write", OPERATOR),
+        orchestrator_handlers.put_bundle,
+        "Store a software bundle for cells under its SHA-256.",
+        messages.BlobStored,
+        body=bytes,
+        body_bytes_max=BUNDLE_BYTES_MAX,
+        body_s_max=UPLOAD_S_MAX,
+        only=ORCHESTRATOR,
+    ),
+    Route(
+        "HEAD",
+        "/api/v1/bundles/{sha256}",
+        None,
+        orchestrator_handlers.head_bundle,
+        "Whether the bundle is here.",
+        messages.BlobStored,
+        only=ORCHESTRATOR,
+    ),
+    Route(
+        "GET",
+        "/api/v1/bundles/{sha256}",
+        None,
+        orchestrator_handlers.get_bundle,
+        "The bundle; it holds nothing secret, and a machine that fetches it knows its hash.",
+        bytes,
+        media_type="application/octet-stream",
         only=ORCHESTRATOR,
     ),
 )

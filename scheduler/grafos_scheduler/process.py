@@ -21,6 +21,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.program import log_to_stderr, say_ready
 from grafos_scheduler import state
 from grafos_scheduler.blobs import BlobStore
+from grafos_scheduler.bundles import BundleStore
 from grafos_scheduler.claim import ClaimDesk
 from grafos_scheduler.credentials import open_credentials
 from grafos_scheduler.enrolling import EnrolmentDesk
@@ -28,7 +29,7 @@ from grafos_scheduler.frames import LINK_ALPN
 from grafos_scheduler.handlers import Services
 from grafos_scheduler.link import LinkServices
 from grafos_scheduler.openapi import document
-from grafos_scheduler.protocol import HTTP_ALPN, Listener
+from grafos_scheduler.protocol import CONNECTIONS_MAX, HTTP_ALPN, ORCHESTRATOR_CONNECTIONS_MAX, Listener
 from grafos_scheduler.server import Application, listener_context
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
@@ -98,10 +99,12 @@ async def opened(settings: Settings) -> AsyncIterator[Opened]:
         blobs = BlobStore(settings.blobs, lambda tenant: blobs_in_use(kept, tenant))
         desk = ClaimDesk(shell, credentials, settings, possession)
         enrolling = EnrolmentDesk(shell, credentials, settings)
-        services = Services(settings, shell, credentials, desk, enrolling, blobs, document)
+        bundles = BundleStore(settings.bundles)
+        services = Services(settings, shell, credentials, desk, enrolling, blobs, bundles, document)
         links = LinkServices(settings, shell, credentials, blobs)
         tls = listener_context(services, [LINK_ALPN, HTTP_ALPN])
-        yield Opened(services, links, Listener(Application(services, tls), links), tls)
+        connections_max = ORCHESTRATOR_CONNECTIONS_MAX if settings.is_orchestrator else CONNECTIONS_MAX
+        yield Opened(services, links, Listener(Application(services, tls), links, connections_max), tls)
     finally:
         await store.close()
 

@@ -23,6 +23,10 @@ from grafos_scheduler.messages import CODE_HEADER
 HTTP_ALPN = "http/1.1"
 CONNECTIONS_MAX = 1024
 """Open connections of all kinds; further ones are closed at once."""
+ORCHESTRATOR_CONNECTIONS_MAX = 16_384
+"""Of an orchestrator: a link for each of ten thousand cells, and room for whoever asks."""
+STRANGERS_MAX = 128
+"""Of these, connections without a certificate: whoever has none cannot keep those away who have one."""
 HEAD_BYTES_MAX = 16 * 1024
 """Request line and headers together; the largest thing in them is an API token of at most 4 KiB."""
 HEAD_S_MAX = 10.0
@@ -45,8 +49,10 @@ class LinkKeeper(Protocol):
 class Listener:
     """All connections of one port: makes a protocol for each, and ends them all."""
 
-    def __init__(self, application: Application, keeper: LinkKeeper) -> None:
+    def __init__(self, application: Application, keeper: LinkKeeper, connections_max: int = CONNECTIONS_MAX) -> None:
         self.keeper = keeper
+        self.strangers: set[GrafosProtocol] = set()
+        self._connections_max = connections_max
         self.config = Config(
             application,
             http=GrafosProtocol,
@@ -66,7 +72,11 @@ class Listener:
         return GrafosProtocol(self)
 
     def is_full(self) -> bool:
-        return len(self.server_state.connections) + len(self.keeper.links) >= CONNECTIONS_MAX
+        return len(self.server_state.connections) + len(self.keeper.links) >= self._connections_max
+
+    def has_room_for(self, peer: trust.Peer | None) -> bool:
+        """Whether one more connection may be kept, of this peer or of one without a certificate."""
+        return not self.is_full() and (peer is not None or len(self.strangers) < STRANGERS_MAX)
 
     def shut_down(self) -> None:
         """Closes idle connections; the others close after their answer."""
@@ -94,10 +104,12 @@ class GrafosProtocol(HttpToolsProtocol):
         except GrafosError:
             # Signed by our CA, but for nobody we know: as good as no certificate.
             self._peer = None
-        if self._listener.is_full():
+        if not self._listener.has_room_for(self._peer):
             transport.abort()
         elif tls.selected_alpn_protocol() != LINK_ALPN:
             self._is_http = True
+            if self._peer is None:
+                self._listener.strangers.add(self)
             super().connection_made(transport)
             self._expect_head()
         elif self._peer is None:
@@ -107,6 +119,7 @@ class GrafosProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_arrived()
+        self._listener.strangers.discard(self)
         if self._is_http:
             super().connection_lost(exc)
 

@@ -13,13 +13,17 @@ from grafos_scheduler.authorize import Gate
 JSON_BYTES_MAX = 64 * 1024
 """A JSON body: the largest is a tenant's request with its certificate request and signed slice."""
 
-Handler = Callable[[handlers.Services, handlers.Request], Awaitable[msgspec.Struct | bytes]]
+BODY_S_MAX = 60.0
+"""For the whole of a request's body."""
+
+Answer = msgspec.Struct | bytes | handlers.Stream
+Handler = Callable[[handlers.Services, handlers.Request], Awaitable[Answer]]
 
 
 class Route(NamedTuple):
     """One row. ``gate`` None: anybody may ask, also without a certificate. ``body`` is a struct read from JSON, or
-    ``bytes``, or None for no body; ``query`` a struct of the query's fields; ``answer`` a struct, or ``bytes``.
-    ``only`` is the one mode of the scheduler that answers it; empty: both."""
+    ``bytes``, or None for no body; ``query`` a struct of the query's fields; ``answer`` a struct, or ``bytes``
+    (whole, or as a ``Stream``). ``only`` is the one mode of the scheduler that answers it; empty: both."""
 
     method: str
     path: str
@@ -30,6 +34,7 @@ class Route(NamedTuple):
     body: type | None = None
     query: type[msgspec.Struct] | None = None
     body_bytes_max: int = JSON_BYTES_MAX
+    body_s_max: float = BODY_S_MAX
     media_type: str = "application/json"
     only: str = ""
 

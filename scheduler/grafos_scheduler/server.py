@@ -8,6 +8,7 @@ nothing of a traceback leaves the process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
@@ -20,14 +21,12 @@ from grafos_core import trust
 from grafos_core.errors import GrafosError
 from grafos_scheduler import enrolment, tenants
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT, Caller, authorize
-from grafos_scheduler.handlers import Request, Services
+from grafos_scheduler.handlers import Request, Services, Stream
 from grafos_scheduler.messages import CODE_HEADER
-from grafos_scheduler.route import Route
+from grafos_scheduler.route import Answer, Route
 from grafos_scheduler.routes import ROUTES, find_route
 from grafos_scheduler.state import State
 
-BODY_S_MAX = 60.0
-"""For the whole of a request's body."""
 QUERY_BYTES_MAX = 2048
 QUERY_FIELDS_MAX = 16
 AUTHORIZATION_BYTES_MAX = 5000
@@ -58,6 +57,9 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             route, answer = await self._answer(scope, receive)
+            if isinstance(answer, Stream):
+                await _send_stream(send, route.media_type, answer)
+                return
             body = answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
             await _send(send, 200, route.media_type, body)
         except GrafosError as error:
@@ -66,7 +68,7 @@ class Application:
             log.exception("%s %s failed", scope["method"], scope["path"])
             await _send_error(scope, send, GrafosError("internal", "the scheduler could not handle the request"))
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[Route, msgspec.Struct | bytes]:
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[Route, Answer]:
         route, values = find_route(scope["method"], scope["path"])
         caller = await self._admit(route, scope)
         mode = self._services.settings.mode
@@ -159,10 +161,10 @@ async def _read_body(route: Route, scope: Scope, receive: Receive) -> Any:
     if declared and (not declared.isdigit() or int(declared) > most):
         raise _too_large(most)
     try:
-        async with asyncio.timeout(BODY_S_MAX):
+        async with asyncio.timeout(route.body_s_max):
             data = await _receive_all(receive, most)
     except TimeoutError as error:
-        raise GrafosError("request_invalid", f"the body did not arrive within {BODY_S_MAX:g} s") from error
+        raise GrafosError("request_invalid", f"the body did not arrive within {route.body_s_max:g} s") from error
     scope[BODY_READ] = True
     if route.body is None or route.body is bytes:
         return data
@@ -194,6 +196,21 @@ async def _send_error(scope: Scope, send: Send, error: GrafosError) -> None:
     ends = () if scope.get(BODY_READ) else ((b"connection", b"close"),)
     headers = ((CODE_HEADER.encode(), error.code.encode()), *ends)
     await _send(send, error.http_status, "application/json", msgspec.json.encode(error.to_wire()), headers)
+
+
+async def _send_stream(send: Send, media_type: str, stream: Stream) -> None:
+    """Piece by piece, as fast as the other side takes them; one that takes too long finds the connection closed."""
+    headers = [(b"content-type", media_type.encode()), (b"content-length", str(stream.size_bytes).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    async with contextlib.aclosing(stream.pieces) as pieces:
+        try:
+            async with asyncio.timeout(stream.seconds_max):
+                async for piece in pieces:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except (TimeoutError, OSError) as error:
+            log.warning("an answer of %d bytes was not sent whole: %s", stream.size_bytes, str(error) or "too slow")
+            return  # without an end, so that the connection ends with it
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _send(send: Send, status: int, media_type: str, body: bytes, more: Headers = ()) -> None:

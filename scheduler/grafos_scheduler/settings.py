@@ -62,6 +62,10 @@ class Settings(msgspec.Struct, frozen=True):
     def blobs(self) -> Path:
         return self.state / "blobs"
 
+    @property
+    def bundles(self) -> Path:
+        return self.state / "bundles"
+
 
 def read_settings(arguments: Sequence[str]) -> Settings:
     """The settings that a command line gives; ``usage``, ``config_invalid`` or ``name_invalid``."""

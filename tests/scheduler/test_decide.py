@@ -28,6 +28,7 @@ def a_busy_desk() -> Desk:
     desk.report(fenced)
     desk.tear_down(fenced, fenced=True)
     desk.tell(events.DrainAsked("cell-2"))
+    desk.tell(events.TenantAdmitted("joe", None, None, "key-of-joe"))
     desk.enrol(desk.mint("cell-3"))
     desk.enrol(desk.mint("cell-4"))
     desk.tell(events.CellRevokeAsked("cell-4", 0.0, "it is gone"))
@@ -101,6 +102,9 @@ def one_of_each(desk: Desk) -> list[events.Event]:
         events.ClaimAccepted("fab", "op", "operator-key"),
         events.TermsSet("cell-1", 5, 0.0),
         events.TenantRegistered("eve", None, "slice-eve", 5, desk.now + 5.0),
+        events.TenantAdmitted("bob", None, 5, "key-of-bob"),
+        events.TenantChanged("joe", budget_cents=5),
+        events.TenantDeleted("joe"),
         events.SliceClosed("slice-1"),
         events.CellRegistered(registration, "key-of-cell-1"),
         events.BootstrapAsked(BootstrapRequest("aws", "cell-5", "here", 5), "op"),

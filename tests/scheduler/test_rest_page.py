@@ -5,7 +5,23 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from grafos_scheduler import blobs, claim, frames, framing, link, messages, protocol, server, shell
+from grafos_scheduler import (
+    accounts,
+    blobs,
+    bundles,
+    claim,
+    credentials,
+    enrolment,
+    enrolment_messages,
+    frames,
+    framing,
+    link,
+    messages,
+    protocol,
+    server,
+    shell,
+)
+from grafos_scheduler import route as routing
 from grafos_scheduler.authorize import CELL_RIGHTS, OPERATOR_RIGHTS, TENANT_RIGHTS
 from grafos_scheduler.route import JSON_BYTES_MAX, Route
 from grafos_scheduler.routes import ROUTES
@@ -38,14 +54,21 @@ def test_the_page_names_the_rights_that_each_token_carries() -> None:
 def test_the_page_names_the_limits_that_hold() -> None:
     limits = (
         f"{protocol.HEAD_BYTES_MAX // 1024} KiB, within {protocol.HEAD_S_MAX:g} s",
-        f"{JSON_BYTES_MAX // 1024} KiB, within {server.BODY_S_MAX:g} s",
+        f"{JSON_BYTES_MAX // 1024} KiB, within {routing.BODY_S_MAX:g} s",
         f"{messages.BLOB_BYTES_MAX // 1024**2} MiB; {blobs.TENANT_BYTES_MAX // 1024**3} GiB for all blobs of a tenant",
         f"{server.QUERY_BYTES_MAX // 1024} KiB, {server.QUERY_FIELDS_MAX} fields",
         f"| a page of runs | {messages.RUNS_PAGE_MAX} |",
         f"| runs in a batch | {messages.RUNS_BATCH_MAX} |",
         f"{messages.WAIT_S_MAX:g} s; {shell.WAITERS_MAX} at once",
-        f"| connections | {protocol.CONNECTIONS_MAX} |",
+        f"| connections | {protocol.CONNECTIONS_MAX}; {protocol.ORCHESTRATOR_CONNECTIONS_MAX} at an orchestrator",
+        f"{protocol.STRANGERS_MAX} of them without a certificate |",
+        f"| a bundle | {bundles.BUNDLE_BYTES_MAX // 1024**2} MiB, within {bundles.UPLOAD_S_MAX:g} s;",
+        f"{bundles.KEPT_MAX} are kept; {bundles.FETCHES_MAX} fetches at once, each within {bundles.FETCH_S_MAX:g} s |",
+        f"| a bootstrap token | one use, {enrolment_messages.BOOTSTRAP_S_MAX:g} s; {enrolment.OPEN_MAX} at once |",
+        f"| a cell's certificate at an orchestrator | {credentials.CELL_LIFE_S:g} s |",
+        f"| keys of a tenant at an orchestrator | {accounts.KEYS_MAX}; with one more the oldest goes |",
         f"{link.HELLO_BYTES_MAX // 1024**2} MiB, within {link.HELLO_S_MAX:g} s",
+        "| claims from one address, and enrolments that failed |",
         f"{claim.TRIES_AT_ONCE_MAX} at once, one more every {claim.TRY_AGAIN_EVERY_S:g} s",
         f"of at most {framing.FRAME_BYTES_MAX // 1024**2} MiB",
         f"ALPN `{frames.LINK_ALPN}`",

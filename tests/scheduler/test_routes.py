@@ -90,11 +90,13 @@ def test_every_reference_in_the_document_leads_somewhere(published: dict[str, An
     assert wanted <= set(published["components"]["schemas"])
 
 
-def test_only_who_cannot_have_an_identity_yet_is_asked_for_none() -> None:
+def test_nobody_is_asked_for_an_identity_only_where_none_can_be_had_yet() -> None:
     assert {name_of(route) for route in ROUTES if route.gate is None} == {
         "GET /health",
         "POST /api/v1/claim",
         "POST /api/v1/cells/enroll",
+        "HEAD /api/v1/bundles/{sha256}",
+        "GET /api/v1/bundles/{sha256}",
     }
 
 

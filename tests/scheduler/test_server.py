@@ -24,7 +24,8 @@ from grafos_core import tokens, trust
 from grafos_core.errors import CODES, GrafosError
 from grafos_scheduler import messages
 from grafos_scheduler.protocol import HEAD_BYTES_MAX, HEAD_S_MAX
-from grafos_scheduler.routes import JSON_BYTES_MAX, ROUTES
+from grafos_scheduler.route import JSON_BYTES_MAX
+from grafos_scheduler.routes import ROUTES
 
 ERROR_FIELDS = {"code", "what", "where", "why", "next", "retryable", "context"}
 

@@ -24,6 +24,9 @@ MIB = 1 << 20
 RATE = 3_600_000
 """Micro-cents an hour: 1,000 a second for a whole cell."""
 SETTINGS = Settings("sched", frozenset({"aws", "local"}), heartbeat_every_s=5.0, healthy_after_s=0.0)
+ORCHESTRATOR = Settings(
+    "orchestrator", frozenset({"aws", "azure", "gcp"}), heartbeat_every_s=5.0, healthy_after_s=0.0, enrols=True
+)
 
 Frame = TypeVar("Frame", bound=msgspec.Struct)
 

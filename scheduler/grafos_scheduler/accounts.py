@@ -1,0 +1,109 @@
+"""The tenants of an orchestrator, each with one account of the fabric's money.
+
+The account is called ``tenant/<name>`` and has a cap. For admission it is a slice like those of a standalone cell, but
+one that never runs out, so a run is held and settled in the same way in both modes, over all providers together.
+
+A tenant is gone at once when it is deleted, and its name is never given out again: what it ran and spent stays told,
+and nobody else comes to own it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from grafos_core import ledger
+from grafos_core.errors import GrafosError
+from grafos_core.money import MICRO_CENTS_PER_CENT
+from grafos_core.resources import Resources
+from grafos_scheduler import leases, rows
+from grafos_scheduler.messages import TenantView
+from grafos_scheduler.tenant_messages import BUDGET_CENTS_DEFAULT
+
+if TYPE_CHECKING:
+    from grafos_scheduler.draft import Draft
+    from grafos_scheduler.events import TenantAdmitted, TenantChanged
+
+KEYS_MAX = 16
+"""Keys that speak for one tenant; with one more, the oldest no longer does."""
+
+
+def account_of(name: str) -> str:
+    """The name of a tenant's account, and of its slice."""
+    return f"tenant/{name}"
+
+
+def admitted(draft: Draft, event: TenantAdmitted) -> TenantView:
+    """Records the tenant with its quota, budget and key. Repeating it changes nothing."""
+    known = draft.state.tenants.get(event.name)
+    if known is not None and known.deleted_at:
+        raise GrafosError(
+            "tenant_in_use",
+            f"a tenant {event.name} was deleted, and what it ran is kept under that name",
+            next="choose another name",
+        )
+    tenant = known or rows.Tenant(event.name, draft.state.settings.default_quota)
+    keys = tenant.keys if event.key_sha256 in tenant.keys else (*tenant.keys, event.key_sha256)[-KEYS_MAX:]
+    tenant = replace(tenant, quota=event.quota or tenant.quota, keys=keys)
+    draft.put(rows.TENANT, tenant.name, tenant)
+    if event.budget_cents is not None:
+        _set_cap(draft, tenant.name, event.budget_cents)
+    elif known is None:
+        _set_cap(draft, tenant.name, BUDGET_CENTS_DEFAULT)
+    return _view(draft, tenant)
+
+
+def changed(draft: Draft, event: TenantChanged) -> TenantView:
+    """Sets what the tenant may lease at once, and the cap of its account. What is over either already stays."""
+    tenant = _living(draft, event.name)
+    if event.quota is not None:
+        tenant = replace(tenant, quota=event.quota)
+        draft.put(rows.TENANT, tenant.name, tenant)
+    if event.budget_cents is not None:
+        _set_cap(draft, tenant.name, event.budget_cents)
+    return _view(draft, tenant)
+
+
+def deleted(draft: Draft, name: str) -> TenantView:
+    """Ends the tenant: ``tenant_in_use`` while it has leases or runs."""
+    tenant, state = _living(draft, name), draft.state
+    standing = sum(lease.tenant == name and leases.counts(lease) for lease in state.leases.values())
+    running = sum(run.tenant == name for run in state.runs_under_way())
+    if standing or running:
+        raise GrafosError(
+            "tenant_in_use",
+            f"tenant {name} has {standing} active leases and {running} runs under way",
+            next="wait until its runs have ended, or revoke its leases",
+            context={"tenant": name, "leases": standing, "runs": running},
+        )
+    draft.put(rows.TENANT, name, replace(tenant, keys=(), deleted_at=draft.now))
+    return _view(draft, tenant)
+
+
+def _living(draft: Draft, name: str) -> rows.Tenant:
+    tenant = draft.state.tenants.get(name)
+    if tenant is None or tenant.deleted_at:
+        raise GrafosError("tenant_unknown", f"there is no tenant {name[:80]!r} here", next="create it first")
+    return tenant
+
+
+def _view(draft: Draft, tenant: rows.Tenant) -> TenantView:
+    account = draft.ledger.account(account_of(tenant.name))
+    return TenantView(
+        name=tenant.name,
+        budget_micro_cents=account.cap_micro_cents,
+        held_micro_cents=account.held_micro_cents,
+        spent_micro_cents=account.spent_micro_cents,
+        quota=tenant.quota,
+        leased=draft.state.leased_by_tenant.get(tenant.name, Resources()),
+    )
+
+
+def _set_cap(draft: Draft, name: str, budget_cents: int) -> None:
+    account, amount = account_of(name), budget_cents * MICRO_CENTS_PER_CENT
+    draft.put(rows.SLICE, account, rows.Slice(account, name, amount, expires_at=0.0))
+    if account not in draft.ledger.accounts:
+        draft.book(ledger.open_account(draft.ledger, account, amount))
+    else:
+        draft.book(ledger.set_cap(draft.ledger, account, amount))
