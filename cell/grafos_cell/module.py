@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections import Counter
 
 import msgspec
 
@@ -180,7 +181,14 @@ def _check_exports(sections: Sections) -> list[Finding]:
             if found is None or found.signature() != signature:
                 what = f"the export {name} is {_type_text(found)}, not {signature}"
                 findings.append(Finding("export_type", what))
-    return findings
+    return findings + _doubled_exports(sections)
+
+
+def _doubled_exports(sections: Sections) -> list[Finding]:
+    """The compiler would refuse them, too, and repeat a stranger's name as it is."""
+    times = Counter(one.name for one in sections.exports)
+    doubled = [name for name, count in times.items() if count > 1]
+    return [Finding("export_doubled", f"two exports are called {_shown(name)}") for name in doubled[:FINDINGS_MAX]]
 
 
 def _missing_export(name: str, there: list[str]) -> Finding:
@@ -201,10 +209,12 @@ def _nearest(name: str, known: list[str]) -> str:
 
 def _check_imports(sections: Sections) -> list[Finding]:
     findings: list[Finding] = []
+    first: dict[tuple[str, str], Import] = {}
     for imported in sections.imports:
         if len(findings) >= FINDINGS_MAX:
             break
-        finding = _check_import(sections, imported)
+        before = first.setdefault((imported.module, imported.name), imported)
+        finding = _check_import(sections, imported) or _check_same(sections, before, imported)
         if finding is not None and finding not in findings:
             findings.append(finding)
     return findings
@@ -236,6 +246,15 @@ def _check_import(sections: Sections, imported: Import) -> Finding | None:
         what = f"the import {label} is {_type_text(found)}, not {names[imported.name]}"
         return Finding("import_type", what)
     return None
+
+
+def _check_same(sections: Sections, before: Import, imported: Import) -> Finding | None:
+    """A function has one type, however often it is imported."""
+    types = [sections.type_of_import(one) for one in (before, imported)]
+    if types[0] == types[1]:
+        return None
+    label = f"{_shown(imported.module)}.{_shown(imported.name)}"
+    return Finding("import_type", f"the import {label} is {_type_text(types[0])} and also {_type_text(types[1])}")
 
 
 def _unknown_module(imported: Import, label: str) -> Finding:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from wasmtime import TrapCode, WasmtimeError
 
+from grafos_cell.hostcalls import plain_text
 from grafos_core.errors import GrafosError
 
 StopReason = Literal["fuel", "deadline", "trap"]
@@ -54,9 +55,12 @@ def invalid(why: str) -> GrafosError:
 
 
 def reason_of(error: WasmtimeError) -> str:
-    """The last and most telling clause of wasmtime's chain of causes, on one line and not long."""
+    """The last and most telling clause of wasmtime's chain of causes, on one line and not long.
+
+    It may repeat what the module calls things: whatever would drive a terminal is replaced.
+    """
     whole = str(error).partition("; breakdown of")[0]  # what an instance that is too large consists of
-    lines = [line.strip() for line in whole.splitlines() if line.strip()]
+    lines = [line.strip() for line in plain_text(whole.encode()).split("\n") if line.strip()]
     last = lines[-1] if lines else "no reason given"
     return last.split(": ", 1)[-1][:300] if last[:1].isdigit() else last[:300]
 

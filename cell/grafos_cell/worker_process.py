@@ -42,6 +42,9 @@ UNSEALED_LENGTH_MAX = 200
 """Characters of why a worker is not closed off; for the log."""
 ENDING_S_MAX = 1.0
 """From a worker's pipe breaking to its process being gone."""
+OWN_ENDS = frozenset(-number for number in (signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGSEGV))
+"""How a compiler ends that cannot go on, mostly because a module makes it need more memory than it may have: the same
+module ends the next one alike. Whoever kills it from outside does so otherwise."""
 LAST_WORDS_BYTES_MAX = 4096
 """Of a worker's stderr, kept to say why it ended."""
 
@@ -154,8 +157,8 @@ class WorkerProcess:
     async def compile(self, module: bytes, limits: PoolLimits) -> ModuleCode:
         """The module's code, from a process that did nothing before and does nothing after.
 
-        ``module_invalid`` or ``memory_exceeded`` for a module that may not run. A process that ends meanwhile is a
-        ``WorkerLostError`` with ``has_started`` once the module may have been the reason.
+        ``module_invalid`` or ``memory_exceeded`` for a module that may not run, or that its compiler breaks on. A
+        process that ends otherwise is a ``WorkerLostError`` with ``has_started`` once it had the module.
         """
         self._is_between_runs = False
         try:
@@ -165,6 +168,10 @@ class WorkerProcess:
         except TimeoutError:
             what = f"the module was not compiled within {limits.compile_s:g} s"
             raise GrafosError("module_invalid", what) from None
+        except WorkerLostError as lost:
+            if not lost.has_started or self._process.returncode not in OWN_ENDS:
+                raise
+            raise GrafosError("module_invalid", f"the compiler broke on the module: {lost}") from None
         if isinstance(answer, Refused) and answer.code in CODES and len(answer.what) <= TEXT_LENGTH_MAX:
             raise GrafosError(answer.code, answer.what)
         if not isinstance(answer, ModuleCode):
@@ -227,7 +234,8 @@ class WorkerProcess:
                 async with asyncio.timeout(ENDING_S_MAX):
                     code = await self._process.wait()
                     why = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        words = self._last_words.decode("utf-8", "replace").strip().splitlines()
+        lines = self._last_words.decode("utf-8", "replace").strip().splitlines()
+        words = [line for line in lines if not line.startswith("note: ")]  # of a library: how it could say more
         return f"{why}, {words[-1][:200]!r}" if words else why
 
     async def _listen(self, stderr: asyncio.StreamReader) -> None:

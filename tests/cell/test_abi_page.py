@@ -9,6 +9,7 @@ from source_tree import ROOT
 
 from grafos_cell import abi
 from grafos_cell.module import check_module
+from grafos_cell.worker import COMPILE_BYTES_MAX
 from grafos_cell.worker_process import PoolLimits
 from grafos_core.errors import CODES
 
@@ -31,7 +32,7 @@ def test_the_page_has_the_limits_of_the_code() -> None:
         f"| memory leases of a run | {abi.MEMORY_LEASES_MAX} |",
         f"| tables | {abi.TABLES_MAX}, of {abi.TABLE_ELEMENTS_MAX:,} elements each |",
         f"| call stack | {abi.STACK_BYTES_MAX // 1024} KiB |",
-        f"| compiling | {PoolLimits().compile_s:g} s |",
+        f"| compiling | {PoolLimits().compile_s:g} s, {COMPILE_BYTES_MAX // 1024**3} GiB |",
         f"more than {abi.IMPORTS_MAX} imports, {abi.EXPORTS_MAX:,} exports or {abi.TYPES_MAX:,} types",
         f"any name; at most {abi.GPU_PARAMS_MAX} parameters",
     ):

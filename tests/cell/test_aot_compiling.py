@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from tasklets import spec_of, tasklet
+from wasmtime import wat2wasm
 
 from grafos_cell.code_cache import CodeCache
 from grafos_cell.compiling import Compilers
+from grafos_cell.conformance.attack_cases import many_values
 from grafos_cell.pool import WorkerPool
 from grafos_cell.run import RunOutcome
 from grafos_cell.worker_process import PoolLimits, WorkerLostError, worker_command
@@ -166,6 +168,33 @@ def test_a_compiler_that_breaks_or_lies_ends_the_run_alone(lie: str, why: str) -
     outcome = outcome_of([sys.executable, "-c", LIAR + lie])
     assert outcome.code == "worker_lost"
     assert why in outcome.text
+
+
+@pytest.mark.parametrize("end", ["SIGABRT", "SIGSEGV"])
+def test_a_compiler_that_breaks_on_a_module_refuses_it(end: str) -> None:
+    """As one does that needs more memory than it may have."""
+    said = "sys.stderr.write('memory allocation of 7 bytes failed\\nnote: more\\n'); sys.stderr.flush()"
+    outcome = outcome_of([sys.executable, "-c", f"{LIAR}import os, signal; {said}; os.kill(os.getpid(), signal.{end})"])
+    assert outcome.code == "module_invalid"
+    assert outcome.text == (f"the compiler broke on the module: signal {end}, 'memory allocation of 7 bytes failed'")
+
+
+def test_a_compiler_that_is_killed_is_not_the_modules_fault() -> None:
+    outcome = outcome_of([sys.executable, "-c", LIAR + "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
+    assert (outcome.code, "signal SIGKILL" in outcome.text) == ("worker_lost", True)
+
+
+def test_a_module_for_whose_code_no_memory_is_enough_is_refused() -> None:
+    bomb = bytes(wat2wasm(many_values(labels=800, values=900, branches=40)))
+    assert len(bomb) < 200_000
+
+    async def story(pool: WorkerPool) -> None:
+        outcome = await pool.run(bomb, spec_of(bomb))
+        assert outcome.code == "module_invalid"
+        assert "the compiler broke on the module" in outcome.text
+        assert (await pool.run(QUICK, spec_of(QUICK))).code == "finished"
+
+    in_a_pool(story)
 
 
 def test_which_module_it_is_is_not_the_compiler_s_word() -> None:

@@ -148,6 +148,24 @@ def test_an_export_called_memory_that_is_no_memory_is_refused() -> None:
     assert rules(module('(func (export "memory"))', memory="(memory 1)")) == ["export_type"]
 
 
+def test_two_exports_of_one_name_are_refused_and_a_hostile_name_drives_no_terminal() -> None:
+    named = module('(func $f) (export "12345678" (func $f)) (export "12345679" (func $f))')
+    doubled = named.replace(b"12345678", b"\x1b[2J\n ok").replace(b"12345679", b"\x1b[2J\n ok")
+    (finding,) = check_module(doubled).findings
+    assert finding.rule == "export_doubled"
+    assert finding.what == r"two exports are called '\x1b[2J\n ok'"
+    with pytest.raises(GrafosError) as refused:
+        compile_check(doubled)
+    assert "\x1b" not in refused.value.what
+    assert "\n" not in refused.value.what
+
+
+def test_one_import_has_one_type() -> None:
+    lines = [f'(import "fabricbios_gpu_v1" "f" (func {one}))' for one in ("(result i32)", "(result i64)")]
+    assert rules(module(lines[0] * 2)) == []
+    assert rules(module("".join(lines))) == ["import_type"]
+
+
 @pytest.mark.parametrize(
     ("line", "next"),
     [

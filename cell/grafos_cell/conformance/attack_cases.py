@@ -124,6 +124,15 @@ def _locals_declared(count: int) -> str:
     return bare_text(f"(func (local {'i64 ' * count}))")
 
 
+def many_values(labels: int, values: int, branches: int) -> str:
+    """Branches to each of many blocks, all with many values: a short module whose code has the product of the three."""
+    results, pushed = f"(result {'i64 ' * values})", "(i64.const 1) " * values
+    targets = " ".join(str(label) for label in range(1, labels + 1))
+    branch = f"block {pushed} local.get 0 br_table {targets} end "
+    opened = f"block {results} " * labels
+    return bare_text(f"(func (param i32) {results} {opened} {branch * branches} {pushed} {'end ' * labels})")
+
+
 COMPILE_ATTACKS = (
     Case("compile-deep-blocks", "10 compiling", lambda: _nested(20_000)),
     Case("compile-a-wide-branch", "10 compiling", lambda: _branches(50_000)),
@@ -131,6 +140,7 @@ COMPILE_ATTACKS = (
     Case("compile-a-long-function", "10 compiling", lambda: _long_function(20_000)),
     Case("compile-many-globals", "10 compiling", lambda: _globals(100_000)),
     Case("compile-many-segments", "10 compiling", lambda: _segments(50_000)),
+    Case("compile-branches-with-many-values", "10 compiling", lambda: many_values(100, 100, 20)),
     Case(
         "compile-too-many-locals",
         "10 compiling",

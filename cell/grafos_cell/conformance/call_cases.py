@@ -19,6 +19,9 @@ def _read(name: str, values: tuple[int, int, int, int], answer: int) -> Case:
     return _answers(f"buffer-read-{name}", "4.2 buffer_read", call("buffer_read", *values), answer, data=b"input")
 
 
+_IN_NO_MEMORY = call("output_write", 0, 0) + call("output_write", 0, 1)
+_ALL_BUT_ONE_REFUSED = Expected("program_error", returned=abi.INVALID_ARGUMENT)
+
 READ_CASES = (
     _read("shorter-than-asked", (2, 0, 0, 100), 5),
     _read("in-the-middle", (2, 3, 0, 100), 2),
@@ -30,6 +33,7 @@ READ_CASES = (
     _read("over-the-last-byte", (2, 0, _PAGE - 99, 100), abi.INVALID_ARGUMENT),
     _read("range-wraps", (2, 0, -1, -1), abi.INVALID_ARGUMENT),
     _read("length-is-unsigned", (2, 0, 0, -1), abi.INVALID_ARGUMENT),
+    Case("no-memory-at-all", "4.1", tasklet_text(f"{_IN_NO_MEMORY} i32.add", memory="0"), _ALL_BUT_ONE_REFUSED),
     _answers(
         "buffer-read-into-memory-that-grew",
         "4.2 buffer_read",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from wasmtime import wat2wasm
+
 from grafos_cell import abi
 from grafos_cell.conformance.case import Case, Expected
 from grafos_cell.conformance.wat import bare_text, tasklet, tasklet_text, text_at
@@ -39,11 +41,21 @@ _WRONG_FINALIZE = '(func (export "_grafos_tasklet_finalize") (result i32) (i32.c
 _BUFFER_READ = '(import "grafos_tasklet_v0" "buffer_read" (func (param i32)))'
 _TWO_TABLES = """(table $a 1 funcref) (table $b 1 funcref) (elem (table $b) (i32.const 0) func $three)
     (func $three (result i32) (i32.const 3))"""
+
+
+def _doubled_export() -> bytes:
+    """Which is no text that the library takes."""
+    fields = '(func $f) (export "name 1" (func $f)) (export "name 2" (func $f))'
+    return bytes(wat2wasm(bare_text(fields))).replace(b"name 1", b"\x1b[2J\n!").replace(b"name 2", b"\x1b[2J\n!")
+
+
 _NANS = """(f64.store (i32.const 0) (f64.div (f64.const 0) (f64.const 0)))
     (f64.store (i32.const 8) (f64.add (f64.const -nan:0x123) (f64.const 1)))
     (f32.store (i32.const 16) (f32.sqrt (f32.const -1)))
-    (call $output_write (i32.const 0) (i32.const 20))"""
-_CANONICAL_NANS = bytes.fromhex("000000000000f87f000000000000f87f0000c07f")
+    (f64.store (i32.const 20) (f64.promote_f32 (f32.const nan:0x1)))
+    (f32.store (i32.const 28) (f32.demote_f64 (f64.const -nan:0x1)))
+    (call $output_write (i32.const 0) (i32.const 32))"""
+_CANONICAL_NANS = bytes.fromhex("000000000000f87f000000000000f87f0000c07f000000000000f87f0000c07f")
 
 EXPORT_CASES = (
     Case("smallest-module", "1", bare_text(), Expected(response=b"null", output=b"", log="", fuel_used=4)),
@@ -105,6 +117,7 @@ ALLOWED_CASES = (
 )
 
 _MANY_EXPORTS = "(func $f)" + "".join(f'(export "e{number}" (func $f))' for number in range(abi.EXPORTS_MAX))
+_TWO_TYPES = "".join(f'(import "fabricbios_gpu_v1" "f" (func (result {one})))' for one in ("i32", "i64"))
 _IMPORT = '(import "grafos_tasklet_v0" "clock_ns" (func (result i64)))'
 
 REFUSED_CASES = (
@@ -122,6 +135,8 @@ REFUSED_CASES = (
     _refused("number-without-end", "9 malformed", CORE_HEAD + b"\x01\x06\x80\x80\x80\x80\x80\x00", "number has"),
     _refused("export-missing", "9 export_missing", bare_text(last=""), "is missing"),
     _refused("export-type", "9 export_type", bare_text(init=_WRONG_INIT), "not (func (param i32 i32))"),
+    _refused("export-doubled", "9 export_doubled", _doubled_export(), "two exports are called"),
+    _refused("import-of-two-types", "9 import_type", bare_text(_TWO_TYPES), "and also"),
     _refused(
         "import-name-unknown", "9 import_unknown", bare_text('(import "grafos_tasklet_v0" "q" (func))'), "unknown"
     ),
