@@ -88,7 +88,11 @@ def cost(
         holds = tuple(transaction.ledger.holds.values())
     costs = cell_costs(holds, now, cell_id=cell_id, since=after, without_machine=_without_machine(fabric))
     if cell_id and not costs and not since:
-        raise GrafosError("cell_unknown", f"the ledger has no cell {cell_id!r}", next="see: grafos cloud cost")
+        raise GrafosError(
+            "cell_unknown",
+            f"the ledger has no cell {cell_id!r}",
+            next=f"grafos cloud cost  lists all; grafos cloud show --cell-id {cell_id}  looks for it in the clouds",
+        )
     sums = sums_of(costs)
     document = {
         "cells": _documents(costs),

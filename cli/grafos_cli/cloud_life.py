@@ -94,13 +94,16 @@ def allow(
 
 
 def show(ctx: typer.Context, cell_id: CellFlag) -> None:
-    """Shows one cell: what it is and costs, when each layer ends it, and every resource as the cloud has it now."""
-    from grafos_cli.clouds import hands_of
+    """Shows one cell: what it is and costs, when each layer ends it, and every resource as the cloud has it now.
+
+    A cell of which there is no record here is looked for in every cloud, and shown as its signed tags tell it.
+    """
+    from grafos_cli.clouds import hands_to_look
     from grafos_stacks.looking import look
 
     terminal = terminal_of(ctx)
-    with hands_of(cell_id, terminal) as hands:
-        seen = look(hands, cell_id)
+    with hands_to_look(cell_id, terminal) as (hands, region):
+        seen = look(hands, cell_id, region)
     terminal.emit({"cell": seen.document()}, _look_text(seen, terminal))
 
 
@@ -114,17 +117,17 @@ def logs(
 
     With --follow the cloud is asked every five seconds, and each line is printed once.
     """
-    from grafos_cli.clouds import hands_of
+    from grafos_cli.clouds import hands_to_look
     from grafos_stacks.looking import console_of
 
     terminal = terminal_of(ctx)
     if not 1 <= lines <= LINES_MAX:
         raise GrafosError("usage", f"{lines} is no number of lines", where="--lines", next=f"choose 1 to {LINES_MAX}")
-    with hands_of(cell_id, terminal) as hands:
+    with hands_to_look(cell_id, terminal) as (hands, region):
         if follow:
             with until_stopped(terminal):
-                _follow_console(Console(lambda: console_of(hands, cell_id)), cell_id, lines, terminal)
-        last = console_of(hands, cell_id).splitlines()[-lines:]
+                _follow_console(Console(lambda: console_of(hands, cell_id, region)), cell_id, lines, terminal)
+        last = console_of(hands, cell_id, region).splitlines()[-lines:]
     text = "\n".join(last) + "\n" if last else f"The console of {cell_id} is empty so far.\n"
     terminal.emit({"cell_id": cell_id, "lines": last}, text)
 
@@ -189,17 +192,22 @@ def _look_text(seen: Look, terminal: Terminal) -> str:
 
     record = seen.record
     fictional = LABEL if record.emulated else ""
-    lines = [
-        ("cell", f"{record.cell_id} on {record.provider} in {zone_of(record)}, {seen.state}"),
+    price = f"{format_cents(record.rate_micro_cents_per_hour)} an hour{fictional}"
+    lines = [("cell", f"{record.cell_id} on {record.provider} in {zone_of(record)}, {seen.state}")]
+    if not seen.recorded:
+        lines.append(("known", "there is no record of it here; this is what journal and tags tell"))
+    lines += [
         ("pattern", record.pattern),
         ("machine", f"{record.machine_type}, {seen.machine_state} in the cloud"),
-        ("address", record.url or "none: it dials out, and nobody can dial it"),
-        ("price", f"{format_cents(record.rate_micro_cents_per_hour)} an hour{fictional}"),
+        ("address", record.url or ("none: it dials out, and nobody can dial it" if seen.recorded else "unknown")),
+        ("price", price if seen.recorded or record.rate_micro_cents_per_hour else "unknown"),
         ("held", format_cents(seen.held_micro_cents) + fictional),
-        ("ends", moment_text(record.expires_at)),
+        ("ends", moment_text(record.expires_at) if record.expires_at else "unknown"),
     ]
     lines += [("  by", f"{layer.by}: {layer.what}, {moment_text(layer.at)}") for layer in seen.layers]
     if seen.extending_to:
         lines.append(("extending", f"to {moment_text(seen.extending_to)}, not finished: run the same extend again"))
+    if seen.next:
+        lines.append(("next", seen.next))
     rows = [[one.kind, one.name, one.state, short_id(one.id)] for one in seen.resources]
     return facts(lines, terminal) + "\n" + table(("RESOURCE", "NAME", "STATE", "ID"), rows, terminal, spare=("ID",))

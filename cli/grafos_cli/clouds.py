@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from grafos_cli.accounts import hands_for, told_by
+from grafos_cli.accounts import ABSENT, ALL, hands_for, told_by
+from grafos_cli.every_cloud import Question, look_around, tell_failures
 from grafos_cli.fabric import open_default
 from grafos_cli.regions import region_at_hand
 from grafos_cli.settings import value_of
@@ -20,18 +21,18 @@ from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 from grafos_stacks.direct import Hands
 from grafos_stacks.journal import Journal, StackRow, StackState
-from grafos_stacks.looking import state_of
+from grafos_stacks.looking import journal_record, shown_of, state_of, way_on
 from grafos_stacks.records import CellHome, CellRecord
 from grafos_stacks.spec import SHARED_PREFIX
 
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
+    from grafos_connectors.contract import Connector
     from grafos_core.fabric import Fabric
+    from grafos_stacks.progress import Progress
 
 EMULATED_OPERATOR = "127.0.0.1/32"
 LOCAL = "local"
-FOUND_AGAIN = "found"
-"""The state of a cell that was taken into the journal by its signed tags, with no record of its price and address."""
 MY_IP_TIMEOUT_S = 10.0
 
 
@@ -41,7 +42,7 @@ def cells_of_fabric(terminal: Terminal) -> list[tuple[CellRecord, str]]:
     homes = [CellHome(fabric, cell_id) for cell_id in fabric.cell_ids()]
     records = {home.cell_id: home.record() for home in homes if home.is_recorded}
     for row in _unmentioned(fabric, records, terminal):
-        records[row.stack] = _record_of(row, fabric)
+        records[row.stack] = journal_record(row, fabric)
     on_clouds = [record for record in records.values() if record.provider != LOCAL]
     newest_first = sorted(on_clouds, key=lambda record: -record.provisioned_at)
     return [(record, state_of(record, time.time())) for record in newest_first]
@@ -61,49 +62,85 @@ def _unmentioned(fabric: Fabric, records: Mapping[str, CellRecord], terminal: Te
     return [row for row in rows if row.stack not in living and not row.stack.startswith(SHARED_PREFIX)]
 
 
-def _record_of(row: StackRow, fabric: Fabric) -> CellRecord:
-    """What there is to say of such a cell; its price is 0 when nobody here knows it any more."""
-    plan = row.plan
-    return CellRecord(
-        cell_id=row.stack,
-        fabric=str(fabric.id),
-        provider=row.provider,
-        region=row.region,
-        url="",
-        rate_micro_cents_per_hour=plan.rate_micro_cents_per_hour if plan else 0,
-        expires_at=plan.expires_at if plan else 0.0,
-        provisioned_at=row.created_at,
-        machine_type=plan.facts.offer.machine_type if plan else "unknown",
-        zone=plan.facts.offer.zone if plan else "",
-        emulated=plan.facts.emulated if plan else False,
-        state=FOUND_AGAIN if row.state is StackState.MADE else row.state.value,
-    )
+@contextlib.contextmanager
+def hands_of(cell_id: str, terminal: Terminal) -> Iterator[Hands]:
+    """What it takes to change a cell that the fabric knows, with its steps drawn; ``cell_unknown`` if it does not."""
+    fabric = open_default(terminal)
+    row = _begun(fabric, cell_id, terminal)
+    if row is not None:
+        with contextlib.closing(Journal(fabric, SystemClock())) as journal:
+            following = way_on(journal, cell_id, row)
+        raise GrafosError(
+            "cell_unknown",
+            f"of {cell_id} there is no record, and the journal has it as {row.state.value}",
+            where=f"{row.provider} {row.region}",
+            next=following,
+        )
+    record = CellHome(fabric, cell_id).record()
+    with _working_on(fabric, record.provider, record.region, terminal) as hands:
+        yield hands
 
 
 @contextlib.contextmanager
-def hands_of(cell_id: str, terminal: Terminal) -> Iterator[Hands]:
-    """What it takes to work on a cell that the fabric knows, with its steps drawn; ``cell_unknown`` if it does not."""
+def hands_to_look(cell_id: str, terminal: Terminal) -> Iterator[tuple[Hands, str]]:
+    """What it takes to look at a cell, and its region. One that nothing here knows is looked for in every cloud;
+    ``cell_unknown`` if none shows it."""
     fabric = open_default(terminal)
-    record = _known(fabric, cell_id, terminal)
-    if record.provider == LOCAL:
-        raise GrafosError("unsupported", f"{cell_id} is the local cell, on no cloud", next="grafos dev up")
-    connector = open_connector(record.provider, record.region or region_at_hand(record.provider))
+    home = CellHome(fabric, cell_id)
+    row = _begun(fabric, cell_id, terminal)
+    if row is not None:
+        provider, region = row.provider, row.region
+    elif home.is_recorded:
+        provider, region = home.record().provider, home.region()
+    else:
+        provider, region = _found_in_clouds(fabric, cell_id, terminal)
+    with _working_on(fabric, provider, region, terminal) as hands:
+        yield hands, region
+
+
+@contextlib.contextmanager
+def _working_on(fabric: Fabric, provider: str, region: str, terminal: Terminal) -> Iterator[Hands]:
+    if provider == LOCAL:
+        raise GrafosError("unsupported", "that is the local cell, on no cloud", next="see: grafos dev doctor")
+    connector = open_connector(provider, region or region_at_hand(provider))
     with hands_for([connector], fabric) as (quiet,), show_steps(terminal) as steps:
         yield replace(quiet, progress=told_by(steps))
 
 
-def _known(fabric: Fabric, cell_id: str, terminal: Terminal) -> CellRecord:
+def _begun(fabric: Fabric, cell_id: str, terminal: Terminal) -> StackRow | None:
+    """The journal's row of a cell that lives and has no record."""
     home = CellHome(fabric, cell_id)
-    begun = [] if home.is_recorded else [row for row in _unmentioned(fabric, {}, terminal) if row.stack == cell_id]
-    if not begun:
-        return home.record()
-    undo = f"grafos cloud teardown {begun[0].provider} --cell-id {cell_id}"
-    raise GrafosError(
-        "cell_unknown",
-        f"of {cell_id} there is no record, and the journal has it as {begun[0].state.value}",
-        where=f"{begun[0].provider} {begun[0].region}",
-        next=f"grafos cloud recover  finishes what was begun; {undo}  takes it down",
-    )
+    living = {cell_id: home.record()} if home.is_recorded else {}
+    return next((row for row in _unmentioned(fabric, living, terminal) if row.stack == cell_id), None)
+
+
+def _found_in_clouds(fabric: Fabric, cell_id: str, terminal: Terminal) -> tuple[str, str]:
+    """The cloud and the region that show something of it."""
+
+    def ask(connector: Connector, progress: Progress) -> list[str]:
+        with hands_for([connector], fabric) as (hands,):
+            return sorted({one.ref.region for one in shown_of(replace(hands, progress=progress), cell_id)})
+
+    question = Question(ask, lambda regions: f"found in {', '.join(regions)}" if regions else "nothing of it")
+    try:
+        around = look_around(ALL, question, terminal)
+    except GrafosError as error:
+        if error.code in ABSENT:
+            CellHome(fabric, cell_id).record()
+        raise
+    places = [(cloud.connector.provider, region) for cloud in around.clouds for region in cloud.found]
+    if not places:
+        tell_failures(around.failures, terminal)
+        asked = ", ".join(cloud.connector.provider for cloud in around.clouds)
+        raise GrafosError(
+            "cell_unknown",
+            f"there is no record of cell {cell_id!r}, and nothing of it in any region of {asked}",
+            why=", ".join(f"{provider} could not be asked" for provider, _ in around.failures),
+            next="see: grafos cloud ls",
+        )
+    for provider, region in places[1:]:
+        terminal.note(f"note: a cell of that name is also on {provider} in {region}")
+    return places[0]
 
 
 def public_address(*, emulated: bool) -> str:

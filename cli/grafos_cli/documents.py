@@ -178,6 +178,8 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
             resources=listed(record(texts="kind name state id")),
             held_micro_cents=COUNT,
             extending_to=MOMENT,
+            recorded=YES_NO,
+            next=TEXT,
         )
     ),
     "cloud logs": (record(texts="cell_id", lines=listed(TEXT)), record(texts="cell_id line")),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from command_line import Answer, Person, ends_with
+from command_line import Answer, Person, ends_with, seconds
 from crash_sweep import make, make_half, spec
 
 from grafos_connectors.aws.connector import AwsConnector
@@ -222,6 +222,51 @@ def test_a_fabric_moves_to_another_home_with_its_key(operator: Operator, tmp_pat
     assert receipt["held_micro_cents"] > 0  # recovery held its worst case from then on
     assert "¢ (fictional) held" in other("cloud", "teardown", "aws", "--cell-id", "aws-one", "--yes").out
     assert operator.clouds.world() == ()
+
+
+def test_a_cell_that_only_its_cloud_knows_is_shown_as_its_tags_tell_it(operator: Operator, tmp_path: Path) -> None:
+    made = make(operator.hands(), spec("aws-one"))
+    file = tmp_path / "key.pem"
+    assert operator("fabric", "key", "export", str(file), "--yes").code == 0
+    other = Operator(Person(tmp_path / "other"), operator.clouds)
+    assert other("fabric", "key", "import", str(file), "--yes").code == 0
+
+    cell = other("cloud", "show", "--cell-id", "aws-one", "--json").document["cell"]
+    assert (cell["state"], cell["recorded"], cell["region"]) == ("unrecorded", False, REGION)
+    assert (cell["machine_type"], cell["machine_state"]) == (made.facts.offer.machine_type, "ready")
+    assert seconds(cell["expires_at"]) == made.expires_at
+    assert {"machine", "disk"} <= {one["kind"] for one in cell["resources"]}
+    text = other("cloud", "show", "--cell-id", "aws-one").out
+    assert "there is no record of it here" in text
+    assert "next     grafos cloud recover  takes it into the journal" in text
+    assert other("cloud", "logs", "--cell-id", "aws-one").code == 0
+    cost = other("cloud", "cost", "--cell-id", "aws-one")
+    assert (cost.error_code, "cloud show --cell-id aws-one" in cost.err) == ("cell_unknown", True)
+
+    assert other("cloud", "recover", "--yes").code == 0
+    adopted = other("cloud", "show", "--cell-id", "aws-one", "--json").document["cell"]
+    assert (adopted["state"], adopted["recorded"], adopted["machine_state"]) == ("found", False, "ready")
+    assert adopted["held_micro_cents"] > 0
+    assert adopted["next"].startswith("grafos cloud teardown aws --cell-id aws-one")
+    refused = other("cloud", "extend", "--cell-id", "aws-one", "--ttl", "+1h", "--yes")
+    assert (refused.error_code, "grafos cloud teardown aws --cell-id aws-one" in refused.err) == ("cell_unknown", True)
+
+
+def test_a_cell_whose_provision_died_is_shown_with_what_there_is_of_it(operator: Operator) -> None:
+    make_half(operator.hands(), spec("aws-half"))
+    shown = operator("cloud", "show", "--cell-id", "aws-half")
+    assert (shown.code, "aws-half on aws in us-east-1a, making" in shown.out) == (0, True)
+    assert "grafos cloud recover  finishes what was begun" in shown.out
+    cell = operator("cloud", "show", "--cell-id", "aws-half", "--json").document["cell"]
+    assert (cell["recorded"], cell["machine_state"]) == (False, "ready")
+    assert cell["rate_micro_cents_per_hour"] > 0
+
+
+def test_a_cell_that_nobody_knows_is_unknown_once_every_cloud_was_asked(operator: Operator) -> None:
+    for verb in ("show", "logs"):
+        answer = operator("cloud", verb, "--cell-id", "nobody")
+        assert (answer.code, answer.error_code) == (2, "cell_unknown")
+        assert "nothing of it in any region of aws" in answer.err
 
 
 def test_a_key_is_not_put_over_another_fabric_s(operator: Operator, tmp_path: Path) -> None:
