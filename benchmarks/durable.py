@@ -3,12 +3,12 @@
     python benchmarks/durable.py [--quick] [--json]
 
 A real scheduler process, its SQLite with a sync for each group of commits. Each of 64 connections asks for one run
-after the other, or for 32 at once: certificate and API token are checked, the run is placed, its worst case held, the answer comes once
-all that is on the disk. The cell is played: the rules of a real broker, over a real link, grant both leases of a run
-and mint a capability token for each, and forget them. A turn lasts until the last token is back. The cell's own disk
-and the tasklet are not in it; nor is a task's result anywhere but in Ray's figure, whose tasks do nothing and are not
-durable. Ours and Ray's share the machine's cores with the client (and ours with the played cell), so both are asked
-from one process.
+after the other, or for 32 at once: certificate and API token are checked, the run is placed, its worst case held, and
+the answer comes once all that is on the disk. The cell is played: the rules of a real broker, over a real link, grant
+both leases of a run and mint a capability token for each, and forget them. A turn lasts until the last token is back.
+The cell's own disk and the tasklet are not in it; nor is a task's result anywhere but in Ray's figure, whose tasks do
+nothing and are not durable. Ours and Ray's share the machine's cores with the client (and ours with the played cell),
+so both are asked from one process.
 """
 
 from __future__ import annotations

@@ -135,6 +135,7 @@ class BrokerState:
         for kind, key, row in changes:
             table = self._by_kind[kind]
             if kind == LEASE:
+                assert row is None or isinstance(row, HeldLease)
                 self.leased += taken_by(row) - taken_by(table.get(key))
             if row is None:
                 table.pop(key, None)

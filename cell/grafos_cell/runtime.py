@@ -110,16 +110,17 @@ class Runtime:
         context = spec.context.to_json()
         data = context if spec.input is None else spec.input
         started_at = self._clock.monotonic()
-        regions = [
-            LeasedMemory(lease.size_bytes, started_at + lease.seconds_left, self._clock, slot, desk)
-            for slot, lease in enumerate(spec.memory_leases)
-        ]
-        blocks = [LeasedBlocks(lease.blocks, slot, desk) for slot, lease in enumerate(spec.block_leases)]
-        host = HostCalls(context, data, spec.fuel, regions, blocks)
         if module.facts.memory_min_bytes > spec.memory_bytes:
             wanted = module.facts.memory_min_bytes
             what = f"the module wants {wanted} bytes of memory to begin with, its limit is {spec.memory_bytes}"
             return RunOutcome("memory_exceeded", what)
+        try:
+            regions = self._regions(spec, started_at, desk)
+        except MemoryError:
+            what = f"the cell has no room left for the {sum(one.size_bytes for one in spec.memory_leases)} bytes"
+            return RunOutcome("placement_failed", f"{what} of memory that the run leases")
+        blocks = [LeasedBlocks(lease.blocks, slot, desk) for slot, lease in enumerate(spec.block_leases)]
+        host = HostCalls(context, data, spec.fuel, regions, blocks)
         try:
             ending, fuel_used = self._call_hooks(module, spec, host, len(context), len(data))
         except GrafosError as error:
@@ -127,6 +128,13 @@ class Runtime:
         except Exception as fault:  # noqa: BLE001 - a bug of ours must not take the worker's other runs with it
             return RunOutcome("internal", f"the runtime failed: {type(fault).__name__}: {fault}")
         return _conclude(ending, host, spec, fuel_used, self._clock.monotonic() - started_at)
+
+    def _regions(self, spec: RunSpec, started_at: float, desk: LeaseDesk) -> list[LeasedMemory]:
+        """The memory that the run leases, all zero; ``MemoryError`` when there is not that much."""
+        return [
+            LeasedMemory(lease.size_bytes, started_at + lease.seconds_left, self._clock, slot, desk)
+            for slot, lease in enumerate(spec.memory_leases)
+        ]
 
     def _call_hooks(
         self, module: LoadedModule, spec: RunSpec, host: HostCalls, context_length: int, input_length: int

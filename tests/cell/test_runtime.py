@@ -34,6 +34,16 @@ def log(offset: int) -> str:
     return f"(drop (call $log_write (i32.const {offset}) (i32.const 1)))"
 
 
+def test_leased_memory_that_the_cell_does_not_have_is_an_end_of_the_run_and_not_of_the_worker() -> None:
+    runtime, module = Runtime(SystemClock(), new_engine()), tasklet("(i32.const 0)")
+    loaded = runtime.load(module)
+    outcome = runtime.run(loaded, spec_of(module, memory_leases=(MemoryLease(1 << 62, 60.0),)))
+    assert (outcome.code, outcome.hook) == ("placement_failed", "load")
+    assert f"{1 << 62} bytes" in outcome.text
+    assert runtime.run(loaded, spec_of(module)).is_finished
+    runtime.close()
+
+
 # --- hooks ----------------------------------------------------------------------------------------------------------
 
 
