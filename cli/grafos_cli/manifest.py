@@ -149,7 +149,7 @@ def _read(path: Path) -> str:
             "manifest_invalid",
             f"There is no {FILE_NAME} here",
             where=str(path.parent),
-            next="go to the folder of a program, or name it: grafos tasklet build FOLDER",
+            next="go to the folder of a program, or name that folder behind the command\nto make one: grafos new NAME",
         ) from None
     except OSError as error:
         raise GrafosError("manifest_invalid", f"{FILE_NAME} cannot be read", where=str(path), why=str(error)) from error

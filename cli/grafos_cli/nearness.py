@@ -9,3 +9,19 @@ def nearest(word: str, known: list[str], likeness_min: float = 0.5) -> str:
 
     matches = difflib.get_close_matches(word, known, n=1, cutoff=likeness_min)
     return matches[0] if matches else ""
+
+
+FLAG_LIKENESS_MIN = 0.6
+"""A flag that is less like the mistyped one is a guess, and a wrong guess is worse than none."""
+
+
+def nearest_flag(flag: str, known: list[str]) -> str:
+    """The known flag that was probably meant, or nothing. The dashes, which all have, count for nothing; of a single
+    letter it is the one flag that begins with it."""
+    names = {name.lstrip("-"): name for name in known if name.startswith("--")}
+    word = flag.lstrip("-")
+    if len(word) == 1:
+        begin = [name for name in names if name.startswith(word)]
+        return names[begin[0]] if len(begin) == 1 else ""
+    match = nearest(word, list(names), FLAG_LIKENESS_MIN)
+    return names[match] if match else ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -107,7 +109,7 @@ def run_to_end(asking: Asking, reach: Reach, project: Path, terminal: Terminal) 
         with reach.client(PATIENCE_S) as client, show_steps(terminal) as steps:
             with resumable("Stopped before the scheduler's answer came", again):
                 view, run_key = _asked_for(client, asking, reach, keys, steps)
-            with parting(_goes_on(view.run_id)):
+            with parting(_goes_on(view.run_id)), _told_to_go_on(view, steps):
                 view = _wait(client, view, asking.tasklet.deadline_s, steps)
                 artifacts = _artifacts(client, view)
     except KeyboardInterrupt:
@@ -141,12 +143,24 @@ def _goes_on(run_id: str) -> str:
     return f"Run {run_id} goes on; next: grafos runs show {run_id}, or grafos runs cancel {run_id}"
 
 
+@contextmanager
+def _told_to_go_on(view: messages.RunView, steps: Steps) -> Iterator[None]:
+    """Who stops waiting sees that the run goes on, and not that it failed."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        steps.changed("run", f"goes on on {view.cell_id}" if view.cell_id else "goes on")
+        raise
+
+
 def _stopped_waiting(view: messages.RunView, reach: Reach, terminal: Terminal) -> GrafosError:
     """Ctrl-C during a run: a person is asked what is to become of it, anybody else is told that it goes on."""
     run_id = view.run_id
     goes_on = interrupted(
         f"Stopped waiting; run {run_id} goes on",
-        f"grafos runs show {run_id}\nto end it: grafos runs cancel {run_id}",
+        f"grafos runs show {run_id}\n"
+        f"to wait for it: grafos runs logs {run_id} -f\n"
+        f"to end it: grafos runs cancel {run_id}",
     )
     if not terminal.interactive:
         return goes_on

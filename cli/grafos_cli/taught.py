@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from grafos_cli import catalog
-from grafos_cli.nearness import nearest
+from grafos_cli.nearness import nearest, nearest_flag
 from grafos_core.errors import GrafosError
 
 if TYPE_CHECKING:
@@ -188,13 +188,21 @@ def taught(*, examples: tuple[str, ...], next: str, streams: str = "") -> type[T
 
 def unknown_word(word: str, known: list[str], path: str) -> GrafosError:
     """``usage`` for a command that does not exist."""
-    match = nearest(word, known)
+    meant = [found] if (found := nearest(word, known)) else []
+    if path == "grafos" and not meant:
+        meant = _with_verb(word)
     return GrafosError(
         "usage",
         f"There is no command {word[:60]!r} in '{path}'",
-        why=f"did you mean {match!r}?" if match else "",
-        next=f"{path} {match}" if match else f"{path} --help",
+        why=f"did you mean {' or '.join(map(repr, meant))}?" if meant else "",
+        next=f"{path} {meant[0]}" if len(meant) == 1 else f"{path} --help",
     )
+
+
+def _with_verb(word: str) -> list[str]:
+    """The commands of nouns whose verb the word is: whoever says `logs` may mean those of three nouns."""
+    nouns = {entry.name: root_command().get_command(None, entry.name) for entry in catalog.NOUNS}
+    return [f"{name} {word}" for name, noun in nouns.items() if word in getattr(noun, "commands", {})]
 
 
 def usage_error(refused: typer.TyperException) -> GrafosError:
@@ -204,7 +212,7 @@ def usage_error(refused: typer.TyperException) -> GrafosError:
     option = getattr(refused, "option_name", "")
     if option and hasattr(refused, "possibilities"):
         known = [name for parameter in ctx.command.get_params(ctx) for name in parameter.opts] if ctx else []
-        match = nearest(option, [*known, *catalog.global_flags()])
+        match = nearest_flag(option, [*known, *catalog.global_flags()])
         return GrafosError(
             "usage",
             f"{path} has no flag {option[:60]}",

@@ -103,7 +103,8 @@ def _run_tests(program: Program, terminal: Terminal) -> tuple[Tested, GrafosErro
     language = language_of(program)
     try:
         toolchain = language.find(program.folder)
-        terminal.note(f"running the tests of {program.name} ({program.language}) …")
+        if language.RUNS_TESTS:
+            terminal.note(f"running the tests of {program.name} ({program.language}) …")
         ran = language.run_tests(program, toolchain)
     except GrafosError as error:
         error.next += "\nor leave the tests out: grafos validate --static"

@@ -23,7 +23,7 @@ def allow(hands: Hands, cell_id: str, operator_cidr: str) -> StackPlan:
     with hands.journal.lock(cell_id):
         row = hands.journal.stack(cell_id)
         if row is None or row.plan is None:
-            raise GrafosError("cell_unknown", f"the journal knows no cell {cell_id!r}", next="see: grafos cloud ls")
+            raise GrafosError("cell_unknown", f"the journal knows no cell {cell_id!r}", next="grafos cloud ls")
         if row.plan.spec.pattern != STANDALONE:
             raise GrafosError(
                 "unsupported",
@@ -33,7 +33,7 @@ def allow(hands: Hands, cell_id: str, operator_cidr: str) -> StackPlan:
         wanted = check_spec(msgspec.structs.replace(row.plan.spec, operator_cidr=operator_cidr))
         plan = pinned_plan(hands, wanted)
         if plan is None:
-            raise GrafosError("cell_unknown", f"the cell {cell_id!r} is gone", next="see: grafos cloud ls")
+            raise GrafosError("cell_unknown", f"the cell {cell_id!r} is gone", next="grafos cloud ls")
         hands.journal.write(row.moved(row.state, hands.clock.now(), plan=plan))
         _open(hands, plan)
         close_old_doors(hands, Creator(hands), plan)

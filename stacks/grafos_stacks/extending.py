@@ -91,7 +91,7 @@ def _living(hands: Hands, cell_id: str) -> tuple[StackRow, StackPlan]:
         raise GrafosError(
             "cell_unknown",
             f"the journal knows no cell {cell_id!r} that lives",
-            next="grafos cloud recover  makes the journal whole" if known else "see: grafos cloud ls",
+            next="grafos cloud recover  makes the journal whole" if known else "grafos cloud ls",
         )
     if row.state is StackState.UNMAKING:
         raise GrafosError("stack_busy", f"{cell_id} is being torn down", next="let it go, and make another")

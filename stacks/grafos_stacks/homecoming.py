@@ -122,7 +122,7 @@ def kept_artifacts(fabric: Fabric, run_id: str) -> Artifacts:
     """What a run left that was brought home; ``run_unknown`` or ``artifact_missing``."""
     folder = fabric.runs_home / run_id
     if not RUN_ID_PATTERN.fullmatch(run_id) or not folder.is_dir():
-        raise GrafosError("run_unknown", f"no run {run_id[:60]!r} was brought home", next="see: grafos runs ls")
+        raise GrafosError("run_unknown", f"There is no run {run_id[:60]!r} in this fabric", next="grafos runs ls")
     if not (folder / "artifacts.json").exists():
         raise GrafosError("artifact_missing", f"run {run_id} left nothing that could be brought home")
     return _read(folder / "artifacts.json", Artifacts)

@@ -145,7 +145,7 @@ class CellHome:
             return msgspec.json.decode((self.folder / "cell.json").read_bytes(), type=CellRecord)
         except FileNotFoundError as error:
             raise GrafosError(
-                "cell_unknown", f"there is no record of cell {self.cell_id!r}", next="see: grafos cloud ls"
+                "cell_unknown", f"there is no record of cell {self.cell_id!r}", next="grafos cloud ls"
             ) from error
         except (OSError, msgspec.DecodeError) as error:
             where = str(self.folder / "cell.json")

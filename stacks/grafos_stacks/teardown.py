@@ -125,7 +125,7 @@ def _from_listing(hands: Hands, home: CellHome, place: Place, account: str) -> S
             "cell_unknown",
             f"neither a record nor the cloud shows a cell {cell_id!r}",
             where=f"{place.provider} {region or 'in every region'}",
-            next="see: grafos cloud ls",
+            next="grafos cloud ls",
         )
     now = hands.clock.now()
     held = open_hold(hands.fabric, cell_id)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from command_line import FOR_EVER, HELLO, Person, ends_with
+from command_line import FOR_EVER, HELLO, Person, ends_with, record_of
 from screen import Screen
 
 
@@ -63,6 +63,10 @@ def test_a_run_that_nobody_knows_is_told(run_id: str, resident: Person) -> None:
     assert (answer.code, answer.error_code) == (2, "run_unknown")
 
 
+def resident_cell(person: Person) -> str:
+    return str(record_of(person)["cell_id"])
+
+
 def at_the_question(person: Person) -> tuple[Screen, str]:
     screen = Screen(person, "deploy", "run")
     until(lambda: running(person))
@@ -70,6 +74,8 @@ def at_the_question(person: Person) -> tuple[Screen, str]:
     screen.until("running on")
     screen.process.send_signal(signal.SIGINT)
     screen.until("Keep it running, or cancel it? [K/c]")
+    assert f"goes on on {resident_cell(person)}" in screen.text
+    assert "✗" not in screen.text  # nothing has failed
     return screen, run_id
 
 
@@ -107,5 +113,7 @@ def test_without_a_terminal_nobody_is_asked_and_both_ways_are_told(runner: Perso
     waiting.send_signal(signal.SIGINT)
     told = ends_with(waiting)
     assert (told.code, told.error_code) == (130, "interrupted")
-    assert f"next:  grafos runs show {run_id}\n         to end it: grafos runs cancel {run_id}\n" in told.err
+    ways = (f"grafos runs show {run_id}", f"to wait for it: grafos runs logs {run_id} -f")
+    ways += (f"to end it: grafos runs cancel {run_id}",)
+    assert "  next:  " + "\n         ".join(ways) + "\n" in told.err
     assert runner("runs", "cancel", run_id).code == 0

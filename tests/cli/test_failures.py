@@ -39,6 +39,35 @@ def test_an_unknown_flag_is_told_the_nearest_one(tmp_path: Path, golden: Golden)
     golden(GOLDEN / "errors" / "unknown-flag.txt", answer.err)
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("cloud", "ls", "--jsn"), "--json"),
+        (("cloud", "provision", "aws", "--regoin", "x"), "--region"),
+        (("cloud", "teardown", "aws", "-y"), "--yes"),
+        (("cloud", "allow", "--allow"), ""),  # nothing is like it, and a guess would mislead
+        (("runs", "ls", "-q"), ""),
+    ],
+)
+def test_a_flag_is_guessed_only_when_one_is_like_it(words: tuple[str, ...], meant: str, tmp_path: Path) -> None:
+    err = grafos(*words, cwd=tmp_path).err
+    assert ("did you mean" in err) is bool(meant)
+    assert f"did you mean {meant}?" in err or not meant
+
+
+def test_a_verb_alone_is_told_its_nouns(tmp_path: Path) -> None:
+    answer = grafos("logs", cwd=tmp_path)
+    assert answer.code == 2
+    assert "did you mean 'runs logs' or 'dev logs' or 'cloud logs'?" in answer.err
+    assert "next:  grafos cloud provision\n" in grafos("provision", cwd=tmp_path).err
+
+
+def test_where_there_is_no_program_no_other_command_is_named_than_the_one_that_makes_one(tmp_path: Path) -> None:
+    for words in (("deploy", "run"), ("deploy", "plan"), ("validate",), ("tasklet", "build")):
+        err = grafos(*words, cwd=tmp_path).err
+        assert set(re.findall(r"grafos \w+", err)) == {"grafos new", "grafos help"}
+
+
 def test_a_global_flag_works_before_and_after_the_command(tmp_path: Path) -> None:
     before = grafos("--json", "tasklet", "build", cwd=tmp_path)
     after = grafos("tasklet", "build", "--json", cwd=tmp_path)

@@ -92,6 +92,7 @@ def test_a_language_without_tests_says_so(tmp_path: Path) -> None:
     answer = grafos("validate", cwd=folder)
     assert answer.code == 0
     assert "tests: none, WAT has no tool that runs tests" in answer.out
+    assert "running the tests" not in answer.err
     assert report_of(folder)["tests"]["state"] == "none"
 
 
