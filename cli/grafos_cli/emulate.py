@@ -67,7 +67,7 @@ def up(
         terminal.note("starting the emulated clouds …")
     info = running or daemon.start(emulator_folder(), clock or clocks.REAL, wanted or CLOUDS)
     _check_as_asked(info, clock, wanted)
-    word = "run already" if running else "run"
+    word = ("run" if len(info.clouds) > 1 else "runs") + (" already" if running else "")
     text = (
         f"Emulated {_named(info.clouds)} {word} at {info.endpoint}.\n"
         'Point your shell at them:  eval "$(grafos emulate env)"\n'

@@ -224,7 +224,7 @@ def _refuse_unless_it_fits(account: Account, more_micro_cents: int, asked: str) 
         return
     raise GrafosError(
         "budget_exceeded",
-        f"{asked}, and {account.name!r} has {format_cents(max(0, account.free_micro_cents))} left of "
+        f"{asked}, and the budget {account.name!r} has {format_cents(max(0, account.free_micro_cents))} left of "
         f"{format_cents(account.cap_micro_cents)}",
         next="tear down what is held, choose something smaller or shorter, or raise the cap",
         context={

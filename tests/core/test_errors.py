@@ -13,8 +13,8 @@ EXIT_CODES = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130}
 INTRODUCTION = """# Errors
 
 Every refusal and every failure of grafos has one of these codes. On a terminal an error has up to five parts:
-`error[code]: what`, `where:`, `why:`, `next:`, the step that helps, and `docs:`, the command that explains the code. With
-`--json` the same fields come as one object on stdout, with `retryable` and a `context` of plain values. The
+`error[code]: what`, `where:`, `why:`, `next:`, the step that helps, and `docs:`, the command that explains the code.
+With `--json` the same fields come as one object on stdout, with `retryable` and a `context` of plain values. The
 [exit code](cli.md#exit-codes) is for scripts, the status for HTTP.
 
 | code | exit | HTTP | asking again can help | what it means |
