@@ -82,8 +82,10 @@ class Agent:
         self._identity = identity
         self._store = store
         self._clock = clock
+        self._instance = f"{chance.getrandbits(64):016x}"
         self._is_registered = False
         self._is_fenced = False
+        self._is_ending = False
         self._in_work: set[asyncio.Task[None]] = set()
         self._link = Link(settings.scheduler, identity.link_context, self, chance)
         pool = WorkerPool(state.settings.total.cpu_cores, cache=CodeCache(settings.code))
@@ -128,9 +130,11 @@ class Agent:
 
     async def end(self, fault: GrafosError) -> None:
         """Nobody honours this cell any more, or nobody who would is within reach: fences it; ``stopped`` says why."""
-        if not self._is_fenced:
-            log.critical("fencing: %s (%s)", fault, fault.why)
-            await self.fence()
+        if self._is_ending:
+            return
+        self._is_ending = True
+        log.critical("fencing: %s (%s)", fault, fault.why)
+        await self.fence()
         if not self.stopped.done():
             self.stopped.set_result(fault)
 
@@ -147,6 +151,8 @@ class Agent:
 
     async def prepare(self) -> None:
         """Registers with the scheduler, until it has once said that it knows the cell."""
+        if self._is_ending:
+            await asyncio.Event().wait()  # nobody is to be dialled any more
         if not self._is_registered:
             self.state.resize(self._membership.inventory())
             await asyncio.to_thread(self._register)
@@ -160,7 +166,7 @@ class Agent:
 
     def hello(self) -> frames.Hello:
         said = broker.hello(self.state, version("grafos-cell"))
-        return msgspec.structs.replace(said, api_token=self._identity.api_token)
+        return msgspec.structs.replace(said, api_token=self._identity.api_token, instance=self._instance)
 
     def heartbeat(self) -> frames.Heartbeat:
         return broker.heartbeat(self.state)

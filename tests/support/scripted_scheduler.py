@@ -19,6 +19,7 @@ from grafos_core.clock import SystemClock
 from grafos_core.ids import sha256_of
 from grafos_scheduler import frames, framing, messages
 from grafos_scheduler.credentials import open_credentials
+from grafos_scheduler.enrolment_messages import CellCredentials, RenewalRequest
 from grafos_scheduler.settings import Settings
 
 WAIT_S = 20.0
@@ -144,6 +145,26 @@ class ScriptedScheduler:
         self.daemon = Process("grafos_cell", ["control-server", *arguments], self.folder / "cell.log")
         return self.daemon
 
+    def start_agent(self, life_s: float) -> Process:
+        """Starts the real daemon of a registered cell, whose certificate has so long to live and is renewed here."""
+        trusted, theirs = self.folder / "trust", self.folder / "agent-trust"
+        theirs.mkdir(mode=0o700, exist_ok=True)
+        for name in ("ca.pem", "cell-key.pem", "cell-token"):
+            (theirs / name).write_bytes((trusted / name).read_bytes())
+        key = trust.key_from_pem((trusted / "cell-key.pem").read_bytes())
+        (theirs / "cell.pem").write_text(self._certify(trust.make_csr(key, CELL_ID), life_s))
+        given = {
+            "orchestrator": self.url,
+            "provider": PROVIDER,
+            "cell-id": CELL_ID,
+            "trust": theirs,
+            "state": self.folder / "cell-state",
+            "mem-capacity": "1m",
+        }
+        arguments = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+        self.daemon = Process("grafos_cell.registered", arguments, self.folder / "cell.log")
+        return self.daemon
+
     def next_link(self) -> ScriptedLink:
         """The next link that a cell dials."""
         link = self._links.get(timeout=WAIT_S)
@@ -178,6 +199,19 @@ class ScriptedScheduler:
             data = b""
             while b"\r\n\r\n" not in data or not data.rstrip().endswith(b"}"):
                 data += tls.recv(65536)
-            self.registrations.append(data)
-            body = msgspec.json.encode(messages.CellRegistered(messages.PROTOCOL_MAX, HEARTBEAT_EVERY_S))
+            body = self._renewed(data) if b"/cells/renew " in data else self._registered(data)
             tls.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+
+    def _registered(self, request: bytes) -> bytes:
+        self.registrations.append(request)
+        return msgspec.json.encode(messages.CellRegistered(messages.PROTOCOL_MAX, HEARTBEAT_EVERY_S))
+
+    def _renewed(self, request: bytes) -> bytes:
+        asked = msgspec.json.decode(request.partition(b"\r\n\r\n")[2], type=RenewalRequest)
+        token = (self.folder / "trust" / "cell-token").read_text()
+        certificate_pem, ca_pem = self._certify(asked.csr_pem, 3600.0), self.credentials.ca_pem
+        granted = CellCredentials(CELL_ID, PROVIDER, certificate_pem, token, ca_pem, time.time() + 3600.0)
+        return msgspec.json.encode(granted)
+
+    def _certify(self, csr_pem: str, life_s: float) -> str:
+        return self.credentials.certify(csr_pem, "cell", CELL_ID, time.time(), provider=PROVIDER, life_s=life_s)
