@@ -73,6 +73,7 @@ def registered(draft: Draft, event: CellRegistered) -> messages.CellRegistered:
         key_sha256=event.key_sha256,
         registered_at=known.registered_at if known else draft.now,
         boot_epoch=known.boot_epoch if known else 0,
+        instance=known.instance if known else "",
     )
     if cell != known:
         draft.put(rows.CELL, cell.cell_id, cell)
@@ -90,19 +91,13 @@ def link_opened(draft: Draft, event: LinkOpened) -> None:
         raise GrafosError("cell_unknown", f"cell {hello.cell_id} is not registered", next="register the cell first")
     if cell.key_sha256 != event.key_sha256:
         raise _stranger(cell.cell_id)
-    if hello.boot_epoch < cell.boot_epoch:
-        raise GrafosError(
-            "generation_stale",
-            f"cell {cell.cell_id} says hello from start {hello.boot_epoch}, and start {cell.boot_epoch} was seen",
-            why="its disk was restored from an older copy, or two machines share its identity",
-            next="tear the cell down and provision a new one",
-        )
+    _check_start(cell, hello)
     draft.open_link(cell.cell_id, event.link_id, protocol)
     restarted = hello.boot_epoch > cell.boot_epoch
     _present(draft, cell.cell_id, event.link_id, steady=not restarted)
     draft.send(cell.cell_id, frames.Welcome(protocol, state.settings.heartbeat_every_s))
     if restarted:
-        draft.put(rows.CELL, cell.cell_id, replace(cell, boot_epoch=hello.boot_epoch))
+        draft.put(rows.CELL, cell.cell_id, replace(cell, boot_epoch=hello.boot_epoch, instance=hello.instance))
     asked_anew = _catch_up(draft, cell, hello, restarted=restarted)
     leases.reconcile(draft, cell.cell_id, hello, asked_anew)
 
@@ -205,6 +200,19 @@ def _identity(state: State, cell: rows.Cell) -> messages.Signal:
 
 def _signal(met: bool, why: str) -> messages.Signal:  # noqa: FBT001  # reads as a sentence: met, or else why not
     return MET if met else messages.Signal(met=False, why=why)
+
+
+def _check_start(cell: rows.Cell, hello: frames.Hello) -> None:
+    """``generation_stale`` for an older start than was seen, or for another one that bears the same number."""
+    is_copy = hello.boot_epoch == cell.boot_epoch and hello.instance != cell.instance
+    if hello.boot_epoch < cell.boot_epoch or (is_copy and hello.instance and cell.instance):
+        raise GrafosError(
+            "generation_stale",
+            f"cell {cell.cell_id} says hello from start {hello.boot_epoch}, and "
+            + ("another machine did so before" if is_copy else f"start {cell.boot_epoch} was seen"),
+            why="its disk was restored from an older copy, or two machines share its identity",
+            next="tear the cell down and provision a new one",
+        )
 
 
 def _stranger(cell_id: str) -> GrafosError:

@@ -32,7 +32,8 @@ Ids = Annotated[tuple[Id, ...], msgspec.Meta(max_length=IDS_LISTED_MAX)]
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """``boot_epoch`` grows at every start of the cell's daemon; ``unacknowledged`` are the ended runs that it still
     keeps and reports next; ``fenced`` are the leases whose teardown failed. ``api_token`` is bound to the certificate
-    of the link, as beside any REST call."""
+    of the link, as beside any REST call. ``instance`` is drawn at each start: two machines with copies of one disk
+    count the same starts, and differ in it (empty: a cell that does not say)."""
 
     cell_id: Name
     boot_epoch: int
@@ -42,6 +43,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     fenced: Ids = ()
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
+    instance: Id = ""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):

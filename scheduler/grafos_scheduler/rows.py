@@ -65,7 +65,7 @@ class Slice(msgspec.Struct, frozen=True):
 
 class Cell(msgspec.Struct, frozen=True):
     """A cell that registered. ``key_sha256`` is the key that its identity is bound to; ``boot_epoch`` the newest
-    start of its daemon that a link told of (0: none yet)."""
+    start of its daemon that a link told of (0: none yet), ``instance`` what that start drew for itself."""
 
     cell_id: str
     provider: str
@@ -75,6 +75,7 @@ class Cell(msgspec.Struct, frozen=True):
     key_sha256: str
     registered_at: float
     boot_epoch: int = 0
+    instance: str = ""
 
 
 class Drain(msgspec.Struct, frozen=True):

@@ -132,6 +132,19 @@ def test_of_two_machines_with_one_key_the_older_start_is_turned_away(desk: Desk)
     assert refused(desk.dial, "cell-1", boot_epoch=4).code == "generation_stale"
 
 
+def test_of_two_copies_of_one_disk_the_second_to_come_is_turned_away_until_it_starts_anew(desk: Desk) -> None:
+    join(desk)
+    desk.dial("cell-1", boot_epoch=5, instance="one")
+    desk.dial("cell-1", boot_epoch=5, instance="one")
+    assert refused(desk.dial, "cell-1", boot_epoch=5, instance="two").code == "generation_stale"
+    register(desk, "cell-1")
+    desk.restart()
+    assert refused(desk.dial, "cell-1", boot_epoch=5, instance="two").code == "generation_stale"
+    # Then it is the newer one, and the older is out for good.
+    desk.dial("cell-1", boot_epoch=6, instance="two")
+    assert refused(desk.dial, "cell-1", boot_epoch=5, instance="one").code == "generation_stale"
+
+
 def test_a_living_cells_place_is_not_taken_with_a_fresh_token(desk: Desk) -> None:
     join(desk)
     error = refused(desk.enrol, desk.mint("cell-1"), "another-key")
