@@ -159,7 +159,7 @@ def run_facts(view: RunView, emulated: Collection[str]) -> list[tuple[str, str]]
     return [
         ("run_id", view.run_id),
         ("cell_id", view.cell_id or "none"),
-        ("provider", f"{view.provider} {view.region}".strip()),
+        ("provider", " ".join(dict.fromkeys(filter(None, (view.provider, view.region))))),
         ("state", state),
         ("module_sha256", view.module_sha256),
         ("cost", amount_text(view.cost.micro_cents, fictional=view.cell_id in emulated)),
