@@ -57,7 +57,7 @@ class LeasedMemory:
     def __init__(
         self, size_bytes: int, expires_at: float, clock: Clock, slot: int = 0, desk: LeaseDesk = no_desk
     ) -> None:
-        self.data = bytearray(size_bytes)
+        self.data = memoryview(bytearray(size_bytes))
         self._expires_at = expires_at
         self._clock = clock
         self._query = LeaseCall("query", "mem", slot)
@@ -201,7 +201,7 @@ class HostCalls:
         offset, dst, length = offset & _U64, dst & _U32, length & _U32
         status = self._check_move(region, offset, dst, length)
         if status == abi.OK:
-            self.guest.write(dst, memoryview(region.data)[offset : offset + length])
+            self.guest.write(dst, region.data[offset : offset + length])
         return status
 
     def fbmu_write(self, slot: int, offset: int, src: int, length: int) -> int:

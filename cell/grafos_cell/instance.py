@@ -238,12 +238,13 @@ class Instance:
         return self._fuel.value
 
     def pay(self, units: int) -> bool:
-        fuel = self._fuel
-        _get_fuel(self._context, self._fuel_at)
+        fuel, context = self._fuel, self._context
+        _get_fuel(context, self._fuel_at)
         left = fuel.value - units
-        fuel.value = max(0, left)
-        _set_fuel(self._context, fuel)
-        return left >= 0
+        is_enough = left >= 0
+        fuel.value = left if is_enough else 0
+        _set_fuel(context, fuel)
+        return is_enough
 
 
 def define(linker: Linker, module: str, name: str, function_type: FuncType, callback: Any) -> None:
@@ -260,13 +261,13 @@ def callback_of(engine: Engine, method: str, params: int) -> Any:
 
     Of an i32 only the low 32 bits mean anything, as ``HostCalls`` has it.
     """
-    cells = 2 * params
+    places = slice(0, 2 * params, 2)
 
     def call(_environment: Any, _caller: Any, values: Any, _count: int) -> int:
         instance = engine.current
         try:
             # An empty slice of a pointer is not empty where the interpreter divides as C does.
-            arguments = values[0:cells:2] if cells else ()
+            arguments = values[places] if params else ()
             values[0] = getattr(instance.host, method)(*arguments)  # type: ignore[union-attr]
         except BaseException as fault:  # noqa: BLE001 - see the module's docstring; raised again after the call
             if instance is not None:
