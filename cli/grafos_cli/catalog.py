@@ -18,6 +18,9 @@ class Noun(NamedTuple):
 
 
 NOUNS = (
+    Noun("demo", "grafos_cli.demo", "Start here", "the whole path on an emulated cloud, in under a minute"),
+    Noun("init", "grafos_cli.init", "Start here", "from nothing to the first answer, on this machine"),
+    Noun("doctor", "grafos_cli.doctor", "Start here", "what is in order here, what is not, and what to do about it"),
     Noun("new", "grafos_cli.new", "Programs", "make the folder of a new program"),
     Noun("tasklet", "grafos_cli.tasklet", "Programs", "build the tasklets of a program to WASM"),
     Noun("validate", "grafos_cli.validate", "Programs", "check a program or a module, without network"),
@@ -30,9 +33,6 @@ NOUNS = (
     Noun("fabric", "grafos_cli.fabric", "Fabric", "your fabric: its key, its money, its cells"),
     Noun("admin", "grafos_cli.admin", "Fabric", "what only the operator does: list and clear fences"),
     Noun("emulate", "grafos_cli.emulate", "Fabric", "emulated clouds on this machine, no account needed"),
-    Noun("init", "grafos_cli.init", "Start here", "from nothing to the first answer, on this machine"),
-    Noun("doctor", "grafos_cli.doctor", "Start here", "what is in order here, what is not, and what to do about it"),
-    Noun("demo", "grafos_cli.demo", "Start here", "the whole path on an emulated cloud, in under a minute"),
     Noun("about", "grafos_cli.about", "The command itself", "versions, folders and settings, for a report of trouble"),
     Noun("config", "grafos_cli.config", "The command itself", "settings, and who says so"),
     Noun("completion", "grafos_cli.completion", "The command itself", "words that your shell completes"),

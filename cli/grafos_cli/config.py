@@ -37,7 +37,7 @@ def show(
     terminal = terminal_of(ctx)
     found = settle().values()
     head = ("SETTING", "VALUE", *(("ORIGIN", "WHERE") if origin else ()))
-    rows = [[one.setting.name, one.value, *((one.origin, one.where) if origin else ())] for one in found]
+    rows = [[one.setting.name, one.value or "-", *((one.origin, one.where) if origin else ())] for one in found]
     document = [
         {"name": one.setting.name, "value": one.value, "origin": one.origin, "where": one.where} for one in found
     ]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+LIKENESS_MIN = 0.6
+"""What is less like the mistyped word is a guess, and a wrong guess is worse than none."""
 
-def nearest(word: str, known: list[str], likeness_min: float = 0.5) -> str:
+
+def nearest(word: str, known: list[str], likeness_min: float = LIKENESS_MIN) -> str:
     """The known word that was probably meant, or nothing; ``likeness_min`` from 0 to 1."""
     import difflib
 
     matches = difflib.get_close_matches(word, known, n=1, cutoff=likeness_min)
     return matches[0] if matches else ""
-
-
-FLAG_LIKENESS_MIN = 0.6
-"""A flag that is less like the mistyped one is a guess, and a wrong guess is worse than none."""
 
 
 def nearest_flag(flag: str, known: list[str]) -> str:
@@ -23,5 +22,5 @@ def nearest_flag(flag: str, known: list[str]) -> str:
     if len(word) == 1:
         begin = [name for name in names if name.startswith(word)]
         return names[begin[0]] if len(begin) == 1 else ""
-    match = nearest(word, list(names), FLAG_LIKENESS_MIN)
+    match = nearest(word, list(names))
     return names[match] if match else ""

@@ -50,10 +50,12 @@ def show(ctx: typer.Context, provider: ProviderFlag = "", region: RegionFlag = "
 
     A price of a real cloud older than 30 days, or of an unknown day, is shown as stale: no plan is made by it.
     """
+    from grafos_cli.accounts import provider_named
     from grafos_core.clock import SystemClock
     from grafos_stacks.prices import PriceBook
 
     terminal = terminal_of(ctx)
+    provider = provider and provider_named(provider)
     book = PriceBook(SystemClock())
     table = book.table()
     rows = [
@@ -88,17 +90,16 @@ def refresh(
     """
     from concurrent.futures import ThreadPoolExecutor
 
+    from grafos_cli.accounts import provider_named
     from grafos_cli.steps import show_steps
     from grafos_connectors.registry import PROVIDERS
     from grafos_core.clock import SystemClock
     from grafos_stacks.prices import PriceBook
 
-    if provider and provider not in PROVIDERS:
-        raise GrafosError("usage", f"There is no cloud {provider[:40]!r}", next=f"name one of: {', '.join(PROVIDERS)}")
     terminal = terminal_of(ctx)
     book = PriceBook(SystemClock())
     wanted = Asked(provider, region, machine_type)
-    names = (provider,) if provider else PROVIDERS
+    names = (provider_named(provider),) if provider else PROVIDERS
     with show_steps(terminal) as steps, ThreadPoolExecutor(len(names), thread_name_prefix="prices") as pool:
         answers = list(pool.map(lambda name: _answer(book, name, wanted, steps), names))
     kept = sum(answer.kept for answer in answers)
@@ -196,7 +197,7 @@ def _failure(answers: list[Answer], *, named: bool) -> GrafosError | None:
             return GrafosError(
                 "credentials_missing",
                 "no cloud's credentials were found, so no price was read",
-                why="; ".join(f"{answer.provider}: {answer.error.what}" for answer in answers if answer.error),
+                why="; ".join(f"{one.provider}: {one.error.what.rstrip('.')}" for one in answers if one.error),
                 next="set up one of them, or name it to see what it lacks: grafos cloud prices refresh --provider aws",
             )
         answers = used

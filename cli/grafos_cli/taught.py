@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,6 +16,10 @@ from grafos_core.errors import GrafosError
 
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
+
+
+_RANGE = re.compile(r"(\d+)<=x<=(\d+)")
+"""How the parser writes the numbers that an option takes."""
 
 
 class AsItIs:
@@ -140,7 +145,7 @@ def _parameter_lines(command: Any, ctx: Any) -> list[str]:
     """The command's own arguments and options as two columns."""
     own = [parameter for parameter in command.get_params(ctx) if "--help" not in parameter.opts]
     records = [record for parameter in own if (record := parameter.get_help_record(ctx))]
-    entries = [(record[0].replace(" <str>", ""), record[1]) for record in records]
+    entries = [(record[0].replace(" <str>", ""), _RANGE.sub(r"\1 to \2", record[1])) for record in records]
     return ["Options:", *catalog.rows(entries), ""] if entries else []
 
 

@@ -24,7 +24,6 @@ from grafos_cli.languages.contract import (
 from grafos_cli.manifest import Program, Tasklet
 from grafos_core.errors import GrafosError
 
-RUNS_TESTS = True
 FLAGS = (
     *("-target", "wasm32-freestanding", f"-mcpu={zig.CPU}", "-std=c17", "-Os", "-g0", "-nostdlib"),
     "-Werror=date-time",  # a module that knows when it was built is another one each time

@@ -54,9 +54,7 @@ class TestsRun:
 
 
 class Language(Protocol):
-    """The functions of a language's module. ``RUNS_TESTS``: whether there is a tool that runs a program's own."""
-
-    RUNS_TESTS: bool
+    """The functions of a language's module."""
 
     def find(self, folder: Path) -> Toolchain:
         """The compiler for a program in ``folder``, which may name one; else ``tool_missing``, whose next step is the

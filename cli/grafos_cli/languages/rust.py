@@ -36,7 +36,6 @@ from grafos_cli.project import state_folder
 from grafos_core.errors import GrafosError
 from grafos_core.paths import locked
 
-RUNS_TESTS = True
 TIMEOUT_S = 900
 """For one build, one fetch, or the tests of one crate. Many dependencies take minutes the first time."""
 OPT_LEVEL = "s"

@@ -10,8 +10,6 @@ from grafos_cli.languages.contract import Note, TestsRun, Toolchain, build_faile
 from grafos_cli.languages.zig import within
 from grafos_cli.manifest import Program, Tasklet
 
-RUNS_TESTS = False
-
 
 def find(folder: Path) -> Toolchain:  # noqa: ARG001 - the library is one of our own dependencies
     """The library; it is always there."""

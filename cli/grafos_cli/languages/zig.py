@@ -26,7 +26,6 @@ from grafos_cli.manifest import Program, Tasklet
 from grafos_core.errors import GrafosError
 from grafos_core.paths import cache_home, private_folder
 
-RUNS_TESTS = True
 TIMEOUT_S = 300
 """For one build, or the tests of one file. A cold compiler cache takes seconds; what takes minutes hangs."""
 TREE_FILES_MAX = 10_000
