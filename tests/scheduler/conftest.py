@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from standalone import Standalone, Town
+from orchestrator import Orchestrator
+from standalone import Identity, Standalone, Town
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +20,21 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         yield Town(cell, operator, acme, globex, cell.cell())
     finally:
         cell.discard()
+
+
+@pytest.fixture(scope="module")
+def orchestrator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orchestrator]:
+    started = Orchestrator(tmp_path_factory.mktemp("orchestrator"))
+    try:
+        started.start()
+        yield started
+    finally:
+        started.discard()
+
+
+@pytest.fixture(scope="module")
+def operator(orchestrator: Orchestrator) -> Identity:
+    return orchestrator.claimed()
 
 
 @pytest.fixture

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from raw_link import RawLink
 from standalone import Identity, Process, Standalone
 
 from grafos_core import trust
 from grafos_core.resources import Resources
-from grafos_scheduler import messages
+from grafos_scheduler import frames, messages
 from grafos_scheduler.enrolment_messages import BootstrapRequest, CellCredentials
 from grafos_scheduler.orchestrator_client import OrchestratorClient, enrol
+from grafos_scheduler.tenant_messages import TenantAsked
 
 NAME = "orchestrator"
 RATE = 36_000_000
@@ -49,6 +52,12 @@ class Orchestrator(Standalone):
     def enrol(self, token: str, csr_pem: str) -> CellCredentials:
         return enrol(self.url, self.ca_pem, token, csr_pem)
 
+    def employ(self, operator: Identity, name: str, **asked: object) -> Identity:
+        """A tenant of the orchestrator."""
+        with self.client(operator) as client:
+            grant = client.create_tenant(TenantAsked(name, self.request(name), **asked))
+        return self.identity(name, grant.certificate_pem, grant.api_token)
+
     def joined(self, operator: Identity, cell_id: str, provider: str = "aws") -> Member:
         """A cell that has enrolled."""
         token = self.bootstrap(operator, cell_id, provider)
@@ -69,6 +78,23 @@ class Member:
         said = messages.CellRegistration(self.cell_id, self.provider, "", "test", total, **other)
         with self.at.client(self.identity) as client:
             return client.register_cell(said)
+
+    def link(self) -> RawLink:
+        """A link on which the test plays the cell; it has said nothing yet."""
+        return RawLink(self.at, self.identity)
+
+    def hello(self, link: RawLink, **other: object) -> frames.DownFrame | None:
+        return link.hello(cell_id=self.cell_id, **other)
+
+    def short_lived(self, life_s: float) -> Member:
+        """The same cell with a certificate that runs out so soon, signed by the orchestrator's own CA."""
+        ca_key = trust.key_from_pem((self.at.trust / "ca-key.pem").read_bytes())
+        uri = trust.spiffe_id(self.at.fabric.id, "cell", self.cell_id, self.provider)
+        csr_pem = trust.make_csr(key_of(self.identity), self.cell_id)
+        pem = trust.sign_csr(self.at.ca_pem, ca_key, csr_pem, uri, time.time(), life_s)
+        certificate = self.at.folder / f"{self.cell_id}-short.pem"
+        certificate.write_text(pem)
+        return replace(self, identity=replace(self.identity, certificate=certificate))
 
     def begin(self) -> Process:
         """The cell's daemon, with what was granted in a trust folder of its own."""
