@@ -24,8 +24,8 @@ from grafos_core.errors import GrafosError
 FILE_NAME = "grafos.toml"
 FILE_BYTES_MAX = 256 * 1024
 """A manifest is written by hand; a larger file is a mistake."""
-NUMBER_SHOWN_MAX = 1e300
-"""TOML's whole numbers have no bound; what does not fit into a float is not shown."""
+NUMBER_SHOWN_MAX = 1e24
+"""TOML's whole numbers have no bound; what nobody would read to its end is not shown."""
 TASKLETS_MAX = 64
 """Per program; each is one module to build, check and store."""
 
@@ -152,15 +152,19 @@ def _read(path: Path) -> str:
             next="go to the folder of a program, or name that folder behind the command\nto make one: grafos new NAME",
         ) from None
     except OSError as error:
-        raise GrafosError("manifest_invalid", f"{FILE_NAME} cannot be read", where=str(path), why=str(error)) from error
+        why = error.strerror or str(error)
+        raise _unread(path, f"{FILE_NAME} cannot be read", why, "make it a file that you may read") from error
     if len(data) > FILE_BYTES_MAX:
-        raise GrafosError(
-            "manifest_invalid", f"{FILE_NAME} has {len(data)} bytes, the limit is {FILE_BYTES_MAX}", where=str(path)
-        )
+        what = f"{FILE_NAME} has {len(data)} bytes, the limit is {FILE_BYTES_MAX}"
+        raise _unread(path, what, "", "keep data out of it")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise GrafosError("manifest_invalid", f"{FILE_NAME} is not UTF-8", where=str(path), why=str(error)) from error
+        raise _unread(path, f"{FILE_NAME} is not UTF-8", str(error), "save it as UTF-8") from error
+
+
+def _unread(path: Path, what: str, why: str, next: str) -> GrafosError:
+    return GrafosError("manifest_invalid", what, where=str(path), why=why, next=next)
 
 
 def _syntax_error(path: Path, why: str) -> GrafosError:
@@ -200,7 +204,10 @@ class _Reader:
 
     def _tasklets(self, language: str) -> tuple[Tasklet, ...]:
         entries = self._document.get("tasklets", [])
-        if not isinstance(entries, list) or not entries:
+        if entries and not isinstance(entries, list):
+            line = self._line_of_table("tasklets")
+            raise self._wrong("tasklets is no list of tables", line, "write [[tasklets]] above each of them")
+        if not entries:
             raise self._wrong(
                 "the program declares no tasklets",
                 self._line_of_table("tasklets"),
@@ -252,14 +259,20 @@ class _Reader:
                 raise self._wrong(
                     f"{environment!r} is no name for an environment", line, "use a-z, 0-9 and inner hyphens"
                 )
+            if not isinstance(provider, str):
+                kind = _toml_kind(provider)
+                raise self._wrong(f"the provider of {environment} is {kind}", line, 'name it in quotes, like "local"')
             if provider not in PROVIDERS:
-                raise self._unknown(str(provider), list(PROVIDERS), line, "provider")
+                raise self._unknown(provider, list(PROVIDERS), line, "provider")
         return targets
 
     def _table(self, name: str, values: object, index: int) -> dict[str, Any]:
         """A copy of the table with each key known, of its type and within its bounds."""
         if not isinstance(values, dict):
-            raise self._wrong(f"there is no table [{name}]", self._line_of_table(name), f"add [{name}]")
+            header = "[[tasklets]]" if name == "tasklets" else f"[{name}]"
+            if values is None:
+                raise self._wrong(f"there is no table {header}", 0, f"add {header}")
+            raise self._wrong(f"{name} is {_toml_kind(values)}", self._line_of_table(name), f"write it below {header}")
         keys = TABLES[name]
         checked: dict[str, Any] = {}
         for key, value in values.items():
@@ -275,13 +288,14 @@ class _Reader:
         rule, line = TABLES[table][key], self._line(table, index, key)
         fits = isinstance(value, (int, float) if rule.kind is float else rule.kind)
         if not fits or isinstance(value, bool):
-            words = {str: "a text", int: "a whole number", float: "a number"}
-            raise self._wrong(f"{table}.{key} must be {words[rule.kind]}", line, f"it is {_toml_kind(value)}")
+            wanted, example = _WANTED[rule.kind]
+            what = f"{table}.{key} must be {wanted}, and is {_toml_kind(value)}"
+            raise self._wrong(what, line, f"write it like {example}")
         if isinstance(value, str) and not value:
             raise self._wrong(f"{table}.{key} is empty", line, "give it a value")
         if isinstance(value, (int, float)) and not rule.least <= value <= rule.most:
-            shown = f"{value:g}" if abs(value) < NUMBER_SHOWN_MAX else "beyond all bounds"
-            raise self._wrong(f"{table}.{key} is {shown}", line, f"it must be {rule.least:.12g} to {rule.most:.12g}")
+            what = f"{table}.{key} is {_number(value)}"
+            raise self._wrong(what, line, f"it must be {_number(rule.least)} to {_number(rule.most)}")
         return float(value) if rule.kind is float and isinstance(value, int) else value
 
     def _check_name(self, table: str, name: str, index: int) -> None:
@@ -343,6 +357,17 @@ class _Reader:
             if re.match(rf"(?:[^#]*[\s,{{.])?[\"']?{word}[\"']?\s*=", lines[number]):
                 return number + 1
         return start
+
+
+_WANTED = {str: ("a text", '"this"'), int: ("a whole number", "65536"), float: ("a number", "2.5")}
+"""What a key wants, by its kind, and an example."""
+
+
+def _number(value: float) -> str:
+    """In full, as a person would write it."""
+    if abs(value) >= NUMBER_SHOWN_MAX:
+        return "beyond all bounds"
+    return str(int(value)) if value == value // 1 else f"{value:g}"
 
 
 def _toml_kind(value: object) -> str:

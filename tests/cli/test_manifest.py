@@ -61,17 +61,19 @@ MISTAKES = [
     ('name = "photos"', 'nmae = "photos"', 2, "unknown key in [program]: 'nmae'", "did you mean 'name'?"),
     ("[runnable_targets]", "[runable_targets]", 19, "unknown table or key: 'runable_targets'", "runnable_targets"),
     ("fuel = 7", "fule = 7", 10, "unknown key in [tasklets]: 'fule'", "did you mean 'fuel'?"),
-    ("fuel = 7", 'fuel = "7"', 10, "tasklets.fuel must be a whole number", "it is a text"),
-    ("fuel = 7", "fuel = true", 10, "tasklets.fuel must be a whole number", "it is true or false"),
+    ("fuel = 7", 'fuel = "7"', 10, "tasklets.fuel must be a whole number, and is a text", "65536"),
+    ("fuel = 7", "fuel = true", 10, "tasklets.fuel must be a whole number, and is true or false", "65536"),
     ("fuel = 7", f"fuel = 1{'0' * 400}", 10, "tasklets.fuel is beyond all bounds", "1 to"),
-    ("fuel = 7", "fuel = 2026-01-01", 10, "tasklets.fuel must be a whole number", "a date or time"),
+    ("fuel = 7", "fuel = 2026-01-01", 10, "tasklets.fuel must be a whole number, and is a date", "65536"),
+    ("fuel = 7", "fuel = 1.5", 10, "tasklets.fuel must be a whole number, and is a number", "65536"),
+    ("fuel = 7", "fuel = 70000000000000", 10, "tasklets.fuel is 70000000000000", "it must be 1 to 1000000000000"),
     ("fuel = 7", '"" = 7', 10, "unknown key in [tasklets]: ''", "known are name"),
     ("deadline_s = 2", "deadline_s = nan", 12, "tasklets.deadline_s is", "3600"),
     ("deadline_s = 2", f"deadline_s = 1{'0' * 400}", 12, "tasklets.deadline_s is beyond all bounds", "3600"),
-    ("[program]", "[[program]]", 1, "there is no table [program]", "add [program]"),
+    ("[program]", "[[program]]", 1, "program is a list", "write it below [program]"),
     ('language = "zig"', "", 1, "[program] lacks language", "add language"),
     ('language = "zig"', 'language = "c"', 8, "written in c", "ends with .c"),
-    ('dev = "local"', "dev = 3", 20, "unknown provider: '3'", "known are local"),
+    ('dev = "local"', "dev = 3", 20, "the provider of dev is a whole number", '"local"'),
     ("[runnable_targets]", "[[runnable_targets]]", 19, "is not a table", "[runnable_targets]"),
     ('source = "src/second.zig"', 'source = "src"', 17, "names a folder", "file in it"),
     ('source = "src/second.zig"', 'source = "/etc/passwd"', 17, "leaves the program's folder", "inside"),
@@ -79,7 +81,7 @@ MISTAKES = [
     ('source = "src/second.zig"', 'source = "src/\\u0000.zig"', 17, "is no path", "mend the path"),
     ('source = "src/second.zig"', f'source = "{"a" * 5000}.zig"', 17, "is no path", "mend the path"),
     ("fuel = 7", "fuel = 0", 10, "tasklets.fuel is 0", "1 to"),
-    ("deadline_s = 2", "deadline_s = 2.5e9", 12, "tasklets.deadline_s is 2.5e+09", "3600"),
+    ("deadline_s = 2", "deadline_s = 2.5e9", 12, "tasklets.deadline_s is 2500000000", "0.001 to 3600"),
     ("memory_bytes = 65536", "memory_bytes = 1", 11, "tasklets.memory_bytes is 1", "65536"),
     ('name = "first"', 'name = "First"', 7, "'First' is no name", "a-z"),
     ('name = "second"', 'name = "first"', 16, "two tasklets are called 'first'", "rename"),
@@ -115,8 +117,10 @@ def test_a_mistake_is_told_with_its_line_and_what_to_do(
     [
         (b"", "no table [program]"),
         (b"[program]\nname='a'\nlanguage='zig'\n", "declares no tasklets"),
-        (b"program = 3\n", "no table [program]"),
-        (b"tasklets = 3\n[program]\nname='a'\nlanguage='zig'\n", "declares no tasklets"),
+        (b"program = 3\n", "program is a whole number"),
+        (b"tasklets = 3\n[program]\nname='a'\nlanguage='zig'\n", "tasklets is no list of tables"),
+        (b"[program]\nname='a'\nlanguage='zig'\n[tasklets]\nname='a'\n", "tasklets is no list of tables"),
+        (b"tasklets = [1]\n[program]\nname='a'\nlanguage='zig'\n", "tasklets is a whole number"),
         (b"\xff\xfe", "is not UTF-8"),
         (b"#" * 300_000, "300000 bytes"),
         (b"a = " + b"[" * 5000 + b"]" * 5000, "is not TOML"),
@@ -128,6 +132,7 @@ def test_a_file_that_is_no_manifest_is_refused(content: bytes, what: str, folder
         load_program(folder)
     assert caught.value.code == "manifest_invalid"
     assert what in caught.value.what
+    assert caught.value.next
 
 
 INLINE = 'tasklets = [\n  {name = "a", source = "src/first.zig"},\n  {name = "b", source = "src/none.zig"},\n]\n'
