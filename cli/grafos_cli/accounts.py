@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from grafos_cli.nearness import nearest
 from grafos_cli.regions import region_at_hand
 from grafos_cli.tables import short_id
 from grafos_connectors.contract import Connector
@@ -31,15 +32,21 @@ ASKED_AT = {"aws": "us-east-1", "azure": "eastus", "gcp": "us-central1"}
 """Where questions go that are about no region, if the person's settings name none."""
 
 
-def providers_in(word: str) -> tuple[str, ...]:
-    """The clouds that `--provider` names; ``usage`` for another word."""
-    if word == ALL:
-        return PROVIDERS
+def provider_named(word: str) -> str:
+    """The one cloud of that name, or ``usage``."""
     if word not in PROVIDERS:
+        near, known = nearest(word, list(PROVIDERS)), ", ".join(PROVIDERS)
         raise GrafosError(
-            "usage", f"There is no provider {word[:40]!r}", next=f"--provider all, or one of {', '.join(PROVIDERS)}"
+            "usage",
+            f"There is no cloud {word[:40]!r}" + (f"; did you mean {near!r}?" if near else ""),
+            next=f"name one of: {known}",
         )
-    return (word,)
+    return word
+
+
+def providers_in(word: str) -> tuple[str, ...]:
+    """The clouds that `--provider` names: one, or ``all`` of them."""
+    return PROVIDERS if word == ALL else (provider_named(word),)
 
 
 def open_account(provider: str, region: str = "") -> Connector:

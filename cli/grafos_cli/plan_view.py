@@ -49,7 +49,7 @@ def plan_text(prepared: Prepared, terminal: Terminal) -> str:
         ("not in it", ", ".join(plan.bill.excluded)),
         ("CPU credits", BURST_CREDITS.get(spec.provider, "unknown")),
         ("prices", _priced_by(plan.facts.price)),
-        ("ends", _ends(plan)),
+        ("ends", _ends(plan) + (", as it was first planned: grafos cloud extend" if prepared.resumed else "")),
         ("reachable", f"port {spec.port} from {spec.operator_cidr} only" if spec.operator_cidr else NOBODY),
         ("expected", f"about {plan.predicted_s:.0f} s"),
     ]

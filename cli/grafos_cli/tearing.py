@@ -61,7 +61,7 @@ def teardown(
 
 
 def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove: bool, yes: bool) -> None:
-    from grafos_cli.accounts import hands_for, open_account, providers_in, told_by
+    from grafos_cli.accounts import hands_for, open_account, provider_named, told_by
     from grafos_cli.fabric import open_default
     from grafos_cli.project import project_folder
     from grafos_cli.receipt_view import receipt_document, receipt_text
@@ -71,7 +71,7 @@ def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove:
 
     if not yes:
         terminal.confirm(f"Tear down cell {cell_id} on {provider}, with all that it consists of?", "--yes")
-    connector = open_account(providers_in(provider)[0], region)
+    connector = open_account(provider_named(provider), region)
     fabric = open_default(terminal)
     place = region or CellHome(fabric, cell_id).region()
     torn = None
@@ -92,13 +92,13 @@ def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove:
 
 
 def _many(terminal: Terminal, provider: str, named: list[str], region: str, *, prove: bool, yes: bool) -> None:
-    from grafos_cli.accounts import hands_for, open_account, providers_in, told_of
+    from grafos_cli.accounts import hands_for, open_account, provider_named, told_of
     from grafos_cli.fabric import open_default
     from grafos_cli.project import project_folder
     from grafos_cli.steps import show_steps
     from grafos_stacks.batch import teardown_batch
 
-    connector = open_account(providers_in(provider)[0], region)
+    connector = open_account(provider_named(provider), region)
     with hands_for([connector], open_default(terminal)) as (hands,):
         targets = _targets(hands, provider, named, region)
         if targets and not yes:

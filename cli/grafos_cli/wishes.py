@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from grafos_cli.accounts import provider_named
 from grafos_cli.regions import REGION_VARIABLES, region_at_hand
 from grafos_connectors.pricing.rules import is_stale
 from grafos_connectors.pricing.table import VM, PriceTable
@@ -55,9 +56,7 @@ def providers_of(word: str, *, any_place: bool) -> tuple[str, ...]:
     named = words(word)
     if len(named) > 1 and not any_place:
         raise GrafosError("usage", "several clouds were named", next="add --any: one of them gets the cell")
-    for provider in named:
-        layout_of(provider)
-    return named
+    return tuple(map(provider_named, named))
 
 
 def words(text: str) -> tuple[str, ...]:

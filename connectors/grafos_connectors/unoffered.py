@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from grafos_connectors.contract import CloudError
-from grafos_connectors.likeness import nearest
+from grafos_connectors.likeness import did_you_mean
 
 NAMES = {"aws": "AWS", "azure": "Azure", "gcp": "Google Cloud"}
 REGIONS_SHOWN = 8
@@ -18,7 +18,7 @@ def unoffered(
     regions ``elsewhere`` have, ``cloud_capacity`` with their names."""
     where = f"{provider} {region}"
     if not elsewhere:
-        step = f"Did you mean {nearest(machine_type, here)!r}?" if here else "Choose another machine type or region."
+        step = did_you_mean(machine_type, here, "Choose another machine type or region.")
         return CloudError(
             "cloud_invalid", f"{NAMES[provider]} has no machine type {machine_type!r}.", where=where, next=step
         )

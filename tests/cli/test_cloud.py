@@ -132,7 +132,15 @@ def test_an_input_that_cannot_be_used_is_told(flags: tuple[str, str], operator: 
 
 def test_a_cloud_that_is_none_is_told(operator: Person) -> None:
     answer = operator("cloud", "provision", "nebula", "--region", "orion-1", "--yes")
-    assert (answer.code, answer.error_code) == (2, "unsupported")
+    assert (answer.code, answer.error_code) == (2, "usage")
+    assert "There is no cloud 'nebula'\n" in answer.err
+    for words in (("provision", "awz"), ("teardown", "awz", "--all"), ("sweep", "--provider", "awz")):
+        assert "There is no cloud 'awz'; did you mean 'aws'?" in operator("cloud", *words).err
+
+
+def test_a_teardown_is_of_one_cloud(operator: Person) -> None:
+    answer = operator("cloud", "teardown", "all", "--all", "--yes")
+    assert (answer.code, answer.error_code) == (2, "usage")
 
 
 def test_a_dry_run_shows_the_plan_and_changes_nothing(operator: Person, golden: Golden) -> None:
@@ -187,6 +195,8 @@ def test_provision_again_is_the_same_cell(operator: Person, cell: str) -> None:
     before = left_in_the_cloud(operator)
     again = operator("cloud", "provision", "aws", "--cell-id", cell, "--ttl", "1h", "--yes", "--json")
     assert again.document["resumed"] is True
+    longer = operator("cloud", "provision", "aws", "--cell-id", cell, "--ttl", "2h", "--yes")
+    assert "by itself, as it was first planned: grafos cloud extend" in longer.err
     assert left_in_the_cloud(operator) == before
 
 

@@ -75,7 +75,7 @@ def test_only_any_means_several_clouds_or_all() -> None:
         assert refused.value.code == "usage"
     with pytest.raises(GrafosError) as unknown:
         providers_of("aws,nebula", any_place=True)
-    assert unknown.value.code == "unsupported"
+    assert unknown.value.code == "usage"
     assert words(" a, b,,a ") == ("a", "b")
 
 

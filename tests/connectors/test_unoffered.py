@@ -20,5 +20,10 @@ def test_a_type_of_other_regions_lacks_capacity_here_and_they_are_named(provider
     assert told.next.endswith("a region that offers it: far, there.")
 
 
+def test_what_is_like_nothing_that_is_there_is_no_slip_of_the_hand() -> None:
+    told = unoffered("aws", "here", "t9.huge", {"t2.large", "m6g.large"}, ())
+    assert told.next == "Choose another machine type or region."
+
+
 def test_a_region_without_any_type_names_none() -> None:
     assert unoffered("aws", "here", "m5.large", (), ()).next == "Choose another machine type or region."

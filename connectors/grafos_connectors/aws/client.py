@@ -22,7 +22,7 @@ from botocore.session import Session
 from grafos_connectors.aws.endpoints import check_pairing, mixed
 from grafos_connectors.aws.errors import NEXT_STEPS, translated
 from grafos_connectors.contract import CloudError
-from grafos_connectors.likeness import nearest
+from grafos_connectors.likeness import did_you_mean
 from grafos_connectors.loopback import is_loopback
 
 CONNECT_TIMEOUT_S = 5  # AWS's front ends accept in well under a second; more is a dead network
@@ -143,9 +143,8 @@ class AwsCalls:
                 why="its partition has accounts, images and price lists of its own",
                 next="Use a region of AWS's commercial partition, as us-east-1 or eu-central-1.",
             )
-        near = nearest(region, self.known_regions)
         what = f"AWS has no region {region!r}." if region else "No AWS region is given."
-        step = f"Did you mean {near!r}?" if region else "Pass --region, or set AWS_REGION."
+        step = did_you_mean(region, self.known_regions, "Pass --region, or set AWS_REGION.")
         raise CloudError("cloud_invalid", what, where="aws", next=step)
 
     # How a client is made --------------------------------------------------------------------------------------------

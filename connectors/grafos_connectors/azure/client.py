@@ -30,7 +30,7 @@ from grafos_connectors.azure.endpoints import (
 from grafos_connectors.azure.errors import NEXT_STEPS, STATUSES, no_answer, refusal_in, refused, translated
 from grafos_connectors.azure.transport import OnlyThere, Watch, policies, transport
 from grafos_connectors.contract import CloudError
-from grafos_connectors.likeness import nearest
+from grafos_connectors.likeness import did_you_mean
 from grafos_connectors.loopback import is_loopback
 from grafos_connectors.server_time import server_time
 from grafos_core.clock import Clock, SystemClock
@@ -177,8 +177,7 @@ class AzureCalls:
         if region in known:
             return
         what = f"Azure has no location {region!r}." if region else "No Azure location is given."
-        is_near = bool(region and known)
-        step = f"Did you mean {nearest(region, known)!r}?" if is_near else f"Pass --region, or set {REGION_VARIABLE}."
+        step = did_you_mean(region, known, f"Pass --region, or set {REGION_VARIABLE}.")
         raise CloudError("cloud_invalid", what, where="azure", next=step)
 
     def locations(self) -> tuple[str, ...]:

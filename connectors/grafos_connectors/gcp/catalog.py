@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from grafos_connectors.contract import CloudError
 from grafos_connectors.gcp.client import GcpCalls
 from grafos_connectors.gcp.describe import Item, last_part
-from grafos_connectors.gcp.endpoints import check_region, region_of
+from grafos_connectors.gcp.endpoints import REGION_STEP, check_region, region_of
 from grafos_connectors.gcp.families import TYPE_PATTERN
-from grafos_connectors.likeness import nearest
+from grafos_connectors.likeness import did_you_mean
 from grafos_core.money import CURRENCY
 
 COMPUTE_SERVICE = "6F81-5844-456A"  # Google's id of Compute Engine in the Cloud Billing Catalog
@@ -62,7 +62,7 @@ class Catalog:
         check_region(region)
         known = self.regions()
         if region not in known:
-            step = f"Did you mean {nearest(region, known)!r}?"
+            step = did_you_mean(region, known, REGION_STEP)
             raise CloudError("cloud_invalid", f"Google Cloud has no region {region!r}.", where="gcp", next=step)
 
     def machine_types(self, region: str, name: str = "") -> list[Item]:

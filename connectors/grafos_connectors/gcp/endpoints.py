@@ -12,6 +12,7 @@ from grafos_core.emulated import EMULATED_PROJECT
 ENDPOINT_VARIABLE = "GRAFOS_GCP_ENDPOINT"
 PROJECT_VARIABLE = "GOOGLE_CLOUD_PROJECT"
 REGION_VARIABLE = "CLOUDSDK_COMPUTE_REGION"
+REGION_STEP = f"Pass --region, or set {REGION_VARIABLE}."
 REAL_COMPUTE = "https://compute.googleapis.com"
 UNIVERSE = "googleapis.com"  # the public one; the sovereign ones have accounts, images and prices of their own
 REGION_PATTERN = re.compile(r"[a-z]+(?:-[a-z]+)+\d+")
@@ -58,7 +59,7 @@ def check_region(region: str) -> None:
     if REGION_PATTERN.fullmatch(region):
         return
     zone, other = ZONE_PATTERN.fullmatch(region), OTHER_CLOUDS_REGION.fullmatch(region)
-    step = f"Pass --region, or set {REGION_VARIABLE}."
+    step = REGION_STEP
     if zone:
         step = f"Did you mean {zone[1]!r}, the region of that zone?"
     elif other:
