@@ -118,12 +118,16 @@ def logs(
     With --follow the cloud is asked every five seconds, and each line is printed once.
     """
     from grafos_cli.clouds import hands_to_look
+    from grafos_cli.terminal import silent_terminal
     from grafos_stacks.looking import console_of
 
     terminal = terminal_of(ctx)
     if not 1 <= lines <= LINES_MAX:
         raise GrafosError("usage", f"{lines} is no number of lines", where="--lines", next=f"choose 1 to {LINES_MAX}")
-    with hands_to_look(cell_id, terminal) as (hands, region):
+    if follow:
+        terminal.note(f"following the console of {cell_id}; Ctrl-C ends it")
+    # What is followed scrolls by, and nothing is drawn below it.
+    with hands_to_look(cell_id, silent_terminal() if follow else terminal) as (hands, region):
         if follow:
             with until_stopped(terminal):
                 _follow_console(Console(lambda: console_of(hands, cell_id, region)), cell_id, lines, terminal)

@@ -103,7 +103,7 @@ def _working_on(fabric: Fabric, provider: str, region: str, terminal: Terminal) 
     if provider == LOCAL:
         raise GrafosError("unsupported", "that is the local cell, on no cloud", next="see: grafos dev doctor")
     connector = open_connector(provider, region or region_at_hand(provider))
-    with hands_for([connector], fabric) as (quiet,), show_steps(terminal) as steps:
+    with hands_for([connector], fabric) as (quiet,), show_steps(terminal, waiting=f"asking {provider}") as steps:
         yield replace(quiet, progress=told_by(steps))
 
 

@@ -47,13 +47,15 @@ def up(
     from grafos_cli.project import project_folder
     from grafos_cli.run_locally.guard import check_origins
     from grafos_cli.sizes import read_size
+    from grafos_cli.steps import show_steps
 
     terminal = terminal_of(ctx)
     began = time.monotonic()
     capacity = read_size("--mem-capacity", mem_capacity) if mem_capacity else None
     origins = check_origins([origin] if origin else [])
     project = project_folder()
-    brought = bring_up(project, capacity, origins, terminal.note)
+    with show_steps(terminal, waiting="starting the local fabric") as steps:
+        brought = bring_up(project, capacity, origins, steps.note)
     took = time.monotonic() - began
     words = {"started": f"runs, after {took:.2f} s", "resumed": "runs again, with its state", "running": "runs already"}
     terminal.emit(
@@ -99,10 +101,13 @@ def down(
     from grafos_cli.local_fabric import bring_down
     from grafos_cli.project import project_folder
     from grafos_cli.sizes import read_duration
+    from grafos_cli.steps import show_steps
     from grafos_core.errors import PARTIAL
 
     terminal = terminal_of(ctx)
-    ended = bring_down(project_folder(), read_duration("--within", within), terminal.note, discard=discard)
+    within_s = read_duration("--within", within)
+    with show_steps(terminal, waiting="ending the local fabric") as steps:
+        ended = bring_down(project_folder(), within_s, steps.note, discard=discard)
     terminal.emit({**ended._asdict(), "left": list(ended.left)}, _down_text(ended))
     if ended.kept:
         raise typer.Exit(PARTIAL)

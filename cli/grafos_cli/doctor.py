@@ -41,9 +41,12 @@ def doctor(
     """
     from grafos_cli.checkups.findings import Status
     from grafos_cli.sizes import read_duration
+    from grafos_cli.steps import show_steps
 
     terminal = terminal_of(ctx)
-    findings = _look(region, read_duration("--within", within), fix=fix)
+    within_s = read_duration("--within", within)
+    with show_steps(terminal, waiting="looking"):
+        findings = _look(region, within_s, fix=fix)
     counts = Counter(finding.status for finding in findings)
     document = {
         "findings": [_document(finding) for finding in findings],

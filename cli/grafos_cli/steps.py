@@ -42,6 +42,10 @@ class Steps(Protocol):
         """It is over; a step that never began gets no time."""
         ...
 
+    def note(self, line: str) -> None:
+        """A remark, above what is drawn."""
+        ...
+
 
 @contextmanager
 def show_steps(
@@ -49,7 +53,7 @@ def show_steps(
 ) -> Iterator[Steps]:
     """Steps that are drawn while the block runs. What is unfinished when it raises is drawn as failed, or after Ctrl-C
     as left: nobody knows here what becomes of it. ``waiting`` names what is waited for where there are no steps."""
-    book = _Kept(now, predicted_s, waiting)
+    book = _Kept(terminal, now, predicted_s, waiting)
     if terminal.json:
         yield book
         return
@@ -68,7 +72,8 @@ def show_steps(
 class _Kept:
     """The book, for workers on several threads. With ``--json`` nothing more becomes of it."""
 
-    def __init__(self, now: Now, predicted_s: float = 0.0, waiting: str = "") -> None:
+    def __init__(self, terminal: Terminal, now: Now, predicted_s: float, waiting: str) -> None:
+        self.note = terminal.note
         self.now = now
         self.lock = threading.RLock()
         self.book = Book(now(), predicted_s, waiting)
@@ -120,15 +125,23 @@ class _Drawn:
         self._live: Live | None = None
         self.began, self.changed, self.ended = kept.began, kept.changed, kept.ended
 
+    def note(self, line: str) -> None:
+        with self._kept.lock:
+            if self._live is None:
+                self._terminal.note(line)
+            else:
+                self._live.console.print(line, markup=False, highlight=False)
+
     def beat(self) -> None:
         with self._kept.lock:
             frame = frame_of(self._kept.book, self._kept.now(), unicode=self._terminal.unicode)
-        if frame or self._live is not None:
-            self._draw(_as_text(frame))
+            if frame or self._live is not None:
+                self._draw(_as_text(frame))
 
     def close(self) -> None:
-        """The last picture stays, if there was any."""
+        """The last picture of the steps stays, if there was any; what was waited for without steps leaves no trace."""
         if self._live is not None:
+            self._live.transient = not self._kept.book.steps
             self.beat()
             self._live.stop()
 
@@ -155,7 +168,7 @@ class _Plain:
 
     def __init__(self, terminal: Terminal, kept: _Kept) -> None:
         self._terminal, self._kept = terminal, kept
-        self.began, self.changed = kept.began, kept.changed
+        self.began, self.changed, self.note = kept.began, kept.changed, terminal.note
 
     def ended(self, name: str, detail: str = "", *, failed: bool = False) -> None:
         kept = self._kept

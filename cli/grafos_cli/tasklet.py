@@ -40,6 +40,7 @@ def build(
     from grafos_cli import building
     from grafos_cli.manifest import load_program
     from grafos_cli.project import program_folder
+    from grafos_cli.steps import show_steps
     from grafos_cli.tables import table
 
     terminal = terminal_of(ctx)
@@ -48,7 +49,8 @@ def build(
     for tasklet in what.tasklets:
         terminal.note(f"building {tasklet.name} ({what.language}) …")
         began = time.monotonic()
-        built = building.build_tasklet(what, tasklet, terminal.note)
+        with show_steps(terminal, waiting=f"building {tasklet.name}") as steps:
+            built = building.build_tasklet(what, tasklet, steps.note)
         rows.append([tasklet.name, built.module_sha256, f"{built.size_bytes:,}", f"{time.monotonic() - began:.1f} s"])
         path = building.module_path(what.folder, built.module_sha256)
         documents.append(

@@ -98,6 +98,7 @@ def validate(
 def _run_tests(program: Program, terminal: Terminal) -> tuple[Tested, GrafosError | None]:
     """How they went, and the error that the command ends with when that was not well."""
     from grafos_cli.languages.contract import language_of
+    from grafos_cli.steps import show_steps
     from grafos_core.errors import GrafosError
 
     language = language_of(program)
@@ -105,7 +106,8 @@ def _run_tests(program: Program, terminal: Terminal) -> tuple[Tested, GrafosErro
         toolchain = language.find(program.folder)
         if toolchain.command:  # else there is no tool that could run any
             terminal.note(f"running the tests of {program.name} ({program.language}) …")
-        ran = language.run_tests(program, toolchain)
+        with show_steps(terminal, waiting="testing"):
+            ran = language.run_tests(program, toolchain)
     except GrafosError as error:
         error.next += "\nor leave the tests out: grafos validate --static"
         return Tested("not_run", error.what), error

@@ -69,6 +69,19 @@ def test_colour_is_there_for_people_and_gone_when_they_say_so(operator: Person) 
         assert ("\x1b[31m" in screen.text) is coloured
 
 
+def test_who_waits_for_a_start_sees_a_sign_that_leaves_no_trace(tmp_path: Path) -> None:
+    person = Person(tmp_path)
+    try:
+        screen = Screen(person, "dev", "up")
+        assert screen.end() == 0
+        assert "starting the local fabric" in screen.text
+        after = screen.text.rpartition("starting the local fabric")[2]
+        assert "\x1b[2K" in after[: after.index("The local fabric runs")]  # the sign's line is cleared
+        assert "made fabric" in screen.text
+    finally:
+        person("dev", "down")
+
+
 def test_a_dumb_terminal_gets_plain_lines(operator: Person) -> None:
     screen = Screen(operator, "cloud", "provision", "aws", "--dry-run", TERM="dumb")
     assert screen.end() == 0
