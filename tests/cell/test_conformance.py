@@ -24,7 +24,7 @@ from grafos_core.errors import GrafosError
 
 PAGE = (ROOT / "docs" / "reference" / "tasklet-abi.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^##+ (\d+(?:\.\d)?)\.? [^\n]*\n(.*?)(?=^##+ \d|\Z)", PAGE, re.MULTILINE | re.DOTALL))
-NO_MODULES_DOING = {"8 worker_lost"}
+NO_MODULES_DOING = {"8 placement_failed", "8 worker_lost"}
 """Ends that no module comes to; what becomes of lost workers is in the tests of the pool."""
 
 
@@ -138,3 +138,10 @@ def test_the_command_prints_the_table_of_what_was_asked_for() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "| returns-1 | 2.2 | program_error, text returned 1 without a text" in done.stdout
     assert done.stdout.endswith("\n5 cases, 0 not as expected\n")
+
+
+def test_a_word_that_no_case_begins_with_is_not_taken_for_a_suite_without_faults() -> None:
+    command = [sys.executable, "-m", "grafos_cell.conformance", "nosuchthing"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no case has a name or rule that begins with 'nosuchthing'" in done.stderr

@@ -17,6 +17,8 @@ def main() -> int:
     parser.add_argument("only", nargs="?", default="", help="only cases whose name or rule begins like this")
     arguments = parser.parse_args()
     cases = [case for case in CASES if case.name.startswith(arguments.only) or case.rule.startswith(arguments.only)]
+    if not cases:
+        parser.error(f"no case has a name or rule that begins with {arguments.only!r}")
     rows = asyncio.run(run_suite(in_this_process, cases) if arguments.here else _on_a_pool(cases))
     sys.stdout.write(table(rows))
     wrong = [row.name for row in rows if not row.is_as_expected]
