@@ -19,7 +19,11 @@ ROOMS = ("core", "scheduler", "cell", "connectors", "stacks", "emulators", "cli"
 # it must stay as small as the cell itself.
 DEV = "requirements/dev.txt"
 LOCKS: dict[str, list[str]] = {
-    "dev": ["cli/pyproject.toml", "--extra", "zig", "--group", "pyproject.toml:dev"],
+    "dev": [
+        *("cli/pyproject.toml", "--extra", "zig"),
+        *("scheduler/pyproject.toml", "--extra", "postgresql"),
+        *("--group", "pyproject.toml:dev"),
+    ],
     "cli": ["cli/pyproject.toml", "--extra", "zig", "--constraint", DEV],
     "cell": ["core/pyproject.toml", "scheduler/pyproject.toml", "cell/pyproject.toml", "--constraint", DEV],
 }
