@@ -1,4 +1,4 @@
-"""Where a process keeps its durable rows: one small seam, so that SQLite now and PostgreSQL later are alike.
+"""Where a process keeps its durable rows: one small seam, so that SQLite and PostgreSQL are alike.
 
     load(without)               every row, once, at the start, but for kinds that stay on disk
     await read(kind, key)       one durable row of those
@@ -9,8 +9,8 @@ before it; a reader that must not show what a crash could take back awaits that.
 takes a new one, and a commit in the name of an older one is refused with ``store_fenced``. After any failure the store
 refuses everything (``store_failed``): memory is then ahead of the disk, and only a restart brings them together.
 
-SQLite is written by one thread that takes whatever has gathered while it wrote the batch before: group commit, so
-that many waiters share one sync of the disk.
+Rows are written by one thread that takes whatever has gathered while it wrote the batch before: group commit, so that
+many waiters share one sync of the disk.
 """
 
 from __future__ import annotations
@@ -32,8 +32,25 @@ GROUP_BATCHES_MAX = 512
 StoredRow = tuple[str, str, Any]
 
 
+class RowKeeper(Protocol):
+    """Where a ``GroupStore`` keeps its rows, and what it asks there, each call until it is done. ``RowFile`` is one.
+
+    One thread at a time uses it, and one more may ``read``; ``commit`` is as that of ``RowFile``.
+    """
+
+    def take(self) -> int: ...
+
+    def load(self, without: Collection[str] = ()) -> Iterable[StoredRow]: ...
+
+    def read(self, kind: str, key: str) -> Any: ...
+
+    def commit(self, changes: Batch, epoch: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Store(Protocol):
-    """What a shell around a pure decider needs; made by ``open_sqlite``, or ``MemoryStore`` for tests."""
+    """What a shell around a pure decider needs; a ``GroupStore``, or ``MemoryStore`` for tests."""
 
     @property
     def epoch(self) -> int:
@@ -85,12 +102,12 @@ class MemoryStore:
         self._failed = True
 
 
-class SqliteStore:
-    """Rows in one SQLite file, written by one thread in groups. Made by ``open_sqlite``."""
+class GroupStore:
+    """Rows that one thread writes in groups. Owns what keeps them, and takes its next epoch."""
 
-    def __init__(self, file: RowFile) -> None:
-        self._file = file
-        self.epoch = file.take()
+    def __init__(self, keeper: RowKeeper) -> None:
+        self._keeper = keeper
+        self.epoch = keeper.take()
         self._waiting: queue.SimpleQueue[_Waiter | None] = queue.SimpleQueue()
         self._reading = threading.Lock()
         self._failed = False
@@ -99,7 +116,7 @@ class SqliteStore:
         self._writer.start()
 
     def load(self, without: Collection[str] = ()) -> Iterable[StoredRow]:
-        return self._file.load(without)
+        return self._keeper.load(without)
 
     async def read(self, kind: str, key: str) -> Any:
         return await asyncio.to_thread(self._read, kind, key)
@@ -119,11 +136,11 @@ class SqliteStore:
             self._closed = True
             self._waiting.put(None)
             await asyncio.to_thread(self._writer.join)
-            self._file.close()
+            self._keeper.close()
 
     def _read(self, kind: str, key: str) -> Any:
         with self._reading:
-            return self._file.read(kind, key)
+            return self._keeper.read(kind, key)
 
     def _write(self) -> None:
         """The writer thread: takes a group, writes it and tells its waiters together, until it is told to end."""
@@ -148,7 +165,7 @@ class SqliteStore:
 
     def _write_group(self, group: list[_Waiter]) -> GrafosError | None:
         try:
-            self._file.commit(tuple(change for waiter in group for change in waiter.batch), self.epoch)
+            self._keeper.commit(tuple(change for waiter in group for change in waiter.batch), self.epoch)
         except GrafosError as error:
             return error
         except Exception as bug:  # noqa: BLE001 - whatever it was, the waiters must hear of it and nothing more be taken
@@ -162,14 +179,14 @@ class _Waiter(NamedTuple):
     written: asyncio.Future[None]
 
 
-def open_sqlite(path: Path, codec: RowCodec, noun: str) -> SqliteStore:
+def open_sqlite(path: Path, codec: RowCodec, noun: str) -> GroupStore:
     """Opens or makes the store in ``path`` (0600) and takes the next epoch. ``store_invalid``, ``schema_newer``.
 
     ``noun`` names the file in messages ("scheduler's store").
     """
     file = RowFile(path, codec, noun=noun)
     try:
-        return SqliteStore(file)
+        return GroupStore(file)
     except BaseException:
         file.close()
         raise

@@ -65,7 +65,7 @@ class TestSqliteStore(suite.StoreSuite):
         """SQLite's documentation of WAL: with synchronous=FULL the log is synced at each commit."""
 
         async def story(store: Store) -> tuple[object, ...]:
-            connection = store._file._connection
+            connection = store._keeper._connection
             return (*connection.execute("PRAGMA synchronous").fetchone(), *connection.execute("PRAGMA journal_mode"))
 
         assert suite.play(disk, story) == (2, ("wal",))
@@ -73,7 +73,7 @@ class TestSqliteStore(suite.StoreSuite):
     def test_waiters_share_one_transaction_and_each_hears_of_it(self, disk: SqliteDisk) -> None:
         async def story(store: Store) -> int:
             statements: list[str] = []
-            store._file._connection.set_trace_callback(statements.append)
+            store._keeper._connection.set_trace_callback(statements.append)
             await asyncio.gather(*(store.commit((suite.lamp(str(n)),), store.epoch) for n in range(400)))
             return statements.count("COMMIT")
 
@@ -82,9 +82,9 @@ class TestSqliteStore(suite.StoreSuite):
 
     def test_a_write_that_fails_is_store_failed_and_the_store_takes_nothing_more(self, disk: SqliteDisk) -> None:
         async def story(store: Store) -> tuple[str, str]:
-            store._file._connection.execute("PRAGMA query_only = ON")
+            store._keeper._connection.execute("PRAGMA query_only = ON")
             first = await suite.code_of(store.commit((suite.lamp("desk"),), store.epoch))
-            store._file._connection.execute("PRAGMA query_only = OFF")
+            store._keeper._connection.execute("PRAGMA query_only = OFF")
             return first, await suite.code_of(store.commit((suite.lamp("hall"),), store.epoch))
 
         assert suite.play(disk, story) == ("store_failed", "store_failed")
