@@ -206,7 +206,9 @@ def _look_text(seen: Look, terminal: Terminal) -> str:
         ("address", record.url or ("none: it dials out, and nobody can dial it" if seen.recorded else "unknown")),
         ("price", price if seen.recorded or record.rate_micro_cents_per_hour else "unknown"),
         ("held", format_cents(seen.held_micro_cents) + fictional),
-        ("ends", moment_text(record.expires_at) if record.expires_at else "unknown"),
+        ("ended", moment_text(record.gone_at))
+        if record.gone_at
+        else ("ends", moment_text(record.expires_at) if record.expires_at else "unknown"),
     ]
     lines += [("  by", f"{layer.by}: {layer.what}, {moment_text(layer.at)}") for layer in seen.layers]
     if seen.extending_to:
@@ -214,4 +216,6 @@ def _look_text(seen: Look, terminal: Terminal) -> str:
     if seen.next:
         lines.append(("next", seen.next))
     rows = [[one.kind, one.name, one.state, short_id(one.id)] for one in seen.resources]
+    if not rows:
+        return facts(lines, terminal) + "\nNothing of it is in the cloud.\n"
     return facts(lines, terminal) + "\n" + table(("RESOURCE", "NAME", "STATE", "ID"), rows, terminal, spare=("ID",))

@@ -98,6 +98,14 @@ def hands_to_look(cell_id: str, terminal: Terminal) -> Iterator[tuple[Hands, str
         yield hands, region
 
 
+def cloud_of(fabric: Fabric, cell_id: str, terminal: Terminal) -> str:
+    """The cloud of a cell that lives as far as this home knows; "" for any other."""
+    home, row = CellHome(fabric, cell_id), _begun(fabric, cell_id, terminal)
+    if row is not None:
+        return row.provider
+    return home.record().provider if home.is_recorded and not home.record().gone_at else ""
+
+
 @contextlib.contextmanager
 def _working_on(fabric: Fabric, provider: str, region: str, terminal: Terminal) -> Iterator[Hands]:
     if provider == LOCAL:

@@ -53,7 +53,9 @@ def sweep(
     Changes nothing without --delete. Touches only what is proved the fabric's own, never a cell that lives or that
     another command works on. The exit code is 9 if something is left that must not be there.
     """
+    from grafos_cli.accounts import ALL
     from grafos_cli.sizes import read_duration
+    from grafos_cli.wishes import cloud_of_region
 
     terminal = terminal_of(ctx)
     every_s = read_duration("--every", every)
@@ -66,6 +68,7 @@ def sweep(
             next="grafos fabric key import FILE, then sweep --delete without --fabric-id",
         )
     regions = (region,) if region else ()
+    provider = cloud_of_region(region) if region and provider == ALL else provider
     while True:
         left = _round(terminal, provider, regions, fabric_id, delete=delete, yes=yes)
         if not watch:

@@ -46,7 +46,10 @@ def teardown(
     Every resource is proved gone by reading. Works also when the cell does not answer, is gone already, or when
     nothing is known of it here any more. Several are torn down at once, and what fails for one keeps no other.
     """
+    from grafos_cli.accounts import provider_named
+
     terminal = terminal_of(ctx)
+    provider_named(provider)
     named = list(dict.fromkeys(cell_id or ()))
     if bool(named) == all_cells:
         raise GrafosError(
@@ -54,14 +57,30 @@ def teardown(
             "name the cells or take all of them, one of both",
             next=f"grafos cloud teardown {provider} --cell-id ID   or   --all; grafos cloud ls lists them",
         )
+    _check_cloud(terminal, provider, named)
     if len(named) == 1:
         _one(terminal, provider, named[0], region, prove=prove, yes=yes)
     else:
         _many(terminal, provider, named, region, prove=prove, yes=yes)
 
 
+def _check_cloud(terminal: Terminal, provider: str, named: list[str]) -> None:
+    """``usage`` for a living cell of which the records say that it is on another cloud, where it would look gone."""
+    from grafos_cli.clouds import cloud_of
+    from grafos_cli.fabric import open_default
+
+    fabric = open_default(terminal)
+    for cell_id in named:
+        if (known := cloud_of(fabric, cell_id, terminal)) not in ("", provider):
+            raise GrafosError(
+                "usage",
+                f"{cell_id} is on {known}, not on {provider}",
+                next=f"grafos cloud teardown {known} --cell-id {cell_id}",
+            )
+
+
 def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove: bool, yes: bool) -> None:
-    from grafos_cli.accounts import hands_for, open_account, provider_named, told_by
+    from grafos_cli.accounts import hands_for, open_account, told_by
     from grafos_cli.fabric import open_default
     from grafos_cli.project import project_folder
     from grafos_cli.receipt_view import receipt_document, receipt_text
@@ -71,7 +90,7 @@ def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove:
 
     if not yes:
         terminal.confirm(f"Tear down cell {cell_id} on {provider}, with all that it consists of?", "--yes")
-    connector = open_account(provider_named(provider), region)
+    connector = open_account(provider, region)
     fabric = open_default(terminal)
     place = region or CellHome(fabric, cell_id).region()
     torn = None
@@ -92,13 +111,13 @@ def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove:
 
 
 def _many(terminal: Terminal, provider: str, named: list[str], region: str, *, prove: bool, yes: bool) -> None:
-    from grafos_cli.accounts import hands_for, open_account, provider_named, told_of
+    from grafos_cli.accounts import hands_for, open_account, told_of
     from grafos_cli.fabric import open_default
     from grafos_cli.project import project_folder
     from grafos_cli.steps import show_steps
     from grafos_stacks.batch import teardown_batch
 
-    connector = open_account(provider_named(provider), region)
+    connector = open_account(provider, region)
     with hands_for([connector], open_default(terminal)) as (hands,):
         targets = _targets(hands, provider, named, region)
         if targets and not yes:

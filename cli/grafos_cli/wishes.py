@@ -85,6 +85,20 @@ def regions_for(provider: str, wish: Wish, fresh: Sequence[str]) -> tuple[str, .
     return (_region_at_hand(provider),)
 
 
+def cloud_of_region(region: str) -> str:
+    """The cloud that names its regions so, or ``config_invalid``."""
+    found = next((provider for provider, shape in SHAPES.items() if shape.fullmatch(region)), "")
+    if not found:
+        examples = ", ".join(f"{example} on {provider}" for provider, example in EXAMPLE_REGIONS.items())
+        raise GrafosError(
+            "config_invalid",
+            f"no cloud names a region {region[:40]!r}",
+            where="--region",
+            next=f"write it as the cloud does: {examples}",
+        )
+    return found
+
+
 def refuse_unmeant(wish: Wish, providers: Iterable[str]) -> None:
     """``config_invalid`` for a region that no cloud in question can mean, ``usage`` for what does not go together."""
     if (len(wish.regions) > 1 or len(wish.zones) > 1) and not wish.any_place:

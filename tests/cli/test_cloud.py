@@ -221,6 +221,9 @@ def test_of_several_cells_the_newest_is_taken_and_that_is_told(operator: Person,
     assert (torn["left"], torn["runs_brought_home"], torn["settlement"]) == (0, 1, "settled")
     assert {one["kind"] for one in torn["resources"]} == {"machine", "firewall", "firewall_rule"}
     assert all(one["gone"] and one["proof"] for one in torn["resources"])
+    ended = operator("cloud", "show", "--cell-id", "second").out
+    assert re.search(r"^ended +20", ended, re.MULTILINE)
+    assert ended.endswith("\nNothing of it is in the cloud.\n")
     assert operator("artifacts", run_id[0], "--verify", "--json").document["source"] == "home"
     assert run_id[0] in [one["run_id"] for one in operator("runs", "ls", "--json").document["runs"]]
 

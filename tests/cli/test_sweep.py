@@ -105,6 +105,23 @@ def test_a_cloud_that_does_not_answer_hides_nothing_of_the_others(operator: Oper
     assert (swept.code, [one["code"] for one in swept.document["failures"]]) == (9, ["cloud_unreachable"])
 
 
+def test_a_region_alone_says_which_cloud_is_meant(operator: Operator) -> None:
+    answer = operator("cloud", "sweep", "--region", REGION)
+    assert (answer.code, "look at aws" in answer.err, "left out" in answer.err) == (0, True, False)
+    wrong = operator("cloud", "sweep", "--region", "Mars 1")
+    assert (wrong.code, wrong.error_code, "eastus on azure" in wrong.err) == (2, "config_invalid", True)
+
+
+def test_a_cell_of_another_cloud_is_not_taken_for_gone(operator: Operator) -> None:
+    make(operator.hands(), spec("aws-one"))
+    wrong = operator("cloud", "teardown", "gcp", "--cell-id", "aws-one", "--yes")
+    assert (wrong.code, wrong.error_code) == (2, "usage")
+    assert "aws-one is on aws, not on gcp" in wrong.err
+    assert "next:  grafos cloud teardown aws --cell-id aws-one" in wrong.err
+    no_cloud = operator("cloud", "teardown", "awz", "--cell-id", "aws-one")
+    assert "There is no cloud 'awz'" in no_cloud.err
+
+
 def test_the_one_cloud_that_was_named_and_does_not_answer_is_the_error(operator: Operator) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         endpoint = f"http://127.0.0.1:{nobody.getsockname()[1]}"
