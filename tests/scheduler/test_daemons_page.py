@@ -12,7 +12,11 @@ PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "daemons.md").read_te
 
 @pytest.mark.parametrize(
     ("title", "command"),
-    [("`grafos-scheduler`", ["grafos_scheduler"]), ("`fabricbiosd control-server`", ["grafos_cell", "control-server"])],
+    [
+        ("`grafos-scheduler`", ["grafos_scheduler"]),
+        ("`fabricbiosd control-server`", ["grafos_cell", "control-server"]),
+        ("`grafos-cell-agent`", ["grafos_cell.registered"]),
+    ],
 )
 def test_the_page_has_exactly_the_flags_of_the_program(title: str, command: list[str]) -> None:
     section = PAGE.partition(f"## {title}")[2].partition("\n## ")[0]
