@@ -299,7 +299,8 @@ class HostCalls:
 
 # --- texts ----------------------------------------------------------------------------------------------------------
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What could drive a terminal: no text of a run has it."""
 # Possessive, and content to run to the end where a string is not closed: linear in any text.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (abi.RESPONSE_DIGITS_MAX + 1))
@@ -309,7 +310,7 @@ _NOT_A_BRACKET = bytes(sorted(set(range(256)) - set(b"[]{}")))
 
 def plain_text(data: bytes) -> str:
     """``data`` as printable text: what is not UTF-8, and control characters but tab and line feed, become U+FFFD."""
-    return _CONTROL.sub("\ufffd", data.decode("utf-8", "replace"))
+    return CONTROL.sub("\ufffd", data.decode("utf-8", "replace"))
 
 
 def is_json(data: bytes) -> bool:

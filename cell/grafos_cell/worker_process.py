@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from grafos_cell import abi
+from grafos_cell.hostcalls import CONTROL
 from grafos_cell.run import LeaseCall, LeaseDesk, RunOutcome, RunSpec, no_desk
 from grafos_cell.worker_messages import (
     CODE_FRAME_BYTES_MAX,
@@ -172,7 +173,7 @@ class WorkerProcess:
             if not lost.has_started or self._process.returncode not in OWN_ENDS:
                 raise
             raise GrafosError("module_invalid", f"the compiler broke on the module: {lost}") from None
-        if isinstance(answer, Refused) and answer.code in CODES and len(answer.what) <= TEXT_LENGTH_MAX:
+        if isinstance(answer, Refused) and answer.code in CODES and _is_sound_text(answer.what):
             raise GrafosError(answer.code, answer.what)
         if not isinstance(answer, ModuleCode):
             raise WorkerLostError("it broke the protocol", has_started=True)
@@ -255,12 +256,18 @@ def environment() -> dict[str, str]:
 
 
 def _is_sound(outcome: RunOutcome, spec: RunSpec) -> bool:
-    """Whether a worker may say this at all: a known end, and results within the limits of the ABI."""
+    """Whether a worker may say this at all: a known end, results within the limits of the ABI, texts without what would
+    drive a terminal."""
     return (
         (outcome.is_finished or outcome.code in CODES)
         and len(outcome.response) <= abi.RESPONSE_BYTES_MAX
-        and len(outcome.text) <= TEXT_LENGTH_MAX
+        and _is_sound_text(outcome.text)
         and len(outcome.output) <= abi.OUTPUT_BYTES_MAX
         and len(outcome.log) <= abi.LOG_BYTES_MAX
         and 0 <= outcome.fuel_used <= spec.fuel
+        and not CONTROL.search(outcome.log)
     )
+
+
+def _is_sound_text(text: str) -> bool:
+    return len(text) <= TEXT_LENGTH_MAX and not CONTROL.search(text)

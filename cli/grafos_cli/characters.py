@@ -1,8 +1,11 @@
-"""What becomes of our few signs on a terminal that has no Unicode. The meaning is never in the sign alone."""
+"""What becomes of our few signs on a terminal that has no Unicode, and of strangers' signs that would drive one. The
+meaning is never in the sign alone.
+"""
 
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Mapping
 from typing import TextIO
 
@@ -11,9 +14,17 @@ STAND_INS = {
     "·": "-", "¢": "c", "‘": "'", "’": "'", "“": '"', "”": '"', "µ": "u",
 }  # fmt: skip
 UNKNOWN = "?"
+_DRIVES = re.compile("\x1b(?!\\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
+"""Control characters but for tab and line feed. Styles, as we write them ourselves, move nothing and hide no line."""
 HANDLER = "grafos.stand_in"
 LOCALE_VARIABLES = ("LC_ALL", "LC_CTYPE", "LANG")
 """The first that is set says which characters a terminal has (POSIX)."""
+
+
+def harmless(text: str) -> str:
+    """The text for a person's eyes: a tasklet, a compiler or a cell may have written it, and none of them moves the
+    cursor, retitles the window or answers in the person's name. Documents in JSON need none of it: they escape."""
+    return _DRIVES.sub("\ufffd", text)
 
 
 def is_utf8(encoding: str | None) -> bool:

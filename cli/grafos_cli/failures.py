@@ -13,6 +13,7 @@ import time
 import traceback
 from pathlib import Path
 
+from grafos_cli.characters import harmless
 from grafos_cli.terminal import Terminal
 from grafos_cli.wrapping import wrapped
 from grafos_core.errors import GrafosError
@@ -65,7 +66,7 @@ def error_text(error: GrafosError, terminal: Terminal) -> str:
             first, *more = wrapped(text, inner, has_commands=label in ("next", "docs"))
             lines.append(f"  {label + ':':<6} {first}".rstrip())
             lines += [f"{INDENT}{line}".rstrip() for line in more]
-    return "\n".join(lines) + "\n"
+    return harmless("\n".join(lines) + "\n")
 
 
 def docs_of(error: GrafosError) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from grafos_cli.characters import fit, is_utf8
+from grafos_cli.characters import fit, harmless, is_utf8
 from grafos_core.errors import GrafosError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Terminal:
         elif self.json:
             self.out.write(self.rendered(document) + "\n")
         elif text:
-            self.out.write(text if text.endswith("\n") else text + "\n")
+            self.out.write(harmless(text if text.endswith("\n") else text + "\n"))
         self.out.flush()
 
     def emit_line(self, document: Mapping[str, Any]) -> None:
@@ -82,7 +82,7 @@ class Terminal:
     def note(self, line: str) -> None:
         """A remark beside the data, on stderr; nothing with ``--json``."""
         if not self.json:
-            self.err.write(line + "\n")
+            self.err.write(harmless(line + "\n"))
             self.err.flush()
 
     def paint(self, style: str, text: str) -> str:

@@ -162,6 +162,7 @@ def test_a_module_that_takes_long_to_compile_holds_up_no_run_whose_code_is_there
         ("say(b'HTTP/1.1 200 OK')", "frame of"),
         ("say(Refused('no_such_code', 'x'))", "broke the protocol"),
         ("say(Refused('module_invalid', 'x' * 10000))", "broke the protocol"),
+        ("say(Refused('module_invalid', '\\x1b[2J'))", "broke the protocol"),
     ],
 )
 def test_a_compiler_that_breaks_or_lies_ends_the_run_alone(lie: str, why: str) -> None:

@@ -341,6 +341,8 @@ def run_on(lie: str, limits: PoolLimits | None = None) -> RunOutcome:
         ("say(Ready(1)); listen(); say(Started(), Done(RunOutcome('no_such_code'))); listen()", "broke the protocol"),
         ("say(Ready(1)); listen(); say(Done(RunOutcome('finished', fuel_used=10**9))); listen()", "broke the protocol"),
         ("say(Ready(1)); listen(); say(Done(RunOutcome('finished', log='x' * 70000))); listen()", "broke the protocol"),
+        ("say(Ready(1)); listen(); say(Started(), Done(RunOutcome('finished', log='\\x1b[2J'))); listen()", "protocol"),
+        ("say(Ready(1)); listen(); say(Started(), Done(RunOutcome('trapped', '\\x9b2J'))); listen()", "protocol"),
         ("say(Ready(1)); listen(); say(b'\\xff' * 4); listen()", "frame of"),
         ("say(Ready(1)); listen(); say(CodeWanted()); listen(); say(CodeWanted()); listen()", "broke the protocol"),
     ],

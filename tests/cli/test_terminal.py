@@ -13,10 +13,12 @@ from command_line import GRAFOS, HELLO, Person
 from screen import Screen
 
 from grafos_cli.accounts import told_by, told_of
+from grafos_cli.failures import error_text
 from grafos_cli.pacing import Book
 from grafos_cli.steps import show_steps
 from grafos_cli.tables import facts, short_id, table
 from grafos_cli.terminal import Terminal
+from grafos_core.errors import GrafosError
 from grafos_stacks.progress import DONE, Step
 
 
@@ -195,3 +197,18 @@ def test_a_file_gets_every_column_unless_columns_says_how_wide_it_may_be(operato
 )
 def test_an_id_is_shown_without_what_is_the_same_for_all(whole: str, short: str) -> None:
     assert short_id(whole) == short
+
+
+HOSTILE = "one\ttwo\n\x1b[31mred\x1b[0m\x1b[2J\x1b]0;title\x07\r\x9b2J\x7f"
+HARMLESS = "one\ttwo\n\x1b[31mred\x1b[0m\ufffd[2J\ufffd]0;title\ufffd\ufffd\ufffd2J\ufffd"
+
+
+def test_what_somebody_else_wrote_drives_no_terminal() -> None:
+    """A tasklet's answer, a compiler's words, what a cell says of a run."""
+    terminal = plain()
+    terminal.emit({}, HOSTILE)
+    terminal.note(HOSTILE)
+    assert terminal.out.getvalue() == terminal.err.getvalue() == HARMLESS + "\n"  # type: ignore[attr-defined]
+    said = error_text(GrafosError("program_error", HOSTILE, why=HOSTILE), plain())
+    assert not set(said) & set("\x07\r\x9b\x7f")
+    assert "\x1b[2J" not in said
