@@ -11,13 +11,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from grafos_cell import abi
 from grafos_core.resources import Resources
 
 MEM_SHARE = 2
 """One part in so many of the memory is leased out; tasklets, the daemon and the system have the rest."""
 BLOCK_SHARE = 2
 """Likewise of the disk: what is written beside leases (logs, compiled code) must never fill it."""
+BLOCK_STEP_BYTES = 64 * 1024 * 1024
+"""What is told of the disk changes in such steps, and not with every line of a log."""
 STAT_UNIT_BYTES = 512
 """Of ``st_blocks``, whatever the file system's own blocks are."""
 _GROUPS = Path("sys/fs/cgroup")
@@ -59,7 +60,7 @@ def block_bytes(blocks: Path) -> int:
     there = os.statvfs(disk)
     kept = sum(file.lstat().st_blocks * STAT_UNIT_BYTES for file in blocks.iterdir()) if disk == blocks else 0
     room = there.f_bavail * there.f_frsize + kept
-    return room // BLOCK_SHARE // abi.BLOCK_BYTES * abi.BLOCK_BYTES
+    return room // BLOCK_SHARE // BLOCK_STEP_BYTES * BLOCK_STEP_BYTES
 
 
 def nics(root: Path) -> int:

@@ -97,7 +97,7 @@ def test_a_part_of_the_memory_and_of_the_disk_is_leased_out(machine: Path, tmp_p
     disk = os.statvfs(tmp_path)
     assert there.mem_bytes == 2000 * 1024
     assert 0 < there.block_bytes < disk.f_blocks * disk.f_frsize
-    assert there.block_bytes % 512 == 0
+    assert there.block_bytes % inventory.BLOCK_STEP_BYTES == 0
     assert there.cpu_cores >= 1
 
 
@@ -105,11 +105,11 @@ def test_blocks_that_are_leased_already_count_as_before(tmp_path: Path) -> None:
     """On a disk that others use at the same time, only the leased file's own size can be told apart."""
     blocks = tmp_path / "blocks"
     blocks.mkdir()
-    size = 64 * 1024 * 1024
+    size = 4 * inventory.BLOCK_STEP_BYTES
     with (blocks / "one").open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, size)
     with_lease = inventory.block_bytes(blocks)
     moved = tmp_path / "one"
     (blocks / "one").rename(moved)
     without = inventory.block_bytes(blocks)
-    assert abs(with_lease - without - size // 2) < size // 4
+    assert abs(with_lease - without - size // 2) <= inventory.BLOCK_STEP_BYTES
