@@ -16,6 +16,7 @@ BEARER = "Bearer "
 OPERATOR, TENANT, CELL = "operator", "tenant", "cell"
 
 OPERATOR_RIGHTS = (
+    "account:renew",
     "account:write",
     "api:read",
     "artifacts:read",
@@ -34,6 +35,7 @@ OPERATOR_RIGHTS = (
     "terms:write",
 )
 TENANT_RIGHTS = (
+    "account:renew",
     "api:read",
     "artifacts:read",
     "blobs:read",

@@ -7,7 +7,8 @@
     account-key.pem            of an orchestrator: signs the bootstrap tokens of the cells that may enrol
 
 All are 0600 in a folder of 0700, and no private key leaves the machine. Each start makes what is missing and renews
-what has used up most of its life or names other addresses, so a start that was cut short is simply finished.
+what has used up most of its life or names other addresses, so a start that was cut short is simply finished. What
+clients see is also renewed while the scheduler runs.
 """
 
 from __future__ import annotations
@@ -43,9 +44,19 @@ class Credentials:
         self.token_key = token_key
         self.folder = settings.trust
         self.ca_pem = (self.folder / "ca.pem").read_text()
+        self.server_key = _load_key(self.folder / "server-key.pem")
+        self._load_server()
+
+    def _load_server(self) -> None:
         self.server_pem = (self.folder / "server.pem").read_text()
         self.server_der = trust.certificate_der(self.server_pem)
-        self.server_key = _load_key(self.folder / "server-key.pem")
+
+    def renew_server(self, now: float) -> bool:
+        """Renews what clients see on the port if it is past the middle of its life; whether it was."""
+        before = self.server_pem
+        _Authority(self.ca_pem, self._ca_key, now).keep_server(self._settings)
+        self._load_server()
+        return self.server_pem != before
 
     @functools.cached_property
     def account_key(self) -> bootstrap_tokens.AccountKey:
@@ -85,10 +96,7 @@ def open_credentials(settings: Settings, clock: Clock) -> Credentials:
         token_key = _once(folder / "token-key", lambda: os.urandom(TOKEN_KEY_BYTES))
         if len(token_key) != TOKEN_KEY_BYTES:  # an empty one would let anybody make tokens
             raise ValueError(f"token-key has {len(token_key)} bytes, not {TOKEN_KEY_BYTES}")
-        addresses = tuple(dict.fromkeys((settings.address, *settings.names)))
-        authority.keep_leaf(
-            folder, "server", trust.spiffe_id(settings.fabric, "scheduler", settings.scheduler_id), addresses
-        )
+        authority.keep_server(settings)
         if settings.is_orchestrator:
             bootstrap_tokens.key_from_pem(
                 _once(folder / ACCOUNT_KEY, lambda: bootstrap_tokens.key_to_pem(bootstrap_tokens.new_key()))
@@ -125,6 +133,12 @@ class _Authority(NamedTuple):
     pem: str
     key: trust.PrivateKey
     now: float
+
+    def keep_server(self, settings: Settings) -> None:
+        """Makes or renews what clients see on the port, for all addresses that they dial."""
+        addresses = tuple(dict.fromkeys((settings.address, *settings.names)))
+        uri = trust.spiffe_id(settings.fabric, "scheduler", settings.scheduler_id)
+        self.keep_leaf(settings.trust, "server", uri, addresses)
 
     def keep_leaf(self, folder: Path, name: str, uri: str, addresses: tuple[str, ...]) -> None:
         """Makes the leaf of that name, or makes it anew if it no longer serves."""

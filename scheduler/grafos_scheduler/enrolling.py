@@ -11,10 +11,11 @@ import logging
 from grafos_core import bootstrap_tokens, trust
 from grafos_core.errors import GrafosError
 from grafos_scheduler import rows
-from grafos_scheduler.authorize import CELL, CELL_RIGHTS, Caller
+from grafos_scheduler.authorize import CELL, CELL_RIGHTS, OPERATOR, OPERATOR_RIGHTS, TENANT_RIGHTS, Caller
 from grafos_scheduler.claim import Tries
-from grafos_scheduler.credentials import CELL_LIFE_S, Credentials
+from grafos_scheduler.credentials import CELL_LIFE_S, LEAF_LIFE_S, Credentials
 from grafos_scheduler.enrolment_messages import (
+    AccountCredentials,
     BootstrapGrant,
     BootstrapRequest,
     CellCredentials,
@@ -70,15 +71,31 @@ class EnrolmentDesk:
         return self._certified(identity.cell_id, identity.provider, key_sha256, request.csr_pem)
 
     def renew(self, caller: Caller, csr_pem: str, client: str) -> CellCredentials:
-        """The same identity for another hour, for whoever shows to have its key still."""
-        if trust.key_sha256(trust.csr_key(csr_pem)) != caller.key_sha256:
-            log.warning("renewal refused, from %s as cell %s: another key", client, caller.name)
-            raise GrafosError(
-                "certificate_refused",
-                f"the request is not for the key that cell {caller.name} enrolled with",
-                next="renew with the cell's own key, or enrol anew",
-            )
+        """The same cell for another hour, for whoever shows to have its key still."""
+        self._check_possession(caller, csr_pem, client)
         return self._certified(caller.name, caller.provider, caller.key_sha256, csr_pem)
+
+    def renew_account(self, caller: Caller, csr_pem: str, client: str) -> AccountCredentials:
+        """The same operator or tenant for longer, for whoever shows to have its key still."""
+        self._check_possession(caller, csr_pem, client)
+        now, credentials = self._shell.clock.now(), self._credentials
+        rights = OPERATOR_RIGHTS if caller.kind == OPERATOR else TENANT_RIGHTS
+        return AccountCredentials(
+            name=caller.name,
+            certificate_pem=credentials.certify(csr_pem, caller.kind, caller.name, now),
+            api_token=credentials.mint_token(caller.kind, caller.name, caller.key_sha256, rights, now),
+            valid_until=now + LEAF_LIFE_S,
+        )
+
+    def _check_possession(self, caller: Caller, csr_pem: str, client: str) -> None:
+        if trust.key_sha256(trust.csr_key(csr_pem)) == caller.key_sha256:
+            return
+        log.warning("renewal refused, from %s as %s %s: another key", client, caller.kind, caller.name)
+        raise GrafosError(
+            "certificate_refused",
+            f"the request is not for the key that the certificate of {caller.kind} {caller.name} has",
+            next="renew with the key that is in use",
+        )
 
     def note_revocation(self, cell_id: str, operator: Caller, client: str, why: str) -> None:
         """Writes to the security log that an operator takes a cell's identity back."""

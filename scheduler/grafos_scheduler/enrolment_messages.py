@@ -42,7 +42,8 @@ class EnrolmentRequest(msgspec.Struct, frozen=True):
 
 
 class RenewalRequest(msgspec.Struct, frozen=True):
-    """``POST /api/v1/cells/renew``: a request for the key that the caller's certificate has."""
+    """``POST /api/v1/cells/renew`` and ``/api/v1/account/renew``: a request for the key that the caller's certificate
+    has."""
 
     csr_pem: Pem
 
@@ -55,6 +56,15 @@ class CellCredentials(msgspec.Struct, frozen=True):
     certificate_pem: str
     api_token: str
     ca_pem: str
+    valid_until: float
+
+
+class AccountCredentials(msgspec.Struct, frozen=True):
+    """What an operator or a tenant shows from now on, until ``valid_until``."""
+
+    name: str
+    certificate_pem: str
+    api_token: str
     valid_until: float
 
 

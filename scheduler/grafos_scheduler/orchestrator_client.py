@@ -12,6 +12,7 @@ from grafos_core.ids import sha256_of
 from grafos_core.resources import Resources
 from grafos_scheduler.client import TIMEOUT_S, SchedulerClient, Wire, decode
 from grafos_scheduler.enrolment_messages import (
+    AccountCredentials,
     BootstrapGrant,
     BootstrapRequest,
     CellCredentials,
@@ -31,6 +32,12 @@ SYNC_S_MAX = 60.0
 
 class OrchestratorClient(SchedulerClient):
     """One caller's way to an orchestrator; see ``SchedulerClient``."""
+
+    # --- operator and tenant ---
+
+    def renew_account(self, csr_pem: str) -> AccountCredentials:
+        """The caller's own credentials for longer; the request is for the key that its certificate has."""
+        return self._call("POST", "/api/v1/account/renew", AccountCredentials, RenewalRequest(csr_pem))
 
     # --- operator ---
 

@@ -9,6 +9,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.ids import check_sha256
 from grafos_scheduler import bundles, events, messages, providers
 from grafos_scheduler.enrolment_messages import (
+    AccountCredentials,
     BootstrapGrant,
     CellCredentials,
     CellRevocation,
@@ -30,6 +31,10 @@ async def enrol(services: Services, request: Request) -> CellCredentials:
 
 async def renew(services: Services, request: Request) -> CellCredentials:
     return services.enrolling.renew(request.who, request.body.csr_pem, request.client)
+
+
+async def renew_account(services: Services, request: Request) -> AccountCredentials:
+    return services.enrolling.renew_account(request.who, request.body.csr_pem, request.client)
 
 
 async def revoke_cell(services: Services, request: Request) -> IdentityView:

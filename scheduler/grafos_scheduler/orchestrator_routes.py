@@ -22,6 +22,16 @@ ORCHESTRATOR_ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST",
+        "/api/v1/account/renew",
+        gate("account:renew", OPERATOR, TENANT),
+        orchestrator_handlers.renew_account,
+        "Renew the caller's credentials, for the same key.",
+        enrolment_messages.AccountCredentials,
+        body=enrolment_messages.RenewalRequest,
+        only=ORCHESTRATOR,
+    ),
+    Route(
+        "POST",
         "/api/v1/cells/enroll",
         None,
         orchestrator_handlers.enrol,

@@ -30,7 +30,7 @@ from grafos_scheduler.handlers import Services
 from grafos_scheduler.link import LinkServices
 from grafos_scheduler.openapi import document
 from grafos_scheduler.protocol import CONNECTIONS_MAX, HTTP_ALPN, ORCHESTRATOR_CONNECTIONS_MAX, Listener
-from grafos_scheduler.server import Application, listener_context
+from grafos_scheduler.server import Application, listener_context, renew_certificate
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
 from grafos_scheduler.store import load, open_store
@@ -38,6 +38,8 @@ from grafos_scheduler.store import load, open_store
 HANDSHAKE_S_MAX = 10.0
 LISTEN_BACKLOG = 512
 """Connections that the kernel keeps while the process is busy."""
+RENEWAL_LOOKED_AT_EVERY_S = 3600.0
+"""Often against the weeks that are left when it is time."""
 SHUT_DOWN_S_MAX = 2.0
 """What requests under way get to finish once the process was told to end."""
 
@@ -76,11 +78,13 @@ async def _serve(settings: Settings) -> None:
             backlog=LISTEN_BACKLOG,
         )
         ticking = asyncio.create_task(shell.tick_for_ever())
+        renewing = asyncio.create_task(_renew_for_ever(services, tls))
         _tell_address(settings, listening.getsockname()[1])
         shell.stopped.add_done_callback(lambda _: stop.set())
         await stop.wait()
         server.close()
         ticking.cancel()
+        renewing.cancel()
         await _finish(shell, links, listener)
         if shell.stopped.done():
             raise shell.stopped.result()
@@ -149,6 +153,16 @@ def _listen(settings: Settings) -> socket.socket:
         raise GrafosError("config_invalid", "the address cannot be bound", where=where, why=str(error)) from error
     listening.setblocking(False)
     return listening
+
+
+async def _renew_for_ever(services: Services, tls: ssl.SSLContext) -> None:
+    """Keeps what clients see on the port from running out under a scheduler that is never started anew."""
+    while True:
+        await asyncio.sleep(RENEWAL_LOOKED_AT_EVERY_S)
+        try:
+            renew_certificate(services, tls)
+        except (GrafosError, OSError, ValueError):
+            log.exception("the server's certificate cannot be renewed")
 
 
 def _tell_address(settings: Settings, port: int) -> None:

@@ -114,6 +114,14 @@ def listener_context(services: Services, alpn: list[str]) -> ssl.SSLContext:
     return context
 
 
+def renew_certificate(services: Services, context: ssl.SSLContext) -> None:
+    """Renews what clients see on the port if it is time to; holds for every connection made from now on."""
+    if services.credentials.renew_server(services.shell.clock.now()):
+        folder = services.credentials.folder
+        context.load_cert_chain(folder / "server.pem", folder / "server-key.pem")
+        log.info("the server's certificate was renewed")
+
+
 def demand_certificates(services: Services, context: ssl.SSLContext) -> None:
     """Holds for every connection made from now on. At an orchestrator a certificate stays a matter of the route: a
     cell that enrols has none yet."""

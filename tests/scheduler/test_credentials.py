@@ -91,6 +91,16 @@ def test_a_start_renews_what_is_past_the_middle_of_its_life(tmp_path: Path, cloc
     trust.check_issued_by(after.server_pem, before.ca_pem, at=clock.now() + LEAF_LIFE_S * 0.9)
 
 
+def test_what_clients_see_is_renewed_while_the_scheduler_runs(tmp_path: Path, clock: VirtualClock) -> None:
+    credentials = open_credentials(settings_of(tmp_path), clock)
+    before = credentials.server_pem
+    assert not credentials.renew_server(clock.now() + LEAF_LIFE_S * 0.4)
+    assert credentials.renew_server(clock.now() + LEAF_LIFE_S * 0.6)
+    assert credentials.server_pem != before
+    assert credentials.server_der == trust.certificate_der((tmp_path / "trust" / "server.pem").read_text())
+    trust.check_issued_by(credentials.server_pem, credentials.ca_pem, at=clock.now() + LEAF_LIFE_S * 1.5)
+
+
 @pytest.mark.parametrize("damaged", ["ca-key.pem", "ca.pem", "server-key.pem", "token-key"])
 def test_a_damaged_file_is_told_and_not_replaced(tmp_path: Path, clock: VirtualClock, damaged: str) -> None:
     open_credentials(settings_of(tmp_path), clock)

@@ -233,6 +233,21 @@ def test_a_cell_renews_with_its_own_key_and_no_other(member: Member) -> None:
         client.renew(trust.make_csr(key_of(fresh), member.cell_id))
 
 
+def test_an_operator_and_a_tenant_renew_with_their_own_key_and_no_other(
+    orchestrator: Orchestrator, operator: Identity
+) -> None:
+    for who, name in ((operator, "ada"), (orchestrator.employ(operator, "renewing"), "renewing")):
+        with orchestrator.client(who) as client:
+            assert refused(client.renew_account, trust.make_csr(trust.new_key(), name)).code == "certificate_refused"
+            renewed = client.renew_account(trust.make_csr(key_of(who), "whatever it asks for"))
+        before = trust.peer_of(trust.certificate_der(who.certificate.read_text()))
+        after = trust.check_issued_by(renewed.certificate_pem, orchestrator.ca_pem, at=time.time())
+        assert (after.kind, after.name, after.key_sha256) == (before.kind, name, before.key_sha256)
+        fresh = orchestrator.identity(f"{name}-fresh", renewed.certificate_pem, renewed.api_token)
+        with orchestrator.client(Identity(fresh.certificate, who.key, fresh.token)) as client:
+            client.cells()
+
+
 def test_a_cell_says_only_of_itself_what_its_certificate_says(member: Member) -> None:
     with member.at.client(member.identity) as client:
         for said in (("another", "aws"), (member.cell_id, "gcp")):
