@@ -29,7 +29,6 @@ from functools import partial
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import peers
@@ -50,8 +49,13 @@ from grafos_scheduler import frames, messages
 
 CONNECTIONS = 64
 LEASES_OF_A_RUN = 2
-MUCH = Resources(*[2**50] * 5)
+MUCH = Resources(cpu_cores=4096, mem_bytes=1 << 40)
+"""Of the played cell; a run takes one core, and none ends. No cell is believed to have more cores."""
 GRANTED_WITHIN_S = 60.0
+TASKS = 3000
+"""Of Ray, in a turn."""
+WARM_REQUESTS = 64
+"""Before a turn counts; each scheduler and each connection is new."""
 MODULE, INPUT = b"module", b"input"
 RAY = """
 import logging, sys, time
@@ -217,16 +221,9 @@ class Ray:
 # The table
 
 
-class Town(NamedTuple):
-    """A scheduler with a tenant whose blobs are there, and a cell that grants."""
-
-    caller: Caller
-    cell: Standalone
-
-
 @contextlib.contextmanager
-def town() -> Iterator[Town]:
-    """Everything that ours needs, in processes of its own."""
+def a_caller() -> Iterator[Caller]:
+    """A scheduler whose tenant's blobs are there, a cell that grants, and who calls; in processes of their own."""
     with tempfile.TemporaryDirectory() as folder:
         cell = Standalone(Path(folder), **{"heartbeat-every-s": 600})
         try:
@@ -246,7 +243,7 @@ def town() -> Iterator[Town]:
             child.start()
             ready.wait(GRANTED_WITHIN_S)
             caller = Caller(cell, tenant, granted)
-            yield Town(caller, cell)
+            yield caller
             caller.close()
             child.kill()
             child.join()
@@ -254,33 +251,39 @@ def town() -> Iterator[Town]:
             cell.discard()
 
 
+def placements(requests: int, *, is_batch: bool) -> float:
+    """Placements a second of one turn, with a scheduler of its own: its cell never ends a run."""
+    with a_caller() as caller:
+        make, each = (caller.batch, messages.RUNS_BATCH_MAX) if is_batch else (caller.one, 1)
+        caller.rate(make, WARM_REQUESTS // each, each)
+        return caller.rate(make, requests, each)
+
+
 def table_rows(*, quick: bool) -> Iterator[table.Row]:
-    """The rows, as they are measured: each with a scheduler of its own, for this one's cell never ends a run."""
-    home = peers.find("ray", may_install=not quick)
-    ray, missing = None, "" if home else peers.missing("ray")
+    """The rows, as they are measured."""
+    home = None if quick else peers.find("ray", may_install=True)
+    ray, missing = None, "left out of a quick look" if quick else peers.missing("ray")
     try:
         ray = Ray(home / "python") if home else None
     except ChildProcessError as error:
         missing = str(error)
-    tasks, turns = (64, 1) if quick else (2000, 3)
-    theirs = partial(ray.rate, tasks) if ray else None
+    turns, theirs = 1 if quick else 5, partial(ray.rate, TASKS) if ray else None
     try:
         for what, is_batch, requests, goal in (
-            ("durable placement, mTLS, 64 connections", False, 64 if quick else 2000, 4.0),
-            ("the same, 32 to a request", True, 2 if quick else 128, 15.0),
+            ("durable placement, mTLS, 64 connections", False, 64 if quick else 3000, 4.0),
+            ("the same, 32 to a request", True, 4 if quick else 96, 15.0),
         ):
-            with town() as (caller, _):
-                make, each = (caller.batch, messages.RUNS_BATCH_MAX) if is_batch else (caller.one, 1)
-                yield table.compare(
-                    what,
-                    "Ray, tasks that do nothing",
-                    "/s",
-                    partial(caller.rate, make, requests, each),
-                    theirs,
-                    turns=turns,
-                    goal=table.Goal(goal, is_least=True),
-                    note=missing,
-                )
+            yield table.compare(
+                what,
+                "Ray, tasks that do nothing",
+                "/s",
+                partial(placements, requests, is_batch=is_batch),
+                theirs,
+                turns=turns,
+                goal=table.Goal(goal, is_least=True),
+                note="" if ray else missing,
+                warms=False,
+            )
     finally:
         if ray:
             ray.close()

@@ -1,17 +1,15 @@
 """How many calls a second the emulated clouds answer, beside a bare HTTP server and moto's own server.
 
-    python benchmarks/emulators.py [--seconds 3] [--moto PYTHON]
+    python benchmarks/emulators.py [--quick] [--json]
 
 Each server runs in a process of its own and is asked by the same client: keep-alive connections of plain sockets that
 parse nothing, one for the latency, several for the rate. The peer of every row is ``http.server`` with a constant
-answer; that of the EC2 row is moto's handlers too, behind the same ``http.server``, and moto's own server where PYTHON
-is an interpreter that has ``moto[ec2,server]``; neither heeds tokens or states. The runs take turns, and their best
-counts, so that a busy machine hits all alike. No figure is a promise: ratios are.
+answer; that of the EC2 row is moto's handlers too, behind the same ``http.server``, and moto's own server, which is
+installed at first use into an environment of its own; neither heeds tokens or states.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import json
@@ -26,9 +24,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import peers
 import table
 
 CONNECTIONS = 8
@@ -49,7 +48,7 @@ Make = Callable[[], bytes]
 
 def serve(kind: str) -> None:
     """Serves until standard input ends, having printed the port."""
-    {"bare": _serve_bare, "moto": _serve_moto, "handlers": _serve_handlers}.get(kind, lambda: _serve_emulated(kind))()
+    {"bare": _serve_bare, "moto": _serve_moto, "handlers": _serve_handlers, "emulated": _serve_emulated}[kind]()
 
 
 def _serve_bare() -> None:
@@ -133,15 +132,14 @@ def _serve_moto() -> None:
     os._exit(0)  # moto's own threads would go on
 
 
-def _serve_emulated(cloud: str) -> None:
+def _serve_emulated() -> None:
     from grafos_emulators.emulator import EmulatedClouds, Settings
 
     with (
         tempfile.TemporaryDirectory() as folder,
-        EmulatedClouds(Path(folder) / "emulator", Settings(clouds=(cloud,), boots=False, vcpu_limit=10**6)) as clouds,
+        EmulatedClouds(Path(folder) / "emulator", Settings(boots=False, vcpu_limit=10**6)) as clouds,
     ):
-        if cloud == "gcp":
-            clouds.gcp.quota_limits["NETWORKS", ""] = 10.0**6
+        clouds.gcp.quota_limits["NETWORKS", ""] = 10.0**6
         _until_told(int(clouds.endpoint.rpartition(":")[2]))
 
 
@@ -318,23 +316,41 @@ def _ec2(action: str) -> bytes:
 # The table
 
 
-@dataclass(frozen=True)
-class Row:
-    """What is asked of which server; ``calls`` ends a run early, where each call leaves something behind."""
+class Asked(NamedTuple):
+    """What is asked of which servers. ``calls`` ends a run early, where each call leaves something behind; ``least``
+    is the goal of the rate, ``p50_ms`` that of the latency."""
 
     name: str
-    server: str
     prepare: Callable[[int], Make]
     calls: int = sys.maxsize
-    python: str = sys.executable
+    least: float | None = None
+    p50_ms: float | None = None
 
 
-def best_of(row: Row, seconds: float, connections: int) -> Figures:
-    """One turn."""
-    with running(row.server, row.python) as port:
-        make = row.prepare(port)
-        drive(port, make, connections=1, seconds=0.3, calls=row.calls)  # loads what the first calls load
-        return drive(port, make, connections=connections, seconds=seconds, calls=row.calls)
+BARE = Asked("", lambda _: always(request("GET", "/")))
+EC2 = Asked("EC2: launch", ec2_launch, CALLS_THAT_LEAVE_SOMETHING, 100.0)
+OURS = (
+    Asked("GCE: read", gce_read, least=2000.0, p50_ms=1.0),
+    Asked("GCE: change", gce_change, CALLS_THAT_LEAVE_SOMETHING),
+    Asked("ARM: read", arm_read, least=2000.0, p50_ms=1.0),
+    Asked("ARM: change", arm_change),
+    EC2,
+)
+
+
+class Look(NamedTuple):
+    """One server asked for one thing in one turn."""
+
+    calls_a_second: float
+    p50_ms: float
+
+
+def look(port: int, asked: Asked, seconds: float) -> Look:
+    """How long a call takes over one connection, which also loads what the first calls load; then the rate of many."""
+    make = asked.prepare(port)
+    alone = drive(port, make, connections=1, seconds=seconds, calls=asked.calls)
+    crowd = drive(port, make, connections=CONNECTIONS, seconds=seconds, calls=asked.calls)
+    return Look(crowd.rate, alone.p50_ms)
 
 
 def time_up() -> float:
@@ -351,54 +367,54 @@ def time_up() -> float:
 
 
 def table_rows(*, quick: bool) -> Iterator[table.Row]:
-    """The rows of the table of all benchmarks, as they are measured."""
-    bare = Row("bare", "bare", lambda _: always(request("GET", "/")))
-    seconds, turns = (0.2, 1) if quick else (2.0, TURNS)
-    for row, calls_a_second in (
-        (Row("GCE: read", "gcp", gce_read), 2000.0),
-        (Row("ARM: read", "azure", arm_read), 2000.0),
-        (Row("EC2: launch", "aws", ec2_launch, CALLS_THAT_LEAVE_SOMETHING), 100.0),
+    """The rows, as they are measured. Each turn has servers of its own, for what is launched stays there."""
+    seconds, turns = (0.2, 1) if quick else (1.0, TURNS)
+    bare: list[Look] = []
+    ours: dict[str, list[Look]] = {asked.name: [] for asked in OURS}
+    for _ in range(turns):
+        with running("emulated") as port, running("bare") as bare_port:
+            bare.append(look(bare_port, BARE, seconds))
+            for asked in OURS:
+                ours[asked.name].append(look(port, asked, seconds))
+    for asked in OURS:
+        yield _rates(asked, "bare http.server", ours[asked.name], bare)
+        if asked.p50_ms is not None:
+            pairs = [(mine.p50_ms, theirs.p50_ms) for mine, theirs in zip(ours[asked.name], bare, strict=True)]
+            goal = table.Goal(figure=asked.p50_ms)
+            yield table.paired(f"emulated {asked.name}, p50", "bare http.server", "ms", pairs, goal=goal)
+    yield from slow_to_start(seconds, turns, ours[EC2.name], quick=quick)
+
+
+def slow_to_start(seconds: float, turns: int, ours: list[Look], *, quick: bool) -> Iterator[table.Row]:
+    """What takes seconds of a processor before it is measured at all: so a quick look leaves it out, and says so."""
+    up, goal, left_out = "emulated clouds, all three up", table.Goal(figure=2.0), "left out of a quick look"
+    if quick:
+        yield table.Row(up, goal=goal.text("s"), note=left_out)
+    else:
+        yield table.alone(up, "s", statistics.median(time_up() for _ in range(turns)), goal=goal)
+    home = None if quick else peers.find("moto", may_install=True)
+    for kind, beside, python, missing in (
+        ("handlers", "moto's handlers", sys.executable, ""),
+        ("moto", "moto's own server", str(home / "python") if home else "", peers.missing("moto")),
     ):
-        ours, theirs = (partial(lambda one: best_of(one, seconds, CONNECTIONS).rate, one) for one in (row, bare))
-        pairs = [(ours(), theirs()) for _ in range(turns)]
-        goal = table.Goal(figure=calls_a_second, is_least=True)
-        yield table.paired(f"emulated {row.name}", "bare http.server", "/s", pairs, goal=goal)
+        if quick or not python:
+            yield table.Row(f"emulated {EC2.name}", beside, note=left_out if quick else missing)
+            continue
+        theirs = []
+        for _ in range(turns):
+            with running(kind, python) as port:
+                theirs.append(look(port, EC2, seconds))
+        yield _rates(EC2._replace(least=None), beside, ours, theirs)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each run")
-    parser.add_argument("--moto", metavar="PYTHON", help="an interpreter that has moto[ec2,server]")
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        serve(options.serve)
-        return
-    rows = [
-        Row("bare http.server", "bare", lambda _: always(request("GET", "/"))),
-        Row("GCE: read", "gcp", gce_read),
-        Row("GCE: change", "gcp", gce_change, CALLS_THAT_LEAVE_SOMETHING),
-        Row("ARM: read", "azure", arm_read),
-        Row("ARM: change", "azure", arm_change),
-        Row("EC2: launch", "aws", ec2_launch, CALLS_THAT_LEAVE_SOMETHING),
-        Row("moto's handlers", "handlers", ec2_launch, CALLS_THAT_LEAVE_SOMETHING),
-    ]
-    if options.moto:
-        rows.append(Row("moto: launch", "moto", ec2_launch, CALLS_THAT_LEAVE_SOMETHING, options.moto))
-    alone: dict[str, list[Figures]] = {row.name: [] for row in rows}
-    crowd: dict[str, list[Figures]] = {row.name: [] for row in rows}
-    for _ in range(TURNS):
-        for row in rows:
-            alone[row.name].append(best_of(row, options.seconds, 1))
-            crowd[row.name].append(best_of(row, options.seconds, CONNECTIONS))
-    bare = max(each.rate for each in crowd["bare http.server"])
-    print(f"{'':<18}{'p50 ms':>9}{'p99 ms':>9}{'calls/s':>10}{'x bare':>8}   ({TURNS} turns of {options.seconds:g} s)")
-    for row in rows:
-        one, rate = min(alone[row.name], key=lambda each: each.p50_ms), max(each.rate for each in crowd[row.name])
-        print(f"{row.name:<18}{one.p50_ms:>9.2f}{one.p99_ms:>9.2f}{rate:>10.0f}{rate / bare:>8.2f}")
-    print(f"latency: 1 connection; rate: {CONNECTIONS} connections")
-    print(f"up, three clouds: {min(time_up() for _ in range(TURNS)):.2f} s")
+def _rates(asked: Asked, beside: str, ours: list[Look], theirs: list[Look]) -> table.Row:
+    goal = table.Goal(figure=asked.least, is_least=True) if asked.least else None
+    pairs = [(mine.calls_a_second, other.calls_a_second) for mine, other in zip(ours, theirs, strict=True)]
+    return table.paired(f"emulated {asked.name}", beside, "/s", pairs, goal=goal)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--serve"]:
+        serve(sys.argv[2])
+    else:
+        table.run(__doc__, table_rows)

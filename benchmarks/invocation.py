@@ -1,6 +1,6 @@
 """What an isolated tasklet run and a leased memory call cost, each beside its peers, in one run of this program.
 
-    python benchmarks/invocation.py [--turns 15] [--quick]
+    python benchmarks/invocation.py [--quick] [--json]
 
 * isolated run: a fresh instance in a store of its own with fuel, deadline and limits, three hooks, 1 KiB in through
   ``buffer_read`` and out through ``output_write``: all that ``Runtime.run`` does. Beside a C program that does the same
@@ -11,17 +11,13 @@
   bounds, fuel) the way wasmtime's Python binding offers, through ``Caller``.
 * code from the cache: a module's code read, checked and loaded, beside compiling the module.
 
-Figures are CPU microseconds of the process that does the work. Ours and the peer take turns; the ratio is the median
-of the turns' ratios, and the spread their middle half. A peer that is not installed is told. No figure is a promise:
-ratios are.
+Figures are CPU microseconds of the process that does the work.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -78,7 +74,7 @@ class Row(NamedTuple):
 
     name: str
     peer: str
-    count: int
+    runs: int
     ours: Work
     theirs: Work | None
     missing: str = ""
@@ -140,7 +136,8 @@ def binding_run(module: bytes) -> Work:
         stores[-1].set_fuel(stores[-1].get_fuel() - units)
 
     def buffer_read(caller: wasmtime.Caller, handle: int, offset: int, dst: int, length: int) -> int:
-        memory, part = caller["memory"], data[offset : offset + length]
+        part = data[offset : offset + length]
+        memory: Any = caller["memory"]
         if handle != abi.INPUT_HANDLE or dst + length > memory.data_len(caller):
             return abi.INVALID_ARGUMENT
         pay(len(part))
@@ -148,7 +145,7 @@ def binding_run(module: bytes) -> Work:
         return len(part)
 
     def output_write(caller: wasmtime.Caller, src: int, length: int) -> int:
-        memory = caller["memory"]
+        memory: Any = caller["memory"]
         if src + length > memory.data_len(caller):
             return abi.INVALID_ARGUMENT
         pay(length)
@@ -166,7 +163,7 @@ def binding_run(module: bytes) -> Work:
             store.set_limits(abi.MEMORY_BYTES_DEFAULT, abi.TABLE_ELEMENTS_MAX, 1, abi.TABLES_MAX, 1)
             store.set_fuel(abi.FUEL_DEFAULT)
             store.set_epoch_deadline(1)
-            exports = linked.instantiate(store).exports(store)
+            exports: Any = linked.instantiate(store).exports(store)
             exports[abi.INIT_EXPORT](store, abi.CONTEXT_HANDLE, 200)
             assert exports[abi.RUN_EXPORT](store, abi.INPUT_HANDLE, BYTES) == 0
             exports[abi.FINALIZE_EXPORT](store)
@@ -189,7 +186,7 @@ def binding_leased_calls(module: bytes, region: LeasedMemory) -> Work:
         status = region.status()
         if status != abi.OK:
             return status
-        memory = caller["memory"]
+        memory: Any = caller["memory"]
         if dst + length > memory.data_len(caller):
             return abi.INVALID_ARGUMENT
         left = stores[-1].get_fuel() - length
@@ -208,7 +205,8 @@ def binding_leased_calls(module: bytes, region: LeasedMemory) -> Work:
             stores[:] = [store]
             store.set_fuel(abi.FUEL_MAX)
             store.set_epoch_deadline(1)
-            assert linked.instantiate(store).exports(store)[abi.RUN_EXPORT](store, 0, 0) == abi.OK
+            exports: Any = linked.instantiate(store).exports(store)
+            assert exports[abi.RUN_EXPORT](store, 0, 0) == abi.OK
 
     return timed(turn)
 
@@ -280,23 +278,6 @@ def cached_code(folder: Path, runtime: Runtime, engine: Engine) -> tuple[Work, W
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
-def measure(row: Row, turns: int) -> str:
-    """The row as text."""
-    if row.theirs is None:
-        return f"{row.name:<34} {row.peer:<24} {row.missing}"
-    row.ours(row.count), row.theirs(row.count)
-    pairs = [(row.ours(row.count), row.theirs(row.count)) for _ in range(turns)]
-    ratios = [theirs / ours if row.is_gain else ours / theirs for ours, theirs in pairs]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    ours, theirs = (statistics.median(side) / row.count * 1e6 for side in zip(*pairs, strict=True))
-    verdict = goal = ""
-    if row.goal is not None:
-        goal = f"{'>=' if row.is_gain else '<='} {row.goal:g}x"
-        verdict = "met" if (middle >= row.goal if row.is_gain else middle <= row.goal) else "FALLS SHORT"
-    figures = f"{ours:>10.2f} {theirs:>10.2f} {middle:>7.2f}x {f'{low:.2f}-{high:.2f}':>13}"
-    return f"{row.name:<34} {row.peer:<24} {figures} {goal:>9} {verdict}"
-
-
 class Layout(NamedTuple):
     """Where a tasklet keeps its data: ``pages`` of memory, buffers at ``at``."""
 
@@ -321,9 +302,10 @@ def run_rows(layout: Layout, folder: Path, runtime: Runtime, peers: list[Peer], 
     path.write_bytes(module)
     floor, node, run = c_floor(folder, path), v8(path), our_run(runtime, module)
     peers.extend(peer for peer in (floor, node) if peer is not None)
+    in_c, in_v8 = (peer.work if peer else None for peer in (floor, node))
     return [
-        Row(layout.name, "C, same library", count, run, floor and floor.work, "no C compiler here", 4.5),
-        Row(layout.name, "Node/V8, fresh Instance", count, run, node and node.work, "no node here", 0.6),
+        Row(layout.name, "C, same library", count, run, in_c, "no C compiler is here: apt install gcc", 4.5),
+        Row(layout.name, "Node/V8, fresh Instance", count, run, in_v8, "Node is not here: apt install nodejs", 0.6),
         Row(layout.name, "wasmtime-py's own calls", count, run, binding_run(module)),
     ]
 
@@ -351,7 +333,7 @@ def other_rows(folder: Path, runtime: Runtime, engine: Engine) -> list[Row]:
 def table_rows(*, quick: bool) -> Iterator[table.Row]:
     """The rows of the table of all benchmarks, as they are measured."""
     runtime, engine, peers = Runtime(SystemClock()), Engine(), list[Peer]()
-    turns, count = (1, 20) if quick else (9, 1000)
+    turns, count = (1, 200) if quick else (9, 1000)
     try:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -367,7 +349,7 @@ def table_rows(*, quick: bool) -> Iterator[table.Row]:
 
 def _as_row(row: Row, turns: int) -> table.Row:
     def figure(work: Work) -> table.Measure:
-        return lambda: work(row.count) / row.count * 1e6
+        return lambda: work(row.runs) / row.runs * 1e6
 
     goal = table.Goal(row.goal, is_least=row.is_gain) if row.goal is not None else None
     peer = figure(row.theirs) if row.theirs else None
@@ -376,26 +358,5 @@ def _as_row(row: Row, turns: int) -> table.Row:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=15, help="how often ours and each peer are measured (15)")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the work: to see that it runs")
-    options = parser.parse_args()
-    count = 200 if options.quick else 2000
-    engine = Engine()
-    runtime = Runtime(SystemClock())
-    peers: list[Peer] = []
-    print(f"{'CPU microseconds of one':<34} {'beside':<24} {'ours':>10} {'peer':>10} {'ratio':>8} {'spread':>13}")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        table = [row for layout in LAYOUTS for row in run_rows(layout, folder, runtime, peers, count)]
-        for row in [*table, *other_rows(folder, runtime, engine)]:
-            print(measure(row, options.turns), flush=True)
-        for peer in peers:
-            peer.close()
-    runtime.close()
-    engine.close()
-
-
 if __name__ == "__main__":
-    main()
+    table.run(__doc__, table_rows)

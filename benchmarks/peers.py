@@ -1,10 +1,14 @@
 """Peers that are installed only to be measured: each in an environment of its own, under the cache home.
 
-They are kept there from one run of the benchmarks to the next; delete the folder and they are installed anew.
+    python benchmarks/peers.py ray sky dstack moto
+
+installs those that are named. They are kept from one run of the benchmarks to the next; delete the folder, and they are
+installed anew.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +17,8 @@ import table
 
 from grafos_core.paths import cache_home
 
-INSTALL_S_MAX = 900.0
-PACKAGES = {"ray": "ray", "sky": "skypilot", "dstack": "dstack"}
+INSTALL_S_MAX = 600.0
+PACKAGES = {"ray": "ray", "sky": "skypilot", "dstack": "dstack", "moto": "moto[ec2,server]"}
 DONE = "installed"
 
 
@@ -43,5 +47,11 @@ def find(name: str, *, may_install: bool) -> Path | None:
 
 
 def missing(name: str) -> str:
-    """What a row says when the peer is not there."""
-    return f"{PACKAGES[name]} is not installed in {folder() / name}, and was not or could not be"
+    """What a row says when the peer is not there, with the command that installs it; ``make bench`` does so itself."""
+    return f"{PACKAGES[name]} is not there: python benchmarks/peers.py {name}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Installs peers that are measured beside grafos.")
+    parser.add_argument("names", nargs="+", choices=sorted(PACKAGES))
+    sys.exit(any(find(name, may_install=True) is None for name in parser.parse_args().names))

@@ -1,18 +1,16 @@
-"""What provisioning and teardown cost by themselves: 1, 16 and 64 cells on a cloud in memory that answers at once.
+"""What provisioning and teardown cost by themselves: 1 and 64 cells on a cloud in memory that answers at once.
 
-    python benchmarks/provisioning.py [--cells 1 16 64] [--turns 3] [--folder FOLDER]
+    python benchmarks/provisioning.py [--quick] [--json]
 
 From the first question of the preflight to the last machine that runs: plan, holds, journal, every call; then the
 teardown of all in one batch, with proof and receipts. What a cell does on its machine is not in it. The floor of the
 same run is what durability alone takes: each changing call is on the disk before it is made, and its outcome after
 it, so two appended and synced blocks for each, one after the other, in the same folder. Cells that are made at once
-share syncs, so many may take less than the floor. The runs take turns and the best of each counts. No figure is a
-promise: ratios are.
+share syncs, so many may take less than the floor.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
@@ -167,31 +165,5 @@ def table_rows(*, quick: bool) -> Iterator[table.Row]:
             yield table.paired(what.format(name), "two synced blocks a call made", "s", pairs, goal=goal)
 
 
-def main() -> None:
-    """Runs, and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--cells", nargs="+", type=int, default=[1, 16, 64])
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=None, help="where the journal is written; default: a temporary")
-    asked = parser.parse_args()
-    runs: dict[int, list[Figures]] = {count: [] for count in asked.cells}
-    for _ in range(asked.turns):
-        for count in asked.cells:
-            with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-                runs[count].append(run(count, Path(folder)))
-    print("cells   provision    goal  calls     floor  ratio   teardown    goal")
-    for count, figures in runs.items():
-        best = Figures(*(min(column) for column in zip(*figures, strict=True)))
-        goal, down = GOALS_S.get(count), TEARDOWN_GOALS_S.get(count)
-        print(
-            f"{count:>5}  {best.provision_s:>8.3f} s {_goal(goal):>7}  {best.created:>5}  {best.floor_s:>6.3f} s "
-            f"{best.provision_s / best.floor_s:>5.1f}x  {best.teardown_s:>7.3f} s {_goal(down):>7}"
-        )
-
-
-def _goal(seconds: float | None) -> str:
-    return f"{seconds:g} s" if seconds else "-"
-
-
 if __name__ == "__main__":
-    main()
+    table.run(__doc__, table_rows)

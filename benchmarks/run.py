@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--only", choices=NAMES, action="append", help="measure this alone; may be given again")
     parser.add_argument("--quick", action="store_true", help="little work and few turns: to see that it runs")
     asked = parser.parse_args()
-    table.show(rows(asked.only or NAMES, quick=asked.quick), as_json=True)
+    table.show(rows(asked.only or NAMES, quick=asked.quick), as_json=True, quick=asked.quick)
 
 
 def rows(names: tuple[str, ...], *, quick: bool) -> Iterator[table.Row]:

@@ -70,12 +70,16 @@ def compare(
     turns: int,
     goal: Goal | None = None,
     note: str = "",
+    warms: bool = True,
 ) -> Row:
-    """Measures in turns. A unit with ``/s`` in it is a rate, where more is better; others are costs."""
-    ours()  # warms caches, byte code and pages
+    """Measures in turns. A unit with ``/s`` in it is a rate, where more is better; others are costs. ``warms``: once
+    before it counts, for caches, byte code and pages."""
+    if warms:
+        ours()
     if peer is None:
         return alone(what, unit, statistics.median(ours() for _ in range(turns)), beside=beside, goal=goal, note=note)
-    peer()
+    if warms:
+        peer()
     return paired(what, beside, unit, [(ours(), peer()) for _ in range(turns)], goal=goal, note=note)
 
 
@@ -111,11 +115,13 @@ def _verdict(row: Row, goal: Goal | None) -> str:
     return MET if goal.is_met(row.ours, row.ratio) else SHORT
 
 
-def show(rows: Iterable[Row], *, as_json: bool = False) -> None:
-    """The rows as they come; then, if asked for, all of them again as one line of JSON."""
+def show(rows: Iterable[Row], *, as_json: bool = False, quick: bool = False) -> None:
+    """The rows as they come; then, if asked for, all of them again as one line of JSON. A ``quick`` look judges
+    nothing: it shows that each row can be measured, and its goal."""
     print(" | ".join(HEADS), flush=True)
     kept = []
-    for row in rows:
+    for each in rows:
+        row = replace(each, verdict="") if quick else each
         kept.append(row)
         print(_line(row), flush=True)
     if as_json:
@@ -138,7 +144,7 @@ def run(doc: str | None, rows: Callable[..., Iterator[Row]]) -> None:
     parser.add_argument("--quick", action="store_true", help="little work and few turns: to see that it runs")
     parser.add_argument("--json", action="store_true", help="the rows once more, as one line of JSON")
     asked = parser.parse_args()
-    show(rows(quick=asked.quick), as_json=asked.json)
+    show(rows(quick=asked.quick), as_json=asked.json, quick=asked.quick)
 
 
 def tell(text: str) -> None:
