@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from grafos_cli.characters import harmless
 from grafos_cli.interrupts import was_pressed
 from grafos_cli.pacing import LOOK_EVERY_S, REDRAW_EVERY_S, Book, frame_of, life_signs, line_of
 
@@ -130,7 +131,7 @@ class _Drawn:
             if self._live is None:
                 self._terminal.note(line)
             else:
-                self._live.console.print(line, markup=False, highlight=False)
+                self._live.console.print(harmless(line), markup=False, highlight=False)
 
     def beat(self) -> None:
         with self._kept.lock:
@@ -159,7 +160,7 @@ class _Drawn:
 def _as_text(frame: list[list[tuple[str, str]]]) -> Text:
     from rich.text import Text
 
-    lines = [Text.assemble(*line) for line in frame]
+    lines = [Text.assemble(*((harmless(text), style) for text, style in line)) for line in frame]
     return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
 
