@@ -10,6 +10,7 @@ from pathlib import Path
 import parts
 import pytest
 from doc_pages import ANSWERS, COMMANDS, Shell, blocks_of, name_of, not_run, pages, parts_of, person_in, walk
+from forked import forks
 
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
@@ -32,6 +33,7 @@ NOT_RUN = {
 def shell(tmp_path: Path, home: Path) -> Iterator[Shell]:
     """Whatever becomes of the page, nothing that it started goes on running."""
     somebody = person_in(tmp_path)
+    somebody.environment["PATH"] = f"{forks().front()}{os.pathsep}{somebody.environment['PATH']}"
     somebody.environment["XDG_CACHE_HOME"] = str(Path(os.environ["GRAFOS_TEST_REFUSALS"]).with_name("cache"))
     yield somebody
     ends = [(path.parents[2], "dev") for path in tmp_path.rglob(".grafos/dev/dev.json")] + [(tmp_path, "emulate")]

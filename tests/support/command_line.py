@@ -1,4 +1,4 @@
-"""Runs the real `grafos` in a process of its own."""
+"""Runs the real `grafos`, each time in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import json
 import os
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import documents_held
+from forked import GRAFOS, forks
 
 GOLDEN = Path(__file__).parents[1] / "cli" / "golden"
-GRAFOS = Path(sys.executable).with_name("grafos")
 TIMEOUT_S = 100
 
 MODULE = """\
@@ -58,15 +57,20 @@ class Answer:
 
 def grafos(*words: str, cwd: Path, env: dict[str, str] | None = None, stdin: str = "") -> Answer:
     """Runs `grafos` with these words to its end."""
-    done = subprocess.run(
-        [str(GRAFOS), *words],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "100", **(env or {})},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
+    variables = {**os.environ, "COLUMNS": "100", **(env or {})}
+    done = (
+        forks().run(words, cwd, variables, stdin, TIMEOUT_S)
+        if forks().fits(variables)
+        else subprocess.run(
+            [str(GRAFOS), *words],
+            cwd=cwd,
+            env=variables,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
     )
     documents_held.hold(words, done.stdout)
     return Answer(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,130 @@
+"""A program that has imported all that `grafos` may need, and forks one `grafos` for each request at its socket.
+
+Started by `forked`, with the number of its listening socket, and ended by the end of its input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import pkgutil
+import selectors
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+ROOMS = ("grafos_core", "grafos_connectors", "grafos_stacks", "grafos_cli")
+"""All their modules are imported ahead, but for what is started as a program."""
+PROGRAMS = ("__main__", "run_locally")
+LIBRARIES = (
+    "asyncio", "azure.mgmt.compute.models", "azure.mgmt.network.models", "azure.mgmt.resource.resources.models",
+    "boto3", "cryptography.x509", "google.cloud.compute_v1", "grafos_cell.module", "grafos_emulators.state",
+    "grafos_scheduler.client", "jinja2", "rich.console", "rich.live", "rich.table", "sqlite3", "typer", "wasmtime",
+)  # fmt: skip
+"""What the commands import themselves when they need it."""
+REQUEST_BYTES_MAX = 1 << 20
+STREAMS = 3
+
+
+def import_ahead() -> None:
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    for room in ROOMS:
+        package = importlib.import_module(room)
+        for found in pkgutil.walk_packages(package.__path__, f"{room}."):
+            if not set(PROGRAMS) & set(found.name.split(".")):
+                importlib.import_module(found.name)
+
+
+class Parent:
+    """Forks a child for each request, and tells the asker its number and then its end."""
+
+    def __init__(self, listening: socket.socket, alive: int) -> None:
+        self._listening, self._alive = listening, alive
+        self._askers: dict[int, socket.socket] = {}
+        self._selector = selectors.DefaultSelector()
+        self._woken, wakes = os.pipe()
+        for end in (self._woken, wakes):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(wakes)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests: when they end, so does this
+
+    def serve(self) -> None:
+        """Returns in a child only, which then is to run the program."""
+        for source in (self._listening, self._alive, self._woken):
+            self._selector.register(source, selectors.EVENT_READ)
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj == self._alive:
+                    os._exit(0)
+                if key.fileobj == self._woken:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self._woken, 4096)
+                    self._tell_ends()
+                elif self._fork():
+                    return
+
+    def _fork(self) -> bool:
+        """Whether this is the child."""
+        asker, _ = self._listening.accept()
+        request, streams, _, _ = socket.recv_fds(asker, REQUEST_BYTES_MAX, STREAMS)
+        if not (number := os.fork()):
+            # What would be closed later, when nobody holds it any more, would by then be a file of the program's.
+            self._selector.close()
+            for held in (self._listening, asker, *self._askers.values()):
+                held.close()
+            become(request, streams)
+            return True
+        for stream in streams:
+            os.close(stream)
+        self._askers[number] = asker
+        self._tell(asker, number)
+        return False
+
+    def _tell_ends(self) -> None:
+        while self._askers:
+            number, status = os.waitpid(-1, os.WNOHANG)
+            if not number:
+                return
+            with self._askers.pop(number) as asker:
+                self._tell(asker, os.waitstatus_to_exitcode(status))
+
+    @staticmethod
+    def _tell(asker: socket.socket, number: int) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            asker.send(str(number).encode())
+
+
+def become(request: bytes, streams: list[int]) -> None:
+    """Makes this child the process that a shell would have started."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.closerange(STREAMS, max(int(entry.name) for entry in Path("/dev/fd").iterdir()) + 1)
+    cwd, umask, count, *rest = request.decode(errors="surrogateescape").split("\0")
+    os.umask(int(umask))
+    os.chdir(cwd)
+    os.environ.clear()
+    for pair in rest[int(count) :]:
+        name, _, value = pair.partition("=")
+        os.environ[name] = value
+    time.tzset()
+    sys.argv[1:] = rest[: int(count)]
+
+
+if __name__ == "__main__":
+    import_ahead()
+    from grafos_cli.main import main
+
+    gc.freeze()
+    # Whether somebody is there is seen on another number than a command's input has.
+    Parent(socket.socket(fileno=int(sys.argv[1])), os.dup(0)).serve()
+    sys.argv[0] = str(Path(sys.executable).with_name("grafos"))
+    main()
