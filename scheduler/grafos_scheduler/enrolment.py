@@ -170,6 +170,8 @@ def _check_free(state: State, token: rows.Enrolment, known: rows.Identity | None
     """Whether the cell id may be bound to this key."""
     if key in state.revoked_keys:
         raise _refused(f"the key was revoked, with cell {state.revoked_keys[key].cell_id}", next="make a new key")
+    if state.cell_of_key.get(key, token.cell_id) != token.cell_id:
+        raise _refused(f"the key is that of cell {state.cell_of_key[key]}", next="make a key for each machine")
     if known is None:
         return
     if known.revoke_at and not known.revoked_at:

@@ -100,6 +100,7 @@ class State:
         self.refused_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self.ended_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)  # the oldest end first
         self.leaving: dict[str, None] = {}  # the cells whose identity is being taken back
+        self.cell_of_key: dict[str, str] = {}
         self.placement = PlacementIndex()
 
     @classmethod
@@ -178,7 +179,7 @@ class State:
         elif kind == rows.SLICE:
             _regroup(self.slices_by_tenant, "tenant", "slice_id", before, after)
         elif kind == rows.IDENTITY:
-            self._derive_leaving(key, after)
+            self._derive_identities(key, before, after)
         elif kind in (rows.TERMS, rows.DRAIN) or (kind == rows.PRESENCE and _is_linked(before) != _is_linked(after)):
             moved[key] = None
 
@@ -194,8 +195,12 @@ class State:
                 self.leased_by_tenant[lease.tenant] = change(self.leased_by_tenant[lease.tenant], resources)
                 moved[lease.cell_id] = None
 
-    def _derive_leaving(self, cell_id: str, identity: rows.Identity | None) -> None:
-        if identity is not None and identity.revoke_at and not identity.revoked_at:
+    def _derive_identities(self, cell_id: str, before: rows.Identity | None, after: rows.Identity | None) -> None:
+        if before is not None:
+            self.cell_of_key.pop(before.key_sha256, None)
+        if after is not None:
+            self.cell_of_key[after.key_sha256] = cell_id
+        if after is not None and after.revoke_at and not after.revoked_at:
             self.leaving[cell_id] = None
         else:
             self.leaving.pop(cell_id, None)

@@ -322,6 +322,14 @@ def test_a_revoked_key_is_worth_nothing_for_another_cell_either(desk: Desk) -> N
     assert refused(desk.enrol, desk.mint("cell-2"), "key-of-cell-1").code == "enrolment_refused"
 
 
+def test_one_key_is_never_two_cells(desk: Desk) -> None:
+    """Else the revocation of one would leave the other with a key that is worth nothing, and a link that is open."""
+    join(desk)
+    assert refused(desk.enrol, desk.mint("cell-2"), "key-of-cell-1").code == "enrolment_refused"
+    desk.restart()
+    assert refused(desk.enrol, desk.mint("cell-2"), "key-of-cell-1").code == "enrolment_refused"
+
+
 def test_nobody_enrols_as_a_cell_that_is_being_revoked(desk: Desk) -> None:
     join(desk)
     desk.start()
