@@ -29,7 +29,10 @@ def doctor(
     ctx: typer.Context,
     region: Annotated[
         str,
-        typer.Option(metavar="NAME", help="where to look at limits and permissions; default: as for cloud provision"),
+        typer.Option(
+            metavar="NAME",
+            help="asked of the cloud that names its regions so; default: as for cloud provision",
+        ),
     ] = "",
     within: Annotated[str, typer.Option(metavar="TIME", help="how long the clouds may take")] = "3s",
     fix: Annotated[bool, typer.Option("--fix", help="mend what can be mended without losing anything")] = False,  # noqa: FBT002
@@ -66,8 +69,11 @@ def _look(region: str, within_s: float, *, fix: bool) -> list[Finding]:
     from grafos_cli.checkups.machine import check_machine
     from grafos_cli.checkups.project import check_emulator, check_local_fabric, check_program
     from grafos_cli.regions import REGION_VARIABLES, region_at_hand
+    from grafos_cli.wishes import cloud_of_region
 
-    regions = {provider: region or region_at_hand(provider) for provider in REGION_VARIABLES}
+    regions = {provider: region_at_hand(provider) for provider in REGION_VARIABLES}
+    if region:
+        regions[cloud_of_region(region)] = region
     checks = (
         ("machine", "machine", check_machine),
         ("fabric", "fabric", lambda: check_fabric(fix=fix)),

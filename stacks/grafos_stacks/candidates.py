@@ -175,6 +175,7 @@ def chosen(candidates: Sequence[Candidate], what: str) -> list[Prepared]:
     failure = together(reasons, what)
     failure.what = f"none of {len(candidates)} places can have {what}"
     failure.why = "\n".join(f"{one.place}: {one.why_not}" for one in candidates)
+    failure.next = "\n".join(dict.fromkeys(error.next for error in reasons if error.next))
     raise failure
 
 

@@ -43,9 +43,16 @@ def names_of(base: str, count: int) -> tuple[str, ...]:
     """The names of so many cells: ``web-1`` to ``web-12``; the base itself for one. ``name_invalid``,
     ``limit_exceeded`` or ``config_invalid`` if there are no such names."""
     if count < 1:
-        raise GrafosError("config_invalid", f"{count} cells cannot be made", where="count", next="ask for one or more")
+        raise GrafosError(
+            "config_invalid", f"{count} cells cannot be made", where="--count", next="ask for one or more"
+        )
     if count > COUNT_MAX:
-        raise GrafosError("limit_exceeded", f"{count} cells are more than {COUNT_MAX}", next="run the command twice")
+        raise GrafosError(
+            "limit_exceeded",
+            f"{count} cells are more than one command makes",
+            where="--count",
+            next=f"ask for {COUNT_MAX} at most, under another --cell-id each time",
+        )
     names = (base,) if count == 1 else tuple(f"{base}-{number}" for number in range(1, count + 1))
     check_name("cell", names[-1])
     if len(names[-1]) > CELL_ID_CHARACTERS_MAX:

@@ -50,8 +50,9 @@ def keep(path: Path, file: PlanFile) -> None:
     try:
         write_private(path, msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n")
     except OSError as error:
+        why = error.strerror or str(error)
         raise GrafosError(
-            "store_failed", "the plan could not be written", where=str(path), why=str(error), next="name another file"
+            "store_failed", "the plan could not be written", where=str(path), why=why, next="name another file"
         ) from error
 
 
@@ -99,7 +100,8 @@ def refuse_moved(kept: Place, fresh: Prepared) -> None:
             "plan_stale",
             f"the plan of {kept.plan.stack} no longer holds: {'; '.join(changed)}",
             where=f"{kept.plan.spec.provider} {kept.plan.spec.region}",
-            next="plan it anew: grafos cloud provision PROVIDER --plan-out FILE",
+            next=f"plan it anew: grafos cloud provision {kept.plan.spec.provider} --cell-id {kept.plan.stack} "
+            "--plan-out FILE, with the flags of the first time",
             context={"moved": changed},
         )
 

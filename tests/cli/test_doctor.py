@@ -167,6 +167,17 @@ def test_an_emulated_cloud_is_asked_who_we_are_and_what_is_left(person: Person) 
     assert the(answer, "aws", "clock")[0] == "ok"
 
 
+def test_a_region_is_asked_about_at_the_cloud_that_names_it_so(person: Person) -> None:
+    person("emulate", "up")
+    everything = person("emulate", "env", "--json").document["environment"]
+    env = {name: value for name, value in everything.items() if "GOOGLE" not in name and "GCP" not in name}
+    answer = person("doctor", "--json", "--within", "90s", "--region", "eu-west-1", env=env)
+    assert answer.code == 0, answer.document
+    assert [the(answer, cloud, "quota")[0] for cloud in ("aws", "azure")] == ["ok", "ok"]
+    nowhere = person("doctor", "--region", "Mars 1", env=env)
+    assert (nowhere.code, nowhere.error_code) == (2, "config_invalid")
+
+
 def test_a_clock_that_differs_from_the_clouds_is_told(person: Person) -> None:
     person("emulate", "up", "--clock", "stepped")
     everything = person("emulate", "env", "--json").document["environment"]

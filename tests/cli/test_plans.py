@@ -186,6 +186,9 @@ def test_what_costs_more_by_the_hour_is_refused(operator: Person) -> None:
     answer = operator("cloud", "provision", "gcp", "--ttl", "1h", "--max-hourly", "1", "--yes")
     assert (answer.code, answer.error_code) == (7, "budget_exceeded")
     assert "--max-hourly" in answer.err
+    everywhere = operator("cloud", "provision", "aws", "--any", "--ttl", "1h", "--max-hourly", "1", "--dry-run")
+    assert "places can have" in everywhere.err
+    assert everywhere.err.count("allow more with --max-hourly") == 1
     assert resources(operator) == []
 
 

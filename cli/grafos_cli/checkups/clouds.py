@@ -24,6 +24,8 @@ from grafos_core.errors import GrafosError
 SKEW_WARN_S, SKEW_FAIL_S = 60.0, 240.0
 """AWS refuses a request whose time is five minutes off, and a signed token of ours lives as long."""
 NEARLY_FULL = 0.9
+PATIENT_S = 30.0
+"""What a cloud that did not answer in time is given when it is asked again, at least."""
 NEEDED = ("machine_cores", "machines", "networks", "subnets", "addresses", "disk_gib")
 """Limits that every cell counts to: nothing can be made where one of them is zero."""
 
@@ -83,7 +85,8 @@ def _answer(provider: str, process: subprocess.Popen[bytes], until: float, withi
     findings = [msgspec.json.decode(line, type=Finding) for line in out.splitlines(keepends=True) if line[-1:] == b"\n"]
     if what:
         name = "answers" if findings else "account"
-        findings.append(Finding(provider, name, Status.FAIL, what, "grafos doctor --within 30s; look at the network"))
+        patient = f"grafos doctor --within {max(PATIENT_S, 2 * within_s):g}s; look at the network"
+        findings.append(Finding(provider, name, Status.FAIL, what, patient))
     return findings
 
 
