@@ -126,19 +126,21 @@ class Daemon:
 async def _wait_for_end(settings: Settings, clock: Clock) -> None:
     """Returns at the cell's end, by whichever clock comes there first: a wall clock that is set back gains nothing.
 
-    The end may be moved while we wait; ``Settings.end_file`` tells where to.
+    The end may be moved while we wait, or was before we began; ``Settings.end_file`` tells where to.
     """
-    if not settings.expires_at:
+    expires_at = settings.expires_at
+    if not expires_at:
         await asyncio.Event().wait()
-    expires_at = (settings.end_file and float(read_moment(settings.end_file))) or settings.expires_at
     limit = clock.monotonic() + expires_at - clock.now()
-    while clock.now() < expires_at and clock.monotonic() < limit:
-        await asyncio.sleep(LOOK_EVERY_S)
+    while True:
         moved_to = read_moment(settings.end_file) if settings.end_file else 0
         if moved_to and moved_to != expires_at:
             log.warning("the cell's end was moved from %.0f to %d", expires_at, moved_to)
             expires_at = float(moved_to)
             limit = clock.monotonic() + expires_at - clock.now()
+        if clock.now() >= expires_at or clock.monotonic() >= limit:
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def _leave(command: tuple[str, ...], stop: asyncio.Event) -> None:
