@@ -16,7 +16,7 @@ demo: set-up  ## the whole path on an emulated cloud, no account needed
 
 test: lint  ## all checks: style, types, tests; the first time it also gets Rust ready
 	@$(BIN)/python tools/parts.py
-	@$(BIN)/python -m pytest -n 2 --no-header
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --no-header
 
 lint: set-up  ## style and types
 	@$(BIN)/ruff check --quiet

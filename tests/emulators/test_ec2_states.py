@@ -141,3 +141,14 @@ def test_an_address_is_another_machines_only_after_all_others(ec2: Any, launch: 
     ec2.terminate_instances(InstanceIds=[first["InstanceId"]])
     clock.advance(0.6)
     assert launch()["PrivateIpAddress"] != first["PrivateIpAddress"]
+
+
+def test_a_region_that_is_not_switched_on_is_told_only_to_whoever_asks_for_all(ec2: Any) -> None:
+    def statuses(**asked: Any) -> dict[str, str]:
+        return {region["RegionName"]: region["OptInStatus"] for region in ec2.describe_regions(**asked)["Regions"]}
+
+    everywhere, usable = statuses(AllRegions=True), statuses()
+    off = {name for name, status in everywhere.items() if status == "not-opted-in"}
+    assert off
+    assert off == everywhere.keys() - usable.keys()
+    assert statuses(RegionNames=["us-east-1"]) == {"us-east-1": "opt-in-not-required"}

@@ -30,6 +30,14 @@ class Ec2Actions(EC2Response):
         """The account that ``ec2`` names; moto would also look into the environment."""
         return str(self.headers["X-Moto-Account-Id"])
 
+    def describe_regions(self) -> ActionResult:
+        """As AWS: without ``AllRegions`` or names only those that are switched on for the account."""
+        answer = super().describe_regions()
+        if not self._get_bool_param("AllRegions", if_none=False) and not self._get_param("RegionNames", []):
+            found: Any = answer.result
+            found["Regions"] = [region for region in found["Regions"] if region.opt_in_status != "not-opted-in"]
+        return answer
+
     def run_instances(self) -> ActionResult:
         parameters = {name: str(values[0]) for name, values in self.querystring.items()}
         launch_checks.check_emulated(parameters)
