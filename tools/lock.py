@@ -18,13 +18,10 @@ ROOMS = ("core", "scheduler", "cell", "connectors", "stacks", "emulators", "cli"
 # is tested is what runs. cell.txt is also the lock of the software bundle that a bare machine receives, so
 # it must stay as small as the cell itself.
 DEV = "requirements/dev.txt"
+WITH_EXTRAS = ["cli/pyproject.toml", "--extra", "zig", "scheduler/pyproject.toml", "--extra", "postgresql"]
 LOCKS: dict[str, list[str]] = {
-    "dev": [
-        *("cli/pyproject.toml", "--extra", "zig"),
-        *("scheduler/pyproject.toml", "--extra", "postgresql"),
-        *("--group", "pyproject.toml:dev"),
-    ],
-    "cli": ["cli/pyproject.toml", "--extra", "zig", "--constraint", DEV],
+    "dev": [*WITH_EXTRAS, "--group", "pyproject.toml:dev"],
+    "cli": [*WITH_EXTRAS, "--constraint", DEV],
     "cell": ["core/pyproject.toml", "scheduler/pyproject.toml", "cell/pyproject.toml", "--constraint", DEV],
 }
 

@@ -151,11 +151,34 @@ def find_browser() -> str:
     return found
 
 
+# --- a database server -------------------------------------------------------------------------------------------
+
+DEBIAN_SERVERS = Path("/usr/lib/postgresql")
+"""Debian keeps each version's programs in a folder here and only the clients in PATH."""
+
+
+def find_postgresql() -> Path:
+    """The folder of the newest PostgreSQL's programs."""
+    in_path = shutil.which("initdb")
+    versions = [place for place in DEBIAN_SERVERS.glob("*/bin") if (place / "initdb").exists()]
+    newest = sorted(versions, key=lambda place: float(place.parent.name))[-1:]
+    found = [Path(in_path).resolve().parent] if in_path else newest
+    if not found:
+        raise MissingError("no PostgreSQL server was found")
+    return found[0]
+
+
 PARTS = {
     part.name: part
     for part in (
         Part("rust", look_for_rust, bring_rust, WITH_APT),
         Part("browser", find_browser, lambda: apt_install("chromium"), "apt-get install --yes chromium"),
+        Part(
+            "postgresql",
+            find_postgresql,
+            lambda: apt_install("postgresql"),
+            "apt-get install --yes --no-install-recommends postgresql",
+        ),
         Part("serde", lambda: get_crates("--offline"), get_crates, "make test, with a network"),
     )
 }

@@ -7,6 +7,7 @@ up; what is said while it is down is dropped, since both sides compare what they
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import socket
@@ -63,12 +64,15 @@ class Listener(Protocol):
 
 
 class Link:
-    """Holds a link to the scheduler at ``url`` for as long as ``hold`` runs. ``context`` is asked at each dial."""
+    """Holds a link to the scheduler at ``url`` for as long as ``hold`` runs. ``context`` is asked at each dial.
+
+    A replica that does not lead names the one that does, which is dialled next; when that fails, ``url`` again.
+    """
 
     def __init__(
         self, url: str, context: Callable[[], ssl.SSLContext], listener: Listener, chance: random.Random
     ) -> None:
-        self._address = _address_of(url)
+        self._address = self._home = _address_of(url)
         self._context = context
         self._listener = listener
         self._chance = chance
@@ -96,12 +100,23 @@ class Link:
             if self._is_redialling:
                 failures = 0
                 continue
+            if self._is_sent_on(fault):
+                continue
             self._listener.ended(fault)
             failures = 0 if loop.time() - began_at > STEADY_S else failures + 1
             pause_s = PAUSE_MOST_S if fault.code in FAULTS_OF_THIS_CELL else PAUSE_FIRST_S * 1.5 ** min(failures, 20)
             pause_s = min(PAUSE_MOST_S, pause_s) * self._chance.uniform(0.5, 1.0)
             log.info("the link ended: %s; dialling again in %.2f s", fault, pause_s)
             await asyncio.sleep(pause_s)
+
+    def _is_sent_on(self, fault: GrafosError) -> bool:
+        """Whether the leader is to be dialled at once. Only ``url`` sends on, so that nobody goes in circles."""
+        was_home, self._address = self._address == self._home, self._home
+        if fault.code != "not_leader" or not was_home:
+            return False
+        with contextlib.suppress(GrafosError):  # an address that is none helps nobody; this one is dialled again
+            self._address = _address_of(fault.context.get("leader", ""))
+        return self._address != self._home
 
     async def _one_link(self) -> GrafosError:
         """One link from dialling to its end; gives why it ended."""
@@ -193,7 +208,8 @@ def _address_of(url: str) -> tuple[str, int]:
 
 
 def _error_of(goodbye: frames.Goodbye) -> GrafosError:
-    return GrafosError.from_wire({"code": goodbye.code, "what": goodbye.what})
+    context = {"leader": goodbye.leader} if goodbye.leader else {}
+    return GrafosError.from_wire({"code": goodbye.code, "what": goodbye.what, "context": context})
 
 
 def _watch_for_silence(writer: asyncio.StreamWriter, heartbeat_every_s: float) -> None:

@@ -94,6 +94,7 @@ CODES: dict[str, CodeFacts] = {
     "name_invalid": CodeFacts(USAGE, 400, False, "A name is empty, too long or has characters that are not allowed."),
     "no_eligible_provider_cells": CodeFacts(CAPACITY, 503, True, "No cell of the provider meets all readiness requirements."),
     "not_found": CodeFacts(USAGE, 404, False, "There is no such route or thing."),
+    "not_leader": CodeFacts(CONFLICT, 307, True, "Another replica of the scheduler leads; the answer names its address."),
     "output_too_large": CodeFacts(CAPACITY, 422, False, "The tasklet wrote more than the documented limit."),
     "placement_failed": CodeFacts(CAPACITY, 503, True, "Every candidate cell was vetoed; the message lists each veto."),
     "plan_stale": CodeFacts(CONFLICT, 409, False, "The world moved since the plan was made."),

@@ -33,6 +33,8 @@ ANSWER_BYTES_MAX = 2 * framing.FRAME_BYTES_MAX
 """Artifacts in base64 are the largest answer."""
 FELL_SILENT = "fell_silent"
 """In an error's context: a fresh connection was made and closed again without a byte of an answer."""
+LEADERS_ASKED_MAX = 4
+"""Replicas that send on from one to the next, while the lead changes, before the caller hears of it."""
 RETRY_FIRST_S = 0.02
 RETRY_MOST_S = 0.5
 """Between tries while ``patience_s`` lasts: short at first, since a scheduler starts within tenths of a second."""
@@ -291,7 +293,7 @@ class _ClaimTry(NamedTuple):
                 raise
 
     def _ask(self) -> tuple[bytes, messages.ClaimGrant]:
-        with Wire(self.url, trust.unverified_context(), self.timeout_s) as wire:
+        with Wire(self.url, trust.unverified_context(), self.timeout_s, follows=False) as wire:
             server_der = wire.server_certificate()
             mac = trust.claim_mac(self.secret, "operator", server_der, self.csr_pem, self.fabric_key_pem)
             asked = messages.ClaimRequest(self.fabric, self.operator, self.csr_pem, self.fabric_key_pem, mac)
@@ -338,9 +340,20 @@ def _not_ours(what: str, why: str = "") -> GrafosError:
 
 
 class Wire:
-    """One HTTP connection that is made when needed, and its troubles told in our words."""
+    """One HTTP connection that is made when needed, and its troubles told in our words.
 
-    def __init__(self, url: str, context: ssl.SSLContext, timeout_s: float) -> None:
+    A replica that does not lead names the one that does, which is then asked, and again ``url`` once that one does not
+    answer. ``follows`` is for a context that trusts the pinned CA alone, which every replica must show.
+    """
+
+    def __init__(self, url: str, context: ssl.SSLContext, timeout_s: float, *, follows: bool = True) -> None:
+        self._home = url
+        self._context = context
+        self._timeout_s = timeout_s
+        self._follows = follows
+        self._turn_to(url)
+
+    def _turn_to(self, url: str) -> None:
         parts = urlsplit(url)
         try:
             port = parts.port or 443
@@ -349,9 +362,10 @@ class Wire:
         if parts.scheme != "https" or not parts.hostname or not port or parts.path not in ("", "/"):
             raise GrafosError("config_invalid", f"{url!r} is no scheduler's address", next="use https://ADDRESS:PORT")
         self._url = url
-        self._timeout_s = timeout_s
         self._is_fresh = False
-        self._connection = http.client.HTTPSConnection(parts.hostname, port, timeout=timeout_s, context=context)
+        self._connection = http.client.HTTPSConnection(
+            parts.hostname, port, timeout=self._timeout_s, context=self._context
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -378,6 +392,20 @@ class Wire:
         self, method: str, path: str, body: bytes | None, headers: dict[str, str], wait_s: float = 0.0
     ) -> bytes:
         """The body of a good answer; else the error that it carries, or that tells why there was none."""
+        asked = 0
+        while True:
+            asked += 1
+            try:
+                return self._exchange(method, path, body, headers, wait_s)
+            except GrafosError as error:
+                if error.code == "scheduler_unreachable" and self._url != self._home:
+                    self._turn_to(self._home)
+                if error.code != "not_leader" or not self._follows or asked == LEADERS_ASKED_MAX:
+                    raise
+                self.close()
+                self._turn_to(str(error.context.get("leader", "")))
+
+    def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str], wait_s: float) -> bytes:
         is_fresh, is_connected = self._is_fresh, False
         try:
             if self._connection.sock is None:
@@ -404,7 +432,9 @@ class Wire:
         try:
             if not data:
                 code = response.headers.get(messages.CODE_HEADER, "")
-                return GrafosError.from_wire({"code": code, "what": CODES[code].meaning})
+                leader = urlsplit(response.headers.get("location", ""))
+                context = {"leader": f"{leader.scheme}://{leader.netloc}"} if leader.netloc else {}
+                return GrafosError.from_wire({"code": code, "what": CODES[code].meaning, "context": context})
             return GrafosError.from_wire(msgspec.to_builtins(msgspec.json.decode(data, type=messages.ErrorBody)))
         except (msgspec.MsgspecError, KeyError):
             what = f"the answer with status {response.status} is not one of a scheduler"

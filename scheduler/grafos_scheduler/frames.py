@@ -116,10 +116,12 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
 
 
 class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
-    """The scheduler ends the link, and why; with ``version_unsupported`` the cell does not dial again at once."""
+    """The scheduler ends the link, and why; with ``version_unsupported`` the cell does not dial again at once.
+    ``leader``, with ``not_leader``, is the address to dial instead."""
 
     code: str
     what: str
+    leader: str = ""
 
 
 class GrantLease(msgspec.Struct, frozen=True, tag="grant_lease"):

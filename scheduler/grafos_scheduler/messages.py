@@ -55,7 +55,8 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
 class Health(msgspec.Struct, frozen=True):
     """Anybody who reaches the port may ask. ``claimed``: an operator has taken possession. ``mode`` is ``cell`` or
-    ``orchestrator``; in mode ``cell`` the scheduler's name is that of its only cell."""
+    ``orchestrator``; in mode ``cell`` the scheduler's name is that of its only cell. ``leader`` is the address of the
+    replica that leads, empty at that one itself."""
 
     name: str
     version: str
@@ -63,6 +64,7 @@ class Health(msgspec.Struct, frozen=True):
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
     mode: str = "cell"
+    leader: str = ""
 
 
 # --- claim: how an operator takes possession of a standalone cell -------------------------------------------------

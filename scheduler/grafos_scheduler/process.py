@@ -19,12 +19,14 @@ import uvloop
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.program import log_to_stderr, say_ready
+from grafos_core.rowstore import Store
 from grafos_scheduler import state
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.bundles import BundleStore
 from grafos_scheduler.claim import ClaimDesk
 from grafos_scheduler.credentials import open_credentials
 from grafos_scheduler.enrolling import EnrolmentDesk
+from grafos_scheduler.following import Follower, answering
 from grafos_scheduler.frames import LINK_ALPN
 from grafos_scheduler.handlers import Services
 from grafos_scheduler.link import LinkServices
@@ -33,7 +35,7 @@ from grafos_scheduler.protocol import CONNECTIONS_MAX, HTTP_ALPN, ORCHESTRATOR_C
 from grafos_scheduler.server import Application, listener_context, renew_certificate
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
-from grafos_scheduler.store import load, open_store
+from grafos_scheduler.store import load, open_keeper
 
 HANDSHAKE_S_MAX = 10.0
 LISTEN_BACKLOG = 512
@@ -67,22 +69,19 @@ async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    listening = _listen(settings)
-    async with opened(settings) as (services, links, listener, tls):
+    door = _Door(settings)
+    store = await _store(settings, door, stop)
+    if store is None:
+        return
+    async with opened(settings, store) as (services, links, listener, tls):
         shell = services.shell
-        server = await asyncio.get_running_loop().create_server(
-            listener.protocol,
-            sock=listening,
-            ssl=tls,
-            ssl_handshake_timeout=HANDSHAKE_S_MAX,
-            backlog=LISTEN_BACKLOG,
-        )
+        server = await door.open("answers", listener, tls)
         ticking = asyncio.create_task(shell.tick_for_ever())
         renewing = asyncio.create_task(_renew_for_ever(services, tls))
-        _tell_address(settings, listening.getsockname()[1])
         shell.stopped.add_done_callback(lambda _: stop.set())
         await stop.wait()
         server.close()
+        door.close()
         ticking.cancel()
         renewing.cancel()
         await _finish(shell, links, listener)
@@ -90,13 +89,59 @@ async def _serve(settings: Settings) -> None:
             raise shell.stopped.result()
 
 
+async def _store(settings: Settings, door: _Door, stop: asyncio.Event) -> Store | None:
+    """The store, as soon as this process may write it, or None when ``stop`` comes first; a replica that has to wait
+    answers meanwhile."""
+    follower = Follower(settings, await asyncio.to_thread(open_keeper, settings, door.url))
+    store = None
+    try:
+        store = await follower.lead()
+        if store is None:
+            async with answering(settings, follower) as (listener, tls):
+                server = await door.open("follows", listener, tls)
+                store = await follower.lead_at_last(stop)
+                server.close()
+    finally:
+        if store is None:
+            await asyncio.to_thread(follower.keeper.close)
+    return store
+
+
+class _Door:
+    """The bound port. A replica that follows opens it, and opens it anew when it leads; connections that come in
+    between wait in the kernel."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._listening = _listen(settings)
+        self._who = f"{settings.mode} {settings.scheduler_id} of fabric {settings.fabric}"
+        self._ready_fd = settings.ready_fd
+        host = f"[{settings.address}]" if ":" in settings.address else settings.address
+        self.url = settings.reached_at or f"https://{host}:{self._listening.getsockname()[1]}"
+
+    async def open(self, what: str, listener: Listener, tls: ssl.SSLContext) -> asyncio.Server:
+        """Lets connections in, and tells the log, and once the parent process, where the scheduler answers."""
+        server = await asyncio.get_running_loop().create_server(
+            listener.protocol,
+            sock=self._listening.dup(),
+            ssl=tls,
+            ssl_handshake_timeout=HANDSHAKE_S_MAX,
+            backlog=LISTEN_BACKLOG,
+        )
+        log.info("%s %s at %s", self._who, what, self.url)
+        say_ready(self._ready_fd, {"url": self.url})
+        self._ready_fd = None
+        return server
+
+    def close(self) -> None:
+        self._listening.close()
+
+
 @contextlib.asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Opened]:
+async def opened(settings: Settings, store: Store) -> AsyncIterator[Opened]:
     """Everything but the port, from what is durable; the store is closed at the end."""
     clock, chance = SystemClock(), random.SystemRandom()
-    credentials = open_credentials(settings, clock)
-    store = open_store(settings)
     try:
+        credentials = open_credentials(settings, clock)
         stored, possession = load(store)
         kept = state.State.load(_rules(settings), stored, clock.now())
         shell = Shell(kept, store, clock, chance)
@@ -163,14 +208,6 @@ async def _renew_for_ever(services: Services, tls: ssl.SSLContext) -> None:
             renew_certificate(services, tls)
         except (GrafosError, OSError, ValueError):
             log.exception("the server's certificate cannot be renewed")
-
-
-def _tell_address(settings: Settings, port: int) -> None:
-    """Tells the log and the parent process where the scheduler answers."""
-    host = f"[{settings.address}]" if ":" in settings.address else settings.address
-    url = f"https://{host}:{port}"
-    log.info("%s %s of fabric %s answers at %s", settings.mode, settings.scheduler_id, settings.fabric, url)
-    say_ready(settings.ready_fd, {"url": url})
 
 
 async def _finish(shell: Shell, links: LinkServices, listener: Listener) -> None:

@@ -60,13 +60,12 @@ class Application:
             if isinstance(answer, Stream):
                 await _send_stream(send, route.media_type, answer)
                 return
-            body = answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
-            await _send(send, 200, route.media_type, body)
+            await send_answer(send, route.media_type, answer)
         except GrafosError as error:
-            await _send_error(scope, send, error)
+            await send_error(scope, send, error)
         except Exception:  # a bug of ours: the log has it whole, the caller learns only that it is one
             log.exception("%s %s failed", scope["method"], scope["path"])
-            await _send_error(scope, send, GrafosError("internal", "the scheduler could not handle the request"))
+            await send_error(scope, send, GrafosError("internal", "the scheduler could not handle the request"))
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[Route, Answer]:
         route, values = find_route(scope["method"], scope["path"])
@@ -199,10 +198,16 @@ def _too_large(most: int) -> GrafosError:
     return GrafosError("body_too_large", f"the route takes a body of at most {most} bytes")
 
 
-async def _send_error(scope: Scope, send: Send, error: GrafosError) -> None:
+async def send_answer(send: Send, media_type: str, answer: msgspec.Struct | bytes) -> None:
+    body = answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
+    await _send(send, 200, media_type, body)
+
+
+async def send_error(scope: Scope, send: Send, error: GrafosError, more: Headers = ()) -> None:
+    """Answers with the error in the one shape of errors, and further headers."""
     # A body that was refused unread is not worth receiving, so the connection ends with the answer.
     ends = () if scope.get(BODY_READ) else ((b"connection", b"close"),)
-    headers = ((CODE_HEADER.encode(), error.code.encode()), *ends)
+    headers = ((CODE_HEADER.encode(), error.code.encode()), *more, *ends)
     await _send(send, error.http_status, "application/json", msgspec.json.encode(error.to_wire()), headers)
 
 

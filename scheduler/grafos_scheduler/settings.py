@@ -6,12 +6,14 @@ import argparse
 import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
 from grafos_core.errors import GrafosError
 from grafos_core.ids import check_name
 from grafos_core.program import CommandLine
+from grafos_scheduler.database_url import DatabaseUrl
 
 CELL, ORCHESTRATOR = "cell", "orchestrator"
 """The two modes: the scheduler of one standalone cell, or of the cells of many providers that enrol at it."""
@@ -28,7 +30,8 @@ class Settings(msgspec.Struct, frozen=True):
     ``scheduler_id`` is its name; in mode ``cell`` that of its only cell, whose provider is all of ``providers``.
     ``listen_fd`` is a socket that the parent process bound and listens on already; it takes the place of binding
     ``address`` and ``port`` (0: any free port). ``names`` are further IP addresses that the server certificate
-    stands for, where clients reach the machine under another address than the one it binds to. The machine's supervisor
+    stands for, where clients reach the machine under another address than the one it binds to; ``reached_at`` is the
+    one that a replica is known by. ``database`` takes the place of a file in ``state``. The machine's supervisor
     reads in ``end_wanted_file`` when the cell is to end, and tells in ``end_file`` when its timer makes it end.
     """
 
@@ -41,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True):
     state: Path
     trust: Path
     mode: str = CELL
+    database: DatabaseUrl | None = None
+    reached_at: str = ""
     names: tuple[str, ...] = ()
     listen_fd: int | None = None
     claim_secret_file: Path | None = None
@@ -55,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True):
         return self.mode == ORCHESTRATOR
 
     @property
-    def database(self) -> Path:
+    def database_file(self) -> Path:
         return self.state / "scheduler.db"
 
     @property
@@ -83,6 +88,8 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         names=tuple(_ip("--name", name) for name in given.name),
         state=given.state,
         trust=given.trust,
+        database=DatabaseUrl(given.database) if given.database is not None else None,
+        reached_at=_reached_at(given.reached_at),
         listen_fd=given.listen_fd,
         claim_secret_file=given.claim_secret_file,
         healthy_after_s=_seconds("--healthy-after-s", given.healthy_after_s, 0.0),
@@ -121,6 +128,8 @@ def _parser() -> CommandLine:
     add("--auth-mode", required=True, choices=["mtls+token"], help="the one way in: client certificate and API token")
     add("--bind", required=True, metavar="ADDR:PORT", help="one address of this machine; port 0 takes a free one")
     add("--state", required=True, type=Path, metavar="DIR", help="durable state, made if missing")
+    add("--database", metavar="URL", help="a PostgreSQL database that replicas share, in place of a file in --state")
+    add("--reached-at", metavar="URL", help="where clients and cells reach this replica (https://ADDR:PORT of --bind)")
     add("--trust", required=True, type=Path, metavar="DIR", help="keys and certificates, made if missing")
     add("--fabric", required=True, metavar="ID", help="the fabric that may claim this scheduler")
     add("--cell-id", metavar="ID", help="the standalone cell's name, and its scheduler's")
@@ -152,6 +161,17 @@ def _bind(text: str) -> tuple[str, int]:
     if not port.isdigit() or int(port) > 65535:
         raise GrafosError("config_invalid", f"{port!r} is no port", where="--bind", next="use ADDR:PORT")
     return address, int(port)
+
+
+def _reached_at(url: str | None) -> str:
+    try:
+        parts = urlsplit(url or "")
+        is_one = not url or (parts.scheme, parts.path, bool(parts.hostname and parts.port)) == ("https", "", True)
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise GrafosError("config_invalid", f"{url!r} is no https://ADDRESS:PORT", where="--reached-at")
+    return url or ""
 
 
 def _ip(flag: str, text: str) -> str:

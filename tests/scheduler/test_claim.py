@@ -21,11 +21,13 @@ from standalone import CELL_ID, OPERATOR, FabricKey, Standalone
 from grafos_core import trust
 from grafos_core.clock import VirtualClock
 from grafos_core.errors import GrafosError
+from grafos_core.rowstore import GroupStore
 from grafos_scheduler import messages
 from grafos_scheduler.claim import TRIES_AT_ONCE_MAX, TRY_AGAIN_EVERY_S, Tries
 from grafos_scheduler.client import claim
 from grafos_scheduler.process import opened
 from grafos_scheduler.settings import Settings
+from grafos_scheduler.store import open_keeper
 
 
 def refused(action: Any) -> GrafosError:
@@ -154,7 +156,7 @@ def test_a_claim_repeated_while_the_first_call_closes_it_does_not_open_it_again(
     )
 
     async def story() -> None:
-        async with opened(settings) as (services, *_):
+        async with opened(settings, GroupStore(open_keeper(settings, ""))) as (services, *_):
             der = services.credentials.server_der
             mac = trust.claim_mac(bytes.fromhex("5e" * 32), "operator", der, csr_pem, fabric.pem)
             asked = messages.ClaimRequest(fabric.id, OPERATOR, csr_pem, fabric.pem, mac)
@@ -162,7 +164,7 @@ def test_a_claim_repeated_while_the_first_call_closes_it_does_not_open_it_again(
             again = services.desk.claim(asked, "127.0.0.1")
             await asyncio.gather(services.desk.close(), again, return_exceptions=True)
             assert services.desk.is_closed
-        async with opened(settings) as (services, *_):
+        async with opened(settings, GroupStore(open_keeper(settings, ""))) as (services, *_):
             assert services.desk.is_closed
 
     asyncio.run(story())

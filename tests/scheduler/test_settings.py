@@ -44,6 +44,32 @@ def test_an_orchestrator_has_a_name_and_no_cell_and_the_three_clouds_unless_told
     assert (told.scheduler_id, told.providers, told.is_orchestrator) == ("west", ("local",), True)
 
 
+def test_a_database_is_shown_without_its_password() -> None:
+    settings = read(
+        database="postgresql://grafos:hush%2Fhush@db.example:5432/grafos?sslmode=verify-full&sslpassword=mum"
+    )
+    assert str(settings.database) == "postgresql://grafos@db.example:5432/grafos"
+    assert not {"hush", "mum"} & set(repr(settings).replace("/", " ").split())
+    assert settings.database is not None
+    assert settings.database.text.endswith("verify-full&sslpassword=mum")
+    said = settings.database.without_secrets("no such option: hush%2Fhush, hush/hush, mum")
+    assert said == "no such option: ***, ***, ***"
+
+
+@pytest.mark.parametrize("url", ["mysql://u:hush@h/d", "u:hush@h/d", "", "postgresql://u:hush@[h/d"])
+def test_what_is_no_database_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(GrafosError) as caught:
+        read(database=url)
+    assert caught.value.code == "config_invalid"
+    assert "hush" not in str(caught.value.to_wire())
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.4:1", "https://10.0.0.4", "https://10.0.0.4:1/path", "https://h:x"])
+def test_a_replica_is_reached_at_an_address_and_a_port(url: str) -> None:
+    assert code_of(reached_at=url) == "config_invalid"
+    assert read(reached_at="https://10.0.0.4:8443").reached_at == "https://10.0.0.4:8443"
+
+
 def test_an_ipv6_address_is_one_too() -> None:
     assert (read(bind="[::1]:0").address, read(bind="[::1]:0").port) == ("::1", 0)
 
