@@ -354,15 +354,15 @@ def test_an_idle_worker_that_hangs_is_found_by_the_next_run_which_gets_another()
 
 
 @here
-def test_a_worker_without_memory_left_ends_its_run_and_is_replaced() -> None:
+def test_leased_memory_that_the_machine_does_not_have_ends_the_run_and_not_the_worker() -> None:
     leased = tasklet("(i32.wrap_i64 (call $fbmu_size (i32.const 0)))")
 
     async def story(pool: WorkerPool) -> None:
         (before,) = pool.pids
         resource.prlimit(before, resource.RLIMIT_DATA, (200 << 20, 200 << 20))
         outcome = await pool.run(leased, spec_of(leased, memory_leases=(MemoryLease(1 << 30, LONG_S),)))
-        assert (outcome.code, before in pool.pids) == ("worker_lost", False)
-        assert "MemoryError" in outcome.text
+        assert (outcome.code, pool.pids) == ("placement_failed", [before])
+        assert "no room left for the 1073741824 bytes" in outcome.text
 
     in_a_pool(story)
 
