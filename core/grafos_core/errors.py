@@ -30,8 +30,8 @@ INTERRUPTED = 130
 CODES: dict[str, CodeFacts] = {
     "answer_invalid": CodeFacts(FAILURE, 502, False, "The other side sent something that is not an answer of this protocol."),
     "artifact_missing": CodeFacts(FAILURE, 404, False, "The run left no such artifact, or it was collected."),
-    "audit_broken": CodeFacts(FAILURE, 500, False, "A record of the audit log was changed, taken out or put in."),
     "attestation_refused": CodeFacts(AUTH, 403, False, "What the cloud says of the machine does not hold, or is for another one."),
+    "audit_broken": CodeFacts(FAILURE, 500, False, "A record of the audit log was changed, taken out or put in."),
     "blob_mismatch": CodeFacts(FAILURE, 422, False, "The bytes do not have the SHA-256 that was promised for them."),
     "blob_missing": CodeFacts(FAILURE, 404, False, "The module or input named by its SHA-256 was never uploaded."),
     "body_too_large": CodeFacts(USAGE, 413, False, "More bytes than the documented limit."),
