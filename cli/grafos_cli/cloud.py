@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import typer
 
-from grafos_cli import applying, budget, cloud_life, prices, provisioning, recover, sweep, tearing
+from grafos_cli import applying, bootstrapping, budget, cloud_life, prices, provisioning, recover, sweep, tearing
 from grafos_cli.taught import new_group, taught, terminal_of
+
+if TYPE_CHECKING:
+    from grafos_stacks.records import CellRecord
+
+NONE = "none"
 
 app = new_group(
     help='Cells on a cloud. Without an account: grafos emulate up, then eval "$(grafos emulate env)".',
@@ -20,6 +26,12 @@ app.command("apply", cls=applying.TAUGHT)(applying.apply)
 app.command("teardown", cls=tearing.TAUGHT)(tearing.teardown)
 app.command("sweep", cls=sweep.TAUGHT)(sweep.sweep)
 app.command("recover", cls=recover.TAUGHT)(recover.recover)
+app.command("bootstrap-cell", cls=bootstrapping.BOOTSTRAP)(bootstrapping.bootstrap_cell)
+app.command(
+    "cell-agent",
+    cls=bootstrapping.AGENT,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(bootstrapping.cell_agent)
 
 
 @app.command(
@@ -33,7 +45,6 @@ app.command("recover", cls=recover.TAUGHT)(recover.recover)
 def ls(ctx: typer.Context) -> None:
     """Lists the cells on clouds that this fabric made, with their price and their end."""
     from grafos_cli.clouds import cells_of_fabric
-    from grafos_cli.fictional import amount_text
     from grafos_cli.moments import moment_text, when_text
     from grafos_cli.plan_view import cell_document
     from grafos_cli.tables import table
@@ -46,12 +57,10 @@ def ls(ctx: typer.Context) -> None:
             f"{cell.provider} {cell.region}" + (" (emulated)" if cell.emulated else ""),
             cell.machine_type,
             state,
-            amount_text(cell.rate_micro_cents_per_hour, fictional=cell.emulated)
-            if cell.rate_micro_cents_per_hour
-            else "unknown",
-            when_text(cell.expires_at, now),
-            cell.url or "none",
-            moment_text(cell.expires_at),
+            _price(cell),
+            when_text(cell.gone_at or cell.expires_at, now),
+            NONE if cell.gone_at else cell.url or NONE,
+            moment_text(cell.gone_at or cell.expires_at),
         ]
         for cell, state in cells
     ]
@@ -59,6 +68,16 @@ def ls(ctx: typer.Context) -> None:
     text = table(head, rows, terminal, spare=("ENDS AT", "ADDRESS", "TYPE"))
     documents = [{**cell_document(cell), "state": state} for cell, state in cells]
     terminal.emit({"cells": documents}, text if rows else "No cell on a cloud.\n")
+
+
+def _price(cell: CellRecord) -> str:
+    """By the hour; nothing of a cell that is gone, and unknown of one that was found again."""
+    from grafos_cli.fictional import amount_text
+
+    if cell.gone_at:
+        return NONE
+    rate = cell.rate_micro_cents_per_hour
+    return amount_text(rate, fictional=cell.emulated) if rate else "unknown"
 
 
 app.add_typer(budget.app, name="budget")

@@ -44,6 +44,7 @@ def extend(
     """
     from grafos_cli.clouds import hands_of
     from grafos_cli.fictional import amount_text
+    from grafos_cli.interrupts import resumable
     from grafos_cli.moments import moment_text
     from grafos_cli.project import project_folder
     from grafos_stacks.extending import extend as extend_cell
@@ -52,7 +53,8 @@ def extend(
     wish = _wish(ttl, until)
     if not yes:
         terminal.confirm(f"Extend cell {cell_id}, and hold what it may cost by then?", "--yes")
-    with hands_of(cell_id, terminal) as hands:
+    again = "run the same extend again: it finishes that very extension"
+    with hands_of(cell_id, terminal) as hands, resumable(f"Stopped while {cell_id} was extended", again):
         done = extend_cell(hands, cell_id, wish, project_folder())
     note = "An earlier extension was not finished: it is now, and nothing was added to it.\n" if done.finished else ""
     text = (

@@ -6,7 +6,7 @@ import contextlib
 import ipaddress
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 from grafos_stacks.direct import Hands
 from grafos_stacks.journal import Journal, StackRow, StackState
-from grafos_stacks.looking import journal_record, shown_of, state_of, way_on
+from grafos_stacks.looking import is_known, journal_record, shown_of, state_of, way_on
 from grafos_stacks.records import CellHome, CellRecord
 from grafos_stacks.spec import SHARED_PREFIX
 
@@ -41,15 +41,17 @@ def cells_of_fabric(terminal: Terminal) -> list[tuple[CellRecord, str]]:
     fabric = open_default(terminal)
     homes = [CellHome(fabric, cell_id) for cell_id in fabric.cell_ids()]
     records = {home.cell_id: home.record() for home in homes if home.is_recorded}
-    for row in _unmentioned(fabric, records, terminal):
-        records[row.stack] = journal_record(row, fabric)
+    rows = {row.stack: row for row in _living_rows(fabric, terminal)}
+    for name, row in rows.items():
+        if name not in records or records[name].gone_at:
+            records[name] = journal_record(row, fabric)
     on_clouds = [record for record in records.values() if record.provider != LOCAL]
     newest_first = sorted(on_clouds, key=lambda record: -record.provisioned_at)
-    return [(record, state_of(record, time.time())) for record in newest_first]
+    return [(record, state_of(record, rows.get(record.cell_id), time.time())) for record in newest_first]
 
 
-def _unmentioned(fabric: Fabric, records: Mapping[str, CellRecord], terminal: Terminal) -> list[StackRow]:
-    """Cells that the journal knows and no record does: begun and without a machine so far, or found again by tags."""
+def _living_rows(fabric: Fabric, terminal: Terminal) -> list[StackRow]:
+    """The cells that the journal knows and that are not gone."""
     if not (fabric.home / "journal.db").exists():
         return []
     try:
@@ -58,8 +60,7 @@ def _unmentioned(fabric: Fabric, records: Mapping[str, CellRecord], terminal: Te
     except GrafosError as error:
         terminal.note(f"note: {error.what} ({error.where}): what it alone knows is not listed; see: grafos doctor")
         return []
-    living = {name for name, record in records.items() if not record.gone_at}
-    return [row for row in rows if row.stack not in living and not row.stack.startswith(SHARED_PREFIX)]
+    return [row for row in rows if not row.stack.startswith(SHARED_PREFIX)]
 
 
 @contextlib.contextmanager
@@ -116,10 +117,10 @@ def _working_on(fabric: Fabric, provider: str, region: str, terminal: Terminal) 
 
 
 def _begun(fabric: Fabric, cell_id: str, terminal: Terminal) -> StackRow | None:
-    """The journal's row of a cell that lives and has no record."""
-    home = CellHome(fabric, cell_id)
-    living = {cell_id: home.record()} if home.is_recorded else {}
-    return next((row for row in _unmentioned(fabric, living, terminal) if row.stack == cell_id), None)
+    """The journal's row of a cell that lives and has no record: begun and without a machine so far, or found again by
+    its tags."""
+    row = next((row for row in _living_rows(fabric, terminal) if row.stack == cell_id), None)
+    return None if is_known(CellHome(fabric, cell_id), row) else row
 
 
 def _found_in_clouds(fabric: Fabric, cell_id: str, terminal: Terminal) -> tuple[str, str]:

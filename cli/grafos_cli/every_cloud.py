@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from grafos_cli.accounts import ABSENT, ALL, hands_for, no_account, open_account, providers_in, told_of
 from grafos_cli.checkups.clouds import is_set_up
 from grafos_cli.failures import error_text, with_next_step
+from grafos_cli.interrupts import resumable
 from grafos_cli.steps import show_steps
 from grafos_core.errors import GrafosError
 from grafos_stacks.side_by_side import side_by_side
@@ -126,10 +127,12 @@ def work_around(
     terminal: Terminal,
     work: Callable[[Hands, Wanted, Steps], Result],
 ) -> Around[Result]:
-    """Does in each cloud what was found to be done there. Raises nothing but ``KeyboardInterrupt``, after all have
-    stopped where they can go on."""
-    with hands_for([cloud.connector for cloud in clouds], fabric) as accounts, show_steps(terminal) as steps:
-        hands_of = {hands.connector.provider: hands for hands in accounts}
+    """Does in each cloud what was found to be done there. Raises nothing but ``interrupted``, after all have stopped
+    where they can go on."""
+    stopping = resumable("Stopped before it was finished", "the same command again goes on from there")
+    hands = hands_for([cloud.connector for cloud in clouds], fabric)
+    with stopping, hands as accounts, show_steps(terminal) as steps:
+        hands_of = {one.connector.provider: one for one in accounts}
         named = [(cloud.connector.provider, cloud) for cloud in clouds]
         came = side_by_side(
             hands_of,

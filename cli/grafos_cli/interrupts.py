@@ -66,9 +66,11 @@ def resumable(what: str, next: str) -> Iterator[None]:
 
 @contextmanager
 def parting(words: str) -> Iterator[None]:
-    """Inside, whoever presses twice leaves with this line."""
+    """Inside, whoever presses twice leaves with this line; also once the first press has left the block, until what it
+    says is on the screen."""
     before, _Presses.parting = _Presses.parting, f"{words}\n".encode()
     try:
         yield
     finally:
-        _Presses.parting = before
+        if not was_pressed():
+            _Presses.parting = before

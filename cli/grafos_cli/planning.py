@@ -14,7 +14,7 @@ import msgspec
 from grafos_cli.accounts import ABSENT, ASKED_AT, told_of
 from grafos_cli.clouds import EMULATED_OPERATOR
 from grafos_cli.fabric import open_default
-from grafos_cli.interrupts import resumable
+from grafos_cli.interrupts import parting, resumable
 from grafos_cli.project import project_folder
 from grafos_cli.regions import region_at_hand
 from grafos_cli.steps import show_steps
@@ -101,8 +101,11 @@ def hands_for_all(connectors: Mapping[str, Connector], fabric: Fabric) -> Iterat
 
 def carry_out(work: Planned, terminal: Terminal) -> tuple[Provided, float]:
     """Makes the one cell; what came of it and the seconds that it took."""
-    began = time.monotonic()
-    with show_steps(terminal, work.first.plan.predicted_s) as steps:
+    began, name, provider = time.monotonic(), work.names[0], work.first.plan.spec.provider
+    again = f"grafos cloud provision {provider} --cell-id {name}"
+    undo = f"grafos cloud teardown {provider} --cell-id {name}"
+    left = parting(f"Stopped while {name} was made; next: {again}   goes on; {undo}   undoes")
+    with left, show_steps(terminal, work.first.plan.predicted_s) as steps:
         hands_of = {name: replace(hands, progress=told_of(steps, "")) for name, hands in work.hands_of.items()}
         try:
             made = provide(hands_of, [one.plan for one in work.places], work.bundles, project_folder())
@@ -112,8 +115,11 @@ def carry_out(work: Planned, terminal: Terminal) -> tuple[Provided, float]:
 
 
 def _with_way_back(error: GrafosError, work: Planned) -> GrafosError:
-    """The error; of a cell that was begun it also says that it is there, and how it is undone."""
+    """The error; of a cell that was begun it also says that it is there, and how it is undone: unless another command
+    works on it, which nobody should undo."""
     name = work.names[0]
+    if error.code == "stack_busy":
+        return error
     row = live_row(next(iter(work.hands_of.values())), name)
     if row is not None and row.state is StackState.MAKING and "teardown" not in error.next:
         begun = f"{name} was begun and its money is held: the same command with --cell-id {name} goes on,"

@@ -89,10 +89,13 @@ def _carry_out(hands: Hands, cases: tuple[Case, ...], steps: Steps) -> tuple[Rec
     from grafos_stacks.provision import provision
     from grafos_stacks.rebuilding import carry_out
 
-    def finish(plan: StackPlan) -> None:
-        provision(replace(hands, progress=told_of(steps, plan.stack)), plan, Bundles(), project_folder())
+    def told(cell_id: str) -> Progress:
+        return told_of(steps, cell_id)
 
-    return carry_out(hands, cases, project_folder(), finish)
+    def finish(plan: StackPlan) -> None:
+        provision(replace(hands, progress=told(plan.stack)), plan, Bundles(), project_folder())
+
+    return carry_out(hands, cases, project_folder(), finish, told=told)
 
 
 def _nothing_text(clouds: Sequence[Cloud[tuple[Case, ...]]]) -> str:

@@ -82,6 +82,7 @@ def _check_cloud(terminal: Terminal, provider: str, named: list[str]) -> None:
 def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove: bool, yes: bool) -> None:
     from grafos_cli.accounts import hands_for, open_account, told_by
     from grafos_cli.fabric import open_default
+    from grafos_cli.interrupts import parting
     from grafos_cli.project import project_folder
     from grafos_cli.receipt_view import receipt_document, receipt_text
     from grafos_cli.steps import show_steps
@@ -94,7 +95,8 @@ def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove:
     fabric = open_default(terminal)
     place = region or CellHome(fabric, cell_id).region()
     torn = None
-    with hands_for([connector], fabric) as (quiet,), show_steps(terminal) as steps:
+    left = parting(f"Stopped while {cell_id} was torn down; next: grafos cloud teardown {provider} --cell-id {cell_id}")
+    with hands_for([connector], fabric) as (quiet,), left, show_steps(terminal) as steps:
         hands = replace(quiet, progress=told_by(steps))
         try:
             torn = tear_down(hands, cell_id, project_folder(), region=place, provider=provider)
@@ -113,6 +115,7 @@ def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove:
 def _many(terminal: Terminal, provider: str, named: list[str], region: str, *, prove: bool, yes: bool) -> None:
     from grafos_cli.accounts import hands_for, open_account, told_of
     from grafos_cli.fabric import open_default
+    from grafos_cli.interrupts import resumable
     from grafos_cli.project import project_folder
     from grafos_cli.steps import show_steps
     from grafos_stacks.batch import teardown_batch
@@ -124,7 +127,8 @@ def _many(terminal: Terminal, provider: str, named: list[str], region: str, *, p
             names = ", ".join(target.cell_id for target in targets)
             terminal.confirm(f"Tear down {len(targets)} cells on {provider} ({names}), with all they are?", "--yes")
         proofs = []
-        with show_steps(terminal) as steps:
+        again = "the same command again finishes it"
+        with resumable("Stopped while the cells were torn down", again), show_steps(terminal) as steps:
             outcomes = teardown_batch(hands, targets, project_folder(), lambda cell_id: told_of(steps, cell_id))
             if prove and not any(outcome.error for outcome in outcomes):
                 proofs = [_proved(hands, stack, steps) for stack in (named or [""])]

@@ -50,8 +50,8 @@ class Part(NamedTuple):
 class Look(NamedTuple):
     """The cell as it stands. ``state`` is live, booted, making, unmaking, found, unrecorded, expired or gone.
 
-    Of one that is not ``recorded`` the record is what journal and tags tell, with 0 and "" for what they do not, and
-    ``next`` is the command that goes on with it.
+    Of one that is not ``recorded`` the record is what journal and tags tell, with 0 and "" for what they do not. Of it,
+    and of one whose teardown has begun, ``next`` is the command that goes on.
     """
 
     record: CellRecord
@@ -80,10 +80,13 @@ class Look(NamedTuple):
         }
 
 
-def state_of(record: CellRecord, now: float) -> str:
-    """Where a recorded cell is in its life: ``live`` when it is ready, else how far it came, or how it ended."""
+def state_of(record: CellRecord, row: StackRow | None, now: float) -> str:
+    """Where a recorded cell is in its life: ``live`` when it is ready, else how far it came, or how it ended; and
+    ``unmaking``, whatever it was, once its teardown has begun by the journal's living ``row``."""
     if record.gone_at:
         return "gone"
+    if row is not None and row.state is StackState.UNMAKING:
+        return row.state.value
     if 0 < record.expires_at < now:
         return "expired"
     return "live" if record.state == READY else record.state
@@ -93,7 +96,8 @@ def look(hands: Hands, cell_id: str, region: str = "") -> Look:
     """Reads record, ledger, journal and cloud. Without a record the cloud's listing of ``region`` is read too, of every
     region without one; ``cell_unknown`` if it shows nothing either."""
     home, row = CellHome(hands.fabric, cell_id), living_row(hands.journal, cell_id)
-    if is_known(home, row):
+    known, leaving = is_known(home, row), row is not None and row.state is StackState.UNMAKING
+    if known:
         record, seen = home.record(), _parts(hands, cell_id)
     else:
         shown = shown_of(hands, cell_id, row.region if row else region)
@@ -104,14 +108,14 @@ def look(hands: Hands, cell_id: str, region: str = "") -> Look:
     plan = row.plan if row is not None and not record.gone_at else None
     return Look(
         record=record,
-        state=state_of(record, hands.clock.now()),
+        state=state_of(record, row, hands.clock.now()),
         machine_state=next((part.state for part in seen if part.kind == Kind.MACHINE.value), "gone"),
         layers=layers_of(plan, _lost(seen)) if plan is not None else (),
         resources=tuple(seen),
         held_micro_cents=held.amount_micro_cents if held is not None else 0,
         extending_to=row.extending_to if row is not None else 0,
-        recorded=is_known(home, row),
-        next="" if is_known(home, row) else way_on(hands.journal, cell_id, row),
+        recorded=known,
+        next="" if known and not leaving else way_on(hands.journal, cell_id, row),
     )
 
 
@@ -127,12 +131,14 @@ def living_row(journal: Journal, cell_id: str) -> StackRow | None:
 
 
 def way_on(journal: Journal, cell_id: str, row: StackRow | None) -> str:
-    """The commands that go on with a cell of which there is no record."""
+    """The commands that go on with a cell of which there is no record, or whose teardown has begun."""
     if journal.is_busy(cell_id):
         return "wait: another command works on it right now"
     if row is None:
         return "grafos cloud recover  takes it into the journal, or undoes what cannot be finished"
     undo = f"grafos cloud teardown {row.provider} --cell-id {cell_id}  takes it down"
+    if row.state is StackState.UNMAKING:
+        return f"grafos cloud teardown {row.provider} --cell-id {cell_id}  finishes what was begun"
     if row.state is StackState.MADE:
         return f"{undo}; only where it was made can it be told to run something"
     return f"grafos cloud recover  finishes what was begun; {undo}"

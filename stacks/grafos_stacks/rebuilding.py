@@ -34,6 +34,7 @@ from grafos_stacks.names import TAG_KIND, attempt_in, plan_name_in, token_of
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.records import CellHome
 from grafos_stacks.recovery import made_at, row_of
+from grafos_stacks.side_by_side import Told
 from grafos_stacks.spec import SHARED_PREFIX
 from grafos_stacks.sweeping import Sight, look, remove_networks
 
@@ -76,9 +77,14 @@ def survey(hands: Hands, regions: tuple[str, ...] = (), *, undo: bool = False) -
 
 
 def carry_out(
-    hands: Hands, cases: Iterable[Case], project: Path, finish: Finish, regions: tuple[str, ...] = ()
+    hands: Hands,
+    cases: Iterable[Case],
+    project: Path,
+    finish: Finish,
+    regions: tuple[str, ...] = (),
+    told: Told | None = None,
 ) -> tuple[Recovered, ...]:
-    """Does it, and tells of each case how it went. One that fails keeps no other.
+    """Does it, and tells of each case how it went. One that fails keeps no other. ``told`` hears of what is undone.
 
     A case to which another command has seen since the survey is none any more, and left out.
     """
@@ -90,7 +96,7 @@ def carry_out(
     done = _each(cases, Action.ADOPT, lambda case: _adopt(hands, sight, case))
     done += _each(cases, Action.FINISH, lambda case: _finish(hands, case, finish))
     targets = [Target(case.stack, hands.connector.provider, case.region, seen=True) for case in undone]
-    outcomes = teardown_batch(hands, targets, project)
+    outcomes = teardown_batch(hands, targets, project, told)
     done += [Recovered(case, outcome.error) for case, outcome in zip(undone, outcomes, strict=True)]
     for case in networks:
         failures = remove_networks(hands, [case.region])

@@ -221,6 +221,7 @@ def test_of_several_cells_the_newest_is_taken_and_that_is_told(operator: Person,
     assert (torn["left"], torn["runs_brought_home"], torn["settlement"]) == (0, 1, "settled")
     assert {one["kind"] for one in torn["resources"]} == {"machine", "firewall", "firewall_rule"}
     assert all(one["gone"] and one["proof"] for one in torn["resources"])
+    assert re.search(r"^second .* gone +none +\S+ ago", operator("cloud", "ls").out, re.MULTILINE)
     ended = operator("cloud", "show", "--cell-id", "second").out
     assert re.search(r"^ended +20", ended, re.MULTILINE)
     assert ended.endswith("\nNothing of it is in the cloud.\n")
@@ -261,12 +262,14 @@ def signal_quietly(pid: int, number: signal.Signals) -> None:
 # --- Ctrl-C --------------------------------------------------------------------------------------------------------
 
 
-def interrupted_when(process: Any, person: Person, moment: Callable[[], bool]) -> Any:
+def interrupted_when(process: Any, person: Person, moment: Callable[[], bool], presses: int = 1) -> Any:
     deadline = time.monotonic() + 60
     while not moment():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
-    process.send_signal(signal.SIGINT)
+    for _ in range(presses):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)  # two signals that come together are one
     return ends_with(process)
 
 
@@ -289,8 +292,27 @@ def test_ctrl_c_during_provision_and_teardown_says_how_to_go_on_and_leaves_nothi
         answer = interrupted_when(person.starts(*words), person, lambda: len(left_in_the_cloud(person)) < made)
         assert (answer.code, answer.error_code) == (130, "interrupted")
         assert "grafos cloud teardown aws --cell-id cut" in answer.err
+        shown = person("cloud", "show", "--cell-id", "cut").out
+        assert re.search(r"^cell +cut on aws in \S+, unmaking$", shown, re.MULTILINE)
+        assert "grafos cloud teardown aws --cell-id cut  finishes what was begun" in shown
+        assert re.search(r"^cut .* unmaking ", person("cloud", "ls").out, re.MULTILINE)
         receipt = person(*words, "--json").document["receipt"]
         assert receipt["left"] == 0
+        assert left_in_the_cloud(person) == []
+    finally:
+        person("emulate", "down")
+
+
+def test_ctrl_c_twice_leaves_at_once_and_says_how_to_go_on_all_the_same(tmp_path: Path) -> None:
+    person = Person(tmp_path)
+    assert person("emulate", "up").code == 0
+    person.env.update(person("emulate", "env", "--json").document["environment"])
+    try:
+        words = ("cloud", "provision", "aws", "--cell-id", "cut", "--ttl", "1h", "--yes")
+        twice = interrupted_when(person.starts(*words), person, lambda: bool(left_in_the_cloud(person)), presses=2)
+        assert twice.code == 130
+        assert "grafos cloud teardown aws --cell-id cut" in twice.err
+        assert person("cloud", "teardown", "aws", "--cell-id", "cut", "--yes").code == 0
         assert left_in_the_cloud(person) == []
     finally:
         person("emulate", "down")

@@ -279,6 +279,18 @@ def test_a_cell_whose_provision_died_is_shown_with_what_there_is_of_it(operator:
     assert cell["rate_micro_cents_per_hour"] > 0
 
 
+def test_whoever_comes_while_another_command_works_on_a_cell_is_told_to_wait(operator: Operator) -> None:
+    hands = operator.hands()
+    make_half(hands, spec("aws-half"))
+    with hands.journal.lock("aws-half"):
+        words = ("provision", "aws", "--region", REGION, "--cell-id", "aws-half", "--ttl", "1h", "--yes")
+        refused = operator("cloud", *words)
+        shown = operator("cloud", "show", "--cell-id", "aws-half").out
+    assert (refused.code, refused.error_code) == (8, "stack_busy")
+    assert "teardown" not in refused.err
+    assert "next     wait: another command works on it right now" in shown
+
+
 def test_a_cell_that_nobody_knows_is_unknown_once_every_cloud_was_asked(operator: Operator) -> None:
     for verb in ("show", "logs"):
         answer = operator("cloud", verb, "--cell-id", "nobody")
