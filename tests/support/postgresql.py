@@ -71,7 +71,7 @@ class Server:
 
     def discard(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(signal.SIGQUIT)
             self._process.wait(READY_S_MAX)
         shutil.rmtree(self.folder, ignore_errors=True)
 
