@@ -27,9 +27,10 @@ app = new_group(
 
 
 class FencedLease(NamedTuple):
-    """A lease whose teardown failed, and the scheduler that told of it."""
+    """A lease whose teardown failed, the provider of its cell, and the scheduler that told of it."""
 
     lease: LeaseView
+    provider: str
     reach: Reach
 
 
@@ -57,11 +58,11 @@ def list_fenced_leases(ctx: typer.Context) -> None:
     found = _fenced(terminal)
     rows = [
         [lease.lease_id, lease.cell_id, lease.kind, str(lease.amount), lease.state, lease.tenant, lease.run_id]
-        for lease, _ in found
+        for lease, _, _ in found
     ]
     head = ("LEASE", "CELL", "KIND", "AMOUNT", "STATE", "TENANT", "RUN")
     text = table(head, rows, terminal, "   r", spare=("RUN", "TENANT")) if rows else "No lease is fenced.\n"
-    document = [{**msgspec.to_builtins(each.lease), "provider": each.reach.provider} for each in found]
+    document = [{**msgspec.to_builtins(each.lease), "provider": each.provider} for each in found]
     terminal.emit({"leases": document}, text)
 
 
@@ -90,8 +91,8 @@ def unfence_lease(
         raise GrafosError(
             "lease_unknown", f"No lease {lease_id[:80]!r} is fenced", next="grafos admin list-fenced-leases"
         )
-    lease, reach = chosen[0]
-    with _as_operator(reach) as client:
+    lease, _, reach = chosen[0]
+    with reach.operator() as client:
         client.unfence_lease(lease_id)
         left = _still_fenced(client, lease_id)
     if left is not None:
@@ -125,14 +126,10 @@ def _fenced(terminal: Terminal) -> list[FencedLease]:
     found = []
     for reach in known_reaches(open_default(terminal), project_folder(), terminal):
         try:
-            with _as_operator(reach) as client:
-                found += [FencedLease(lease, reach) for lease in client.fenced_leases()]
+            with reach.operator() as client:
+                fenced = client.fenced_leases()
+                of = {cell.cell_id: cell.provider for cell in client.cells()} if fenced else {}
+            found += [FencedLease(lease, of.get(lease.cell_id, reach.provider), reach) for lease in fenced]
         except GrafosError as error:
-            terminal.note(f"note: cell {reach.cell_id} tells nothing: {error.what}")
+            terminal.note(f"note: {reach.cell_id} tells nothing: {error.what}")
     return found
-
-
-def _as_operator(reach: Reach) -> SchedulerClient:
-    from grafos_stacks.records import OPERATOR, CellHome
-
-    return CellHome(reach.fabric, reach.cell_id).client(OPERATOR, reach.url)

@@ -30,8 +30,11 @@ NOUNS = (
     Noun("events", "grafos_cli.events", "Fabric", "what happened to cells and runs; -f goes on with what comes"),
     Noun("dev", "grafos_cli.dev", "Fabric", "a fabric on this machine"),
     Noun("cloud", "grafos_cli.cloud", "Fabric", "cells on a cloud: provision, list, tear down"),
-    Noun("fabric", "grafos_cli.fabric", "Fabric", "your fabric: its key, its money, its cells"),
-    Noun("admin", "grafos_cli.admin", "Fabric", "what only the operator does: list and clear fences"),
+    Noun("fabric", "grafos_cli.fabric", "Fabric", "your fabric: its key, its money, its orchestrator, its cells"),
+    Noun(
+        "provider", "grafos_cli.provider", "Fabric", "which providers have cells that are ready, and what others lack"
+    ),
+    Noun("admin", "grafos_cli.admin", "Fabric", "what only the operator does: tenants, fences, certificates"),
     Noun("emulate", "grafos_cli.emulate", "Fabric", "emulated clouds on this machine, no account needed"),
     Noun("about", "grafos_cli.about", "The command itself", "versions, folders and settings, for a report of trouble"),
     Noun("config", "grafos_cli.config", "The command itself", "settings, and who says so"),

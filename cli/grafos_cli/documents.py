@@ -23,10 +23,14 @@ from grafos_cli.schemas import (
 )
 from grafos_connectors.pricing.table import PriceRow
 from grafos_core.receipts import Inventory, RunReceipt, Signed, TeardownReceipt
+from grafos_core.resources import Resources
+from grafos_scheduler.cells import SIGNALS
+from grafos_scheduler.enrolment_messages import IdentityView
 from grafos_scheduler.lease_messages import LeaseView
 from grafos_scheduler.messages import Admission, RunView
 from grafos_stacks.costs import Budget, CellCost, Sum
 from grafos_stacks.journal import Move
+from grafos_stacks.orchestrators import OrchestratorRecord
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.records import CellRecord
 
@@ -41,6 +45,7 @@ COSTS = listed(of(CellCost))
 FICTIONAL = "fictional_held_micro_cents fictional_spent_micro_cents"
 BUDGET = record(budget=of(Budget, fictional_held_micro_cents=COUNT, fictional_spent_micro_cents=COUNT), cells=COSTS)
 KEPT_KEY = record(texts="name id")
+ORCHESTRATOR = of(OrchestratorRecord)
 WIRE = mapped(TEXT)
 EMULATOR = record(
     texts="endpoint account_id clock region price_note", counts="pid", moments="started_at now",
@@ -112,7 +117,20 @@ DEMO = record(
     texts="module_sha256", counts="resources left cost_micro_cents held_micro_cents", numbers="took_s",
     flags="emulated", answers=listed(record(texts="provider cell_id cost")),
 )  # fmt: skip
-
+READINESS = record(flags=" ".join(SIGNALS))
+SEEN_CELL = record(
+    texts="cell_id provider region pattern scheduler",
+    flags="ready draining",
+    counts="rate_micro_cents_per_hour",
+    moments="expires_at last_heartbeat_at",
+    readiness=READINESS,
+    reasons=mapped(TEXT),
+    inventory=or_none(of(Resources)),
+    leased=or_none(of(Resources)),
+)
+PROVIDER = record(
+    texts="provider", flags="enabled ready", readiness=READINESS, reasons=mapped(TEXT), cells=listed(SEEN_CELL)
+)
 EVENT = record(texts="kind name what cell_id detail", moments="at")
 SAID = record(texts="program line")
 
@@ -169,6 +187,14 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     ),
     "cloud extend": record(cell=CELL, moments="ended_before", flags="finished_earlier", counts="held_micro_cents"),
     "cloud allow": record(texts="cell_id allowed", counts="port"),
+    "cloud bootstrap-cell": record(
+        texts="cell_id provider region orchestrator",
+        counts="rate_micro_cents_per_hour",
+        moments="expires_at token_lapses_at",
+        flags="enrolled",
+        command=listed(TEXT),
+    ),
+    "cloud cell-agent": record(),
     "cloud show": record(
         cell=of(
             CellRecord,
@@ -191,8 +217,16 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
         counts="kept",
         clouds=listed(record(texts="provider", flags="emulated", counts="kept", errors=listed(ERROR))),
     ),
+    "fabric init": record(
+        fabric=record(texts="name id home"),
+        orchestrator=or_none(ORCHESTRATOR),
+        texts="secret_file",
+        command=listed(TEXT),
+    ),
+    "fabric claim": record(fabric=KEPT_KEY, orchestrator=ORCHESTRATOR),
     "fabric show": record(
         fabric=record(texts="name id home"),
+        orchestrator=or_none(record(texts="name url")),
         accounts=listed(
             record(
                 texts="name",
@@ -201,6 +235,10 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
         ),
         cells=listed(record(texts="cell_id provider", flags="gone")),
     ),
+    "fabric cells": record(cells=listed(SEEN_CELL)),
+    "provider list": record(providers=listed(PROVIDER)),
+    "provider status": PROVIDER,
+    "provider revoke-cell": record(identity=of(IdentityView)),
     "fabric key export": record(texts="file", fabric=KEPT_KEY),
     "fabric key import": record(fabric=record(texts="name id home")),
     "admin list-fenced-leases": record(leases=listed(of(LeaseView, provider=TEXT))),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from grafos_cli import fleet_list, orchestrating
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ keys = new_group(
     next="grafos fabric key export FILE",
 )
 app.add_typer(keys, name="key")
+app.command("init", cls=orchestrating.INIT)(orchestrating.init)
+app.command("claim", cls=orchestrating.CLAIM)(orchestrating.claim)
+app.command("cells", cls=fleet_list.TAUGHT)(fleet_list.cells)
 
 
 def open_default(terminal: Terminal) -> Fabric:
@@ -44,9 +48,11 @@ def show(ctx: typer.Context) -> None:
     from grafos_cli.fictional import emulated_cells, fictional_of, fictional_text
     from grafos_cli.tables import facts, table
     from grafos_core.money import format_cents
+    from grafos_stacks.orchestrators import OrchestratorHome
 
     terminal = terminal_of(ctx)
     fabric = open_default(terminal)
+    orchestrator = OrchestratorHome(fabric).record()
     with fabric.ledger() as transaction:
         accounts = sorted(transaction.ledger.accounts.values(), key=lambda account: account.name)
         holds = tuple(transaction.ledger.holds.values())
@@ -66,6 +72,7 @@ def show(ctx: typer.Context) -> None:
             }
             for account in accounts
         ],
+        "orchestrator": {"name": orchestrator.name, "url": orchestrator.url} if orchestrator else None,
         "cells": cells,
     }
     amounts = [
@@ -78,7 +85,9 @@ def show(ctx: typer.Context) -> None:
         ]
         for account in accounts
     ]
-    head = facts([("fabric", f"{fabric.name} ({fabric.id})"), ("home", str(fabric.home))], terminal)
+    at = f"{orchestrator.name} at {orchestrator.url}" if orchestrator else "none"
+    who = [("fabric", f"{fabric.name} ({fabric.id})"), ("home", str(fabric.home)), ("orchestrator", at)]
+    head = facts(who, terminal)
     money = table(("ACCOUNT", "CAP", "HELD", "SPENT", "FREE"), amounts, terminal, " rrrr")
     told = [(name, fictional_text(*amounts_of)) for name, amounts_of in fictional.items()]
     money += facts([(f"{name} (fictional)", text) for name, text in told if text], terminal)

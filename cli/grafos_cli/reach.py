@@ -1,7 +1,8 @@
 """From the name of a provider to a scheduler that can be asked, with the credentials for it.
 
-`local` is the local fabric of this project; `aws` a standalone cell of `.grafos/cloud/aws-cells.json`: the one that
-is named, else the newest that is not past its expiry.
+`local` is the local fabric of this project. A cloud is a standalone cell of `.grafos/cloud/aws-cells.json`: the one
+that is named, else the newest that is not past its expiry. Where there is none, it is the fabric's orchestrator, which
+picks one of the cells that enrolled there.
 """
 
 from __future__ import annotations
@@ -19,14 +20,19 @@ if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
     from grafos_core.fabric import Fabric
     from grafos_scheduler.client import SchedulerClient
-    from grafos_stacks.records import CellRecord
+    from grafos_stacks.orchestrators import OrchestratorHome
+    from grafos_stacks.records import CellHome, CellRecord
 
 LOCAL = "local"
 CLOUDS = ("aws", "azure", "gcp")
 
 
 class Reach(NamedTuple):
-    """One scheduler as a tenant reaches it. ``note`` says why this one, where there was a choice."""
+    """One scheduler as a tenant reaches it. ``note`` says why this one, where there was a choice.
+
+    ``cell_id`` is the scheduler's name: that of its only cell, or an orchestrator's. ``provider`` is empty for all
+    that an orchestrator has.
+    """
 
     fabric: Fabric
     provider: str
@@ -34,13 +40,25 @@ class Reach(NamedTuple):
     url: str
     tenant: str
     note: str = ""
+    is_orchestrator: bool = False
 
     def client(self, patience_s: float = 0.0) -> SchedulerClient:
         """A client to close when done; it keeps trying for ``patience_s`` while the scheduler is out of reach."""
-        from grafos_stacks.records import CellHome, tenant_name
+        from grafos_stacks.records import tenant_name
 
-        home = CellHome(self.fabric, self.cell_id)
-        return home.client(tenant_name(self.tenant), self.url, patience_s=patience_s)
+        return self._home().client(tenant_name(self.tenant), self.url, patience_s=patience_s)
+
+    def operator(self) -> SchedulerClient:
+        """The same with the operator's rights."""
+        from grafos_stacks.records import OPERATOR
+
+        return self._home().client(OPERATOR, self.url)
+
+    def _home(self) -> CellHome | OrchestratorHome:
+        from grafos_stacks.orchestrators import OrchestratorHome
+        from grafos_stacks.records import CellHome
+
+        return OrchestratorHome(self.fabric) if self.is_orchestrator else CellHome(self.fabric, self.cell_id)
 
 
 def resolve(provider: str, fabric: Fabric, project: Path, cell_id: str = "") -> Reach:
@@ -53,13 +71,18 @@ def resolve(provider: str, fabric: Fabric, project: Path, cell_id: str = "") -> 
                 "runtime_not_ready", "No local fabric runs in this project", where=str(project), next="grafos dev up"
             )
         return _as_addressed([_resolve_local(fabric, project, record, cell_id)], provider)
+    orchestrator = _orchestrator(fabric, provider)
     if provider in CLOUDS and value_of("fabric") and not cell_id:
         cells = (cell for cell in _project_cells(provider, fabric, project) if _lives(cell))
-        return _as_addressed([_reach(fabric, cell) for cell in cells], provider)
+        return _as_addressed([_reach(fabric, cell) for cell in cells] + orchestrator, provider)
     if provider in CLOUDS:
-        return _as_addressed([_resolve_cloud(provider, fabric, project, cell_id)], provider)
+        return _as_addressed([_resolve_cloud(provider, fabric, project, cell_id, orchestrator)], provider)
+    if orchestrator:
+        return _as_addressed([_unpicked(orchestrator[0], cell_id)], provider)
     raise GrafosError(
-        "unsupported", f"This version runs nothing on {provider[:40]!r}", next="use --provider local or --provider aws"
+        "unsupported",
+        f"This fabric runs nothing on {provider[:40]!r}",
+        next="use --provider local or --provider aws, or run an orchestrator: grafos fabric init",
     )
 
 
@@ -72,6 +95,7 @@ def known_reaches(fabric: Fabric, project: Path, terminal: Terminal) -> list[Rea
     except GrafosError as error:
         terminal.note(f"note: {error.what} ({error.where}); next: {error.next}")
     found += [_reach(fabric, record) for record in _fabric_cells(fabric, terminal)]
+    found += _orchestrator(fabric)
     address = value_of("fabric")
     return [_as_addressed(found, "any provider")] if address else found
 
@@ -92,6 +116,27 @@ def _as_addressed(known: list[Reach], provider: str) -> Reach:
         why=f"there are {there}",
         next="name one of these, or leave it out",
     )
+
+
+def _orchestrator(fabric: Fabric, provider: str = "") -> list[Reach]:
+    """The fabric's orchestrator, if it has one."""
+    from grafos_stacks.orchestrators import DEFAULT_TENANT, OrchestratorHome
+
+    record = OrchestratorHome(fabric).record()
+    if record is None:
+        return []
+    return [Reach(fabric, provider, record.name, record.url, DEFAULT_TENANT, is_orchestrator=True)]
+
+
+def _unpicked(orchestrator: Reach, cell_id: str) -> Reach:
+    """The orchestrator, unless somebody names the cell, which is the orchestrator's to choose: ``unsupported``."""
+    if cell_id:
+        raise GrafosError(
+            "unsupported",
+            f"Cell {cell_id[:60]!r} is none of this project, and an orchestrator picks the cell of a run itself",
+            next="leave out --cell-id; see: grafos fabric cells",
+        )
+    return orchestrator
 
 
 def _local_record(project: Path) -> LocalFabric | None:
@@ -119,11 +164,13 @@ def _project_cells(provider: str, fabric: Fabric, project: Path) -> list[CellRec
     return [cell for cell in project_cells(project, provider) if cell.fabric == fabric.id]
 
 
-def _resolve_cloud(provider: str, fabric: Fabric, project: Path, cell_id: str) -> Reach:
-    """The named cell, else the newest that is not past its expiry; the choice is told."""
+def _resolve_cloud(provider: str, fabric: Fabric, project: Path, cell_id: str, orchestrator: list[Reach]) -> Reach:
+    """The named cell, else the newest that is not past its expiry, else the orchestrator; the choice is told."""
     cells = _project_cells(provider, fabric, project)
     if cell_id:
         chosen = [cell for cell in cells if cell.cell_id == cell_id]
+        if not chosen and orchestrator:
+            return _unpicked(orchestrator[0], cell_id)
         if not chosen:
             known = ", ".join(cell.cell_id for cell in cells) or "none"
             raise GrafosError(
@@ -134,6 +181,8 @@ def _resolve_cloud(provider: str, fabric: Fabric, project: Path, cell_id: str) -
             )
         return _reach(fabric, _ready(chosen[0]))
     alive = sorted((cell for cell in cells if _lives(cell)), key=lambda cell: -cell.provisioned_at)
+    if not alive and orchestrator:
+        return orchestrator[0]
     if not alive:
         if booted := [cell for cell in cells if not _is_over(cell)]:
             _ready(booted[0])
@@ -187,10 +236,10 @@ def _ready(record: CellRecord) -> CellRecord:
     raise GrafosError(
         "runtime_not_ready",
         came if record.state == BOOTED else f"Cell {record.cell_id} on {record.provider} was never finished",
-        why="a registered cell gets its software from an orchestrator, which this version does not have"
+        why="a registered cell gets its software from an orchestrator, and this fabric has none"
         if record.state == BOOTED
         else "",
-        next="use a cell on aws or the local fabric; end this one with: "
+        next="use a cell on aws or the local fabric, or run an orchestrator: grafos fabric init; end this one with: "
         f"grafos cloud teardown {record.provider} --cell-id {record.cell_id}"
         if record.state == BOOTED
         else f"grafos cloud provision {record.provider} --cell-id {record.cell_id}  (it goes on)",

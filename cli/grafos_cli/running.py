@@ -186,6 +186,7 @@ def _identity(asking: Asking, reach: Reach) -> dict[str, object]:
         "lease_mem_bytes": asking.lease_mem_bytes,
         "lease_block_bytes": asking.lease_block_bytes,
         "deadline_s": asking.tasklet.deadline_s,
+        **({"provider": reach.provider} if reach.is_orchestrator else {}),
     }
 
 

@@ -1,5 +1,5 @@
-"""Whether a receipt holds: signed by the cell that it names, under the CA that was pinned when the cell was claimed,
-and about these very bytes."""
+"""Whether a receipt holds: signed by the cell that it names, under the CA that was pinned when the cell or its
+orchestrator was claimed, and about these very bytes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from grafos_core.fabric import Fabric
 from grafos_core.ids import check_name
 from grafos_core.receipts import RunReceipt, open_signed_by_cell
 from grafos_scheduler import messages
+from grafos_stacks.orchestrators import OrchestratorHome
 
 
 class Check(NamedTuple):
@@ -41,15 +42,18 @@ def verify(left: messages.Artifacts, fabric: Fabric, project: Path) -> tuple[Run
 
 
 def pinned_ca(fabric: Fabric, cell_id: str) -> str:
-    """The CA that was pinned at the claim, or ``identity_not_pinned`` when this fabric never claimed that cell."""
+    """The CA that was pinned when the cell was claimed, else the one of the fabric's orchestrator, where cells enrol;
+    ``identity_not_pinned`` when there is neither."""
+    claimed = fabric.home / "cells" / check_name("cell", cell_id) / "ca.pem"
+    enrolled = OrchestratorHome(fabric).ca_file
     try:
-        return (fabric.home / "cells" / check_name("cell", cell_id) / "ca.pem").read_text()
+        return (claimed if claimed.exists() else enrolled).read_text()
     except OSError as error:
         raise GrafosError(
             "identity_not_pinned",
-            f"This fabric has no pinned CA of cell {cell_id[:60]!r}",
-            where=str(fabric.home / "cells"),
-            next="verify where the cell was claimed: that fabric's home has its CA",
+            f"This fabric has no pinned CA of cell {cell_id[:60]!r}, and none of an orchestrator",
+            where=str(fabric.home),
+            next="verify where the cell or its orchestrator was claimed: that fabric's home has the CA",
         ) from error
 
 

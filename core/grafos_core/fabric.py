@@ -7,6 +7,7 @@
     provisioned       an empty file, made before the first cloud call ever: "there was a journal"
     shared            an empty file: the key was exported or imported, so another home may know more cells
     cells/<cell_id>/  pinned CA, and the credentials made for that cell
+    orchestrator.json, orchestrator/  where the fabric's orchestrator answers; its pinned CA, and credentials for it
     runs/<run_id>/    runs brought home, with their receipts
 
 From the one key come: its signature over slices and teardown receipts, secrets by HKDF (one-time claim secrets), and

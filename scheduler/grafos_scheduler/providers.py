@@ -7,9 +7,11 @@ from grafos_scheduler.enrolment_messages import ProviderView
 from grafos_scheduler.state import State
 
 NOT_REGISTERED = {
+    "healthy_cell": "the cell enrolled and has not been heard of yet",
     "inventory_reported": "the cell enrolled and has not told yet what it has",
     "outbound_registered": "the cell enrolled and has not registered yet",
 }
+NOT_ENABLED = {"code_enabled": "the provider is not enabled at this scheduler"}
 
 
 def known(state: State) -> list[str]:
@@ -38,5 +40,5 @@ def view(state: State, provider: str, now: float) -> ProviderView:
 def _unmet(state: State, identity: rows.Identity, now: float) -> dict[str, str]:
     cell = state.cells.get(identity.cell_id)
     if cell is None or cell.key_sha256 != identity.key_sha256:
-        return NOT_REGISTERED
+        return NOT_REGISTERED if identity.provider in state.settings.providers else {**NOT_ENABLED, **NOT_REGISTERED}
     return cells.unmet(cells.readiness(state, cell, now))

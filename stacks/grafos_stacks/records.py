@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -30,6 +31,8 @@ OPERATOR = "operator"
 MAKING, BOOTED, READY = "making", "booted", "ready"
 """How far a cell came: a registered one booted, a standalone one is ready when its scheduler obeys us."""
 _PEM_END = "-----END CERTIFICATE-----\n"
+
+Client = TypeVar("Client", bound=SchedulerClient)
 
 
 def kept(file: Path, data: bytes) -> None:
@@ -80,14 +83,12 @@ class CellList(msgspec.Struct, frozen=True):
     schema_version: int = SCHEMA_VERSION
 
 
-class CellHome:
-    """A cell's folder in the fabric's home."""
+class SchedulerHome:
+    """Who we are at one scheduler: a folder with the CA that was pinned at its claim, and what it granted."""
 
-    def __init__(self, fabric: Fabric, cell_id: str) -> None:
-        self.folder = fabric.cell_home(cell_id)
-        self.cell_id = cell_id
-
-    # --- who we are there ---------------------------------------------------------------------------------------
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.name = name
 
     def request_for(self, who: str) -> str:
         """The certificate request (PEM) of ``operator`` or ``tenant-<name>``; made once, with its key."""
@@ -107,13 +108,13 @@ class CellHome:
         """Whether credentials are there."""
         return self._file(who, "token").exists() and self.ca_file.exists()
 
-    def client(self, who: str, url: str = "", *, patience_s: float = 0.0) -> SchedulerClient:
-        """A way to the cell's scheduler as that person; ``credentials_missing`` if nothing was granted."""
+    def open_client(self, kind: type[Client], who: str, url: str, patience_s: float = 0.0) -> Client:
+        """A way to the scheduler at ``url`` as that person; ``credentials_missing`` if nothing was granted."""
         if not self.is_granted(who):
-            raise GrafosError("credentials_missing", f"there are no credentials of {who} for {self.cell_id}")
-        newest_ca = self.ca_pem.partition(_PEM_END)[0] + _PEM_END  # an earlier cell of the name is nobody to talk to
-        return SchedulerClient(
-            url or self.record().url,
+            raise GrafosError("credentials_missing", f"there are no credentials of {who} for {self.name}")
+        newest_ca = self.ca_pem.partition(_PEM_END)[0] + _PEM_END  # an earlier one of the name is nobody to talk to
+        return kind(
+            url,
             newest_ca,
             self._file(who, "cert.pem"),
             self._file(who, "key.pem"),
@@ -121,23 +122,38 @@ class CellHome:
             patience_s=patience_s,
         )
 
-    # --- what it is ---------------------------------------------------------------------------------------------
-
     @property
     def ca_file(self) -> Path:
-        """The pinned CA of the cell."""
+        """The pinned CA."""
         return self.folder / "ca.pem"
 
     @property
     def ca_pem(self) -> str:
-        """Every CA that was ever pinned for a cell of this name, the newest first."""
+        """Every CA that was ever pinned under this name, the newest first."""
         return self.ca_file.read_text()
 
     def pin_ca(self, ca_pem: str) -> None:
-        """Pins a CA; those of earlier cells of the name stay below it, since their receipts are still verified."""
+        """Pins a CA; earlier ones stay below it, since receipts under them are still verified."""
         before = self.ca_pem if self.ca_file.exists() else ""
-        if ca_pem not in before:
-            kept(self.ca_file, (ca_pem + before).encode())
+        if not before.startswith(ca_pem):
+            kept(self.ca_file, (ca_pem + before.replace(ca_pem, "")).encode())
+
+    def _file(self, who: str, what: str) -> Path:
+        return self.folder / f"{who}-{what}"
+
+
+class CellHome(SchedulerHome):
+    """A cell's folder in the fabric's home."""
+
+    def __init__(self, fabric: Fabric, cell_id: str) -> None:
+        super().__init__(fabric.cell_home(cell_id), cell_id)
+        self.cell_id = cell_id
+
+    def client(self, who: str, url: str = "", *, patience_s: float = 0.0) -> SchedulerClient:
+        """A way to the cell's scheduler as that person; ``credentials_missing`` if nothing was granted."""
+        return self.open_client(SchedulerClient, who, url or self.record().url, patience_s)
+
+    # --- what it is ---------------------------------------------------------------------------------------------
 
     def record(self) -> CellRecord:
         """What the cell is, or ``cell_unknown``."""
@@ -191,9 +207,6 @@ class CellHome:
         self.forget_credentials()
         for name in ("cell.json", "teardown.json"):
             (self.folder / name).unlink(missing_ok=True)
-
-    def _file(self, who: str, what: str) -> Path:
-        return self.folder / f"{who}-{what}"
 
 
 def tenant_name(tenant: str) -> str:
