@@ -33,7 +33,7 @@ def cpu_seconds(command: list[str]) -> float:
 def table_rows(*, quick: bool) -> Iterator[table.Row]:
     """The rows, as they are measured."""
     grafos = str(Path(sys.executable).with_name("grafos"))
-    turns, goal = 1 if quick else 9, table.Goal(0.1, 0.12)
+    turns, goal = 1 if quick else 5, table.Goal(0.1, 0.12)
 
     def help_of(program: str) -> table.Measure:
         return lambda: cpu_seconds([program, "--help"])
