@@ -104,9 +104,7 @@ def _run_tests(program: Program, terminal: Terminal) -> tuple[Tested, GrafosErro
     language = language_of(program)
     try:
         toolchain = language.find(program.folder)
-        if toolchain.command:  # else there is no tool that could run any
-            terminal.note(f"running the tests of {program.name} ({program.language}) …")
-        with show_steps(terminal, waiting="testing"):
+        with show_steps(terminal, waiting=f"testing {program.name} ({program.language})"):
             ran = language.run_tests(program, toolchain)
     except GrafosError as error:
         error.next += "\nor leave the tests out: grafos validate --static"

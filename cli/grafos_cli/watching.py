@@ -7,6 +7,7 @@ container mounts, and for editors that write a new file in the old one's place.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -24,18 +25,25 @@ FILES_MAX = 20_000
 LEFT_OUT = ("target", "zig-out", "node_modules", "__pycache__")
 """Folders that builds fill; so is whatever begins with a dot, our own `.grafos` among it."""
 
+OUTPUTS = (1, 2)
+"""The descriptors of stdout and stderr."""
+
 Sight = dict[str, tuple[int, int]]
 """Each file with its time (nanoseconds) and size."""
 
 
 def sight_of(folder: Path) -> Sight:
-    """All files of a program; ``limit_exceeded`` for a folder that is none."""
+    """All files of a program but for those that this process itself writes its words to, each of which would be a
+    change to tell of; ``limit_exceeded`` for a folder that is none."""
     found: Sight = {}
+    own = _own_outputs()
     for entry in _files(folder):
         try:
             stat = entry.stat()
         except OSError:
             continue  # gone meanwhile
+        if (stat.st_dev, stat.st_ino) in own:
+            continue
         found[entry.path] = (stat.st_mtime_ns, stat.st_size)
         if len(found) > FILES_MAX:
             raise GrafosError(
@@ -44,6 +52,16 @@ def sight_of(folder: Path) -> Sight:
                 where=str(folder),
                 next="name the program's own folder: grafos dev watch PROGRAM",
             )
+    return found
+
+
+def _own_outputs() -> set[tuple[int, int]]:
+    """What stdout and stderr are written to, by device and number there."""
+    found = set()
+    for descriptor in OUTPUTS:
+        with contextlib.suppress(OSError):  # closed by whoever started us
+            stat = os.fstat(descriptor)
+            found.add((stat.st_dev, stat.st_ino))
     return found
 
 

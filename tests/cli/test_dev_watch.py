@@ -8,6 +8,7 @@ import queue
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from command_line import FOR_EVER, GRAFOS, HELLO, Person
 
-from grafos_cli.watching import FILES_MAX, Watch, changed_names, sight_of
+from grafos_cli.watching import FILES_MAX, LOOK_EVERY_S, Watch, changed_names, sight_of
 from grafos_core.errors import GrafosError
 
 UNTIL_S = 60
@@ -137,6 +138,31 @@ def test_for_people_the_answer_is_on_stdout_and_all_else_beside_it(resident: Per
     assert (out, process.returncode) == ("", 0)
     assert "one: built in" in said
     assert err.endswith("stopped watching\n")
+
+
+def test_its_own_words_in_a_file_of_the_program_s_folder_are_no_change(resident: Person) -> None:
+    resident.write_program(HELLO)
+    log = resident.project / "watched.txt"
+    with log.open("w") as kept:
+        process = resident.starts("dev", "watch", into=kept)
+    try:
+        _until_said(log, "waiting for a save", 1)
+        time.sleep(10 * LOOK_EVERY_S)
+        assert log.read_text().count("waiting for a save") == 1
+        save(resident, HELLO.replace("hello", "hallo"))
+        _until_said(log, "waiting for a save", 2)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(UNTIL_S)
+    assert "changed: src/one.wat" in log.read_text()
+    assert "changed: watched.txt" not in log.read_text()
+
+
+def _until_said(log: Path, words: str, times: int) -> None:
+    until = time.monotonic() + UNTIL_S
+    while log.read_text().count(words) < times:
+        assert time.monotonic() < until, log.read_text()
+        time.sleep(LOOK_EVERY_S)
 
 
 def test_without_a_fabric_there_is_nothing_to_wait_for(tmp_path: Path) -> None:

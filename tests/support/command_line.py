@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import documents_held
 from forked import GRAFOS, forks
@@ -94,15 +94,17 @@ class Person:
         """Runs `grafos` as this person, in their project."""
         return grafos(*words, cwd=more.pop("cwd", self.project), env={**self.env, **more.pop("env", {})}, **more)
 
-    def starts(self, *words: str, cwd: Path | None = None) -> subprocess.Popen[str]:
-        """Starts `grafos` and does not wait for it."""
+    def starts(
+        self, *words: str, cwd: Path | None = None, into: TextIO | int = subprocess.PIPE
+    ) -> subprocess.Popen[str]:
+        """Starts `grafos` and does not wait for it; all that it says goes ``into`` a file, or into a pipe each."""
         return subprocess.Popen(
             [str(GRAFOS), *words],
             cwd=cwd or self.project,
             env={**os.environ, **self.env},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=into,
+            stderr=into,
             text=True,
         )
 
