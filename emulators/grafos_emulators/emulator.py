@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import msgspec
 
 from grafos_core.clock import Clock, SystemClock
-from grafos_emulators import clocks, control, state
+from grafos_emulators import attesting, clocks, control, state
 from grafos_emulators.addresses import LoopbackNetwork
 from grafos_emulators.aws.account import DEFAULT_VCPU_LIMIT, Account
 from grafos_emulators.boot.driver import Driver, NoDriver
@@ -70,6 +70,7 @@ class EmulatedClouds:
 
     def __init__(self, state_dir: Path, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
         settings, clock = settings or Settings(), clock or SystemClock()
+        self._state_dir = state_dir
         with contextlib.ExitStack() as undo:  # what is taken is given back when a later step fails
             self._lock = state.take(state_dir)
             undo.callback(os.close, self._lock)
@@ -228,6 +229,7 @@ class EmulatedClouds:
         with self._loading:
             if cloud not in self._loaded:
                 self._fronts[cloud].load()
+                attesting.show(self._state_dir, cloud, self._fronts[cloud].identity_roots())
                 self._loaded.add(cloud)
 
     def close(self) -> None:

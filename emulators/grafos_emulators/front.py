@@ -8,7 +8,7 @@ metadata of each is below ``/imds/<machine-id>/``, and a front takes those of it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Protocol
 
@@ -48,6 +48,10 @@ class Front(Protocol):
 
     def load(self) -> None:
         """Loads what the first answers need, a second or two."""
+        ...
+
+    def identity_roots(self) -> Mapping[str, str]:
+        """Once loaded: what holds the signatures of its metadata service, PEM by name."""
         ...
 
     def close(self) -> None:

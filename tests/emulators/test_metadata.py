@@ -69,7 +69,7 @@ def test_an_instance_learns_about_itself(metadata: Metadata, instance: dict[str,
 
 
 def test_a_path_lists_what_is_below_it(metadata: Metadata) -> None:
-    assert metadata.get("")[1].split() == ["meta-data/", "user-data"]
+    assert metadata.get("")[1].split() == ["dynamic/", "meta-data/", "user-data"]
     assert "placement/" in metadata.get("meta-data/")[1].split()
     assert metadata.get("meta-data/placement/")[1].split() == ["availability-zone", "region"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from grafos_emulators.addresses import LoopbackNetwork
 from grafos_emulators.aws.tokens import TokenBook
@@ -32,6 +32,11 @@ class InstanceView(Protocol):
 
     @property
     def user_data(self) -> bytes: ...
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Its instance identity document."""
+        ...
 
     @property
     def is_spot(self) -> bool: ...

@@ -100,6 +100,27 @@ class InstanceMetadata:
         return b"" if encoded is None else read_user_data(str(encoded.as_bytes(), "ascii"))
 
     @property
+    def identity(self) -> dict[str, Any]:
+        instance = self._instance
+        return {
+            "accountId": self._account.account_id,
+            "architecture": instance.architecture,
+            "availabilityZone": instance.placement.zone,
+            "billingProducts": None,
+            "devpayProductCodes": None,
+            "imageId": instance.image_id,
+            "instanceId": instance.id,
+            "instanceType": instance.instance_type,
+            "kernelId": None,
+            "marketplaceProductCodes": None,
+            "pendingTime": instance.launch_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "privateIp": instance.private_ip_address,
+            "ramdiskId": None,
+            "region": instance.region_name,
+            "version": "2017-09-30",
+        }
+
+    @property
     def values(self) -> dict[str, str]:
         instance = self._instance
         values = {

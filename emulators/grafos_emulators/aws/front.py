@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from grafos_emulators import imds
 from grafos_emulators.addresses import LoopbackNetwork
+from grafos_emulators.attesting import AwsSigner
 from grafos_emulators.aws import calls, iam, pricing, quotas, sts
 from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.calls import AwsCall
@@ -40,7 +41,8 @@ class AwsFront:
     def __init__(self, world: World, network: LoopbackNetwork, gate: Gate) -> None:
         self.account = Account(world=world, network=network, architecture=host_architecture())
         self._gate = gate
-        self._metadata = MetadataService(self.account, world.clock)
+        self._metadata: MetadataService | None = None
+        self._signer: AwsSigner | None = None
         self._ec2: Ec2 | None = None
         self._loaded = threading.Event()
         self._services: dict[str, Callable[[AwsCall], Response]] = {
@@ -67,7 +69,13 @@ class AwsFront:
         """Makes EC2 ready to answer; calls that came earlier wait for it. Call it once, in the main thread, before
         anything depends on the environment: for that time nobody's AWS settings are in it."""
         self._ec2 = _load_ec2(self.account)
+        clock = self.account.world.clock
+        self._signer = AwsSigner(sorted(self._ec2.region_names), clock.now())
+        self._metadata = MetadataService(self.account, clock, self._signer)
         self._loaded.set()
+
+    def identity_roots(self) -> Mapping[str, str]:
+        return self._signer.roots if self._signer is not None else {}
 
     def close(self) -> None:
         if self._ec2 is not None:
@@ -75,6 +83,8 @@ class AwsFront:
 
     def answer(self, request: Request) -> Response:
         if imds.is_asked(request):
+            if self._metadata is None:
+                return Response(404)  # no machine was made yet
             self.account.world.catch_up()
             return self._metadata.answer(request)
         call = calls.read(request)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from grafos_core.emulated import EMULATED_SUBSCRIPTION
 from grafos_emulators import imds
 from grafos_emulators.addresses import LoopbackNetwork
+from grafos_emulators.attesting import AzureSigner
 from grafos_emulators.azure import calls, naming
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.calls import ArmCall
@@ -39,6 +40,7 @@ class AzureFront:
         self._loaded = threading.Event()
         self._router: Router | None = None
         self._metadata: MetadataService | None = None
+        self._signer: AzureSigner | None = None
 
     def takes(self, request: Request) -> bool:
         if imds.is_asked(request):
@@ -52,8 +54,12 @@ class AzureFront:
         from grafos_emulators.azure.router import Router
 
         self._router = Router(self.account)
-        self._metadata = MetadataService(self.account, self._router.machines)
+        self._signer = AzureSigner(self.account.world.clock)
+        self._metadata = MetadataService(self.account, self._router.machines, self._signer)
         self._loaded.set()
+
+    def identity_roots(self) -> Mapping[str, str]:
+        return self._signer.roots if self._signer is not None else {}
 
     def close(self) -> None:
         """Nothing is held that the world does not end."""

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from grafos_emulators import imds
+from grafos_emulators.attesting import AzureSigner
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.interfaces import mac_address, public_address_of
 from grafos_emulators.azure.machines import Machines
@@ -19,14 +20,15 @@ from grafos_emulators.azure.store import Resource
 from grafos_emulators.http import Request, Response
 
 _JSON, _TEXT = {"content-type": "application/json; charset=utf-8"}, {"content-type": "text/plain"}
+NONCE_DIGITS_MAX = 10
 _VERSIONS = ("2019-06-01", "2020-07-01", "2020-09-01", "2021-02-01", "2021-12-13", "2023-07-01", "2025-04-07")
 
 
 class MetadataService:
     """The metadata of all machines of one subscription; it takes the world's lock itself."""
 
-    def __init__(self, account: AzureAccount, machines: Machines) -> None:
-        self._account, self._machines = account, machines
+    def __init__(self, account: AzureAccount, machines: Machines, signer: AzureSigner) -> None:
+        self._account, self._machines, self._signer = account, machines, signer
 
     def answer(self, request: Request) -> Response:
         vm_id, path = imds.asked_of(request)
@@ -51,8 +53,10 @@ class MetadataService:
             return self._events(request, machine)
         if request.method != "GET":
             return _refused(405, "Method not allowed")
+        if words == ["metadata", "attested", "document"]:
+            return self._attested(machine, query.get("nonce", ""))
         if words[:2] != ["metadata", "instance"]:
-            return _refused(404, f"{path} is not emulated: there is no attested document and no identity here")
+            return _refused(404, f"{path} is not emulated: there is no managed identity here")
         found = _below(self._document(machine), words[2:])
         if found is None:
             return _refused(404, "Not found")
@@ -62,6 +66,23 @@ class MetadataService:
         return Response(
             200, str(found).encode() if as_text else json.dumps(found).encode(), _TEXT if as_text else _JSON
         )
+
+    def _attested(self, machine: Resource, nonce: str) -> Response:
+        """The document that the service signs; without a nonce it says when that was."""
+        if nonce and not (nonce.isdecimal() and len(nonce) <= NONCE_DIGITS_MAX):
+            return _refused(400, f"nonce must be at most {NONCE_DIGITS_MAX} digits")
+        times, compute = self._signer.times(), self._compute(machine)
+        document = {
+            "licenseType": "",
+            "nonce": nonce or times["createdOn"],
+            "plan": {"name": "", "product": "", "publisher": ""},
+            "sku": compute["sku"],
+            "subscriptionId": compute["subscriptionId"],
+            "timeStamp": times,
+            "vmId": compute["vmId"],
+        }
+        told = {"encoding": "pkcs7", "signature": self._signer.signature(document)}
+        return Response(200, json.dumps(told).encode(), _JSON)
 
     def _events(self, request: Request, machine: Resource) -> Response:
         """POST approves events early on Azure; here an approved event comes when it would have come."""

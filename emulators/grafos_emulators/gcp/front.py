@@ -17,6 +17,7 @@ import msgspec
 from grafos_core.emulated import EMULATED_PROJECT
 from grafos_emulators import imds
 from grafos_emulators.addresses import LoopbackNetwork
+from grafos_emulators.attesting import GcpSigner
 from grafos_emulators.census import Thing
 from grafos_emulators.faults import Fault
 from grafos_emulators.gate import CloudCall, Gate
@@ -50,6 +51,7 @@ class GcpFront:
         self.project = Project(world=world, addresses=network, architecture=host_architecture())
         self._gate = gate
         self._compute: Compute | None = None
+        self._signer: GcpSigner | None = None
         self._loaded = threading.Event()
         self._numbers = itertools.count(1)
 
@@ -58,7 +60,11 @@ class GcpFront:
         from grafos_emulators.gcp.compute import Compute
 
         self._compute = Compute(self.project)
+        self._signer = GcpSigner(self.project.world.clock)
         self._loaded.set()
+
+    def identity_roots(self) -> Mapping[str, str]:
+        return self._signer.roots if self._signer is not None else {}
 
     def close(self) -> None:
         """Nothing is held that the world does not end."""
@@ -85,7 +91,7 @@ class GcpFront:
     def answer(self, request: Request) -> Response:
         if imds.is_asked(request):
             self.project.world.catch_up()
-            return metadata.answer(self.project, request)
+            return metadata.answer(self.project, request, self._signer)
         if not self._loaded.wait(LOAD_LIMIT_S) or self._compute is None:
             return backend_error(503).response()
         compute, route = self._compute, None

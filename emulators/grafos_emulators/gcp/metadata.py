@@ -1,22 +1,26 @@
 """The metadata service of the machines: ``/imds/<instance-id>/computeMetadata/v1/…``.
 
-On a real machine it is http://metadata.google.internal/computeMetadata/v1/. Source: "About VM metadata" in Compute
-Engine's documentation. A directory ends with a slash and lists its names; with ``recursive=true`` it is told whole, as
-JSON with the names in camel case. ``wait_for_change`` is refused.
+On a real machine it is http://metadata.google.internal/computeMetadata/v1/. Sources: "About VM metadata" and "Verify VM
+identity" in Compute Engine's documentation. A directory ends with a slash and lists its names; with ``recursive=true``
+it is told whole, as JSON with the names in camel case. ``wait_for_change`` is refused.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs
 
 from grafos_emulators import imds
+from grafos_emulators.attesting import GcpSigner
 from grafos_emulators.gcp.instance_life import Instance
 from grafos_emulators.gcp.project import Project
 from grafos_emulators.http import Request, Response
 
 ROOT = "computeMetadata/v1"
+_IDENTITY = re.compile(f"{ROOT}/instance/service-accounts/([^/]+)/identity")
 _FLAVOR = {"metadata-flavor": "Google"}
 _TEXT = {"content-type": "application/text", **_FLAVOR}
 _JSON = {"content-type": "application/json", **_FLAVOR}
@@ -24,7 +28,7 @@ _JSON = {"content-type": "application/json", **_FLAVOR}
 Tree = dict[str, Any]  # names as they stand in a path; leaves are text, numbers or lists
 
 
-def answer(project: Project, request: Request) -> Response:
+def answer(project: Project, request: Request, signer: GcpSigner | None = None) -> Response:
     """The answer to a request below ``/imds/``."""
     machine_id, place = imds.asked_of(request)
     with project.world.lock:
@@ -43,9 +47,40 @@ def answer(project: Project, request: Request) -> Response:
     query = {name: values[-1] for name, values in parse_qs(request.query).items()}
     if query.get("wait_for_change", "false").lower() == "true":
         return Response(501, b"the emulated metadata service does not wait for changes: ask again\n", _TEXT)
+    if signer is not None and (account := _IDENTITY.fullmatch(place)):
+        return _identity(project, instance, account[1], query, signer)
     return _found(
         tree, place.removeprefix(ROOT), recursive=query.get("recursive", "false").lower() == "true", query=query
     )
+
+
+def _identity(project: Project, instance: Instance, account: str, query: dict[str, str], signer: GcpSigner) -> Response:
+    """The identity token of the machine's service account, for the audience that is asked for."""
+    email = _email(project, instance)
+    if not email or account not in {"default", email}:
+        return Response(404, b"the machine has no such service account\n", _TEXT)
+    audience = query.get("audience", "")
+    if not audience:
+        return Response(400, b"non-empty audience parameter required\n", _TEXT)
+    more: Tree = {}
+    if query.get("format") == "full":
+        machine = {
+            "instance_creation_timestamp": int(datetime.fromisoformat(instance.body["creationTimestamp"]).timestamp()),
+            "instance_id": instance.machine_id,
+            "instance_name": instance.name,
+            "project_id": project.project_id,
+            "project_number": int(project.number),
+            "zone": instance.plan.zone,
+        }
+        more = {"email": email, "email_verified": True, "google": {"compute_engine": machine}}
+    return Response(200, signer.token(audience, f"1{instance.machine_id}", more).encode(), _TEXT)
+
+
+def _email(project: Project, instance: Instance) -> str:
+    """The service account's address, empty for a machine that has none."""
+    accounts = instance.body.get("serviceAccounts", ())
+    email = str(accounts[0].get("email", "default")) if accounts else ""
+    return f"{project.number}-compute@developer.gserviceaccount.com" if email == "default" else email
 
 
 def _found(tree: Tree, place: str, *, recursive: bool, query: dict[str, str]) -> Response:
