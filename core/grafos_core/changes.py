@@ -46,6 +46,14 @@ class RowCodec:
             raise msgspec.DecodeError(str(error)) from error
 
 
+def decoded_or_none(codec: RowCodec, kind: str, body: Any) -> Any:
+    """The row, or None for a body that is none."""
+    try:
+        return codec.decode(kind, body)
+    except (msgspec.MsgspecError, KeyError, TypeError):
+        return None
+
+
 def last_of_each(changes: Iterable[Change]) -> Batch:
     """One change per ``(kind, key)``: the last one wins, in the order of first appearance."""
     seen: dict[tuple[str, str], Change] = {}

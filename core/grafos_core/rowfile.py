@@ -25,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from grafos_core.changes import Batch, RowCodec, last_of_each
+from grafos_core.changes import Batch, RowCodec, decoded_or_none, last_of_each
 from grafos_core.errors import GrafosError
 from grafos_core.paths import private_folder
 
@@ -47,6 +47,7 @@ PRAGMA application_id = %d;
 _LOAD = """
 SELECT kind, key, body FROM rows WHERE kind NOT IN (SELECT value FROM json_each(?)) ORDER BY kind, key
 """
+_SCAN = "SELECT key, body FROM rows WHERE kind = ? AND key >= ? ORDER BY key LIMIT ?"
 _PUT = "INSERT INTO rows VALUES (?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body"
 _REMOVE = "DELETE FROM rows WHERE kind = ? AND key = ?"
 
@@ -105,12 +106,17 @@ class RowFile:
 
     def read(self, kind: str, key: str) -> Any:
         """One durable row, or None. Has a connection of its own, so that it may run beside a commit."""
-        with self._explained():
-            if self._reader is None:
-                self._reader = self._connect()
-            query = "SELECT body FROM rows WHERE kind = ? AND key = ?"
-            found = self._reader.execute(query, (kind, key)).fetchone()
-        return None if found is None else self._decode(kind, found[0])
+        found = self._read("SELECT body FROM rows WHERE kind = ? AND key = ?", (kind, key))
+        return self._decode(kind, found[0][0]) if found else None
+
+    def read_from(self, kind: str, key: str, count: int) -> list[tuple[str, Any]]:
+        """Durable rows of one kind as ``(key, row)``, by key: at most ``count``, the first at ``key`` or after it.
+
+        None stands for a row that does not decode: whoever reads a stretch wants to know which one. As ``read``, it
+        may run beside a commit.
+        """
+        found = self._read(_SCAN, (kind, key, count))
+        return [(key, decoded_or_none(self._codec, kind, body)) for key, body in found]
 
     def scan(self, kind: str, prefix: str = "") -> list[Any]:
         """The rows of one kind whose keys begin with ``prefix``, by key; those of an open ``transaction`` too."""
@@ -173,6 +179,12 @@ class RowFile:
         self._connection.close()
         if self._reader is not None:
             self._reader.close()
+
+    def _read(self, query: str, values: tuple[Any, ...]) -> list[Any]:
+        with self._explained():
+            if self._reader is None:
+                self._reader = self._connect()
+            return self._reader.execute(query, values).fetchall()
 
     def _connect(self) -> sqlite3.Connection:
         with self._explained():
@@ -296,6 +308,11 @@ class RowMemory:
         """As ``RowFile.read``."""
         body = self._bodies.get((kind, key))
         return None if body is None else self._codec.decode(kind, body)
+
+    def read_from(self, kind: str, key: str, count: int) -> list[tuple[str, Any]]:
+        """As ``RowFile.read_from``."""
+        keys = sorted(other for of, other in self._bodies if of == kind and other >= key)[:count]
+        return [(key, decoded_or_none(self._codec, kind, self._bodies[kind, key])) for key in keys]
 
     def commit(self, changes: Batch, epoch: int) -> None:
         """As ``RowFile.commit``."""

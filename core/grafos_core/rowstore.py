@@ -2,6 +2,7 @@
 
     load(without)               every row, once, at the start, but for kinds that stay on disk
     await read(kind, key)       one durable row of those
+    await read_from(kind, ...)  some of them, by key
     await commit(batch, epoch)  returns when the batch is durable, all or none, and never before
 
 Batches become durable in the order in which ``commit`` was called, so an empty batch waits for all that were handed in
@@ -44,6 +45,8 @@ class RowKeeper(Protocol):
 
     def read(self, kind: str, key: str) -> Any: ...
 
+    def read_from(self, kind: str, key: str, count: int) -> list[tuple[str, Any]]: ...
+
     def commit(self, changes: Batch, epoch: int) -> None: ...
 
     def close(self) -> None: ...
@@ -64,6 +67,11 @@ class Store(Protocol):
 
     async def read(self, kind: str, key: str) -> Any:
         """One durable row, or None."""
+        ...
+
+    async def read_from(self, kind: str, key: str, count: int) -> list[tuple[str, Any]]:
+        """At most ``count`` durable rows of one kind as ``(key, row)``, by key, the first at ``key`` or after it; None
+        for one that does not decode."""
         ...
 
     async def commit(self, batch: Batch, epoch: int) -> None:
@@ -88,6 +96,9 @@ class MemoryStore:
 
     async def read(self, kind: str, key: str) -> Any:
         return self._memory.read(kind, key)
+
+    async def read_from(self, kind: str, key: str, count: int) -> list[tuple[str, Any]]:
+        return self._memory.read_from(kind, key, count)
 
     async def commit(self, batch: Batch, epoch: int) -> None:
         if self._failed:
@@ -121,6 +132,9 @@ class GroupStore:
     async def read(self, kind: str, key: str) -> Any:
         return await asyncio.to_thread(self._read, kind, key)
 
+    async def read_from(self, kind: str, key: str, count: int) -> list[tuple[str, Any]]:
+        return await asyncio.to_thread(self._read_from, kind, key, count)
+
     async def commit(self, batch: Batch, epoch: int) -> None:
         if epoch != self.epoch:
             raise GrafosError("store_fenced", f"epoch {epoch} is not that of this store ({self.epoch})")
@@ -141,6 +155,10 @@ class GroupStore:
     def _read(self, kind: str, key: str) -> Any:
         with self._reading:
             return self._keeper.read(kind, key)
+
+    def _read_from(self, kind: str, key: str, count: int) -> list[tuple[str, Any]]:
+        with self._reading:
+            return self._keeper.read_from(kind, key, count)
 
     def _write(self) -> None:
         """The writer thread: takes a group, writes it and tells its waiters together, until it is told to end."""

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import asyncpg
 import msgspec
 
-from grafos_core.changes import Batch, RowCodec, last_of_each
+from grafos_core.changes import Batch, RowCodec, decoded_or_none, last_of_each
 from grafos_core.errors import GrafosError
 from grafos_scheduler.database_url import DatabaseUrl
 
@@ -62,6 +62,7 @@ _LOAD = """
 SELECT kind, key, body FROM grafos.rows
 WHERE (kind, key) > ($1, $2) AND kind <> ALL ($3::text[]) ORDER BY kind, key LIMIT $4
 """
+_SCAN = "SELECT key, body FROM grafos.rows WHERE kind = $1 AND key >= $2 ORDER BY key LIMIT $3"
 _TAKE = """
 UPDATE grafos.leader SET epoch = epoch + 1, address = $1, until = clock_timestamp() + $2::interval
 WHERE until <= clock_timestamp() RETURNING epoch
@@ -131,8 +132,13 @@ class RowDatabase:
 
     def read(self, kind: str, key: str) -> Any:
         """As ``RowFile.read``, over a connection of its own."""
-        body = self._wait(self._read(kind, key))
-        return None if body is None else self._decode(kind, body)
+        found = self._wait(self._read("SELECT body FROM grafos.rows WHERE kind = $1 AND key = $2", kind, key))
+        return self._decode(kind, found[0]["body"]) if found else None
+
+    def read_from(self, kind: str, key: str, count: int) -> list[tuple[str, Any]]:
+        """As ``RowFile.read_from``, over the same connection as ``read``."""
+        found = self._wait(self._read(_SCAN, kind, key, count))
+        return [(key, decoded_or_none(self._codec, kind, body)) for key, body in found]
 
     def commit(self, changes: Batch, epoch: int) -> None:
         """As ``RowFile.commit``; also renews the lease when that is due."""
@@ -228,13 +234,11 @@ class RowDatabase:
             self._renew_at = time.monotonic() + self._lease_ttl_s * RENEW_AT_FRACTION
         return bool(await self._connection.fetchval(_COMMIT, epoch, *columns))
 
-    async def _read(self, kind: str, key: str) -> bytes | None:
+    async def _read(self, query: str, *values: Any) -> list[asyncpg.Record]:
         if self._reader is None or self._reader.is_closed():
             self._reader = await self._connect()
-        body: bytes | None = await self._reader.fetchval(
-            "SELECT body FROM grafos.rows WHERE kind = $1 AND key = $2", kind, key
-        )
-        return body
+        found: list[asyncpg.Record] = await self._reader.fetch(query, *values)
+        return found
 
     async def _let_go(self) -> None:
         connections = [connection for connection in (self._connection, self._reader) if connection is not None]

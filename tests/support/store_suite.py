@@ -125,6 +125,14 @@ class StoreSuite:
 
         assert play(disk, story) == ([("lamp", "desk", Lamp("desk"))], Shelf(("a",)), None)
 
+    def test_a_stretch_of_one_kind_is_read_by_key_from_wherever_asked(self, disk: Disk) -> None:
+        async def story(store: Store) -> list[list[str]]:
+            await store.commit((*map(lamp, ("d", "b", "a", "c")), Change("shelf", "b", Shelf(()))), store.epoch)
+            asked = (("", 9), ("b", 2), ("bb", 9), ("e", 9))
+            return [[key for key, _ in await store.read_from("lamp", *each)] for each in asked]
+
+        assert play(disk, story) == [["a", "b", "c", "d"], ["b", "c"], ["c", "d"], []]
+
     def test_every_opening_takes_a_newer_epoch(self, disk: Disk) -> None:
         async def epoch(store: Store) -> int:
             return store.epoch
