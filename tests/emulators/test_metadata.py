@@ -110,7 +110,7 @@ def test_tags_are_told_only_where_that_is_switched_on(aws: EmulatedClouds, launc
 
 def test_what_is_not_there_is_not_found(metadata: Metadata, aws: EmulatedClouds, launch: Any) -> None:
     assert metadata.get("meta-data/spot/instance-action")[0] == 404
-    assert metadata.get("dynamic/instance-identity/document")[0] == 404
+    assert metadata.get("dynamic/instance-identity/pkcs7")[0] == 404
     assert Metadata(aws, launch()["InstanceId"]).get("user-data")[0] == 404
     assert Metadata(aws, "i-0123456789abcdef0").ask("PUT", "latest/api/token", **{TTL: "60"})[0] == 404
 
