@@ -1,6 +1,7 @@
-"""A program that has imported all that `grafos` may need, and forks one `grafos` for each request at its socket.
+"""A program that imports all that `grafos` may need, and forks one `grafos` for each request at its socket.
 
-Started by `forked`, with the number of its listening socket, and ended by the end of its input.
+Started by `forked`, with the number of its listening socket, and ended by the end of its input. Nobody waits for its
+imports: who asks between two of them gets a `grafos` that imports the rest itself.
 """
 
 from __future__ import annotations
@@ -15,29 +16,39 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-ROOMS = ("grafos_core", "grafos_connectors", "grafos_stacks", "grafos_cli")
-"""All their modules are imported ahead, but for what is started as a program."""
+FIRST = ("grafos_cli.main", "typer", "rich.console", "rich.live", "rich.table", "cryptography.x509", "sqlite3")
+ROOMS = ("grafos_core", "grafos_cli", "grafos_stacks", "grafos_connectors")
+"""All their modules are imported, but for what is started as a program."""
 PROGRAMS = ("__main__", "run_locally")
-LIBRARIES = (
-    "asyncio", "azure.mgmt.compute.models", "azure.mgmt.network.models", "azure.mgmt.resource.resources.models",
-    "boto3", "cryptography.x509", "google.cloud.compute_v1", "grafos_cell.module", "grafos_emulators.state",
-    "grafos_scheduler.client", "jinja2", "rich.console", "rich.live", "rich.table", "sqlite3", "typer", "wasmtime",
+LAST = (
+    "asyncio", "jinja2", "wasmtime", "grafos_cell.module", "grafos_emulators.state", "grafos_scheduler.client", "boto3",
+    "google.cloud.compute_v1", "azure.mgmt.compute", "azure.mgmt.network", "azure.mgmt.resource.resources",
 )  # fmt: skip
-"""What the commands import themselves when they need it."""
+"""What commands import when they need it; an SDK takes one to three seconds."""
+DONE = object()
 REQUEST_BYTES_MAX = 1 << 20
 STREAMS = 3
 
 
-def import_ahead() -> None:
-    for name in LIBRARIES:
-        importlib.import_module(name)
+def imports() -> Iterator[None]:
+    """Imports one module at each step. What cannot be imported is told by the command that needs it."""
+    for name in names():
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+        yield
+
+
+def names() -> Iterator[str]:
+    yield from FIRST
     for room in ROOMS:
-        package = importlib.import_module(room)
-        for found in pkgutil.walk_packages(package.__path__, f"{room}."):
+        yield room
+        for found in pkgutil.walk_packages(sys.modules[room].__path__, f"{room}.", onerror=lambda _: None):
             if not set(PROGRAMS) & set(found.name.split(".")):
-                importlib.import_module(found.name)
+                yield found.name
+    yield from LAST
 
 
 class Parent:
@@ -56,10 +67,16 @@ class Parent:
 
     def serve(self) -> None:
         """Returns in a child only, which then is to run the program."""
+        ahead = imports()
+        importing = True
         for source in (self._listening, self._alive, self._woken):
             self._selector.register(source, selectors.EVENT_READ)
         while True:
-            for key, _ in self._selector.select():
+            ready = self._selector.select(0 if importing else None)
+            if not ready:
+                importing = next(ahead, DONE) is not DONE
+                gc.freeze()
+            for key, _ in ready:
                 if key.fileobj == self._alive:
                     os._exit(0)
                 if key.fileobj == self._woken:
@@ -120,11 +137,9 @@ def become(request: bytes, streams: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    import_ahead()
-    from grafos_cli.main import main
-
-    gc.freeze()
     # Whether somebody is there is seen on another number than a command's input has.
     Parent(socket.socket(fileno=int(sys.argv[1])), os.dup(0)).serve()
     sys.argv[0] = str(Path(sys.executable).with_name("grafos"))
+    from grafos_cli.main import main
+
     main()
