@@ -20,7 +20,10 @@ class DatabaseUrl:
             options = parse_qsl(parts.query)
         except ValueError as error:
             raise _not_one() from error
-        if parts.scheme not in SCHEMES:
+        # An @ in another place, or a second one, means that a password is not encoded: it would be taken for a host or
+        # a path, and be shown.
+        is_parted = text.count("@") == parts.netloc.count("@") <= 1 and "#" not in text
+        if parts.scheme not in SCHEMES or not is_parted:
             raise _not_one()
         self.text = text
         user, _, place = parts.netloc.rpartition("@")
@@ -44,5 +47,6 @@ def _not_one() -> GrafosError:
         "config_invalid",
         "this is not the URL of a PostgreSQL database",  # which is not shown: a password may be in it
         where="--database",
-        next="write postgresql://USER@HOST:PORT/NAME?sslmode=verify-full&sslrootcert=FILE",
+        next="write postgresql://USER@HOST:PORT/NAME?sslmode=verify-full&sslrootcert=FILE; in a password, / ? # and @ "
+        "are written as %2F, %3F, %23 and %40",
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -177,25 +179,57 @@ def test_of_a_stale_epochs_commit_nothing_lands(disk: Database) -> None:
 
     async def story(leader: Store) -> str:
         await leader.commit((suite.lamp("desk"), suite.lamp("hall")), leader.epoch)
+        disk.sql("UPDATE grafos.leader SET until = '-infinity'")
         rival = disk.rows()
-        moving = rival._connection.transaction()
-        rival._wait(moving.start())
-        rival.take()
-        late = asyncio.ensure_future(
-            suite.code_of(leader.commit((suite.lamp("desk", lit=True), Change("lamp", "hall", None)), leader.epoch))
-        )
-        await _wait_until(
-            lambda: disk.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == "1"
-        )
-        assert not late.done()
-        rival._wait(moving.commit())
+        with held_open(rival):
+            rival.take()
+            change = (suite.lamp("desk", lit=True), Change("lamp", "hall", None), suite.lamp("attic"))
+            late = asyncio.ensure_future(suite.code_of(leader.commit(change, leader.epoch)))
+            await _until_waiting(disk, 1)
         code = await late
         await leader.close()
         rival.close()
         return code
 
-    assert asyncio.run(story(disk.open(0.0))) == "store_fenced"
+    assert asyncio.run(story(disk.open(LONG_S))) == "store_fenced"
     assert [row for _, _, row in suite.kept(disk)] == [suite.Lamp("desk"), suite.Lamp("hall")]
+
+
+def test_who_takes_the_lead_waits_for_the_commit_that_is_under_way_and_sees_it(disk: Database) -> None:
+    """Else it would load, and then the older leader's commit would land behind its back."""
+
+    async def story(leader: Store) -> list[Any]:
+        await leader.commit((suite.lamp("desk"),), leader.epoch)
+        disk.sql("UPDATE grafos.leader SET until = '-infinity'")
+        stranger, rival = disk.rows(), disk.rows()
+        with held_open(stranger):
+            stranger._wait(stranger._connection.execute("SELECT * FROM grafos.rows FOR UPDATE"))
+            commit = asyncio.ensure_future(leader.commit((suite.lamp("desk", lit=True),), leader.epoch))
+            await _until_waiting(disk, 1)
+            taking = asyncio.ensure_future(asyncio.to_thread(rival.take))
+            await _until_waiting(disk, 2)
+        await commit
+        await taking
+        seen = [row for _, _, row in rival.load()]
+        for opened in (leader.close(), asyncio.to_thread(stranger.close), asyncio.to_thread(rival.close)):
+            await opened
+        return seen
+
+    assert asyncio.run(story(disk.open(LONG_S))) == [suite.Lamp("desk", lit=True)]
+
+
+@contextlib.contextmanager
+def held_open(rows: RowDatabase) -> Iterator[None]:
+    """What is done in here is done in one transaction, which ends with it."""
+    transaction = rows._connection.transaction()
+    rows._wait(transaction.start())
+    yield
+    rows._wait(transaction.commit())
+
+
+async def _until_waiting(disk: Database, count: int) -> None:
+    """Until so many connections wait for somebody else's lock."""
+    await _until(lambda: disk.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == str(count))
 
 
 # --- trouble -----------------------------------------------------------------------------------------------------
@@ -222,7 +256,7 @@ def test_what_was_acknowledged_survives_a_server_that_is_killed_in_the_middle_of
             return "never"
 
         writers = [asyncio.ensure_future(writer(first)) for first in range(8)]
-        await _wait_until(lambda: len(acknowledged) > 200)
+        await _until(lambda: len(acknowledged) > 200)
         await asyncio.to_thread(disk.server.kill)
         assert set(await asyncio.gather(*writers)) == {"store_failed"}
         await asyncio.to_thread(disk.server.start)
@@ -241,7 +275,7 @@ def test_what_was_acknowledged_survives_a_server_that_is_killed_in_the_middle_of
 def test_a_connection_that_is_lost_ends_the_store_as_a_full_disk_does(disk: Database) -> None:
     async def story(store: Store) -> list[str]:
         await store.commit((suite.lamp("desk"),), store.epoch)
-        disk.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'grafos %'")
+        disk.sql("SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE application_name LIKE 'grafos %'")
         return [await suite.code_of(store.commit((suite.lamp("hall"),), store.epoch)) for _ in range(2)]
 
     assert suite.play(disk, story) == ["store_failed", "store_failed"]
@@ -253,10 +287,11 @@ def test_reading_goes_on_over_a_new_connection_when_its_own_was_lost(disk: Datab
         await store.commit((Change("shelf", "top", suite.Shelf(("a",))),), store.epoch)
         await store.read("shelf", "top")
         disk.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity "
             "WHERE application_name LIKE 'grafos %' AND query LIKE 'SELECT body%'"
         )
-        assert await suite.code_of(store.read("shelf", "top")) == "store_failed"
+        with contextlib.suppress(GrafosError):  # the driver may have noticed by itself already
+            await store.read("shelf", "top")
         await store.commit((), store.epoch)
         return await store.read("shelf", "top")
 
@@ -294,7 +329,7 @@ def test_tls_is_what_the_url_says(disk: Database, tmp_path: Path) -> None:
     assert "certificate verify failed" in error.why
 
 
-async def _wait_until(is_so: Any) -> None:
+async def _until(is_so: Any) -> None:
     async with asyncio.timeout(30.0):
         while not is_so():  # noqa: ASYNC110 - nobody tells when the database has come so far
             await asyncio.sleep(0.01)

@@ -56,7 +56,13 @@ def test_a_database_is_shown_without_its_password() -> None:
     assert said == "no such option: ***, ***, ***"
 
 
-@pytest.mark.parametrize("url", ["mysql://u:hush@h/d", "u:hush@h/d", "", "postgresql://u:hush@[h/d"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("mysql://u:hush@h/d", "u:hush@h/d", "", "postgresql://u:hush@[h/d"),
+        *(f"postgresql://u:hush{sign}hush@h/d" for sign in "/?#@"),
+    ],
+)
 def test_what_is_no_database_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(GrafosError) as caught:
         read(database=url)
