@@ -64,10 +64,14 @@ class LinkServices:
         link.connection_made(transport)
         return link
 
-    def shut_down(self) -> None:
-        """Says goodbye on every link: the scheduler is about to end."""
-        for link in list(self.links):
+    async def shut_down(self, within_s: float) -> None:
+        """Says goodbye on every link: the scheduler is about to end. Returns once it is written that they ended, for
+        the store takes nothing afterwards, or after ``within_s``."""
+        links = list(self.links)
+        for link in links:
             link.say_goodbye(GrafosError("interrupted", "the scheduler stops"))
+        if links:
+            await asyncio.wait([link.ended for link in links], timeout=within_s)
 
 
 class CellLink(asyncio.Protocol):
@@ -87,6 +91,8 @@ class CellLink(asyncio.Protocol):
         self._blobs_at_once = asyncio.Semaphore(BLOBS_AT_ONCE_MAX)
         self._has_room = asyncio.Event()
         self._has_room.set()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the connection is gone and the scheduler knows."""
         self._transport: asyncio.Transport
         self._silence: asyncio.TimerHandle
         self._certificate_end: asyncio.TimerHandle
@@ -138,6 +144,8 @@ class CellLink(asyncio.Protocol):
         if self._link_id:
             self._shell.drop_link(self._peer.name, self._link_id)
             self._work(self._closed())
+        else:
+            self.ended.set_result(None)
 
     def pause_writing(self) -> None:
         self._has_room.clear()
@@ -245,6 +253,8 @@ class CellLink(asyncio.Protocol):
             await self._shell.handle(LinkClosed(self._peer.name, self._link_id))
         except GrafosError as error:
             log.info("link of cell %s closed: %s", self._peer.name, error)
+        finally:
+            self.ended.set_result(None)
 
     async def _send_blob(self, sha256: str) -> None:
         """A cell gets what a run needs that is under way on it, and nothing else."""

@@ -213,8 +213,8 @@ async def _renew_for_ever(services: Services, tls: ssl.SSLContext) -> None:
 async def _finish(shell: Shell, links: LinkServices, listener: Listener) -> None:
     """Lets what is under way end: long polls answer now, links say goodbye, answers are written."""
     shell.end_waiting()
-    links.shut_down()
     listener.shut_down()
+    await links.shut_down(SHUT_DOWN_S_MAX)
     tasks = set(listener.server_state.tasks)
     if tasks:
         await asyncio.wait(tasks, timeout=SHUT_DOWN_S_MAX)
