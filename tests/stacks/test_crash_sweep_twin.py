@@ -59,8 +59,9 @@ def test_dying_anywhere_leaves_nothing_makes_nothing_twice_and_touches_nothing_e
 def test_dying_at_every_pair_of_moments_leaves_nothing(scenario: int, lag: int, lost: int) -> None:
     """The second death is in the run that goes on after the first."""
     traveller = Traveller(fresh)
-    assert traveller.all_pairs(scenario, lag, lost)
+    traveller.all_pairs(scenario, lag, lost)
     traveller.tally.show(f"in-memory twin, pairs, listing lag {LAGS_S[lag]:.0f} s")
+    assert traveller.tally.pairs.total() >= 40
 
 
 def test_a_case_is_replayed_by_one_number() -> None:
