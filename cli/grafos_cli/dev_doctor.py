@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from grafos_cli.local_health import ANEW, GO_ON, Trouble, program_of, reused_by, troubles
+from grafos_cli.local_health import ANEW, Trouble, program_of, reused_by, troubles, way_on
 from grafos_cli.local_state import BEARER_NAME, LocalFabric, dev_folder, read_local_fabric, writing
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
@@ -71,13 +71,16 @@ def _standing(record: LocalFabric, found: list[Trouble]) -> Iterator[Found]:
     for name, why in said.items():
         trouble = by_name.get(name)
         yield Found(name, ok=False, why=trouble.what, next=trouble.next) if trouble else Found(name, ok=True, why=why)
+    following = way_on([daemon for daemon in record.daemons if not daemon.is_alive])
     for daemon in record.daemons:
         if daemon.is_alive:
             yield Found(daemon.name, ok=True, why=f"process {daemon.pid}")
             continue
         other = reused_by(daemon)
         now = f" (that number is {other}'s now)" if other else ""
-        yield Found(daemon.name, ok=False, why=f"process {daemon.pid} ended{now}; its log is {daemon.log}", next=GO_ON)
+        yield Found(
+            daemon.name, ok=False, why=f"process {daemon.pid} ended{now}; its log is {daemon.log}", next=following
+        )
 
 
 def _port(record: LocalFabric) -> Iterator[Found]:

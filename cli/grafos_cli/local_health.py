@@ -7,12 +7,13 @@ they ran; the clock may have been set. Nothing here asks the fabric itself: that
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from grafos_cli.daemons import Daemon
+from grafos_cli.daemons import Daemon, last_words
 from grafos_cli.local_state import LocalFabric, dev_folder, read_local_fabric
 from grafos_core.errors import GrafosError
 from grafos_emulators.state import started_ticks
@@ -23,6 +24,9 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 GO_ON = "grafos dev up  (it goes on with the state that is on disk)"
 ANEW = "grafos dev down, then grafos dev up"
+DISCARD = "grafos dev down --discard  (its runs that are not at home are lost), then grafos dev up"
+_DAMAGE = re.compile(r"error\[(store_invalid|schema_newer)\]:(.*)")
+"""What a daemon says as it ends when no further start can help it."""
 
 
 class Trouble(NamedTuple):
@@ -32,6 +36,13 @@ class Trouble(NamedTuple):
     what: str
     next: str
     stops: bool = True
+
+
+class Damage(NamedTuple):
+    """Why a daemon could not use its state: the error's code and its words."""
+
+    code: str
+    why: str
 
 
 def check(record: LocalFabric, project: Path) -> None:
@@ -51,13 +62,24 @@ def troubles(record: LocalFabric, project: Path) -> Iterator[Trouble]:
     dead = [daemon for daemon in record.daemons if not daemon.is_alive]
     if dead:
         names = " and ".join(daemon.name for daemon in dead)
-        yield Trouble(dead[0].name, f"The local fabric has crashed: its {names} ended{_reused(dead)}", GO_ON)
+        yield Trouble(dead[0].name, f"The local fabric has crashed: its {names} ended{_reused(dead)}", way_on(dead))
         return
     if is_moved(record, project):
         what = f"The project was moved while its local fabric ran; it was in {record.folder}"
         yield Trouble("folder", what, "grafos dev up  (it goes on in the new place)")
     if clock := clock_text(clock_moved_s(record, time.time(), time.clock_gettime(time.CLOCK_BOOTTIME))):
         yield Trouble("clock", clock, f"set the clock; if that was right: {ANEW}", stops=False)
+
+
+def damage_of(daemon: Daemon) -> Damage | None:
+    """The last such words of its log, or None when it ended of something else."""
+    found = _DAMAGE.findall(last_words(daemon))
+    return Damage(found[-1][0], found[-1][1].strip()) if found else None
+
+
+def way_on(dead: list[Daemon]) -> str:
+    """The step after daemons have ended: they go on with their state, unless one of them cannot use its own."""
+    return DISCARD if any(damage_of(daemon) for daemon in dead) else GO_ON
 
 
 def is_moved(record: LocalFabric, project: Path) -> bool:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from grafos_cli.daemons import Daemon, last_words, start_daemon, stop_daemons
+from grafos_cli.local_health import DISCARD, damage_of
 from grafos_cli.local_state import LocalFabric, dev_folder, forget_local_fabric, write_local_fabric
 from grafos_core.errors import GrafosError
 from grafos_core.ids import random_text
@@ -34,9 +35,6 @@ START_S_MAX = 60.0
 HEARTBEAT_EVERY_S = "1"
 LISTEN_BACKLOG = 512
 MODULES = {"scheduler": "grafos_scheduler", "cell": "grafos_cell"}
-DISCARD = "grafos dev down --discard  (its runs that are not at home are lost), then grafos dev up"
-DAMAGED = ("store_invalid", "schema_newer")
-"""What a daemon says as it ends when no further start can help it."""
 
 Announce = Callable[[str], object]
 
@@ -163,14 +161,10 @@ def _await_scheduler(ready_read: int, scheduler: Daemon) -> None:
 
 
 def _did_not_start(daemon: Daemon) -> GrafosError:
+    if damage := damage_of(daemon):
+        what = f"The local {daemon.name} cannot read its state"
+        return GrafosError(damage.code, what, where=daemon.log, why=damage.why, next=DISCARD)
     said = last_words(daemon)
-    found = [code for code in DAMAGED if f"error[{code}]" in said]
-    if found:
-        line = next(line for line in reversed(said.splitlines()) if f"error[{found[0]}]" in line)
-        why = line.partition(f"error[{found[0]}]:")[2].strip()
-        return GrafosError(
-            found[0], f"The local {daemon.name} cannot read its state", where=daemon.log, why=why, next=DISCARD
-        )
     return GrafosError(
         "runtime_not_ready",
         f"The local {daemon.name} did not start",

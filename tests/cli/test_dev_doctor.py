@@ -281,6 +281,7 @@ def test_a_clock_that_jumped_is_told_with_its_amount(jump_s: int, how: str, pers
 
 @pytest.mark.parametrize("daemon", ["scheduler", "cell"])
 def test_a_corrupt_database_is_told_and_can_be_given_up(daemon: str, person: Person) -> None:
+    person.write_program(HELLO)
     kill(person, 0, 1)
     until(lambda: {"scheduler", "cell"} <= set(failed(person)))
     for path in (dev(person) / "state" / daemon).glob("*.db*"):
@@ -289,6 +290,8 @@ def test_a_corrupt_database_is_told_and_can_be_given_up(daemon: str, person: Per
     assert (answer.code, answer.error_code) == (1, "store_invalid")
     assert "next:  grafos dev down --discard" in answer.err
     assert "Traceback" not in answer.err
+    assert all("next: grafos dev down --discard" in failed(person)[name] for name in ("scheduler", "cell"))
+    assert "next:  grafos dev down --discard" in person("deploy", "run").err
     assert person("dev", "down").code == 9
     discarded = person("dev", "down", "--discard")
     assert (discarded.code, (dev(person) / "discarded" / daemon).is_dir()) == (0, True)
