@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import re
+import shlex
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import store_suite as suite
 
+from grafos_core.changes import Change
 from grafos_core.errors import GrafosError
 from grafos_core.rowfile import RowMemory
 from grafos_core.rowstore import MemoryStore, Store, open_sqlite
+
+BACKUP_PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "postgresql.md"
 
 
 class MemoryDisk:
@@ -109,6 +117,36 @@ class TestSqliteStore(suite.StoreSuite):
         with pytest.raises(GrafosError) as caught:
             disk.open()
         assert caught.value.code == "schema_newer"
+
+    def test_a_backup_made_while_rows_are_written_is_the_state_of_one_moment(
+        self, disk: SqliteDisk, tmp_path: Path
+    ) -> None:
+        [command] = re.findall(r"^python3 (-c .*sqlite3.*)$", BACKUP_PAGE.read_text(), re.MULTILINE)
+        words = [sys.executable, *shlex.split(command)]
+
+        async def story(store: Store) -> int:
+            async def write() -> None:
+                for number in itertools.count():
+                    twin = Change("shelf", str(number), suite.Shelf(()))
+                    await store.commit((suite.lamp(str(number)), twin), store.epoch)
+                    written.append(number)
+                    if len(written) == 50:
+                        enough.set()
+
+            written: list[int] = []
+            enough = asyncio.Event()
+            writing = asyncio.ensure_future(write())
+            await enough.wait()
+            acknowledged = len(written)
+            await asyncio.to_thread(subprocess.run, words, cwd=tmp_path, check=True)
+            writing.cancel()
+            return acknowledged
+
+        acknowledged = suite.play(disk, story)
+        restored = suite.kept(SqliteDisk(tmp_path / "backup.db"))
+        lamps, shelves = ({key for kind, key, _ in restored if kind == one} for one in ("lamp", "shelf"))
+        assert lamps == shelves
+        assert {str(number) for number in range(acknowledged)} <= lamps
 
     def test_an_unfinished_transaction_is_not_there_after_a_restart(self, disk: SqliteDisk) -> None:
         suite.play(disk, lambda store: store.commit((suite.lamp("desk"),), store.epoch))
