@@ -7,10 +7,13 @@ from typing import Annotated
 
 import msgspec
 
-from grafos_scheduler.messages import Count, Name, Pem, Text, UnixTime
+from grafos_scheduler.messages import END, Count, Name, Pem, Text, UnixTime
 
 BOOTSTRAP_S_MAX = 900.0
 """A bootstrap token is for a machine that is made now; the public design gives it fifteen minutes at most."""
+
+CloudName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+RootName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
 class BootstrapRequest(msgspec.Struct, frozen=True):
@@ -33,12 +36,70 @@ class BootstrapGrant(msgspec.Struct, frozen=True):
     ca_pem: str
 
 
+class ExpectedCell(BootstrapRequest, frozen=True, kw_only=True):
+    """``POST /api/v1/account/expected-cells``: a machine of the cloud's ``account`` that is made now may enrol as the
+    cell, by its cloud's word in place of a token. ``machine_id`` is empty until the cloud has told it."""
+
+    account: CloudName
+    machine_id: Annotated[str, msgspec.Meta(max_length=128)] = ""
+
+
+class ExpectedMachine(msgspec.Struct, frozen=True):
+    """``PUT /api/v1/account/expected-cells/{expectation_id}/machine``: which machine it is, once the cloud told."""
+
+    machine_id: CloudName
+
+
+class ExpectedCellView(msgspec.Struct, frozen=True):
+    """What is expected, until ``valid_until``. The machine is to be given ``expectation_id``, which is no secret, and
+    ``ca_pem``."""
+
+    expectation_id: str
+    provider: str
+    account: str
+    cell_id: str
+    machine_id: str
+    valid_until: float
+    ca_pem: str
+
+
+class AttestationRoots(msgspec.Struct, frozen=True):
+    """``PUT /api/v1/admin/attestation-roots/{provider}``: PEM by name (a region of AWS, a key id of Google, any of
+    Azure), where they came from and when (YYYY-MM-DD). They take the place of all that was set before."""
+
+    source: Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+    dated: Annotated[str, msgspec.Meta(pattern=f"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}{END}")]
+    pems: Annotated[dict[RootName, Pem], msgspec.Meta(min_length=1, max_length=200)]
+
+
+class AttestationRootsView(msgspec.Struct, frozen=True):
+    """What a cloud's word is verified with here. ``set_by`` is empty for what was shipped, which may be nothing
+    (``why_empty``)."""
+
+    provider: str
+    source: str
+    dated: str
+    names: list[str]
+    why_empty: str
+    set_by: str
+    set_at: float
+
+
+class Attestation(msgspec.Struct, frozen=True):
+    """A cloud's word for a machine that is expected: AWS's ``rsa2048``, Google's identity token or Azure's
+    ``signature``, as its metadata service gave it."""
+
+    expectation_id: Text
+    evidence: Pem
+
+
 class EnrolmentRequest(msgspec.Struct, frozen=True):
     """``POST /api/v1/cells/enroll``: the bootstrap token and a request for the key that the cell made. The same
-    request may be repeated until the cell has registered."""
+    request may be repeated until the cell has registered. With an ``attestation`` the token is empty."""
 
     token: Text
     csr_pem: Pem
+    attestation: Attestation | None = None
 
 
 class RenewalRequest(msgspec.Struct, frozen=True):

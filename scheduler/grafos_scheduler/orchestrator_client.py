@@ -13,11 +13,17 @@ from grafos_core.resources import Resources
 from grafos_scheduler.client import TIMEOUT_S, SchedulerClient, Wire, decode
 from grafos_scheduler.enrolment_messages import (
     AccountCredentials,
+    Attestation,
+    AttestationRoots,
+    AttestationRootsView,
     BootstrapGrant,
     BootstrapRequest,
     CellCredentials,
     CellRevocation,
     EnrolmentRequest,
+    ExpectedCell,
+    ExpectedCellView,
+    ExpectedMachine,
     IdentityView,
     ProviderList,
     ProviderView,
@@ -44,6 +50,22 @@ class OrchestratorClient(SchedulerClient):
     def bootstrap(self, request: BootstrapRequest) -> BootstrapGrant:
         """A token with which one cell may enrol, once and soon."""
         return self._call("POST", "/api/v1/account/provider-bootstrap", BootstrapGrant, request)
+
+    def expect_cell(self, request: ExpectedCell) -> ExpectedCellView:
+        """Lets one machine enrol by its cloud's word; name the machine when the cloud has told it."""
+        return self._call("POST", "/api/v1/account/expected-cells", ExpectedCellView, request)
+
+    def name_machine(self, expectation_id: str, machine_id: str) -> ExpectedCellView:
+        """Tells which machine an expected cell is."""
+        path = f"/api/v1/account/expected-cells/{_in_path(expectation_id)}/machine"
+        return self._call("PUT", path, ExpectedCellView, ExpectedMachine(machine_id))
+
+    def set_attestation_roots(self, provider: str, roots: AttestationRoots) -> AttestationRootsView:
+        """Sets what this cloud's word is verified with, in place of all that was set before."""
+        return self._call("PUT", f"/api/v1/admin/attestation-roots/{_in_path(provider)}", AttestationRootsView, roots)
+
+    def attestation_roots(self, provider: str) -> AttestationRootsView:
+        return self._get(f"/api/v1/admin/attestation-roots/{_in_path(provider)}", AttestationRootsView)
 
     def revoke_cell(self, cell_id: str, *, why: str, grace_s: float = 30.0) -> IdentityView:
         """Takes the cell's identity back; ask again with the same call to see how far that is."""
@@ -97,13 +119,22 @@ class OrchestratorClient(SchedulerClient):
         return self._call("POST", "/api/v1/cells/renew", CellCredentials, RenewalRequest(csr_pem))
 
 
-def enrol(url: str, ca_pem: str, token: str, csr_pem: str, *, timeout_s: float = TIMEOUT_S) -> CellCredentials:
+def enrol(
+    url: str,
+    ca_pem: str,
+    token: str,
+    csr_pem: str,
+    *,
+    attestation: Attestation | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> CellCredentials:
     """Makes the holder of the request's key a cell of the orchestrator at ``url``, whose CA was pinned before.
 
-    The request's common name is the cell id. Keep the request and repeat this with it when the answer was lost.
-    ``enrolment_refused``, ``enrolment_expired``, ``certificate_refused`` for another server, ``scheduler_unreachable``.
+    With an ``attestation`` the token is empty. The request's common name is the cell id. Keep the request and repeat
+    this with it when the answer was lost. ``enrolment_refused``, ``enrolment_expired``, ``attestation_refused``,
+    ``certificate_refused`` for another server, ``scheduler_unreachable``.
     """
-    asked = msgspec.json.encode(EnrolmentRequest(token, csr_pem))
+    asked = msgspec.json.encode(EnrolmentRequest(token, csr_pem, attestation))
     with Wire(url, trust.client_context(ca_pem), timeout_s) as wire:
         granted = decode(wire.exchange("POST", "/api/v1/cells/enroll", asked, {}), CellCredentials)
     if trust.key_sha256(trust.certificate_key(granted.certificate_pem)) != trust.key_sha256(trust.csr_key(csr_pem)):

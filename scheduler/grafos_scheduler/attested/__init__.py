@@ -12,7 +12,7 @@ from grafos_scheduler.attested import aws, azure, gcp
 from grafos_scheduler.attested.contract import Attested, Enrolling, refused
 from grafos_scheduler.attested.roots import PROVIDERS, Roots, shipped
 
-__all__ = ["PROVIDERS", "Attested", "Enrolling", "Roots", "shipped", "verify"]
+__all__ = ["PROVIDERS", "Attested", "Enrolling", "Roots", "check_known", "shipped", "verify"]
 
 _CHECKS: dict[str, Callable[[str, Roots, Enrolling, float], Attested]] = {
     "aws": aws.check,
@@ -21,8 +21,13 @@ _CHECKS: dict[str, Callable[[str, Roots, Enrolling, float], Attested]] = {
 }
 
 
-def verify(evidence: str, roots: Roots, enrolling: Enrolling, now: float) -> Attested:
-    """What the cloud of ``roots`` says of a machine that enrols."""
+def check_known(roots: Roots) -> None:
+    """Refuses where a cloud's word could not be verified at all."""
     if not roots.pems:
         raise refused(f"no roots of {roots.provider} are known here", why=roots.why_empty, next=roots.next_step)
+
+
+def verify(evidence: str, roots: Roots, enrolling: Enrolling, now: float) -> Attested:
+    """What the cloud of ``roots`` says of a machine that enrols."""
+    check_known(roots)
     return _CHECKS[roots.provider](evidence, roots, enrolling, now)
