@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from grafos_core import ledger
+from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_core.money import MICRO_CENTS_PER_CENT
 from grafos_core.resources import Resources
-from grafos_scheduler import leases, rows
+from grafos_scheduler import leases, rows, tenants
 from grafos_scheduler.messages import TenantView
 from grafos_scheduler.tenant_messages import BUDGET_CENTS_DEFAULT
 
@@ -46,7 +47,9 @@ def admitted(draft: Draft, event: TenantAdmitted) -> TenantView:
     tenant = known or rows.Tenant(event.name, draft.state.settings.default_quota)
     keys = tenant.keys if event.key_sha256 in tenant.keys else (*tenant.keys, event.key_sha256)[-KEYS_MAX:]
     tenant = replace(tenant, quota=event.quota or tenant.quota, keys=keys)
-    draft.put(rows.TENANT, tenant.name, tenant)
+    if tenant != known:
+        draft.put(rows.TENANT, tenant.name, tenant)
+        tenants.note_tenant(draft, tenant)
     if event.budget_cents is not None:
         _set_cap(draft, tenant.name, event.budget_cents)
     elif known is None:
@@ -57,9 +60,10 @@ def admitted(draft: Draft, event: TenantAdmitted) -> TenantView:
 def changed(draft: Draft, event: TenantChanged) -> TenantView:
     """Sets what the tenant may lease at once, and the cap of its account. What is over either already stays."""
     tenant = _living(draft, event.name)
-    if event.quota is not None:
+    if event.quota is not None and event.quota != tenant.quota:
         tenant = replace(tenant, quota=event.quota)
         draft.put(rows.TENANT, tenant.name, tenant)
+        tenants.note_tenant(draft, tenant)
     if event.budget_cents is not None:
         _set_cap(draft, tenant.name, event.budget_cents)
     return _view(draft, tenant)
@@ -78,6 +82,7 @@ def deleted(draft: Draft, name: str) -> TenantView:
             context={"tenant": name, "leases": standing, "runs": running},
         )
     draft.put(rows.TENANT, name, replace(tenant, keys=(), deleted_at=draft.now))
+    draft.note(AuditKind.TENANT_DELETED, name, tenant=name)
     return _view(draft, tenant)
 
 
@@ -102,7 +107,11 @@ def _view(draft: Draft, tenant: rows.Tenant) -> TenantView:
 
 def _set_cap(draft: Draft, name: str, budget_cents: int) -> None:
     account, amount = account_of(name), budget_cents * MICRO_CENTS_PER_CENT
-    draft.put(rows.SLICE, account, rows.Slice(account, name, amount, expires_at=0.0))
+    money = rows.Slice(account, name, amount, expires_at=0.0)
+    if money == draft.state.slices.get(account):
+        return
+    draft.put(rows.SLICE, account, money)
+    tenants.note_budget(draft, money)
     if account not in draft.ledger.accounts:
         draft.book(ledger.open_account(draft.ledger, account, amount))
     else:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from grafos_core import ids
+from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_core.resources import FIELD_OF_KIND, Resources
-from grafos_scheduler import cells, leases, messages, placement, rows, runs, tenants, views
+from grafos_scheduler import audit, cells, leases, messages, placement, rows, runs, tenants, views
 
 if TYPE_CHECKING:
     from grafos_core.ledger import Account
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from grafos_scheduler.state import State
 
 
+MONEY_OR_QUOTA = frozenset({"budget_exceeded", "quota_exceeded"})
+"""The refusals that an auditor asks for; the others pass, and stand with the run alone."""
 KINDS_NOT_EVERYWHERE = ("block", "gpu", "net")
 """Each cell has cores, and memory in one amount or another."""
 
@@ -217,6 +220,11 @@ def _record_refusal(draft: Draft, planned: rows.Run, refusal: GrafosError) -> No
         ended_at=draft.now,
     )
     runs.put_refused(draft, refused)
+    if refusal.code in MONEY_OR_QUOTA:
+        details: dict[str, audit.Notable] = {"code": refusal.code, "what": refused.what[: audit.WORDS_CHARACTERS_MAX]}
+        audit.note_bounded(
+            draft, AuditKind.RUN_REFUSED, planned.tenant, planned.run_id, tenant=planned.tenant, details=details
+        )
 
 
 def _same_run(state: State, event: RunRequested) -> rows.Run | None:

@@ -20,6 +20,7 @@ OPERATOR_RIGHTS = (
     "account:write",
     "api:read",
     "artifacts:read",
+    "audit:read",
     "bundles:write",
     "cells:read",
     "cells:revoke",
@@ -57,6 +58,11 @@ class Caller(NamedTuple):
     name: str
     provider: str
     key_sha256: str
+
+    @property
+    def text(self) -> str:
+        """As the audit log names it."""
+        return f"{self.kind}/{self.name}"
 
 
 class Gate(NamedTuple):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_scheduler import enrolment, frames, leases, messages, rows, runs
 
@@ -77,6 +78,15 @@ def registered(draft: Draft, event: CellRegistered) -> messages.CellRegistered:
     )
     if cell != known:
         draft.put(rows.CELL, cell.cell_id, cell)
+    if known is None:
+        draft.note(
+            AuditKind.CELL_REGISTERED,
+            cell.cell_id,
+            cell_id=cell.cell_id,
+            provider=cell.provider,
+            region=cell.region,
+            key_sha256=cell.key_sha256,
+        )
     enrolment.registered(draft, cell.cell_id)
     return messages.CellRegistered(protocol, state.settings.heartbeat_every_s)
 
@@ -125,8 +135,10 @@ def drain(draft: Draft, event: DrainAsked) -> messages.DrainView:
         raise GrafosError("cell_unknown", f"cell {event.cell_id} is not registered")
     if event.draining and event.cell_id not in state.drains:
         draft.put(rows.DRAIN, event.cell_id, rows.Drain(draft.now))
+        draft.note(AuditKind.DRAIN_SET, event.cell_id, cell_id=event.cell_id, draining="yes")
     elif not event.draining and event.cell_id in state.drains:
         draft.remove(rows.DRAIN, event.cell_id)
+        draft.note(AuditKind.DRAIN_SET, event.cell_id, cell_id=event.cell_id, draining="no")
     under_way = state.runs_at(event.cell_id) if event.cell_id else list(state.runs_under_way())
     return messages.DrainView(event.draining, len(under_way))
 

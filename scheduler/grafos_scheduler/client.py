@@ -25,7 +25,7 @@ from grafos_core.errors import CODES, GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.receipts import Signed
 from grafos_core.revoking import GRACE_S_DEFAULT
-from grafos_scheduler import framing, lease_messages, messages
+from grafos_scheduler import audit_messages, framing, lease_messages, messages
 
 TIMEOUT_S = 10.0
 """For connecting and for each wait on the socket; a long poll adds its own time."""
@@ -121,6 +121,11 @@ class SchedulerClient:
         """Has the cell try the failed teardown again; it has gone well once the lease is listed no more."""
         path = f"/api/v1/admin/fenced-leases/{quote(lease_id, safe='')}/unfence"
         return self._call("POST", path, lease_messages.LeaseView)
+
+    def audit(self, query: audit_messages.AuditQuery) -> audit_messages.AuditPage:
+        """A page of the audit log, which the scheduler has verified as far as it read."""
+        given = urlencode(msgspec.to_builtins(query))
+        return self._get(f"/api/v1/admin/audit?{given}", audit_messages.AuditPage)
 
     def drain(self, *, draining: bool = True, cell_id: str = "") -> messages.DrainView:
         """Closes admission (or opens it again) for one cell, or for all; runs under way go on."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import random
 from typing import assert_never
 
+from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_scheduler import (
     accounts,
     admission,
+    audit,
     cancelling,
     cells,
     enrolment,
     events,
-    expecting,
     fences,
     frames,
     leases,
@@ -30,12 +31,15 @@ from grafos_scheduler.events import Decision, Event
 from grafos_scheduler.state import State
 
 
-def decide(state: State, event: Event, now: float, chance: random.Random) -> Decision:  # noqa: C901  # one arm per event
-    """What ``event`` comes to in ``state`` at ``now`` (Unix seconds).
+def decide(  # noqa: C901  # one arm per event
+    state: State, event: Event, now: float, chance: random.Random, by: str = ""
+) -> Decision:
+    """What ``event`` comes to in ``state`` at ``now`` (Unix seconds). ``by`` is who makes it happen, for the audit log,
+    where the event does not say it itself.
 
     Reads the state and changes nothing. Raises the ``GrafosError`` that refuses the event.
     """
-    draft = Draft(state, now)
+    draft = Draft(state, now, by or _by(event))
     match event:
         case events.RunRequested():
             return admission.requested(draft, event, chance)
@@ -57,6 +61,8 @@ def decide(state: State, event: Event, now: float, chance: random.Random) -> Dec
             retention.collect(draft)
             revocation.carry_out_due(draft)
             enrolment.collect_lapsed(draft)
+            audit.tell_withheld(draft)
+            audit.let_go_old(draft)
         case events.LinkOpened():
             cells.link_opened(draft, event)
         case events.LinkClosed():
@@ -67,10 +73,6 @@ def decide(state: State, event: Event, now: float, chance: random.Random) -> Dec
             return draft.decision(enrolment.bootstrap(draft, event, chance))
         case events.EnrolmentAsked():
             return draft.decision(enrolment.enrolled(draft, event))
-        case events.ExpectedMachineNamed():
-            return draft.decision(expecting.machine_named(draft, event))
-        case events.AttestationRootsSet():
-            return draft.decision(expecting.set_roots(draft, event))
         case events.CellRevokeAsked():
             return draft.decision(revocation.asked(draft, event))
         case events.TenantRegistered():
@@ -88,8 +90,18 @@ def decide(state: State, event: Event, now: float, chance: random.Random) -> Dec
         case events.ClaimAccepted():
             _claimed(draft, event)
         case events.TermsSet():
-            terms = rows.Terms(event.cell_id, event.rate_micro_cents_per_hour, event.expires_at)
-            draft.put(rows.TERMS, event.cell_id, terms)
+            _set_terms(draft, event)
+        case events.Witnessed():
+            details = dict(event.details)
+            audit.note_bounded(
+                draft,
+                event.kind,
+                event.who,
+                event.subject,
+                tenant=event.tenant,
+                cell_id=event.cell_id,
+                details=details,
+            )
         case _:
             assert_never(event)
     return draft.decision()
@@ -117,6 +129,38 @@ def _frame(draft: Draft, event: events.CellSaid) -> None:
             assert_never(event.frame)
 
 
+def _by(event: Event) -> str:
+    """Who makes the event happen, as far as it says so."""
+    match event:
+        case events.CellSaid() | events.RunReported() | events.LinkClosed():
+            return f"cell/{event.cell_id}"
+        case events.LinkOpened():
+            return f"cell/{event.hello.cell_id}"
+        case events.CellRegistered():
+            return f"cell/{event.registration.cell_id}"
+        case events.RunRequested() | events.RunCancelAsked():
+            return f"tenant/{event.tenant}"
+        case events.BootstrapAsked() | events.ClaimAccepted():
+            return f"operator/{event.operator}"
+        case _:
+            return audit.SCHEDULER
+
+
+def _set_terms(draft: Draft, event: events.TermsSet) -> None:
+    terms = rows.Terms(event.cell_id, event.rate_micro_cents_per_hour, event.expires_at)
+    draft.put(rows.TERMS, event.cell_id, terms)
+    if terms == draft.state.terms.get(event.cell_id):
+        return
+    rate, ends_at_ms = terms.rate_micro_cents_per_hour, int(terms.expires_at * 1000)
+    draft.note(
+        AuditKind.TERMS_SET,
+        event.cell_id,
+        cell_id=event.cell_id,
+        rate_micro_cents_per_hour=rate,
+        expires_at_ms=ends_at_ms,
+    )
+
+
 def _is_current(state: State, cell_id: str, link_id: int) -> bool:
     return link_id != 0 and state.link_of(cell_id) == link_id
 
@@ -127,6 +171,7 @@ def _claimed(draft: Draft, event: events.ClaimAccepted) -> None:
     if known is None:
         claim = rows.Claim(event.fabric, event.operator, event.key_sha256, draft.now)
         draft.put(rows.CLAIM, rows.THE_CLAIM, claim)
+        draft.note(AuditKind.CLAIMED, event.operator, fabric=event.fabric, key_sha256=event.key_sha256)
     elif (known.fabric, known.key_sha256) != (event.fabric, event.key_sha256):
         raise GrafosError(
             "claim_refused",

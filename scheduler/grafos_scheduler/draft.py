@@ -7,26 +7,30 @@ from typing import cast
 
 import msgspec
 
+from grafos_core.audit_chain import AuditInput, AuditKind
 from grafos_core.changes import Batch, Change, last_of_each
 from grafos_core.errors import GrafosError
 from grafos_core.ledger import Account, Hold, Ledger
-from grafos_scheduler import frames, rows
+from grafos_scheduler import audit, frames, rows
 from grafos_scheduler.events import CloseLink, Decision, Effect, RunMoved, SendToCell
 from grafos_scheduler.state import State
 
 
 class Draft:
     """Collects changes and effects. ``state`` stays as it was before the event; only ``ledger`` shows what was booked
-    so far, since one event may end several runs of one account."""
+    so far, since one event may end several runs of one account. ``by`` is who makes it happen, for the audit log."""
 
-    def __init__(self, state: State, now: float) -> None:
+    def __init__(self, state: State, now: float, by: str = audit.SCHEDULER) -> None:
         self.state = state
         self.now = now
+        self.by = by
+        self.audit_head = state.audit_head
         self.ledger = Ledger()
         self.ledger.accounts = cast("dict[str, Account]", ChainMap({}, state.ledger.accounts))
         self.ledger.holds = cast("dict[str, Hold]", ChainMap({}, state.ledger.holds))
         self._batch: list[Change] = []
         self._volatile: list[Change] = []
+        self._noted: list[AuditInput] = []
         self._effects: list[Effect] = []
         self._links: dict[str, tuple[int, int]] = {}
 
@@ -43,6 +47,18 @@ class Draft:
 
     def put_lease(self, lease: rows.Lease) -> None:
         self.put(rows.LEASE, lease.lease_id, lease)
+
+    def note(
+        self, kind: AuditKind, subject: str, /, *, tenant: str = "", cell_id: str = "", **details: audit.Notable
+    ) -> None:
+        """A record for the audit log, durable with everything else of the decision."""
+        self._noted.append(AuditInput(kind, self.by, subject, tenant, cell_id, details))
+
+    def note_lease(self, kind: AuditKind, lease: rows.Lease, **details: audit.Notable) -> None:
+        """The same, of a lease."""
+        self.note(
+            kind, lease.lease_id, tenant=lease.tenant, cell_id=lease.cell_id, generation=lease.generation, **details
+        )
 
     def book(self, batch: Batch) -> None:
         """Changes of the ledger; later bookings of this event build on them."""
@@ -72,7 +88,7 @@ class Draft:
 
     def decision(self, answer: msgspec.Struct | None = None, refusal: GrafosError | None = None) -> Decision:
         return Decision(
-            batch=last_of_each(self._batch),
+            batch=last_of_each(self._batch) + audit.chained(self.audit_head, self._noted, self.now),
             effects=tuple(self._effects),
             answer=answer,
             volatile=tuple(self._volatile),

@@ -6,42 +6,28 @@ durable, and whoever was turned away is written to the security log, with who it
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from typing import NamedTuple
 
 from grafos_core import bootstrap_tokens, trust
+from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_scheduler import rows
-from grafos_scheduler.attested import Attested, Enrolling, check_known, verify
-from grafos_scheduler.authorize import CELL, CELL_RIGHTS, OPERATOR, OPERATOR_RIGHTS, TENANT_RIGHTS, Caller
+from grafos_scheduler.audit import WORDS_CHARACTERS_MAX
+from grafos_scheduler.authorize import CELL, CELL_RIGHTS, OPERATOR, OPERATOR_RIGHTS, TENANT, TENANT_RIGHTS, Caller
 from grafos_scheduler.claim import Tries
 from grafos_scheduler.credentials import CELL_LIFE_S, LEAF_LIFE_S, Credentials
 from grafos_scheduler.enrolment_messages import (
     AccountCredentials,
-    Attestation,
     BootstrapGrant,
     BootstrapRequest,
     CellCredentials,
     EnrolmentRequest,
-    ExpectedCell,
-    ExpectedCellView,
 )
-from grafos_scheduler.events import BootstrapAsked, EnrolmentAsked
-from grafos_scheduler.expecting import roots_of
+from grafos_scheduler.events import BootstrapAsked, EnrolmentAsked, Witnessed
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
 
 log = logging.getLogger("grafos.security")
-
-
-class _Opened(NamedTuple):
-    """What somebody who enrols came with: for the log in words."""
-
-    token_id: str
-    cell_id: str
-    provider: str
-    said: str
 
 
 class EnrolmentDesk:
@@ -68,17 +54,18 @@ class EnrolmentDesk:
     async def enrol(self, request: EnrolmentRequest, client: str) -> CellCredentials:
         """A certificate for the key of the request, or the refusal, which is a security event."""
         self._failures.check(client)
-        said = "an unreadable token"
+        said, claimed = "an unreadable token", ""
         try:
-            opened = self._opened(request)
-            said = opened.said
-            key_sha256 = _key_of(request.csr_pem, opened.cell_id)
-            attested = await self._attested(request.attestation, opened, key_sha256)
-            identity = await self._shell.handle(EnrolmentAsked(opened.token_id, key_sha256, attested))
+            token = self._open(request.token)
+            claimed = token.cell_id
+            said = f"the token {token.jti} of cell {token.cell_id} of {token.provider}"
+            key_sha256 = _key_of(request.csr_pem, token.cell_id)
+            identity = await self._shell.handle(EnrolmentAsked(token.jti, key_sha256), by=f"cell/{token.cell_id}")
         except GrafosError as error:
-            if error.code != "store_failed" and not error.retryable:
+            if error.code != "store_failed":
                 self._failures.count(client)
                 log.warning("enrolment refused, from %s with %s: %s", client, said, error.what)
+                await self._shell.handle(_refusal(claimed, said, client, error))
             raise
         assert isinstance(identity, rows.Identity)
         log.warning(
@@ -87,14 +74,16 @@ class EnrolmentDesk:
         )
         return self._certified(identity.cell_id, identity.provider, key_sha256, request.csr_pem)
 
-    def renew(self, caller: Caller, csr_pem: str, client: str) -> CellCredentials:
+    async def renew(self, caller: Caller, csr_pem: str, client: str) -> CellCredentials:
         """The same cell for another hour, for whoever shows to have its key still."""
         self._check_possession(caller, csr_pem, client)
+        await self._shell.handle(_renewal(caller, client), by=caller.text)
         return self._certified(caller.name, caller.provider, caller.key_sha256, csr_pem)
 
-    def renew_account(self, caller: Caller, csr_pem: str, client: str) -> AccountCredentials:
+    async def renew_account(self, caller: Caller, csr_pem: str, client: str) -> AccountCredentials:
         """The same operator or tenant for longer, for whoever shows to have its key still."""
         self._check_possession(caller, csr_pem, client)
+        await self._shell.handle(_renewal(caller, client), by=caller.text)
         now, credentials = self._shell.clock.now(), self._credentials
         rights = OPERATOR_RIGHTS if caller.kind == OPERATOR else TENANT_RIGHTS
         return AccountCredentials(
@@ -117,51 +106,6 @@ class EnrolmentDesk:
     def note_revocation(self, cell_id: str, operator: Caller, client: str, why: str) -> None:
         """Writes to the security log that an operator takes a cell's identity back."""
         log.warning("operator %s at %s revokes cell %.80r: %r", operator.name, client, cell_id, why)
-
-    async def expect(self, request: ExpectedCell, operator: Caller, client: str) -> ExpectedCellView:
-        """Lets a machine enrol by its cloud's word; refused at once where that could not be verified."""
-        check_known(roots_of(self._shell.state, request.provider))
-        made = await self._shell.handle(BootstrapAsked(request, operator.name))
-        assert isinstance(made, rows.Enrolment)
-        log.info(
-            "operator %s at %s expects cell %s on a machine of %s's account %s (expectation %s)",
-            *(operator.name, client, made.cell_id, made.provider, made.account, made.token_id),
-        )
-        return self.expected(made)
-
-    def expected(self, made: rows.Enrolment) -> ExpectedCellView:
-        """What is told of an expectation."""
-        return ExpectedCellView(
-            expectation_id=made.token_id,
-            provider=made.provider,
-            account=made.account,
-            cell_id=made.cell_id,
-            machine_id=made.machine_id,
-            valid_until=made.valid_until,
-            ca_pem=self._credentials.ca_pem,
-        )
-
-    def _opened(self, request: EnrolmentRequest) -> _Opened:
-        """What the token says, or what is known of the expectation; nothing of it was proved by the machine yet."""
-        if request.attestation is None:
-            token = self._open(request.token)
-            said = f"the token {token.jti} of cell {token.cell_id} of {token.provider}"
-            return _Opened(token.jti, token.cell_id, token.provider, said)
-        if request.token:
-            raise GrafosError("request_invalid", "a token and a cloud's word at once", next="enrol with one of them")
-        known = self._shell.state.enrolments.get(request.attestation.expectation_id)
-        if known is None or not known.account:
-            raise GrafosError("enrolment_refused", "no such cell is expected here (any more)", next="expect it again")
-        said = f"the word of {known.provider} for cell {known.cell_id} (expectation {known.token_id})"
-        return _Opened(known.token_id, known.cell_id, known.provider, said)
-
-    async def _attested(self, word: Attestation | None, opened: _Opened, key_sha256: str) -> Attested | None:
-        """What the cloud signed, verified; in a thread, since that takes its time."""
-        if word is None:
-            return None
-        roots, now = roots_of(self._shell.state, opened.provider), self._shell.clock.now()
-        enrolling = Enrolling(opened.token_id, key_sha256)
-        return await asyncio.to_thread(verify, word.evidence, roots, enrolling, now)
 
     def _open(self, token: str) -> bootstrap_tokens.BootstrapClaims:
         now = self._shell.clock.now()
@@ -199,3 +143,20 @@ def _key_of(csr_pem: str, cell_id: str) -> str:
         what = f"the certificate request is for {name[:80]!r}, the bootstrap token for cell {cell_id}"
         raise GrafosError("enrolment_refused", what, next=f"make the request for {cell_id}")
     return trust.key_sha256(key)
+
+
+def _refusal(cell_id: str, said: str, client: str, error: GrafosError) -> Witnessed:
+    """A refused enrolment for the audit log. Whoever comes from wherever: all of them share one bound."""
+    details = (("from", client), ("with", said), ("code", error.code), ("why", error.what[:WORDS_CHARACTERS_MAX]))
+    return Witnessed(AuditKind.ENROLMENT_REFUSED, "anybody", cell_id, cell_id=cell_id, details=details)
+
+
+def _renewal(caller: Caller, client: str) -> Witnessed:
+    return Witnessed(
+        AuditKind.CREDENTIALS_RENEWED,
+        caller.text,
+        caller.name,
+        tenant=caller.name if caller.kind == TENANT else "",
+        cell_id=caller.name if caller.kind == CELL else "",
+        details=(("from", client), ("key_sha256", caller.key_sha256)),
+    )

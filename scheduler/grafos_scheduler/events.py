@@ -18,12 +18,12 @@ from dataclasses import dataclass
 
 import msgspec
 
+from grafos_core.audit_chain import AuditKind
 from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import RunReceipt
 from grafos_core.resources import Resources
 from grafos_scheduler import enrolment_messages, frames, messages
-from grafos_scheduler.attested import Attested, Roots
 
 # --- what happens ---------------------------------------------------------------------------------------------
 
@@ -113,28 +113,10 @@ class BootstrapAsked:
 @dataclass(frozen=True, slots=True)
 class EnrolmentAsked:
     """Somebody holds a bootstrap token whose signature and time were checked, and the key ``key_sha256``. Answer:
-    ``rows.Identity``, which a certificate may be signed for. ``enrolment_refused`` for a second use. In place of the
-    token there may be the word of a cloud for a machine that is expected, verified."""
+    ``rows.Identity``, which a certificate may be signed for. ``enrolment_refused`` for a second use."""
 
     token_id: str
     key_sha256: str
-    attested: Attested | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ExpectedMachineNamed:
-    """An operator tells which machine an expected cell is. Answer: ``rows.Enrolment``."""
-
-    expectation_id: str
-    machine_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class AttestationRootsSet:
-    """An operator sets what a cloud's word is verified with. Answer: ``rows.AttestationRoots``."""
-
-    roots: Roots
-    operator: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +219,19 @@ class DrainAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class Witnessed:
+    """Something that changes no state and yet belongs into the audit log: a refused enrolment, credentials that were
+    renewed, a bundle. ``who`` brings it about, and may do so too often for each time to be noted. Answer: none."""
+
+    kind: AuditKind
+    who: str
+    subject: str
+    tenant: str = ""
+    cell_id: str = ""
+    details: tuple[tuple[str, str | int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passed; to be sent at least every second."""
 
@@ -252,8 +247,6 @@ Event = (
     | CellRegistered
     | BootstrapAsked
     | EnrolmentAsked
-    | ExpectedMachineNamed
-    | AttestationRootsSet
     | CellRevokeAsked
     | LinkOpened
     | LinkClosed
@@ -264,6 +257,7 @@ Event = (
     | LeaseRevokeAsked
     | FenceClearAsked
     | DrainAsked
+    | Witnessed
     | Tick
 )
 

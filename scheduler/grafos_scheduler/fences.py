@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_scheduler import leases, messages, views
 
@@ -36,5 +37,6 @@ def clear_asked(draft: Draft, event: FenceClearAsked) -> LeaseView:
     if lease.state == leases.FENCED:
         lease = leases.moved(lease, leases.CLEARING)
         draft.put_lease(lease)
+        draft.note_lease(AuditKind.UNFENCE_ASKED, lease)
     leases.send_clear(draft, lease)
     return views.lease_view(lease)

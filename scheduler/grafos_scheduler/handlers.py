@@ -89,7 +89,7 @@ async def openapi(services: Services, _: Request) -> bytes:
 async def set_terms(services: Services, request: Request) -> messages.Terms:
     terms: messages.Terms = request.body
     event = events.TermsSet(services.settings.scheduler_id, terms.rate_micro_cents_per_hour, terms.expires_at)
-    await services.shell.handle(event)
+    await services.shell.handle(event, by=request.who.text)
     ends_at = ending.tell(services.settings, terms.expires_at)
     return messages.Terms(terms.rate_micro_cents_per_hour, terms.expires_at, ends_at)
 
@@ -101,7 +101,7 @@ async def register_tenant(services: Services, request: Request) -> messages.Tena
     event = events.TenantRegistered(
         asked.name, asked.quota, granted.slice_id, granted.amount_micro_cents, granted.expires_at
     )
-    await services.shell.handle(event)
+    await services.shell.handle(event, by=request.who.text)
     return grant_tenant(services, asked.name, asked.csr_pem, key_sha256)
 
 
@@ -124,16 +124,17 @@ async def list_tenants(services: Services, _: Request) -> messages.TenantList:
 
 async def drain(services: Services, request: Request) -> messages.DrainView:
     asked: messages.DrainRequest = request.body
-    answer = await services.shell.handle(events.DrainAsked(asked.cell_id, asked.draining))
+    event = events.DrainAsked(asked.cell_id, asked.draining)
+    answer = await services.shell.handle(event, by=request.who.text)
     assert isinstance(answer, messages.DrainView)
     return answer
 
 
-async def settle(services: Services, _: Request) -> messages.Settlements:
+async def settle(services: Services, request: Request) -> messages.Settlements:
     """Closes every slice, so that nothing more is held on any, and signs what was spent."""
     signed = []
     for slice_id in list(services.shell.state.slices):
-        settlement = await services.shell.handle(events.SliceClosed(slice_id))
+        settlement = await services.shell.handle(events.SliceClosed(slice_id), by=request.who.text)
         assert isinstance(settlement, receipts.Settlement)
         credentials = services.credentials
         signed.append(receipts.sign_record(settlement, credentials.server_key, credentials.server_pem))

@@ -29,13 +29,14 @@ async def list_fenced(services: Services, _: Request) -> LeaseList:
 async def revoke(services: Services, request: Request) -> LeaseView:
     asked: LeaseRevocation = request.body
     event = events.LeaseRevokeAsked(_tenant(request), request.path["lease_id"], asked.grace_s, asked.why)
-    answer = await services.shell.handle(event)
+    answer = await services.shell.handle(event, by=request.who.text)
     assert isinstance(answer, LeaseView)
     return answer
 
 
 async def unfence(services: Services, request: Request) -> LeaseView:
-    answer = await services.shell.handle(events.FenceClearAsked(request.path["lease_id"]))
+    event = events.FenceClearAsked(request.path["lease_id"])
+    answer = await services.shell.handle(event, by=request.who.text)
     assert isinstance(answer, LeaseView)
     return answer
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import CODES
 from grafos_core.resources import KINDS_ON_DISK
 from grafos_core.revoking import RevokeState
@@ -72,6 +73,12 @@ def ask(draft: Draft, lease: rows.Lease) -> None:
     """Makes the lease's row and asks the cell for it."""
     assert lease.state == ASKED
     draft.put_lease(lease)
+    if lease.generation == 1:
+        draft.note_lease(
+            AuditKind.LEASE_ALLOCATED, lease, run_id=lease.run_id, resource=lease.kind, amount=lease.amount
+        )
+    else:
+        draft.note_lease(AuditKind.LEASE_RENEWED, lease, run_id=lease.run_id)
     send_grant(draft, lease)
 
 
@@ -212,6 +219,8 @@ def _died(draft: Draft, lease: rows.Lease) -> None:
 
 def _gone(draft: Draft, lease: rows.Lease) -> None:
     assert GONE in NEXT[lease.state]
+    if lease.state == CLEARING:
+        draft.note_lease(AuditKind.LEASE_UNFENCED, lease)
     strike(draft, lease)
 
 
@@ -225,6 +234,8 @@ def strike(draft: Draft, lease: rows.Lease) -> None:
 def _fenced(draft: Draft, lease: rows.Lease) -> None:
     draft.remember(rows.TOKEN, lease.lease_id, None)
     draft.remember(rows.RENEWAL, lease.lease_id, None)
+    if lease.state != FENCED:
+        draft.note_lease(AuditKind.LEASE_FENCED, lease, run_id=lease.run_id)
     draft.put_lease(moved(lease, FENCED))
 
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
+from grafos_core.revoking import RevokeState
 from grafos_scheduler import frames, leases, revoking, rows, runs
 from grafos_scheduler.enrolment_messages import IdentityView
 
@@ -30,10 +32,11 @@ def asked(draft: Draft, event: CellRevokeAsked) -> IdentityView:
     if identity.revoked_at:
         return view(state, identity)
     ends_at = draft.now + event.grace_s
-    if identity.revoke_at:
-        identity = replace(identity, revoke_at=min(identity.revoke_at, ends_at))
-    else:
-        identity = replace(identity, revoke_at=ends_at, revoke_why=event.why)
+    if not identity.revoke_at or ends_at < identity.revoke_at:
+        why = identity.revoke_why if identity.revoke_at else event.why
+        identity = replace(identity, revoke_at=ends_at, revoke_why=why)
+        grace_ms = int(event.grace_s * 1000)
+        draft.note(AuditKind.CELL_REVOKE_ASKED, event.cell_id, cell_id=event.cell_id, grace_ms=grace_ms, why=event.why)
     if identity.cell_id not in state.drains:
         draft.put(rows.DRAIN, identity.cell_id, rows.Drain(draft.now))
     if _is_due(draft, identity):
@@ -75,9 +78,12 @@ def _end(draft: Draft, identity: rows.Identity) -> rows.Identity:
     draft.put(rows.IDENTITY, cell_id, ended)
     key = rows.RevokedKey(cell_id, draft.now, identity.revoke_why)
     draft.put(rows.REVOKED_KEY, identity.key_sha256, key)
+    draft.note(AuditKind.CELL_REVOKED, cell_id, cell_id=cell_id, key_sha256=identity.key_sha256)
     for run in state.runs_at(cell_id):
         runs.end(draft, run, runs.FAILED, "cell_revoked", _words(identity))
     for lease in state.leases_at(cell_id):
+        if lease.revoke == RevokeState.ACTIVE:
+            draft.note_lease(AuditKind.LEASE_REVOKED, lease, run_id=lease.run_id, grace_ms=0, why=_words(identity))
         leases.strike(draft, lease)
     draft.send(cell_id, frames.Goodbye("cell_revoked", _words(identity)))
     presence = state.presences.get(cell_id)

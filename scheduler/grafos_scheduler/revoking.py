@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_core.revoking import RevokeState, moved
 from grafos_scheduler import frames, leases, rows, runs, views
@@ -35,6 +36,9 @@ def take_back(draft: Draft, lease: rows.Lease, grace_s: float, why: str) -> rows
         return lease
     label = moved(lease.revoke, RevokeState.REVOKE_WARNING)
     lease = replace(lease, revoke=label, grace_s=grace_s, revoke_why=why)
+    draft.note_lease(
+        AuditKind.LEASE_REVOKED, lease, run_id=lease.run_id, grace_ms=int(lease.grace_s * 1000), why=lease.revoke_why
+    )
     run = draft.state.runs[lease.run_id]
     if run.state == runs.ADMITTED:
         runs.end(draft, run, runs.FAILED, "lease_revoked", words(lease))

@@ -6,7 +6,7 @@ The server, the published OpenAPI document and the tests are all made from it, s
 from __future__ import annotations
 
 from grafos_core.errors import GrafosError
-from grafos_scheduler import handlers, lease_handlers, lease_messages, messages
+from grafos_scheduler import audit_messages, audit_reading, handlers, lease_handlers, lease_messages, messages
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT
 from grafos_scheduler.orchestrator_routes import ORCHESTRATOR_ROUTES
 from grafos_scheduler.route import Route, gate
@@ -196,6 +196,15 @@ ROUTES: tuple[Route, ...] = (
         lease_handlers.unfence,
         "Clear a fence: the cell tries the teardown again. Ask for the list to see whether it went.",
         lease_messages.LeaseView,
+    ),
+    Route(
+        "GET",
+        "/api/v1/admin/audit",
+        gate("audit:read", OPERATOR),
+        audit_reading.audit,
+        "The audit log, verified as far as it is read.",
+        audit_messages.AuditPage,
+        query=audit_messages.AuditQuery,
     ),
     Route(
         "POST",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from grafos_core import ledger
+from grafos_core.audit_chain import GENESIS, AuditRecord
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
@@ -17,13 +18,15 @@ from grafos_scheduler.messages import RunRequest
 CLAIM, TERMS, TENANT, SLICE = "claim", "terms", "tenant", "slice"
 CELL, DRAIN, LEASE, RUN, ARTIFACT = "cell", "drain", "lease", "run", "artifact"
 ENROLMENT, IDENTITY, REVOKED_KEY = "enrolment", "identity", "revoked_key"
-ATTESTATION_ROOTS = "attestation_roots"
-PRESENCE, TOKEN, RENEWAL = "presence", "token", "renewal"
+AUDIT, AUDIT_HEAD, AUDIT_MARK = "audit", "audit_head", "audit_mark"
+PRESENCE, TOKEN, RENEWAL, FLOOD = "presence", "token", "renewal", "flood"
 
 THE_CLAIM = "claim"
 """Key of the only claim."""
 WHOLE_SCHEDULER = ""
 """Key of the drain that closes admission altogether; the others are cell ids."""
+THE_HEAD = "head"
+"""Key of the only head of the audit log."""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -85,9 +88,7 @@ class Drain(msgspec.Struct, frozen=True):
 
 class Enrolment(msgspec.Struct, frozen=True):
     """One bootstrap token, by its id: which cell may enrol with it, at what price and until when (``expires_at``, the
-    cell's own end; 0 = never). ``key_sha256`` is the key that used it; ``closed`` once that key has registered. With an
-    ``account`` there is no token: the cloud's word for the machine ``machine_id`` takes its place (empty: not known
-    yet)."""
+    cell's own end; 0 = never). ``key_sha256`` is the key that used it; ``closed`` once that key has registered."""
 
     token_id: str
     provider: str
@@ -101,8 +102,6 @@ class Enrolment(msgspec.Struct, frozen=True):
     key_sha256: str = ""
     used_at: float = 0.0
     closed: bool = False
-    account: str = ""
-    machine_id: str = ""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -120,18 +119,6 @@ class Identity(msgspec.Struct, frozen=True):
     revoke_at: float = 0.0
     revoke_why: str = ""
     revoked_at: float = 0.0
-    machine_id: str = ""
-
-
-class AttestationRoots(msgspec.Struct, frozen=True):
-    """What an operator set for verifying a cloud's word, see ``attested.Roots``."""
-
-    provider: str
-    source: str
-    dated: str
-    pems: dict[str, str]
-    set_by: str
-    set_at: float
 
 
 class RevokedKey(msgspec.Struct, frozen=True):
@@ -213,6 +200,25 @@ class Artifact(msgspec.Struct, frozen=True):
     receipt: Signed
 
 
+class AuditHead(msgspec.Struct, frozen=True):
+    """Where the audit log ends, and what it begins with: all records before ``kept_from`` were let go, the last of
+    which had the hash ``let_go_event_hash``. The records themselves are cold."""
+
+    sequence: int = 0
+    event_hash: str = GENESIS
+    at_ms: int = 0
+    kept_from: int = 1
+    let_go_event_hash: str = GENESIS
+
+
+class AuditMark(msgspec.Struct, frozen=True):
+    """One record in many, so that old ones can be let go, and a time be found, without reading the log."""
+
+    sequence: int
+    event_hash: str
+    at_ms: int
+
+
 class Presence(msgspec.Struct, frozen=True):
     """Volatile: the link to a cell. ``link_id`` 0 means closed. ``steady_since`` is since when no beat was missed;
     ``protocol`` is what both sides agreed on."""
@@ -240,6 +246,16 @@ class Renewal(msgspec.Struct, frozen=True):
     again_at: float
 
 
+class Flood(msgspec.Struct, frozen=True):
+    """Volatile: how often ``who`` brought about records of one kind since ``since``, and how many were withheld."""
+
+    kind: str
+    who: str
+    since: float
+    noted: int = 0
+    withheld: int = 0
+
+
 STORED_KINDS: dict[str, type[msgspec.Struct]] = {
     CLAIM: Claim,
     TERMS: Terms,
@@ -250,13 +266,15 @@ STORED_KINDS: dict[str, type[msgspec.Struct]] = {
     ENROLMENT: Enrolment,
     IDENTITY: Identity,
     REVOKED_KEY: RevokedKey,
-    ATTESTATION_ROOTS: AttestationRoots,
     LEASE: Lease,
     RUN: Run,
     ARTIFACT: Artifact,
+    AUDIT: AuditRecord,
+    AUDIT_HEAD: AuditHead,
+    AUDIT_MARK: AuditMark,
     **ledger.KINDS,
 }
 """What the store holds, for its ``RowCodec``."""
 
-COLD_KINDS = frozenset({ARTIFACT})
+COLD_KINDS = frozenset({ARTIFACT, AUDIT})
 """Stored, but not loaded into memory."""

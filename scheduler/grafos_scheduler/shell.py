@@ -59,13 +59,14 @@ class Shell:
         self._waiting = 0
         self._is_ending = False
 
-    async def handle(self, event: Event, extra: Batch = ()) -> msgspec.Struct | None:
+    async def handle(self, event: Event, extra: Batch = (), *, by: str = "") -> msgspec.Struct | None:
         """What the decision answers, once it is durable together with ``extra`` and its effects are under way.
 
-        Raises the refusal. ``extra`` are rows of the shell's own that belong to the same moment.
+        Raises the refusal. ``extra`` are rows of the shell's own that belong to the same moment; ``by`` is as for
+        ``decide``.
         """
         self._refuse_when_stopped()
-        decision = self._decide(event)
+        decision = self._decide(event, by)
         await self._commit(decision.batch + extra)
         return self._act(decision)
 
@@ -144,8 +145,8 @@ class Shell:
             for moved in waiters:
                 moved.set()
 
-    def _decide(self, event: Event) -> Decision:
-        decision = decide(self.state, event, self.clock.now(), self.chance)
+    def _decide(self, event: Event, by: str = "") -> Decision:
+        decision = decide(self.state, event, self.clock.now(), self.chance, by)
         self.state.apply(decision.changes)
         return decision
 

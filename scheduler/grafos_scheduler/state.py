@@ -22,6 +22,8 @@ from grafos_scheduler.placement_index import PlacementIndex, Shape
 DEFAULT_QUOTA = Resources(cpu_cores=1024, mem_bytes=1 << 40, block_bytes=1 << 44, gpu_count=64, nic_count=64)
 """What a tenant may lease at once where its operator named no quota: more than one cell has, and yet a bound."""
 
+NOTHING_NOTED = rows.AuditHead()
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -30,8 +32,9 @@ class Settings:
     A cell is healthy after ``healthy_after_s`` of heartbeats of which none was missed; it has missed when nothing
     came for ``missed_beats_max`` times the interval. ``clock_skew_max_s`` is how far a cell's clock may be off.
     ``lease_ttl_s`` is the longest that a lease lasts without being renewed: no longer than a token, so that both end
-    together. Of each tenant ``runs_kept_max`` ended runs are kept, for ``runs_kept_s``. ``enrols``: its cells come
-    from elsewhere and count only while their identity stands (see ``enrolment``).
+    together. Of each tenant ``runs_kept_max`` ended runs are kept, for ``runs_kept_s``; of the audit log
+    ``audit_kept_max`` records, for ``audit_kept_s``. ``enrols``: its cells come from elsewhere and count only while
+    their identity stands (see ``enrolment``).
     """
 
     scheduler: str
@@ -44,6 +47,8 @@ class Settings:
     lease_ttl_s: float = float(CAPABILITY_TTL_MAX_S)
     runs_kept_s: float = 30 * 86400.0
     runs_kept_max: int = 10_000
+    audit_kept_s: float = 400 * 86400.0
+    audit_kept_max: int = 1_000_000
     enrols: bool = False
 
     @property
@@ -68,12 +73,14 @@ class State:
         self.enrolments: dict[str, rows.Enrolment] = {}
         self.identities: dict[str, rows.Identity] = {}
         self.revoked_keys: dict[str, rows.RevokedKey] = {}
-        self.attestation_roots: dict[str, rows.AttestationRoots] = {}
         self.leases: dict[str, rows.Lease] = {}
         self.runs: dict[str, rows.Run] = {}
         self.presences: dict[str, rows.Presence] = {}
         self.tokens: dict[str, rows.LeaseToken] = {}
         self.renewals: dict[str, rows.Renewal] = {}
+        self.audit_heads: dict[str, rows.AuditHead] = {}
+        self.audit_marks: dict[str, rows.AuditMark] = {}
+        self.floods: dict[str, rows.Flood] = {}
         self._by_kind: dict[str, dict[str, Any]] = {
             rows.CLAIM: self.claims,
             rows.TERMS: self.terms,
@@ -84,12 +91,14 @@ class State:
             rows.ENROLMENT: self.enrolments,
             rows.IDENTITY: self.identities,
             rows.REVOKED_KEY: self.revoked_keys,
-            rows.ATTESTATION_ROOTS: self.attestation_roots,
             rows.LEASE: self.leases,
             rows.RUN: self.runs,
             rows.PRESENCE: self.presences,
             rows.TOKEN: self.tokens,
             rows.RENEWAL: self.renewals,
+            rows.AUDIT_HEAD: self.audit_heads,
+            rows.AUDIT_MARK: self.audit_marks,
+            rows.FLOOD: self.floods,
         }
         # Derived. Dicts with None as value are sets that keep the order in which things came.
         self.leased_by_cell: defaultdict[str, Resources] = defaultdict(Resources)
@@ -135,6 +144,10 @@ class State:
     @property
     def claim(self) -> rows.Claim | None:
         return self.claims.get(rows.THE_CLAIM)
+
+    @property
+    def audit_head(self) -> rows.AuditHead:
+        return self.audit_heads.get(rows.THE_HEAD, NOTHING_NOTED)
 
     def draining(self, cell_id: str) -> bool:
         """Whether the cell, or all of this scheduler, admits nothing."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from grafos_core import ledger
+from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_core.ledger import Account
 from grafos_core.money import format_cents
@@ -36,6 +37,7 @@ def registered(draft: Draft, event: TenantRegistered) -> messages.TenantView:
     tenant = replace(tenant, quota=event.quota or tenant.quota)
     if tenant != state.tenants.get(event.name):
         draft.put(rows.TENANT, tenant.name, tenant)
+        note_tenant(draft, tenant)
     money = state.slices_of(event.name)
     wanted = rows.Slice(event.slice_id, event.name, event.slice_micro_cents, event.slice_expires_at)
     known = state.slices.get(event.slice_id)
@@ -60,6 +62,7 @@ def close_slice(draft: Draft, event: SliceClosed) -> Settlement:
         raise GrafosError("not_found", f"there is no slice {event.slice_id!r} here")
     if not known.closed:
         draft.put(rows.SLICE, known.slice_id, replace(known, closed=True))
+        draft.note(AuditKind.SLICE_CLOSED, known.slice_id, tenant=known.tenant)
     account = draft.ledger.account(known.slice_id)
     return Settlement(
         fabric=claim.fabric,
@@ -70,6 +73,20 @@ def close_slice(draft: Draft, event: SliceClosed) -> Settlement:
         final=account.held_micro_cents == 0,
         settled_at=draft.now,
     )
+
+
+def note_tenant(draft: Draft, tenant: rows.Tenant) -> None:
+    """A tenant that is new or has changed, for the audit log."""
+    kind = AuditKind.TENANT_CHANGED if tenant.name in draft.state.tenants else AuditKind.TENANT_CREATED
+    quota = {f"quota_{name}": getattr(tenant.quota, name) for name in tenant.quota.__struct_fields__}
+    newest = tenant.keys[-1] if tenant.keys else ""
+    draft.note(kind, tenant.name, tenant=tenant.name, keys=len(tenant.keys), newest_key_sha256=newest, **quota)
+
+
+def note_budget(draft: Draft, money: rows.Slice) -> None:
+    """What a tenant may spend from now on, for the audit log."""
+    amount = money.amount_micro_cents
+    draft.note(AuditKind.BUDGET_SET, money.slice_id, tenant=money.tenant, amount_micro_cents=amount)
 
 
 def check_key(state: State, name: str, key_sha256: str) -> None:
@@ -141,6 +158,7 @@ def _take_slice(draft: Draft, wanted: rows.Slice, owned: int) -> None:
     if owned >= SLICES_PER_TENANT_MAX:
         raise GrafosError("limit_exceeded", f"tenant {wanted.tenant} has {owned} slices here, which is the most it may")
     draft.put(rows.SLICE, wanted.slice_id, wanted)
+    note_budget(draft, wanted)
     draft.book(ledger.open_account(draft.ledger, wanted.slice_id, wanted.amount_micro_cents))
 
 

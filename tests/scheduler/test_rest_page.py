@@ -7,6 +7,8 @@ from pathlib import Path
 
 from grafos_scheduler import (
     accounts,
+    audit_messages,
+    audit_reading,
     blobs,
     bundles,
     claim,
@@ -58,6 +60,7 @@ def test_the_page_names_the_limits_that_hold() -> None:
         f"{messages.BLOB_BYTES_MAX // 1024**2} MiB; {blobs.TENANT_BYTES_MAX // 1024**3} GiB for all blobs of a tenant",
         f"{server.QUERY_BYTES_MAX // 1024} KiB, {server.QUERY_FIELDS_MAX} fields",
         f"| a page of runs | {messages.RUNS_PAGE_MAX} |",
+        f"| a page of the audit log | {audit_messages.AUDIT_PAGE_MAX}; {audit_reading.LOOKED_AT_MAX} looked at",
         f"| runs in a batch | {messages.RUNS_BATCH_MAX} |",
         f"{messages.WAIT_S_MAX:g} s; {shell.WAITERS_MAX} at once",
         f"| connections | {protocol.CONNECTIONS_MAX}; {protocol.ORCHESTRATOR_CONNECTIONS_MAX} at an orchestrator",

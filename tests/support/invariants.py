@@ -6,6 +6,7 @@
   under a worker, and the scheduler never takes room for free that a broker still has bound.
 * Tokens: one of an older generation, an earlier start, or an ended lease opens nothing.
 * Fences: nothing but an operator clears one, and only that gives its room back.
+* Audit: what is on the disk is one whole chain, at each commit.
 * Runs: started once at most; acknowledged ones are never lost, and an end that somebody saw stays that end.
   An end that the cell made durable is not replaced by ``cell_lost``, and no run is given up while its cell listens.
 * In the end: every run has ended, nothing is held, nothing is bound but what is fenced or on a cell that is gone.
@@ -22,6 +23,7 @@ from simulated_processes import open_receipt
 
 from grafos_cell import broker_events, broker_tokens, holdings
 from grafos_core import ledger, tokens
+from grafos_core.audit_chain import ChainCheck
 from grafos_core.errors import GrafosError
 from grafos_core.money import cost_micro_cents
 from grafos_core.resources import Resources
@@ -73,6 +75,7 @@ class Ghost:
         self._due: dict[str, float] = {}
         self._probes = 0
         self.refused_for_room = 0
+        self._audit = ChainCheck()
 
     # --- what the scheduler does ---
 
@@ -94,6 +97,7 @@ class Ghost:
                 self._check_patience(state, change.row)
 
     def scheduler_committed(self, batch: tuple[Any, ...]) -> None:
+        self._check_audit(batch)
         for kind, key, row in batch:
             if kind == rows.RUN and row is not None and row.state not in runs.UNDER_WAY:
                 self._check_cost(row)
@@ -106,6 +110,17 @@ class Ghost:
                 self._asked_generation[key] = row.generation
             elif kind == ledger.ACCOUNT:
                 self._spent[key] = row.spent_micro_cents
+
+    def _check_audit(self, batch: tuple[Any, ...]) -> None:
+        """What is on the disk is one chain, whose end is the head, whatever died before; each new lease is in it."""
+        records = [change.row for change in batch if change.kind == rows.AUDIT]
+        heads = [change.row for change in batch if change.kind == rows.AUDIT_HEAD]
+        for record in records:
+            self._audit.take(record)
+        assert not records or heads[-1].event_hash == self._audit.event_hash, "the head is not the last record"
+        noted = {record.subject for record in records}
+        new = {key for kind, key, row in batch if kind == rows.LEASE and row and key not in self._asked_generation}
+        assert new <= noted, f"leases {new - noted} came without a record"
 
     def sent_down(self, effect: events.SendToCell) -> None:
         """Nothing leaves the scheduler that a crash could take back."""
