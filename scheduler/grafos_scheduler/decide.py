@@ -15,6 +15,7 @@ from grafos_scheduler import (
     cells,
     enrolment,
     events,
+    expecting,
     fences,
     frames,
     leases,
@@ -73,6 +74,10 @@ def decide(  # noqa: C901  # one arm per event
             return draft.decision(enrolment.bootstrap(draft, event, chance))
         case events.EnrolmentAsked():
             return draft.decision(enrolment.enrolled(draft, event))
+        case events.ExpectedMachineNamed():
+            return draft.decision(expecting.machine_named(draft, event))
+        case events.AttestationRootsSet():
+            return draft.decision(expecting.set_roots(draft, event))
         case events.CellRevokeAsked():
             return draft.decision(revocation.asked(draft, event))
         case events.TenantRegistered():

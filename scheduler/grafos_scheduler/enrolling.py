@@ -6,28 +6,44 @@ durable, and whoever was turned away is written to the security log, with who it
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from typing import NamedTuple
 
 from grafos_core import bootstrap_tokens, trust
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_scheduler import rows
+from grafos_scheduler.attested import Attested, Enrolling, check_known, verify
 from grafos_scheduler.audit import WORDS_CHARACTERS_MAX
 from grafos_scheduler.authorize import CELL, CELL_RIGHTS, OPERATOR, OPERATOR_RIGHTS, TENANT, TENANT_RIGHTS, Caller
 from grafos_scheduler.claim import Tries
 from grafos_scheduler.credentials import CELL_LIFE_S, LEAF_LIFE_S, Credentials
 from grafos_scheduler.enrolment_messages import (
     AccountCredentials,
+    Attestation,
     BootstrapGrant,
     BootstrapRequest,
     CellCredentials,
     EnrolmentRequest,
+    ExpectedCell,
+    ExpectedCellView,
 )
 from grafos_scheduler.events import BootstrapAsked, EnrolmentAsked, Witnessed
+from grafos_scheduler.expecting import roots_of
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
 
 log = logging.getLogger("grafos.security")
+
+
+class _Opened(NamedTuple):
+    """What somebody who enrols came with: for the log in words."""
+
+    token_id: str
+    cell_id: str
+    provider: str
+    said: str
 
 
 class EnrolmentDesk:
@@ -56,13 +72,14 @@ class EnrolmentDesk:
         self._failures.check(client)
         said, claimed = "an unreadable token", ""
         try:
-            token = self._open(request.token)
-            claimed = token.cell_id
-            said = f"the token {token.jti} of cell {token.cell_id} of {token.provider}"
-            key_sha256 = _key_of(request.csr_pem, token.cell_id)
-            identity = await self._shell.handle(EnrolmentAsked(token.jti, key_sha256), by=f"cell/{token.cell_id}")
+            opened = self._opened(request)
+            said, claimed = opened.said, opened.cell_id
+            key_sha256 = _key_of(request.csr_pem, opened.cell_id)
+            attested = await self._attested(request.attestation, opened, key_sha256)
+            event = EnrolmentAsked(opened.token_id, key_sha256, attested)
+            identity = await self._shell.handle(event, by=f"cell/{opened.cell_id}")
         except GrafosError as error:
-            if error.code != "store_failed":
+            if error.code != "store_failed" and not error.retryable:
                 self._failures.count(client)
                 log.warning("enrolment refused, from %s with %s: %s", client, said, error.what)
                 await self._shell.handle(_refusal(claimed, said, client, error))
@@ -106,6 +123,51 @@ class EnrolmentDesk:
     def note_revocation(self, cell_id: str, operator: Caller, client: str, why: str) -> None:
         """Writes to the security log that an operator takes a cell's identity back."""
         log.warning("operator %s at %s revokes cell %.80r: %r", operator.name, client, cell_id, why)
+
+    async def expect(self, request: ExpectedCell, operator: Caller, client: str) -> ExpectedCellView:
+        """Lets a machine enrol by its cloud's word; refused at once where that could not be verified."""
+        check_known(roots_of(self._shell.state, request.provider))
+        made = await self._shell.handle(BootstrapAsked(request, operator.name))
+        assert isinstance(made, rows.Enrolment)
+        log.info(
+            "operator %s at %s expects cell %s on a machine of %s's account %s (expectation %s)",
+            *(operator.name, client, made.cell_id, made.provider, made.account, made.token_id),
+        )
+        return self.expected(made)
+
+    def expected(self, made: rows.Enrolment) -> ExpectedCellView:
+        """What is told of an expectation."""
+        return ExpectedCellView(
+            expectation_id=made.token_id,
+            provider=made.provider,
+            account=made.account,
+            cell_id=made.cell_id,
+            machine_id=made.machine_id,
+            valid_until=made.valid_until,
+            ca_pem=self._credentials.ca_pem,
+        )
+
+    def _opened(self, request: EnrolmentRequest) -> _Opened:
+        """What the token says, or what is known of the expectation; nothing of it was proved by the machine yet."""
+        if request.attestation is None:
+            token = self._open(request.token)
+            said = f"the token {token.jti} of cell {token.cell_id} of {token.provider}"
+            return _Opened(token.jti, token.cell_id, token.provider, said)
+        if request.token:
+            raise GrafosError("request_invalid", "a token and a cloud's word at once", next="enrol with one of them")
+        known = self._shell.state.enrolments.get(request.attestation.expectation_id)
+        if known is None or not known.account:
+            raise GrafosError("enrolment_refused", "no such cell is expected here (any more)", next="expect it again")
+        said = f"the word of {known.provider} for cell {known.cell_id} (expectation {known.token_id})"
+        return _Opened(known.token_id, known.cell_id, known.provider, said)
+
+    async def _attested(self, word: Attestation | None, opened: _Opened, key_sha256: str) -> Attested | None:
+        """What the cloud signed, verified; in a thread, since that takes its time."""
+        if word is None:
+            return None
+        roots, now = roots_of(self._shell.state, opened.provider), self._shell.clock.now()
+        enrolling = Enrolling(opened.token_id, key_sha256)
+        return await asyncio.to_thread(verify, word.evidence, roots, enrolling, now)
 
     def _open(self, token: str) -> bootstrap_tokens.BootstrapClaims:
         now = self._shell.clock.now()

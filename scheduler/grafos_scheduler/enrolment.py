@@ -19,7 +19,8 @@ from msgspec.structs import replace
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
-from grafos_scheduler import leases, rows
+from grafos_scheduler import expecting, leases, rows
+from grafos_scheduler.enrolment_messages import ExpectedCell
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
@@ -63,6 +64,8 @@ def bootstrap(draft: Draft, event: BootstrapAsked, chance: random.Random) -> row
         made_at=draft.now,
         valid_until=draft.now + asked.valid_s,
         asked_by=event.operator,
+        account=asked.account if isinstance(asked, ExpectedCell) else "",
+        machine_id=asked.machine_id if isinstance(asked, ExpectedCell) else "",
     )
     draft.put(rows.ENROLMENT, made.token_id, made)
     draft.note(
@@ -89,6 +92,7 @@ def enrolled(draft: Draft, event: EnrolmentAsked) -> rows.Identity:
         )
     if token.closed or token.key_sha256 not in ("", key):
         raise _refused(f"the bootstrap token of cell {token.cell_id} was used already")
+    expecting.check_word(state, token, event.attested)
     known = state.identities.get(token.cell_id)
     if token.key_sha256:
         if known is None or known.token_id != token.token_id or known.revoke_at:
@@ -103,6 +107,7 @@ def enrolled(draft: Draft, event: EnrolmentAsked) -> rows.Identity:
         token_id=token.token_id,
         enrolled_at=draft.now,
         registered=known is not None and known.registered and known.key_sha256 == key,
+        machine_id=token.machine_id,
     )
     draft.put(rows.IDENTITY, identity.cell_id, identity)
     draft.put(rows.ENROLMENT, token.token_id, replace(token, key_sha256=key, used_at=draft.now))

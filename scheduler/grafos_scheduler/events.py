@@ -24,6 +24,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.receipts import RunReceipt
 from grafos_core.resources import Resources
 from grafos_scheduler import enrolment_messages, frames, messages
+from grafos_scheduler.attested import Attested, Roots
 
 # --- what happens ---------------------------------------------------------------------------------------------
 
@@ -113,10 +114,28 @@ class BootstrapAsked:
 @dataclass(frozen=True, slots=True)
 class EnrolmentAsked:
     """Somebody holds a bootstrap token whose signature and time were checked, and the key ``key_sha256``. Answer:
-    ``rows.Identity``, which a certificate may be signed for. ``enrolment_refused`` for a second use."""
+    ``rows.Identity``, which a certificate may be signed for. ``enrolment_refused`` for a second use. In place of the
+    token there may be the word of a cloud for a machine that is expected, verified."""
 
     token_id: str
     key_sha256: str
+    attested: Attested | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedMachineNamed:
+    """An operator tells which machine an expected cell is. Answer: ``rows.Enrolment``."""
+
+    expectation_id: str
+    machine_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationRootsSet:
+    """An operator sets what a cloud's word is verified with. Answer: ``rows.AttestationRoots``."""
+
+    roots: Roots
+    operator: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +266,8 @@ Event = (
     | CellRegistered
     | BootstrapAsked
     | EnrolmentAsked
+    | ExpectedMachineNamed
+    | AttestationRootsSet
     | CellRevokeAsked
     | LinkOpened
     | LinkClosed

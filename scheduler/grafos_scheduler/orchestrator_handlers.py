@@ -8,16 +8,22 @@ from grafos_core import trust
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_core.ids import check_sha256
-from grafos_scheduler import bundles, events, messages, providers
+from grafos_scheduler import bundles, events, messages, providers, rows
+from grafos_scheduler.attested import Roots
 from grafos_scheduler.enrolment_messages import (
     AccountCredentials,
+    AttestationRoots,
+    AttestationRootsView,
     BootstrapGrant,
     CellCredentials,
     CellRevocation,
+    ExpectedCellView,
+    ExpectedMachine,
     IdentityView,
     ProviderList,
     ProviderView,
 )
+from grafos_scheduler.expecting import roots_of
 from grafos_scheduler.handlers import Request, Services, Stream, grant_tenant
 from grafos_scheduler.tenant_messages import TenantAsked, TenantBudget
 
@@ -28,6 +34,37 @@ async def bootstrap(services: Services, request: Request) -> BootstrapGrant:
 
 async def enrol(services: Services, request: Request) -> CellCredentials:
     return await services.enrolling.enrol(request.body, request.client)
+
+
+async def expect_cell(services: Services, request: Request) -> ExpectedCellView:
+    return await services.enrolling.expect(request.body, request.who, request.client)
+
+
+async def name_machine(services: Services, request: Request) -> ExpectedCellView:
+    asked: ExpectedMachine = request.body
+    event = events.ExpectedMachineNamed(request.path["expectation_id"], asked.machine_id)
+    made = await services.shell.handle(event)
+    assert isinstance(made, rows.Enrolment)
+    return services.enrolling.expected(made)
+
+
+async def set_attestation_roots(services: Services, request: Request) -> AttestationRootsView:
+    asked: AttestationRoots = request.body
+    given = Roots(request.path["provider"], asked.source, asked.dated, asked.pems)
+    await services.shell.handle(events.AttestationRootsSet(given, request.who.name))
+    return _roots(services, given.provider)
+
+
+async def show_attestation_roots(services: Services, request: Request) -> AttestationRootsView:
+    await services.shell.settled()
+    return _roots(services, request.path["provider"])
+
+
+def _roots(services: Services, provider: str) -> AttestationRootsView:
+    state = services.shell.state
+    known, told = state.attestation_roots.get(provider), roots_of(state, provider)
+    by, at = (known.set_by, known.set_at) if known is not None else ("", 0.0)
+    return AttestationRootsView(provider, told.source, told.dated, sorted(told.pems), told.why_empty, by, at)
 
 
 async def renew(services: Services, request: Request) -> CellCredentials:

@@ -18,6 +18,7 @@ from grafos_scheduler.messages import RunRequest
 CLAIM, TERMS, TENANT, SLICE = "claim", "terms", "tenant", "slice"
 CELL, DRAIN, LEASE, RUN, ARTIFACT = "cell", "drain", "lease", "run", "artifact"
 ENROLMENT, IDENTITY, REVOKED_KEY = "enrolment", "identity", "revoked_key"
+ATTESTATION_ROOTS = "attestation_roots"
 AUDIT, AUDIT_HEAD, AUDIT_MARK = "audit", "audit_head", "audit_mark"
 PRESENCE, TOKEN, RENEWAL, FLOOD = "presence", "token", "renewal", "flood"
 
@@ -88,7 +89,9 @@ class Drain(msgspec.Struct, frozen=True):
 
 class Enrolment(msgspec.Struct, frozen=True):
     """One bootstrap token, by its id: which cell may enrol with it, at what price and until when (``expires_at``, the
-    cell's own end; 0 = never). ``key_sha256`` is the key that used it; ``closed`` once that key has registered."""
+    cell's own end; 0 = never). ``key_sha256`` is the key that used it; ``closed`` once that key has registered. With an
+    ``account`` there is no token: the cloud's word for the machine ``machine_id`` takes its place (empty: not known
+    yet)."""
 
     token_id: str
     provider: str
@@ -102,6 +105,8 @@ class Enrolment(msgspec.Struct, frozen=True):
     key_sha256: str = ""
     used_at: float = 0.0
     closed: bool = False
+    account: str = ""
+    machine_id: str = ""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -119,6 +124,18 @@ class Identity(msgspec.Struct, frozen=True):
     revoke_at: float = 0.0
     revoke_why: str = ""
     revoked_at: float = 0.0
+    machine_id: str = ""
+
+
+class AttestationRoots(msgspec.Struct, frozen=True):
+    """What an operator set for verifying a cloud's word, see ``attested.Roots``."""
+
+    provider: str
+    source: str
+    dated: str
+    pems: dict[str, str]
+    set_by: str
+    set_at: float
 
 
 class RevokedKey(msgspec.Struct, frozen=True):
@@ -266,6 +283,7 @@ STORED_KINDS: dict[str, type[msgspec.Struct]] = {
     ENROLMENT: Enrolment,
     IDENTITY: Identity,
     REVOKED_KEY: RevokedKey,
+    ATTESTATION_ROOTS: AttestationRoots,
     LEASE: Lease,
     RUN: Run,
     ARTIFACT: Artifact,

@@ -73,6 +73,7 @@ class State:
         self.enrolments: dict[str, rows.Enrolment] = {}
         self.identities: dict[str, rows.Identity] = {}
         self.revoked_keys: dict[str, rows.RevokedKey] = {}
+        self.attestation_roots: dict[str, rows.AttestationRoots] = {}
         self.leases: dict[str, rows.Lease] = {}
         self.runs: dict[str, rows.Run] = {}
         self.presences: dict[str, rows.Presence] = {}
@@ -91,6 +92,7 @@ class State:
             rows.ENROLMENT: self.enrolments,
             rows.IDENTITY: self.identities,
             rows.REVOKED_KEY: self.revoked_keys,
+            rows.ATTESTATION_ROOTS: self.attestation_roots,
             rows.LEASE: self.leases,
             rows.RUN: self.runs,
             rows.PRESENCE: self.presences,
