@@ -119,3 +119,24 @@ def test_the_program_says_so_in_one_shape_and_with_the_codes_exit_code() -> None
         assert ended.stderr.startswith("error[usage]: ")
         assert "  next: " in ended.stderr
         assert "Traceback" not in ended.stderr
+
+
+WITHOUT_DRIVER = """
+import sys
+from grafos_scheduler import process
+from grafos_scheduler.settings import read_settings
+assert "asyncpg" not in sys.modules
+sys.modules["asyncpg"] = None  # as if it were not installed
+try:
+    process.open_keeper(read_settings(sys.argv[1:]), "")
+except process.GrafosError as error:
+    print(error.last_words())
+"""
+
+
+def test_the_driver_of_a_database_is_looked_for_only_when_there_is_one() -> None:
+    given = {**GOOD, "database": "postgresql://grafos:hush@127.0.0.1:1/nowhere"}
+    words = [text for name, value in given.items() for text in (f"--{name}", value)]
+    done = subprocess.run([sys.executable, "-c", WITHOUT_DRIVER, *words], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("error[tool_missing]")
+    assert "pip install 'grafos-scheduler[postgresql]'" in done.stdout
