@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from grafos_cli import catalog
 from grafos_cli.nearness import nearest, nearest_flag
+from grafos_cli.wrapping import paragraphs, wrapped
 from grafos_core.errors import GrafosError
 
 if TYPE_CHECKING:
@@ -62,12 +63,13 @@ class TaughtCommand(TyperCommand):
         return super().invoke(ctx)
 
     def get_help(self, ctx: Any) -> str:
+        width = _width_for(ctx)
         lines = ["Examples:", *(f"  {example}" for example in self.examples), ""]
         pieces = " ".join(self.collect_usage_pieces(ctx)).translate({ord(brace): None for brace in "{}"})
         lines += [f"Usage: {ctx.command_path} {pieces}", ""]
-        lines += [(self.help or "").strip(), ""]
-        lines += _parameter_lines(self, ctx)
-        lines += [_global_line(streams=bool(self.streams)), "", f"Docs: {_page_of(ctx.command_path)}"]
+        lines += [*paragraphs(self.help or "", width), ""]
+        lines += _parameter_lines(self, ctx, width)
+        lines += [*wrapped(_global_line(streams=bool(self.streams)), width), "", f"Docs: {_page_of(ctx.command_path)}"]
         lines += [f"Next: {self.next_command}"]
         return _for_reader("\n".join(lines), ctx)
 
@@ -82,10 +84,11 @@ class TaughtGroup(TyperGroup):
         return _lightened(super().get_params(ctx))
 
     def get_help(self, ctx: Any) -> str:
+        width = _width_for(ctx)
         verbs = [(name, _summary(self.commands[name])) for name in self.list_commands(ctx)]
         lines = ["Examples:", *(f"  {example}" for example in self.examples), ""]
-        lines += [f"Usage: {ctx.command_path} COMMAND [OPTIONS]", "", (self.help or "").strip(), ""]
-        lines += ["Commands:", *catalog.rows(verbs), "", _global_line(streams=False), ""]
+        lines += [f"Usage: {ctx.command_path} COMMAND [OPTIONS]", "", *paragraphs(self.help or "", width), ""]
+        lines += ["Commands:", *catalog.rows(verbs, width), "", *wrapped(_global_line(streams=False), width), ""]
         lines += [f"Docs: {catalog.DOCS}", f"Next: {self.next_command}"]
         return _for_reader("\n".join(lines), ctx)
 
@@ -99,8 +102,8 @@ class TaughtGroup(TyperGroup):
 class RootGroup(TaughtGroup):
     """`grafos` itself: its nouns are modules of this package, imported one at a time."""
 
-    def get_help(self, ctx: Any) -> str:  # noqa: ARG002 - the parser's signature
-        return catalog.root_help().rstrip()
+    def get_help(self, ctx: Any) -> str:
+        return catalog.root_help(_width_for(ctx)).rstrip()
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the parser's signature
         return [entry.name for entry in catalog.NOUNS]
@@ -113,6 +116,12 @@ class RootGroup(TaughtGroup):
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         return command
+
+
+def _width_for(ctx: Any) -> int | None:
+    """Columns that the help may have; None for a program, or where nothing says."""
+    terminal: Terminal | None = ctx.find_root().obj
+    return terminal.width_max if terminal is not None else None
 
 
 def _for_reader(text: str, ctx: Any) -> str:
@@ -141,12 +150,12 @@ def _summary(command: Any) -> str:
     return (command.help or "").strip().split("\n\n")[0].replace("\n", " ").rstrip(".")
 
 
-def _parameter_lines(command: Any, ctx: Any) -> list[str]:
+def _parameter_lines(command: Any, ctx: Any, width: int | None) -> list[str]:
     """The command's own arguments and options as two columns."""
     own = [parameter for parameter in command.get_params(ctx) if "--help" not in parameter.opts]
     records = [record for parameter in own if (record := parameter.get_help_record(ctx))]
     entries = [(record[0].replace(" <str>", ""), _RANGE.sub(r"\1 to \2", record[1])) for record in records]
-    return ["Options:", *catalog.rows(entries), ""] if entries else []
+    return ["Options:", *catalog.rows(entries, width), ""] if entries else []
 
 
 def _streamed(command: TaughtCommand, ctx: Any) -> str:
@@ -218,12 +227,10 @@ def usage_error(refused: typer.TyperException) -> GrafosError:
     if option and hasattr(refused, "possibilities"):
         known = [name for parameter in ctx.command.get_params(ctx) for name in parameter.opts] if ctx else []
         match = nearest_flag(option, [*known, *catalog.global_flags()])
-        return GrafosError(
-            "usage",
-            f"{path} has no flag {option[:60]}",
-            why=f"did you mean {match}?" if match else "",
-            next=f"{path} --help",
-        )
+        why = f"did you mean {match}?" if match else ""
+        if option.lstrip("-").isdigit():
+            why = "a number below zero is read as a flag, and no command takes one"
+        return GrafosError("usage", f"{path} has no flag {option[:60]}", why=why, next=f"{path} --help")
     return GrafosError("usage", refused.format_message().rstrip("."), where=path, next=f"{path} --help")
 
 

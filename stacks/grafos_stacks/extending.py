@@ -9,6 +9,7 @@ before anything moves: the same command again finishes that very extension, and 
 from __future__ import annotations
 
 import itertools
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -139,9 +140,10 @@ def _wanted(hands: Hands, plan: StackPlan, wish: Wish) -> int:
 def _too_late(plan: StackPlan, longest: int) -> GrafosError:
     provider, most = plan.spec.provider, TTL_S_MAX // 86400
     if not layout_of(provider).moves_deadline:
+        by_then = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(longest))
         return GrafosError(
             "unsupported",
-            f"on {provider} the end of a machine that runs cannot be moved, and {plan.stack} was made to end by then",
+            f"on {provider} the end of a machine that runs cannot be moved: {plan.stack} was made to end by {by_then}",
             next=f"replace it by one that can be extended: grafos cloud provision {provider} --ttl 8h --max-ttl 24h",
         )
     bound = f"its longest TTL of {plan.spec.max_ttl_s / 3600:g} h" if plan.spec.max_ttl_s else f"{most} days"

@@ -181,6 +181,7 @@ def test_on_compute_engine_only_what_was_paid_for_is_given(operator: Person, on_
     assert operator("cloud", "extend", "--cell-id", "far", "--ttl", "+1h", "--yes").code == 0
     refused = operator("cloud", "extend", "--cell-id", "far", "--ttl", "+3h", "--yes")
     assert (refused.code, refused.error_code) == (2, "unsupported")
+    assert "far was made to end by 20" in refused.err
     assert "--max-ttl" in refused.err
 
 

@@ -68,6 +68,12 @@ def test_where_there_is_no_program_no_other_command_is_named_than_the_one_that_m
         assert set(re.findall(r"grafos \w+", err)) == {"grafos new", "grafos help"}
 
 
+def test_a_number_below_zero_is_told_to_be_none(tmp_path: Path) -> None:
+    answer = grafos("cloud", "budget", "set", "-5", cwd=tmp_path)
+    assert (answer.code, answer.error_code) == (2, "usage")
+    assert "why:   a number below zero is read as a flag, and no command takes one" in answer.err
+
+
 def test_a_global_flag_works_before_and_after_the_command(tmp_path: Path) -> None:
     before = grafos("--json", "tasklet", "build", cwd=tmp_path)
     after = grafos("tasklet", "build", "--json", cwd=tmp_path)
