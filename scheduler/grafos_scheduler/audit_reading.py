@@ -28,7 +28,12 @@ LOOKED_AT_MAX = 5000
 async def audit(services: Services, request: Request) -> AuditPage:
     """A page of the log; ``audit_broken`` where it was changed."""
     query: AuditQuery = request.query
-    return await _Reading(services.shell, query).page(services.settings.scheduler_id)
+    return await read_page(services.shell, query)
+
+
+async def read_page(shell: Shell, query: AuditQuery) -> AuditPage:
+    """The same for whoever has the shell."""
+    return await _Reading(shell, query).page()
 
 
 class _Reading:
@@ -43,7 +48,7 @@ class _Reading:
         self._looked_at = 0
         self._is_past = False
 
-    async def page(self, scheduler: str) -> AuditPage:
+    async def page(self) -> AuditPage:
         await self._shell.settled()
         await self._go_to_start()
         while self._is_wanted_more():
@@ -51,7 +56,7 @@ class _Reading:
         if self._check.sequence >= self._end.sequence:
             await self._check_end()
         return AuditPage(
-            scheduler=scheduler,
+            scheduler=self._shell.state.settings.scheduler,
             records=self._found,
             after=self._check.sequence,
             more=self._check.sequence < self._end.sequence and not self._is_past,

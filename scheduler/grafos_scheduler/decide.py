@@ -56,14 +56,7 @@ def decide(  # noqa: C901  # one arm per event
             if _is_current(state, event.cell_id, event.link_id):
                 outcomes.reported(draft, event.cell_id, event.ended, event.receipt)
         case events.Tick():
-            leases.lapse_overdue(draft)
-            renewing.renew_due(draft)
-            outcomes.give_up_overdue(draft)
-            retention.collect(draft)
-            revocation.carry_out_due(draft)
-            enrolment.collect_lapsed(draft)
-            audit.tell_withheld(draft)
-            audit.let_go_old(draft)
+            _time_passed(draft)
         case events.LinkOpened():
             cells.link_opened(draft, event)
         case events.LinkClosed():
@@ -97,19 +90,34 @@ def decide(  # noqa: C901  # one arm per event
         case events.TermsSet():
             _set_terms(draft, event)
         case events.Witnessed():
-            details = dict(event.details)
-            audit.note_bounded(
-                draft,
-                event.kind,
-                event.who,
-                event.subject,
-                tenant=event.tenant,
-                cell_id=event.cell_id,
-                details=details,
-            )
+            _witnessed(draft, event)
         case _:
             assert_never(event)
     return draft.decision()
+
+
+def _time_passed(draft: Draft) -> None:
+    leases.lapse_overdue(draft)
+    renewing.renew_due(draft)
+    outcomes.give_up_overdue(draft)
+    retention.collect(draft)
+    revocation.carry_out_due(draft)
+    enrolment.collect_lapsed(draft)
+    audit.tell_withheld(draft)
+    audit.let_go_old(draft)
+
+
+def _witnessed(draft: Draft, event: events.Witnessed) -> None:
+    details = dict(event.details)
+    audit.note_bounded(
+        draft,
+        event.kind,
+        event.who,
+        event.subject,
+        tenant=event.tenant,
+        cell_id=event.cell_id,
+        details=details,
+    )
 
 
 def _frame(draft: Draft, event: events.CellSaid) -> None:
@@ -144,6 +152,8 @@ def _by(event: Event) -> str:
         case events.CellRegistered():
             return f"cell/{event.registration.cell_id}"
         case events.RunRequested() | events.RunCancelAsked():
+            return f"tenant/{event.tenant}"
+        case events.LeaseRevokeAsked() if event.tenant:
             return f"tenant/{event.tenant}"
         case events.BootstrapAsked() | events.ClaimAccepted():
             return f"operator/{event.operator}"
