@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from grafos_cli import admin_certificates, admin_tenants
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -20,10 +21,21 @@ CLEARED_WITHIN_S = 5.0
 LOOK_EVERY_S = 0.1
 
 app = new_group(
-    help="What only the operator of the fabric does: fences.",
-    examples=("grafos admin list-fenced-leases", "grafos admin unfence-lease LEASE_ID"),
-    next="grafos admin list-fenced-leases",
+    help="What only the operator of the fabric does: tenants with their budgets and quotas, fences, certificates.",
+    examples=("grafos admin list-tenants", "grafos admin set-tenant-budget --tenant default --cents 5000"),
+    next="grafos admin list-tenants",
 )
+for name, taught_as, act in (
+    ("create-tenant", admin_tenants.CREATE, admin_tenants.create_tenant),
+    ("list-tenants", admin_tenants.LIST, admin_tenants.list_tenants),
+    ("set-quota", admin_tenants.QUOTA, admin_tenants.set_quota),
+    ("set-tenant-budget", admin_tenants.BUDGET, admin_tenants.set_tenant_budget),
+    ("delete-tenant", admin_tenants.DELETE, admin_tenants.delete_tenant),
+    ("init-ca", admin_certificates.INIT_CA, admin_certificates.init_ca),
+    ("issue-cert", admin_certificates.ISSUE_CERT, admin_certificates.issue_cert),
+    ("issue-server-cert", admin_certificates.ISSUE_SERVER_CERT, admin_certificates.issue_server_cert),
+):
+    app.command(name, cls=taught_as)(act)
 
 
 class FencedLease(NamedTuple):

@@ -27,7 +27,7 @@ from grafos_core.resources import Resources
 from grafos_scheduler.cells import SIGNALS
 from grafos_scheduler.enrolment_messages import IdentityView
 from grafos_scheduler.lease_messages import LeaseView
-from grafos_scheduler.messages import Admission, RunView
+from grafos_scheduler.messages import Admission, RunView, TenantView
 from grafos_stacks.costs import Budget, CellCost, Sum
 from grafos_stacks.journal import Move
 from grafos_stacks.orchestrators import OrchestratorRecord
@@ -45,6 +45,7 @@ COSTS = listed(of(CellCost))
 FICTIONAL = "fictional_held_micro_cents fictional_spent_micro_cents"
 BUDGET = record(budget=of(Budget, fictional_held_micro_cents=COUNT, fictional_spent_micro_cents=COUNT), cells=COSTS)
 KEPT_KEY = record(texts="name id")
+PARTS = listed(record(texts="kind name state id"))
 ORCHESTRATOR = of(OrchestratorRecord)
 WIRE = mapped(TEXT)
 EMULATOR = record(
@@ -117,6 +118,8 @@ DEMO = record(
     texts="module_sha256", counts="resources left cost_micro_cents held_micro_cents", numbers="took_s",
     flags="emulated", answers=listed(record(texts="provider cell_id cost")),
 )  # fmt: skip
+TENANT = of(TenantView)
+WRITTEN = record(files=listed(TEXT), days=COUNT)
 READINESS = record(flags=" ".join(SIGNALS))
 SEEN_CELL = record(
     texts="cell_id provider region pattern scheduler",
@@ -174,6 +177,12 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "cloud teardown": (
         record(receipt=or_none(RECEIPT), inventory=INVENTORY, maybe="inventory"),
         record(receipts=listed(RECEIPT), failures=listed(FAILED), inventories=listed(INVENTORY)),
+        record(
+            flags="dry_run",
+            teardowns=listed(
+                record(texts="cell_id provider region state", goes=PARTS, stays=PARTS, used_by=listed(TEXT))
+            ),
+        ),
     ),
     "cloud sweep": record(flags="deleted", accounts=listed(SWEPT), failures=listed(FAILED_CLOUD)),
     "cloud recover": record(
@@ -201,7 +210,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
             reached=TEXT,
             machine_state=TEXT,
             layers=listed(record(texts="by what", moments="at")),
-            resources=listed(record(texts="kind name state id")),
+            resources=PARTS,
             held_micro_cents=COUNT,
             extending_to=MOMENT,
             recorded=YES_NO,
@@ -241,6 +250,14 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "provider revoke-cell": record(identity=of(IdentityView)),
     "fabric key export": record(texts="file", fabric=KEPT_KEY),
     "fabric key import": record(fabric=record(texts="name id home")),
+    "admin create-tenant": record(tenant=TENANT, files=record(texts="certificate key token")),
+    "admin list-tenants": record(tenants=listed(of(TenantView, scheduler=TEXT))),
+    "admin set-quota": record(tenant=TENANT),
+    "admin set-tenant-budget": record(tenant=TENANT),
+    "admin delete-tenant": record(tenant=TENANT),
+    "admin init-ca": WRITTEN,
+    "admin issue-cert": WRITTEN,
+    "admin issue-server-cert": WRITTEN,
     "admin list-fenced-leases": record(leases=listed(of(LeaseView, provider=TEXT))),
     "admin unfence-lease": record(lease=of(LeaseView), cleared=YES_NO),
     "emulate up": record(started=YES_NO, emulator=EMULATOR),

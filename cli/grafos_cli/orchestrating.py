@@ -40,6 +40,9 @@ def init(
     folder: Annotated[
         str, typer.Option(metavar="DIR", help="where the orchestrator shall keep its state and its keys")
     ] = "orchestrator",
+    replace: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool, typer.Option("--replace", help="for one in place of the orchestrator that the fabric has")
+    ] = False,
 ) -> None:
     """Makes the fabric's key and ledger, and prints how to start an orchestrator for it on a machine of yours.
 
@@ -55,7 +58,7 @@ def init(
     home = OrchestratorHome(fabric)
     told = [("fabric", f"{fabric.name} ({fabric.id})"), ("home", str(fabric.home))]
     document = {"fabric": {"name": fabric.name, "id": fabric.id, "home": str(fabric.home)}}
-    if record := home.record():
+    if (record := home.record()) and not replace:
         told.append(("orchestrator", f"{record.name} at {record.url}"))
         text = "\nA cell joins it with:  grafos cloud bootstrap-cell --provider NAME --cell-id ID\n"
         terminal.emit({**document, **_of(record), "secret_file": "", "command": []}, facts(told, terminal) + text)
@@ -63,11 +66,16 @@ def init(
     command = _command(fabric, home, _address(bind), provider or [], Path(folder).absolute())
     home.make_secret()
     told.append(("claim secret", f"{home.secret_file} (0600, for one claim)"))
+    more = " --replace" if record else ""
     text = (
         f"\nStart the orchestrator on the machine that cells shall reach, with a copy of that secret:\n\n"
-        f"  {shlex.join(command)}\n\nThen take possession of it:\n\n  grafos fabric claim https://{bind}\n"
+        f"  {shlex.join(command)}\n\nThen take possession of it:\n\n  grafos fabric claim https://{bind}{more}\n"
     )
-    made = {"orchestrator": None, "secret_file": str(home.secret_file), "command": command}
+    made = {
+        "orchestrator": _of(record)["orchestrator"] if record else None,
+        "secret_file": str(home.secret_file),
+        "command": command,
+    }
     terminal.emit({**document, **made}, facts(told, terminal) + text)
 
 
@@ -78,7 +86,8 @@ def claim(
         str, typer.Option(metavar="FILE", help="the secret that it was started with; default: what fabric init made")
     ] = "",
     replace: Annotated[  # noqa: FBT002 - a flag of the command line
-        bool, typer.Option("--replace", help="leave the orchestrator that the fabric has; nothing is asked of it")
+        bool,
+        typer.Option("--replace", help="in place of the orchestrator that the fabric has, of which nothing is asked"),
     ] = False,
 ) -> None:
     """Takes possession of an orchestrator: proves both sides to each other, pins its CA, creates the tenant `default`.
@@ -88,13 +97,12 @@ def claim(
     """
     from grafos_cli.fabric import open_default
     from grafos_cli.tables import facts
-    from grafos_stacks.orchestrators import OrchestratorHome, take_orchestrator
+    from grafos_stacks.orchestrators import take_orchestrator
 
     terminal = terminal_of(ctx)
     fabric = open_default(terminal)
-    if replace:
-        OrchestratorHome(fabric).forget()
-    record = take_orchestrator(fabric, url.rstrip("/"), Path(secret_file) if secret_file else None)
+    secret = Path(secret_file) if secret_file else None
+    record = take_orchestrator(fabric, url.rstrip("/"), secret, replace=replace)
     told = [("orchestrator", f"{record.name} at {record.url}"), ("fabric", f"{fabric.name} ({fabric.id})")]
     text = "\nIt obeys this fabric. A cell joins with:  grafos cloud bootstrap-cell --provider NAME --cell-id ID\n"
     terminal.emit({**_of(record), "fabric": {"name": fabric.name, "id": fabric.id}}, facts(told, terminal) + text)

@@ -31,6 +31,9 @@ from grafos_stacks.records import OPERATOR, SCHEMA_VERSION, SchedulerHome, kept,
 ORCHESTRATOR = "orchestrator"
 DEFAULT_TENANT = "default"
 SECRET_BYTES = 32
+CLAIM_PATIENCE_S = 5.0
+"""An orchestrator that was started just now answers within a second or two."""
+ASK_EVERY_S = 0.1
 RENEW_AT_FRACTION = 0.5
 """Credentials are renewed when they are used past this part of their life."""
 
@@ -90,12 +93,10 @@ class OrchestratorHome(SchedulerHome):
         """Writes where it answers."""
         kept(self._record_file, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
 
-    def forget(self) -> None:
-        """For another orchestrator: nothing stays but the CAs that were pinned, and the secret."""
-        self._record_file.unlink(missing_ok=True)
-        for path in self.folder.glob("*-*"):
-            if path != self.secret_file:
-                path.unlink()
+    def forget_grant(self, who: str) -> None:
+        """Removes what was granted to somebody who is gone."""
+        for what in ("token", "cert.pem", "csr.pem", "key.pem"):
+            self._file(who, what).unlink(missing_ok=True)
 
     def client(self, who: str, url: str = "", *, patience_s: float = 0.0) -> OrchestratorClient:
         """A way to the orchestrator as that person, with credentials that were renewed if they are due;
@@ -117,7 +118,7 @@ def _is_due(certificate_pem: str, now: float) -> bool:
         raise GrafosError(
             "certificate_expired",
             "our credentials for the orchestrator ran out, because they were not used for weeks",
-            next="start it with an empty --state and --trust folder, then: grafos fabric init",
+            next="start another one with empty folders: grafos fabric init --replace",
         )
     began_at = trust.issued_at(certificate_pem)
     return now - began_at > RENEW_AT_FRACTION * (ends_at - began_at)
@@ -126,9 +127,12 @@ def _is_due(certificate_pem: str, now: float) -> bool:
 # --- claiming -----------------------------------------------------------------------------------------------------
 
 
-def take_orchestrator(fabric: Fabric, url: str, secret_file: Path | None) -> OrchestratorRecord:
+def take_orchestrator(
+    fabric: Fabric, url: str, secret_file: Path | None, *, replace: bool = False
+) -> OrchestratorRecord:
     """Claims the orchestrator at ``url``, pins its CA, and creates the tenant `default` there; the same outcome however
-    often it is repeated. An orchestrator that is ours already may have got another address.
+    often it is repeated. An orchestrator that is ours already may have got another address. With ``replace`` it takes
+    the place of the one before, once it has been claimed.
 
     ``claim_refused`` (another fabric's, another one than before, a wrong secret, no orchestrator), ``config_invalid``
     (no secret), ``scheduler_unreachable``.
@@ -142,7 +146,7 @@ def take_orchestrator(fabric: Fabric, url: str, secret_file: Path | None) -> Orc
             where=url,
             next="start one with --mode orchestrator; grafos fabric init prints how",
         )
-    if not home.is_granted(OPERATOR):
+    if replace or not home.is_granted(OPERATOR):
         _claim(fabric, home, url, told, read_secret(secret_file or home.secret_file))
     try:
         with home.client(OPERATOR, url) as client:
@@ -152,16 +156,26 @@ def take_orchestrator(fabric: Fabric, url: str, secret_file: Path | None) -> Orc
             raise
         raise _another(url, home.record(), error) from error
     record = home.record()
-    if record is None or record.url != url:
-        home.keep_record(OrchestratorRecord(url, told.name, record.claimed_at if record else time.time()))
+    if record is None or replace:
+        home.keep_record(OrchestratorRecord(url, told.name, time.time()))
+    elif record.url != url:
+        home.keep_record(msgspec.structs.replace(record, url=url))
     home.secret_file.unlink(missing_ok=True)
     return home.known()
 
 
-def health_of(url: str) -> Health:
-    """What whoever answers at ``url`` says of itself; nothing of it is to be trusted."""
-    with Wire(url, trust.unverified_context(), TIMEOUT_S) as wire:
-        return decode(wire.exchange("GET", "/health", None, {}), Health)
+def health_of(url: str, patience_s: float = CLAIM_PATIENCE_S) -> Health:
+    """What whoever answers at ``url`` says of itself; nothing of it is to be trusted. Asked again for ``patience_s``
+    while nobody answers."""
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            with Wire(url, trust.unverified_context(), TIMEOUT_S) as wire:
+                return decode(wire.exchange("GET", "/health", None, {}), Health)
+        except GrafosError as error:
+            if error.code != "scheduler_unreachable" or time.monotonic() >= until:
+                raise
+        time.sleep(ASK_EVERY_S)
 
 
 def read_secret(file: Path) -> bytes:
@@ -200,6 +214,8 @@ def _claim(fabric: Fabric, home: OrchestratorHome, url: str, told: Health, secre
                 else "name the secret that it was started with: --secret-file FILE; grafos fabric init says its fabric"
             )
         raise
+    for token_file in home.folder.glob(f"{tenant_name('*')}-token"):
+        home.forget_grant(token_file.name.removesuffix("-token"))  # at another orchestrator it is nobody yet
     home.pin_ca(granted.ca_pem)
     home.keep_grant(OPERATOR, granted.certificate_pem, granted.api_token)
 
@@ -221,5 +237,5 @@ def _another(url: str, record: OrchestratorRecord | None, error: GrafosError) ->
         "the orchestrator at that address is not the one that this fabric has",
         where=url,
         why=f"this fabric has {ours}; {error.what}",
-        next="to leave that one for this: grafos fabric claim URL --replace",
+        next="to leave that one for this: grafos fabric claim URL --replace --secret-file FILE",
     )

@@ -124,12 +124,18 @@ def test_one_orchestrator_is_left_for_another_only_when_that_is_asked_for(
     first = OwnOrchestrator(somebody)
     somebody("fabric", "claim", first.url)
     first.discard()
-    begun_anew = somebody("fabric", "claim", joined.url)
-    assert (begun_anew.code, begun_anew.error_code) == (4, "claim_refused")
-    assert "--replace" in begun_anew.err
-    assert first.url in somebody("fabric", "show").out
-    somebody("fabric", "claim", joined.url, "--replace")
-    assert first.url not in somebody("fabric", "show").out
+    for more in ((), ("--replace",)):
+        refused = somebody("fabric", "claim", joined.url, *more, "--secret-file", str(first.process.log))
+        assert refused.error_code in ("claim_refused", "config_invalid")
+        assert first.url in somebody("fabric", "show").out
+    second = OwnOrchestrator(somebody, "--replace", "--folder", str(tmp_path / "second"))
+    try:
+        assert somebody("fabric", "claim", second.url).error_code == "claim_refused"
+        assert somebody("fabric", "claim", second.url, "--replace").code == 0
+        assert f"orchestrator at {second.url}" in somebody("fabric", "show").out
+        assert somebody("admin", "list-tenants").code == 0
+    finally:
+        second.discard()
 
 
 def test_the_fabric_shows_its_orchestrator(joined: OwnOrchestrator) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,12 +39,16 @@ NOT_RUN = {
 def shell(tmp_path: Path, home: Path) -> Iterator[Shell]:
     """Whatever becomes of the page, nothing that it started goes on running."""
     somebody = person_in(tmp_path)
-    somebody.environment["PATH"] = f"{forks().front()}{os.pathsep}{somebody.environment['PATH']}"
+    programs = [str(forks().front()), str(Path(sys.executable).parent), somebody.environment["PATH"]]
+    somebody.environment["PATH"] = os.pathsep.join(programs)
     somebody.environment["XDG_CACHE_HOME"] = str(Path(os.environ["GRAFOS_TEST_REFUSALS"]).with_name("cache"))
     yield somebody
     ends = [(path.parents[2], "dev") for path in tmp_path.rglob(".grafos/dev/dev.json")] + [(tmp_path, "emulate")]
     for folder, what in ends:
         subprocess.run(["grafos", what, "down"], cwd=folder, env=somebody.environment, capture_output=True, check=False)
+    for file in tmp_path.rglob("*.pid"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(file.read_text()), signal.SIGTERM)
 
 
 @pytest.mark.timeout(600)

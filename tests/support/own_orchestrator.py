@@ -25,12 +25,12 @@ def free_port() -> int:
 class OwnOrchestrator:
     """Begun as `grafos fabric init` says it; nobody has claimed it yet."""
 
-    def __init__(self, person: Person) -> None:
+    def __init__(self, person: Person, *more: str) -> None:
         self.person = person
         self.bind = f"127.0.0.1:{free_port()}"
         self.url = f"https://{self.bind}"
         self.agents: dict[str, subprocess.Popen[str]] = {}
-        made = person("fabric", "init", "--bind", self.bind, "--json")
+        made = person("fabric", "init", "--bind", self.bind, *more, "--json")
         assert made.code == 0, made.err
         self.init: dict[str, Any] = made.document
         program, *arguments = self.init["command"]
