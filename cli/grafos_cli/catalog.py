@@ -5,7 +5,10 @@ The page is plain text from this table: it needs no argument parser, so `grafos 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from grafos_cli.wrapping import wrapped
 
 
 class Noun(NamedTuple):
@@ -62,6 +65,9 @@ EXAMPLES = (
 DOCS = "docs/reference/commands.md"
 """The page made from the commands, in the documentation."""
 
+MEANING_WIDTH_MIN = 20
+"""Columns; what is told beside a name is no narrower, on however narrow a terminal."""
+
 TOPICS = "exit-codes, environment, config, errors"
 
 NEXT = "grafos demo"
@@ -77,20 +83,26 @@ def global_flags() -> list[str]:
     return [*(name.split()[0].rstrip(",") for name, _ in GLOBAL_OPTIONS), "--no-color"]
 
 
-def rows(entries: tuple[tuple[str, str], ...] | list[tuple[str, str]]) -> list[str]:
-    """Two columns, indented by two, the first as wide as its longest entry."""
+def rows(entries: Sequence[tuple[str, str]], width_max: int | None = None) -> list[str]:
+    """Two columns, indented by two, the first as wide as its longest entry, both together in ``width_max``."""
     width = max(len(left) for left, _ in entries)
-    return [f"  {left:<{width}}  {right}".rstrip() for left, right in entries]
+    room = None if width_max is None else max(MEANING_WIDTH_MIN, width_max - width - 4)
+    lines = []
+    for left, right in entries:
+        first, *more = wrapped(right, room) or [""]
+        lines.append(f"  {left:<{width}}  {first}".rstrip())
+        lines += [f"  {'':<{width}}  {line}" for line in more]
+    return lines
 
 
-def root_help() -> str:
+def root_help(width_max: int | None = None) -> str:
     """The first page: examples, nouns by task, global options, the next command."""
     lines = ["grafos turns cloud accounts into one fabric and runs WASM programs on it.", ""]
-    lines += ["Examples:", *rows(EXAMPLES), "", "Usage: grafos COMMAND [OPTIONS]", ""]
+    lines += ["Examples:", *rows(EXAMPLES, width_max), "", "Usage: grafos COMMAND [OPTIONS]", ""]
     width = max(len(entry.name) for entry in NOUNS)
     for group in dict.fromkeys(entry.group for entry in NOUNS):
         members = [(f"{entry.name:<{width}}", entry.summary) for entry in NOUNS if entry.group == group]
-        lines += [f"{group}:", *rows(members), ""]
-    lines += ["Options:", *rows(GLOBAL_OPTIONS), ""]
+        lines += [f"{group}:", *rows(members, width_max), ""]
+    lines += ["Options:", *rows(GLOBAL_OPTIONS, width_max), ""]
     lines += [f"More: grafos help TOPIC, of {TOPICS}", "", f"Next: {NEXT}"]
     return "\n".join(lines) + "\n"

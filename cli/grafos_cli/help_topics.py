@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from grafos_cli import catalog
 from grafos_cli.nearness import nearest
+from grafos_cli.wrapping import paragraphs
 from grafos_core.errors import GrafosError
 
 EXIT_CODES = (
@@ -42,13 +44,26 @@ VARIABLES = (
 """What the environment may say beside the settings."""
 
 
-def topic(words: list[str]) -> str:
+class Page(NamedTuple):
+    """What a page begins with, its rows of two columns, and the next command."""
+
+    head: str
+    entries: Sequence[tuple[str, str]]
+    next: str
+
+    def text(self, width: int | None) -> str:
+        """The page for so many columns."""
+        lines = [*paragraphs(self.head, width), "", *catalog.rows(self.entries, width), "", f"Next: {self.next}"]
+        return "\n".join(lines) + "\n"
+
+
+def topic(words: list[str], width: int | None = None) -> str:
     """The page of a topic; nothing when a command is meant; ``usage`` for a word that is neither."""
     name, more = words[0], words[1:]
     if name == "errors" and more:
-        return _error(more[0])
+        return _error(more[0]).text(width)
     if name in TOPICS:
-        return TOPICS[name]()
+        return TOPICS[name]().text(width)
     if name.startswith("-") or catalog.noun(name):
         return ""
     known = [*TOPICS, *(noun.name for noun in catalog.NOUNS)]
@@ -61,23 +76,19 @@ def topic(words: list[str]) -> str:
     )
 
 
-def _page(head: str, entries: list[tuple[str, str]], next: str) -> str:
-    return "\n".join([head, "", *catalog.rows(entries), "", f"Next: {next}"]) + "\n"
-
-
-def _exit_codes() -> str:
+def _exit_codes() -> Page:
     entries = [(f"{code:>3}", meaning) for code, meaning in EXIT_CODES]
-    return _page("Each command ends with one of these. They do not change.", entries, "grafos help errors")
+    return Page("Each command ends with one of these. They do not change.", entries, "grafos help errors")
 
 
-def _environment() -> str:
+def _environment() -> Page:
     from grafos_cli.settings import SETTINGS
 
     entries = [(setting.variable, setting.meaning) for setting in SETTINGS]
-    return _page("What the environment may say:", [*entries, *VARIABLES], "grafos config show --origin")
+    return Page("What the environment may say:", [*entries, *VARIABLES], "grafos config show --origin")
 
 
-def _config() -> str:
+def _config() -> Page:
     from grafos_cli.settings import SETTINGS
 
     head = (
@@ -85,17 +96,17 @@ def _config() -> str:
         "grafos.toml, your own $XDG_CONFIG_HOME/grafos/config.toml (~/.config without it), its default.\n"
         "A setting that does not exist is refused. Nothing is reported to anybody."
     )
-    return _page(head, [(setting.name, setting.meaning) for setting in SETTINGS], "grafos config show --origin")
+    return Page(head, [(setting.name, setting.meaning) for setting in SETTINGS], "grafos config show --origin")
 
 
-def _errors() -> str:
+def _errors() -> Page:
     from grafos_core.errors import CODES
 
     head = "An error is error[code]: what, and where known the lines where, why, next and docs. The codes:"
-    return _page(head, [(code, facts.meaning) for code, facts in CODES.items()], "grafos help errors CODE")
+    return Page(head, [(code, facts.meaning) for code, facts in CODES.items()], "grafos help errors CODE")
 
 
-def _error(code: str) -> str:
+def _error(code: str) -> Page:
     """All that is fixed about one code."""
     from grafos_core.errors import CODES
 
@@ -113,10 +124,10 @@ def _error(code: str) -> str:
         ("HTTP", str(facts.http_status)),
         ("again", "asking again can help" if facts.retryable else "asking again alone does not help"),
     ]
-    return _page(f"{code}: {facts.meaning}", entries, "what the error itself names as next")
+    return Page(f"{code}: {facts.meaning}", entries, "what the error itself names as next")
 
 
-TOPICS: dict[str, Callable[[], str]] = {
+TOPICS: dict[str, Callable[[], Page]] = {
     "exit-codes": _exit_codes,
     "environment": _environment,
     "config": _config,

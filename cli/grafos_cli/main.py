@@ -64,7 +64,8 @@ def _answered(words: list[str]) -> int:
 
 def _answer(words: list[str], flags: Flags, terminal: Terminal) -> int:
     if words in ([], ["--help"], ["-h"], ["help"]):
-        terminal.emit({"help": catalog.root_help()}, catalog.root_help())
+        text = catalog.root_help(terminal.width_max)
+        terminal.emit({"help": text}, text)
         return 0
     if words in (["--version"], ["-V"]):
         from grafos_cli import version
@@ -74,7 +75,7 @@ def _answer(words: list[str], flags: Flags, terminal: Terminal) -> int:
     if words[0] == "help":
         from grafos_cli.help_topics import topic
 
-        if text := topic(words[1:]):
+        if text := topic(words[1:], terminal.width_max):
             terminal.emit({"help": text}, text)
             return 0
         words = [*words[1:], "--help"]

@@ -6,8 +6,11 @@ import re
 from collections.abc import Sequence
 
 from grafos_cli.terminal import Terminal
+from grafos_cli.wrapping import wrapped
 
 GAP = "  "
+PROSE_WIDTH_MIN = 20
+"""Columns; in less than that sentences are harder to read than lines that the terminal breaks."""
 _ARM_PREFIX = re.compile(r"/subscriptions/[^/]+/(?:resourceGroups/[^/]+/providers/[^/]+/)?")
 
 
@@ -20,20 +23,28 @@ def table(
 ) -> str:
     """The rows below the head; ``right`` has an r for each column that is aligned to the right, else any sign.
 
-    On a terminal that is too narrow the ``spare`` columns are left out, one after the other, until the rest fits.
+    On a terminal that is too narrow the ``spare`` columns are left out, one after the other, until the rest fits; if it
+    never does, what the last column says goes on in lines below.
     """
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     right = right.ljust(len(head))
     shown = _that_fit(head, widths, terminal.width_max, spare)
 
-    def line(row: Sequence[str]) -> str:
-        cells = [
-            row[column].rjust(widths[column]) if right[column] == "r" else row[column].ljust(widths[column])
-            for column in shown
-        ]
-        return GAP.join(cells).rstrip()
+    *before, last = shown
+    margin = sum(widths[column] + len(GAP) for column in before)
+    room = None if terminal.width_max is None else max(PROSE_WIDTH_MIN, terminal.width_max - margin)
 
-    return "\n".join([terminal.paint("dim", line(head)), *(line(row) for row in rows)]) + "\n"
+    def lines(row: Sequence[str]) -> list[str]:
+        cells = [_aligned(row[column], widths[column], right[column]) + GAP for column in before]
+        first, *more = wrapped(_aligned(row[last], widths[last], right[last]), room, has_commands=True) or [""]
+        return [("".join(cells) + first).rstrip(), *(" " * margin + line for line in more)]
+
+    body = [line for row in rows for line in lines(row)]
+    return "\n".join([*(terminal.paint("dim", line) for line in lines(head)), *body]) + "\n"
+
+
+def _aligned(text: str, width: int, side: str) -> str:
+    return text.rjust(width) if side == "r" else text.ljust(width)
 
 
 def _that_fit(head: Sequence[str], widths: Sequence[int], width_max: int | None, spare: Sequence[str]) -> list[int]:

@@ -115,9 +115,9 @@ class Terminal:
 
     @property
     def width_max(self) -> int | None:
-        """Columns that a line on stdout may have: what ``COLUMNS`` says, else the terminal; None for a file, a pipe
-        or whoever wants all of it."""
-        return None if self.wide else _width_of(self.out)
+        """Columns that a line on stdout may have: what ``COLUMNS`` says, else the terminal; None for a file, a pipe,
+        a program or whoever wants all of it."""
+        return None if self.wide or self.json else _width_of(self.out)
 
     @property
     def width_of_notes(self) -> int | None:

@@ -24,6 +24,14 @@ def wrapped(text: str, width: int | None, *, has_commands: bool = False) -> list
     return [piece for line in lines for piece in _filled(line, width, has_commands=has_commands)]
 
 
+def paragraphs(text: str, width: int | None) -> list[str]:
+    """The lines of a text whose paragraphs have an empty line between them; None leaves its lines as they are."""
+    if width is None:
+        return text.strip().splitlines()
+    filled = [wrapped(" ".join(each.split()), width) for each in text.strip().split("\n\n")]
+    return [line for each in filled for line in (*each, "")][:-1]
+
+
 def _filled(line: str, width: int, *, has_commands: bool) -> list[str]:
     if len(line) <= width:
         return [line]

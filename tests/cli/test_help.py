@@ -12,6 +12,8 @@ from command_line import GOLDEN, Answer, grafos
 from grafos_cli import catalog, taught
 
 Golden = Callable[[Path, str], None]
+UNWRAPPED = {"COLUMNS": ""}
+"""Nothing says how wide the lines may be."""
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -31,8 +33,8 @@ def below(words: tuple[str, ...], command: Any) -> list[tuple[str, ...]]:
 
 @functools.cache
 def help_of(*words: str) -> Answer:
-    """The help of a command, asked for once."""
-    return grafos(*words, "--help", cwd=Path(__file__).parent)
+    """The help of a command as it is in a pipe, asked for once."""
+    return grafos(*words, "--help", cwd=Path(__file__).parent, env=UNWRAPPED)
 
 
 @pytest.mark.parametrize("words", [(), *commands()], ids=lambda words: "-".join(words) or "grafos")

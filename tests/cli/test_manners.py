@@ -21,7 +21,7 @@ REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
 @pytest.mark.parametrize("name", sorted(help_topics.TOPICS))
 def test_each_topic_of_help_is_what_was_reviewed(name: str, tmp_path: Path, golden: Golden) -> None:
-    answer = grafos("help", name, cwd=tmp_path)
+    answer = grafos("help", name, cwd=tmp_path, env={"COLUMNS": ""})
     assert (answer.code, answer.err) == (0, "")
     assert grafos("help", name, "--json", cwd=tmp_path).document["help"] == answer.out
     golden(GOLDEN / "help" / f"topic-{name}.txt", answer.out)
