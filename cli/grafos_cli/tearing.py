@@ -11,7 +11,10 @@ from grafos_cli.taught import taught, terminal_of
 from grafos_core.errors import PARTIAL, GrafosError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from grafos_cli.steps import Steps
+    from grafos_cli.tearing_foreseen import Foreseen
     from grafos_cli.terminal import Terminal
     from grafos_core.fabric import Fabric
     from grafos_stacks.batch import Outcome, Target
@@ -22,7 +25,7 @@ TAUGHT = taught(
     examples=(
         "grafos cloud teardown aws --cell-id aws-k3f9q2",
         "grafos cloud teardown aws --cell-id aws-k3f9q2 --prove --yes --json",
-        "grafos cloud teardown gcp --all",
+        "grafos cloud teardown gcp --all --dry-run",
     ),
     next="grafos runs ls",
 )
@@ -39,6 +42,7 @@ def teardown(
     prove: Annotated[  # noqa: FBT002
         bool, typer.Option("--prove", help="then list every region, and sign that nothing of it is there")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what goes and what stays, change nothing")] = False,  # noqa: FBT002
     yes: Annotated[bool, typer.Option("--yes", help="agree without being asked")] = False,  # noqa: FBT002
 ) -> None:
     """Brings the cell's runs home, deletes all that it consists of, and prints the signed receipt of it.
@@ -47,6 +51,7 @@ def teardown(
     nothing is known of it here any more. Several are torn down at once, and what fails for one keeps no other.
     """
     from grafos_cli.accounts import provider_named
+    from grafos_cli.tearing_foreseen import foreseen_document, foreseen_text
 
     terminal = terminal_of(ctx)
     provider_named(provider)
@@ -57,11 +62,46 @@ def teardown(
             "name the cells or take all of them, one of both",
             next=f"grafos cloud teardown {provider} --cell-id ID   or   --all; grafos cloud ls lists them",
         )
+    if dry_run and prove:
+        raise GrafosError(
+            "usage", "a proof comes after a teardown, and --dry-run makes none", next="leave one of them out"
+        )
     _check_cloud(terminal, provider, named)
-    if len(named) == 1:
+    if dry_run:
+        ends = _foreseen(terminal, provider, named, region)
+        terminal.emit(foreseen_document(ends), foreseen_text(ends, terminal))
+    elif len(named) == 1:
         _one(terminal, provider, named[0], region, prove=prove, yes=yes)
     else:
         _many(terminal, provider, named, region, prove=prove, yes=yes)
+
+
+def _foreseen(terminal: Terminal, provider: str, named: list[str], region: str) -> list[Foreseen]:
+    """The end of each cell, as journal and cloud tell it; ``cell_unknown``."""
+    from grafos_cli.accounts import hands_for, open_account, told_by
+    from grafos_cli.fabric import open_default
+    from grafos_cli.steps import show_steps
+    from grafos_cli.tearing_foreseen import foresee
+
+    connector = open_account(provider, region)
+    with hands_for([connector], open_default(terminal)) as (quiet,), show_steps(terminal, waiting="looking") as steps:
+        hands = replace(quiet, progress=told_by(steps))
+        targets = _targets(hands, provider, named, region)
+        leaving = [target.cell_id for target in targets]
+        return [foresee(hands, target.cell_id, target.region, leaving) for target in targets]
+
+
+def _agreed(terminal: Terminal, question: str, ends: Callable[[], list[Foreseen]]) -> None:
+    """Asks, below what goes and what stays; whoever cannot be asked needs to see neither."""
+    from grafos_cli.tearing_foreseen import foreseen_text
+
+    if terminal.interactive:
+        try:
+            terminal.note(foreseen_text(ends(), terminal))
+        except GrafosError as error:
+            if error.code != "cell_unknown":  # of which the teardown itself tells what there is to tell
+                raise
+    terminal.confirm(question, "--yes")
 
 
 def _check_cloud(terminal: Terminal, provider: str, named: list[str]) -> None:
@@ -90,7 +130,8 @@ def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove:
     from grafos_stacks.teardown import teardown as tear_down
 
     if not yes:
-        terminal.confirm(f"Tear down cell {cell_id} on {provider}, with all that it consists of?", "--yes")
+        question = f"Tear down cell {cell_id} on {provider}, with all that it consists of?"
+        _agreed(terminal, question, lambda: _foreseen(terminal, provider, [cell_id], region))
     connector = open_account(provider, region)
     fabric = open_default(terminal)
     place = region or CellHome(fabric, cell_id).region()
@@ -125,7 +166,8 @@ def _many(terminal: Terminal, provider: str, named: list[str], region: str, *, p
         targets = _targets(hands, provider, named, region)
         if targets and not yes:
             names = ", ".join(target.cell_id for target in targets)
-            terminal.confirm(f"Tear down {len(targets)} cells on {provider} ({names}), with all they are?", "--yes")
+            question = f"Tear down {len(targets)} cells on {provider} ({names}), with all they are?"
+            _agreed(terminal, question, lambda: _foreseen(terminal, provider, named, region))
         proofs = []
         again = "the same command again finishes it"
         with resumable("Stopped while the cells were torn down", again), show_steps(terminal) as steps:

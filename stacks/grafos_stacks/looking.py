@@ -98,12 +98,12 @@ def look(hands: Hands, cell_id: str, region: str = "") -> Look:
     home, row = CellHome(hands.fabric, cell_id), living_row(hands.journal, cell_id)
     known, leaving = is_known(home, row), row is not None and row.state is StackState.UNMAKING
     if known:
-        record, seen = home.record(), _parts(hands, cell_id)
+        record, seen = home.record(), parts_of(hands, cell_id)
     else:
         shown = shown_of(hands, cell_id, row.region if row else region)
         if row is None and not shown:
             home.record()
-        record, seen = _told_by(hands, cell_id, row, shown), _with_shown(_parts(hands, cell_id), shown)
+        record, seen = _told_by(hands, cell_id, row, shown), _with_shown(parts_of(hands, cell_id), shown)
     held = open_hold(hands.fabric, cell_id)
     plan = row.plan if row is not None and not record.gone_at else None
     return Look(
@@ -242,7 +242,7 @@ def _told_by(hands: Hands, cell_id: str, row: StackRow | None, shown: Iterable[F
     return msgspec.structs.replace(known, **changes)
 
 
-def _parts(hands: Hands, cell_id: str) -> list[Part]:
+def parts_of(hands: Hands, cell_id: str) -> list[Part]:
     """What the journal has of it, each as the cloud has it now."""
     rows = [one for one in hands.journal.resources(cell_id).values() if one.ref is not None]
     living = sorted((one for one in rows if one.life is not Life.GONE), key=lambda one: UNMAKE_ORDER.index(one.kind))

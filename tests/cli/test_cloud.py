@@ -92,6 +92,14 @@ def test_without_credentials_nothing_is_asked(tmp_path: Path) -> None:
     assert "next:" in answer.err
 
 
+def test_without_credentials_a_cell_that_nobody_knows_is_told_in_one_error(tmp_path: Path) -> None:
+    somebody = Person(tmp_path)
+    for verb in ("show", "logs"):
+        answer = somebody("cloud", verb, "--cell-id", "nobody")
+        assert (answer.code, answer.error_code) == (2, "cell_unknown")
+        assert "left out" not in answer.err
+
+
 def test_real_credentials_never_reach_an_emulator(operator: Person) -> None:
     answer = operator("cloud", "provision", "aws", "--yes", env={"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE"})
     assert (answer.code, answer.error_code) == (4, "credentials_mixed")
@@ -191,6 +199,19 @@ def test_the_same_module_runs_there_and_costs_something(operator: Person, cell: 
     assert run["cost"]["cents_per_run"] in [one["cost"]["cents_per_run"] for one in listed]
 
 
+def test_a_teardown_can_be_looked_at_and_then_changes_nothing(operator: Person, cell: str) -> None:
+    before = left_in_the_cloud(operator)
+    looked = operator("cloud", "teardown", "aws", "--all", "--dry-run")
+    assert re.search(rf"^{cell} on aws \S+, live:$", looked.out, re.MULTILINE)
+    assert re.search(r"^goes +machine ", looked.out, re.MULTILINE)
+    assert re.search(r"^goes +network ", looked.out, re.MULTILINE), "nobody else uses the network"
+    with_proof = operator("cloud", "teardown", "aws", "--cell-id", cell, "--dry-run", "--prove")
+    assert (with_proof.code, with_proof.error_code) == (2, "usage")
+    nobody = operator("cloud", "teardown", "aws", "--cell-id", "nobody", "--dry-run")
+    assert nobody.error_code == "cell_unknown"
+    assert left_in_the_cloud(operator) == before
+
+
 def test_provision_again_is_the_same_cell(operator: Person, cell: str) -> None:
     before = left_in_the_cloud(operator)
     again = operator("cloud", "provision", "aws", "--cell-id", cell, "--ttl", "1h", "--yes", "--json")
@@ -215,7 +236,12 @@ def test_of_several_cells_the_newest_is_taken_and_that_is_told(operator: Person,
     shown = operator("artifacts", run_id[0]).out
     assert all("¢ (fictional)" in text for text in (run.out, listed[0], shown, operator("runs", "show", run_id[0]).out))
     assert "operator (fictional)" in operator("fabric", "show").out
+    [foreseen] = operator("cloud", "teardown", "aws", "--cell-id", "second", "--dry-run", "--json").document[
+        "teardowns"
+    ]
     torn = operator("cloud", "teardown", "aws", "--cell-id", "second", "--yes", "--json").document["receipt"]
+    assert sorted(part["id"] for part in foreseen["goes"]) == sorted(one["id"] for one in torn["resources"])
+    assert (foreseen["used_by"], "network" in {part["kind"] for part in foreseen["stays"]}) == ([cell], True)
     again = operator("cloud", "teardown", "aws", "--cell-id", "second", "--yes").out
     assert re.search(r"^cost .*¢ \(fictional\) of .*¢ \(fictional\) held$", again, re.MULTILINE)
     assert (torn["left"], torn["runs_brought_home"], torn["settlement"]) == (0, 1, "settled")

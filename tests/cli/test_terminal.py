@@ -61,6 +61,11 @@ def test_a_yes_makes_the_cell_and_shows_its_steps_as_they_come(operator: Person)
     ended = re.findall(r"[✓+] (\w+)", re.sub(r"\x1b\[[0-9;]*m", "", screen.text))
     assert {"network", "machine", "software", "claim", "ready"} <= set(ended)
     assert "Cell agreed is ready" in screen.text
+    asked = Screen(operator, "cloud", "teardown", "aws", "--cell-id", "agreed", NO_COLOR="1")
+    asked.until("Tear down cell agreed on aws, with all that it consists of? [y/N]")
+    assert re.search(r"goes +machine ", asked.text)
+    asked.type("n\n")
+    assert (asked.end(), "nothing was changed" in asked.text) == (3, True)
     assert operator("cloud", "teardown", "aws", "--cell-id", "agreed", "--yes").code == 0
 
 
