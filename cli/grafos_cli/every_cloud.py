@@ -82,15 +82,18 @@ def look_around(
 
 
 def _meant(word: str, terminal: Terminal, needed: frozenset[str]) -> list[str]:
-    """The clouds to ask, without those that nobody has set up."""
-    asked = []
-    for provider in providers_in(word):
-        if word == ALL and provider not in needed and not is_set_up(provider, os.environ, Path.home()):
-            terminal.note(f"{provider} is left out: no credentials of it are in sight")
-        else:
-            asked.append(provider)
+    """The clouds to ask, without those that nobody has set up. When that is none of them, the error alone says so."""
+    named = providers_in(word)
+    asked = [
+        provider
+        for provider in named
+        if word != ALL or provider in needed or is_set_up(provider, os.environ, Path.home())
+    ]
     if not asked:
         raise no_account()
+    for provider in named:
+        if provider not in asked:
+            terminal.note(f"{provider} is left out: no credentials of it are in sight")
     return asked
 
 

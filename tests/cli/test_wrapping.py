@@ -6,11 +6,12 @@ import io
 from pathlib import Path
 
 import pytest
-from command_line import HELLO, Person
+from command_line import HELLO, Person, grafos
 from screen import Screen
 
 from grafos_cli.characters import STAND_INS, fit
-from grafos_cli.wrapping import wrapped
+from grafos_cli.settings import SETTINGS
+from grafos_cli.wrapping import paragraphs, wrapped
 
 PROSE = "the quick brown fox jumps over the lazy dog and runs away"
 COMMAND = "grafos cloud teardown aws --cell-id a-very-long-name-of-a-cell --prove --yes"
@@ -56,6 +57,43 @@ def test_an_error_is_as_wide_as_its_terminal(tmp_path: Path) -> None:
         assert screen.end() == 2
         lines = screen.text.splitlines()
         assert all(len(line) <= columns or "/" in line for line in lines), screen.text
+
+
+NARROW, ENDLESS = {"COLUMNS": "80"}, {"COLUMNS": ""}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("cloud", "--help"), ("cloud", "provision", "--help"), ("help", "environment"), ("help", "errors")],
+    ids=" ".join,
+)
+def test_help_fits_its_terminal_and_says_the_same(words: tuple[str, ...], tmp_path: Path) -> None:
+    narrow, endless = (grafos(*words, cwd=tmp_path, env=env).out for env in (NARROW, ENDLESS))
+    assert all(len(line) <= 80 or line.startswith("  grafos ") for line in narrow.splitlines()), narrow
+    assert any(len(line) > 80 for line in endless.splitlines())
+    assert narrow.split() == endless.split()
+
+
+def test_for_programs_help_is_not_wrapped(tmp_path: Path) -> None:
+    narrow, endless = (grafos("cloud", "--help", "--json", cwd=tmp_path, env=env) for env in (NARROW, ENDLESS))
+    assert narrow.document["help"] == endless.document["help"]
+
+
+def test_paragraphs_are_filled_anew_or_left_as_they_are() -> None:
+    text = "one\ntwo\n\nthree"
+    assert paragraphs(text, 40) == ["one two", "", "three"]
+    assert paragraphs(text, None) == text.splitlines()
+
+
+def test_what_is_too_long_for_a_table_goes_on_below_in_its_own_column(tmp_path: Path) -> None:
+    """The columns that may be left out are, and the last one still has more to say than there is room."""
+    lines = grafos("config", "schema", cwd=tmp_path, env=NARROW).out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    margin = lines[0].index("WHAT")
+    first = next(number for number, line in enumerate(lines) if line.startswith("my_ip_url"))
+    assert (lines[first + 1][:margin].strip(), lines[first + 1][margin:]) == ("", "for cloud allow --my-ip")
+    wide = grafos("config", "schema", "--wide", cwd=tmp_path, env=NARROW).out
+    assert len(wide.splitlines()) == len(SETTINGS) + 1
 
 
 # --- characters ---------------------------------------------------------------------------------------------------
