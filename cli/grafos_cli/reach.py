@@ -7,7 +7,9 @@ picks one of the cells that enrolled there.
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -89,15 +91,23 @@ def resolve(provider: str, fabric: Fabric, project: Path, cell_id: str = "") -> 
 def known_reaches(fabric: Fabric, project: Path, terminal: Terminal) -> list[Reach]:
     """Every scheduler of the fabric that may still live; troubles are remarks."""
     found = []
-    try:
+    with _as_remark(terminal):
         if (record := _local_record(project)) is not None:
             found.append(_resolve_local(fabric, project, record, ""))
-    except GrafosError as error:
-        terminal.note(f"note: {error.what} ({error.where}); next: {error.next}")
     found += [_reach(fabric, record) for record in _fabric_cells(fabric, terminal)]
-    found += _orchestrator(fabric)
+    with _as_remark(terminal):
+        found += _orchestrator(fabric)
     address = value_of("fabric")
     return [_as_addressed(found, "any provider")] if address else found
+
+
+@contextlib.contextmanager
+def _as_remark(terminal: Terminal) -> Iterator[None]:
+    """Inside, what goes wrong is told and nothing more."""
+    try:
+        yield
+    except GrafosError as error:
+        terminal.note(f"note: {error.what} ({error.where}); next: {error.next}")
 
 
 def _as_addressed(known: list[Reach], provider: str) -> Reach:

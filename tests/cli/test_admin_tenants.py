@@ -93,6 +93,56 @@ def test_what_cannot_be_is_told_in_one_error(ada: Person, words: tuple[str, ...]
     assert (answer.code, answer.error_code) == (code, kind)
 
 
+# --- credentials --------------------------------------------------------------------------------------------------
+
+
+def give_certificate(person: Person, began_s: float, life_s: float) -> Path:
+    """The operator's certificate as if it had been issued so long ago."""
+    folder, home = person.project / "orchestrator" / "trust", person.fabric_home / "orchestrator"
+    ca_key = trust.key_from_pem((folder / "ca-key.pem").read_bytes())
+    uri = trust.spiffe_id(person("fabric", "show", "--json").document["fabric"]["id"], "operator", "operator")
+    request = (home / "operator-csr.pem").read_text()
+    pem = trust.sign_csr((folder / "ca.pem").read_text(), ca_key, request, uri, time.time() - began_s, life_s)
+    (home / "operator-cert.pem").write_text(pem)
+    return home / "operator-cert.pem"
+
+
+def test_credentials_are_renewed_by_use_in_the_second_half_of_their_life(ada: Person) -> None:
+    file = give_certificate(ada, began_s=100.0, life_s=1000.0)
+    young = file.read_text()
+    assert ada("admin", "list-tenants").code == 0
+    assert file.read_text() == young
+    give_certificate(ada, began_s=600.0, life_s=1000.0)
+    assert tenant(ada, "default")
+    peer = trust.peer_of(trust.certificate_der(file.read_text()))
+    assert peer.not_after - time.time() > 80 * 86400
+    assert tenant(ada, "default")
+
+
+def test_credentials_that_ran_out_are_told_with_the_way_on(ada: Person) -> None:
+    good = (file := ada.fabric_home / "orchestrator" / "operator-cert.pem").read_bytes()
+    give_certificate(ada, began_s=1000.0, life_s=900.0)
+    try:
+        answer = ada("admin", "set-tenant-budget", "--tenant", "default", "--cents", "1")
+        assert (answer.code, answer.error_code) == (4, "certificate_expired")
+        assert "fabric init --replace" in answer.err
+    finally:
+        file.write_bytes(good)
+
+
+def test_a_damaged_record_is_a_remark_to_who_lists_and_an_error_to_who_asks(ada: Person) -> None:
+    good = (file := ada.fabric_home / "orchestrator.json").read_bytes()
+    file.write_text("{")
+    try:
+        listed = ada("runs", "ls")
+        assert listed.code == 0
+        assert "orchestrator.json" in listed.err
+        answer = ada("admin", "create-tenant", "--tenant", "late")
+        assert (answer.code, answer.error_code) == (1, "fabric_invalid")
+    finally:
+        file.write_bytes(good)
+
+
 # --- certificates -------------------------------------------------------------------------------------------------
 
 

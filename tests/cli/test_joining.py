@@ -124,6 +124,9 @@ def test_one_orchestrator_is_left_for_another_only_when_that_is_asked_for(
     first = OwnOrchestrator(somebody)
     somebody("fabric", "claim", first.url)
     first.discard()
+    silent = somebody("fabric", "cells")
+    assert (silent.code, silent.out) == (0, "No cell.\n")
+    assert f"orchestrator at {first.url} could not be asked" in silent.err
     for more in ((), ("--replace",)):
         refused = somebody("fabric", "claim", joined.url, *more, "--secret-file", str(first.process.log))
         assert refused.error_code in ("claim_refused", "config_invalid")
@@ -161,6 +164,24 @@ def test_a_cell_that_joins_for_a_time_has_an_end(joined: OwnOrchestrator) -> Non
     assert float(words[words.index("--expires-at") + 1]) == seconds(told["expires_at"])
     assert words[words.index("--trust") + 1] == str(joined.person.home / "brief" / "trust")
     joined.person("provider", "revoke-cell", "aws", "aws-brief", "--grace", "0s", "--yes")
+
+
+def test_a_provider_that_the_orchestrator_does_not_take_is_told_before_anything_is_written(
+    joined: OwnOrchestrator,
+) -> None:
+    answer = joined.person("cloud", "bootstrap-cell", "--provider", "lab", "--cell-id", "lab-1")
+    assert (answer.code, answer.error_code) == (4, "enrolment_refused")
+    assert not (joined.person.project / "lab-1").exists()
+
+
+def test_the_name_of_a_standalone_cell_is_not_given_to_one_that_joins(joined: OwnOrchestrator) -> None:
+    folder = joined.person.fabric_home / "cells" / "aws-old"
+    folder.mkdir(parents=True)
+    (folder / "ca.pem").write_text("its own")
+    answer = joined.person("cloud", "bootstrap-cell", "--provider", "aws", "--cell-id", "aws-old")
+    (folder / "ca.pem").unlink()
+    folder.rmdir()
+    assert (answer.code, answer.error_code) == (2, "config_invalid")
 
 
 def test_a_key_never_leaves_the_machine_that_joins(joined: OwnOrchestrator) -> None:
