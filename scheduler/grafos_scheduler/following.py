@@ -19,7 +19,7 @@ from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.rowstore import GroupStore, RowKeeper, Store
 from grafos_scheduler import claim, frames, framing, messages
-from grafos_scheduler.credentials import open_credentials
+from grafos_scheduler.credentials import Credentials, open_credentials
 from grafos_scheduler.protocol import HTTP_ALPN, Listener
 from grafos_scheduler.server import Receive, Scope, Send, send_answer, send_error
 from grafos_scheduler.settings import Settings
@@ -106,9 +106,12 @@ class Follower:
 
 
 @contextlib.asynccontextmanager
-async def answering(settings: Settings, follower: Follower) -> AsyncIterator[tuple[Listener, ssl.SSLContext]]:
+async def answering(
+    settings: Settings, follower: Follower
+) -> AsyncIterator[tuple[Credentials, Listener, ssl.SSLContext]]:
     """What the port needs while the replica follows. A caller's certificate is asked for and not judged."""
-    folder = open_credentials(settings, SystemClock()).folder
+    credentials = open_credentials(settings, SystemClock())
+    folder = credentials.folder
     tls = trust.server_context(
         folder / "server.pem", folder / "server-key.pem", folder / "ca.pem", [frames.LINK_ALPN, HTTP_ALPN]
     )
@@ -116,6 +119,6 @@ async def answering(settings: Settings, follower: Follower) -> AsyncIterator[tup
     tls.verify_mode = ssl.CERT_OPTIONAL
     listener = Listener(follower, follower)
     try:
-        yield listener, tls
+        yield credentials, listener, tls
     finally:
         listener.shut_down()

@@ -24,7 +24,7 @@ from grafos_scheduler import state
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.bundles import BundleStore
 from grafos_scheduler.claim import ClaimDesk
-from grafos_scheduler.credentials import open_credentials
+from grafos_scheduler.credentials import Credentials, open_credentials
 from grafos_scheduler.enrolling import EnrolmentDesk
 from grafos_scheduler.following import Follower, answering
 from grafos_scheduler.frames import LINK_ALPN
@@ -77,7 +77,7 @@ async def _serve(settings: Settings) -> None:
         shell = services.shell
         server = await door.open("answers", listener, tls)
         ticking = asyncio.create_task(shell.tick_for_ever())
-        renewing = asyncio.create_task(_renew_for_ever(services, tls))
+        renewing = asyncio.create_task(_renew_for_ever(services.credentials, tls))
         shell.stopped.add_done_callback(lambda _: stop.set())
         await stop.wait()
         server.close()
@@ -97,9 +97,11 @@ async def _store(settings: Settings, door: _Door, stop: asyncio.Event) -> Store 
     try:
         store = await follower.lead()
         if store is None:
-            async with answering(settings, follower) as (listener, tls):
+            async with answering(settings, follower) as (credentials, listener, tls):
                 server = await door.open("follows", listener, tls)
+                renewing = asyncio.create_task(_renew_for_ever(credentials, tls))
                 store = await follower.lead_at_last(stop)
+                renewing.cancel()
                 server.close()
     finally:
         if store is None:
@@ -200,12 +202,12 @@ def _listen(settings: Settings) -> socket.socket:
     return listening
 
 
-async def _renew_for_ever(services: Services, tls: ssl.SSLContext) -> None:
+async def _renew_for_ever(credentials: Credentials, tls: ssl.SSLContext) -> None:
     """Keeps what clients see on the port from running out under a scheduler that is never started anew."""
     while True:
         await asyncio.sleep(RENEWAL_LOOKED_AT_EVERY_S)
         try:
-            renew_certificate(services, tls)
+            renew_certificate(credentials, SystemClock().now(), tls)
         except (GrafosError, OSError, ValueError):
             log.exception("the server's certificate cannot be renewed")
 

@@ -21,6 +21,7 @@ from grafos_core import trust
 from grafos_core.errors import GrafosError
 from grafos_scheduler import enrolment, tenants
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT, Caller, authorize
+from grafos_scheduler.credentials import Credentials
 from grafos_scheduler.handlers import Request, Services, Stream
 from grafos_scheduler.messages import CODE_HEADER
 from grafos_scheduler.route import Answer, Route
@@ -113,10 +114,10 @@ def listener_context(services: Services, alpn: list[str]) -> ssl.SSLContext:
     return context
 
 
-def renew_certificate(services: Services, context: ssl.SSLContext) -> None:
+def renew_certificate(credentials: Credentials, now: float, context: ssl.SSLContext) -> None:
     """Renews what clients see on the port if it is time to; holds for every connection made from now on."""
-    if services.credentials.renew_server(services.shell.clock.now()):
-        folder = services.credentials.folder
+    if credentials.renew_server(now):
+        folder = credentials.folder
         context.load_cert_chain(folder / "server.pem", folder / "server-key.pem")
         log.info("the server's certificate was renewed")
 
