@@ -111,7 +111,7 @@ def test_without_roots_nobody_is_believed_and_the_refusal_says_how_to_set_them(p
     assert known.source.startswith("https://")
     with pytest.raises(GrafosError, match=f"no roots of {provider} are known here") as caught:
         verify("any", known, ASKED, START)
-    assert f"grafos admin set-attestation-roots {provider}" in caught.value.next
+    assert f"PUT /api/v1/admin/attestation-roots/{provider}" in caught.value.next
 
 
 # --- bound to a key, an enrolment and a time ----------------------------------------------------------------------

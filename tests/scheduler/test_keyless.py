@@ -60,7 +60,7 @@ def come(orchestrator: Orchestrator, expected: ExpectedCellView, csr_pem: str, e
 def test_without_roots_no_machine_is_expected(orchestrator: Orchestrator, operator: Identity) -> None:
     told = refused(expect, orchestrator, operator, "aws")
     assert told.code == "attestation_refused"
-    assert "grafos admin set-attestation-roots aws" in told.next
+    assert "PUT /api/v1/admin/attestation-roots/aws" in told.next
     with orchestrator.client(operator) as client:
         shown = client.attestation_roots("aws")
     assert (shown.names, shown.set_by) == ([], "")

@@ -32,7 +32,7 @@ class Roots(msgspec.Struct, frozen=True):
     @property
     def next_step(self) -> str:
         """What an operator does about roots that are missing or old."""
-        return f"set them: grafos admin set-attestation-roots {self.provider} FILE, from {self.source}"
+        return f"set them with PUT /api/v1/admin/attestation-roots/{self.provider}, from {self.source}"
 
 
 def shipped(provider: str) -> Roots:
