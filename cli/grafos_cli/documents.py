@@ -22,8 +22,10 @@ from grafos_cli.schemas import (
     record,
 )
 from grafos_connectors.pricing.table import PriceRow
+from grafos_core.audit_chain import AuditRecord
 from grafos_core.receipts import Inventory, RunReceipt, Signed, TeardownReceipt
 from grafos_core.resources import Resources
+from grafos_scheduler.audit_messages import AuditPage
 from grafos_scheduler.cells import SIGNALS
 from grafos_scheduler.enrolment_messages import IdentityView
 from grafos_scheduler.lease_messages import LeaseView
@@ -258,6 +260,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "admin init-ca": WRITTEN,
     "admin issue-cert": WRITTEN,
     "admin issue-server-cert": WRITTEN,
+    "admin audit-query": of(AuditPage, records=listed(of(AuditRecord)), verified=COUNT, anchor_sequence=or_none(COUNT)),
     "admin list-fenced-leases": record(leases=listed(of(LeaseView, provider=TEXT))),
     "admin unfence-lease": record(lease=of(LeaseView), cleared=YES_NO),
     "emulate up": record(started=YES_NO, emulator=EMULATOR),

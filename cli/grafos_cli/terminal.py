@@ -30,8 +30,8 @@ WIDTH_MIN = 60
 
 MOMENTS = frozenset({"at", "ended_before", "extending_to", "held_until", "now", "since"})
 """Names of moments that do not end in ``_at``."""
-NOT_OURS = frozenset({"response"})
-"""What stands under such a name is somebody else's."""
+NOT_OURS = frozenset({"response", "details"})
+"""What stands under such a name is somebody else's, or has a hash."""
 
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 

@@ -47,7 +47,7 @@ PRAGMA application_id = %d;
 _LOAD = """
 SELECT kind, key, body FROM rows WHERE kind NOT IN (SELECT value FROM json_each(?)) ORDER BY kind, key
 """
-_SCAN = "SELECT key, body FROM rows WHERE kind = ? AND key >= ? ORDER BY key LIMIT ?"
+_SCAN = "SELECT key, CAST(body AS BLOB) FROM rows WHERE kind = ? AND key >= ? ORDER BY key LIMIT ?"
 _PUT = "INSERT INTO rows VALUES (?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body"
 _REMOVE = "DELETE FROM rows WHERE kind = ? AND key = ?"
 
