@@ -19,6 +19,7 @@ import typer
 from grafos_cli import catalog
 from grafos_cli.flags import read_flags
 from grafos_cli.help_topics import TOPICS
+from grafos_cli.settings import named
 from grafos_cli.taught import RootGroup, new_command_app, taught, terminal_of
 from grafos_core.errors import GrafosError
 from grafos_core.paths import data_home
@@ -26,7 +27,6 @@ from grafos_core.paths import data_home
 app = new_command_app()
 
 SHELLS = ("bash", "zsh", "fish", "powershell")
-COLORS = ("always", "auto", "never")
 FABRIC = "default"
 NAMES_MAX = 1000
 """Of cells and runs; nobody reads more."""
@@ -102,7 +102,7 @@ def _shell(name: str) -> Any:
 def _words_for(typers: Any, root: RootGroup, args: list[str], begun: str) -> list[str]:
     """The words that may stand where ``begun`` stands, after ``args``."""
     if args[-1:] == ["--color"]:
-        return [word for word in COLORS if word.startswith(begun)]
+        return sorted(word for word in named("color").choices if word.startswith(begun))
     if args[-1:] == ["help"] and len(args) == 1:
         args, topics = [], [*TOPICS]
     else:

@@ -42,7 +42,8 @@ def describe(
     if markdown:
         from grafos_cli.reference import page
 
-        terminal.emit({"markdown": page()}, page())
+        text = page()
+        terminal.emit({"markdown": text}, text)
         return
     found = list(commands())
     if schema:

@@ -12,7 +12,6 @@ from grafos_cli.taught import taught, terminal_of
 from grafos_core.errors import GrafosError
 
 if TYPE_CHECKING:
-
     from grafos_cli.terminal import Terminal
 
 PROGRAMS = ("scheduler", "cell", "helper")

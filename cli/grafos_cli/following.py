@@ -7,6 +7,7 @@ what was shown is known from what was seen, never from a place in a stream that 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -128,7 +129,7 @@ class LogFile:
         try:
             with self._path.open("rb") as file:
                 file.seek(0, 2)
-                if (inode := self._path.stat().st_ino) != self._inode or file.tell() < self._offset:
+                if (inode := os.fstat(file.fileno()).st_ino) != self._inode or file.tell() < self._offset:
                     self._inode, self._offset = inode, 0
                 file.seek(self._offset)
                 said = file.read()

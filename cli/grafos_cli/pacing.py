@@ -12,7 +12,6 @@ FIRST_SIGN_S = 0.2
 """Nobody waits longer without a sign; what is done by then shows none."""
 REDRAW_EVERY_S = 0.1
 """On a terminal. The time that is shown moves with each: the promise is a change every two seconds at the latest."""
-CHANGE_S_MAX = 2.0
 PLAIN_LINE_EVERY_S = 10.0
 """Without a terminal a step that takes long says so this often."""
 LOOK_EVERY_S = 0.5

@@ -78,16 +78,23 @@ def teardown(
 
 def _foreseen(terminal: Terminal, provider: str, named: list[str], region: str) -> list[Foreseen]:
     """The end of each cell, as journal and cloud tell it; ``cell_unknown``."""
-    from grafos_cli.accounts import hands_for, open_account, told_by
+    from grafos_cli.accounts import hands_for, open_account
     from grafos_cli.fabric import open_default
+
+    connector = open_account(provider, region)
+    with hands_for([connector], open_default(terminal)) as (hands,):
+        return _ends(hands, _targets(hands, provider, named, region), terminal)
+
+
+def _ends(quiet: Hands, targets: list[Target], terminal: Terminal) -> list[Foreseen]:
+    """The same, of targets that are known."""
+    from grafos_cli.accounts import told_by
     from grafos_cli.steps import show_steps
     from grafos_cli.tearing_foreseen import foresee
 
-    connector = open_account(provider, region)
-    with hands_for([connector], open_default(terminal)) as (quiet,), show_steps(terminal, waiting="looking") as steps:
+    leaving = [target.cell_id for target in targets]
+    with show_steps(terminal, waiting="looking") as steps:
         hands = replace(quiet, progress=told_by(steps))
-        targets = _targets(hands, provider, named, region)
-        leaving = [target.cell_id for target in targets]
         return [foresee(hands, target.cell_id, target.region, leaving) for target in targets]
 
 
@@ -167,7 +174,7 @@ def _many(terminal: Terminal, provider: str, named: list[str], region: str, *, p
         if targets and not yes:
             names = ", ".join(target.cell_id for target in targets)
             question = f"Tear down {len(targets)} cells on {provider} ({names}), with all they are?"
-            _agreed(terminal, question, lambda: _foreseen(terminal, provider, named, region))
+            _agreed(terminal, question, lambda: _ends(hands, targets, terminal))
         proofs = []
         again = "the same command again finishes it"
         with resumable("Stopped while the cells were torn down", again), show_steps(terminal) as steps:

@@ -13,6 +13,7 @@ import pytest
 from command_line import GOLDEN, Answer, grafos, named
 
 from grafos_cli.failures import redacted, with_next_step
+from grafos_cli.nearness import nearest_flag
 from grafos_core.errors import GrafosError
 
 Golden = Callable[[Path, str], None]
@@ -31,6 +32,15 @@ def test_an_unknown_command_is_told_the_nearest_one(words: tuple[str, ...], mean
     answer = grafos(*words, cwd=tmp_path)
     assert (answer.code, answer.error_code, answer.out) == (2, "usage", "")
     assert f"did you mean '{meant}'?" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [("--jsn", "--json"), ("--dryrun", "--dry-run"), ("-j", "--json"), ("-d", ""), ("-x", ""), ("--colour-blind", "")],
+)
+def test_a_flag_is_only_guessed_when_one_alone_is_near(flag: str, meant: str) -> None:
+    """Of ``-d`` it could be two."""
+    assert nearest_flag(flag, ["--json", "--debug", "--dry-run", "-h"]) == meant
 
 
 def test_an_unknown_flag_is_told_the_nearest_one(tmp_path: Path, golden: Golden) -> None:
