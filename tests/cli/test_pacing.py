@@ -16,6 +16,8 @@ from grafos_cli.pacing import (
     line_of,
 )
 
+CHANGE_S_MAX = 2.0
+"""What is promised: something on the screen is new at least this often."""
 BEGAN = 100.0
 
 
@@ -32,9 +34,8 @@ def drawn(book: Book, now: float, *, unicode: bool = True) -> str:
 
 
 def test_the_promised_times() -> None:
-    """A sign by 0.2 s, then something new at least every 2 s; in a log a line every 10 s."""
     assert (FIRST_SIGN_S, PLAIN_LINE_EVERY_S) == (0.2, 10.0)
-    assert FIRST_SIGN_S + REDRAW_EVERY_S < 2.0
+    assert FIRST_SIGN_S + REDRAW_EVERY_S < CHANGE_S_MAX
 
 
 def test_what_is_done_at_once_shows_nothing_and_anything_longer_shows_a_sign(book: Book) -> None:
