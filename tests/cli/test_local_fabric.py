@@ -115,8 +115,10 @@ def test_after_an_interrupted_down_up_lets_it_run_again(person: Person, how: str
     running = person.starts("deploy", "run")
     until(lambda: [run["state"] for run in person("runs", "ls", "--json").document["runs"]] == ["running"])
     down = person.starts("dev", "down")
+    assert down.stderr
+    assert "waiting up to" in down.stderr.readline()
     person.write_program(HELLO)
-    until(lambda: person("deploy", "run", "--json").error_code == "draining")
+    assert person("deploy", "run").error_code == "draining"
     down.send_signal(signal.SIGINT)
     assert ends_with(down).code == 130
     running.kill()

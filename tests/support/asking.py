@@ -30,8 +30,13 @@ def current_umask() -> int:
     return found
 
 
-def front(address: str) -> int:
-    """Stands for the program in a shell: same streams, folder and variables, signals handed on, the same exit code."""
+def front(address: str, program: str) -> int:
+    """Stands for the program in a shell: same streams, folder and variables, signals handed on, the same exit code.
+
+    While nobody listens it becomes the program.
+    """
+    if not os.path.exists(address):  # noqa: PTH110 - importing pathlib takes time
+        os.execv(program, [program, *sys.argv[1:]])  # noqa: S606 - no shell, as intended
     cwd = os.getcwd()  # noqa: PTH109 - importing pathlib takes time
     asked = ask(address, sys.argv[1:], cwd, current_umask(), os.environ, (0, 1, 2))
     number = int(asked.recv(ANSWER_BYTES_MAX))

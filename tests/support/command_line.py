@@ -48,9 +48,9 @@ class Answer:
 
     @property
     def error_code(self) -> str:
-        """The code of the error that people see, or that programs read."""
+        """The code of the error that people see, or that programs read; nothing when it went well."""
         if self.out.startswith("{"):
-            return str(self.document["error"]["code"])
+            return str(self.document.get("error", {}).get("code", ""))
         found = re.search(r"^error\[(\w+)\]:", self.err, re.MULTILINE)
         return found[1] if found else ""
 

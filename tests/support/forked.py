@@ -13,7 +13,6 @@ import functools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -35,7 +34,7 @@ import sys
 sys.path.append({support!r})
 import asking
 
-sys.exit(asking.front({address!r}))
+sys.exit(asking.front({address!r}, {grafos!r}))
 """
 
 
@@ -46,20 +45,16 @@ class Forks:
         self._variables = read_at_start(os.environ)
         self._folder = Path(tempfile.mkdtemp(prefix="grafos-forks-"))
         self._address = str(self._folder / "socket")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
-            listening.bind(self._address)
-            listening.listen()
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", forking.__file__, str(listening.fileno())],
-                pass_fds=[listening.fileno()],
-                stdin=subprocess.PIPE,  # pipes, as the streams of a command are, which take their place
-                stdout=subprocess.PIPE,
-            )
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", forking.__file__, self._address],
+            stdin=subprocess.PIPE,  # pipes, as the streams of a command are, which take their place
+            stdout=subprocess.PIPE,
+        )
         atexit.register(self.close)
 
     def fits(self, variables: Mapping[str, str]) -> bool:
-        """Whether a process with these variables would have been the same at its start."""
-        return read_at_start(variables) == self._variables
+        """Whether there is something to fork yet, and with these variables it would have been the same at its start."""
+        return Path(self._address).exists() and read_at_start(variables) == self._variables
 
     def run(
         self, words: tuple[str, ...], cwd: Path, variables: Mapping[str, str], stdin: str, timeout_s: float
@@ -71,21 +66,21 @@ class Forks:
         with os.fdopen(in_writes, "wb") as pipe:
             pipe.write(heard)
         asked = asking.ask(self._address, words, str(cwd), asking.current_umask(), variables, (in_reads, writes, tells))
-        for theirs in (in_reads, writes, tells):
-            os.close(theirs)
-        number = int(asked.recv(asking.ANSWER_BYTES_MAX))
-        late = threading.Timer(timeout_s, _kill, [number])
-        late.start()
-        said: list[str] = []
-        beside = threading.Thread(target=lambda: said.append(_all_of(errors)))
-        beside.start()
-        out = _all_of(reads)
-        beside.join()
-        code = int(asked.recv(asking.ANSWER_BYTES_MAX))
-        asked.close()
-        late.cancel()
+        with contextlib.closing(asked):
+            for theirs in (in_reads, writes, tells):
+                os.close(theirs)
+            number = int(asked.recv(asking.ANSWER_BYTES_MAX))
+            late = threading.Timer(timeout_s, _kill, [number])
+            late.start()
+            said: list[str] = []
+            beside = threading.Thread(target=lambda: said.append(_all_of(errors)))
+            beside.start()
+            out = _all_of(reads)
+            beside.join()
+            code = int(asked.recv(asking.ANSWER_BYTES_MAX))
         if late.finished.is_set() and code == -signal.SIGKILL:
             raise subprocess.TimeoutExpired(words, timeout_s, out, said[0])
+        late.cancel()
         return subprocess.CompletedProcess(words, code, out, said[0])
 
     def front(self) -> Path:
@@ -95,7 +90,9 @@ class Forks:
             folder.mkdir()
             program = folder / "grafos"
             support = str(Path(__file__).parent)
-            program.write_text(FRONT.format(python=sys.executable, support=support, address=self._address))
+            program.write_text(
+                FRONT.format(python=sys.executable, support=support, address=self._address, grafos=str(GRAFOS))
+            )
             program.chmod(0o755)
         return folder
 

@@ -1,7 +1,7 @@
 """A program that imports all that `grafos` may need, and forks one `grafos` for each request at its socket.
 
-Started by `forked`, with the number of its listening socket, and ended by the end of its input. Nobody waits for its
-imports: who asks between two of them gets a `grafos` that imports the rest itself.
+Started by `forked` with the address of that socket, and ended by the end of its input. Nobody waits for an import: as
+soon as all is there but the SDKs this process serves, while a fork of it imports them and then takes over the address.
 """
 
 from __future__ import annotations
@@ -11,44 +11,58 @@ import gc
 import importlib
 import os
 import pkgutil
+import select
 import selectors
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-FIRST = ("grafos_cli.main", "typer", "rich.console", "rich.live", "rich.table", "cryptography.x509", "sqlite3")
-ROOMS = ("grafos_core", "grafos_cli", "grafos_stacks", "grafos_connectors")
-"""All their modules are imported, but for what is started as a program."""
+FIRST = (
+    "asyncio", "cryptography.x509", "grafos_emulators.state", "grafos_scheduler.client", "jinja2", "rich.console",
+    "rich.live", "rich.table", "sqlite3", "typer",
+)  # fmt: skip
+FIRST_ROOMS = ("grafos_core", "grafos_cli")
+"""All modules of a room are imported, but for what is started as a program."""
 PROGRAMS = ("__main__", "run_locally")
 LAST = (
-    "asyncio", "jinja2", "wasmtime", "grafos_cell.module", "grafos_emulators.state", "grafos_scheduler.client", "boto3",
-    "google.cloud.compute_v1", "azure.mgmt.compute", "azure.mgmt.network", "azure.mgmt.resource.resources",
+    "wasmtime", "grafos_cell.module", "boto3", "google.cloud.compute_v1", "azure.mgmt.compute", "azure.mgmt.network",
+    "azure.mgmt.resource.resources",
 )  # fmt: skip
 """What commands import when they need it; an SDK takes one to three seconds."""
-DONE = object()
+LAST_ROOMS = ("grafos_stacks", "grafos_connectors")
 REQUEST_BYTES_MAX = 1 << 20
 STREAMS = 3
 
 
-def imports() -> Iterator[None]:
-    """Imports one module at each step. What cannot be imported is told by the command that needs it."""
-    for name in names():
+def import_all(names: Iterable[str], alive: int) -> None:
+    """What cannot be imported is told by the command that needs it."""
+    for name in names:
+        if select.select([alive], [], [], 0)[0]:
+            os._exit(0)
         with contextlib.suppress(Exception):
             importlib.import_module(name)
-        yield
+    gc.freeze()
 
 
-def names() -> Iterator[str]:
-    yield from FIRST
-    for room in ROOMS:
-        yield room
-        for found in pkgutil.walk_packages(sys.modules[room].__path__, f"{room}.", onerror=lambda _: None):
+def modules_of(rooms: Iterable[str]) -> Iterator[str]:
+    for room in rooms:
+        package = importlib.import_module(room)
+        for found in pkgutil.walk_packages(package.__path__, f"{room}.", onerror=lambda _: None):
             if not set(PROGRAMS) & set(found.name.split(".")):
                 yield found.name
-    yield from LAST
+
+
+def listen(address: str) -> socket.socket:
+    """The socket at that address, which others find only when it is ready."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    own = f"{address}-{os.getpid()}"
+    listening.bind(own)
+    listening.listen()
+    Path(own).replace(address)
+    return listening
 
 
 class Parent:
@@ -63,20 +77,13 @@ class Parent:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(wakes)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests: when they end, so does this
 
     def serve(self) -> None:
         """Returns in a child only, which then is to run the program."""
-        ahead = imports()
-        importing = True
         for source in (self._listening, self._alive, self._woken):
             self._selector.register(source, selectors.EVENT_READ)
         while True:
-            ready = self._selector.select(0 if importing else None)
-            if not ready:
-                importing = next(ahead, DONE) is not DONE
-                gc.freeze()
-            for key, _ in ready:
+            for key, _ in self._selector.select():
                 if key.fileobj == self._alive:
                     os._exit(0)
                 if key.fileobj == self._woken:
@@ -108,8 +115,9 @@ class Parent:
             number, status = os.waitpid(-1, os.WNOHANG)
             if not number:
                 return
-            with self._askers.pop(number) as asker:
-                self._tell(asker, os.waitstatus_to_exitcode(status))
+            if asker := self._askers.pop(number, None):
+                with asker:
+                    self._tell(asker, os.waitstatus_to_exitcode(status))
 
     @staticmethod
     def _tell(asker: socket.socket, number: int) -> None:
@@ -137,8 +145,12 @@ def become(request: bytes, streams: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    # Whether somebody is there is seen on another number than a command's input has.
-    Parent(socket.socket(fileno=int(sys.argv[1])), os.dup(0)).serve()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests: when they end, so does this
+    alive = os.dup(0)  # whether somebody is there is seen on another number than a command's input has
+    import_all([*FIRST, *modules_of(FIRST_ROOMS)], alive)
+    if not os.fork():
+        import_all([*modules_of(LAST_ROOMS), *LAST], alive)
+    Parent(listen(sys.argv[1]), alive).serve()
     sys.argv[0] = str(Path(sys.executable).with_name("grafos"))
     from grafos_cli.main import main
 
