@@ -9,6 +9,9 @@ from grafos_scheduler.bundles import BUNDLE_BYTES_MAX, UPLOAD_S_MAX
 from grafos_scheduler.route import Route, gate
 from grafos_scheduler.settings import ORCHESTRATOR
 
+ROOTS_BYTES_MAX = 512 * 1024
+"""A certificate for each of AWS's regions, or all of Azure's intermediates, with room for as many again."""
+
 ORCHESTRATOR_ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
@@ -48,6 +51,7 @@ ORCHESTRATOR_ROUTES: tuple[Route, ...] = (
         "Set what a cloud's word for its machines is verified with, in place of all that was set before.",
         enrolment_messages.AttestationRootsView,
         body=enrolment_messages.AttestationRoots,
+        body_bytes_max=ROOTS_BYTES_MAX,
         only=ORCHESTRATOR,
     ),
     Route(

@@ -22,6 +22,7 @@ from grafos_scheduler.enrolment_messages import (
     ExpectedCellView,
 )
 from grafos_scheduler.orchestrator_client import enrol
+from grafos_scheduler.route import JSON_BYTES_MAX
 
 _numbers = itertools.count(1)
 
@@ -115,3 +116,12 @@ def test_only_an_operator_expects_cells_or_sets_roots(
         roots = AttestationRoots("mine", "2026-11-21", {"a": "b"})
         assert refused(client.set_attestation_roots, "aws", roots).code == "rights_missing"
         assert refused(client.name_machine, "0" * 32, "i-1").code == "rights_missing"
+
+
+def test_a_cloud_may_have_many_regions(orchestrator: Orchestrator, operator: Identity, word: CloudsWord) -> None:
+    known = dict(word.roots("aws").pems)
+    many = {f"region-{number}": next(iter(known.values())) for number in range(90)}
+    assert sum(map(len, many.values())) > JSON_BYTES_MAX
+    with orchestrator.client(operator) as client:
+        shown = client.set_attestation_roots("aws", AttestationRoots("this test", "2026-11-21", {**known, **many}))
+    assert len(shown.names) == len(known) + 90
