@@ -105,6 +105,7 @@ def _admit(draft: Draft, tenant: rows.Tenant, planned: rows.Run, chance: random.
     draft.put_run(run)
     for lease in made:
         leases.ask(draft, lease)
+    _note_leases(draft, run, made)
     return run
 
 
@@ -208,6 +209,14 @@ def _leases(draft: Draft, run: rows.Run, cell: rows.Cell, wanted: Resources, cha
         for kind, amount in amounts.items()
         if amount
     ]
+
+
+def _note_leases(draft: Draft, run: rows.Run, made: list[rows.Lease]) -> None:
+    """One record for all leases of the run: each costs about three hundredths of an admission."""
+    details: dict[str, audit.Notable] = {}
+    for lease in made:
+        details[f"{lease.kind}_lease_id"], details[f"{lease.kind}_amount"] = lease.lease_id, lease.amount
+    draft.note(AuditKind.LEASE_ALLOCATED, run.run_id, tenant=run.tenant, cell_id=run.cell_id, **details)
 
 
 def _record_refusal(draft: Draft, planned: rows.Run, refusal: GrafosError) -> None:

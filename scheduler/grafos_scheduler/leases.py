@@ -73,11 +73,7 @@ def ask(draft: Draft, lease: rows.Lease) -> None:
     """Makes the lease's row and asks the cell for it."""
     assert lease.state == ASKED
     draft.put_lease(lease)
-    if lease.generation == 1:
-        draft.note_lease(
-            AuditKind.LEASE_ALLOCATED, lease, run_id=lease.run_id, resource=lease.kind, amount=lease.amount
-        )
-    else:
+    if lease.generation > 1:
         draft.note_lease(AuditKind.LEASE_RENEWED, lease, run_id=lease.run_id)
     send_grant(draft, lease)
 

@@ -79,8 +79,8 @@ def test_each_decision_is_noted_by_whom_it_was_and_all_of_it_is_one_chain() -> N
         ("DrainSet", "scheduler"),
     ]
     allocated = log[5]
-    assert (allocated.subject, allocated.tenant, allocated.cell_id) == (lease_id, "ada", "cell-1")
-    assert allocated.details == {"generation": 1, "run_id": run.run_id, "resource": "cpu", "amount": 1}
+    assert (allocated.subject, allocated.tenant, allocated.cell_id) == (run.run_id, "ada", "cell-1")
+    assert allocated.details == {"cpu_lease_id": lease_id, "cpu_amount": 1}
     assert log[7].details["why"] == "enough"
     head = desk.state.audit_head
     assert (head.sequence, head.event_hash) == (12, follow(log).event_hash)

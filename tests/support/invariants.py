@@ -118,7 +118,7 @@ class Ghost:
         for record in records:
             self._audit.take(record)
         assert not records or heads[-1].event_hash == self._audit.event_hash, "the head is not the last record"
-        noted = {record.subject for record in records}
+        noted = {detail for record in records for detail in record.details.values()}
         new = {key for kind, key, row in batch if kind == rows.LEASE and row and key not in self._asked_generation}
         assert new <= noted, f"leases {new - noted} came without a record"
 
