@@ -102,6 +102,7 @@ class OrchestratorHome(SchedulerHome):
         """A way to the orchestrator as that person, with credentials that were renewed if they are due;
         ``credentials_missing``, ``certificate_expired``."""
         url = url or self.known().url
+        self.check_granted(who)
         found = self.open_client(OrchestratorClient, who, url, patience_s)
         if not _is_due(self._file(who, "cert.pem").read_text(), time.time()):
             return found

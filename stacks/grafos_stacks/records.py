@@ -108,10 +108,13 @@ class SchedulerHome:
         """Whether credentials are there."""
         return self._file(who, "token").exists() and self.ca_file.exists()
 
-    def open_client(self, kind: type[Client], who: str, url: str, patience_s: float = 0.0) -> Client:
-        """A way to the scheduler at ``url`` as that person; ``credentials_missing`` if nothing was granted."""
+    def check_granted(self, who: str) -> None:
+        """``credentials_missing`` if nothing was granted."""
         if not self.is_granted(who):
             raise GrafosError("credentials_missing", f"there are no credentials of {who} for {self.name}")
+
+    def open_client(self, kind: type[Client], who: str, url: str, patience_s: float = 0.0) -> Client:
+        """A way to the scheduler at ``url`` as that person, who was granted it."""
         newest_ca = self.ca_pem.partition(_PEM_END)[0] + _PEM_END  # an earlier one of the name is nobody to talk to
         return kind(
             url,
@@ -151,6 +154,7 @@ class CellHome(SchedulerHome):
 
     def client(self, who: str, url: str = "", *, patience_s: float = 0.0) -> SchedulerClient:
         """A way to the cell's scheduler as that person; ``credentials_missing`` if nothing was granted."""
+        self.check_granted(who)
         return self.open_client(SchedulerClient, who, url or self.record().url, patience_s)
 
     # --- what it is ---------------------------------------------------------------------------------------------
