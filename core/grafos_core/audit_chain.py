@@ -33,6 +33,8 @@ class AuditKind(StrEnum):
     BUDGET_SET = "BudgetSet"
     SLICE_CLOSED = "SliceClosed"
     BOOTSTRAP_MINTED = "BootstrapMinted"
+    EXPECTED_MACHINE_NAMED = "ExpectedMachineNamed"
+    ATTESTATION_ROOTS_SET = "AttestationRootsSet"
     CELL_ENROLLED = "CellEnrolled"
     ENROLMENT_REFUSED = "EnrolmentRefused"
     CELL_REGISTERED = "CellRegistered"

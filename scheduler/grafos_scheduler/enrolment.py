@@ -76,6 +76,7 @@ def bootstrap(draft: Draft, event: BootstrapAsked, chance: random.Random) -> row
         region=made.region,
         rate_micro_cents_per_hour=made.rate_micro_cents_per_hour,
         valid_until_ms=int(made.valid_until * 1000),
+        **({"account": made.account, "machine_id": made.machine_id} if made.account else {}),
     )
     return made
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_scheduler import rows
 from grafos_scheduler.attested import Attested, Roots, roots, shipped
@@ -39,6 +40,7 @@ def set_roots(draft: Draft, event: AttestationRootsSet) -> rows.AttestationRoots
         given.provider, given.source, given.dated, given.pems, set_by=event.operator, set_at=draft.now
     )
     draft.put(rows.ATTESTATION_ROOTS, given.provider, made)
+    draft.note(AuditKind.ATTESTATION_ROOTS_SET, made.provider, source=made.source, dated=made.dated)
     return made
 
 
@@ -60,6 +62,8 @@ def machine_named(draft: Draft, event: ExpectedMachineNamed) -> rows.Enrolment:
     made = replace(known, machine_id=event.machine_id)
     if made != known:
         draft.put(rows.ENROLMENT, made.token_id, made)
+        cell_id, machine_id = made.cell_id, made.machine_id
+        draft.note(AuditKind.EXPECTED_MACHINE_NAMED, made.token_id, cell_id=cell_id, machine_id=machine_id)
     return made
 
 

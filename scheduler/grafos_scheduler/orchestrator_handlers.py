@@ -43,7 +43,7 @@ async def expect_cell(services: Services, request: Request) -> ExpectedCellView:
 async def name_machine(services: Services, request: Request) -> ExpectedCellView:
     asked: ExpectedMachine = request.body
     event = events.ExpectedMachineNamed(request.path["expectation_id"], asked.machine_id)
-    made = await services.shell.handle(event)
+    made = await services.shell.handle(event, by=request.who.text)
     assert isinstance(made, rows.Enrolment)
     return services.enrolling.expected(made)
 
@@ -51,7 +51,7 @@ async def name_machine(services: Services, request: Request) -> ExpectedCellView
 async def set_attestation_roots(services: Services, request: Request) -> AttestationRootsView:
     asked: AttestationRoots = request.body
     given = Roots(request.path["provider"], asked.source, asked.dated, asked.pems)
-    await services.shell.handle(events.AttestationRootsSet(given, request.who.name))
+    await services.shell.handle(events.AttestationRootsSet(given, request.who.name), by=request.who.text)
     return _roots(services, given.provider)
 
 

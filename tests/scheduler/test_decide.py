@@ -8,11 +8,14 @@ import typing
 import pytest
 from desk import SETTINGS, Desk, contents
 
+from grafos_core import trust
 from grafos_core.audit_chain import AuditKind
 from grafos_core.changes import RowCodec
 from grafos_core.errors import GrafosError
 from grafos_scheduler import events, leases, rows
+from grafos_scheduler.attested import Roots
 from grafos_scheduler.decide import decide
+from grafos_scheduler.enrolment_messages import ExpectedCell
 from grafos_scheduler.state import State
 
 
@@ -33,6 +36,8 @@ def a_busy_desk() -> Desk:
     desk.enrol(desk.mint("cell-3"))
     desk.enrol(desk.mint("cell-4"))
     desk.tell(events.CellRevokeAsked("cell-4", 0.0, "it is gone"))
+    desk.tell(events.AttestationRootsSet(a_root(), "op"))
+    desk.tell(events.BootstrapAsked(ExpectedCell("aws", "cell-6", "here", 5, account="an-account"), "op"))
     return desk
 
 
@@ -88,6 +93,10 @@ def test_every_event_has_a_rule() -> None:
         decide(desk.state, event, desk.now, random.Random(3))
 
 
+def a_root() -> Roots:
+    return Roots("gcp", "this test", "2026-11-21", {"a-key": trust.make_ca(trust.new_key(), "a root", 0.0)})
+
+
 def one_of_each(desk: Desk) -> list[events.Event]:
     from grafos_core.receipts import RunReceipt, Signed
     from grafos_core.resources import Resources
@@ -110,6 +119,8 @@ def one_of_each(desk: Desk) -> list[events.Event]:
         events.CellRegistered(registration, "key-of-cell-1"),
         events.BootstrapAsked(BootstrapRequest("aws", "cell-5", "here", 5), "op"),
         events.EnrolmentAsked(next(iter(desk.state.enrolments)), "key-of-cell-3"),
+        events.ExpectedMachineNamed(list(desk.state.enrolments)[-1], "a-machine"),
+        events.AttestationRootsSet(a_root(), "op"),
         events.CellRevokeAsked("cell-3", 10.0, "the machine is needed"),
         events.LinkOpened(7, hello, "key-of-cell-1"),
         events.LinkClosed("cell-1", 1),
