@@ -231,8 +231,6 @@ def test_a_tool_sees_none_of_the_callers_hidden_settings(tmp_path: Path, monkeyp
 
 def test_what_left_its_session_and_holds_on_to_the_output_keeps_nobody_waiting(tmp_path: Path) -> None:
     command = ["setsid", "sh", "-c", "echo $$ > left; exec sleep 600"]
-    ended = run_tool(
-        ["sh", "-c", f"{' '.join(command[:2])} -c '{command[3]}' & echo said; sleep 600"], tmp_path, {}, 3
-    )
+    ended = run_tool(["sh", "-c", f"{' '.join(command[:2])} -c '{command[3]}' & echo said; sleep 600"], tmp_path, {}, 3)
     os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
     assert (ended.code, ended.out) == (None, "said\n")

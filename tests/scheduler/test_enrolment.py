@@ -353,7 +353,7 @@ def test_a_provider_is_ready_with_one_ready_cell_and_tells_what_the_others_lack(
     assert providers.known(desk.state) == ["aws", "azure", "gcp"]
     aws, azure, gcp = (providers.view(desk.state, name, desk.now) for name in providers.known(desk.state))
     assert (aws.ready, aws.cells, aws.ready_cells) == (True, 2, 1)
-    assert set(aws.unmet["aws-2"]) == {"inventory_reported", "outbound_registered"}
+    assert set(aws.unmet["aws-2"]) == {"healthy_cell", "inventory_reported", "outbound_registered"}
     assert (azure.ready, azure.cells, azure.unmet) == (False, 0, {})
     assert (gcp.ready, gcp.cells) == (False, 0)
 

@@ -175,7 +175,7 @@ def test_each_run_of_a_batch_has_its_money_held_and_one_that_is_refused_hurts_no
 def test_a_batch_that_costs_more_than_there_is_gets_what_there_is_and_no_more() -> None:
     async def story(scene: Scene) -> None:
         budget = scene.shell.state.ledger.accounts["slice-1"].cap_micro_cents
-        [alone] = await scene.shell.handle_all(asked_for(1))
+        await scene.shell.handle_all(asked_for(1))
         each = scene.shell.state.ledger.accounts["slice-1"].held_micro_cents
         await scene.shell.handle(events.TermsSet("cell-1", 36_000_000 * 2 * budget // (5 * each), 0.0))
         outcomes = await scene.shell.handle_all(asked_for(4)[1:])
