@@ -173,7 +173,6 @@ def public_ip(arm: ArmHere) -> str:
         ("instance", {}, 400),
         ("instance", {"Metadata": "true", "X_Forwarded_For": "10.0.0.1"}, 400),
         ("instance/nothing", {"Metadata": "true"}, 404),
-        ("attested/document", {"Metadata": "true"}, 404),
         ("identity/oauth2/token", {"Metadata": "true"}, 404),
     ],
 )
