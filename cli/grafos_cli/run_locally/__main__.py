@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> None:
     """Serves one project on an inherited socket until SIGTERM."""
     line = CommandLine(prog="python -m grafos_cli.run_locally", description=__doc__)
     line.add_argument("--project", required=True, type=Path)
-    line.add_argument("--state", required=True, type=Path, help="by which `dev down` finds a helper that no record names")
+    line.add_argument("--state", required=True, type=Path, help="by it `dev down` finds a helper that no record names")
     line.add_argument("--listen-fd", required=True, type=int)
     line.add_argument("--origin", action="append", default=[], help="a page that may ask, beside the helper's own")
     options = line.parse_args(arguments)
