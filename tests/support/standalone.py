@@ -80,6 +80,7 @@ class Process:
     def end(self, number: int = signal.SIGTERM) -> int:
         """Sends the signal and waits; gives the exit code."""
         self.popen.send_signal(number)
+        self._reading.close()
         return self.popen.wait(READY_S_MAX)
 
     def discard(self) -> None:
