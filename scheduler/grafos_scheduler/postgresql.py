@@ -35,6 +35,8 @@ COMMIT_S_MAX = 10.0
 """For one statement. A database that does not answer within a lease's time has lost its leader anyway."""
 CLOSE_S_MAX = 2.0
 """For giving the lease back and saying goodbye; a database that is gone hears neither."""
+TURNS_TO_REST = 5
+"""Of a loop; a transport needs two after it was told to close."""
 ROWS_PER_PAGE = 10_000
 """Loaded at once: some MB, so that the rows are never in memory twice."""
 ONE_AT_A_TIME = 0x67726166
@@ -312,9 +314,21 @@ class _LoopOnAThread:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(_come_to_rest(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _come_to_rest() -> None:
+    """Ends what still runs in this loop, and lets connections that are being closed be gone: a refused one is let go
+    of a turn or two after its refusal."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    for _ in range(TURNS_TO_REST):
+        await asyncio.sleep(0)
 
 
 def not_leader(leader: str) -> GrafosError:
