@@ -52,26 +52,16 @@ class Forks:
         )
         atexit.register(self.close)
 
+    def fits(self, variables: Mapping[str, str]) -> bool:
+        """Whether there is something to fork yet, and with these variables it would have been the same at its start."""
+        return Path(self._address).exists() and read_at_start(variables) == self._variables
+
     def run(
         self, words: tuple[str, ...], cwd: Path, variables: Mapping[str, str], stdin: str, timeout_s: float
     ) -> subprocess.CompletedProcess[str]:
-        """As `subprocess.run` of the program with text captured.
-
-        It is that while there is nothing to fork yet, and where these variables would have made another start.
-        """
+        """As `subprocess.run` of the program with text captured."""
         heard = stdin.encode()
         assert len(heard) <= STDIN_BYTES_MAX
-        if read_at_start(variables) != self._variables or not self._is_ready():
-            return subprocess.run(
-                [str(GRAFOS), *words],
-                cwd=cwd,
-                env=variables,
-                input=stdin,
-                capture_output=True,
-                text=True,
-                timeout=timeout_s,
-                check=False,
-            )
         (in_reads, in_writes), (reads, writes), (errors, tells) = (os.pipe() for _ in range(3))
         with os.fdopen(in_writes, "wb") as pipe:
             pipe.write(heard)
@@ -92,9 +82,6 @@ class Forks:
             raise subprocess.TimeoutExpired(words, timeout_s, out, said[0])
         late.cancel()
         return subprocess.CompletedProcess(words, code, out, said[0])
-
-    def _is_ready(self) -> bool:
-        return Path(self._address).exists()
 
     def front(self) -> Path:
         """A folder for a shell's `PATH`: its `grafos` asks for a fork."""
