@@ -18,10 +18,26 @@ def ask(
     """Asks for `grafos` with these words, there, on these three streams; its number and later its end come back."""
     parts = [cwd, str(umask), str(len(words)), *words, *(f"{name}={value}" for name, value in variables.items())]
     asked = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    asked.connect(address)
+    try:
+        asked.connect(address)
+    except OSError:
+        asked.close()
+        raise
     rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("3i", *streams))
     asked.sendmsg(["\0".join(parts).encode(errors="surrogateescape")], [rights])
     return asked
+
+
+def listens(address: str) -> bool:
+    """Whether somebody may be asked there: not while it still imports, and not when it was ended."""
+    asked = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    try:
+        asked.connect(address)
+    except OSError:
+        return False
+    finally:
+        asked.close()
+    return True
 
 
 def current_umask() -> int:
@@ -35,7 +51,7 @@ def front(address: str, program: str) -> int:
 
     While nobody listens it becomes the program.
     """
-    if not os.path.exists(address):  # noqa: PTH110 - importing pathlib takes time
+    if not listens(address):
         os.execv(program, [program, *sys.argv[1:]])  # noqa: S606 - no shell, as intended
     cwd = os.getcwd()  # noqa: PTH109 - importing pathlib takes time
     asked = ask(address, sys.argv[1:], cwd, current_umask(), os.environ, (0, 1, 2))

@@ -53,8 +53,8 @@ class Forks:
         atexit.register(self.close)
 
     def fits(self, variables: Mapping[str, str]) -> bool:
-        """Whether there is something to fork yet, and with these variables it would have been the same at its start."""
-        return Path(self._address).exists() and read_at_start(variables) == self._variables
+        """Whether there is something to fork, and with these variables it would have been the same at its start."""
+        return read_at_start(variables) == self._variables and asking.listens(self._address)
 
     def run(
         self, words: tuple[str, ...], cwd: Path, variables: Mapping[str, str], stdin: str, timeout_s: float

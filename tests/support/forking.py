@@ -97,6 +97,9 @@ class Parent:
         """Whether this is the child."""
         asker, _ = self._listening.accept()
         request, streams, _, _ = socket.recv_fds(asker, REQUEST_BYTES_MAX, STREAMS)
+        if not request:  # somebody who only looked whether anybody is here
+            asker.close()
+            return False
         if not (number := os.fork()):
             # What would be closed later, when nobody holds it any more, would by then be a file of the program's.
             self._selector.close()
