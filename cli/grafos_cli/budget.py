@@ -47,8 +47,7 @@ def set_budget(
     terminal = terminal_of(ctx)
     cap = from_cents(_cents(amount))
     fabric = open_default(terminal)
-    with fabric.ledger() as transaction:
-        transaction.write(set_cap(transaction.ledger, OPERATOR_ACCOUNT, cap))
+    fabric.book(lambda ledger: set_cap(ledger, OPERATOR_ACCOUNT, cap))
     _show(fabric, terminal)
 
 
@@ -84,8 +83,7 @@ def cost(
     now = time.time()
     after = _moment(since, now)
     fabric = open_default(terminal)
-    with fabric.ledger() as transaction:
-        holds = tuple(transaction.ledger.holds.values())
+    holds = tuple(fabric.read_ledger().holds.values())
     costs = cell_costs(holds, now, cell_id=cell_id, since=after, without_machine=_without_machine(fabric))
     if cell_id and not costs and not since:
         raise GrafosError(
@@ -111,10 +109,9 @@ def _show(fabric: Fabric, terminal: Terminal) -> None:
     from grafos_core.ledger import OPEN
     from grafos_stacks.costs import budget_of, cell_costs
 
-    with fabric.ledger() as transaction:
-        account = transaction.ledger.account(OPERATOR_ACCOUNT)
-        holds = tuple(transaction.ledger.holds.values())
-    budget = budget_of(account)
+    ledger = fabric.read_ledger()
+    holds = tuple(ledger.holds.values())
+    budget = budget_of(ledger.account(OPERATOR_ACCOUNT))
     still = [held for held in holds if held.state == OPEN]
     costs = cell_costs(still, time.time(), without_machine=_without_machine(fabric))
     held, spent = fictional_of(holds, OPERATOR_ACCOUNT, emulated_cells(fabric))

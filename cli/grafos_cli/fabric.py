@@ -53,9 +53,9 @@ def show(ctx: typer.Context) -> None:
     terminal = terminal_of(ctx)
     fabric = open_default(terminal)
     orchestrator = OrchestratorHome(fabric).record()
-    with fabric.ledger() as transaction:
-        accounts = sorted(transaction.ledger.accounts.values(), key=lambda account: account.name)
-        holds = tuple(transaction.ledger.holds.values())
+    ledger = fabric.read_ledger()
+    accounts = sorted(ledger.accounts.values(), key=lambda account: account.name)
+    holds = tuple(ledger.holds.values())
     cells, emulated = _cells(fabric), emulated_cells(fabric)
     fictional = {account.name: fictional_of(holds, account.name, emulated) for account in accounts}
     document = {

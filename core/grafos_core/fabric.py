@@ -34,7 +34,7 @@ from grafos_core.changes import Batch, Change, RowCodec
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.ids import FabricId, check_name
-from grafos_core.ledger import Ledger
+from grafos_core.ledger import Decide, Ledger
 from grafos_core.money import from_cents
 from grafos_core.paths import data_home, private_folder, write_private, write_private_once
 from grafos_core.receipts import Signed, sign_record
@@ -120,6 +120,20 @@ class Fabric:
     def runs_home(self) -> Path:
         """Where runs are kept that were brought home."""
         return private_folder(self.home / "runs")
+
+    def book(self, decide: Decide) -> Ledger:
+        """Books what ``decide`` gives for the ledger as it is, and gives the ledger as it is then, durable.
+
+        ``decide`` may be run several times, on newer ledgers. What it raises comes through, and nothing was booked.
+        """
+        with self.ledger() as transaction:
+            transaction.write(decide(transaction.ledger))
+            return transaction.ledger
+
+    def read_ledger(self) -> Ledger:
+        """The ledger as it is, for reading."""
+        with self.ledger() as transaction:
+            return transaction.ledger
 
     @contextlib.contextmanager
     def ledger(self) -> Iterator[LedgerTransaction]:

@@ -21,8 +21,9 @@ The fabric's own ledger file and a scheduler's tenant accounts both run on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import partial
 
 import msgspec
 
@@ -104,6 +105,10 @@ class Ledger:
         if name not in self.accounts:
             raise GrafosError("tenant_unknown", f"the ledger has no account {name!r}")
         return self.accounts[name]
+
+
+Decide = Callable[[Ledger], Batch]
+"""What is to be booked, given the ledger as it is. It may be run again on a newer one, so it does nothing else."""
 
 
 def open_account(ledger: Ledger, name: str, cap_micro_cents: int) -> Batch:
@@ -250,15 +255,24 @@ def release(ledger: Ledger, hold_id: str, *, ended_at: float = 0.0) -> Batch:
 
 def expire(ledger: Ledger, now: float) -> Batch:
     """Counts every slice that ran out unsettled as spent in full."""
+    due = [held for held in ledger.holds.values() if held.state == OPEN and held.expires_at]
+    return in_turn(ledger, (partial(_run_out, held=held) for held in due if held.expires_at <= now))
+
+
+def in_turn(ledger: Ledger, decisions: Iterable[Decide]) -> Batch:
+    """What several decisions come to, one after the other, each on what those before it did."""
     working = Ledger()
     working.accounts, working.holds = dict(ledger.accounts), dict(ledger.holds)
     batch: Batch = ()
-    for held in ledger.holds.values():
-        if held.state == OPEN and held.expires_at and held.expires_at <= now:
-            ended = _end(working, held.hold_id, EXPIRED, held.amount_micro_cents, held.expires_at)
-            working.apply(ended)
-            batch += ended
+    for decide in decisions:
+        part = decide(working)
+        working.apply(part)
+        batch += part
     return batch
+
+
+def _run_out(ledger: Ledger, held: Hold) -> Batch:
+    return _end(ledger, held.hold_id, EXPIRED, held.amount_micro_cents, held.expires_at)
 
 
 def _end(ledger: Ledger, hold_id: str, state: str, actual: int, ended_at: float) -> Batch:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from grafos_connectors.contract import Found, Kind, Price
 from grafos_core import ledger as ledgers
+from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_core.money import format_cents
@@ -101,8 +102,10 @@ def _hold(hands: Hands, cell: Adopted, price: Price) -> tuple[str, int]:
         left_micro_cents_per_hour=sum(rate for name, rate in rates._asdict().items() if name in left_behind),
         fictional=price.fictional,
     )
-    with hands.fabric.ledger() as transaction:
-        hold_id = new_hold_id(transaction.ledger.holds.values(), cell.stack, cell.made_at)
-        purpose = f"cell {cell.stack}"
-        transaction.write(ledgers.hold(transaction.ledger, hold_id, OPERATOR_ACCOUNT, amount, purpose, meter=meter))
-    return hold_id, amount
+
+    def reserve(ledger: ledgers.Ledger) -> Batch:
+        hold_id = new_hold_id(ledger.holds.values(), cell.stack, cell.made_at)
+        return ledgers.hold(ledger, hold_id, OPERATOR_ACCOUNT, amount, f"cell {cell.stack}", meter=meter)
+
+    booked = hands.fabric.book(reserve)
+    return new_hold_id(booked.holds.values(), cell.stack, cell.made_at), amount

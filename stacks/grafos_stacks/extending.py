@@ -192,10 +192,9 @@ def _hold(hands: Hands, cell_id: str, plan: StackPlan) -> int:
     if held is None:
         raise GrafosError("plan_stale", f"nothing is held for {cell_id}", next="grafos cloud recover")
     until = float(plan.life.held_until + DEAD_MAN_GRACE_S)
-    with hands.fabric.ledger() as transaction:
-        amount = plan.bill.total_micro_cents
-        transaction.write(ledgers.enlarge(transaction.ledger, held.hold_id, amount, until=until))
-        return transaction.ledger.holds[held.hold_id].amount_micro_cents
+    hold_id, amount = held.hold_id, plan.bill.total_micro_cents
+    booked = hands.fabric.book(lambda ledger: ledgers.enlarge(ledger, hold_id, amount, until=until))
+    return booked.holds[hold_id].amount_micro_cents
 
 
 def _move_deadline(hands: Hands, plan: StackPlan) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from grafos_core import ledger as ledgers
+from grafos_core.changes import Batch
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric, tenant_account
@@ -196,24 +197,25 @@ class SliceWanted(NamedTuple):
 
 def hold_slice(fabric: Fabric, clock: Clock, wanted: SliceWanted) -> ledgers.Hold:
     """Cuts the slice, or as much as is left of the budget; the same slice whenever it is asked for again."""
-    with fabric.ledger() as transaction:
-        transaction.write(ledgers.expire(transaction.ledger, clock.now()))
-        known = transaction.ledger.holds.get(wanted.slice_id)
-        if known is not None and known.state == ledgers.OPEN:
-            return known  # though there may be more left now than when it was cut
-        account = transaction.ledger.account(tenant_account(wanted.tenant))
-        transaction.write(
-            ledgers.hold(
-                transaction.ledger,
-                wanted.slice_id,
-                account.name,
-                max(0, min(wanted.most_micro_cents, account.free_micro_cents)),
-                f"runs of {wanted.tenant} on {wanted.scheduler}",
-                slice_for=wanted.scheduler,
-                expires_at=wanted.expires_at,
-            )
-        )
-        return transaction.ledger.holds[wanted.slice_id]
+    run_out = partial(ledgers.expire, now=clock.now())
+    booked = fabric.book(lambda ledger: ledgers.in_turn(ledger, (run_out, partial(_cut, wanted=wanted))))
+    return booked.holds[wanted.slice_id]
+
+
+def _cut(ledger: ledgers.Ledger, wanted: SliceWanted) -> Batch:
+    known = ledger.holds.get(wanted.slice_id)
+    if known is not None and known.state == ledgers.OPEN:
+        return ()  # though there may be more left now than when it was cut
+    account = ledger.account(tenant_account(wanted.tenant))
+    return ledgers.hold(
+        ledger,
+        wanted.slice_id,
+        account.name,
+        max(0, min(wanted.most_micro_cents, account.free_micro_cents)),
+        f"runs of {wanted.tenant} on {wanted.scheduler}",
+        slice_for=wanted.scheduler,
+        expires_at=wanted.expires_at,
+    )
 
 
 def unmet_signals(cells: list[CellView]) -> list[str]:

@@ -9,13 +9,15 @@ All of it may be repeated: what is here already is not fetched again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from grafos_core import ledger as ledgers
+from grafos_core.changes import Batch
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
@@ -77,19 +79,22 @@ def settle(
         if all(settlement.final for settlement in settlements) or clock.monotonic() > until:
             break
         sleep(ASK_EVERY_S)
-    spent = 0
-    with fabric.ledger() as transaction:
-        for settlement in settlements:
-            spent += settlement.spent_micro_cents
-            if settlement.final:
-                transaction.write(ledgers.settle(transaction.ledger, settlement.slice_id, settlement.spent_micro_cents))
+    spent = sum(settlement.spent_micro_cents for settlement in settlements)
+    fabric.book(lambda ledger: _settled(ledger, settlements))
     if not settlements:  # the cell never got its slice, so nobody spent of it
         release_slices(fabric, home.cell_id)
-    with fabric.ledger() as transaction:
-        left = open_slices(transaction.ledger, home.cell_id)
-    if not left:
+    if not open_slices(fabric.read_ledger(), home.cell_id):
         return True, spent, ""
     return False, spent, "a run had not ended"
+
+
+def _settled(ledger: ledgers.Ledger, settlements: Iterable[Settlement]) -> Batch:
+    each = (
+        partial(ledgers.settle, hold_id=final.slice_id, actual_micro_cents=final.spent_micro_cents)
+        for final in settlements
+        if final.final
+    )
+    return ledgers.in_turn(ledger, each)
 
 
 def open_slices(ledger: ledgers.Ledger, scheduler: str) -> list[ledgers.Hold]:
@@ -99,16 +104,24 @@ def open_slices(ledger: ledgers.Ledger, scheduler: str) -> list[ledgers.Hold]:
 
 def release_slices(fabric: Fabric, scheduler: str) -> None:
     """Gives the budget back what a scheduler can never have spent."""
-    with fabric.ledger() as transaction:
-        for held in open_slices(transaction.ledger, scheduler):
-            transaction.write(ledgers.release(transaction.ledger, held.hold_id))
+    fabric.book(
+        lambda ledger: ledgers.in_turn(
+            ledger, [partial(ledgers.release, hold_id=held.hold_id) for held in open_slices(ledger, scheduler)]
+        )
+    )
 
 
 def spend_slices(fabric: Fabric, scheduler: str) -> None:
     """Books slices in full of which nobody can tell any more what was spent: their scheduler is gone unsettled."""
-    with fabric.ledger() as transaction:
-        for held in open_slices(transaction.ledger, scheduler):
-            transaction.write(ledgers.settle(transaction.ledger, held.hold_id, held.amount_micro_cents))
+    fabric.book(
+        lambda ledger: ledgers.in_turn(
+            ledger,
+            [
+                partial(ledgers.settle, hold_id=held.hold_id, actual_micro_cents=held.amount_micro_cents)
+                for held in open_slices(ledger, scheduler)
+            ],
+        )
+    )
 
 
 def kept_runs(fabric: Fabric) -> Iterator[RunView]:

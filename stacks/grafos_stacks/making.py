@@ -7,6 +7,7 @@ journal, so a run that continues another makes the very same thing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -158,9 +159,8 @@ def new_hold_id(holds: Iterable[ledgers.Hold], stack: str, made_at: float) -> st
 
 
 def _holds(fabric: Fabric, stack: str) -> list[ledgers.Hold]:
-    with fabric.ledger() as transaction:
-        holds = transaction.ledger.holds.values()
-        return [held for held in holds if held.hold_id.startswith(_hold_prefix(stack))]
+    holds = fabric.read_ledger().holds.values()
+    return [held for held in holds if held.hold_id.startswith(_hold_prefix(stack))]
 
 
 def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
@@ -172,8 +172,7 @@ def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
     some = next(iter(hands_of.values()))
     journal, now = some.journal, some.clock.now()
     kept = {row.stack: row for row in journal.stacks() if row.state is not StackState.GONE}
-    with some.fabric.ledger() as transaction:
-        holds = dict(transaction.ledger.holds)
+    holds = some.fabric.read_ledger().holds
     fresh = [plan for plan in plans if plan.stack not in kept]
     rows = [_new_row(plan, _id_among(holds.values(), plan), now) for plan in fresh]
     journal.write(*rows, *(old for plan in fresh for old in _earlier(some, plan.stack)))
@@ -181,9 +180,8 @@ def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
     unpaid = [row for row in left if row.state is StackState.MAKING and row.plan and row.hold_id not in holds]
     wanted = [(row, row.plan) for row in (*rows, *unpaid) if row.plan is not None]
     try:
-        with some.fabric.ledger() as transaction:
-            for row, plan in wanted:
-                transaction.write(_reserved(transaction.ledger, row.hold_id, plan, now))
+        each = [partial(_reserved, hold_id=row.hold_id, plan=plan, now=now) for row, plan in wanted]
+        some.fabric.book(lambda ledger: ledgers.in_turn(ledger, each))
     except GrafosError as error:
         journal.write(*(row.moved(StackState.GONE, now) for row, _ in wanted))
         if error.code == "budget_exceeded":
@@ -237,8 +235,7 @@ def _hold(hands: Hands, row: StackRow, plan: StackPlan) -> None:
     """Reserves the worst case; the same hold on every run. A stack that was never paid for ends at once: nothing of it
     exists. One that could not ask (the ledger is damaged, the disk is full) stays what it was."""
     try:
-        with hands.fabric.ledger() as transaction:
-            transaction.write(_reserved(transaction.ledger, row.hold_id, plan, hands.clock.now()))
+        hands.fabric.book(partial(_reserved, hold_id=row.hold_id, plan=plan, now=hands.clock.now()))
     except GrafosError as error:
         if error.code in NEXT_STEPS:
             error.next = NEXT_STEPS[error.code].format(plan=plan)

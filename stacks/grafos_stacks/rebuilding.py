@@ -200,8 +200,7 @@ def _held_for_nothing(
 
 def open_cell_holds(fabric: Fabric) -> dict[str, ledgers.Hold]:
     """The open holds for cells, by the cell's name."""
-    with fabric.ledger() as transaction:
-        holds = [held for held in transaction.ledger.holds.values() if held.state == ledgers.OPEN]
+    holds = [held for held in fabric.read_ledger().holds.values() if held.state == ledgers.OPEN]
     return {held.hold_id.split("/")[1]: held for held in holds if held.hold_id.startswith(CELL_HOLDS)}
 
 
@@ -222,9 +221,8 @@ def _settle(hands: Hands, case: Case) -> None:
         if held is None or not _is_unknown(hands, case.stack):
             return
         now, ran = hands.clock.now(), home.is_recorded and not home.record().gone_at
-        with hands.fabric.ledger() as transaction:
-            cost = held.amount_micro_cents if ran else 0
-            transaction.write(ledgers.settle(transaction.ledger, held.hold_id, cost, ended_at=now))
+        hold_id, cost = held.hold_id, held.amount_micro_cents if ran else 0
+        hands.fabric.book(lambda ledger: ledgers.settle(ledger, hold_id, cost, ended_at=now))
         if ran:
             home.keep_record(msgspec.structs.replace(home.record(), gone_at=now))
 

@@ -195,9 +195,8 @@ def _signed_for(hands: Hands, row: StackRow, home: CellHome, unmade: Unmade) -> 
     ended = _ended_hold(hands, row) if held is None else held
     cost = ended.actual_micro_cents if held is None and ended else _cost(row, home, held, machines, seconds)
     if held is not None and not unmade.left:
-        with hands.fabric.ledger() as transaction:
-            batch = ledgers.settle(transaction.ledger, held.hold_id, cost, ended_at=hands.clock.now())
-            transaction.write(batch)
+        hold_id, now = held.hold_id, hands.clock.now()
+        hands.fabric.book(lambda ledger: ledgers.settle(ledger, hold_id, cost, ended_at=now))
     came = row.homecoming or Homecoming(0, settled=False, spent_micro_cents=0, why="nothing was asked")
     receipt = TeardownReceipt(
         fabric=str(hands.fabric.id),
@@ -222,8 +221,7 @@ def _signed_for(hands: Hands, row: StackRow, home: CellHome, unmade: Unmade) -> 
 
 def _ended_hold(hands: Hands, row: StackRow) -> ledgers.Hold | None:
     """The hold of this cell if an earlier, interrupted teardown settled it already."""
-    with hands.fabric.ledger() as transaction:
-        return transaction.ledger.holds.get(row.hold_id)
+    return hands.fabric.read_ledger().holds.get(row.hold_id)
 
 
 def _billed_s(row: StackRow, machine: ResourceRow) -> float:

@@ -35,8 +35,7 @@ def check_fabric(*, fix: bool) -> Iterator[Finding]:
     yield from _private(home, fix=fix)
     fabric = open_fabric(SystemClock(), NAME)
     yield Finding(AREA, "key", Status.OK, f"{fabric.id} in {home}")
-    with fabric.ledger() as transaction:
-        ledger = transaction.ledger
+    ledger = fabric.read_ledger()
     yield Finding(AREA, "ledger", Status.OK, _money(fabric, ledger))
     try:
         yield from _journal(fabric, ledger)
