@@ -15,8 +15,6 @@ from pathlib import Path
 
 import table
 
-from grafos_core.paths import cache_home
-
 INSTALL_S_MAX = 600.0
 PACKAGES = {"ray": "ray", "sky": "skypilot", "dstack": "dstack", "moto": "moto[ec2,server]"}
 DONE = "installed"
@@ -24,6 +22,8 @@ DONE = "installed"
 
 def folder() -> Path:
     """Where the peers lie."""
+    from grafos_core.paths import cache_home  # in a function: a peer's own environment imports this module without us
+
     return cache_home() / "benchmarks"
 
 

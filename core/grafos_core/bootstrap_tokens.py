@@ -7,7 +7,6 @@ before is for whoever keeps state: here is only what the token says by itself, a
 
 from __future__ import annotations
 
-import jwt
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -72,6 +71,8 @@ def key_from_pem(pem: bytes) -> AccountKey:
 
 def mint(key: AccountKey, claims: BootstrapClaims) -> str:
     """The token that says what ``claims`` say."""
+    import jwt  # only an orchestrator that enrols needs it: imported then, so that other programs start without it
+
     return jwt.encode({**msgspec.to_builtins(claims), "sub": claims.sub}, key, algorithm=_ALGORITHM)
 
 
@@ -80,6 +81,8 @@ def check(key: AccountKey, token: str, ours: str, now: float) -> BootstrapClaims
 
     Else ``enrolment_refused``, or ``enrolment_expired`` for one that holds but for its time.
     """
+    import jwt
+
     if len(token) > TOKEN_CHARACTERS_MAX:
         raise _refused("the bootstrap token is too long to be one")
     try:
