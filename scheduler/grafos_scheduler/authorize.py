@@ -29,6 +29,8 @@ OPERATOR_RIGHTS = (
     "fences:write",
     "leases:read",
     "leases:write",
+    "ledger:read",
+    "ledger:write",
     "runs:read",
     "settlement:write",
     "tenants:read",
@@ -52,12 +54,14 @@ CELL_RIGHTS = ("api:read", "cells:link", "cells:register", "cells:renew")
 
 
 class Caller(NamedTuple):
-    """An identity that was proved twice: ``kind`` is "operator", "tenant" or "cell"."""
+    """An identity that was proved twice: ``kind`` is "operator", "tenant" or "cell". Its certificate ends at
+    ``not_after``."""
 
     kind: str
     name: str
     provider: str
     key_sha256: str
+    not_after: float
 
     @property
     def text(self) -> str:
@@ -103,4 +107,4 @@ def authorize(
         raise GrafosError("rights_missing", f"this is not for a {peer.kind}, but for: {', '.join(sorted(gate.kinds))}")
     if gate.right not in claims.rights:
         raise GrafosError("rights_missing", f"the API token of {peer.name!r} does not carry the right {gate.right!r}")
-    return Caller(peer.kind, peer.name, peer.provider, peer.key_sha256)
+    return Caller(peer.kind, peer.name, peer.provider, peer.key_sha256, peer.not_after)

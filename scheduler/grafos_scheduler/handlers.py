@@ -22,6 +22,7 @@ from grafos_scheduler.authorize import OPERATOR, TENANT, TENANT_RIGHTS, Caller
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.bundles import BundleStore
 from grafos_scheduler.claim import ClaimDesk
+from grafos_scheduler.console.sessions import Sessions
 from grafos_scheduler.credentials import Credentials
 from grafos_scheduler.decide import decide
 from grafos_scheduler.enrolling import EnrolmentDesk
@@ -39,6 +40,7 @@ class Services(NamedTuple):
     enrolling: EnrolmentDesk
     blobs: BlobStore
     bundles: BundleStore
+    sessions: Sessions
     document: Callable[[], dict[str, Any]]
 
 

@@ -11,6 +11,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.resources import Resources
 from grafos_scheduler.client import TIMEOUT_S, SchedulerClient, Wire, decode
+from grafos_scheduler.console.messages import ConsoleLink
 from grafos_scheduler.enrolment_messages import (
     AccountCredentials,
     Attestation,
@@ -75,6 +76,10 @@ class OrchestratorClient(SchedulerClient):
     def set_cell_terms(self, cell_id: str, terms: Terms) -> Terms:
         """Records what an enrolled cell costs and when it must be gone."""
         return self._call("PUT", f"/api/v1/cells/{_in_path(cell_id)}/terms", Terms, terms)
+
+    def make_console_link(self) -> ConsoleLink:
+        """What signs one browser in to the web console, once and soon."""
+        return self._call("POST", "/api/v1/admin/console-links", ConsoleLink)
 
     def providers(self) -> list[ProviderView]:
         return self._get("/api/v1/providers", ProviderList).providers

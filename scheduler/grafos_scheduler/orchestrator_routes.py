@@ -6,6 +6,8 @@ from grafos_core.resources import Resources
 from grafos_scheduler import enrolment_messages, messages, orchestrator_handlers, tenant_messages
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT
 from grafos_scheduler.bundles import BUNDLE_BYTES_MAX, UPLOAD_S_MAX
+from grafos_scheduler.console import linking
+from grafos_scheduler.console.messages import ConsoleLink
 from grafos_scheduler.route import Route, gate
 from grafos_scheduler.settings import ORCHESTRATOR
 
@@ -168,6 +170,15 @@ ORCHESTRATOR_ROUTES: tuple[Route, ...] = (
         "Set what a tenant may spend in all.",
         messages.TenantView,
         body=tenant_messages.TenantBudget,
+        only=ORCHESTRATOR,
+    ),
+    Route(
+        "POST",
+        "/api/v1/admin/console-links",
+        gate("audit:read", OPERATOR),
+        linking.make_link,
+        "A link that signs one browser in to the web console, once and soon.",
+        ConsoleLink,
         only=ORCHESTRATOR,
     ),
     Route(

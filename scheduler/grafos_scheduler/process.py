@@ -24,6 +24,7 @@ from grafos_scheduler import state
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.bundles import BundleStore
 from grafos_scheduler.claim import ClaimDesk
+from grafos_scheduler.console.sessions import Sessions
 from grafos_scheduler.credentials import Credentials, open_credentials
 from grafos_scheduler.enrolling import EnrolmentDesk
 from grafos_scheduler.following import Follower, answering
@@ -151,7 +152,7 @@ async def opened(settings: Settings, store: Store) -> AsyncIterator[Opened]:
         desk = ClaimDesk(shell, credentials, settings, possession)
         enrolling = EnrolmentDesk(shell, credentials, settings)
         bundles = BundleStore(settings.bundles)
-        services = Services(settings, shell, credentials, desk, enrolling, blobs, bundles, document)
+        services = Services(settings, shell, credentials, desk, enrolling, blobs, bundles, Sessions(), document)
         links = LinkServices(settings, shell, credentials, blobs)
         tls = listener_context(services, [LINK_ALPN, HTTP_ALPN])
         connections_max = ORCHESTRATOR_CONNECTIONS_MAX if settings.is_orchestrator else CONNECTIONS_MAX

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,7 @@ from grafos_core import trust
 from grafos_core.errors import GrafosError
 from grafos_scheduler import enrolment, tenants
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT, Caller, authorize
+from grafos_scheduler.console import paths
 from grafos_scheduler.credentials import Credentials
 from grafos_scheduler.handlers import Request, Services, Stream
 from grafos_scheduler.messages import CODE_HEADER
@@ -55,8 +57,18 @@ class Application:
         self._services = services
         self._tls = tls
 
+    @functools.cached_property
+    def _console(self) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+        """Made when somebody looks: until then its templates cost nothing."""
+        from grafos_scheduler.console.app import Console
+
+        return Console(self._services)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
+            if scope["path"].startswith(paths.BELOW):
+                await self._console(scope, receive, send)
+                return
             route, answer = await self._answer(scope, receive)
             if isinstance(answer, Stream):
                 await _send_stream(send, route.media_type, answer)
@@ -90,7 +102,7 @@ class Application:
         caller = authorize(
             route.gate,
             scope["extensions"]["grafos.peer"]["peer"],
-            _header(scope, b"authorization"),
+            header(scope, b"authorization"),
             fabric=self._services.settings.fabric,
             token_key=self._services.credentials.token_key,
             now=self._services.shell.clock.now(),
@@ -137,9 +149,9 @@ def _check_standing(state: State, caller: Caller) -> None:
         tenants.check_key(state, caller.name, caller.key_sha256)
 
 
-def _header(scope: Scope, name: bytes) -> str:
+def header(scope: Scope, name: bytes) -> str:
     """The header's value, or "" if it is missing; twice the same is nobody's honest request."""
-    values = [value for header, value in scope["headers"] if header == name]
+    values = [value for key, value in scope["headers"] if key == name]
     if len(values) > 1 or any(len(value) > AUTHORIZATION_BYTES_MAX for value in values):
         raise GrafosError("request_invalid", f"the header {name.decode()} comes twice or is too long")
     return values[0].decode("latin-1") if values else ""
@@ -165,12 +177,12 @@ def _read_query(route: Route, text: bytes) -> msgspec.Struct | None:
 async def _read_body(route: Route, scope: Scope, receive: Receive) -> Any:
     """The body as the row's type. A route without a body refuses one, and so does one that gets too much."""
     most = route.body_bytes_max if route.body is not None else 0
-    declared = _header(scope, b"content-length")
+    declared = header(scope, b"content-length")
     if declared and (not declared.isdigit() or int(declared) > most):
         raise _too_large(most)
     try:
         async with asyncio.timeout(route.body_s_max):
-            data = await _receive_all(receive, most)
+            data = await receive_all(receive, most)
     except TimeoutError as error:
         raise GrafosError("request_invalid", f"the body did not arrive within {route.body_s_max:g} s") from error
     scope[BODY_READ] = True
@@ -182,7 +194,8 @@ async def _read_body(route: Route, scope: Scope, receive: Receive) -> Any:
         raise GrafosError("request_invalid", "the body does not have the documented shape", why=str(error)) from error
 
 
-async def _receive_all(receive: Receive, most: int) -> bytes:
+async def receive_all(receive: Receive, most: int) -> bytes:
+    """The whole body, or ``body_too_large`` as soon as it has over ``most`` bytes."""
     data = bytearray()
     while True:
         message = await receive()

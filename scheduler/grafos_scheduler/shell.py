@@ -45,7 +45,8 @@ class Link(Protocol):
 
 
 class Shell:
-    """One scheduler in one process. ``state`` is for reading; only ``handle`` moves it."""
+    """One scheduler in one process. ``state`` is for reading; only ``handle`` moves it. ``is_ending``: the process was
+    told to end, and nobody is to wait for anything any more."""
 
     def __init__(self, state: State, store: Store, clock: Clock, chance: random.Random) -> None:
         self.state = state
@@ -57,7 +58,7 @@ class Shell:
         self._next_link_id = 1
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._waiting = 0
-        self._is_ending = False
+        self.is_ending = False
 
     async def handle(self, event: Event, extra: Batch = (), *, by: str = "") -> msgspec.Struct | None:
         """What the decision answers, once it is durable together with ``extra`` and its effects are under way.
@@ -105,7 +106,7 @@ class Shell:
         self._waiting += 1
         try:
             async with asyncio.timeout(wait_s):
-                while self._is_under_way(run_id) and not self._is_ending:
+                while self._is_under_way(run_id) and not self.is_ending:
                     await moved.wait()
                     moved.clear()
         except TimeoutError:
@@ -140,7 +141,7 @@ class Shell:
 
     def end_waiting(self) -> None:
         """Lets every long poll answer now, because the process is about to end."""
-        self._is_ending = True
+        self.is_ending = True
         for waiters in list(self._waiters.values()):
             for moved in waiters:
                 moved.set()

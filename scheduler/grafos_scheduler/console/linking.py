@@ -1,0 +1,45 @@
+"""What the route of sign-in links does, and what the audit log says of links and of whoever uses them."""
+
+from __future__ import annotations
+
+import logging
+
+from grafos_core.audit_chain import AuditKind
+from grafos_scheduler.console.messages import ConsoleLink
+from grafos_scheduler.console.paths import SIGN_IN
+from grafos_scheduler.events import Witnessed
+from grafos_scheduler.handlers import Request, Services
+
+STRANGERS = "strangers"
+"""Refused sign-ins share one bound in the audit log, whoever they come from."""
+
+log = logging.getLogger("grafos.security")
+
+
+async def make_link(services: Services, request: Request) -> ConsoleLink:
+    """A link for the operator who asks."""
+    caller, now = request.who, services.shell.clock.now()
+    code, valid_until = services.sessions.make_link(caller.name, caller.key_sha256, caller.not_after, now)
+    await services.shell.handle(
+        _event(AuditKind.CONSOLE_LINK_MADE, caller.text, caller.name, request.client), by=caller.text
+    )
+    log.info("operator %s at %s made a sign-in link for the console", caller.name, request.client)
+    return ConsoleLink(SIGN_IN, code, valid_until)
+
+
+async def note_opened(services: Services, operator: str, client: str) -> None:
+    """A link was used."""
+    log.warning("operator %s signed in to the console by link, from %s", operator, client)
+    who = f"operator/{operator}"
+    await services.shell.handle(_event(AuditKind.CONSOLE_OPENED, who, operator, client), by=who)
+
+
+async def note_refused(services: Services, client: str, why: str) -> None:
+    """A link was refused."""
+    log.warning("console sign-in refused, from %s: %s", client, why)
+    event = _event(AuditKind.CONSOLE_REFUSED, STRANGERS, client, client, ("why", why))
+    await services.shell.handle(event)
+
+
+def _event(kind: AuditKind, who: str, subject: str, client: str, *more: tuple[str, str]) -> Witnessed:
+    return Witnessed(kind, who, subject, details=(("from", client), *more))
