@@ -24,7 +24,8 @@ from grafos_connectors.contract import (
 class Shape(msgspec.Struct, frozen=True):
     """The roles and inputs of one kind in one cloud.
 
-    ``tagged``: it bears tags of its own; other kinds bear those of what they hang on.
+    ``may_need``: roles that it can do without. ``tagged``: it bears tags of its own; other kinds bear those of what they
+    hang on.
     """
 
     needs: tuple[str, ...] = ()
@@ -32,6 +33,7 @@ class Shape(msgspec.Struct, frozen=True):
     optional: Mapping[str, type] = {}
     tagged: bool = True
     zoned: bool = False
+    may_need: tuple[str, ...] = ()
 
 
 # The kinds of a cloud that has gateways and firewalls of their own: AWS, and the in-memory twin.
@@ -81,7 +83,7 @@ def _check_needs(desired: Desired, shape: Shape) -> None:
     missing = [role for role in shape.needs if not desired.needs.get(role)]
     if missing:
         raise _refusal(desired, f"it needs a {missing[0]}")
-    unknown = sorted(set(desired.needs) - set(shape.needs))
+    unknown = sorted(set(desired.needs) - {*shape.needs, *shape.may_need})
     if unknown:
         raise _refusal(desired, f"it has no use for a {unknown[0]}")
 

@@ -369,6 +369,8 @@ def test_the_list_looks_into_all_regions_with_one_list_of_each_kind(place: GcpPl
     assert place.asked()[before:] == [
         "instances.aggregatedList",
         "disks.aggregatedList",
+        "addresses.aggregatedList",
+        "firewalls.list",
         "subnetworks.aggregatedList",
         "networks.list",
     ]

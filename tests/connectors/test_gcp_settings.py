@@ -20,6 +20,7 @@ from grafos_connectors.contract import CloudError, Kind
 from grafos_connectors.gcp.client import BODIES, CLIENTS, GcpCalls
 from grafos_connectors.gcp.connector import GcpConnector
 from grafos_connectors.gcp.endpoints import check_region, endpoint_in
+from grafos_connectors.gcp.shapes import GCP_SHAPES
 from grafos_connectors.gcp.wire import Wire
 from grafos_connectors.registry import open_connector
 from grafos_core.emulated import EMULATED_PROJECT
@@ -248,4 +249,4 @@ def test_opening_the_connector_imports_neither_the_heavy_sdk_nor_another_clouds(
 def test_the_registry_gives_the_connector(place: GcpPlace) -> None:
     connector: Any = place.open()
     assert (connector.provider, connector.region) == ("gcp", REGION)
-    assert set(connector.traits.kinds) == set(connector.traits.once) == {Kind.NETWORK, Kind.SUBNET, Kind.MACHINE}
+    assert set(connector.traits.kinds) == set(connector.traits.once) == set(GCP_SHAPES)

@@ -23,8 +23,14 @@ from grafos_emulators.http import DropConnectionError
 
 GCP_KINDS = Kinds(
     shapes=GCP_SHAPES,
-    ground={Kind.NETWORK: (), Kind.SUBNET: (Kind.NETWORK,), Kind.MACHINE: (Kind.NETWORK, Kind.SUBNET)},
-    used=((Kind.NETWORK, Kind.SUBNET), (Kind.SUBNET, Kind.MACHINE)),
+    ground={
+        Kind.NETWORK: (),
+        Kind.ADDRESS: (),
+        Kind.SUBNET: (Kind.NETWORK,),
+        Kind.FIREWALL_RULE: (Kind.NETWORK,),
+        Kind.MACHINE: (Kind.NETWORK, Kind.SUBNET),
+    },
+    used=((Kind.NETWORK, Kind.SUBNET), (Kind.NETWORK, Kind.FIREWALL_RULE), (Kind.SUBNET, Kind.MACHINE)),
     one_by_place=tuple(GCP_SHAPES),
     many=Kind.MACHINE,
     retagged=(Kind.MACHINE,),
@@ -55,7 +61,7 @@ class GcpPlace:
         self.project = clouds.gcp
         self.clock = clock
         self.arch, self.machine_type, self._metric = HOST_TYPES[self.project.architecture]
-        self.own_inputs: Mapping[str, Scalar] = {"ends_at": int(clock.now()) + LIFE_S}
+        self.own_inputs: Mapping[str, Scalar] = {"ends_at": int(clock.now()) + LIFE_S, "target": "grafos-door"}
         self._names = itertools.count(1)
 
     def open(self) -> Connector:

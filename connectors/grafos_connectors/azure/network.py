@@ -8,6 +8,9 @@ from grafos_connectors.azure import tags
 from grafos_connectors.contract import Desired
 
 IP_CONFIGURATION = "ipconfig"
+RULE, RULE_PRIORITY = "scheduler", 1000
+"""The one rule of a group that has one; its priority is before all of Azure's defaults."""
+ANYWHERE = "0.0.0.0/0"
 
 
 def group_body(desired: Desired) -> dict[str, Any]:
@@ -19,8 +22,23 @@ def network_body(desired: Desired) -> dict[str, Any]:
 
 
 def firewall_body(desired: Desired) -> dict[str, Any]:
-    """No rule of its own: Azure's defaults let nothing in from outside, and everything out."""
-    return _tracked(desired, {"securityRules": []})
+    """Azure's defaults let nothing in from outside, and everything out; so there is a rule only for a port that is named."""
+    return _tracked(desired, {"securityRules": [_rule(desired)] if "port" in desired.inputs else []})
+
+
+def _rule(desired: Desired) -> dict[str, Any]:
+    cidr = str(desired.inputs["cidr"])
+    opens = {
+        "protocol": "Tcp",
+        "access": "Allow",
+        "direction": "Inbound",
+        "priority": RULE_PRIORITY,
+        "sourceAddressPrefix": "*" if cidr == ANYWHERE else cidr,
+        "sourcePortRange": "*",
+        "destinationAddressPrefix": "*",
+        "destinationPortRange": str(desired.inputs["port"]),
+    }
+    return {"name": RULE, "properties": opens}
 
 
 def subnet_body(desired: Desired) -> dict[str, Any]:
@@ -35,7 +53,8 @@ def address_body(desired: Desired) -> dict[str, Any]:
 
 
 def nic_body(desired: Desired) -> dict[str, Any]:
-    """With its address, which goes when the card goes, and the card goes with its machine."""
+    """With its address, which goes when the card goes unless it is kept; and the card goes with its machine."""
+    option = "Detach" if desired.inputs.get("keeps_address") else "Delete"
     needs = desired.needs
     configuration = {
         "name": IP_CONFIGURATION,
@@ -43,7 +62,7 @@ def nic_body(desired: Desired) -> dict[str, Any]:
             "primary": True,
             "privateIPAllocationMethod": "Dynamic",
             "subnet": {"id": needs["subnet"]},
-            "publicIPAddress": {"id": needs["address"], "properties": {"deleteOption": "Delete"}},
+            "publicIPAddress": {"id": needs["address"], "properties": {"deleteOption": option}},
         },
     }
     properties = {"ipConfigurations": [configuration], "networkSecurityGroup": {"id": needs["firewall"]}}

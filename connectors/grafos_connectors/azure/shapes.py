@@ -8,10 +8,11 @@ from grafos_connectors.shapes import Shape
 SHAPES: dict[Kind, Shape] = {
     Kind.GROUP: Shape(),
     Kind.NETWORK: Shape(needs=("group",), inputs={"cidr": str}),
-    Kind.FIREWALL: Shape(needs=("group",), inputs={"description": str}),
+    # With a port it lets that in, from ``cidr``.
+    Kind.FIREWALL: Shape(needs=("group",), inputs={"description": str}, optional={"port": int, "cidr": str}),
     Kind.SUBNET: Shape(needs=("network",), inputs={"cidr": str}, tagged=False),
     Kind.ADDRESS: Shape(needs=("group",)),
-    Kind.NIC: Shape(needs=("group", "subnet", "firewall", "address")),
+    Kind.NIC: Shape(needs=("group", "subnet", "firewall", "address"), optional={"keeps_address": bool}),
     # Without a zone the machine is the region's: Azure chooses where it stands.
     Kind.MACHINE: Shape(
         needs=("group", "nic"),

@@ -15,7 +15,16 @@ from grafos_connectors.gcp.client import GcpCalls
 from grafos_connectors.gcp.describe import Item, by_id, described, fields_of, id_of, path_of
 from grafos_connectors.gcp.errors import says_already_exists, says_not_found
 from grafos_connectors.gcp.machine import machine_body, same_machine
-from grafos_connectors.gcp.network import network_body, same_network, same_subnet, subnet_body
+from grafos_connectors.gcp.network import (
+    address_body,
+    network_body,
+    rule_body,
+    same_address,
+    same_network,
+    same_rule,
+    same_subnet,
+    subnet_body,
+)
 from grafos_connectors.gcp.progress import Handle
 
 # Under this name request ids are made from tokens; itself made once, by chance.
@@ -35,6 +44,8 @@ class Maker:
 MAKERS: dict[Kind, Maker] = {
     Kind.NETWORK: Maker("network_resource", network_body, same_network),
     Kind.SUBNET: Maker("subnetwork_resource", subnet_body, same_subnet),
+    Kind.FIREWALL_RULE: Maker("firewall_resource", rule_body, same_rule),
+    Kind.ADDRESS: Maker("address_resource", address_body, same_address),
     Kind.MACHINE: Maker("instance_resource", machine_body, same_machine),
 }
 
@@ -45,7 +56,7 @@ def create(calls: GcpCalls, desired: Desired, token: str) -> Handle:
     ref = Ref(key=desired.key, kind=desired.kind, id=id_of(desired), region=desired.region, zone=desired.zone)
     kind = described(desired.kind)
     fields: dict[str, Any] = {name: value for name, value in fields_of(ref).items() if name != kind.argument}
-    fields[maker.body_field] = maker.body(desired, calls.project)
+    fields[maker.body_field] = _with_reserved(calls, desired, maker.body(desired, calls.project))
     try:
         began = calls.change(kind.client, "insert", **fields, request_id=request_id(desired, token))
     except CloudError as refusal:
@@ -55,6 +66,19 @@ def create(calls: GcpCalls, desired: Desired, token: str) -> Handle:
     if began.get("status") == "DONE" and not began.get("error") and _is_gone(calls, ref):
         raise _conflict(desired, "its token is used up: what it made is gone", cloud_code="requestId")
     return Handle(operations=(path_of(began["selfLink"]),))
+
+
+def _with_reserved(calls: GcpCalls, desired: Desired, body: dict[str, Any]) -> dict[str, Any]:
+    """A machine's body with the reserved address that it needs, which goes by its number and not by its name."""
+    if "address" not in desired.needs:
+        return body
+    ref = Ref(key="", kind=Kind.ADDRESS, id=desired.needs["address"], region=desired.region)
+    pair = by_id(calls, ref)
+    if pair is None:
+        raise CloudError("cloud_not_found", f"There is no address {ref.id}.", where=f"gcp {desired.region}")
+    [interface] = body["networkInterfaces"]
+    reserved = {**interface["accessConfigs"][0], "natIP": pair[0]["address"]}
+    return {**body, "networkInterfaces": [{**interface, "accessConfigs": [reserved]}]}
 
 
 def _is_gone(calls: GcpCalls, ref: Ref) -> bool:

@@ -40,7 +40,9 @@ from grafos_connectors.gcp.wire import READ_TIMEOUT_S, NobodysCredentials, Watch
 PAGE_SIZE = 500  # the most that Compute Engine gives at once
 # The SDK's clients of Compute Engine by the resource that they are about.
 CLIENTS = {
+    "addresses": "AddressesClient",
     "disks": "DisksClient",
+    "firewalls": "FirewallsClient",
     "global_operations": "GlobalOperationsClient",
     "images": "ImagesClient",
     "instances": "InstancesClient",
@@ -54,6 +56,8 @@ CLIENTS = {
 }
 # The SDK's messages of request bodies, by the field of the request that holds them.
 BODIES = {
+    "address_resource": "Address",
+    "firewall_resource": "Firewall",
     "instance_resource": "Instance",
     "instances_set_labels_request_resource": "InstancesSetLabelsRequest",
     "network_resource": "Network",

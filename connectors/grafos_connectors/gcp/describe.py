@@ -60,9 +60,11 @@ DISK_STATES = {
     "DELETING": State.DELETING,
     "FAILED": State.FAILED,
 }
+ADDRESS_STATES = {"RESERVING": State.PENDING, "RESERVED": State.READY, "IN_USE": State.READY}
 BILLED_STATES = {
     Kind.MACHINE: {State.PENDING, State.READY},
     Kind.DISK: {State.PENDING, State.READY, State.FAILED},
+    Kind.ADDRESS: {State.PENDING, State.READY},
 }
 BILLED_STATUSES = {"SUSPENDING", "SUSPENDED"}  # of machines: their memory is kept, and paid for
 
@@ -85,6 +87,7 @@ def _machine(item: Item) -> dict[str, Any]:
         "network": path_of(interface.get("network", "")),
         "subnet": path_of(interface.get("subnetwork", "")),
         "made_at": unix_seconds(item.get("creationTimestamp", "")),
+        "signed_id": item.get("id"),
         "ends_at": unix_seconds(scheduling.get("terminationTime", "")),
         "spot": "true" if scheduling.get("provisioningModel") == "SPOT" else "",
         "reason": item.get("statusMessage"),
@@ -101,6 +104,16 @@ def _disk(item: Item) -> dict[str, Any]:
     }
 
 
+def _firewall_rule(item: Item) -> dict[str, Any]:
+    allowed: Item = next(iter(item.get("allowed", ())), {})
+    return {
+        "network": path_of(item.get("network", "")),
+        "port": next(iter(allowed.get("ports", ())), ""),
+        "cidr": next(iter(item.get("sourceRanges", ())), ""),
+        "target": next(iter(item.get("targetTags", ())), ""),
+    }
+
+
 DESCRIBED: dict[Kind, Described] = {
     Kind.MACHINE: Described(
         "instances",
@@ -112,6 +125,16 @@ DESCRIBED: dict[Kind, Described] = {
     ),
     Kind.DISK: Described(
         "disks", "disks", "disk", "zone", _disk, lambda item: _known(DISK_STATES, item.get("status", ""))
+    ),
+    Kind.FIREWALL_RULE: Described("firewalls", "firewalls", "firewall", GLOBAL, _firewall_rule, labelled=False),
+    Kind.ADDRESS: Described(
+        "addresses",
+        "addresses",
+        "address",
+        "region",
+        lambda item: {"public_ip": item.get("address"), "machine": path_of(next(iter(item.get("users", ())), ""))},
+        lambda item: _known(ADDRESS_STATES, item.get("status", "")),
+        labelled=False,
     ),
     Kind.SUBNET: Described(
         "subnetworks",

@@ -7,12 +7,12 @@ from typing import Any
 
 from grafos_connectors.contract import TAG_FABRIC, CloudError, Found, Kind, Scope, State
 from grafos_connectors.gcp.client import GcpCalls
-from grafos_connectors.gcp.describe import described, found
+from grafos_connectors.gcp.describe import GLOBAL, described, found
 from grafos_connectors.gcp.endpoints import check_region
 from grafos_connectors.gcp.labels import label_filter
 
 # What costs most is listed first.
-LISTED = (Kind.MACHINE, Kind.DISK, Kind.SUBNET, Kind.NETWORK)
+LISTED = (Kind.MACHINE, Kind.DISK, Kind.ADDRESS, Kind.FIREWALL_RULE, Kind.SUBNET, Kind.NETWORK)
 
 
 def list_scope(calls: GcpCalls, scope: Scope) -> Iterator[tuple[Found, ...]]:
@@ -35,7 +35,7 @@ def _pages(calls: GcpCalls, kind: Kind, fabric: str) -> Iterator[list[Found]]:
     """Labels are asked for in the cloud. Descriptions are read here: no filter knows what is in them."""
     of_kind = described(kind)
     wanted: dict[str, Any] = {"filter": label_filter(TAG_FABRIC, fabric)} if of_kind.labelled else {}
-    if kind is Kind.NETWORK:
+    if of_kind.scope == GLOBAL:
         for page in calls.pages(of_kind.client, "list", **wanted):
             check_whole(page)
             yield [found(kind, item) for item in page.get("items", ()) if _may_be_ours(item)]

@@ -14,6 +14,8 @@ from grafos_connectors.gcp.families import HYPERDISK, disk_type, is_arm, stays_t
 
 STARTUP_SCRIPT = "startup-script"
 USER_DATA_MAX_BYTES = 256 * 1024  # Compute Engine's limit of one metadata value
+# With these alone a machine's own access token opens nothing of the project, whatever rights its account has there.
+IDENTITY_SCOPES = ("https://www.googleapis.com/auth/userinfo.email",)
 CONSOLE_PORT = 1
 CONSOLE_MAX_BYTES = 64 * 1024  # of the last MiB that Compute Engine keeps
 # Of a balanced Hyperdisk: what its price by size includes. What is left open is chosen by Compute Engine, and billed.
@@ -30,7 +32,8 @@ METADATA = {
 
 
 def machine_body(desired: Desired, project: str) -> dict[str, Any]:
-    """The instance that is asked for. It has no service account, so nothing in it can act on the project."""
+    """The instance that is asked for. It has no service account, so nothing in it can act on the project; with the
+    input ``identity`` it has the project's default one, for Google to sign who it is, and no scope to act with."""
     inputs = desired.inputs
     user_data = str(inputs[PRIVATE_INPUT])
     if len(user_data.encode()) > USER_DATA_MAX_BYTES:
@@ -50,8 +53,14 @@ def machine_body(desired: Desired, project: str) -> dict[str, Any]:
             "enableVtpm": True,
             "enableIntegrityMonitoring": True,
         },
+        **({"tags": {"items": [inputs["network_tag"]]}} if "network_tag" in inputs else {}),
         "canIpForward": False,
         "deletionProtection": False,
+        **(
+            {"serviceAccounts": [{"email": "default", "scopes": list(IDENTITY_SCOPES)}]}
+            if inputs.get("identity")
+            else {}
+        ),
     }
 
 
@@ -74,7 +83,8 @@ def _root_disk(desired: Desired) -> dict[str, Any]:
 
 
 def _interface(desired: Desired, project: str) -> dict[str, Any]:
-    """The address is for dialling out: no rule of the network lets anything in."""
+    """The address is for dialling out: no rule of the network lets anything in, but to what bears a tag that one names.
+    A reserved one is put in by who may ask what it is."""
     interface: dict[str, Any] = {"subnetwork": f"projects/{project}/{desired.needs['subnet']}"}
     if desired.inputs.get("public_address", True):
         interface["accessConfigs"] = [{"name": "External NAT", "type": "ONE_TO_ONE_NAT", "networkTier": "PREMIUM"}]
@@ -100,12 +110,14 @@ def same_machine(item: Item, desired: Desired) -> bool:
     interface: Mapping[str, Any] = next(iter(item.get("networkInterfaces", ())), {})
     metadata = {each.get("key"): each.get("value") for each in item.get("metadata", {}).get("items", ())}
     scheduling = item.get("scheduling", {})
+    wanted_tags = [desired.inputs["network_tag"]] if "network_tag" in desired.inputs else []
     return (
         last_part(item.get("machineType", "")) == desired.inputs["machine_type"]
         and metadata.get(STARTUP_SCRIPT) == desired.inputs[PRIVATE_INPUT]
         and path_of(interface.get("subnetwork", "")) == desired.needs["subnet"]
         and unix_seconds(scheduling.get("terminationTime", "")) == str(desired.inputs["ends_at"])
         and (scheduling.get("provisioningModel") == "SPOT") == bool(desired.inputs.get("spot"))
+        and list(item.get("tags", {}).get("items", ())) == wanted_tags
     )
 
 

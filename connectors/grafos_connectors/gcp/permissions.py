@@ -9,11 +9,20 @@ from grafos_connectors.gcp.account import UNASKED
 from grafos_connectors.gcp.client import GcpCalls
 
 ACTIONS = (
+    "compute.addresses.create",
+    "compute.addresses.delete",
+    "compute.addresses.get",
+    "compute.addresses.list",
+    "compute.addresses.use",
     "compute.disks.create",
     "compute.disks.delete",
     "compute.disks.get",
     "compute.disks.list",
     "compute.disks.setLabels",
+    "compute.firewalls.create",
+    "compute.firewalls.delete",
+    "compute.firewalls.get",
+    "compute.firewalls.list",
     "compute.globalOperations.get",
     "compute.instances.create",
     "compute.instances.delete",
@@ -22,6 +31,7 @@ ACTIONS = (
     "compute.instances.list",
     "compute.instances.setLabels",
     "compute.instances.setMetadata",
+    "compute.instances.setTags",
     "compute.machineTypes.list",
     "compute.networks.create",
     "compute.networks.delete",

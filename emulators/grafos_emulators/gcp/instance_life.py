@@ -57,6 +57,10 @@ class Instance(Resource):
         return self.state not in {MachineState.STOPPED, MachineState.GONE}
 
     @property
+    def reserved(self) -> str:
+        return self.plan.reserved
+
+    @property
     def scheduling(self) -> Scheduling:
         return self.plan.scheduling
 
@@ -95,9 +99,10 @@ class Life:
         self._project = project
 
     def launch(self, instance: Instance, trouble: Trouble) -> None:
-        """Gives the instance a machine; its address is its own on loopback, inside and outside."""
+        """Gives the instance a machine; its address is on loopback, the same inside and outside: its own, or a reserved one."""
         project = self._project
-        instance.address = project.addresses.take()
+        reserved = project.resources.get(instance.reserved)
+        instance.address = reserved.body["address"] if reserved else project.addresses.take()
         project.launched[instance.machine_id] = instance
         setup = MachineSetup(
             machine_id=instance.machine_id,
@@ -177,7 +182,8 @@ class Life:
             instance.body["lastStopTimestamp"] = rfc3339(now)
         self._finish_awaited(instance)
         if machine.state is MachineState.GONE:
-            project.addresses.give_back(instance.address)
+            if not instance.reserved:
+                project.addresses.give_back(instance.address)
             del project.launched[instance.machine_id]
             self._remove(instance)
             project.world.at(project.world.clock.monotonic(), lambda: project.world.forget(instance.machine_id))

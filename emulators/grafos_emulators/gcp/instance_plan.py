@@ -37,7 +37,7 @@ class NewDisk:
 
 @dataclass(frozen=True)
 class InstancePlan:
-    """``body`` lacks what the cloud adds: addresses, status. ``runs_script``: its image is a stock image of ours."""
+    """``body`` lacks what the cloud adds: addresses, status. ``reserved`` is the path of its reserved address, if any. ``runs_script``: its image is a stock image of ours."""
 
     path: str
     zone: str
@@ -47,6 +47,7 @@ class InstancePlan:
     disks: tuple[NewDisk, ...]
     runs_script: bool
     external: bool
+    reserved: str = ""
 
     @property
     def region(self) -> str:
@@ -65,7 +66,7 @@ def plan(project: Project, call: ApiCall) -> InstancePlan:
     machine_type = machine_type_in(zone, body.get("machineType", ""))
     scheduling = parse(body.get("scheduling", {}), machine_type, project.world.clock.now())
     new_disks, attached, boot_image = _disks(project, call.scope, body, machine_type)
-    interface = _interface(project, region_of(call.scope), body)
+    interface, reserved = _interface(project, region_of(call.scope), body)
     fields = {
         **{name: body[name] for name in _KEPT if name in body},
         "machineType": project.link(f"{call.scope}/machineTypes/{machine_type.name}"),
@@ -87,7 +88,7 @@ def plan(project: Project, call: ApiCall) -> InstancePlan:
     image = image_of(boot_image)
     runs = image is not None and image.architecture == project.architecture
     external = "accessConfigs" in interface
-    return InstancePlan(path, zone, machine_type, scheduling, fields, new_disks, runs, external)
+    return InstancePlan(path, zone, machine_type, scheduling, fields, new_disks, runs, external, reserved)
 
 
 def metadata(asked: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -197,7 +198,8 @@ def _attachment(
     }
 
 
-def _interface(project: Project, region: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def _interface(project: Project, region: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The network interface, and the path of the reserved address that it has, if any."""
     where = "resource.networkInterfaces"
     asked = body.get("networkInterfaces", [])
     if len(asked) != 1:
@@ -222,12 +224,25 @@ def _interface(project: Project, region: str, body: Mapping[str, Any]) -> dict[s
         "stackType": "IPV4_ONLY",
         "fingerprint": fingerprint(body["name"]),
     }
-    configs = asked[0].get("accessConfigs", [])
+    configs, reserved = asked[0].get("accessConfigs", []), ""
     if configs:
-        if configs[0].get("natIP"):
-            raise not_emulated("instances with a reserved address")
         interface["accessConfigs"] = [_access_config(configs[0])]
-    return interface
+        reserved = _reserved(project, region, str(configs[0].get("natIP") or ""))
+    return interface, reserved
+
+
+def _reserved(project: Project, region: str, number: str) -> str:
+    """The path of the reserved address of that number, which nobody may have yet; empty for none."""
+    if not number:
+        return ""
+    where = "resource.networkInterfaces[0].accessConfigs[0].natIP"
+    for address in project.of_kind("address", f"regions/{region}"):
+        if address.body["address"] == number and address.ready:
+            holder = project.holder_of(address)
+            if holder is not None:
+                raise in_use("address", address.path, holder.path, project.project_id)
+            return address.path
+    raise invalid(where, number, "The specified external IP address was not found in this region.")
 
 
 def _access_config(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,6 @@ _USUAL_SUBNET = {
     "purpose": "PRIVATE",
     "stackType": "IPV4_ONLY",
 }
-_ADDRESS_POOL = ipaddress.IPv4Network("203.0.113.0/24")  # for documentation (RFC 5737): nobody's
 
 
 def handlers(project: Project) -> dict[str, Handler]:
@@ -192,7 +191,7 @@ def _firewalls(project: Project) -> dict[str, Handler]:
 
 def _addresses(project: Project) -> dict[str, Handler]:
     def view(address: Resource) -> dict[str, Any]:
-        user = project.user_of(address.path, kinds=frozenset({"instance"}))
+        user = project.holder_of(address)
         users = {"users": [project.link(user.path)]} if user else {}
         return address.body | users | {"status": "IN_USE" if user else "RESERVED"}
 
@@ -203,10 +202,8 @@ def _addresses(project: Project) -> dict[str, Handler]:
             raise invalid("resource.addressType", call.body.get("addressType"), "Only external IPv4 is emulated.")
         project.refuse_taken(path)
         quotas.check_kind(project, "address", call.scope)
-        taken = {each.body["address"] for each in project.of_kind("address")}
-        free = next(str(each) for each in _ADDRESS_POOL.hosts() if str(each) not in taken)
         usual = {
-            "address": free,
+            "address": project.addresses.take(),
             "addressType": "EXTERNAL",
             "networkTier": "PREMIUM",
             "region": project.link(call.scope),
@@ -216,7 +213,9 @@ def _addresses(project: Project) -> dict[str, Handler]:
 
     def remove(call: ApiCall) -> dict[str, Any]:
         address = project.changeable(call.target)
-        refuse_used(project, address, frozenset({"instance"}))
+        holder = project.holder_of(address)
+        if holder is not None:
+            raise in_use("address", address.path, holder.path, project.project_id)
         return delete(project, call, address)
 
     own: dict[str, Handler] = {"compute.addresses.insert": insert, "compute.addresses.delete": remove}

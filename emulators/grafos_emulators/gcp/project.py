@@ -54,6 +54,11 @@ class Resource:
         return True
 
     @property
+    def reserved(self) -> str:
+        """The path of the reserved address that it has, if any."""
+        return ""
+
+    @property
     def labels(self) -> dict[str, str]:
         return dict(self.body.get("labels", {}))
 
@@ -146,6 +151,8 @@ class Project:
     def remove(self, path: str) -> None:
         """The resource is gone, and uses nothing any more; harmless for one that is gone already."""
         resource = self.resources.pop(path, None)
+        if resource is not None and resource.kind == "address":
+            self.addresses.give_back(resource.body["address"])
         for named in self._named_in(resource.body) if resource else ():
             self._users.get(named, {}).pop(path, None)
 
@@ -180,6 +187,10 @@ class Project:
     def user_of(self, path: str, *, kinds: frozenset[str]) -> Resource | None:
         """One resource of ``kinds`` that names ``path``; None when nobody does."""
         return next(iter(self.users_of(path, kinds=kinds)), None)
+
+    def holder_of(self, address: Resource) -> Resource | None:
+        """The instance that has a reserved address; it names it by its number alone."""
+        return next((each for each in self.of_kind("instance") if each.reserved == address.path), None)
 
     def _named_in(self, content: Any) -> Iterator[str]:
         """The paths of this project's resources that a body names."""
