@@ -6,13 +6,15 @@ of them meets all six signals (`no_eligible_provider_cells`), the tenant has quo
 the worst case (`budget_exceeded`), and one cell has no veto (`placement_failed`).
 
 An admitted run has its worst case held (share of the cell x its recorded rate x the deadline, rounded up), its cell
-chosen and its leases asked for. A refused one leaves a record (see ``runs``), so the refusal is given back in the
-decision; the first two refusals have no run to record and are raised.
+chosen and its leases asked for. Where it fits nowhere, and only because runs of lower tiers are in the way, those give
+way and it waits for their room (see ``preempting``). A refused one leaves a record (see ``runs``), so the refusal is
+given back in the decision; the first two refusals have no run to record and are raised.
 """
 
 from __future__ import annotations
 
 import random
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -21,9 +23,24 @@ from grafos_core import ids
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_core.resources import FIELD_OF_KIND, Resources
-from grafos_scheduler import audit, cells, leases, messages, placement, rows, runs, tenants, views
+from grafos_core.tiers import Tier
+from grafos_scheduler import (
+    audit,
+    cells,
+    leases,
+    messages,
+    placement,
+    preempting,
+    rows,
+    runs,
+    standing,
+    tenants,
+    views,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from grafos_core.ledger import Account
     from grafos_scheduler.draft import Draft
     from grafos_scheduler.events import Decision, RunRequested
@@ -78,12 +95,15 @@ def _admit(draft: Draft, tenant: rows.Tenant, planned: rows.Run, chance: random.
     state, asked = draft.state, planned.request
     if rows.WHOLE_SCHEDULER in state.drains:
         raise GrafosError("draining", "this scheduler admits no new runs", next="deploy to another cell")
-    wanted = wanted_resources(asked)
-    until = draft.now + runs.GRANT_WITHIN_S + leases.needed_s(asked) + state.settings.clock_skew_max_s
-    purse = tenants.purses(state, tenant, until + runs.REPORT_WITHIN_S)
-    most = max((account.free_micro_cents for account in purse), default=-1)  # of no account, not even a free run
-    demand = placement.Demand(asked.provider, wanted, until, most)
-    chosen = by_index(draft, asked, demand)
+    demand, purse = demanded(state, tenant, asked, draft.now)
+    wanted = demand.wanted
+    chosen = _pinned(draft, tenant, asked, demand) if asked.cell_id else by_index(draft, asked, demand)
+    room = None
+    if chosen is None:
+        later, later_purse = demanded(state, tenant, asked, draft.now + preempting.WAIT_S_MAX)
+        room = room_for(state, tenant, asked, later, draft.now)
+        if room is not None:
+            chosen, purse = room.candidate, later_purse
     if chosen is None:
         chosen = by_scan(draft, tenant, asked, demand, purse)
     else:
@@ -100,13 +120,40 @@ def _admit(draft: Draft, tenant: rows.Tenant, planned: rows.Run, chance: random.
         hold_id=hold_id,
         rate_micro_cents_per_hour=state.terms[cell.cell_id].rate_micro_cents_per_hour,
         share=str(wanted.share_of(cell.total)),
-        give_up_at=draft.now + runs.GRANT_WITHIN_S,
+        give_up_at=draft.now + (preempting.WAIT_S_MAX if room else runs.GRANT_WITHIN_S),
+        waits_for=room.waits_for if room else (),
     )
+    if room is not None:
+        preempting.give_way(draft, room, asked.tier)
     draft.put_run(run)
     for lease in made:
-        leases.ask(draft, lease)
+        leases.ask(draft, lease, held_back=room is not None)
     _note_leases(draft, run, made)
     return run
+
+
+def demanded(
+    state: State, tenant: rows.Tenant, asked: messages.RunRequest, begins_at: float
+) -> tuple[placement.Demand, list[Account]]:
+    """What the run needs if its leases are asked for at ``begins_at`` (Unix seconds), and the accounts that may pay."""
+    until = begins_at + runs.GRANT_WITHIN_S + leases.needed_s(asked) + state.settings.clock_skew_max_s
+    purse = tenants.purses(state, tenant, until + runs.REPORT_WITHIN_S)
+    most = max((account.free_micro_cents for account in purse), default=-1)  # of no account, not even a free run
+    return placement.Demand(asked.provider, wanted_resources(asked), until, most), purse
+
+
+def room_for(
+    state: State, tenant: rows.Tenant, asked: messages.RunRequest, demand: placement.Demand, now: float
+) -> preempting.Room | None:
+    """Where runs of lower tiers can give way to this one; None where that is of no use."""
+    if asked.tier is Tier.SCAVENGER:
+        return None
+
+    def judge(cell: rows.Cell) -> placement.Candidate | None:
+        is_ready = cells.is_ready(readiness(state, cell, asked, tenant.name, now))
+        return candidate_of(state, cell, asked, demand.wanted) if is_ready else None
+
+    return preempting.room_for(state, asked.tier, demand, known_cells(state, asked), judge)
 
 
 def by_index(draft: Draft, asked: messages.RunRequest, demand: placement.Demand) -> placement.Candidate | None:
@@ -117,10 +164,30 @@ def by_index(draft: Draft, asked: messages.RunRequest, demand: placement.Demand)
         cell = state.cells[cell_id]
         if not cells.is_ready(cells.readiness(state, cell, draft.now)):
             return None
-        candidate = _candidate(state, cell, asked, demand.wanted)
+        candidate = candidate_of(state, cell, asked, demand.wanted)
         return None if placement.vetoes(candidate, demand) else candidate
 
     return state.placement.best(demand, asked.deadline_s, judge)
+
+
+def _pinned(
+    draft: Draft, tenant: rows.Tenant, asked: messages.RunRequest, demand: placement.Demand
+) -> placement.Candidate | None:
+    """The one cell that was named, if it may take the run."""
+    state = draft.state
+    for cell in known_cells(state, asked):
+        if cells.is_ready(readiness(state, cell, asked, tenant.name, draft.now)):
+            candidate = candidate_of(state, cell, asked, demand.wanted)
+            return None if placement.vetoes(candidate, demand) else candidate
+    return None
+
+
+def readiness(
+    state: State, cell: rows.Cell, asked: messages.RunRequest, tenant: str, now: float
+) -> dict[str, messages.Signal]:
+    """The cell's six signals for this run: who was let try the cell names it."""
+    on_trial = bool(asked.cell_id) and standing.is_on_trial(state, cell.cell_id, tenant, now)
+    return cells.readiness(state, cell, now, on_trial=on_trial)
 
 
 def by_scan(
@@ -131,40 +198,56 @@ def by_scan(
     purse: list[Account],
 ) -> placement.Candidate:
     """The best cell by a look at each one, or the refusal that says what each one lacks."""
-    ready = _ready_cells(draft.state, asked.provider, draft.now)
-    _check_supported(ready, asked.provider, demand.wanted)
-    tenants.check_quota(draft.state, tenant, demand.wanted)
-    offers = [_candidate(draft.state, cell, asked, demand.wanted) for cell in ready]
+    state = draft.state
+    judged = {cell.cell_id: readiness(state, cell, asked, tenant.name, draft.now) for cell in known_cells(state, asked)}
+    ready = [state.cells[cell_id] for cell_id, signals in judged.items() if cells.is_ready(signals)]
+    if not ready:
+        raise not_ready(asked, judged)
+    check_supported(ready, asked.provider, demand.wanted)
+    tenants.check_quota(state, tenant, demand.wanted)
+    offers = [candidate_of(state, cell, asked, demand.wanted) for cell in ready]
     tenants.check_affordable(tenant, purse, min(offer.worst_case_micro_cents for offer in offers))
-    return placement.choose(offers, demand)
+    lacking = {cell_id: cells.unmet(signals) for cell_id, signals in judged.items() if not cells.is_ready(signals)}
+    return placement.choose(offers, demand, {cell_id: ", ".join(why.values()) for cell_id, why in lacking.items()})
 
 
-def _ready_cells(state: State, provider: str, now: float) -> list[rows.Cell]:
-    """The provider's cells that meet all six signals, or the typed refusal with what each one lacks."""
-    known = [state.cells[cell_id] for cell_id in state.cells_by_provider.get(provider, ())]
-    judged = {cell.cell_id: cells.readiness(state, cell, now) for cell in known}
-    ready = [cell for cell in known if cells.is_ready(judged[cell.cell_id])]
-    if ready:
-        return ready
+def known_cells(state: State, asked: messages.RunRequest) -> list[rows.Cell]:
+    """The provider's cells, or of them the one that was named."""
+    known = state.cells_by_provider.get(asked.provider, {})
+    if asked.cell_id:
+        return [state.cells[asked.cell_id]] if asked.cell_id in known else []
+    return [state.cells[cell_id] for cell_id in known]
+
+
+def not_ready(asked: messages.RunRequest, judged: Mapping[str, dict[str, messages.Signal]]) -> GrafosError:
+    """The refusal where no cell meets all six signals, with what each one lacks."""
     lacks = {cell_id: cells.unmet(signals) for cell_id, signals in judged.items()}
-    said = "; ".join(f"{cell_id}: {', '.join(why.values())}" for cell_id, why in lacks.items())
-    context = {"provider": provider, "unmet": lacks}
+    said = placement.told({cell_id: ", ".join(why.values()) for cell_id, why in lacks.items()})
+    kept = dict(islice(lacks.items(), placement.VETOES_KEPT_MAX))
+    provider, context = asked.provider, {"provider": asked.provider, "unmet": kept}
     if not any(signals["healthy_cell"].met for signals in judged.values()):
-        raise GrafosError(
+        what = f"provider {provider} has no healthy cell"
+        if asked.cell_id:
+            what = f"cell {asked.cell_id} of {provider} is not healthy" if judged else _no_such(asked)
+        return GrafosError(
             "runtime_not_ready",
-            f"provider {provider} has no healthy cell" + (f" ({said})" if said else ""),
+            f"{what}: {said}" if said else what,
             next=f"provision a cell of {provider}, or wait until it is healthy",
             context=context,
         )
-    raise GrafosError(
+    return GrafosError(
         "no_eligible_provider_cells",
-        f"no cell of {provider} meets all readiness requirements ({said})",
+        f"no cell of {provider} meets all readiness requirements: {said}",
         next="see to the requirement that is not met",
         context=context,
     )
 
 
-def _check_supported(ready: list[rows.Cell], provider: str, wanted: Resources) -> None:
+def _no_such(asked: messages.RunRequest) -> str:
+    return f"there is no cell {asked.cell_id} of {asked.provider} here"
+
+
+def check_supported(ready: list[rows.Cell], provider: str, wanted: Resources) -> None:
     """``unsupported`` for a kind of which no cell has any at all; of what is only taken, there will be some again."""
     for kind in KINDS_NOT_EVERYWHERE:
         if wanted.of_kind(kind) and not any(cell.total.of_kind(kind) for cell in ready):
@@ -175,7 +258,8 @@ def _check_supported(ready: list[rows.Cell], provider: str, wanted: Resources) -
             )
 
 
-def _candidate(state: State, cell: rows.Cell, asked: messages.RunRequest, wanted: Resources) -> placement.Candidate:
+def candidate_of(state: State, cell: rows.Cell, asked: messages.RunRequest, wanted: Resources) -> placement.Candidate:
+    """The cell as it stands now, and what this run could cost there."""
     terms = state.terms[cell.cell_id]
     rate = terms.rate_micro_cents_per_hour
     return placement.Candidate(

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
-from grafos_scheduler import enrolment, frames, leases, messages, rows, runs
+from grafos_scheduler import enrolment, frames, leases, messages, rows, runs, standing
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
@@ -31,15 +31,15 @@ SIGNALS = (
 MET = messages.Signal(met=True)
 
 
-def readiness(state: State, cell: rows.Cell, now: float) -> dict[str, messages.Signal]:
-    """The six signals of a cell, in the order of ``SIGNALS``."""
-    enabled = cell.provider in state.settings.providers
+def readiness(state: State, cell: rows.Cell, now: float, *, on_trial: bool = False) -> dict[str, messages.Signal]:
+    """The six signals of a cell, in the order of ``SIGNALS``. On trial neither a fault nor the suite that it has not
+    passed stands against it."""
     recorded = cell.cell_id in state.terms
     return {
-        "code_enabled": _signal(enabled, f"provider {cell.provider} is not enabled at this scheduler"),
+        "code_enabled": _code(state, cell, on_trial=on_trial),
         "durable_provider_cell_record": _signal(recorded, "no price and no end were recorded with the cell"),
         "identity_bound": _identity(state, cell),
-        "healthy_cell": _health(state, cell, now),
+        "healthy_cell": _health(state, cell, now, on_trial=on_trial),
         "inventory_reported": _signal(cell.total.cpu_cores > 0, "the cell told of no CPU core that it could lease"),
         "outbound_registered": _signal(state.link_of(cell.cell_id) != 0, "the cell holds no link to this scheduler"),
     }
@@ -188,9 +188,21 @@ def _present(draft: Draft, cell_id: str, link_id: int, *, steady: bool) -> None:
     draft.remember(rows.PRESENCE, cell_id, presence)
 
 
-def _health(state: State, cell: rows.Cell, now: float) -> messages.Signal:
-    """Recent, steady heartbeats, and an end that is not yet reached."""
+def _code(state: State, cell: rows.Cell, *, on_trial: bool) -> messages.Signal:
+    """Its provider is enabled here, and its software was shown to run code right where that is asked for."""
+    if cell.provider not in state.settings.providers:
+        return messages.Signal(met=False, why=f"provider {cell.provider} is not enabled at this scheduler")
+    lacking = "" if on_trial else standing.lacks_conformance(state, cell)
+    return _signal(not lacking, lacking)
+
+
+def _health(state: State, cell: rows.Cell, now: float, *, on_trial: bool) -> messages.Signal:
+    """Recent, steady heartbeats, no fault, and an end that is not yet reached."""
     terms, presence = state.terms.get(cell.cell_id), state.presences.get(cell.cell_id)
+    if cell.cell_id in state.leaving:
+        return messages.Signal(met=False, why="the cell is being revoked")
+    if not on_trial and (fault := standing.fault_of(state, cell)):
+        return messages.Signal(met=False, why=f"{fault}; it gets no runs until it conforms")
     if terms is not None and terms.expires_at and terms.expires_at <= now:
         return messages.Signal(met=False, why="the cell has outlived its end")
     if presence is None:

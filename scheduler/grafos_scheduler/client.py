@@ -25,7 +25,7 @@ from grafos_core.errors import CODES, GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.receipts import Signed
 from grafos_core.revoking import GRACE_S_DEFAULT
-from grafos_scheduler import audit_messages, framing, lease_messages, messages
+from grafos_scheduler import audit_messages, framing, lease_messages, messages, standing_messages
 
 TIMEOUT_S = 10.0
 """For connecting and for each wait on the socket; a long poll adds its own time."""
@@ -178,6 +178,10 @@ class SchedulerClient:
     def foresee(self, request: messages.RunRequest) -> messages.Admission:
         """What would become of such a run; neither its blobs nor its key need to be there, and nothing is begun."""
         return self._call("POST", "/api/v1/admission", messages.Admission, request)
+
+    def offers(self, request: messages.RunRequest) -> standing_messages.Offers:
+        """What each cell would say to the run; its provider may be ``any``."""
+        return self._call("POST", "/api/v1/offers", standing_messages.Offers, request)
 
     def cancel_run(self, run_id: str) -> messages.RunView:
         """Has the run end, and gives it as it is: ``cancelled``, under way to it, or ended before."""

@@ -21,11 +21,13 @@ from grafos_scheduler import (
     leases,
     outcomes,
     renewing,
+    preempting,
     retention,
     revocation,
     revoking,
     rows,
     tenants,
+    standing,
 )
 from grafos_scheduler.draft import Draft
 from grafos_scheduler.events import Decision, Event
@@ -74,6 +76,15 @@ def decide(  # noqa: C901  # one arm per event
         case events.CellRevokeAsked():
             return draft.decision(revocation.asked(draft, event))
         case events.TenantRegistered():
+        case events.ProviderMarked():
+            standing.marked(draft, event)
+        case events.TrialOpened():
+            standing.trial_opened(draft, event)
+        case events.ConformanceReported():
+            return draft.decision(standing.conformance_reported(draft, event))
+        case events.CellFaulted():
+            if _is_current(state, event.cell_id, event.link_id):
+                standing.faulted(draft, event.cell_id, event.code, event.what)
             return draft.decision(tenants.registered(draft, event))
         case events.TenantAdmitted():
             return draft.decision(accounts.admitted(draft, event))
@@ -106,6 +117,7 @@ def _time_passed(draft: Draft) -> None:
     audit.tell_withheld(draft)
     audit.let_go_old(draft)
 
+    preempting.ask_where_there_is_room(draft)
 
 def _witnessed(draft: Draft, event: events.Witnessed) -> None:
     details = dict(event.details)
@@ -155,7 +167,7 @@ def _by(event: Event) -> str:
             return f"tenant/{event.tenant}"
         case events.LeaseRevokeAsked() if event.tenant:
             return f"tenant/{event.tenant}"
-        case events.BootstrapAsked() | events.ClaimAccepted():
+        case events.BootstrapAsked() | events.ClaimAccepted() | events.ProviderMarked() | events.ConformanceReported():
             return f"operator/{event.operator}"
         case _:
             return audit.SCHEDULER

@@ -130,10 +130,12 @@ class AccountCredentials(msgspec.Struct, frozen=True):
 
 
 class CellRevocation(msgspec.Struct, frozen=True):
-    """``POST /api/v1/cells/{cell_id}/revoke``: its runs get ``grace_s`` to end, then its identity is worth nothing."""
+    """``POST /api/v1/cells/{cell_id}/revoke``: nothing new begins there, and for ``drain_s`` what runs goes on. Then
+    its runs are warned and get ``grace_s`` to end, and then its identity is worth nothing."""
 
     why: Text
     grace_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 30.0
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0
 
 
 class IdentityView(msgspec.Struct, frozen=True):
@@ -149,7 +151,8 @@ class IdentityView(msgspec.Struct, frozen=True):
 
 
 class ProviderView(msgspec.Struct, frozen=True):
-    """``ready`` when one of its cells is; ``unmet`` tells of each cell that is not which signals it lacks, and why."""
+    """``ready`` when one of its cells is; ``unmet`` tells of each cell that is not which signals it lacks, and why.
+    ``production``: its cells must have passed the conformance suite."""
 
     provider: str
     enabled: bool
@@ -157,6 +160,7 @@ class ProviderView(msgspec.Struct, frozen=True):
     cells: int
     ready_cells: int
     unmet: dict[str, dict[str, str]]
+    production: bool = False
 
 
 class ProviderList(msgspec.Struct, frozen=True):

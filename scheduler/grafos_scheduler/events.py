@@ -140,7 +140,8 @@ class AttestationRootsSet:
 
 @dataclass(frozen=True, slots=True)
 class CellRevokeAsked:
-    """An operator takes a cell's identity back, after a grace. Answer: ``enrolment_messages.IdentityView``."""
+    """An operator takes a cell's identity back: for ``drain_s`` its runs go on unwarned, then they have a grace.
+    Answer: ``enrolment_messages.IdentityView``."""
 
     cell_id: str
     grace_s: float
@@ -169,6 +170,44 @@ class LinkClosed:
 @dataclass(frozen=True, slots=True)
 class CellSaid:
     """A frame came over a link. A ``GrafosError`` is to be sent as ``Goodbye`` and the link closed."""
+    drain_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderMarked:
+    """An operator says whether a provider is one for production, whose cells must conform. Answer: none."""
+
+    provider: str
+    production: bool
+    operator: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialOpened:
+    """An operator lets a tenant try a cell that is barred from other runs. Answer: none."""
+
+    cell_id: str
+    tenant: str
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConformanceReported:
+    """What the conformance suite said of a cell. Answer: ``messages.Conformance`` as it was recorded."""
+
+    cell_id: str
+    said: messages.Conformance
+    operator: str
+
+
+@dataclass(frozen=True, slots=True)
+class CellFaulted:
+    """A cell sent what no cell sends that works as it should, over this link. Answer: none."""
+
+    cell_id: str
+    link_id: int
+    code: str
+    what: str
 
     cell_id: str
     link_id: int
@@ -296,6 +335,10 @@ class SendToCell:
 
 
 @dataclass(frozen=True, slots=True)
+    | ProviderMarked
+    | TrialOpened
+    | ConformanceReported
+    | CellFaulted
 class CloseLink:
     """End a link whose place another has taken."""
 

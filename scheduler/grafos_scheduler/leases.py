@@ -18,15 +18,17 @@ one before is never honoured again.
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import CODES
-from grafos_core.resources import KINDS_ON_DISK
+from grafos_core.resources import KINDS_ON_DISK, Resources
 from grafos_core.revoking import RevokeState
-from grafos_scheduler import frames, messages, rows, runs
+from grafos_scheduler import frames, messages, rows, runs, standing
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
@@ -69,17 +71,29 @@ def ttl_s(draft: Draft, cell_id: str, request: messages.RunRequest) -> float:
     return min(needed_s(request), draft.state.settings.lease_ttl_s) if renews else needed_s(request)
 
 
-def ask(draft: Draft, lease: rows.Lease) -> None:
-    """Makes the lease's row and asks the cell for it."""
+def ask(draft: Draft, lease: rows.Lease, *, held_back: bool = False) -> None:
+    """Makes the lease's row and asks the cell for it, unless its run waits for room: then that follows."""
     assert lease.state == ASKED
     draft.put_lease(lease)
     if lease.generation > 1:
         draft.note_lease(AuditKind.LEASE_RENEWED, lease, run_id=lease.run_id)
+    if not held_back:
+        send_grant(draft, lease)
+
+
+def ask_now(draft: Draft, lease: rows.Lease, run: rows.Run) -> None:
+    """Asks for a lease that was held back; its time begins now."""
+    expires_at = draft.now + ttl_s(draft, lease.cell_id, run.request)
+    until = draft.now + needed_s(run.request)
+    lease = replace(lease, asked_at=draft.now, expires_at=expires_at, until=until)
+    draft.put_lease(lease)
     send_grant(draft, lease)
 
 
 def ask_again(draft: Draft, run: rows.Run) -> None:
     """Asks once more, in the same generation, for each lease of a run to be started; fresh tokens come back."""
+    if run.waits_for:
+        return
     for lease in draft.state.leases_of(run):
         if lease.state in (ASKED, HELD):
             draft.remember(rows.TOKEN, lease.lease_id, None)
@@ -104,7 +118,7 @@ def ask_next_generation(draft: Draft, run: rows.Run, boot_epoch: int) -> None:
             until=draft.now + needed_s(run.request),
         )
         draft.remember(rows.TOKEN, lease.lease_id, None)
-        ask(draft, again)
+        ask(draft, again, held_back=bool(run.waits_for))
 
 
 def granted(draft: Draft, cell_id: str, frame: frames.LeaseGranted) -> None:
@@ -149,9 +163,20 @@ def refused(draft: Draft, cell_id: str, frame: frames.LeaseRefused) -> None:
         draft.put_lease(replace(moved(lease, HELD), until=0.0))
         return
     code = frame.code if frame.code in CODES else "answer_invalid"
+    if code == "answer_invalid":
+        standing.faulted(draft, cell_id, code, f"it refused lease {lease.lease_id} with no code that there is")
+    elif code == "placement_failed" and _had_room(draft, lease):
+        what = f"it told of room for lease {lease.lease_id} and has none: {frame.what}"
+        standing.faulted(draft, cell_id, "answer_invalid", what)
     runs.end(draft, run, runs.REFUSED, code, f"cell {cell_id} refused the {lease.kind} lease: {frame.what}")
     # The refused lease too: it may have been granted before, the word of it lost, and its time have run out since.
     tear_down_all(draft, run)
+
+
+def _had_room(draft: Draft, lease: rows.Lease) -> bool:
+    """Whether all that may still be bound at the cell fits into what it told of, this lease included."""
+    taken = reduce(add, (each.resources for each in draft.state.leases_at(lease.cell_id)), Resources())
+    return taken.fits(draft.state.cells[lease.cell_id].total)
 
 
 def torn_down(draft: Draft, cell_id: str, frame: frames.LeaseTornDown) -> None:
@@ -182,6 +207,8 @@ def lapse_overdue(draft: Draft) -> None:
     latest = draft.now - draft.state.settings.clock_skew_max_s
     for lease in draft.state.leases.values():
         if lease.expires_at <= latest and lease.state in (ASKED, HELD, TEARING):
+            if lease.run_id in draft.state.waiting:
+                continue  # its cell was not asked yet
             draft.put_lease(moved(lease, LAPSED))
 
 

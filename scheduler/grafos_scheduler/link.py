@@ -23,7 +23,7 @@ from grafos_scheduler import enrolment, frames, framing
 from grafos_scheduler.authorize import BEARER, CELL, Gate, authorize
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.credentials import Credentials
-from grafos_scheduler.events import CellSaid, LinkClosed, LinkOpened, RunReported
+from grafos_scheduler.events import CellFaulted, CellSaid, LinkClosed, LinkOpened, RunReported
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
 
@@ -42,7 +42,9 @@ FAREWELL_S_MAX = 5.0
 
 log = logging.getLogger("grafos.link")
 
-Heard = LinkOpened | RunReported | CellSaid
+GARBAGE = frozenset({"limit_exceeded", "receipt_invalid", "request_invalid"})
+"""What comes of bytes that no cell sends which works as it should."""
+Heard = LinkOpened | RunReported | CellSaid | CellFaulted
 """What a frame comes to for the scheduler's mind."""
 
 _decoder = msgspec.msgpack.Decoder(frames.UpFrame)
@@ -128,6 +130,9 @@ class CellLink(asyncio.Protocol):
         if heard:
             self._work(self._handle(heard), len(heard))
         if wrong is not None:
+            if self._link_id and wrong.code in GARBAGE:
+                what = f"it sent what no cell sends: {wrong.what}"
+                self._work(self._handle([CellFaulted(self._peer.name, self._link_id, wrong.code, what)]))
             self.say_goodbye(wrong)
 
     def eof_received(self) -> None:

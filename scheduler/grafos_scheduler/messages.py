@@ -11,6 +11,7 @@ import msgspec
 
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
+from grafos_core.tiers import Tier
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 2
@@ -162,8 +163,21 @@ class Signal(msgspec.Struct, frozen=True):
     why: str = ""
 
 
+class Conformance(msgspec.Struct, frozen=True):
+    """What the conformance suite said of a cell, run on it end to end. ``suite`` is the version of the suite,
+    ``agent_version`` that of the cell's software on that day; ``wrong`` names the cases that did not come to the
+    expected end, and is empty when it passed."""
+
+    suite: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    cases: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+    wrong: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=100)], ...], msgspec.Meta(max_length=1000)] = ()
+    agent_version: Text = ""
+    judged_at: UnixTime = 0.0
+
+
 class CellView(msgspec.Struct, frozen=True):
-    """``readiness`` has the six signals by name."""
+    """``readiness`` has the six signals by name. ``conformance`` is what was last recorded, if anything; ``fault`` says
+    what the cell did for which it gets no runs any more."""
 
     cell_id: str
     provider: str
@@ -176,6 +190,8 @@ class CellView(msgspec.Struct, frozen=True):
     expires_at: float
     draining: bool
     last_heartbeat_at: float
+    conformance: Conformance | None = None
+    fault: str = ""
 
 
 class CellList(msgspec.Struct, frozen=True):
@@ -199,7 +215,7 @@ class RunRequest(msgspec.Struct, frozen=True):
     """``run_key`` was made and stored by the client before it asked: the same key never runs or charges twice.
 
     ``memory_bytes`` bounds the linear memory; what begins with ``lease_`` is leased from the cell. Seconds are wall
-    time.
+    time. With a ``cell_id`` it is to be that cell of the provider and no other.
     """
 
     run_key: Annotated[str, msgspec.Meta(min_length=16, max_length=64, pattern=f"^[A-Za-z0-9_-]+{END}")]
@@ -215,6 +231,8 @@ class RunRequest(msgspec.Struct, frozen=True):
     lease_block_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**53, multiple_of=512)] = 0
     lease_gpu_count: Count = 0
     lease_nic_count: Count = 0
+    tier: Tier = Tier.STANDARD
+    cell_id: Annotated[str, msgspec.Meta(max_length=40)] = ""
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -248,6 +266,7 @@ class RunView(msgspec.Struct, frozen=True):
     ended_at: float
     fuel_used: int
     cost: Cost
+    tier: str = Tier.STANDARD.value
 
 
 class RunBatch(msgspec.Struct, frozen=True):
@@ -273,7 +292,8 @@ class Admission(msgspec.Struct, frozen=True):
     """What would become of a run that was asked for now; nothing was begun, held or kept.
 
     ``admitted`` true: it would go to ``cell_id``, with at most ``worst_case_micro_cents`` held for ``leases`` by kind.
-    False: ``code``, ``what`` and ``next`` are the refusal.
+    ``giving_way`` runs of lower tiers would lose their leases for it. False: ``code``, ``what`` and ``next`` are the
+    refusal.
     """
 
     admitted: bool
@@ -286,6 +306,7 @@ class Admission(msgspec.Struct, frozen=True):
     share: str = "0"
     worst_case_micro_cents: int = 0
     leases: dict[str, int] = {}
+    giving_way: int = 0
 
 
 class RunsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -68,9 +68,9 @@ class OrchestratorClient(SchedulerClient):
     def attestation_roots(self, provider: str) -> AttestationRootsView:
         return self._get(f"/api/v1/admin/attestation-roots/{_in_path(provider)}", AttestationRootsView)
 
-    def revoke_cell(self, cell_id: str, *, why: str, grace_s: float = 30.0) -> IdentityView:
+    def revoke_cell(self, cell_id: str, *, why: str, grace_s: float = 30.0, drain_s: float = 0.0) -> IdentityView:
         """Takes the cell's identity back; ask again with the same call to see how far that is."""
-        asked = CellRevocation(why, grace_s)
+        asked = CellRevocation(why, grace_s, drain_s)
         return self._call("POST", f"/api/v1/cells/{_in_path(cell_id)}/revoke", IdentityView, asked)
 
     def set_cell_terms(self, cell_id: str, terms: Terms) -> Terms:
@@ -94,6 +94,20 @@ class OrchestratorClient(SchedulerClient):
 
     def delete_tenant(self, name: str) -> TenantView:
         """Ends the tenant, and gives it as it was; ``tenant_in_use`` while it has leases or runs."""
+    def mark_production(self, provider: str, *, production: bool) -> ProviderView:
+        """Says whether the provider's cells must have passed the conformance suite."""
+        path = f"/api/v1/providers/{_in_path(provider)}/production"
+        return self._call("PUT", path, ProviderView, ProductionMark(production))
+
+    def open_trial(self, cell_id: str, tenant: str, for_s: float) -> CellView:
+        """Lets a tenant try a cell that is barred from other runs."""
+        path = f"/api/v1/cells/{_in_path(cell_id)}/trial"
+        return self._call("POST", path, CellView, TrialRequest(tenant, for_s))
+
+    def report_conformance(self, cell_id: str, said: Conformance) -> Conformance:
+        """Records what the suite said of a cell; gives it with the day and the cell's version."""
+        return self._call("PUT", f"/api/v1/cells/{_in_path(cell_id)}/conformance", Conformance, said)
+
         return self._call("DELETE", f"/api/v1/admin/tenants/{_in_path(name)}", TenantView)
 
     def set_quota(self, name: str, quota: Resources) -> TenantView:

@@ -79,7 +79,7 @@ async def revoke_cell(services: Services, request: Request) -> IdentityView:
     asked: CellRevocation = request.body
     cell_id = request.path["cell_id"]
     services.enrolling.note_revocation(cell_id, request.who, request.client, asked.why)
-    event = events.CellRevokeAsked(cell_id, asked.grace_s, asked.why)
+    event = events.CellRevokeAsked(cell_id, asked.grace_s, asked.why, asked.drain_s)
     answer = await services.shell.handle(event, by=request.who.text)
     assert isinstance(answer, IdentityView)
     return answer

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from grafos_core.resources import Resources
-from grafos_scheduler import enrolment_messages, messages, orchestrator_handlers, tenant_messages
+from grafos_scheduler import enrolment_messages, messages, orchestrator_handlers, standing_handlers, tenant_messages
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT
 from grafos_scheduler.bundles import BUNDLE_BYTES_MAX, UPLOAD_S_MAX
 from grafos_scheduler.console import linking
 from grafos_scheduler.console.messages import ConsoleLink
 from grafos_scheduler.route import Route, gate
 from grafos_scheduler.settings import ORCHESTRATOR
+from grafos_scheduler.standing_messages import ProductionMark, TrialRequest
 
 ROOTS_BYTES_MAX = 512 * 1024
 """A certificate for each of AWS's regions, or all of Azure's intermediates, with room for as many again."""
@@ -113,6 +114,36 @@ ORCHESTRATOR_ROUTES: tuple[Route, ...] = (
         "Record what an enrolled cell costs and when it must be gone.",
         messages.Terms,
         body=messages.Terms,
+        only=ORCHESTRATOR,
+    ),
+    Route(
+        "POST",
+        "/api/v1/cells/{cell_id}/trial",
+        gate("terms:write", OPERATOR),
+        standing_handlers.open_trial,
+        "Let one tenant try a cell that is barred from other runs, as the conformance suite does.",
+        messages.CellView,
+        body=TrialRequest,
+        only=ORCHESTRATOR,
+    ),
+    Route(
+        "PUT",
+        "/api/v1/cells/{cell_id}/conformance",
+        gate("terms:write", OPERATOR),
+        standing_handlers.report_conformance,
+        "Record what the conformance suite said of a cell; a suite that passed clears a fault.",
+        messages.Conformance,
+        body=messages.Conformance,
+        only=ORCHESTRATOR,
+    ),
+    Route(
+        "PUT",
+        "/api/v1/providers/{provider}/production",
+        gate("terms:write", OPERATOR),
+        standing_handlers.mark_production,
+        "Mark a provider as one for production, whose cells must have passed the conformance suite.",
+        enrolment_messages.ProviderView,
+        body=ProductionMark,
         only=ORCHESTRATOR,
     ),
     Route(

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from grafos_core.errors import CODES
 from grafos_core.receipts import RunReceipt
 from grafos_core.revoking import RevokeState
-from grafos_scheduler import cancelling, frames, leases, messages, revoking, rows
+from grafos_scheduler import cancelling, frames, leases, messages, revoking, rows, standing
 from grafos_scheduler.runs import (
     ADMITTED,
     CANCELLED,
@@ -88,7 +88,9 @@ def _outcome(draft: Draft, run: rows.Run, ended: frames.RunEnded, receipt: RunRe
     shown = (receipt.run_id, receipt.tenant, receipt.cell_id, receipt.module_sha256, receipt.input_sha256, receipt.code)
     asked = run.request
     if shown != (run.run_id, run.tenant, run.cell_id, asked.module_sha256, asked.input_sha256, ended.code):
-        return FAILED, "receipt_invalid", f"cell {run.cell_id} signed a receipt that is not for this run"
+        what = f"cell {run.cell_id} signed a receipt that is not for this run"
+        standing.faulted(draft, run.cell_id, "receipt_invalid", f"{what} ({run.run_id})")
+        return FAILED, "receipt_invalid", what
     if ended.code == "finished":
         return FINISHED, "", ""
     if run.cancelled_at:
@@ -98,5 +100,6 @@ def _outcome(draft: Draft, run: rows.Run, ended: frames.RunEnded, receipt: RunRe
     if ended.code == "lease_revoked" or (ended.code == "lease_expired" and taken and not knows_why):
         return FAILED, "lease_revoked", "; ".join(revoking.words(lease) for lease in taken) or ended.what
     if ended.code not in CODES:
+        standing.faulted(draft, run.cell_id, "answer_invalid", f"it ended run {run.run_id} with no code that there is")
         return FAILED, "answer_invalid", f"{ended.code[:60]}: {ended.what}"
     return (EXPIRED if ended.code == "lease_expired" else FAILED), ended.code, ended.what

@@ -7,10 +7,12 @@ same cell by the same vetoes and score without looking at them all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import islice
+from types import MappingProxyType
 
 from grafos_core.errors import GrafosError
 from grafos_core.money import cost_micro_cents, format_cents
@@ -18,6 +20,12 @@ from grafos_core.resources import Resources
 
 WORST_CASES_KEPT_MAX = 4096
 """Cells have few totals and rates, and demands repeat: most of what runs may cost was worked out before."""
+
+CELLS_TOLD_MAX = 50
+"""Cells that are named in a sentence, which a person reads."""
+VETOES_KEPT_MAX = 1000
+"""Cells whose vetoes are in a refusal's context: a fleet's would be megabytes."""
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +50,9 @@ class Candidate:
     worst_case_micro_cents: int
 
 
-def choose(candidates: Iterable[Candidate], demand: Demand) -> Candidate:
-    """The best candidate without a veto, or ``placement_failed`` with every cell's vetoes in words and in context."""
+def choose(candidates: Iterable[Candidate], demand: Demand, not_ready: Mapping[str, str] = NOBODY) -> Candidate:
+    """The best candidate without a veto, or ``placement_failed`` with each cell's vetoes in words and in context. The
+    cells of ``not_ready`` are none, and are told with why."""
     vetoed: dict[str, str] = {}
     fit: list[Candidate] = []
     for candidate in candidates:
@@ -53,15 +62,22 @@ def choose(candidates: Iterable[Candidate], demand: Demand) -> Candidate:
         else:
             fit.append(candidate)
     if not fit:
+        others = f"; not ready: {told(not_ready)}" if not_ready else ""
         raise GrafosError(
             "placement_failed",
-            f"every ready cell of {demand.provider} was vetoed: "
-            + ", ".join(f"{cell_id} ({why})" for cell_id, why in sorted(vetoed.items())),
+            f"every ready cell of {demand.provider} was vetoed: {told(vetoed)}{others}",
             next="ask for less, wait if other runs hold it, or get a cell that has more",
-            context={"vetoes": vetoed},
+            context={"vetoes": dict(islice((vetoed | dict(not_ready)).items(), VETOES_KEPT_MAX))},
         )
     fit.sort(key=lambda candidate: candidate.cell_id)  # so that equals are told apart the same way each time
     return max(fit, key=lambda candidate: score(candidate, demand))
+
+
+def told(why: Mapping[str, str]) -> str:
+    """Each cell with its reason, by name; of very many, how many more there are."""
+    named = sorted(why.items())
+    more = f" and {len(named) - CELLS_TOLD_MAX} more" if len(named) > CELLS_TOLD_MAX else ""
+    return ", ".join(f"{cell_id} ({reason})" for cell_id, reason in named[:CELLS_TOLD_MAX]) + more
 
 
 @lru_cache(WORST_CASES_KEPT_MAX)

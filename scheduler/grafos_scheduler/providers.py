@@ -34,6 +34,7 @@ def view(state: State, provider: str, now: float) -> ProviderView:
         cells=len(unmet),
         ready_cells=ready,
         unmet={cell_id: lacks for cell_id, lacks in unmet.items() if lacks},
+        production=provider in state.productions,
     )
 
 

@@ -1,8 +1,9 @@
 """How a cell's identity is taken back: drain, grace, leases revoked, link closed, key worth nothing.
 
-The operator's word is durable at once and drains the cell. Its runs may end within the grace; then, or as soon as
-nothing runs there any more, the identity ends: what still ran fails with ``cell_revoked``, the cell's leases are
-struck off (nothing that it says counts any more, so nobody waits for its word), and its link is closed.
+The operator's word is durable at once and drains the cell. While it drains its runs go on as if nothing were; then they
+are warned, and may end within the grace. After that, or as soon as nothing runs there any more, the identity ends: what
+still ran fails with ``cell_revoked``, the cell's leases are struck off (nothing that it says counts any more, so nobody
+waits for its word), and its link is closed.
 """
 
 from __future__ import annotations
@@ -31,28 +32,40 @@ def asked(draft: Draft, event: CellRevokeAsked) -> IdentityView:
         raise GrafosError("cell_unknown", f"no cell {event.cell_id[:80]} ever enrolled here")
     if identity.revoked_at:
         return view(state, identity)
-    ends_at = draft.now + event.grace_s
+    drain_until = draft.now + event.drain_s
+    ends_at = drain_until + event.grace_s
     if not identity.revoke_at or ends_at < identity.revoke_at:
         why = identity.revoke_why if identity.revoke_at else event.why
-        identity = replace(identity, revoke_at=ends_at, revoke_why=why)
-        grace_ms = int(event.grace_s * 1000)
-        draft.note(AuditKind.CELL_REVOKE_ASKED, event.cell_id, cell_id=event.cell_id, grace_ms=grace_ms, why=event.why)
+        identity = replace(identity, revoke_at=ends_at, revoke_why=why, drain_until=drain_until, grace_s=event.grace_s)
+        draft.note(
+            AuditKind.CELL_REVOKE_ASKED,
+            event.cell_id,
+            cell_id=event.cell_id,
+            drain_ms=int(event.drain_s * 1000),
+            grace_ms=int(event.grace_s * 1000),
+            why=event.why,
+        )
     if identity.cell_id not in state.drains:
         draft.put(rows.DRAIN, identity.cell_id, rows.Drain(draft.now))
     if _is_due(draft, identity):
         return view(state, _end(draft, identity))
+    if identity.drain_until <= draft.now:
+        _warn(draft, identity)
+        identity = replace(identity, drain_until=0.0)
     draft.put(rows.IDENTITY, identity.cell_id, identity)
-    for lease in state.leases_at(identity.cell_id):
-        revoking.take_back(draft, lease, event.grace_s, _words(identity))
     return view(state, identity)
 
 
 def carry_out_due(draft: Draft) -> None:
-    """Ends every identity whose grace is over, or that nothing stands on any more."""
+    """Ends every identity whose grace is over, or that nothing stands on any more; warns the runs of those that have
+    drained long enough."""
     for cell_id in draft.state.leaving:
         identity = draft.state.identities[cell_id]
         if _is_due(draft, identity):
             _end(draft, identity)
+        elif 0 < identity.drain_until <= draft.now:
+            _warn(draft, identity)
+            draft.put(rows.IDENTITY, cell_id, replace(identity, drain_until=0.0))
 
 
 def view(state: State, identity: rows.Identity) -> IdentityView:
@@ -65,6 +78,12 @@ def view(state: State, identity: rows.Identity) -> IdentityView:
         revoked_at=identity.revoked_at,
         running=0 if identity.revoked_at else len(state.runs_at(identity.cell_id)),
     )
+
+
+def _warn(draft: Draft, identity: rows.Identity) -> None:
+    """Takes the leases of every run that still goes there back."""
+    for run in draft.state.runs_at(identity.cell_id):
+        revoking.take_back_run(draft, run, identity.grace_s, _words(identity))
 
 
 def _is_due(draft: Draft, identity: rows.Identity) -> bool:

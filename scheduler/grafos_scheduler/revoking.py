@@ -49,6 +49,14 @@ def take_back(draft: Draft, lease: rows.Lease, grace_s: float, why: str) -> rows
     return lease
 
 
+def take_back_run(draft: Draft, run: rows.Run, grace_s: float, why: str) -> None:
+    """Takes back every lease of a run that is under way; one that only waits for its leases ends with the first."""
+    for lease in draft.state.leases_of(run):
+        taken = take_back(draft, lease, grace_s, why)
+        if run.state == runs.ADMITTED and taken is not lease:
+            return
+
+
 def told(draft: Draft, cell_id: str, frame: frames.LeaseRevoked) -> None:
     """The cell is a step further. Old news, and labels that nobody knows, change nothing."""
     lease = draft.state.leases.get(frame.lease_id)

@@ -6,7 +6,16 @@ The server, the published OpenAPI document and the tests are all made from it, s
 from __future__ import annotations
 
 from grafos_core.errors import GrafosError
-from grafos_scheduler import audit_messages, audit_reading, handlers, lease_handlers, lease_messages, messages
+from grafos_scheduler import (
+    audit_messages,
+    audit_reading,
+    handlers,
+    lease_handlers,
+    lease_messages,
+    messages,
+    standing_handlers,
+    standing_messages,
+)
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT
 from grafos_scheduler.orchestrator_routes import ORCHESTRATOR_ROUTES
 from grafos_scheduler.route import Route, gate
@@ -130,6 +139,15 @@ ROUTES: tuple[Route, ...] = (
         body=messages.RunRequest,
     ),
     Route(
+    Route(
+        "POST",
+        "/api/v1/offers",
+        gate("runs:write", TENANT),
+        standing_handlers.list_offers,
+        "What each cell would say to a run, of one provider or of `any`; nothing is begun.",
+        standing_messages.Offers,
+        body=messages.RunRequest,
+    ),
         "POST",
         "/api/v1/runs/{run_id}/cancel",
         gate("runs:write", TENANT),

@@ -13,14 +13,15 @@ from grafos_core.audit_chain import GENESIS, AuditRecord
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
-from grafos_scheduler.messages import RunRequest
+from grafos_scheduler.messages import Conformance, RunRequest
 
 CLAIM, TERMS, TENANT, SLICE = "claim", "terms", "tenant", "slice"
 CELL, DRAIN, LEASE, RUN, ARTIFACT = "cell", "drain", "lease", "run", "artifact"
+PRODUCTION, CONFORMANCE, FAULT = "production", "conformance", "fault"
 ENROLMENT, IDENTITY, REVOKED_KEY = "enrolment", "identity", "revoked_key"
 ATTESTATION_ROOTS = "attestation_roots"
 AUDIT, AUDIT_HEAD, AUDIT_MARK = "audit", "audit_head", "audit_mark"
-PRESENCE, TOKEN, RENEWAL, FLOOD = "presence", "token", "renewal", "flood"
+PRESENCE, TOKEN, RENEWAL, FLOOD, TRIAL = "presence", "token", "renewal", "flood", "trial"
 
 THE_CLAIM = "claim"
 """Key of the only claim."""
@@ -111,8 +112,8 @@ class Enrolment(msgspec.Struct, frozen=True):
 
 class Identity(msgspec.Struct, frozen=True):
     """Whom an enrolled cell id stands for: the key that used the bootstrap token ``token_id``. ``registered`` once
-    that key has registered. While ``revoke_at`` is set the cell is on its way out (0: it is not); from ``revoked_at``
-    on nothing that its key signs counts any more."""
+    that key has registered. While ``revoke_at`` is set the cell is on its way out (0: it is not): until ``drain_until``
+    its runs go on, then they have ``grace_s``. From ``revoked_at`` on nothing that its key signs counts any more."""
 
     cell_id: str
     provider: str
@@ -138,6 +139,8 @@ class AttestationRoots(msgspec.Struct, frozen=True):
     set_at: float
 
 
+    drain_until: float = 0.0
+    grace_s: float = 0.0
 class RevokedKey(msgspec.Struct, frozen=True):
     """A key that was taken back, by its fingerprint: it never counts again, for whatever cell."""
 
@@ -159,6 +162,33 @@ class Lease(msgspec.Struct, frozen=True):
     cell_id: str
     kind: str
     amount: int
+class Production(msgspec.Struct, frozen=True):
+    """A provider that an operator marked as one for production: its cells must have passed the conformance suite."""
+
+    provider: str
+    since: float
+    by: str
+
+
+class Conformed(msgspec.Struct, frozen=True):
+    """What the conformance suite said of a cell, and of which key and software that is true."""
+
+    cell_id: str
+    key_sha256: str
+    said: Conformance
+    by: str
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What a cell did that no cell does which works as it should: an error code and words. Of its key alone."""
+
+    cell_id: str
+    key_sha256: str
+    code: str
+    what: str
+    at: float
+
+
     generation: int
     boot_epoch: int
     state: str
@@ -180,7 +210,8 @@ class Run(msgspec.Struct, frozen=True):
 
     ``code``, ``what``, ``next`` and ``retryable`` tell why it did not finish; ``cost_micro_cents`` and
     ``lease_seconds`` are what was settled; ``give_up_at`` is when to stop waiting for the cell's next word;
-    ``cancelled_at`` is when its tenant wanted it to end (0: never).
+    ``cancelled_at`` is when its tenant wanted it to end (0: never). ``waits_for`` are leases of others that must be
+    gone before its own are asked for.
     """
 
     run_id: str
@@ -218,6 +249,7 @@ class Artifact(msgspec.Struct, frozen=True):
 
 
 class AuditHead(msgspec.Struct, frozen=True):
+    waits_for: tuple[str, ...] = ()
     """Where the audit log ends, and what it begins with: all records before ``kept_from`` were let go, the last of
     which had the hash ``let_go_event_hash``. The records themselves are cold."""
 
@@ -276,6 +308,14 @@ class Flood(msgspec.Struct, frozen=True):
 STORED_KINDS: dict[str, type[msgspec.Struct]] = {
     CLAIM: Claim,
     TERMS: Terms,
+class Trial(msgspec.Struct, frozen=True):
+    """Volatile: until then the tenant may try the cell, though it lacks what the trial is to show."""
+
+    cell_id: str
+    tenant: str
+    until: float
+
+
     TENANT: Tenant,
     SLICE: Slice,
     CELL: Cell,
@@ -296,3 +336,6 @@ STORED_KINDS: dict[str, type[msgspec.Struct]] = {
 
 COLD_KINDS = frozenset({ARTIFACT, AUDIT})
 """Stored, but not loaded into memory."""
+    PRODUCTION: Production,
+    CONFORMANCE: Conformed,
+    FAULT: Fault,

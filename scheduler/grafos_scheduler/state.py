@@ -16,7 +16,7 @@ from grafos_core.changes import Change
 from grafos_core.ledger import Ledger
 from grafos_core.resources import Resources
 from grafos_core.tokens import CAPABILITY_TTL_MAX_S
-from grafos_scheduler import leases, rows, runs
+from grafos_scheduler import leases, rows, runs, standing
 from grafos_scheduler.placement_index import PlacementIndex, Shape
 
 DEFAULT_QUOTA = Resources(cpu_cores=1024, mem_bytes=1 << 40, block_bytes=1 << 44, gpu_count=64, nic_count=64)
@@ -75,6 +75,10 @@ class State:
         self.revoked_keys: dict[str, rows.RevokedKey] = {}
         self.attestation_roots: dict[str, rows.AttestationRoots] = {}
         self.leases: dict[str, rows.Lease] = {}
+        self.productions: dict[str, rows.Production] = {}
+        self.conformed: dict[str, rows.Conformed] = {}
+        self.faults: dict[str, rows.Fault] = {}
+        self.trials: dict[str, rows.Trial] = {}
         self.runs: dict[str, rows.Run] = {}
         self.presences: dict[str, rows.Presence] = {}
         self.tokens: dict[str, rows.LeaseToken] = {}
@@ -95,6 +99,10 @@ class State:
             rows.ATTESTATION_ROOTS: self.attestation_roots,
             rows.LEASE: self.leases,
             rows.RUN: self.runs,
+            rows.PRODUCTION: self.productions,
+            rows.CONFORMANCE: self.conformed,
+            rows.FAULT: self.faults,
+            rows.TRIAL: self.trials,
             rows.PRESENCE: self.presences,
             rows.TOKEN: self.tokens,
             rows.RENEWAL: self.renewals,
@@ -114,6 +122,7 @@ class State:
         self.ended_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)  # the oldest end first
         self.leaving: dict[str, None] = {}  # the cells whose identity is being taken back
         self.cell_of_key: dict[str, str] = {}
+        self.waiting: dict[str, None] = {}  # the runs that wait for the leases of others to be gone
         self.placement = PlacementIndex()
 
     @classmethod
@@ -197,7 +206,11 @@ class State:
             _regroup(self.slices_by_tenant, "tenant", "slice_id", before, after)
         elif kind == rows.IDENTITY:
             self._derive_identities(key, before, after)
-        elif kind in (rows.TERMS, rows.DRAIN) or (kind == rows.PRESENCE and _is_linked(before) != _is_linked(after)):
+        elif kind == rows.PRODUCTION:
+            moved.update(self.cells_by_provider.get(key, {}))
+        elif kind in (rows.TERMS, rows.DRAIN, rows.CONFORMANCE, rows.FAULT) or (
+            kind == rows.PRESENCE and _is_linked(before) != _is_linked(after)
+        ):
             moved[key] = None
 
     def _derive_leases(self, before: rows.Lease | None, after: rows.Lease | None, moved: dict[str, None]) -> None:
@@ -225,7 +238,8 @@ class State:
     def _place(self, cell_id: str) -> None:
         """Lets the index know what changed with the cell, if it did; what holds only for the moment is not in it."""
         cell, terms = self.cells.get(cell_id), self.terms.get(cell_id)
-        if cell is None or terms is None or not self.link_of(cell_id) or cell_id in self.drains:
+        is_off = not self.link_of(cell_id) or cell_id in self.drains
+        if cell is None or terms is None or is_off or standing.bars(self, cell):
             self.placement.drop(cell_id)
             return
         shape = Shape(cell.provider, cell.total, terms.rate_micro_cents_per_hour)
@@ -251,6 +265,10 @@ def _is_linked(presence: rows.Presence | None) -> bool:
 
 def _regroup(index: defaultdict[str, dict[str, None]], group: str, key: str, before: Any, after: Any) -> None:
     """Keeps an index from a group to the keys in it, while a row comes, goes or changes its group."""
+        if is_now == runs.ADMITTED and after is not None and after.waits_for:
+            self.waiting[after.run_id] = None
+        elif before is not None:
+            self.waiting.pop(before.run_id, None)
     left = before is not None and (after is None or getattr(after, group) != getattr(before, group))
     if left:
         members = index[getattr(before, group)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafos_core.ledger import Hold
 from grafos_core.money import cents
 from grafos_core.resources import Resources
-from grafos_scheduler import cells, lease_messages, messages, rows
+from grafos_scheduler import cells, lease_messages, messages, rows, runs, standing
 from grafos_scheduler.events import Decision
 from grafos_scheduler.state import State
 
@@ -36,21 +36,26 @@ def run_view(state: State, run: rows.Run) -> messages.RunView:
             lease_seconds=run.lease_seconds,
             share=run.share,
         ),
+        tier=asked.tier.value,
     )
 
 
 def admission(decision: Decision) -> messages.Admission:
     """What a decision to admit a run comes to, for somebody who only wanted to know."""
     changed = [change.row for change in decision.batch]
-    [run] = [row for row in changed if isinstance(row, rows.Run)]
+    [run] = [row for row in changed if isinstance(row, rows.Run) and row.state == runs.ADMITTED]
+    warned = {row.run_id for row in changed if isinstance(row, rows.Lease) and row.run_id != run.run_id}
     return messages.Admission(
         admitted=True,
         cell_id=run.cell_id,
         region=run.region,
         rate_micro_cents_per_hour=run.rate_micro_cents_per_hour,
         share=run.share,
-        worst_case_micro_cents=sum(row.amount_micro_cents for row in changed if isinstance(row, Hold)),
-        leases={row.kind: row.amount for row in changed if isinstance(row, rows.Lease)},
+        worst_case_micro_cents=sum(
+            row.amount_micro_cents for row in changed if isinstance(row, Hold) and row.hold_id == run.hold_id
+        ),
+        leases={row.kind: row.amount for row in changed if isinstance(row, rows.Lease) and row.run_id == run.run_id},
+        giving_way=len(warned),
     )
 
 
@@ -87,4 +92,6 @@ def cell_view(state: State, cell: rows.Cell, now: float) -> messages.CellView:
         expires_at=terms.expires_at if terms else 0.0,
         draining=state.draining(cell.cell_id),
         last_heartbeat_at=presence.last_heartbeat_at if presence else 0.0,
+        conformance=known.said if (known := state.conformed.get(cell.cell_id)) else None,
+        fault=standing.fault_of(state, cell),
     )
