@@ -24,8 +24,8 @@ from grafos_connectors.contract import (
 class Shape(msgspec.Struct, frozen=True):
     """The roles and inputs of one kind in one cloud.
 
-    ``may_need``: roles that it can do without. ``tagged``: it bears tags of its own; other kinds bear those of what they
-    hang on.
+    ``may_need``: roles that it can do without. ``tagged``: it bears tags of its own; other kinds bear those of what
+    they hang on.
     """
 
     needs: tuple[str, ...] = ()

@@ -139,7 +139,7 @@ def image(calls: AzureCalls, region: str, arch: str) -> Image:
     calls.check_region(region)
     sku = IMAGE_SKUS[arch]
     told = calls.read("compute", "virtual_machine_images.list", region, region, IMAGE_PUBLISHER, IMAGE_OFFER, sku)
-    versions = [str(version["name"]) for version in told]
+    versions = {str(version["name"]): version for version in told}
     if not versions:
         raise CloudError(
             "cloud_invalid",
@@ -152,7 +152,7 @@ def image(calls: AzureCalls, region: str, arch: str) -> Image:
         id=f"{IMAGE_PUBLISHER}:{IMAGE_OFFER}:{sku}:{newest}",
         name=f"{IMAGE_OFFER} {sku} {newest}",
         arch=arch,
-        python=IMAGE_PYTHON,
+        python=(versions[newest].get("tags") or {}).get("python", IMAGE_PYTHON),
         disk_gib=IMAGE_DISK_GIB,
     )
 

@@ -160,6 +160,7 @@ def _machine(document: Document, _: ArmId) -> dict[str, Any]:
         "nic": canonical(_first_id(properties.get("networkProfile", {}).get("networkInterfaces"))),
         "disk": canonical(((storage.get("osDisk") or {}).get("managedDisk") or {}).get("id")),
         "made_at": unix_seconds(properties.get("timeCreated")),
+        "signed_id": properties.get("vmId"),
         "power": power_state(document),
         "reason": reason,
         "reason_code": reason_code,

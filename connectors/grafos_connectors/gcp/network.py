@@ -1,7 +1,7 @@
 """Networks, subnets, reserved addresses and firewall rules.
 
-A network is global, of custom mode and without any rule, so that nothing is let in; a rule is for the machines alone that
-bear its network tag.
+A network is global, of custom mode and without any rule, so that nothing is let in; a rule is for those machines
+alone that bear its network tag.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def same_subnet(item: Item, desired: Desired) -> bool:
 
 
 def same_address(item: Item, desired: Desired) -> bool:  # noqa: ARG001  as the other kinds' comparisons
-    return item.get("addressType", "EXTERNAL") == "EXTERNAL"
+    return bool(item.get("addressType", "EXTERNAL") == "EXTERNAL")
 
 
 def same_rule(item: Item, desired: Desired) -> bool:

@@ -6,7 +6,7 @@ from grafos_connectors.contract import Kind
 from grafos_connectors.shapes import Shape
 
 # A network takes no cidr: its subnets have theirs. What no firewall rule allows in is kept out, so no cell has one; an
-# orchestrator's lets its port in to the machines that bear the network tag ``target``, and those have a reserved address.
+# orchestrator's lets its port in to what bears the network tag ``target``, and its machine has a reserved address.
 GCP_SHAPES: dict[Kind, Shape] = {
     Kind.NETWORK: Shape(),
     Kind.SUBNET: Shape(needs=("network",), inputs={"cidr": str}),
