@@ -22,7 +22,7 @@ def network_body(desired: Desired) -> dict[str, Any]:
 
 
 def firewall_body(desired: Desired) -> dict[str, Any]:
-    """Azure's defaults let nothing in from outside, and everything out; a rule is only there for a port that is named."""
+    """Azure's defaults let nothing in from outside, and everything out; with a port there is one rule, for that."""
     return _tracked(desired, {"securityRules": [_rule(desired)] if "port" in desired.inputs else []})
 
 
