@@ -1,5 +1,5 @@
-"""How a cell gets an identity at an orchestrator: a bootstrap token for one use, against a certificate for a key that
-never leaves this machine.
+"""How a cell gets an identity at an orchestrator: a bootstrap token for one use, or the cloud's own word where somebody
+expects this very machine, against a certificate for a key that never leaves this machine.
 
     trust/cell-key.pem   made first, and kept however often the rest is tried
     trust/ca.pem         the CA that was given beside the token: whoever answers must show a certificate of it
@@ -22,12 +22,13 @@ from pathlib import Path
 
 import msgspec
 
+from grafos_cell import attesting
 from grafos_cell.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, TOKEN_FILE
-from grafos_core import paths, trust
+from grafos_core import attestation, paths, trust
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_scheduler import orchestrator_client
-from grafos_scheduler.enrolment_messages import CellCredentials
+from grafos_scheduler.enrolment_messages import Attestation, CellCredentials
 
 ASK_S_MAX = 5.0
 """For each wait on the socket; the daemon cannot end while a question is under way."""
@@ -42,7 +43,8 @@ log = logging.getLogger("grafos.cell")
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Where a cell may enrol, as whom, and the files with its bootstrap token and the orchestrator's CA."""
+    """Where a cell may enrol, as whom, and the files with its bootstrap token (or the expectation in its place) and the
+    orchestrator's CA."""
 
     orchestrator: str
     provider: str
@@ -60,8 +62,8 @@ async def enrol(trust_folder: Path, bootstrap: Bootstrap, clock: Clock, chance: 
     """Asks until the orchestrator has answered, or the token has lapsed; then the folder holds an identity.
 
     ``credentials_missing`` (no token or no CA to begin with), ``enrolment_expired``, ``enrolment_refused``,
-    ``identity_not_pinned`` (somebody else answers there), ``answer_invalid``, or what keeps the files from being
-    written.
+    ``attestation_refused``, ``identity_not_pinned`` (somebody else answers there), ``answer_invalid``, or what keeps
+    the files from being written.
     """
     token, ca_pem = _read(bootstrap)
     lapses_at, pause_s = lapse_of(token), PAUSE_FIRST_S
@@ -85,8 +87,10 @@ async def enrol(trust_folder: Path, bootstrap: Bootstrap, clock: Clock, chance: 
 
 
 def lapse_of(token: str) -> float:
-    """When a bootstrap token says that it lapses (Unix seconds); 0 if it says nothing. Only its issuer can tell whether
-    that holds: here it bounds how long we ask."""
+    """When a bootstrap token, or an expectation, says that it lapses (Unix seconds); 0 if it says nothing. Only its
+    issuer can tell whether that holds: here it bounds how long we ask."""
+    if (expected := attestation.expectation_in(token)) is not None:
+        return expected.lapses_at
     try:
         _, claims, _ = token.split(".")
         told = msgspec.json.decode(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)), type=dict[str, object])
@@ -135,11 +139,23 @@ def give_up(trust_folder: Path) -> None:
 def _enrol_once(trust_folder: Path, bootstrap: Bootstrap, token: str, ca_pem: str, clock: Clock) -> None:
     key = _own_key(paths.private_folder(trust_folder) / KEY_FILE)
     csr_pem = trust.make_csr(key, bootstrap.cell_id)
-    credentials = orchestrator_client.enrol(bootstrap.orchestrator, ca_pem, token, csr_pem, timeout_s=ASK_S_MAX)
+    word = _word(token, bootstrap.provider, trust.key_sha256(key.public_key()))
+    credentials = orchestrator_client.enrol(
+        bootstrap.orchestrator, ca_pem, "" if word else token, csr_pem, attestation=word, timeout_s=ASK_S_MAX
+    )
     check(credentials, ca_pem, key, bootstrap.cell_id, bootstrap.provider)
     check_clock(credentials.certificate_pem, clock.now())
     paths.write_private(trust_folder / CA_FILE, ca_pem.encode())
     keep(trust_folder, credentials)
+
+
+def _word(token: str, provider: str, key_sha256: str) -> Attestation | None:
+    """The cloud's word for this key, if somebody expects this machine; a fresh one at each try, for they lapse."""
+    expected = attestation.expectation_in(token)
+    if expected is None:
+        return None
+    bound_to = attestation.binding(provider, expected.expectation_id, key_sha256)
+    return Attestation(expected.expectation_id, attesting.evidence(provider, bound_to))
 
 
 def _own_key(path: Path) -> trust.PrivateKey:
@@ -171,7 +187,7 @@ def _told(error: GrafosError, bootstrap: Bootstrap) -> GrafosError:
     """The error in words that help the owner of this machine."""
     if error.code == "certificate_refused":
         return _not_pinned(error, bootstrap)
-    if error.code in ("enrolment_expired", "enrolment_refused"):
+    if error.code in ("enrolment_expired", "enrolment_refused", "attestation_refused"):
         error.where, error.next = bootstrap.orchestrator, error.next if error.retryable else bootstrap.again
     return error
 

@@ -37,6 +37,7 @@ def receipt_text(torn: TornDownCell, terminal: Terminal) -> str:
         ("machine time", f"{receipt.machine_seconds:.1f} s"),
         ("cost", f"{cost_text(receipt)} of {_amount(receipt.held_micro_cents, receipt)} held"),
         ("runs", f"{receipt.runs_brought_home} brought home, budget {receipt.settlement}"),
+        *([("identity", receipt.identity)] if receipt.identity else []),
         ("signed by", f"fabric {receipt.fabric}, {base64.b64encode(torn.signed.signature).decode()[:24]}…"),
     ]
     return table(head, rows, terminal) + "\n" + facts(lines, terminal)

@@ -90,7 +90,8 @@ class TeardownReceipt(msgspec.Struct, frozen=True):
     """Everything that a stack consisted of, and that nothing billable is left; signed by the fabric.
 
     ``left`` counts the resources that are not proved gone: 0 is the proof. Amounts are micro-cents; those of an
-    ``emulated`` cloud are fictional, nobody is billed.
+    ``emulated`` cloud are fictional, nobody is billed. ``identity`` is what became of a registered cell's identity at
+    its orchestrator, in words; empty for any other.
     """
 
     fabric: str
@@ -110,6 +111,7 @@ class TeardownReceipt(msgspec.Struct, frozen=True):
     ended_at: float
     emulated: bool = False
     version: int = RECEIPT_VERSION
+    identity: str = ""
 
 
 class Inventory(msgspec.Struct, frozen=True):

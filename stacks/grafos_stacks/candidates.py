@@ -26,6 +26,7 @@ from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands
 from grafos_stacks.failover import MOVES_ON, as_it_lives, left_nothing, machines_of, moved, place_of, told
 from grafos_stacks.journal import Move, StackRow, StackState
+from grafos_stacks.orchestrated import in_the_way
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.planner import instead_of
 from grafos_stacks.preflight import Survey, survey, together
@@ -122,7 +123,22 @@ def weigh(
     for spec in specs:
         seen = surveys[spec.provider, spec.region, spec.zone, spec.machine_type]
         found.append(_candidate(hands_of[spec.provider], spec, seen, max_hourly_cents, count))
+    found = _with_ways(hands_of, found)
     return ordered(found)
+
+
+def _with_ways(hands_of: HandsOf, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The same, with why a cell could not join its orchestrator; that is asked once for each cloud."""
+    ways: dict[tuple[str, str], GrafosError | None] = {}
+    found = []
+    for one in candidates:
+        place = one.spec.provider, one.spec.joining
+        if one.prepared is not None and place not in ways:
+            emulated = one.prepared.plan.facts.emulated
+            ways[place] = in_the_way(hands_of[one.spec.provider].fabric, one.spec, emulated=emulated)
+        way = ways.get(place)
+        found.append(one._replace(refusals=(*one.refusals, way)) if way is not None else one)
+    return found
 
 
 def _asking(hands_of: HandsOf, bundles: Bundles) -> Callable[[CellSpec], Survey]:

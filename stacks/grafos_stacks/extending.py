@@ -1,9 +1,10 @@
 """Extend: a cell that lives gets a later end, or stays exactly as it was.
 
 The order is the order of what it costs to stop in between. First the money is held, then the cloud's own deadline is
-moved, then the machine's timer, then the tags that tell a sweep, then the records. So whatever dies in between, every
-layer that ends the cell stands at the old end or at the new one, and both are paid for. The new end is in the journal
-before anything moves: the same command again finishes that very extension, and adds nothing to it.
+moved, then the machine's timer (of a registered cell its orchestrator is told), then the tags that tell a sweep, then
+the records. So whatever dies in between, every layer that ends the cell stands at the old end or at the new one, and
+both are paid for. The new end is in the journal before anything moves: the same command again finishes that very
+extension, and adds nothing to it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from grafos_stacks.handover import SliceWanted, hold_slice
 from grafos_stacks.journal import Life, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import check_ahead, check_clock, layout_of
 from grafos_stacks.making import open_hold
+from grafos_stacks.orchestrated import tell_end
 from grafos_stacks.plan import Lifetime, Planned, StackPlan, desired
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
 from grafos_stacks.records import BOOTED, OPERATOR, READY, CellHome, CellRecord, add_to_project, tenant_name
@@ -76,6 +78,8 @@ def extend(hands: Hands, cell_id: str, wish: Wish, project: Path) -> Extended:
         _move_deadline(hands, extended)
         if plan.spec.pattern == STANDALONE:
             _move_timer(hands, extended)
+        if plan.spec.joins:
+            tell_end(hands, extended)
         _retag(hands, extended)
         record = _recorded(hands, cell_id, extended, project)
         hands.journal.write(row.moved(row.state, hands.clock.now(), plan=extended, extending_to=0))

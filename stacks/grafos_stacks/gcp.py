@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from grafos_connectors.contract import Kind, Scalar
 from grafos_core.ids import FabricId
 from grafos_stacks.plan import CellFacts, Lifetime, Planned, planned, shared_stack_of
-from grafos_stacks.spec import TTL_S_MAX, TTL_S_MIN, CellSpec
+from grafos_stacks.spec import BY_WORD, TTL_S_MAX, TTL_S_MIN, CellSpec
 
 SUBNET_CIDR = "10.77.0.0/20"
 """Private (RFC 1918); cells never reach each other through it, so all regions have the same."""
@@ -53,6 +53,8 @@ class GcpLayout:
             "ends_at": life.held_until,
             "public_address": True,
             **spec.market,
+            # Google vouches for a machine only under the name of a service account.
+            **({"identity": True} if spec.joining == BY_WORD else {}),
         }
         return (
             planned(fabric, shared, Kind.NETWORK, "network", spec),

@@ -16,16 +16,18 @@ from grafos_stacks.bill import worst_case
 from grafos_stacks.layouts import check_ahead, layout_of
 from grafos_stacks.plan import BundlePin, CellFacts, Lifetime, Planned, StackPlan, shared_stack_of
 from grafos_stacks.prices import PriceFor, price_today
-from grafos_stacks.spec import STANDALONE, CellSpec, check_spec
+from grafos_stacks.spec import NOT_AT_ALL, CellSpec, check_spec
 
 PREDICTED_S: dict[Kind, float] = {Kind.MACHINE: 12.0}
 PREDICTED_OTHER_S = 1.0
 PREDICTED_BOOT_S = 30.0
 """From a running machine to a ready cell. EC2 starts a guest about 26 s after the call, as public benchmarks say."""
 PREDICTED_EMULATED_S = 6.0
+PREDICTED_JOIN_S = 35.0
+"""Of a registered cell: half a minute of steady heartbeats, before it counts as healthy."""
 
 NO_BUNDLE = BundlePin("", 0)
-"""A registered cell gets its software from its orchestrator, not from the plan."""
+"""A machine that joins nothing gets no software."""
 
 BundleFor = Callable[[str, str], BundlePin]
 """Gives the software for an architecture and a version of Python ("arm64", "3.13")."""
@@ -73,7 +75,7 @@ def plan_cell(spec: CellSpec, facts: CellFacts, fabric: FabricId, now: float) ->
         expires_at=life.expires_at,
         resources=resources,
         bill=worst_case(facts.price, spec.disk_gib, spec.longest_s, layout.left_behind, spec.provider),
-        predicted_s=_predicted(resources, emulated=facts.emulated),
+        predicted_s=_predicted(resources, emulated=facts.emulated) + (PREDICTED_JOIN_S if spec.joins else 0.0),
         held_until=life.held_until,
         timer_at=layout.timer_at(life),
     )
@@ -102,7 +104,7 @@ def instead_of(before: StackPlan, after: StackPlan) -> StackPlan:
 
 def bundle_of(spec: CellSpec, image: Image, bundle_for: BundleFor) -> BundlePin:
     """The software that such a cell's machine accepts."""
-    return bundle_for(image.arch, image.python) if spec.pattern == STANDALONE else NO_BUNDLE
+    return NO_BUNDLE if spec.joining == NOT_AT_ALL else bundle_for(image.arch, image.python)
 
 
 def check_disk(spec: CellSpec, image: Image) -> None:

@@ -1,8 +1,9 @@
 """Provision a cell: plan, hold, make, and then as far as its pattern goes.
 
-A standalone cell gets its software, is claimed, and is ready at the end. A registered one has booted at the end: its
-machine has set its own timer and said so on the console, and the cloud's own deadline stands. It is not ready, since
-its software and its enrolment come from an orchestrator, which this version does not have.
+A standalone cell gets its software, is claimed, and is ready at the end. A registered one is invited to the fabric's
+orchestrator, from which its machine fetches the software, and is ready when the orchestrator says so; a machine that
+never gets there is torn down again. One that was asked for without joining has booted at the end: it has set its own
+timer and said so on the console, and the cloud's own deadline stands.
 
 A provision may be interrupted anywhere. The same command again continues it: what exists is found by its key, what was
 answered is on the disk, and every step may be repeated.
@@ -10,29 +11,31 @@ answered is on the disk, and every step may be repeated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from grafos_connectors.contract import Found, Kind, Quota, Scalar
+from grafos_connectors.contract import Found, Quota
 from grafos_core.errors import GrafosError
 from grafos_scheduler.messages import Terms
 from grafos_stacks.asking import ask
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, worst_case
 from grafos_stacks.booting import console_tail, wait_booted
-from grafos_stacks.bootstrap import render
+from grafos_stacks.bootstrap import Joining
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.creating import LateInputs
 from grafos_stacks.direct import Hands
 from grafos_stacks.failover import make_somewhere
 from grafos_stacks.handover import Handover, Possession, SliceWanted, hold_slice, take_over
 from grafos_stacks.homecoming import release_slices, spend_slices
+from grafos_stacks.inviting import Patience, forget_invitations, invite, user_data_of
+from grafos_stacks.joining import wait_joined, wait_ready_again
 from grafos_stacks.journal import Move, StackState
 from grafos_stacks.making import Made, note_made, opened, pinned_plan
 from grafos_stacks.names import claim_secret
-from grafos_stacks.plan import Planned, StackPlan
+from grafos_stacks.orchestrated import check_free, check_way, in_the_way
+from grafos_stacks.plan import StackPlan
 from grafos_stacks.planner import plan_cell
 from grafos_stacks.preflight import Survey, quota_refusals, survey, together, unknown_limits
 from grafos_stacks.prices import PriceBook
@@ -46,9 +49,11 @@ from grafos_stacks.records import (
     add_to_project,
     tenant_name,
 )
-from grafos_stacks.spec import REGISTERED, STANDALONE, CellSpec
+from grafos_stacks.spec import STANDALONE, CellSpec
+from grafos_stacks.teardown import teardown
 
 TENANT = "default"
+PATIENCE = Patience()
 
 
 class Prepared(NamedTuple):
@@ -71,6 +76,8 @@ def prepare(hands: Hands, spec: CellSpec, bundles: Bundles) -> Prepared:
         return Prepared(pinned, resumed=True)
     seen = survey(hands, spec, bundles.pin, PriceBook(hands.clock).price)
     prepared, refusals = judged(hands, spec, seen)
+    if seen.facts is not None and (way := in_the_way(hands.fabric, spec, emulated=seen.facts.emulated)):
+        refusals.append(way)
     if prepared is None or refusals:
         raise together(refusals, f"{spec.cell_id} on {spec.provider} in {spec.region}")
     return prepared
@@ -91,35 +98,70 @@ def judged(hands: Hands, spec: CellSpec, seen: Survey, count: int = 1) -> tuple[
 
 
 def provision(
-    hands: Hands, plan: StackPlan, bundles: Bundles, project: Path, moves: tuple[Move, ...] = ()
+    hands: Hands,
+    plan: StackPlan,
+    bundles: Bundles,
+    project: Path,
+    moves: tuple[Move, ...] = (),
+    patience: Patience = PATIENCE,
 ) -> CellRecord:
     """A cell that is ready or has booted, and its record. Raises what stands in the way; the same call continues.
 
     A zone without capacity is followed by the next one of the region. ``moves`` tells where it was tried before.
     ``stack_busy`` when another command works on it, ``cloud_auth`` when it was begun in another account,
-    ``budget_exceeded`` before anything is made, the cloud's refusals,
-    ``cell_not_ready`` with the unmet signals and the console's tail, ``interrupted`` on Ctrl-C.
+    ``budget_exceeded`` and ``scheduler_unreachable`` before anything is made, the cloud's refusals,
+    ``cell_not_ready`` with the unmet signals and the console's tail, ``interrupted`` on Ctrl-C. A registered cell's
+    machine that did not become one is torn down then (also ``enrolment_expired``).
     """
     try:
         with hands.journal.lock(plan.stack):
             pinned = pinned_plan(hands, plan.spec)  # another command may have begun since the plan was shown
+            check_way(hands.fabric, (pinned or plan).spec, emulated=plan.facts.emulated)
             if pinned is None:
+                if plan.spec.joins:
+                    check_free(hands, plan.spec)
                 _begin_anew(hands, CellHome(hands.fabric, plan.stack))
             else:
                 _refuse_other_account(hands, pinned)
             if moves:
                 opened(hands, pinned or plan, moves)
-            made = make_somewhere(hands, pinned or plan, lambda tried: user_data_of(hands, tried))
-            record = _boot(hands, made) if plan.spec.pattern == REGISTERED else hand_over(hands, made, bundles)
-            add_to_project(project, record)
-            note_made(hands, plan.stack)
-            return record
+            made = make_somewhere(hands, pinned or plan, lambda tried: _late(hands, tried, bundles, patience))
+            record = _carry_through(hands, made, bundles, patience)
+            if not isinstance(record, GrafosError):
+                add_to_project(project, record)
+                note_made(hands, plan.stack)
+                return record
     except KeyboardInterrupt:
         again = f"grafos cloud provision {plan.spec.provider} --cell-id {plan.stack}"
         undo = f"grafos cloud teardown {plan.spec.provider} --cell-id {plan.stack}"
         raise GrafosError(
             "interrupted", f"stopped while {plan.stack} was made", next=f"{again}   goes on; {undo}   undoes"
         ) from None
+    raise _torn_down(hands, made.plan, project, record)
+
+
+def _carry_through(hands: Hands, made: Made, bundles: Bundles, patience: Patience) -> CellRecord | GrafosError:
+    """From a machine that runs to what the cell's pattern makes of it; or why its machine is of no use."""
+    if made.plan.spec.pattern == STANDALONE:
+        return hand_over(hands, made, bundles)
+    if made.plan.spec.joins:
+        return _join(hands, made, patience)
+    return _boot(hands, made)
+
+
+def _torn_down(hands: Hands, plan: StackPlan, project: Path, reason: GrafosError) -> GrafosError:
+    """The reason, when the machine that came to nothing is gone; it would only cost."""
+    spec = plan.spec
+    try:
+        teardown(hands, plan.stack, project, spec.region, spec.provider)
+    except GrafosError as error:
+        reason.what = f"{plan.stack}: {reason.what}; tearing its machine down failed too: {error.what}"
+        reason.next = f"grafos cloud teardown {spec.provider} --cell-id {plan.stack}"
+        return reason
+    reason.what = f"{plan.stack}: {reason.what}; the machine was torn down"
+    reason.next = f"see why above, then again: grafos cloud provision {spec.provider} --cell-id {plan.stack}"
+    reason.retryable = False
+    return reason
 
 
 def _refuse_other_account(hands: Hands, begun: StackPlan) -> None:
@@ -143,13 +185,13 @@ def _begin_anew(hands: Hands, home: CellHome) -> None:
         home.begin_anew()
 
 
-def user_data_of(hands: Hands, plan: StackPlan) -> LateInputs:
-    """The machine's user data, made at the moment of the call because it holds the one-time secret."""
+def _late(hands: Hands, plan: StackPlan, bundles: Bundles, patience: Patience) -> LateInputs:
+    """The machine's user data. A registered cell is invited just before its machine is made."""
 
-    def late(what: Planned, attempt: int) -> Mapping[str, Scalar]:
-        return {"user_data": render(hands.fabric, plan, attempt)} if what.kind is Kind.MACHINE else {}
+    def invited(attempt: int) -> Joining:
+        return invite(hands, plan, attempt, bundles, patience)
 
-    return late
+    return user_data_of(hands, plan, invited if plan.spec.joins else None)
 
 
 def _boot(hands: Hands, made: Made) -> CellRecord:
@@ -160,12 +202,27 @@ def _boot(hands: Hands, made: Made) -> CellRecord:
     return _in_state(home, record, BOOTED)
 
 
+def _join(hands: Hands, made: Made, patience: Patience) -> CellRecord | GrafosError:
+    """The same to one that is ready at its orchestrator; or why it will not be. One that was ready before is left as it
+    is whatever it lacks now."""
+    home = CellHome(hands.fabric, made.plan.stack)
+    record = _recorded(hands, home, made)
+    if record.state == READY:
+        wait_ready_again(hands, made, patience)
+        return record
+    if (reason := wait_joined(hands, made, patience)) is not None:
+        return reason
+    forget_invitations(home)
+    return _in_state(home, record, READY)
+
+
 def _recorded(hands: Hands, home: CellHome, made: Made) -> CellRecord:
     """The cell's record before it is anything: whoever looks finds what is being made, and where."""
     record = record_of(hands, made)
     before = home.record() if home.is_recorded else record
     if before.machine_id != record.machine_id:
-        _forget_lost_machine(hands, home)
+        if made.plan.spec.pattern == STANDALONE:
+            _forget_lost_machine(hands, home)
     else:
         record = msgspec.structs.replace(record, provisioned_at=before.provisioned_at, state=before.state)
     home.keep_record(record)

@@ -33,6 +33,10 @@ PATTERNS = {"aws": STANDALONE, "gcp": REGISTERED, "azure": REGISTERED}
 """How cells are built on each cloud: as a fabric of their own behind one open port, or dialling out and open to nobody.
 """
 ARCHES = ("amd64", "arm64")
+BY_TOKEN, BY_WORD, NOT_AT_ALL = "token", "keyless", "none"
+JOININGS = (BY_TOKEN, BY_WORD, NOT_AT_ALL)
+"""How a registered cell joins its orchestrator: with a bootstrap token in its user data, by its cloud's signed word, or
+not at all: then its machine boots, and that is all."""
 
 
 class CellSpec(msgspec.Struct, frozen=True):
@@ -41,7 +45,8 @@ class CellSpec(msgspec.Struct, frozen=True):
     ``operator_cidr`` is the one address from which a standalone cell's ``port`` can be reached ("203.0.113.7/32");
     a registered cell has no open port, and none. ``disk_gib`` 0 is what the cloud's own image needs. ``max_ttl_s`` (0:
     not asked for) is how long the cell may live at most, however often it is extended; it is paid for from the start.
-    ``spot`` asks for a machine that the cloud may take back, at the price for those.
+    ``spot`` asks for a machine that the cloud may take back, at the price for those. ``joining`` is one of
+    ``JOININGS``; it says nothing of a standalone cell.
     """
 
     provider: str
@@ -56,6 +61,7 @@ class CellSpec(msgspec.Struct, frozen=True):
     disk_gib: int = 0
     max_ttl_s: int = 0
     spot: bool = False
+    joining: str = BY_TOKEN
 
     def __post_init__(self) -> None:
         if not self.disk_gib:  # settled at once, so that the key of a machine never depends on who left it open
@@ -65,6 +71,11 @@ class CellSpec(msgspec.Struct, frozen=True):
     def pattern(self) -> str:
         """``standalone`` or ``registered``; it follows from the provider."""
         return PATTERNS.get(self.provider, STANDALONE)
+
+    @property
+    def joins(self) -> bool:
+        """Whether it becomes a cell of an orchestrator."""
+        return self.pattern == REGISTERED and self.joining != NOT_AT_ALL
 
     @property
     def longest_s(self) -> int:
@@ -82,6 +93,7 @@ class CellSpec(msgspec.Struct, frozen=True):
             "disk_gib": self.disk_gib,
             "port": self.port,
             **self.market,
+            **({} if self.joining == BY_TOKEN else {"joining": self.joining}),
         }
 
     @property
@@ -120,6 +132,7 @@ def check_spec(spec: CellSpec) -> CellSpec:
         choice = f"choose {typed(spec.ttl_s)}, the TTL, or more, up to {typed(TTL_S_MAX)}"
         raise _invalid("max ttl", f"{typed(spec.max_ttl_s)} is no longest TTL", choice)
     _check_sizes(spec)
+    _check_joining(spec)
     if spec.pattern == STANDALONE:
         _check_cidr(spec.operator_cidr)
     elif spec.operator_cidr:
@@ -135,6 +148,13 @@ def _check_sizes(spec: CellSpec) -> None:
         raise _invalid("disk", f"{spec.disk_gib} GiB is no size for a disk", f"choose 1 to {DISK_GIB_MAX} GiB")
     if spec.arch and spec.arch not in ARCHES:
         raise _invalid("arch", f"{spec.arch!r} is no architecture", f"choose one of {', '.join(ARCHES)}")
+
+
+def _check_joining(spec: CellSpec) -> None:
+    if spec.joining not in JOININGS:
+        raise _invalid("joining", f"{spec.joining[:40]!r} is no way to join", f"choose one of {', '.join(JOININGS)}")
+    if spec.pattern == STANDALONE and spec.joining != BY_TOKEN:
+        raise _invalid("joining", f"a cell on {spec.provider} is a fabric of its own and joins nothing", "leave it out")
 
 
 def _check_cidr(text: str) -> None:

@@ -20,11 +20,12 @@ from grafos_core.errors import GrafosError
 from grafos_core.receipts import Signed, TeardownReceipt, open_signed
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, actual_cost, cost_left_behind
 from grafos_stacks.direct import ENDED_BY_ITSELF, STOPPED_BY_ITSELF, Engine, Hands
-from grafos_stacks.homecoming import bring_home, release_slices, spend_slices
+from grafos_stacks.homecoming import DRAIN_PATIENCE_S, bring_home, release_slices, spend_slices
 from grafos_stacks.journal import Homecoming, Life, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import layout_of
 from grafos_stacks.making import held_from, open_hold
 from grafos_stacks.names import expiry_in
+from grafos_stacks.orchestrated import leave
 from grafos_stacks.progress import BEGUN, DONE, Step
 from grafos_stacks.records import OPERATOR, CellHome, drop_from_project
 from grafos_stacks.spec import SHARED_PREFIX
@@ -71,9 +72,10 @@ class Place(NamedTuple):
 def _take_down(hands: Hands, home: CellHome, project: Path, place: Place) -> TornDownCell:
     account = hands.identity().account
     row = _begun(hands, home, place, account)
+    identity = leave(hands, row, DRAIN_PATIENCE_S if _has_machine(hands, row) else 0.0)
     row = _brought_home(hands, row, home)
     unmade = unmake_stack(hands, row)
-    torn = _signed_for(hands, row, home, unmade)
+    torn = _signed_for(hands, row, home, unmade, identity)
     home.keep_receipt(torn.signed)
     if unmade.left:
         raise _left(unmade, torn.receipt)
@@ -168,9 +170,7 @@ def _homecoming(hands: Hands, row: StackRow, home: CellHome) -> Homecoming:
     if not home.is_granted(OPERATOR):
         release_slices(hands.fabric, row.stack)  # nobody can have spent of them
         return Homecoming(0, settled=True, spent_micro_cents=0)
-    machines = [one for one in machine_rows(hands, row) if one.ref is not None and one.life is not Life.GONE]
-    engine = Engine(hands)
-    if row.plan is not None and not any(_runs(engine, one) for one in machines):
+    if row.plan is not None and not _has_machine(hands, row):
         return Homecoming(0, settled=False, spent_micro_cents=0, why="the machine had ended before")
     try:
         with home.client(OPERATOR, patience_s=REACH_PATIENCE_S) as client:
@@ -179,15 +179,17 @@ def _homecoming(hands: Hands, row: StackRow, home: CellHome) -> Homecoming:
         return Homecoming(0, settled=False, spent_micro_cents=0, why=f"the cell could not be asked: {error.what}")
 
 
-def _runs(engine: Engine, machine: ResourceRow) -> bool:
-    assert machine.ref is not None
-    return engine.observe(machine.ref).state is State.READY
+def _has_machine(hands: Hands, row: StackRow) -> bool:
+    """Whether a machine of it runs that the journal knows."""
+    refs = [one.ref for one in machine_rows(hands, row) if one.ref is not None and one.life is not Life.GONE]
+    engine = Engine(hands)
+    return any(engine.observe(ref).state is State.READY for ref in refs)
 
 
 # --- the bill and the receipt -----------------------------------------------------------------------------------
 
 
-def _signed_for(hands: Hands, row: StackRow, home: CellHome, unmade: Unmade) -> TornDownCell:
+def _signed_for(hands: Hands, row: StackRow, home: CellHome, unmade: Unmade, identity: str) -> TornDownCell:
     """Settles the hold if nothing is left, and signs for what was found."""
     held = open_hold(hands.fabric, row.stack)
     machines = machine_rows(hands, row)
@@ -215,6 +217,7 @@ def _signed_for(hands: Hands, row: StackRow, home: CellHome, unmade: Unmade) -> 
         began_at=row.changed_at,
         ended_at=hands.clock.now(),
         emulated=hands.identity().emulated,
+        identity=identity,
     )
     return TornDownCell(hands.fabric.sign(receipt), receipt)
 

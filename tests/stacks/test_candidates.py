@@ -31,12 +31,12 @@ from grafos_stacks.candidates import (
 from grafos_stacks.direct import Hands
 from grafos_stacks.making import open_hold
 from grafos_stacks.plan import StackPlan
-from grafos_stacks.spec import CellSpec
+from grafos_stacks.spec import NOT_AT_ALL, CellSpec
 
 HOUR_S = 3600
-CENTRAL = CellSpec("gcp", "one", "us-central1", "", ttl_s=HOUR_S)
-WEST = CellSpec("gcp", "one", "europe-west1", "", ttl_s=HOUR_S)
-EAST = CellSpec("azure", "one", "eastus", "", ttl_s=HOUR_S)
+CENTRAL = CellSpec("gcp", "one", "us-central1", "", ttl_s=HOUR_S, joining=NOT_AT_ALL)
+WEST = CellSpec("gcp", "one", "europe-west1", "", ttl_s=HOUR_S, joining=NOT_AT_ALL)
+EAST = CellSpec("azure", "one", "eastus", "", ttl_s=HOUR_S, joining=NOT_AT_ALL)
 
 
 class Places:

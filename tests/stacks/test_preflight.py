@@ -26,7 +26,7 @@ from grafos_stacks.plan import BundlePin
 from grafos_stacks.preflight import distinct, shortages, survey, together, unknown_limits
 from grafos_stacks.prices import PriceBook
 from grafos_stacks.provision import Prepared, judged, prepare
-from grafos_stacks.spec import CellSpec
+from grafos_stacks.spec import NOT_AT_ALL, CellSpec
 
 REGIONS = {"aws": "us-east-1", "gcp": "us-central1", "azure": "eastus"}
 SPEC = CellSpec("gcp", "one", "us-central1", "")
@@ -182,7 +182,8 @@ def ask_for(provider: str, clouds: EmulatedClouds, **inputs: Any) -> Prepared:
     hands = Hands(fabric, connector, Journal(fabric, clock), clock, lambda _: None)
     bundles = Bundles(install=lambda lock, folder, platform, python: folder.joinpath("nothing").write_text(""))
     operator = "127.0.0.1/32" if provider == "aws" else ""
-    return prepare(hands, CellSpec(provider, "one", region, operator, **inputs), bundles)
+    joining = {} if provider == "aws" else {"joining": NOT_AT_ALL}
+    return prepare(hands, CellSpec(provider, "one", region, operator, **{**joining, **inputs}), bundles)
 
 
 def no_cores_left(provider: str, clouds: EmulatedClouds) -> None:

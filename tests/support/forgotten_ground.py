@@ -16,13 +16,13 @@ from grafos_core.receipts import TeardownReceipt
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_stacks.direct import Hands
 from grafos_stacks.extending import Wish, extend
+from grafos_stacks.inviting import user_data_of
 from grafos_stacks.journal import Journal
 from grafos_stacks.making import make_stack
 from grafos_stacks.plan import BundlePin, StackPlan
 from grafos_stacks.planner import plan_cell, read_facts
-from grafos_stacks.provision import user_data_of
 from grafos_stacks.records import BOOTED, CellHome, CellRecord
-from grafos_stacks.spec import CellSpec
+from grafos_stacks.spec import BY_TOKEN, NOT_AT_ALL, CellSpec
 from grafos_stacks.teardown import teardown
 
 HOUR_S = 3600
@@ -51,7 +51,8 @@ class Ground:
     def plan(self, **inputs: int) -> StackPlan:
         hands = self.hands()
         address = "127.0.0.1/32" if self.provider == "aws" else ""
-        asked = CellSpec(self.provider, CELL, PLACES[self.provider], address, **inputs)
+        joining = BY_TOKEN if self.provider == "aws" else NOT_AT_ALL
+        asked = CellSpec(self.provider, CELL, PLACES[self.provider], address, joining=joining, **inputs)
         facts = read_facts(hands.connector, asked, lambda *_: BundlePin("ab" * 32, 1000))
         return plan_cell(asked, facts, self.fabric.id, self.clock.now())
 

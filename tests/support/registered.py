@@ -19,20 +19,23 @@ SHAPES: dict[str, dict[Kind, Shape]] = {
     "gcp": {
         Kind.NETWORK: Shape(),
         Kind.SUBNET: Shape(needs=("network",), inputs={"cidr": str}),
+        Kind.FIREWALL_RULE: Shape(needs=("network",), inputs={"port": int, "cidr": str, "target": str}),
+        Kind.ADDRESS: Shape(),
         Kind.MACHINE: Shape(
             needs=("subnet",),
+            may_need=("address",),
             inputs={"machine_type": str, "image": str, "disk_gib": int, "user_data": str, "ends_at": int},
-            optional={"public_address": bool, "spot": bool},
+            optional={"public_address": bool, "spot": bool, "identity": bool, "network_tag": str},
             zoned=True,
         ),
     },
     "azure": {
         Kind.GROUP: Shape(),
         Kind.NETWORK: Shape(needs=("group",), inputs={"cidr": str}),
-        Kind.FIREWALL: Shape(needs=("group",), inputs={"description": str}),
+        Kind.FIREWALL: Shape(needs=("group",), inputs={"description": str}, optional={"port": int, "cidr": str}),
         Kind.SUBNET: Shape(needs=("network",), inputs={"cidr": str}, tagged=False),
         Kind.ADDRESS: Shape(needs=("group",)),
-        Kind.NIC: Shape(needs=("group", "subnet", "firewall", "address")),
+        Kind.NIC: Shape(needs=("group", "subnet", "firewall", "address"), optional={"keeps_address": bool}),
         Kind.MACHINE: Shape(
             needs=("group", "nic"),
             inputs={"machine_type": str, "image": str, "disk_gib": int, "user_data": str},

@@ -1,4 +1,5 @@
-"""A person with a fabric, a project and an emulated cloud on which cells are registered ones."""
+"""A person with a fabric, a project and an emulated cloud on which cells are registered ones, that join nothing unless
+that is asked for."""
 
 from __future__ import annotations
 
@@ -18,12 +19,13 @@ from grafos_emulators.lifecycle import LifecycleTimes
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands
 from grafos_stacks.extending import Extended, Wish, extend
+from grafos_stacks.inviting import Patience
 from grafos_stacks.journal import Journal
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.progress import Step
-from grafos_stacks.provision import prepare, provision
+from grafos_stacks.provision import PATIENCE, prepare, provision
 from grafos_stacks.records import CellRecord
-from grafos_stacks.spec import CellSpec
+from grafos_stacks.spec import NOT_AT_ALL, CellSpec
 from grafos_stacks.teardown import TornDownCell, teardown
 
 REGIONS = {"gcp": "us-central1", "azure": "eastus"}
@@ -42,6 +44,9 @@ class RegisteredOperator:
     steps: list[Step] = field(default_factory=list, repr=False)
     stop_at: int | None = None
     sleep: Callable[[float], object] = time.sleep
+    joining: str = NOT_AT_ALL
+    bundles: Bundles = field(default_factory=Bundles, repr=False)
+    patience: Patience = PATIENCE
 
     def told(self, step: Step) -> None:
         self.steps.append(step)
@@ -57,15 +62,15 @@ class RegisteredOperator:
         return Hands(self.fabric, connector, Journal(self.fabric, clock), clock, self.sleep, self.told)
 
     def asked(self, cell_id: str = CELL, **inputs: Any) -> CellSpec:
-        return CellSpec(self.provider, cell_id, REGIONS[self.provider], "", **inputs)
+        return CellSpec(self.provider, cell_id, REGIONS[self.provider], "", **{"joining": self.joining, **inputs})
 
     def plan(self, cell_id: str = CELL, **inputs: Any) -> StackPlan:
-        return prepare(self.hands(), self.asked(cell_id, **inputs), Bundles()).plan
+        return prepare(self.hands(), self.asked(cell_id, **inputs), self.bundles).plan
 
     def provision(self, cell_id: str = CELL, **inputs: Any) -> CellRecord:
         hands = self.hands()
-        plan = prepare(hands, self.asked(cell_id, **inputs), Bundles()).plan
-        return provision(hands, plan, Bundles(), self.project)
+        plan = prepare(hands, self.asked(cell_id, **inputs), self.bundles).plan
+        return provision(hands, plan, self.bundles, self.project, patience=self.patience)
 
     def extend(self, **wish: Any) -> Extended:
         return extend(self.hands(), CELL, Wish(**wish), self.project)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 
 from grafos_core.errors import GrafosError
 
@@ -16,8 +15,3 @@ def host_architecture() -> str:
     if machine not in _EC2_ARCHITECTURES:
         raise GrafosError("unsupported", f"EC2 has no machines of this host's architecture, {machine}")
     return _EC2_ARCHITECTURES[machine]
-
-
-def host_python() -> str:
-    """The version of this Python, as ``3.13``."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"

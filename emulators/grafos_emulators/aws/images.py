@@ -13,7 +13,7 @@ from typing import Any
 
 from moto.ec2.models.amis import Ami
 
-from grafos_emulators.aws.host import host_python
+from grafos_emulators.host import host_python
 
 DEBIAN_OWNER_ID = "136693071363"
 RELEASE = "20251117-2299"  # the form of Debian's own; no release of theirs has it

@@ -8,6 +8,7 @@ from grafos_emulators.azure import catalogue, quotas, shapes
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.calls import ArmCall
 from grafos_emulators.azure.errors import ArmError, not_emulated
+from grafos_emulators.host import host_python
 
 
 def below_location(account: AzureAccount, call: ArmCall) -> Any:
@@ -58,7 +59,8 @@ def _images(account: AzureAccount, location: str, words: list[str]) -> Any:
 
 def _versions(base: str, sku: str, rest: list[str], location: str) -> Any:
     if not rest:
-        return [_image(base, version, location) for version in catalogue.IMAGE_VERSIONS]
+        tags = {"python": host_python()}  # Azure's own have none: theirs is what the release ships
+        return [_image(base, version, location) | {"tags": tags} for version in catalogue.IMAGE_VERSIONS]
     wanted = catalogue.IMAGE_VERSIONS[-1] if rest[0] == "latest" else rest[0]
     if wanted not in catalogue.IMAGE_VERSIONS:
         raise ArmError(404, "NotFound", f"The VM image version '{rest[0]}' was not found.")

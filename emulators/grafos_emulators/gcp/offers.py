@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import sys
 from collections.abc import Container
 from functools import partial
 from typing import Any
@@ -27,6 +25,7 @@ from grafos_emulators.gcp.errors import not_found
 from grafos_emulators.gcp.listing import Entry, aggregated, listed
 from grafos_emulators.gcp.project import API_PATH, Project, region_of
 from grafos_emulators.gcp.quotas import project_quotas, region_quotas
+from grafos_emulators.host import host_python
 
 PUBLISHED = "2025-11-11T00:00:00.000-08:00"
 
@@ -185,9 +184,3 @@ def _image(project: Project, image: Image) -> dict[str, Any]:
         "labelFingerprint": "42WmSpB8rSM=",
         "selfLink": f"{project.endpoint}{API_PATH}{image.path}",
     }
-
-
-@functools.cache
-def host_python() -> str:
-    """The version of the Python that the machines have, as ``3.13``; a real Debian 13 has 3.13."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
