@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,62 +10,15 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from browser import INJECT, WAIT_MS, check_readable, chromium, fresh_tab
 from command_line import HELLO, Person
 from helper_door import HelperDoor
-from parts import need, table
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make set-up")
-IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
-
-WAIT_MS = 60_000
-QUIET = (
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-sync",
-    "--no-first-run",
-    "--no-sandbox",  # Chromium refuses to run as root with it
-)
-CONTRAST = """() => {
-  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
-    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const colour = parse(getComputedStyle(at).backgroundColor);
-      if (colour.length === 3 || colour[3] > 0) return colour;
-    }
-    return matchMedia("(prefers-color-scheme: dark)").matches ? [18, 18, 18] : [255, 255, 255];
-  };
-  const found = [];
-  for (const element of document.body.querySelectorAll("*")) {
-    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-    if (!own || element.tagName === "SCRIPT" || !element.offsetParent) continue;
-    const [a, b] = [light(parse(getComputedStyle(element).color)), light(behind(element))];
-    found.push([(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), element.outerHTML.slice(0, 80)]);
-  }
-  return found;
-}"""
-
-UNNAMED = """[...document.querySelectorAll("input,select,textarea,button")]
-  .filter((element) => !(element.labels?.length || element.textContent.trim())).length"""
-INJECT = """() => new Promise((done) => {
-  document.addEventListener("securitypolicyviolation", (event) => done(event.effectiveDirective));
-  const script = document.createElement("script");
-  script.textContent = "window.ran = 1";
-  document.body.append(script);
-})"""
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    need("browser", in_ci=IN_CI)
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=table().find_browser(), args=list(QUIET))
+    with chromium() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -81,16 +33,8 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HelperDoor]:
 
 @pytest.fixture
 def tab(browser: Any) -> Iterator[Any]:
-    """A fresh tab of a fresh profile; what its page did wrong is in ``tab.faults``."""
-    context = browser.new_context()
-    context.set_default_timeout(WAIT_MS)
-    page = context.new_page()
-    page.faults = []
-    page.on("pageerror", lambda error: page.faults.append(str(error)))
-    page.on("dialog", lambda dialog: page.faults.append(dialog.message))
-    yield page
-    assert page.faults == []
-    context.close()
+    with fresh_tab(browser) as page:
+        yield page
 
 
 def sign_in(tab: Any, door: HelperDoor) -> None:
@@ -225,20 +169,12 @@ def test_it_loads_nothing_but_itself_and_is_small(tab: Any, door: HelperDoor) ->
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("page", ["closed", "open"])
 def test_everybody_can_read_and_reach_it(page: str, scheme: str, tab: Any, door: HelperDoor) -> None:
-    """WCAG 2 AA as far as a program can see it: contrast, names, language, one main heading, no trap for the focus."""
     tab.emulate_media(color_scheme=scheme)
     if page == "open":
         sign_in(tab, door)
     else:
         tab.goto(door.url)
-    assert [(ratio, what) for ratio, what in tab.evaluate(CONTRAST) if ratio < 4.5] == []
-    assert tab.evaluate(UNNAMED) == 0
-    assert tab.evaluate("document.documentElement.lang") == "en"
-    assert tab.locator("h1").count() == tab.locator("main").count() == 1
-    ids = tab.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
-    assert len(ids) == len(set(ids))
-    tab.set_viewport_size({"width": 320, "height": 640})
-    assert tab.evaluate("document.documentElement.scrollWidth") <= 320
+    check_readable(tab)
     reached = set()
     for _ in range(12):
         tab.keyboard.press("Tab")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 
 from grafos_core.audit_chain import AuditKind
@@ -24,7 +25,7 @@ async def make_link(services: Services, request: Request) -> ConsoleLink:
         _event(AuditKind.CONSOLE_LINK_MADE, caller.text, caller.name, request.client), by=caller.text
     )
     log.info("operator %s at %s made a sign-in link for the console", caller.name, request.client)
-    return ConsoleLink(SIGN_IN, code, valid_until)
+    return ConsoleLink(SIGN_IN, code, valid_until, hashlib.sha256(services.credentials.server_der).hexdigest())
 
 
 async def note_opened(services: Services, operator: str, client: str) -> None:

@@ -7,8 +7,10 @@ import msgspec
 
 class ConsoleLink(msgspec.Struct, frozen=True):
     """``POST /api/v1/admin/console-links``: ``code`` signs one browser in, once, before ``valid_until``; it belongs
-    behind the ``#`` of ``path``, which no browser sends to a server."""
+    behind the ``#`` of ``path``, which no browser sends to a server. ``certificate_sha256`` is of the certificate that
+    the browser will be shown."""
 
     path: str
     code: str
     valid_until: float
+    certificate_sha256: str
