@@ -101,19 +101,8 @@ def bring_rust() -> None:
 
 # --- crates that tests use as a program would -----------------------------------------------------------------------
 
-SERDE_MANIFEST = """\
-[package]
-name = "with-serde"
-version = "0.1.0"
-edition = "2021"
-
-[workspace]
-
-[dependencies]
-serde = "1"
-serde_json = "1"
-"""
-"""What grafos-std asks for with its feature `serde`."""
+RECIPE_WITH_CRATES = ROOT / "cookbook" / "multi-cloud-deploy"
+"""The recipe that asks for crates of others."""
 
 
 def crates_folder() -> Path:
@@ -123,12 +112,11 @@ def crates_folder() -> Path:
 
 def get_crates(*options: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / "Cargo.toml").write_text(SERDE_MANIFEST)
-        (Path(scratch) / "src").mkdir()
-        (Path(scratch) / "src" / "lib.rs").touch()
+        folder = Path(scratch) / "recipe"
+        shutil.copytree(RECIPE_WITH_CRATES, folder, ignore=shutil.ignore_patterns(".grafos", "Cargo.lock"))
         rust = rust_or_missing()
         environment = {**rust.environment, "CARGO_HOME": str(crates_folder())}
-        run(*rust.command, "fetch", *options, folder=Path(scratch), environment=environment)
+        run(*rust.command, "fetch", *options, folder=folder, environment=environment)
 
 
 def rust_or_missing() -> Toolchain:

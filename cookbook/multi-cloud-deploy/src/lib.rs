@@ -1,0 +1,5 @@
+//! One tasklet for three clouds.
+
+pub mod tasklets {
+    pub mod identify;
+}
