@@ -105,11 +105,12 @@ def cost(
 
 def _show(fabric: Fabric, terminal: Terminal) -> None:
     from grafos_cli.fictional import emulated_cells, fictional_of, fictional_text
+    from grafos_cli.ledger_home import ledger_document, ledger_text
     from grafos_core.fabric import OPERATOR_ACCOUNT
     from grafos_core.ledger import OPEN
     from grafos_stacks.costs import budget_of, cell_costs
 
-    ledger = fabric.read_ledger()
+    ledger, place = fabric.read_ledger(), fabric.ledger_place()
     holds = tuple(ledger.holds.values())
     budget = budget_of(ledger.account(OPERATOR_ACCOUNT))
     still = [held for held in holds if held.state == OPEN]
@@ -121,9 +122,10 @@ def _show(fabric: Fabric, terminal: Terminal) -> None:
             "fictional_held_micro_cents": held,
             "fictional_spent_micro_cents": spent,
         },
+        "ledger": ledger_document(place),
         "cells": _documents(costs),
     }
-    text = _budget_text(budget, fictional_text(held, spent), terminal)
+    text = _budget_text(budget, fictional_text(held, spent), "" if place.is_here else ledger_text(place), terminal)
     if costs:
         text += "\n" + _cost_table(costs, terminal)
     terminal.emit(document, text)
@@ -146,7 +148,7 @@ def _without_machine(fabric: Fabric) -> frozenset[str]:
         return frozenset()
 
 
-def _budget_text(budget: Budget, fictional: str, terminal: Terminal) -> str:
+def _budget_text(budget: Budget, fictional: str, ledger: str, terminal: Terminal) -> str:
     from grafos_cli.tables import facts
     from grafos_core.money import format_cents
 
@@ -158,6 +160,8 @@ def _budget_text(budget: Budget, fictional: str, terminal: Terminal) -> str:
     ]
     if fictional:
         lines.append(("fictional", fictional))
+    if ledger:
+        lines.append(("ledger", ledger))
     if budget.over_micro_cents:
         over = format_cents(budget.over_micro_cents)
         lines.append(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from grafos_cli import console, fleet_list, orchestrating
+from grafos_cli import console, fleet_list, ledger_home, orchestrating
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -28,16 +28,16 @@ keys = new_group(
 app.add_typer(keys, name="key")
 app.command("init", cls=orchestrating.INIT)(orchestrating.init)
 app.command("claim", cls=orchestrating.CLAIM)(orchestrating.claim)
+app.command("bring-home", cls=ledger_home.TAUGHT)(ledger_home.bring_home)
 app.command("console", cls=console.CONSOLE)(console.console)
 app.command("cells", cls=fleet_list.TAUGHT)(fleet_list.cells)
 
 
 def open_default(terminal: Terminal) -> Fabric:
     """The fabric `default`; made at first use, which is told in one line on stderr."""
-    from grafos_core.clock import SystemClock
-    from grafos_core.fabric import open_fabric
+    from grafos_cli.opening import open_home
 
-    return open_fabric(SystemClock(), announce=terminal.note)
+    return open_home(terminal.note)
 
 
 @app.command(
@@ -54,7 +54,7 @@ def show(ctx: typer.Context) -> None:
     terminal = terminal_of(ctx)
     fabric = open_default(terminal)
     orchestrator = OrchestratorHome(fabric).record()
-    ledger = fabric.read_ledger()
+    ledger, place = fabric.read_ledger(), fabric.ledger_place()
     accounts = sorted(ledger.accounts.values(), key=lambda account: account.name)
     holds = tuple(ledger.holds.values())
     cells, emulated = _cells(fabric), emulated_cells(fabric)
@@ -74,6 +74,7 @@ def show(ctx: typer.Context) -> None:
             for account in accounts
         ],
         "orchestrator": {"name": orchestrator.name, "url": orchestrator.url} if orchestrator else None,
+        "ledger": ledger_home.ledger_document(place),
         "cells": cells,
     }
     amounts = [
@@ -88,6 +89,7 @@ def show(ctx: typer.Context) -> None:
     ]
     at = f"{orchestrator.name} at {orchestrator.url}" if orchestrator else "none"
     who = [("fabric", f"{fabric.name} ({fabric.id})"), ("home", str(fabric.home)), ("orchestrator", at)]
+    who.append(("ledger", ledger_home.ledger_text(place)))
     head = facts(who, terminal)
     money = table(("ACCOUNT", "CAP", "HELD", "SPENT", "FREE"), amounts, terminal, " rrrr")
     told = [(name, fictional_text(*amounts_of)) for name, amounts_of in fictional.items()]

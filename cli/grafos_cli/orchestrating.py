@@ -92,20 +92,31 @@ def claim(
 ) -> None:
     """Takes possession of an orchestrator: proves both sides to each other, pins its CA, creates the tenant `default`.
 
-    That tenant may spend 2,000 cents there, over all providers together. Asked again, the outcome is the same; an
+    That tenant may spend 2,000 cents there, over all providers together. The fabric's ledger moves there with all that
+    it holds, and is closed here. Asked again, the outcome is the same, and what was cut short is gone on with; an
     orchestrator that got another address is known by its CA.
     """
     from grafos_cli.fabric import open_default
+    from grafos_cli.ledger_home import ledger_document, ledger_text
     from grafos_cli.tables import facts
+    from grafos_stacks.ledger_moves import check_ledger_is_here, move_ledger
     from grafos_stacks.orchestrators import take_orchestrator
 
     terminal = terminal_of(ctx)
     fabric = open_default(terminal)
     secret = Path(secret_file) if secret_file else None
+    if replace:
+        check_ledger_is_here(fabric)
     record = take_orchestrator(fabric, url.rstrip("/"), secret, replace=replace)
-    told = [("orchestrator", f"{record.name} at {record.url}"), ("fabric", f"{fabric.name} ({fabric.id})")]
+    place = move_ledger(fabric)
+    told = [
+        ("orchestrator", f"{record.name} at {record.url}"),
+        ("fabric", f"{fabric.name} ({fabric.id})"),
+        ("ledger", ledger_text(place)),
+    ]
     text = "\nIt obeys this fabric. A cell joins with:  grafos cloud bootstrap-cell --provider NAME --cell-id ID\n"
-    terminal.emit({**_of(record), "fabric": {"name": fabric.name, "id": fabric.id}}, facts(told, terminal) + text)
+    document = {**_of(record), "fabric": {"name": fabric.name, "id": fabric.id}, "ledger": ledger_document(place)}
+    terminal.emit(document, facts(told, terminal) + text)
 
 
 def _of(record: OrchestratorRecord) -> dict[str, object]:

@@ -89,6 +89,8 @@ CODES: dict[str, CodeFacts] = {
     "lease_expired": CodeFacts(CONFLICT, 409, False, "The lease ran out."),
     "lease_revoked": CodeFacts(CONFLICT, 409, False, "The lease was taken back before its time."),
     "lease_unknown": CodeFacts(USAGE, 404, False, "There is no such lease here."),
+    "ledger_conflict": CodeFacts(CONFLICT, 409, True, "Somebody else has booked in the meantime; it is to be decided anew."),
+    "ledger_elsewhere": CodeFacts(CONFLICT, 409, False, "The fabric's ledger is kept elsewhere, and closed here."),
     "limit_exceeded": CodeFacts(USAGE, 422, False, "A count, size or depth is over its documented limit."),
     "manifest_invalid": CodeFacts(USAGE, 400, False, "grafos.toml is missing, is not TOML or has a key or value that is not allowed."),
     "memory_exceeded": CodeFacts(CAPACITY, 422, False, "The tasklet asked for more memory than its limit."),

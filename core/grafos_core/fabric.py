@@ -28,13 +28,14 @@ import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from grafos_core import booking, trust
 from grafos_core import ledger as ledgers
-from grafos_core import trust
-from grafos_core.changes import Batch, Change, RowCodec
+from grafos_core.booking import Ending
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.ids import FabricId, check_name
 from grafos_core.ledger import Decide, Ledger
+from grafos_core.ledger_place import CODEC, Books, LedgerTransaction, Place, Standing, kept_elsewhere
 from grafos_core.money import from_cents
 from grafos_core.paths import data_home, private_folder, write_private, write_private_once
 from grafos_core.receipts import Signed, sign_record
@@ -54,10 +55,15 @@ def tenant_account(tenant: str) -> str:
     return f"tenant/{tenant}"
 
 
-class Fabric:
-    """An operator's key and ledger. Made by ``open_fabric``."""
+Elsewhere = Callable[["Fabric"], Books]
+"""The way to a ledger that is not in the fabric's home; this room knows nobody who keeps one."""
 
-    def __init__(self, home: Path, name: str, key: trust.PrivateKey) -> None:
+
+class Fabric:
+    """An operator's key and ledger. Made by ``open_fabric``, which says what ``elsewhere`` is."""
+
+    def __init__(self, home: Path, name: str, key: trust.PrivateKey, elsewhere: Elsewhere | None = None) -> None:
+        self._elsewhere = elsewhere
         self.home = home
         self.name = name
         self.key = key
@@ -125,19 +131,67 @@ class Fabric:
         """Books what ``decide`` gives for the ledger as it is, and gives the ledger as it is then, durable.
 
         ``decide`` may be run several times, on newer ledgers. What it raises comes through, and nothing was booked.
+        Beside what ``ledger`` raises: ``scheduler_unreachable`` and the like when an orchestrator keeps the ledger.
         """
-        with self.ledger() as transaction:
-            transaction.write(decide(transaction.ledger))
-            return transaction.ledger
+        with self.ledger() as local:
+            if local.place.is_here:
+                local.write(decide(local.ledger))
+                return local.ledger
+        return self._books(local.place).book(decide)
 
     def read_ledger(self) -> Ledger:
-        """The ledger as it is, for reading."""
-        with self.ledger() as transaction:
-            return transaction.ledger
+        """The ledger as it is, for reading. While it moves, nobody can book, and the home's own copy tells it."""
+        with self.ledger() as local:
+            if local.place.standing in (Standing.HERE, Standing.MOVING):
+                for ending in local.waiting.values():
+                    local.ledger.apply(booking.ended(local.ledger, ending))
+                return local.ledger
+        return self._books(local.place).read()
+
+    def ledger_if_reached(self) -> Ledger | None:
+        """The ledger as it is; None while the orchestrator that keeps it cannot be asked."""
+        try:
+            return self.read_ledger()
+        except GrafosError:
+            if self.ledger_place().is_here:
+                raise
+            return None
+
+    def end(self, ending: Ending) -> str:
+        """Books how holds end, so that what was made can be taken down also while nobody can reach the ledger.
+
+        Then it is kept, durable, and booked before anything else is. Gives why it waits, "" if it does not.
+        """
+        with self.ledger() as local:
+            if local.place.is_here:
+                local.write(booking.ended(local.ledger, ending))
+                return ""
+        books = self._books(local.place)
+        try:
+            books.book(lambda ledger: booking.ended(ledger, ending))
+        except GrafosError as error:
+            with self.ledger() as local:
+                if local.place.is_here:
+                    local.write(booking.ended(local.ledger, ending))
+                    return ""
+                local.keep_waiting(ending)
+            return error.what
+        return ""
+
+    def ledger_place(self) -> Place:
+        """Where the ledger is kept."""
+        with self.ledger() as local:
+            return local.place
+
+    def _books(self, place: Place) -> Books:
+        if self._elsewhere is None:
+            raise kept_elsewhere(place)
+        return self._elsewhere(self)
 
     @contextlib.contextmanager
     def ledger(self) -> Iterator[LedgerTransaction]:
-        """The ledger under an exclusive lock between all processes; what was written is durable when the block ends.
+        """The ledger's file in this home, under an exclusive lock between all processes; what was written is durable
+        when the block ends. ``book`` and ``read_ledger`` are for whoever wants the ledger wherever it is.
 
         An exception inside leaves the ledger as it was. ``fabric_invalid`` when it cannot be read or is missing,
         ``schema_newer``, and ``store_failed`` when the disk does not take it or another process does not let go of it.
@@ -147,7 +201,7 @@ class Fabric:
             raise _ledger_lost(self)
         file = RowFile(
             self.ledger_file,
-            _CODEC,
+            CODEC,
             noun="fabric's ledger",
             invalid_code="fabric_invalid",
             wait_s=LEDGER_WAIT_S,
@@ -166,22 +220,15 @@ class Fabric:
         return self.home / ABOUT_NAME
 
 
-class LedgerTransaction:
-    """The ledger as it is under the lock, and the way to change it."""
-
-    def __init__(self, file: RowFile) -> None:
-        self._file = file
-        self.ledger = Ledger()
-        self.ledger.apply(Change(*row) for row in file.load())
-
-    def write(self, batch: Batch) -> None:
-        """Takes over a batch from ``grafos_core.ledger``'s functions."""
-        self._file.write(batch)
-        self.ledger.apply(batch)
-
-
-def open_fabric(clock: Clock, name: str = "default", announce: Callable[[str], object] = str) -> Fabric:
+def open_fabric(
+    clock: Clock,
+    name: str = "default",
+    announce: Callable[[str], object] = str,
+    elsewhere: Elsewhere | None = None,
+) -> Fabric:
     """The fabric of that name; made at first use, which ``announce`` is told in one line.
+
+    ``elsewhere`` is the way to its ledger once that is kept elsewhere; without, it is then ``ledger_elsewhere``.
 
     Two processes that come first at once make one fabric. ``fabric_invalid`` when the key cannot be read.
     """
@@ -193,7 +240,7 @@ def open_fabric(clock: Clock, name: str = "default", announce: Callable[[str], o
             raise _key_lost(home)
         private_folder(home)
         made = write_private_once(key_file, trust.key_to_pem(trust.new_key()))
-    fabric = Fabric(home, name, _read_key(key_file))
+    fabric = Fabric(home, name, _read_key(key_file), elsewhere)
     if not fabric.about_file.exists():
         _complete(fabric, clock)
     if made:
@@ -312,6 +359,3 @@ def _ledger_lost(fabric: Fabric) -> GrafosError:
         where=str(fabric.ledger_file),
         next=f"restore it from a backup, or remove {fabric.about_file} to begin a new one: whole caps, nothing held",
     )
-
-
-_CODEC = RowCodec(ledgers.KINDS)

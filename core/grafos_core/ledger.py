@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import partial
+from typing import Annotated
 
 import msgspec
 
@@ -37,13 +38,19 @@ HOLD = "hold"
 OPEN, SETTLED, RELEASED, EXPIRED = "open", "settled", "released", "expired"
 
 
+MicroCents = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Moment = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+Label = Annotated[str, msgspec.Meta(max_length=512)]
+"""Bounds of what is read from elsewhere; nothing of ours comes near them."""
+
+
 class Account(msgspec.Struct, frozen=True):
     """Amounts in micro-cents. ``held`` is the sum of the open holds, kept so that no decision sums them anew."""
 
-    name: str
-    cap_micro_cents: int
-    spent_micro_cents: int = 0
-    held_micro_cents: int = 0
+    name: Label
+    cap_micro_cents: MicroCents
+    spent_micro_cents: MicroCents = 0
+    held_micro_cents: MicroCents = 0
 
     @property
     def free_micro_cents(self) -> int:
@@ -58,11 +65,11 @@ class Meter(msgspec.Struct, frozen=True):
     somebody sweeps, if anything is. ``fictional``: an emulator bills.
     """
 
-    provider: str
-    rate_micro_cents_per_hour: int
-    since: float
-    until: float
-    left_micro_cents_per_hour: int = 0
+    provider: Label
+    rate_micro_cents_per_hour: MicroCents
+    since: Moment
+    until: Moment
+    left_micro_cents_per_hour: MicroCents = 0
     fictional: bool = False
 
 
@@ -70,16 +77,16 @@ class Hold(msgspec.Struct, frozen=True):
     """``actual_micro_cents`` is what it came to once it ended. ``slice_for`` names the scheduler that may spend it;
     only a slice has an ``expires_at`` (Unix seconds). ``ended_at`` is 0 where nobody said when it ended."""
 
-    hold_id: str
-    account: str
-    amount_micro_cents: int
-    purpose: str
-    state: str = OPEN
-    actual_micro_cents: int = 0
-    slice_for: str = ""
-    expires_at: float = 0.0
+    hold_id: Label
+    account: Label
+    amount_micro_cents: MicroCents
+    purpose: Label
+    state: Label = OPEN
+    actual_micro_cents: MicroCents = 0
+    slice_for: Label = ""
+    expires_at: Moment = 0.0
     meter: Meter | None = None
-    ended_at: float = 0.0
+    ended_at: Moment = 0.0
 
 
 KINDS: dict[str, type[msgspec.Struct]] = {ACCOUNT: Account, HOLD: Hold}
@@ -256,7 +263,7 @@ def release(ledger: Ledger, hold_id: str, *, ended_at: float = 0.0) -> Batch:
 def expire(ledger: Ledger, now: float) -> Batch:
     """Counts every slice that ran out unsettled as spent in full."""
     due = [held for held in ledger.holds.values() if held.state == OPEN and held.expires_at]
-    return in_turn(ledger, (partial(_run_out, held=held) for held in due if held.expires_at <= now))
+    return in_turn(ledger, (partial(run_out, held=held) for held in due if held.expires_at <= now))
 
 
 def in_turn(ledger: Ledger, decisions: Iterable[Decide]) -> Batch:
@@ -271,7 +278,8 @@ def in_turn(ledger: Ledger, decisions: Iterable[Decide]) -> Batch:
     return batch
 
 
-def _run_out(ledger: Ledger, held: Hold) -> Batch:
+def run_out(ledger: Ledger, held: Hold) -> Batch:
+    """Ends an open slice as spent in full, at the moment that was set for it."""
     return _end(ledger, held.hold_id, EXPIRED, held.amount_micro_cents, held.expires_at)
 
 

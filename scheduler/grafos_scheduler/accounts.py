@@ -107,7 +107,7 @@ def _view(draft: Draft, tenant: rows.Tenant) -> TenantView:
 
 def _set_cap(draft: Draft, name: str, budget_cents: int) -> None:
     account, amount = account_of(name), budget_cents * MICRO_CENTS_PER_CENT
-    money = rows.Slice(account, name, amount, expires_at=0.0)
+    money = rows.Slice(account, name, amount, expires_at=0.0, closed=draft.state.lets_nothing_be_held)
     if money == draft.state.slices.get(account):
         return
     draft.put(rows.SLICE, account, money)

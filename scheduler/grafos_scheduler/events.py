@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import msgspec
 
 from grafos_core.audit_chain import AuditKind
+from grafos_core.booking import Booking, LedgerCopy
 from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import RunReceipt
@@ -92,6 +93,29 @@ class SliceClosed:
     signed; ``final`` once no run holds any of it, so ask again until it is."""
 
     slice_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerTaken:
+    """An operator moves the fabric's ledger here, with the digest that it had there. Answer: ``LedgerView``."""
+
+    copy: LedgerCopy
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerBooked:
+    """An operator books in the fabric's ledger. Answer: ``LedgerRows``; ``ledger_conflict`` if it is to decide anew."""
+
+    booking: Booking
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerClosed:
+    """The fabric's ledger goes home. Answer: ``LedgerView``; ask again until it is closed."""
+
+    generation: int
+    spend_running: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +326,9 @@ Event = (
     | TenantChanged
     | TenantDeleted
     | SliceClosed
+    | LedgerTaken
+    | LedgerBooked
+    | LedgerClosed
     | CellRegistered
     | BootstrapAsked
     | EnrolmentAsked

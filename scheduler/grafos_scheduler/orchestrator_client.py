@@ -7,8 +7,10 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from grafos_core import trust
+from grafos_core.booking import Booking, LedgerCopy
 from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
+from grafos_core.ledger import Ledger
 from grafos_core.resources import Resources
 from grafos_scheduler.client import TIMEOUT_S, SchedulerClient, Wire, decode
 from grafos_scheduler.console.messages import ConsoleLink
@@ -30,9 +32,12 @@ from grafos_scheduler.enrolment_messages import (
     ProviderView,
     RenewalRequest,
 )
+from grafos_scheduler.ledger_messages import LedgerClosing, LedgerMove, LedgerPage, LedgerRows, LedgerView
 from grafos_scheduler.messages import TenantGrant, TenantView, Terms
 from grafos_scheduler.tenant_messages import TenantAsked, TenantBudget
 
+LEDGER_READS_MAX = 10
+"""A ledger of one page is read at once; one of more anew when somebody books meanwhile."""
 SYNC_S_MAX = 60.0
 """How much longer than any other answer that to a bundle may take: it is on disk first."""
 
@@ -119,6 +124,33 @@ class OrchestratorClient(SchedulerClient):
         path = f"/api/v1/admin/tenants/{_in_path(name)}/budget"
         return self._call("PUT", path, TenantView, TenantBudget(budget_cents))
 
+    def ledger(self) -> tuple[LedgerView, Ledger]:
+        """How the fabric's ledger stands there, and the ledger of one moment, without the holds of runs."""
+        for _ in range(LEDGER_READS_MAX):
+            pages = [self._ledger_page("")]
+            while pages[-1].next and pages[-1].ledger == pages[0].ledger:
+                pages.append(self._ledger_page(pages[-1].next))
+            if pages[-1].ledger == pages[0].ledger:
+                return pages[0].ledger, _ledger_of(pages)
+        raise GrafosError("ledger_conflict", "others book faster than the ledger can be read", next="try again")
+
+    def book(self, booking: Booking) -> LedgerRows:
+        """Books what was decided on the ledger as it was read: ``ledger_conflict`` when it is to be decided anew."""
+        return self._call("POST", "/api/v1/ledger", LedgerRows, booking)
+
+    def take_ledger(self, copy: LedgerCopy, digest: str) -> LedgerView:
+        """Moves the fabric's ledger there; ``ledger_elsewhere`` if another one is there, or was since."""
+        return self._call("PUT", "/api/v1/ledger", LedgerView, LedgerMove(copy, digest))
+
+    def close_ledger(self, generation: int, *, spend_running: bool = False) -> LedgerView:
+        """Closes it there, so that it may come home; ask again until it is closed."""
+        asked = LedgerClosing(generation, spend_running)
+        return self._call("POST", "/api/v1/ledger/close", LedgerView, asked)
+
+    def _ledger_page(self, after: str) -> LedgerPage:
+        query = "?" + urlencode({"after": after}) if after else ""
+        return self._get(f"/api/v1/ledger{query}", LedgerPage)
+
     def put_bundle(self, data: bytes) -> str:
         """Uploads a software bundle if it is not there yet; gives its SHA-256."""
         sha256 = sha256_of(data)
@@ -159,6 +191,13 @@ def enrol(
     if trust.key_sha256(trust.certificate_key(granted.certificate_pem)) != trust.key_sha256(trust.csr_key(csr_pem)):
         raise GrafosError("answer_invalid", "the orchestrator's certificate is not for the key that asked", where=url)
     return granted
+
+
+def _ledger_of(pages: list[LedgerPage]) -> Ledger:
+    ledger = Ledger()
+    ledger.accounts = {account.name: account for account in pages[-1].accounts}
+    ledger.holds = {held.hold_id: held for page in pages for held in page.holds}
+    return ledger
 
 
 def _in_path(name: str) -> str:

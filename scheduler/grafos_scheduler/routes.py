@@ -17,6 +17,7 @@ from grafos_scheduler import (
     standing_messages,
 )
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT
+from grafos_scheduler.ledger_routes import LEDGER_ROUTES
 from grafos_scheduler.orchestrator_routes import ORCHESTRATOR_ROUTES
 from grafos_scheduler.route import Route, gate
 from grafos_scheduler.settings import CELL as CELL_MODE
@@ -243,6 +244,7 @@ ROUTES: tuple[Route, ...] = (
         only=CELL_MODE,
     ),
     *ORCHESTRATOR_ROUTES,
+    *LEDGER_ROUTES,
 )
 
 

@@ -19,12 +19,15 @@ CLAIM, TERMS, TENANT, SLICE = "claim", "terms", "tenant", "slice"
 CELL, DRAIN, LEASE, RUN, ARTIFACT = "cell", "drain", "lease", "run", "artifact"
 PRODUCTION, CONFORMANCE, FAULT = "production", "conformance", "fault"
 ENROLMENT, IDENTITY, REVOKED_KEY = "enrolment", "identity", "revoked_key"
-ATTESTATION_ROOTS = "attestation_roots"
+ATTESTATION_ROOTS, FABRIC_LEDGER = "attestation_roots", "fabric_ledger"
 AUDIT, AUDIT_HEAD, AUDIT_MARK = "audit", "audit_head", "audit_mark"
 PRESENCE, TOKEN, RENEWAL, FLOOD, TRIAL = "presence", "token", "renewal", "flood", "trial"
 
 THE_CLAIM = "claim"
 """Key of the only claim."""
+THE_LEDGER = "ledger"
+"""Key of the only row that says how the fabric's ledger stands here."""
+OPEN_LEDGER, CLOSING, CLOSED = "open", "closing", "closed"
 WHOLE_SCHEDULER = ""
 """Key of the drain that closes admission altogether; the others are cell ids."""
 THE_HEAD = "head"
@@ -67,6 +70,16 @@ class Slice(msgspec.Struct, frozen=True):
     amount_micro_cents: int
     expires_at: float
     closed: bool = False
+
+
+class FabricLedger(msgspec.Struct, frozen=True):
+    """How the fabric's ledger stands here: ``open``, ``closing`` or ``closed``. ``generation`` and ``digest`` are those of
+    the copy that came; ``revision`` grows with every booking."""
+
+    state: str
+    generation: int
+    digest: str
+    revision: int
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -318,6 +331,7 @@ class Trial(msgspec.Struct, frozen=True):
 
     TENANT: Tenant,
     SLICE: Slice,
+    FABRIC_LEDGER: FabricLedger,
     CELL: Cell,
     DRAIN: Drain,
     ENROLMENT: Enrolment,

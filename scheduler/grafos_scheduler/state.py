@@ -68,6 +68,7 @@ class State:
         self.terms: dict[str, rows.Terms] = {}
         self.tenants: dict[str, rows.Tenant] = {}
         self.slices: dict[str, rows.Slice] = {}
+        self.fabric_ledgers: dict[str, rows.FabricLedger] = {}
         self.cells: dict[str, rows.Cell] = {}
         self.drains: dict[str, rows.Drain] = {}
         self.enrolments: dict[str, rows.Enrolment] = {}
@@ -91,6 +92,7 @@ class State:
             rows.TERMS: self.terms,
             rows.TENANT: self.tenants,
             rows.SLICE: self.slices,
+            rows.FABRIC_LEDGER: self.fabric_ledgers,
             rows.CELL: self.cells,
             rows.DRAIN: self.drains,
             rows.ENROLMENT: self.enrolments,
@@ -159,6 +161,16 @@ class State:
     @property
     def audit_head(self) -> rows.AuditHead:
         return self.audit_heads.get(rows.THE_HEAD, NOTHING_NOTED)
+
+    @property
+    def fabric_ledger(self) -> rows.FabricLedger | None:
+        """How the fabric's ledger stands here; None if it never came."""
+        return self.fabric_ledgers.get(rows.THE_LEDGER)
+
+    @property
+    def lets_nothing_be_held(self) -> bool:
+        """Whether the fabric's ledger is on its way home, or there."""
+        return self.fabric_ledger is not None and self.fabric_ledger.state != rows.OPEN_LEDGER
 
     def draining(self, cell_id: str) -> bool:
         """Whether the cell, or all of this scheduler, admits nothing."""

@@ -9,15 +9,14 @@ All of it may be repeated: what is here already is not fetched again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from grafos_core import ledger as ledgers
-from grafos_core.changes import Batch
+from grafos_core.booking import Ending
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
@@ -80,21 +79,14 @@ def settle(
             break
         sleep(ASK_EVERY_S)
     spent = sum(settlement.spent_micro_cents for settlement in settlements)
-    fabric.book(lambda ledger: _settled(ledger, settlements))
+    for settlement in settlements:
+        if settlement.final:
+            fabric.end(Ending(settlement.slice_id, actual_micro_cents=settlement.spent_micro_cents))
     if not settlements:  # the cell never got its slice, so nobody spent of it
         release_slices(fabric, home.cell_id)
-    if not open_slices(fabric.read_ledger(), home.cell_id):
-        return True, spent, ""
-    return False, spent, "a run had not ended"
-
-
-def _settled(ledger: ledgers.Ledger, settlements: Iterable[Settlement]) -> Batch:
-    each = (
-        partial(ledgers.settle, hold_id=final.slice_id, actual_micro_cents=final.spent_micro_cents)
-        for final in settlements
-        if final.final
-    )
-    return ledgers.in_turn(ledger, each)
+    ledger = fabric.ledger_if_reached()
+    is_left = open_slices(ledger, home.cell_id) if ledger is not None else not all(one.final for one in settlements)
+    return (False, spent, "a run had not ended") if is_left else (True, spent, "")
 
 
 def open_slices(ledger: ledgers.Ledger, scheduler: str) -> list[ledgers.Hold]:
@@ -104,24 +96,12 @@ def open_slices(ledger: ledgers.Ledger, scheduler: str) -> list[ledgers.Hold]:
 
 def release_slices(fabric: Fabric, scheduler: str) -> None:
     """Gives the budget back what a scheduler can never have spent."""
-    fabric.book(
-        lambda ledger: ledgers.in_turn(
-            ledger, [partial(ledgers.release, hold_id=held.hold_id) for held in open_slices(ledger, scheduler)]
-        )
-    )
+    fabric.end(Ending(slices_for=scheduler, released=True))
 
 
 def spend_slices(fabric: Fabric, scheduler: str) -> None:
     """Books slices in full of which nobody can tell any more what was spent: their scheduler is gone unsettled."""
-    fabric.book(
-        lambda ledger: ledgers.in_turn(
-            ledger,
-            [
-                partial(ledgers.settle, hold_id=held.hold_id, actual_micro_cents=held.amount_micro_cents)
-                for held in open_slices(ledger, scheduler)
-            ],
-        )
-    )
+    fabric.end(Ending(slices_for=scheduler))
 
 
 def kept_runs(fabric: Fabric) -> Iterator[RunView]:

@@ -138,7 +138,13 @@ def held_from(held: ledgers.Hold) -> float:
 
 def open_hold(fabric: Fabric, stack: str) -> ledgers.Hold | None:
     """The cell's open hold, as the ledger has it; found also when the journal is lost."""
-    return next((held for held in _holds(fabric, stack) if held.state == ledgers.OPEN), None)
+    return open_hold_in(fabric.read_ledger(), stack)
+
+
+def open_hold_in(ledger: ledgers.Ledger, stack: str) -> ledgers.Hold | None:
+    """The same, in a ledger that was read."""
+    own = (held for held in ledger.holds.values() if held.hold_id.startswith(_hold_prefix(stack)))
+    return next((held for held in own if held.state == ledgers.OPEN), None)
 
 
 def _hold_id(fabric: Fabric, plan: StackPlan) -> str:
@@ -180,7 +186,7 @@ def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
     unpaid = [row for row in left if row.state is StackState.MAKING and row.plan and row.hold_id not in holds]
     wanted = [(row, row.plan) for row in (*rows, *unpaid) if row.plan is not None]
     try:
-        each = [partial(_reserved, hold_id=row.hold_id, plan=plan, now=now) for row, plan in wanted]
+        each = [partial(reserved, hold_id=row.hold_id, plan=plan, now=now) for row, plan in wanted]
         some.fabric.book(lambda ledger: ledgers.in_turn(ledger, each))
     except GrafosError as error:
         journal.write(*(row.moved(StackState.GONE, now) for row, _ in wanted))
@@ -192,7 +198,8 @@ def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
         raise
 
 
-def _reserved(ledger: ledgers.Ledger, hold_id: str, plan: StackPlan, now: float) -> Batch:
+def reserved(ledger: ledgers.Ledger, hold_id: str, plan: StackPlan, now: float) -> Batch:
+    """Holds the worst case of a cell whose plan was made, from ``now`` on."""
     amount, purpose = plan.bill.total_micro_cents, f"cell {plan.stack}"
     return ledgers.hold(ledger, hold_id, OPERATOR_ACCOUNT, amount, purpose, meter=_meter(plan, now))
 
@@ -235,7 +242,7 @@ def _hold(hands: Hands, row: StackRow, plan: StackPlan) -> None:
     """Reserves the worst case; the same hold on every run. A stack that was never paid for ends at once: nothing of it
     exists. One that could not ask (the ledger is damaged, the disk is full) stays what it was."""
     try:
-        hands.fabric.book(partial(_reserved, hold_id=row.hold_id, plan=plan, now=hands.clock.now()))
+        hands.fabric.book(partial(reserved, hold_id=row.hold_id, plan=plan, now=hands.clock.now()))
     except GrafosError as error:
         if error.code in NEXT_STEPS:
             error.next = NEXT_STEPS[error.code].format(plan=plan)

@@ -21,6 +21,7 @@ import msgspec
 
 from grafos_connectors.contract import TAG_STACK, Found, Kind, State
 from grafos_core import ledger as ledgers
+from grafos_core.booking import Ending
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_stacks.adopted_money import Held, hold_adopted
@@ -221,8 +222,8 @@ def _settle(hands: Hands, case: Case) -> None:
         if held is None or not _is_unknown(hands, case.stack):
             return
         now, ran = hands.clock.now(), home.is_recorded and not home.record().gone_at
-        hold_id, cost = held.hold_id, held.amount_micro_cents if ran else 0
-        hands.fabric.book(lambda ledger: ledgers.settle(ledger, hold_id, cost, ended_at=now))
+        cost = held.amount_micro_cents if ran else 0
+        hands.fabric.end(Ending(held.hold_id, actual_micro_cents=cost, ended_at=now))
         if ran:
             home.keep_record(msgspec.structs.replace(home.record(), gone_at=now))
 

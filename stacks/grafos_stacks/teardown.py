@@ -16,14 +16,16 @@ import msgspec
 
 from grafos_connectors.contract import TAG_STACK, Found, State
 from grafos_core import ledger as ledgers
+from grafos_core.booking import Ending
 from grafos_core.errors import GrafosError
+from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_core.receipts import Signed, TeardownReceipt, open_signed
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, actual_cost, cost_left_behind
 from grafos_stacks.direct import ENDED_BY_ITSELF, STOPPED_BY_ITSELF, Engine, Hands
 from grafos_stacks.homecoming import DRAIN_PATIENCE_S, bring_home, release_slices, spend_slices
 from grafos_stacks.journal import Homecoming, Life, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import layout_of
-from grafos_stacks.making import held_from, open_hold
+from grafos_stacks.making import held_from, open_hold, open_hold_in
 from grafos_stacks.names import expiry_in
 from grafos_stacks.orchestrated import leave
 from grafos_stacks.progress import BEGUN, DONE, Step
@@ -129,8 +131,8 @@ def _from_listing(hands: Hands, home: CellHome, place: Place, account: str) -> S
             where=f"{place.provider} {region or 'in every region'}",
             next="grafos cloud ls",
         )
-    now = hands.clock.now()
-    held = open_hold(hands.fabric, cell_id)
+    now, ledger = hands.clock.now(), hands.fabric.ledger_if_reached()
+    held = open_hold_in(ledger, cell_id) if ledger is not None else None
     hold_id = held.hold_id if held else ""
     return StackRow(cell_id, place.provider, region, account, StackState.MAKING, now, now, hold_id=hold_id)
 
@@ -191,14 +193,12 @@ def _has_machine(hands: Hands, row: StackRow) -> bool:
 
 def _signed_for(hands: Hands, row: StackRow, home: CellHome, unmade: Unmade, identity: str) -> TornDownCell:
     """Settles the hold if nothing is left, and signs for what was found."""
-    held = open_hold(hands.fabric, row.stack)
+    held, ended = _money(hands, row)
     machines = machine_rows(hands, row)
     seconds = sum(_billed_s(row, machine) for machine in machines)
-    ended = _ended_hold(hands, row) if held is None else held
     cost = ended.actual_micro_cents if held is None and ended else _cost(row, home, held, machines, seconds)
     if held is not None and not unmade.left:
-        hold_id, now = held.hold_id, hands.clock.now()
-        hands.fabric.book(lambda ledger: ledgers.settle(ledger, hold_id, cost, ended_at=now))
+        hands.fabric.end(Ending(held.hold_id, actual_micro_cents=cost, ended_at=hands.clock.now()))
     came = row.homecoming or Homecoming(0, settled=False, spent_micro_cents=0, why="nothing was asked")
     receipt = TeardownReceipt(
         fabric=str(hands.fabric.id),
@@ -222,9 +222,19 @@ def _signed_for(hands: Hands, row: StackRow, home: CellHome, unmade: Unmade, ide
     return TornDownCell(hands.fabric.sign(receipt), receipt)
 
 
-def _ended_hold(hands: Hands, row: StackRow) -> ledgers.Hold | None:
-    """The hold of this cell if an earlier, interrupted teardown settled it already."""
-    return hands.fabric.read_ledger().holds.get(row.hold_id)
+def _money(hands: Hands, row: StackRow) -> tuple[ledgers.Hold | None, ledgers.Hold | None]:
+    """The cell's open hold, and the same or else the one that an earlier, interrupted teardown settled already. While
+    nobody can reach the ledger it is the hold that the journal knows; without a journal it is waited for, and nothing
+    of the cell is left by now."""
+    ledger = hands.fabric.ledger_if_reached()
+    if ledger is None and row.plan is not None and row.hold_id:
+        amount = row.plan.bill.total_micro_cents
+        held = ledgers.Hold(row.hold_id, OPERATOR_ACCOUNT, amount, f"cell {row.stack}")
+        return held, held
+    if ledger is None:
+        ledger = hands.fabric.read_ledger()
+    held_now = open_hold_in(ledger, row.stack)
+    return held_now, held_now or ledger.holds.get(row.hold_id)
 
 
 def _billed_s(row: StackRow, machine: ResourceRow) -> float:

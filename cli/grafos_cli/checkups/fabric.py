@@ -9,11 +9,14 @@ from pathlib import Path
 
 from grafos_cli.checkups.findings import Finding, Status
 from grafos_cli.fictional import emulated_cells, fictional_of, fictional_text
+from grafos_cli.ledger_home import ledger_text
+from grafos_cli.opening import open_home
 from grafos_core import ledger as ledgers
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
-from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric, open_fabric
+from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric
 from grafos_core.ledger import Ledger
+from grafos_core.ledger_place import Place, Standing
 from grafos_core.money import format_cents
 from grafos_core.paths import PRIVATE_FOLDER, data_home
 from grafos_stacks.journal import Journal, StackRow, StackState
@@ -33,16 +36,34 @@ def check_fabric(*, fix: bool) -> Iterator[Finding]:
         yield Finding(AREA, "key", Status.NONE, "no fabric yet; the first command that needs one makes it")
         return
     yield from _private(home, fix=fix)
-    fabric = open_fabric(SystemClock(), NAME)
+    fabric = open_home()
     yield Finding(AREA, "key", Status.OK, f"{fabric.id} in {home}")
-    ledger = fabric.read_ledger()
-    yield Finding(AREA, "ledger", Status.OK, _money(fabric, ledger))
+    with fabric.ledger() as local:
+        place, waiting = local.place, len(local.waiting)
+    yield from _half_moved(place, waiting)
+    try:
+        ledger = fabric.read_ledger()
+    except GrafosError as error:
+        yield Finding(AREA, "ledger", Status.FAIL, f"{ledger_text(place)}: {error.what}", error.next)
+        return
+    yield Finding(AREA, "ledger", Status.OK, f"{ledger_text(place)}: {_money(fabric, ledger)}")
     try:
         yield from _journal(fabric, ledger)
     except GrafosError as error:
         if error.code != "journal_invalid":
             raise
         yield _unreadable(fabric, error, fix=fix)
+
+
+def _half_moved(place: Place, waiting: int) -> Iterator[Finding]:
+    """A move that was cut short, and what could not be booked while nobody could reach the ledger."""
+    if place.standing in (Standing.MOVING, Standing.COMING):
+        again = "grafos fabric claim URL" if place.standing is Standing.MOVING else "grafos fabric bring-home"
+        what = f"the ledger is {ledger_text(place)}"
+        yield Finding(AREA, "ledger move", Status.WARN, what, f"{again}  goes on; so does any command that books")
+    if waiting:
+        what = f"{waiting} settlements wait until the orchestrator at {place.url} answers"
+        yield Finding(AREA, "settlements", Status.WARN, what, "grafos cloud budget show  books them")
 
 
 def _money(fabric: Fabric, ledger: Ledger) -> str:

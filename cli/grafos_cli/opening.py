@@ -1,0 +1,25 @@
+"""Opens the fabric's home, with the way to its ledger wherever that is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from grafos_core.fabric import Fabric
+    from grafos_stacks.far_books import FarBooks
+
+
+def open_home(announce: Callable[[str], object] = str) -> Fabric:
+    """The fabric `default`; made at first use, which ``announce`` is told in one line."""
+    from grafos_core.clock import SystemClock
+    from grafos_core.fabric import open_fabric
+
+    return open_fabric(SystemClock(), announce=announce, elsewhere=_far_books)
+
+
+def _far_books(fabric: Fabric) -> FarBooks:
+    """Imported by commands that book, and only once an orchestrator keeps the ledger."""
+    from grafos_stacks.far_books import FarBooks
+
+    return FarBooks(fabric)

@@ -1,0 +1,237 @@
+"""The fabric's ledger while this orchestrator keeps it: how it comes, what an operator books, and how it goes again.
+
+    none ──taken──> open ──close──> closing ──the last run ends──> closed ──taken, of a later generation──> open
+
+The operator's account and holds lie beside the tenants' accounts, in the one ledger of this scheduler, so the cap over
+cells and the budgets of runs are decided upon in one place. An operator books on its own account, and cuts slices from
+those of tenants for standalone cells; everything else of a tenant is its own or the admin routes' matter.
+
+From ``closing`` on neither operator nor tenants can hold anything more. What is here then is what goes home.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from grafos_core import booking, ids, ledger
+from grafos_core.audit_chain import AuditKind
+from grafos_core.booking import Booking, LedgerCopy
+from grafos_core.changes import Change
+from grafos_core.errors import GrafosError
+from grafos_core.fabric import OPERATOR_ACCOUNT, tenant_account
+from grafos_core.ledger import OPEN, Account, Hold, Ledger
+from grafos_scheduler import rows
+from grafos_scheduler.ledger_messages import LedgerRows, LedgerView
+
+if TYPE_CHECKING:
+    from grafos_scheduler.draft import Draft
+    from grafos_scheduler.events import LedgerBooked, LedgerClosed, LedgerTaken
+    from grafos_scheduler.state import State
+
+NONE = "none"
+TENANT_PREFIX = tenant_account("")
+
+
+def is_operators(held: Hold) -> bool:
+    """Whether a hold is one that an operator made: of a cell, or a slice; the others are runs'."""
+    return held.account == OPERATOR_ACCOUNT or bool(held.slice_for)
+
+
+def view(state: State) -> LedgerView:
+    """How the ledger stands here."""
+    known = state.fabric_ledger
+    if known is None:
+        return LedgerView(NONE)
+    digest = known.digest
+    if known.state == rows.CLOSED:
+        digest = booking.digest_of(_copy(state.ledger, known.generation))
+    running = len(_running(state.ledger)) if known.state == rows.CLOSING else 0
+    return LedgerView(known.state, known.generation, digest, known.revision, running)
+
+
+def taken(draft: Draft, event: LedgerTaken) -> LedgerView:
+    """Takes the ledger in, once; asked again with the same one the answer is the same."""
+    copy, known = event.copy, draft.state.fabric_ledger
+    if booking.digest_of(copy) != event.digest:
+        raise GrafosError("request_invalid", "the ledger does not have the digest that came with it")
+    if known is not None:
+        if (known.state, known.generation, known.digest) == (rows.OPEN_LEDGER, copy.generation, event.digest):
+            return view(draft.state)
+        if known.state != rows.CLOSED or copy.generation <= known.generation:
+            raise _another(known)
+    _check_copy(copy)
+    _replace(draft, copy, was_here=known is not None)
+    revision = known.revision + 1 if known is not None else 1
+    draft.put(
+        rows.FABRIC_LEDGER,
+        rows.THE_LEDGER,
+        rows.FabricLedger(rows.OPEN_LEDGER, copy.generation, event.digest, revision),
+    )
+    for money in draft.state.slices.values():
+        if money.closed:
+            draft.put(rows.SLICE, money.slice_id, replace(money, closed=False))
+    draft.note(AuditKind.LEDGER_TAKEN, event.digest, generation=copy.generation, holds=len(copy.holds))
+    return LedgerView(rows.OPEN_LEDGER, copy.generation, event.digest, revision)
+
+
+def booked(draft: Draft, event: LedgerBooked) -> LedgerRows:
+    """Books what an operator decided; ``ledger_conflict`` when that no longer fits what is here."""
+    known = draft.state.fabric_ledger
+    if known is None or known.state != rows.OPEN_LEDGER:
+        raise _not_open(known)
+    _check_booking(event.booking)
+    batch = booking.taken(draft.ledger, event.booking)
+    if batch:
+        draft.book(batch)
+        known = replace(known, revision=known.revision + 1)
+        draft.put(rows.FABRIC_LEDGER, rows.THE_LEDGER, known)
+        _note(draft, event.booking)
+    touched = {step.after.account: None for step in event.booking.holds}
+    touched.update({step.account: None for step in event.booking.caps})
+    return LedgerRows(
+        [draft.ledger.account(name) for name in touched],
+        [draft.ledger.holds[step.after.hold_id] for step in event.booking.holds],
+        known.revision,
+    )
+
+
+def closed(draft: Draft, event: LedgerClosed) -> LedgerView:
+    """Lets nothing more be held here, by nobody; closed for good once no run holds anything."""
+    known = draft.state.fabric_ledger
+    if known is None or known.generation != event.generation:
+        raise _not_open(known)
+    if known.state == rows.CLOSED:
+        return view(draft.state)
+    for money in draft.state.slices.values():
+        if not money.closed:
+            draft.put(rows.SLICE, money.slice_id, replace(money, closed=True))
+    running = _running(draft.ledger)
+    if event.spend_running:
+        for held in running:
+            draft.book(ledger.settle(draft.ledger, held.hold_id, held.amount_micro_cents, ended_at=draft.now))
+        running = []
+    now_is = replace(known, state=rows.CLOSING if running else rows.CLOSED)
+    if now_is != known:
+        draft.put(rows.FABRIC_LEDGER, rows.THE_LEDGER, now_is)
+        draft.note(AuditKind.LEDGER_CLOSED, now_is.state, generation=known.generation, running=len(running))
+    digest = booking.digest_of(_copy(draft.ledger, known.generation)) if not running else known.digest
+    return LedgerView(now_is.state, known.generation, digest, known.revision, len(running))
+
+
+def operators_holds(state: State) -> list[Hold]:
+    """By their ids."""
+    found = [held for held in state.ledger.holds.values() if is_operators(held)]
+    return sorted(found, key=lambda held: held.hold_id)
+
+
+def _running(books: Ledger) -> list[Hold]:
+    return [held for held in books.holds.values() if held.state == OPEN and not is_operators(held)]
+
+
+def _copy(books: Ledger, generation: int) -> LedgerCopy:
+    """What goes home."""
+    own = tuple(held for held in books.holds.values() if is_operators(held))
+    accounts = (account for account in books.accounts.values() if _is_fabrics(account.name))
+    return LedgerCopy(generation, tuple(accounts), own)
+
+
+def _is_fabrics(account: str) -> bool:
+    return account == OPERATOR_ACCOUNT or account.startswith(TENANT_PREFIX)
+
+
+def _check_copy(copy: LedgerCopy) -> None:
+    booking.check_adds_up(copy)
+    for account in copy.accounts:
+        if not _is_fabrics(account.name):
+            raise GrafosError("request_invalid", f"a fabric has no account {account.name[:80]!r}")
+        if account.name != OPERATOR_ACCOUNT:
+            ids.check_name("tenant", account.name.removeprefix(TENANT_PREFIX))
+    if not all(is_operators(held) for held in copy.holds):
+        raise GrafosError("request_invalid", "what is held on a tenant's account is a slice")
+
+
+def _replace(draft: Draft, copy: LedgerCopy, *, was_here: bool) -> None:
+    """The copy's rows in place of those of an earlier generation. What tenants spent here before the ledger ever came
+    is spent beside what the copy says of them; afterwards the copy says all of it. Their caps are set here."""
+    there = draft.ledger
+    coming = {held.hold_id for held in copy.holds}
+    for held in there.holds.values():
+        if is_operators(held) and held.hold_id not in coming:
+            draft.remove(ledger.HOLD, held.hold_id)
+    accounts = []
+    for account in copy.accounts:
+        known = there.accounts.get(account.name)
+        if known is not None and account.name != OPERATOR_ACCOUNT:
+            account = _joined(account, known, was_here=was_here)  # noqa: PLW2901 - the account as it is to be here
+        accounts.append(account)
+    draft.book(
+        (
+            *(Change(ledger.ACCOUNT, account.name, account) for account in accounts),
+            *(Change(ledger.HOLD, held.hold_id, held) for held in copy.holds),
+        )
+    )
+
+
+def _joined(account: Account, known: Account, *, was_here: bool) -> Account:
+    if was_here:
+        return replace(account, cap_micro_cents=known.cap_micro_cents)
+    return replace(
+        known,
+        spent_micro_cents=known.spent_micro_cents + account.spent_micro_cents,
+        held_micro_cents=known.held_micro_cents + account.held_micro_cents,
+    )
+
+
+def _check_booking(asked: Booking) -> None:
+    """Whether an operator may book that by this way."""
+    for step in asked.holds:
+        if not is_operators(step.after):
+            raise _not_the_operators(step.after.account)
+    for cap in asked.caps:
+        if cap.account != OPERATOR_ACCOUNT:
+            raise _not_the_operators(cap.account)
+
+
+def _note(draft: Draft, asked: Booking) -> None:
+    for step in asked.holds:
+        after = step.after
+        draft.note(
+            AuditKind.MONEY_BOOKED,
+            after.hold_id,
+            account=after.account,
+            state=after.state,
+            amount_micro_cents=after.amount_micro_cents,
+            actual_micro_cents=after.actual_micro_cents,
+        )
+    for cap in asked.caps:
+        draft.note(AuditKind.BUDGET_SET, cap.account, amount_micro_cents=cap.after_micro_cents)
+
+
+def _not_the_operators(account: str) -> GrafosError:
+    return GrafosError(
+        "request_invalid",
+        f"an operator books on its own account and cuts slices, and {account[:80]!r} is somebody else's",
+        next="a tenant's budget: grafos admin set-tenant-budget",
+    )
+
+
+def _another(known: rows.FabricLedger) -> GrafosError:
+    has = "keeps" if known.state == rows.OPEN_LEDGER else "had"
+    return GrafosError(
+        "ledger_elsewhere",
+        f"this orchestrator {has} generation {known.generation} of the fabric's ledger, and what came is not that one",
+        next="restore the fabric's home from its newest backup",
+        context={"state": known.state, "generation": known.generation},
+    )
+
+
+def _not_open(known: rows.FabricLedger | None) -> GrafosError:
+    has = f"is {known.state} here, in generation {known.generation}" if known is not None else "was never brought here"
+    return GrafosError(
+        "ledger_elsewhere",
+        f"the fabric's ledger {has}",
+        next="move it here: grafos fabric claim URL",
+        context={"state": known.state if known is not None else NONE},
+    )

@@ -1,0 +1,199 @@
+"""How the fabric's ledger moves into its orchestrator, and comes home again.
+
+    move_ledger        here ─ close here, note it ─> moving ─ hand over ─> taken there ─ note it ─> moved
+    bring_ledger_home  moved ─ note it ─> coming ─ close there, fetch ─> arrived, in one transaction ─> here
+
+Each step may be repeated and whoever comes next goes on, so a process may be killed between any two. The ledger is
+closed at one place, durably, before it is opened at the other; what was handed over is known by its generation and
+digest, so that neither a repeated call nor one that comes late opens an old one again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from grafos_core import trust
+from grafos_core.booking import LedgerCopy, digest_of
+from grafos_core.clock import Clock, SystemClock
+from grafos_core.errors import GrafosError
+from grafos_core.fabric import Fabric
+from grafos_core.ledger_place import Place, Standing
+from grafos_scheduler.orchestrator_client import OrchestratorClient
+from grafos_stacks.orchestrators import OrchestratorHome, OrchestratorRecord
+from grafos_stacks.progress import BEGUN, DONE, WAITING, Progress, Step, unheard
+from grafos_stacks.records import OPERATOR
+
+RUNS_PATIENCE_S = 30.0
+"""What runs under way get to end, before what they hold counts as spent in full."""
+ASK_EVERY_S = 0.2
+CLOSED = "closed"
+FETCHES_MAX = 5
+"""An operator who sets a tenant's budget meanwhile changes what goes home."""
+
+
+class CameHome(NamedTuple):
+    """``running``: so many runs under way were counted as having spent all that they held."""
+
+    place: Place
+    running: int = 0
+
+
+def move_ledger(fabric: Fabric, *, clock: Clock | None = None, progress: Progress = unheard) -> Place:
+    """Has the fabric's ledger kept by its orchestrator, which was claimed; where it is then.
+
+    Repeating it changes nothing. ``ledger_elsewhere`` when another orchestrator keeps it, or this one has another;
+    ``scheduler_unreachable`` and the like leave it closed here, and the next command that books goes on.
+    """
+    clock = clock or SystemClock()
+    home = OrchestratorHome(fabric)
+    record = home.known()
+    place, copy = _closed_here(fabric, home, record, clock)
+    progress(Step("close ledger here", DONE, 0.0))
+    if place.standing is not Standing.MOVING:
+        return place
+    began = clock.monotonic()
+    progress(Step("hand ledger over", BEGUN, 0.0, f"{len(copy.holds)} holds"))
+    with home.client(OPERATOR) as client:
+        client.take_ledger(copy, place.digest)
+    progress(Step("hand ledger over", DONE, clock.monotonic() - began))
+    place = _noted(fabric, place, Standing.MOVED, clock)
+    progress(Step("note where it is", DONE, 0.0))
+    return place
+
+
+def bring_ledger_home(
+    fabric: Fabric,
+    *,
+    clock: Clock | None = None,
+    sleep: Callable[[float], object] = time.sleep,
+    progress: Progress = unheard,
+    patience_s: float = RUNS_PATIENCE_S,
+) -> CameHome:
+    """Closes the ledger at the orchestrator and opens it here, with what tenants spent there; nothing is admitted there
+    any more. Runs under way get ``patience_s`` to end; then what they hold counts as spent in full.
+
+    A ledger that is here stays. ``scheduler_unreachable``: nothing is lost, ask again; for an orchestrator that will
+    never answer again there is ``reopen_ledger``.
+    """
+    clock = clock or SystemClock()
+    place = fabric.ledger_place()
+    if place.standing is Standing.MOVING:
+        place = move_ledger(fabric, clock=clock, progress=progress)
+    if place.is_here:
+        return CameHome(place)
+    home = OrchestratorHome(fabric)
+    _check_keeper(home, place)
+    place = _noted(fabric, place, Standing.COMING, clock)
+    progress(Step("note that it comes", DONE, 0.0))
+    with home.client(OPERATOR) as client:
+        running = _close_there(client, place, clock, sleep, progress, patience_s)
+        progress(Step("close ledger there", DONE, 0.0))
+        copy = _fetched(client, place)
+    progress(Step("fetch ledger", DONE, 0.0, f"{len(copy.holds)} holds"))
+    return CameHome(_arrived(fabric, place, copy, clock), running)
+
+
+def check_ledger_is_here(fabric: Fabric) -> None:
+    """``ledger_elsewhere`` unless the ledger is in the fabric's home, which whoever leaves an orchestrator wants."""
+    place = fabric.ledger_place()
+    if not place.is_here:
+        raise GrafosError(
+            "ledger_elsewhere",
+            f"the orchestrator {place.keeper} keeps the fabric's ledger",
+            where=place.url,
+            next="bring it home first: grafos fabric bring-home; if that orchestrator is lost: with --lost",
+        )
+
+
+def _closed_here(
+    fabric: Fabric, home: OrchestratorHome, record: OrchestratorRecord, clock: Clock
+) -> tuple[Place, LedgerCopy]:
+    """The ledger as it is handed over, closed here from this very transaction on."""
+    with fabric.ledger() as local:
+        place = local.place
+        if place.is_here:
+            copy = local.copy(place.generation + 1)
+            place = Place(
+                Standing.MOVING,
+                generation=copy.generation,
+                keeper=record.name,
+                url=record.url,
+                keeper_ca_sha256=_ca_sha256(home),
+                digest=digest_of(copy),
+                since=clock.now(),
+            )
+            local.go(place)
+            return place, copy
+        copy = local.copy(place.generation)
+    _check_keeper(home, place)
+    return place, copy
+
+
+def _noted(fabric: Fabric, before: Place, standing: Standing, clock: Clock) -> Place:
+    """Where it is now, unless somebody else came further meanwhile."""
+    with fabric.ledger() as local:
+        if local.place == before and local.place.standing is not standing:
+            local.go(msgspec.structs.replace(before, standing=standing, since=clock.now()))
+        return local.place
+
+
+def _close_there(
+    client: OrchestratorClient,
+    place: Place,
+    clock: Clock,
+    sleep: Callable[[float], object],
+    progress: Progress,
+    patience_s: float,
+) -> int:
+    """How many runs were counted as having spent all that they held."""
+    began = clock.monotonic()
+    while (seen := client.close_ledger(place.generation)).state != CLOSED:
+        waited_s = clock.monotonic() - began
+        if waited_s >= patience_s:
+            client.close_ledger(place.generation, spend_running=True)
+            return seen.running
+        progress(Step("close ledger there", WAITING, waited_s, f"{seen.running} runs under way"))
+        sleep(ASK_EVERY_S)
+    return 0
+
+
+def _fetched(client: OrchestratorClient, place: Place) -> LedgerCopy:
+    for _ in range(FETCHES_MAX):
+        seen, ledger = client.ledger()
+        copy = LedgerCopy(place.generation, tuple(ledger.accounts.values()), tuple(ledger.holds.values()))
+        if seen.state == CLOSED and digest_of(copy) == seen.digest:
+            return copy
+    raise GrafosError(
+        "answer_invalid",
+        "the ledger that the orchestrator gives is not the one that it closed",
+        where=place.url,
+        next="run the command again; the ledger stays closed on both sides until it came whole",
+    )
+
+
+def _arrived(fabric: Fabric, place: Place, copy: LedgerCopy, clock: Clock) -> Place:
+    with fabric.ledger() as local:
+        if local.place == place:
+            local.come_home(copy, Place(Standing.HERE, generation=place.generation, since=clock.now()))
+        return local.place
+
+
+def _check_keeper(home: OrchestratorHome, place: Place) -> None:
+    record = home.record()
+    if record is None or _ca_sha256(home) != place.keeper_ca_sha256:
+        raise GrafosError(
+            "ledger_elsewhere",
+            f"the fabric's ledger is with the orchestrator {place.keeper}, which this fabric has no more",
+            where=place.url,
+            next="if it is lost: grafos fabric bring-home --lost",
+        )
+
+
+def _ca_sha256(home: OrchestratorHome) -> str:
+    """Of the newest CA that was pinned: by it an orchestrator is known, whatever its address."""
+    return hashlib.sha256(trust.certificate_der(home.ca_pem)).hexdigest()

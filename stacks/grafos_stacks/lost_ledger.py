@@ -1,0 +1,105 @@
+"""Opens the copy of the ledger that stayed in the fabric's home, when the orchestrator that kept the ledger is lost.
+
+The copy is from the day of the move. What was booked since is told by the journal, whose plans say what is held for
+each cell, and by the teardown receipts, which say what each came to. What nobody here can tell is said: what tenants
+spent at the orchestrator, and slices that were cut since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from functools import partial
+from typing import NamedTuple
+
+from grafos_core import ledger as ledgers
+from grafos_core.booking import Ending, ended
+from grafos_core.changes import Batch
+from grafos_core.clock import Clock, SystemClock
+from grafos_core.errors import GrafosError
+from grafos_core.fabric import Fabric
+from grafos_core.ledger import Ledger
+from grafos_core.ledger_place import LedgerTransaction, Place, Standing
+from grafos_core.receipts import TeardownReceipt, open_signed
+from grafos_stacks.journal import Journal, StackRow, StackState
+from grafos_stacks.making import reserved
+from grafos_stacks.records import CellHome
+
+
+class Reopened(NamedTuple):
+    """Where the ledger is, and what is to be told of it."""
+
+    place: Place
+    notes: tuple[str, ...]
+
+
+def reopen_ledger(fabric: Fabric, clock: Clock | None = None) -> Reopened:
+    """Opens the home's copy for writing, as far up to date as journal and receipts tell. A ledger that is here stays.
+
+    Only for an orchestrator that will never answer again: if it does, there are two ledgers.
+    """
+    clock = clock or SystemClock()
+    rows = _stacks(fabric, clock)
+    with fabric.ledger() as local:
+        place = local.place
+        if place.is_here:
+            return Reopened(place, ())
+        local.come_home(local.copy(place.generation), Place(generation=place.generation, since=clock.now()))
+        notes = [note for row in rows if (note := _caught_up(fabric, local, row, since=place.since))]
+        moved_on = time.strftime("%Y-%m-%d %H:%M", time.gmtime(place.since))
+        if place.standing is not Standing.MOVING:
+            told = f"What tenants spent at {place.keeper} since {moved_on} UTC, and slices cut since, are not in it."
+            notes.append(told)
+        return Reopened(local.place, tuple(notes))
+
+
+def _stacks(fabric: Fabric, clock: Clock) -> list[StackRow]:
+    if not (fabric.home / "journal.db").exists():
+        return []
+    with contextlib.closing(Journal(fabric, clock)) as journal:
+        return [row for row in journal.stacks() if row.plan is not None and row.hold_id]
+
+
+def _caught_up(fabric: Fabric, local: LedgerTransaction, row: StackRow, *, since: float) -> str:
+    """Books what the journal knows of a cell and the copy does not; what is to be told of it."""
+    receipt = _receipt(fabric, row)
+    try:
+        batch = caught_up(local.ledger, row, receipt.cost_micro_cents if receipt else None, since=since)
+    except GrafosError as error:
+        return f"{row.stack} bills, and nothing is held for it: {error.what}; {error.next}"
+    local.write(batch)
+    return f"{row.stack}: booked as the journal has it" if batch else ""
+
+
+def caught_up(ledger: Ledger, row: StackRow, cost_micro_cents: int | None, *, since: float) -> Batch:
+    """What a cell's row of the journal comes to in a ledger that was last written at ``since``. Pure.
+
+    ``cost_micro_cents`` is what its teardown signed for; None for one that lives, or left no receipt.
+    """
+    assert row.plan is not None, "a cell that was planned"
+    if row.state is not StackState.GONE:
+        plan, until = row.plan, float(row.plan.life.held_until)
+        if row.hold_id in ledger.holds:
+            bigger = partial(ledgers.enlarge, hold_id=row.hold_id, amount_micro_cents=plan.bill.total_micro_cents)
+            return bigger(ledger, until=until)
+        return reserved(ledger, row.hold_id, plan, row.created_at)
+    held = ledger.holds.get(row.hold_id)
+    if held is None:
+        return _made_and_gone(ledger, row, cost_micro_cents) if row.changed_at >= since else ()
+    end = Ending(row.hold_id, actual_micro_cents=cost_micro_cents, ended_at=row.changed_at)
+    return ledgers.in_turn(ledger, (partial(ended, ending=end), partial(ended, ending=Ending(slices_for=row.stack))))
+
+
+def _made_and_gone(ledger: Ledger, row: StackRow, cost_micro_cents: int | None) -> Batch:
+    """A cell that came and went while the ledger was away; a begun one that was never paid for left no receipt."""
+    assert row.plan is not None, "a cell that was planned"
+    if cost_micro_cents is None:
+        return ()
+    hold = partial(reserved, hold_id=row.hold_id, plan=row.plan, now=row.created_at)
+    end = Ending(row.hold_id, actual_micro_cents=cost_micro_cents, ended_at=row.changed_at)
+    return ledgers.in_turn(ledger, (hold, partial(ended, ending=end)))
+
+
+def _receipt(fabric: Fabric, row: StackRow) -> TeardownReceipt | None:
+    signed = CellHome(fabric, row.stack).receipt() if row.state is StackState.GONE else None
+    return open_signed(signed, TeardownReceipt, fabric.key.public_key()) if signed is not None else None
