@@ -227,13 +227,15 @@ class SchedulerClient:
         data = msgspec.json.encode(body) if body is not None else None
         return decode(self._exchange(method, path, data), answer)
 
-    def _exchange(self, method: str, path: str, body: bytes | None, wait_s: float = 0.0) -> bytes:
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, wait_s: float = 0.0, bytes_max: int = ANSWER_BYTES_MAX
+    ) -> bytes:
         """One exchange, tried again at once, and further while the scheduler is out of reach and patience lasts."""
         until = time.monotonic() + self._patience_s
         pause_s, last = RETRY_FIRST_S, None
         while True:
             try:
-                return self._wire.exchange(method, path, body, self._headers, wait_s)
+                return self._wire.exchange(method, path, body, self._headers, wait_s, bytes_max)
             except GrafosError as error:
                 if error.code != "scheduler_unreachable":
                     raise
@@ -398,14 +400,20 @@ class Wire:
         return der
 
     def exchange(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str], wait_s: float = 0.0
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        wait_s: float = 0.0,
+        bytes_max: int = ANSWER_BYTES_MAX,
     ) -> bytes:
-        """The body of a good answer; else the error that it carries, or that tells why there was none."""
+        """The body of a good answer, of at most ``bytes_max``; else the error that it carries, or why there is none."""
         asked = 0
         while True:
             asked += 1
             try:
-                return self._exchange(method, path, body, headers, wait_s)
+                return self._exchange(method, path, body, headers, wait_s, bytes_max)
             except GrafosError as error:
                 if error.code == "scheduler_unreachable" and self._url != self._home:
                     self._turn_to(self._home)
@@ -414,7 +422,9 @@ class Wire:
                 self.close()
                 self._turn_to(str(error.context.get("leader", "")))
 
-    def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str], wait_s: float) -> bytes:
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], wait_s: float, bytes_max: int
+    ) -> bytes:
         is_fresh, is_connected = self._is_fresh, False
         try:
             if self._connection.sock is None:
@@ -424,14 +434,14 @@ class Wire:
             self._connection.sock.settimeout(self._timeout_s + wait_s)
             self._connection.request(method, path, body, headers)
             response = self._connection.getresponse()
-            data = response.read(ANSWER_BYTES_MAX + 1)
+            data = response.read(bytes_max + 1)
             if not response.isclosed():
                 self._connection.close()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             raise self._translated(error, has_connected=is_fresh and is_connected) from error
-        if len(data) > ANSWER_BYTES_MAX:
-            raise GrafosError("answer_invalid", f"the answer has over {ANSWER_BYTES_MAX} bytes", where=self._url)
+        if len(data) > bytes_max:
+            raise GrafosError("answer_invalid", f"the answer has over {bytes_max} bytes", where=self._url)
         if response.status != http.HTTPStatus.OK:
             raise self._refusal(response, data)
         return data

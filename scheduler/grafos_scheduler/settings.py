@@ -32,7 +32,8 @@ class Settings(msgspec.Struct, frozen=True):
     ``address`` and ``port`` (0: any free port). ``names`` are further IP addresses that the server certificate
     stands for, where clients reach the machine under another address than the one it binds to; ``reached_at`` is the
     one that a replica is known by. ``database`` takes the place of a file in ``state``. The machine's supervisor
-    reads in ``end_wanted_file`` when the cell is to end, and tells in ``end_file`` when its timer makes it end.
+    reads in ``end_wanted_file`` when the cell is to end, and tells in ``end_file`` when its timer makes it end. Of an
+    orchestrator ``machine_folder`` is what its machine's supervisor reads and writes, if grafos made that machine.
     """
 
     fabric: str
@@ -54,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True):
     ready_fd: int | None = None
     end_wanted_file: Path | None = None
     end_file: Path | None = None
+    machine_folder: Path | None = None
 
     @property
     def is_orchestrator(self) -> bool:
@@ -97,6 +99,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         ready_fd=given.ready_fd,
         end_wanted_file=given.end_wanted_file,
         end_file=given.end_file,
+        machine_folder=given.machine_folder,
     )
 
 
@@ -142,6 +145,7 @@ def _parser() -> CommandLine:
     add("--heartbeat-every-s", type=float, default=HEARTBEAT_EVERY_S, metavar="S")
     add("--end-wanted-file", type=Path, metavar="FILE", help="where the end is written that the operator wants")
     add("--end-file", type=Path, metavar="FILE", help="where the supervisor writes the end that its timer has")
+    add("--machine-folder", type=Path, metavar="DIR", help="where the supervisor of an orchestrator's machine looks")
     add("--listen-fd", type=int, metavar="N", help="an inherited socket that listens already")
     add("--ready-fd", type=int, metavar="N", help="where one JSON line is written when the scheduler answers")
     return parser
