@@ -28,6 +28,7 @@ def plan_text(prepared: Prepared, terminal: Terminal) -> str:
     """The plan for people."""
     from grafos_stacks.bill import BURST_CREDITS
     from grafos_stacks.failover import zone_of
+    from grafos_stacks.spec import REGISTERED
 
     plan = prepared.plan
     offer, spec = plan.facts.offer, plan.spec
@@ -51,10 +52,21 @@ def plan_text(prepared: Prepared, terminal: Terminal) -> str:
         ("prices", _priced_by(plan.facts.price)),
         ("ends", _ends(plan) + (", as it was first planned: grafos cloud extend" if prepared.resumed else "")),
         ("reachable", f"port {spec.port} from {spec.operator_cidr} only" if spec.operator_cidr else NOBODY),
+        *([("joins", _joins(plan))] if spec.pattern == REGISTERED else []),
         ("expected", f"about {plan.predicted_s:.0f} s"),
     ]
     lines += [("not known", note) for note in prepared.notes]
     return table(("RESOURCE", "NAME", "STACK"), rows, terminal) + "\n" + facts(lines, terminal)
+
+
+def _joins(plan: StackPlan) -> str:
+    """How the machine comes to its orchestrator."""
+    from grafos_stacks.spec import BY_WORD
+
+    if not plan.spec.joins:
+        return "nothing: it boots, and runs nothing"
+    way = "its cloud's word, with no secret in user data" if plan.spec.joining == BY_WORD else "a token for one use"
+    return f"the fabric's orchestrator, with {way}"
 
 
 def _parts_of(plan: StackPlan) -> list[tuple[str, str]]:
@@ -183,11 +195,12 @@ def made_text(made: Provided, took_s: float) -> str:
         return (
             f"{moved}Cell {record.cell_id} has booted after {took_s:.1f} s: {where}. "
             "Its deadline stands; nobody gets in.\n"
-            "It is not ready to run anything: an orchestrator brings its software, which this version does not have.\n"
+            "It was asked to join nothing (--no-join), so it runs nothing.\n"
             f"See it:               grafos cloud show --cell-id {record.cell_id}\n{teardown}"
         )
     return (
-        f"{moved}Cell {record.cell_id} is ready after {took_s:.1f} s: {where}, {record.url}.\n"
+        f"{moved}Cell {record.cell_id} is ready after {took_s:.1f} s: {where}, "
+        f"{record.url or 'at the orchestrator'}.\n"
         f"Run something on it:  grafos deploy run --provider {record.provider}\n{teardown}"
     )
 

@@ -17,6 +17,7 @@ from grafos_cli.fabric import open_default
 from grafos_cli.interrupts import parting, resumable
 from grafos_cli.project import project_folder
 from grafos_cli.regions import region_at_hand
+from grafos_cli.settings import value_of
 from grafos_cli.steps import show_steps
 from grafos_cli.wishes import Wish, priced_regions, refuse_unmeant, regions_for, set_up
 from grafos_connectors.contract import Connector
@@ -44,7 +45,7 @@ from grafos_stacks.making import pinned_plan
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.prices import PriceBook
 from grafos_stacks.provision import Prepared
-from grafos_stacks.spec import STANDALONE, CellSpec, new_cell_id
+from grafos_stacks.spec import BY_TOKEN, BY_WORD, STANDALONE, CellSpec, new_cell_id
 
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
@@ -256,7 +257,15 @@ def _spec(wish: Wish, provider: str, cell_id: str, *, emulated: bool) -> CellSpe
     standalone = spec.pattern == STANDALONE
     only_open = wish.allow if not wish.any_place else ""
     operator = _operator(wish.allow, emulated=emulated) if standalone else only_open
-    return msgspec.structs.replace(spec, operator_cidr=operator)
+    return msgspec.structs.replace(spec, operator_cidr=operator, joining=_joining(wish, spec))
+
+
+def _joining(wish: Wish, spec: CellSpec) -> str:
+    """As the flags say it, else the setting; a standalone cell, which joins nothing, has the one that says nothing,
+    unless no other cloud was named: then the flag was a mistake, and is told."""
+    if spec.pattern == STANDALONE:
+        return wish.joining if wish.joining and len(wish.providers) == 1 else spec.joining
+    return wish.joining or (BY_WORD if value_of("keyless") == "true" else BY_TOKEN)
 
 
 def _operator(allow: str, *, emulated: bool) -> str:

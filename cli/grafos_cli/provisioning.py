@@ -57,6 +57,12 @@ def provision(
     allow: Annotated[
         str, typer.Option(metavar="CIDR", help="who may reach the cell, your address as 203.0.113.7/32")
     ] = "",
+    keyless: Annotated[  # noqa: FBT002
+        bool, typer.Option("--keyless", help="on azure and gcp: enrol by the cloud's word, with no secret in user data")
+    ] = False,
+    no_join: Annotated[  # noqa: FBT002
+        bool, typer.Option("--no-join", help="on azure and gcp: boot the machine and no more; it runs nothing")
+    ] = False,
     plan_out: Annotated[
         str, typer.Option(metavar="FILE", help="write the plan there and make nothing; grafos cloud apply makes it")
     ] = "",
@@ -65,15 +71,15 @@ def provision(
 ) -> None:
     """Makes a cell: plan with price and worst-case bill, then machine, software, claim, readiness.
 
-    On aws a cell is a small fabric of its own, and ready at the end. On azure and gcp its machine lets nobody in and
-    waits for an orchestrator, which this version does not have: it has booted at the end, and runs nothing.
+    On aws a cell is a small fabric of its own. On azure and gcp its machine lets nobody in and joins the fabric's
+    orchestrator by itself (grafos fabric init); one that never gets ready there is torn down again, and you hear why.
     All that stands in the way is told at once; then the worst case is held in the fabric's ledger. A zone without a
     machine is followed by the next, with --any also region and cloud. Stopped or failed at any moment, the same command
     with the same --cell-id goes on, and teardown undoes.
     """
     from grafos_cli.planning import planned
     from grafos_cli.sizes import read_duration
-    from grafos_cli.wishes import Wish, markets_of, providers_of, words
+    from grafos_cli.wishes import Wish, joining_of, markets_of, providers_of, words
 
     terminal = terminal_of(ctx)
     wish = Wish(
@@ -90,6 +96,7 @@ def provision(
         markets=markets_of(spot=spot, or_on_demand=spot_or_on_demand),
         max_hourly_cents=max_hourly,
         count=count,
+        joining=joining_of(keyless=keyless, no_join=no_join),
     )
     with planned(wish, terminal) as work:
         _kept(work, plan_out, terminal) if plan_out else agree_and_make(work, terminal, dry_run=dry_run, yes=yes)

@@ -143,7 +143,7 @@ def _unpicked(orchestrator: Reach, cell_id: str) -> Reach:
     if cell_id:
         raise GrafosError(
             "unsupported",
-            f"Cell {cell_id[:60]!r} is none of this project, and an orchestrator picks the cell of a run itself",
+            f"Cell {cell_id[:60]!r} is no standalone cell of this project; an orchestrator picks the cell itself",
             next="leave out --cell-id; see: grafos fabric cells",
         )
     return orchestrator
@@ -176,10 +176,12 @@ def _project_cells(provider: str, fabric: Fabric, project: Path) -> list[CellRec
 
 def _resolve_cloud(provider: str, fabric: Fabric, project: Path, cell_id: str, orchestrator: list[Reach]) -> Reach:
     """The named cell, else the newest that is not past its expiry, else the orchestrator; the choice is told."""
+    from grafos_stacks.records import READY
+
     cells = _project_cells(provider, fabric, project)
     if cell_id:
         chosen = [cell for cell in cells if cell.cell_id == cell_id]
-        if not chosen and orchestrator:
+        if orchestrator and not any(cell.url or cell.state != READY for cell in chosen):
             return _unpicked(orchestrator[0], cell_id)
         if not chosen:
             known = ", ".join(cell.cell_id for cell in cells) or "none"
@@ -226,10 +228,11 @@ def _fabric_cells(fabric: Fabric, terminal: Terminal) -> list[CellRecord]:
 
 
 def _lives(record: CellRecord) -> bool:
-    """Whether it may be asked something: it came as far as ready, and its time is not over."""
+    """Whether its own scheduler may be asked something: it came as far as ready, and its time is not over. A registered
+    cell has none: the orchestrator speaks for it."""
     from grafos_stacks.records import READY
 
-    return record.state == READY and not _is_over(record)
+    return record.state == READY and bool(record.url) and not _is_over(record)
 
 
 def _is_over(record: CellRecord) -> bool:
@@ -240,17 +243,21 @@ def _ready(record: CellRecord) -> CellRecord:
     """The record of a cell that can run something, or ``runtime_not_ready`` with the reason."""
     from grafos_stacks.records import BOOTED, READY
 
+    if record.state == READY and not record.url:
+        raise GrafosError(
+            "runtime_not_ready",
+            f"Cell {record.cell_id} joined an orchestrator, and this fabric knows of none any more",
+            next=f"grafos fabric claim URL; or: grafos cloud teardown {record.provider} --cell-id {record.cell_id}",
+        )
     if record.state == READY:
         return record
     came = f"Cell {record.cell_id} on {record.provider} has booted, and is not ready to run anything"
     raise GrafosError(
         "runtime_not_ready",
         came if record.state == BOOTED else f"Cell {record.cell_id} on {record.provider} was never finished",
-        why="a registered cell gets its software from an orchestrator, and this fabric has none"
-        if record.state == BOOTED
-        else "",
-        next="use a cell on aws or the local fabric, or run an orchestrator: grafos fabric init; end this one with: "
-        f"grafos cloud teardown {record.provider} --cell-id {record.cell_id}"
+        why="it was asked to join no orchestrator (--no-join)" if record.state == BOOTED else "",
+        next="use a cell on aws or the local fabric, or run an orchestrator for others: grafos fabric init; end this "
+        f"one with: grafos cloud teardown {record.provider} --cell-id {record.cell_id}"
         if record.state == BOOTED
         else f"grafos cloud provision {record.provider} --cell-id {record.cell_id}  (it goes on)",
     )

@@ -48,6 +48,14 @@ SETTINGS = (
     Setting("color", "--color", AUTO, "when output has colour; auto: on a terminal", (AUTO, ALWAYS, NEVER)),
     Setting("fabric", "--fabric", "", "ask only the scheduler at this address", shape="HOST:PORT"),
     Setting(
+        "keyless",
+        "",
+        "false",
+        "cells on azure and gcp enrol by their cloud's word, with no secret in user data: cloud provision --keyless",
+        YES_NO,
+        in_project=False,
+    ),
+    Setting(
         "my_ip_url",
         "",
         "https://checkip.amazonaws.com/",

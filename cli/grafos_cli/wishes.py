@@ -16,6 +16,7 @@ from grafos_connectors.pricing.table import VM, PriceTable
 from grafos_connectors.registry import PROVIDERS
 from grafos_core.errors import GrafosError
 from grafos_stacks.layouts import layout_of
+from grafos_stacks.spec import BY_WORD, NOT_AT_ALL
 
 EXAMPLE_REGIONS = {"aws": "us-east-1", "azure": "eastus", "gcp": "us-central1"}
 SHAPES = {
@@ -28,7 +29,8 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Wish:
-    """What was asked for on the command line; empty means open. ``markets`` are those to try, True for spot."""
+    """What was asked for on the command line; empty means open. ``markets`` are those to try, True for spot;
+    ``joining`` is how a registered cell joins its orchestrator."""
 
     providers: tuple[str, ...]
     regions: tuple[str, ...]
@@ -43,6 +45,7 @@ class Wish:
     markets: tuple[bool, ...] = (False,)
     max_hourly_cents: int | None = None
     count: int = 1
+    joining: str = ""
 
 
 def providers_of(word: str, *, any_place: bool) -> tuple[str, ...]:
@@ -69,6 +72,13 @@ def markets_of(*, spot: bool, or_on_demand: bool) -> tuple[bool, ...]:
     if spot and or_on_demand:
         raise GrafosError("usage", "--spot and --spot-or-on-demand exclude each other", next="give one of both")
     return (True, False) if or_on_demand else (spot,)
+
+
+def joining_of(*, keyless: bool, no_join: bool) -> str:
+    """How registered cells join, as the flags say it; ``usage`` for both."""
+    if keyless and no_join:
+        raise GrafosError("usage", "--keyless and --no-join exclude each other", next="give one of both")
+    return NOT_AT_ALL if no_join else BY_WORD if keyless else ""
 
 
 def regions_for(provider: str, wish: Wish, fresh: Sequence[str]) -> tuple[str, ...]:

@@ -33,7 +33,8 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
 
 
 def made(operator: Person, provider: str, cell_id: str, *flags: str) -> Iterator[dict[str, Any]]:
-    answer = operator("cloud", "provision", provider, "--cell-id", cell_id, "--yes", "--json", *flags)
+    alone = () if provider == "aws" else ("--no-join",)
+    answer = operator("cloud", "provision", provider, "--cell-id", cell_id, "--yes", "--json", *alone, *flags)
     assert answer.code == 0, answer.err
     yield answer.document["cell"]
     gone = operator("cloud", "teardown", provider, "--cell-id", cell_id, "--yes")
@@ -85,7 +86,7 @@ def test_a_program_does_not_run_there_yet_and_that_is_told(
 
 
 def test_the_plan_says_that_nobody_gets_in_and_until_when_it_may_live(operator: Person) -> None:
-    answer = operator("cloud", "provision", "gcp", "--ttl", "1h", "--max-ttl", "2h", "--dry-run")
+    answer = operator("cloud", "provision", "gcp", "--no-join", "--ttl", "1h", "--max-ttl", "2h", "--dry-run")
     assert answer.code == 0, answer.err
     assert "by nobody" in answer.out
     assert "it can be extended until" in answer.out
@@ -103,7 +104,7 @@ def test_the_plan_says_that_nobody_gets_in_and_until_when_it_may_live(operator: 
     ],
 )
 def test_an_input_that_cannot_be_used_there_is_told(words: tuple[str, ...], code: str, operator: Person) -> None:
-    answer = operator("cloud", "provision", *words, "--yes")
+    answer = operator("cloud", "provision", *words, "--no-join", "--yes")
     assert answer.error_code == code, answer.err
     assert "next:" in answer.err
 

@@ -123,7 +123,7 @@ def seen_plan(text: str) -> str:
 
 
 def test_all_places_are_shown_by_price_with_why_some_are_none(operator: Person, golden: Any) -> None:
-    asked = ("cloud", "provision", "--cell-id", "anywhere", "--ttl", "1h", "--dry-run", "--any")
+    asked = ("cloud", "provision", "--no-join", "--cell-id", "anywhere", "--ttl", "1h", "--dry-run", "--any")
     document = operator(*asked, "--json").document
     usable = [one for one in document["candidates"] if not one["refusals"]]
     prices = [one["micro_cents_per_hour"] for one in usable]
@@ -141,7 +141,7 @@ def test_a_full_region_is_left_for_the_next_and_that_is_told(operator: Person) -
     told = operator("emulate", "fault", "add", *rule)
     assert told.code == 0, told.err
     answer = operator(
-        "cloud", "provision", "gcp,azure", "--any", "--region", "us-central1,eastus", "--cell-id", "moved",
+        "cloud", "provision", "gcp,azure", "--no-join", "--any", "--region", "us-central1,eastus", "--cell-id", "moved",
         "--ttl", "1h", "--yes", "--json",
     )  # fmt: skip
     operator("emulate", "fault", "clear")
@@ -151,7 +151,9 @@ def test_a_full_region_is_left_for_the_next_and_that_is_told(operator: Person) -
     assert {move["code"] for move in document["moves"]} == {"cloud_capacity"}
     assert document["moves"][-1]["after"].startswith("azure eastus")
     assert {one["provider"] for one in resources(operator)} == {"azure"}
-    again = operator("cloud", "provision", "azure", "--region", "eastus", "--cell-id", "moved", "--ttl", "1h", "--yes")
+    again = operator(
+        "cloud", "provision", "azure", "--no-join", "--region", "eastus", "--cell-id", "moved", "--ttl", "1h", "--yes"
+    )
     assert again.code == 0, again.err
     assert operator("cloud", "teardown", "azure", "--cell-id", "moved", "--yes").code == 0
     assert resources(operator) == []
@@ -160,7 +162,7 @@ def test_a_full_region_is_left_for_the_next_and_that_is_told(operator: Person) -
 def test_a_cell_that_no_zone_has_is_told_once_for_each_zone_and_stays_in_sight(operator: Person) -> None:
     rule = ("--provider", "gcp", "--operation", "instances.insert", "--error", "capacity", "--times", "0")
     assert operator("emulate", "fault", "add", *rule).code == 0
-    asked = ("cloud", "provision", "gcp", "--cell-id", "nowhere", "--ttl", "1h", "--yes")
+    asked = ("cloud", "provision", "gcp", "--no-join", "--cell-id", "nowhere", "--ttl", "1h", "--yes")
     answer = operator(*asked)
     operator("emulate", "fault", "clear")
     assert (answer.code, answer.error_code) == (6, "cloud_capacity")
@@ -183,24 +185,38 @@ def test_a_cell_that_no_zone_has_is_told_once_for_each_zone_and_stays_in_sight(o
 
 
 def test_what_costs_more_by_the_hour_is_refused(operator: Person) -> None:
-    answer = operator("cloud", "provision", "gcp", "--ttl", "1h", "--max-hourly", "1", "--yes")
+    answer = operator("cloud", "provision", "gcp", "--no-join", "--ttl", "1h", "--max-hourly", "1", "--yes")
     assert (answer.code, answer.error_code) == (7, "budget_exceeded")
     assert "--max-hourly" in answer.err
-    everywhere = operator("cloud", "provision", "gcp", "--any", "--ttl", "1h", "--max-hourly", "1", "--dry-run")
+    everywhere = operator(
+        "cloud", "provision", "gcp", "--no-join", "--any", "--ttl", "1h", "--max-hourly", "1", "--dry-run"
+    )
     assert "places can have" in everywhere.err
     assert everywhere.err.count("allow more with --max-hourly") == 1
     assert resources(operator) == []
 
 
 def test_a_spot_machine_is_one_and_its_plan_says_what_that_costs_now_and_at_most(operator: Person) -> None:
-    answer = operator("cloud", "provision", "gcp", "--cell-id", "cheap", "--ttl", "1h", "--spot", "--dry-run")
+    answer = operator(
+        "cloud", "provision", "gcp", "--no-join", "--cell-id", "cheap", "--ttl", "1h", "--spot", "--dry-run"
+    )
     assert "as a spot machine now, at most" in answer.out
     zoned = operator(
-        "cloud", "provision", "gcp", "--zone", "us-central1-b", "--ttl", "1h", "--dry-run", "--json"
+        "cloud", "provision", "gcp", "--no-join", "--zone", "us-central1-b", "--ttl", "1h", "--dry-run", "--json"
     ).document
     assert zoned["plan"]["facts"]["offer"]["zone"] == "us-central1-b"
     made = operator(
-        "cloud", "provision", "gcp", "--cell-id", "cheap", "--ttl", "1h", "--spot-or-on-demand", "--yes", "--json"
+        "cloud",
+        "provision",
+        "gcp",
+        "--no-join",
+        "--cell-id",
+        "cheap",
+        "--ttl",
+        "1h",
+        "--spot-or-on-demand",
+        "--yes",
+        "--json",
     ).document
     assert made["plan"]["spec"]["spot"] is True
     assert operator("cloud", "teardown", "gcp", "--cell-id", "cheap", "--yes").code == 0
@@ -210,7 +226,7 @@ def test_a_spot_machine_is_one_and_its_plan_says_what_that_costs_now_and_at_most
 
 
 def test_many_cells_are_one_question_one_sum_and_one_summary(operator: Person) -> None:
-    asked = ("cloud", "provision", "gcp", "--cell-id", "web", "--count", "3", "--ttl", "1h")
+    asked = ("cloud", "provision", "gcp", "--no-join", "--cell-id", "web", "--count", "3", "--ttl", "1h")
     unasked = operator(*asked)
     assert (unasked.code, unasked.error_code) == (3, "confirmation_needed")
     assert "Make 3 cells, web-1 to web-3, for at most" in unasked.err
@@ -227,7 +243,7 @@ def test_many_cells_are_one_question_one_sum_and_one_summary(operator: Person) -
 
 
 def test_more_than_the_cap_pays_for_are_none(operator: Person) -> None:
-    answer = operator("cloud", "provision", "gcp", "--count", "60", "--ttl", "8h", "--yes")
+    answer = operator("cloud", "provision", "gcp", "--no-join", "--count", "60", "--ttl", "8h", "--yes")
     assert (answer.code, answer.error_code) == (7, "budget_exceeded")
     assert "60 cells may cost" in answer.err
     assert resources(operator) == []
@@ -238,7 +254,9 @@ def test_more_than_the_cap_pays_for_are_none(operator: Person) -> None:
 
 def kept(operator: Person, name: str, *flags: str) -> Path:
     file = operator.project / f"{name}.plan"
-    answer = operator("cloud", "provision", "gcp", "--cell-id", name, "--ttl", "1h", "--plan-out", str(file), *flags)
+    answer = operator(
+        "cloud", "provision", "gcp", "--no-join", "--cell-id", name, "--ttl", "1h", "--plan-out", str(file), *flags
+    )
     assert answer.code == 0, answer.err
     assert "Nothing was made" in answer.out
     assert file.stat().st_mode & 0o777 == 0o600
@@ -271,7 +289,9 @@ def test_a_kept_plan_is_made_once_and_again_is_the_same_cell(operator: Person) -
     again = operator("cloud", "apply", str(file), "--yes", "--json")
     assert (again.code, again.document["resumed"]) == (0, True)
     assert resources(operator) == before
-    over = operator("cloud", "provision", "gcp", "--cell-id", "later", "--ttl", "1h", "--plan-out", str(file))
+    over = operator(
+        "cloud", "provision", "gcp", "--no-join", "--cell-id", "later", "--ttl", "1h", "--plan-out", str(file)
+    )
     assert over.error_code == "plan_stale"
     assert operator("cloud", "teardown", "gcp", "--cell-id", "later", "--yes").code == 0
 

@@ -69,7 +69,9 @@ class Commands:
     def provisioning(self, cell: str) -> tuple[str, ...]:
         """The words that make the run's cell."""
         info = self._info
-        return ("cloud", "provision", info.cloud, "--region", info.region, "--ttl", "1h", "--cell-id", cell)
+        words = ("cloud", "provision", info.cloud, "--region", info.region, "--ttl", "1h", "--cell-id", cell)
+        # A run has a fabric of its own, and that has no orchestrator which a machine on a cloud could reach.
+        return words if info.cloud == "aws" else (*words, "--no-join")
 
     def grafos(self, *words: str) -> None:
         """Runs `grafos` before the person's eyes; raises when it fails."""
