@@ -27,9 +27,9 @@ from grafos_core.receipts import Inventory, RunReceipt, Signed, TeardownReceipt
 from grafos_core.resources import Resources
 from grafos_scheduler.audit_messages import AuditPage
 from grafos_scheduler.cells import SIGNALS
-from grafos_scheduler.enrolment_messages import IdentityView
+from grafos_scheduler.enrolment_messages import IdentityView, ProviderView
 from grafos_scheduler.lease_messages import LeaseView
-from grafos_scheduler.messages import Admission, RunView, TenantView
+from grafos_scheduler.messages import Admission, Conformance, RunView, TenantView
 from grafos_stacks.costs import Budget, CellCost, Sum
 from grafos_stacks.journal import Move
 from grafos_stacks.orchestrators import OrchestratorRecord
@@ -132,6 +132,7 @@ SEEN_CELL = record(
     reasons=mapped(TEXT),
     inventory=or_none(of(Resources)),
     leased=or_none(of(Resources)),
+    conformance=or_none(of(Conformance)),
 )
 PROVIDER = record(
     texts="provider", flags="enabled ready", readiness=READINESS, reasons=mapped(TEXT), cells=listed(SEEN_CELL)
@@ -249,6 +250,15 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "fabric cells": record(cells=listed(SEEN_CELL)),
     "provider list": record(providers=listed(PROVIDER)),
     "provider status": PROVIDER,
+    "provider conform": record(
+        texts="cell_id provider",
+        flags="recorded",
+        counts="cost_micro_cents",
+        conformance=of(Conformance),
+        left_out=mapped(COUNT),
+        wrong=listed(record(texts="case expected seen run_id")),
+    ),
+    "provider mark-production": record(provider=of(ProviderView)),
     "provider revoke-cell": record(identity=of(IdentityView)),
     "fabric key export": record(texts="file", fabric=KEPT_KEY),
     "fabric key import": record(fabric=record(texts="name id home")),

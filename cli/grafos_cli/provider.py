@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from grafos_cli import conforming
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
     from grafos_scheduler.enrolment_messages import IdentityView
 
-GRACE_S = 30
 REVOKED_WITHIN_S = 5.0
 """Beyond the grace; the orchestrator looks several times a second."""
 LOOK_EVERY_S = 0.2
@@ -24,6 +24,9 @@ app = new_group(
     examples=("grafos provider list", "grafos provider status gcp", "grafos provider revoke-cell gcp gcp-1"),
     next="grafos provider list",
 )
+
+app.command("conform", cls=conforming.CONFORM)(conforming.conform)
+app.command("mark-production", cls=conforming.MARK)(conforming.mark_production)
 
 
 @app.command(
@@ -97,13 +100,19 @@ def revoke_cell(
     ctx: typer.Context,
     provider: Annotated[str, typer.Argument(metavar="PROVIDER", help="whose cell it is")],
     cell_id: Annotated[str, typer.Argument(metavar="CELL_ID", help="as fabric cells prints it")],
-    grace: Annotated[str, typer.Option(metavar="TIME", help="what its runs get to end: 0s, 30s, 10m")] = "30s",
+    drain_timeout: Annotated[
+        str, typer.Option(metavar="TIME", help="how long its runs may go on, unwarned, while it takes no new ones")
+    ] = "30s",
+    grace: Annotated[
+        str, typer.Option(metavar="TIME", help="what they get to end once they are warned: 0s, 1m")
+    ] = "10s",
     why: Annotated[str, typer.Option(metavar="TEXT", help="kept with the cell, and told to its runs")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="agree without being asked")] = False,  # noqa: FBT002
 ) -> None:
-    """Takes the identity of a registered cell back: it is drained, its runs get the grace, then its key is worthless.
+    """Takes the identity of a registered cell back: it drains, its leases are revoked, then its key is worthless.
 
-    What still runs then fails with `cell_revoked` and costs nothing. The machine itself is not touched.
+    A run that is warned fails with `lease_revoked` unless it ends within the grace, and is charged for what it used;
+    what still runs then fails with `cell_revoked` and costs nothing. The machine itself is not touched.
     """
     from grafos_cli.fabric import open_default
     from grafos_cli.sizes import read_duration
@@ -111,18 +120,18 @@ def revoke_cell(
     from grafos_stacks.records import OPERATOR
 
     terminal = terminal_of(ctx)
-    grace_s = read_duration("--grace", grace)
+    drain_s, grace_s = read_duration("--drain-timeout", drain_timeout), read_duration("--grace", grace)
     home = OrchestratorHome(open_default(terminal))
     home.known()
     _check_registered(_providers(terminal), provider, cell_id)
     if not yes:
-        terminal.confirm(f"Revoke cell {cell_id} of {provider}? Its runs get {grace_s} s to end.", "--yes")
+        terminal.confirm(f"Revoke cell {cell_id} of {provider}? Its runs get {drain_s + grace_s} s to end.", "--yes")
     with home.client(OPERATOR) as client:
-        until = time.monotonic() + grace_s + REVOKED_WITHIN_S
-        view = client.revoke_cell(cell_id, why=why, grace_s=grace_s)
+        until = time.monotonic() + drain_s + grace_s + REVOKED_WITHIN_S
+        view = client.revoke_cell(cell_id, why=why, grace_s=grace_s, drain_s=drain_s)
         while not view.revoked_at and time.monotonic() < until:
             time.sleep(LOOK_EVERY_S)
-            view = client.revoke_cell(cell_id, why=why, grace_s=grace_s)
+            view = client.revoke_cell(cell_id, why=why, grace_s=grace_s, drain_s=drain_s)
     _tell(view, terminal)
 
 

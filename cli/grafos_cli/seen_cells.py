@@ -138,4 +138,5 @@ def cell_document(cell: SeenCell) -> dict[str, Any]:
         "expires_at": view.expires_at if view else 0.0,
         "draining": view.draining if view else False,
         "last_heartbeat_at": view.last_heartbeat_at if view else 0.0,
+        "conformance": msgspec.to_builtins(view.conformance) if view and view.conformance else None,
     }

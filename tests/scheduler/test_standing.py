@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from desk import ORCHESTRATOR, Desk
@@ -41,7 +42,7 @@ def noted(desk: Desk, kind: AuditKind) -> list[AuditRecord]:
     return [row for _, _, row in desk.memory.load() if isinstance(row, AuditRecord) and row.kind == kind]
 
 
-def refused(desk: Desk, **asked: object) -> str:
+def refused(desk: Desk, **asked: Any) -> str:
     with pytest.raises(GrafosError) as refusal:
         desk.ask(run_key=f"key-of-refused-run-{len(desk.state.runs)}", **asked)
     return refusal.value.code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 
+from grafos_cell import abi
 from grafos_cell.conformance.attack_cases import ATTACK_CASES
 from grafos_cell.conformance.call_cases import CALL_CASES
 from grafos_cell.conformance.case import Case, Row, judge
@@ -16,6 +17,7 @@ from grafos_cell.run import LeaseDesk, RunOutcome, RunSpec
 from grafos_cell.runtime import run_module
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
+from grafos_core.ids import sha256_of
 
 CASES: tuple[Case, ...] = (
     *MODULE_CASES,
@@ -49,6 +51,12 @@ async def run_case(runs: Runs, case: Case) -> Row:
 async def in_this_process(module: bytes, spec: RunSpec, desk: LeaseDesk) -> RunOutcome:
     """A way to run: no pool, no other process, and so nothing around it but the engine."""
     return run_module(module, spec, SystemClock(), desk=desk)
+
+
+def version_of(cases: Iterable[Case] = CASES) -> str:
+    """Which suite it is: the ABI's profile, and a digest of what the cases run and expect."""
+    made = [f"{case.name} {sha256_of(case.module())} {case.expected.code}" for case in cases]
+    return f"{abi.PROFILE}-{sha256_of(chr(10).join(made).encode())[:12]}"
 
 
 def table(rows: Iterable[Row]) -> str:

@@ -1,0 +1,150 @@
+"""The suite against a cell, end to end: each case is a run that a scheduler admits on that cell and no other.
+
+What a run tells is less than what a runtime tells: its end, with words, and what it left. Where the suite alone decides
+what a lease's holder says, or asks for what no wire would carry, there is no such run: ``left_out`` says why.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from grafos_cell import abi
+from grafos_cell.conformance.case import Case, Row, judge
+from grafos_cell.run import FINISHED, RunOutcome, RunSpec
+from grafos_core.errors import GrafosError
+from grafos_core.ids import sha256_of
+from grafos_core.resources import Resources
+from grafos_scheduler import messages
+from grafos_scheduler.client import SchedulerClient
+
+PROGRAM = "conformance"
+"""The program and the tasklet that the runs bear."""
+SEEN = ("code", "text", "response", "output", "log", "fuel_used")
+"""The fields of ``Expected`` that a run shows to whoever asked for it; what it returned is in the words of its end,
+where the guest gave none of its own."""
+ROOM_WITHIN_S = 30.0
+"""How long a case waits for the leases of the one before, or of anybody else, to be gone."""
+LOOK_EVERY_S = 0.1
+RUN_WITHIN_S = 120.0
+"""From a case's admission to its end; the longest takes a few seconds."""
+RUN_KEY_BYTES = 16
+UNDER_WAY = frozenset({"admitted", "placed", "running"})
+_RETURNED = re.compile(r"returned (-?[0-9]+)\b")
+
+
+class Tried(NamedTuple):
+    """A case's row, and the run that it was."""
+
+    row: Row
+    run_id: str
+    cost_micro_cents: int
+
+
+def left_out(case: Case, total: Resources) -> str:
+    """Why there is no run of this case on a cell that leases out ``total``; empty when there is one."""
+    leased = (*case.memory_leases, *case.block_leases)
+    if case.expected.code == "limit_exceeded" or len(case.module()) > messages.BLOB_BYTES_MAX:
+        return "no such run can be asked for"
+    if len(case.memory_leases) > 1 or len(case.block_leases) > 1:
+        return "a run is asked for with one lease of a kind"
+    if case.desk_status != abi.OK or any(lease.seconds_left <= 0 for lease in case.memory_leases):
+        return "its lease would have to end at a moment of the suite's choice"
+    wanted = _wanted(case)
+    if leased and wanted.lacking(total):
+        return f"the cell leases out too little: {', '.join(wanted.lacking(total))}"
+    return ""
+
+
+class EndToEnd:
+    """Runs cases on one cell. ``client`` is that of a tenant who may run there."""
+
+    def __init__(self, client: SchedulerClient, provider: str, cell_id: str, region: str) -> None:
+        self._client = client
+        self._provider = provider
+        self._cell_id = cell_id
+        self._region = region
+
+    def try_each(self, cases: list[Case]) -> Iterator[Tried]:
+        """Each case in turn, judged by what its run shows."""
+        for case in cases:
+            yield self._try(case)
+
+    def _try(self, case: Case) -> Tried:
+        module = case.module()
+        try:
+            view = self._ended(self._admitted(self._request(case, module)))
+        except GrafosError as error:
+            return Tried(judge(case, case.spec(module), RunOutcome(error.code, error.what), _seen_of(case)), "", 0)
+        spec = _spec(case, module, view)
+        return Tried(judge(case, spec, self._outcome(view), _seen_of(case)), view.run_id, view.cost.micro_cents)
+
+    def _request(self, case: Case, module: bytes) -> messages.RunRequest:
+        return messages.RunRequest(
+            run_key=secrets.token_hex(RUN_KEY_BYTES),
+            provider=self._provider,
+            program=PROGRAM,
+            tasklet=PROGRAM,
+            module_sha256=self._client.put_blob(module),
+            input_sha256="" if case.input is None else self._client.put_blob(case.input),
+            fuel=case.fuel,
+            memory_bytes=case.memory_bytes,
+            deadline_s=case.deadline_s,
+            lease_mem_bytes=_wanted(case).mem_bytes,
+            lease_block_bytes=_wanted(case).block_bytes,
+            cell_id=self._cell_id,
+        )
+
+    def _admitted(self, request: messages.RunRequest) -> messages.RunView:
+        until = time.monotonic() + ROOM_WITHIN_S
+        while True:
+            try:
+                return self._client.start_run(request)
+            except GrafosError as error:
+                if error.code != "placement_failed" or time.monotonic() > until:
+                    raise
+            time.sleep(LOOK_EVERY_S)
+
+    def _ended(self, view: messages.RunView) -> messages.RunView:
+        until = time.monotonic() + RUN_WITHIN_S
+        while view.state in UNDER_WAY:
+            if time.monotonic() > until:
+                raise GrafosError("deadline_exceeded", f"run {view.run_id} has not ended after {RUN_WITHIN_S:g} s")
+            view = self._client.run(view.run_id, wait_s=messages.WAIT_S_MAX)
+        return view
+
+    def _outcome(self, view: messages.RunView) -> RunOutcome:
+        left = self._client.artifacts(view.run_id)
+        returned = _RETURNED.search(view.what)
+        return RunOutcome(
+            FINISHED if view.state == FINISHED else view.code,
+            view.what,
+            returned=0 if view.state == FINISHED else int(returned[1]) if returned else None,
+            response=left.response_json.encode(),
+            output=base64.b64decode(left.output_b64),
+            log=left.log,
+            fuel_used=view.fuel_used,
+        )
+
+
+def _seen_of(case: Case) -> tuple[str, ...]:
+    expected = case.expected
+    tells = expected.code == FINISHED or (expected.code == "program_error" and not expected.text)
+    return (*SEEN, "returned") if tells else SEEN
+
+
+def _wanted(case: Case) -> Resources:
+    return Resources(
+        mem_bytes=sum(lease.size_bytes for lease in case.memory_leases),
+        block_bytes=sum(lease.blocks for lease in case.block_leases) * abi.BLOCK_BYTES,
+    )
+
+
+def _spec(case: Case, module: bytes, view: messages.RunView) -> RunSpec:
+    """What the run was given, with the context that its cell filled in."""
+    context = abi.RunContext(view.provider, view.cell_id, view.region, view.run_id, PROGRAM, sha256_of(module))
+    return RunSpec(context, case.input, case.fuel, case.memory_bytes, case.deadline_s)
