@@ -39,13 +39,13 @@ HEALTHY_AFTER_S, HEARTBEAT_EVERY_S = 1.0, 0.25
 """Scheduler and cell share a machine: a second of steady heartbeats tells as much as thirty over a network."""
 SWITCH_OFF = ("shutdown", "-P", "now")
 _PR_SET_PDEATHSIG = 1
-_RUN = (
+RUN_ISOLATED = (
     "import os, runpy, sys; sys.path[:0] = sys.argv[1].split(os.pathsep); "
     "sys.argv[:] = sys.argv[2:]; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
 )
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """To the console, which may be a file on a disk that is full."""
     with contextlib.suppress(OSError):
         print(f"grafos: {text}", flush=True)  # noqa: T201  the console
@@ -73,7 +73,7 @@ class Supervisor:
     programs: Sequence[Program]
     expires_at: float
     switch_off: Sequence[str] = SWITCH_OFF
-    say: Callable[[str], object] = _say
+    say: Callable[[str], object] = say
     stopping: bool = False
     ending: Ending | None = None
 
@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     ending = None
     if given.expires_at:
-        ending = Ending(given.state, given.expires_at, max(given.expires_at, given.ends_at_most), _say)
+        ending = Ending(given.state, given.expires_at, max(given.expires_at, given.ends_at_most), say)
     Supervisor(programs_of(given), given.expires_at, ending=ending).run()
     return 0
 
@@ -200,7 +200,7 @@ def programs_of(given: argparse.Namespace) -> list[Program]:
 
 def _command(module: str, arguments: list[str]) -> list[str]:
     """A program of ours in a fresh, isolated interpreter that finds what this one finds."""
-    return [sys.executable, "-I", "-S", "-c", _RUN, os.pathsep.join(sys.path), module, *arguments]
+    return [sys.executable, "-I", "-S", "-c", RUN_ISOLATED, os.pathsep.join(sys.path), module, *arguments]
 
 
 def _parser() -> argparse.ArgumentParser:

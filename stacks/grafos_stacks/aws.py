@@ -26,6 +26,7 @@ ZONE_LETTERS = "abcdefghijklmnop"
 class AwsLayout:
     """See the module."""
 
+    keeps_address = False
     default_types: Mapping[str, str] = {"arm64": "t4g.medium", "amd64": "t3.medium"}
     dies_with: Mapping[Kind, Kind] = {
         Kind.FIREWALL_RULE: Kind.FIREWALL,

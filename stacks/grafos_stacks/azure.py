@@ -6,6 +6,9 @@ out from, a network card, the machine, and a schedule that deallocates it. Disk,
 and go with the machine; they are proved gone all the same, since the card and the address are named resources, and a
 machine that failed to start leaves them. The schedule does not go with the machine, and is deleted after it.
 
+The machine of an orchestrator has a network security group of its own, whose one rule lets its one port in, and its
+address does not go with the machine, so that cells find the next one under it.
+
 A machine that switched itself off is still billed here: only deallocating or deleting it ends that. So the schedule
 is part of the plan, and a cell without it does not count as provisioned. It fires at a time of day, every day, so it
 cannot stand for a moment that is more than a day away.
@@ -34,11 +37,14 @@ MAKE_AHEAD_S_MIN = DEADLINE_MIN_S + 120
 first, and between both calls ARM may be slow or its answer lost."""
 TIMER_AFTER_S = 300
 """Whether the schedule deallocates a machine that is stopped already is not known, so its own timer comes later."""
+DOOR = "door"
+"""What the plan of an orchestrator calls its own firewall; that of all cells lets nothing in."""
 
 
 class AzureLayout:
     """See the module."""
 
+    keeps_address = True
     default_types: Mapping[str, str] = {"amd64": "Standard_B2s", "arm64": "Standard_B2pls_v2"}
     dies_with: Mapping[Kind, Kind] = {
         Kind.SUBNET: Kind.NETWORK,
@@ -80,16 +86,19 @@ def deadline_at(expires_at: int) -> int:
 
 def _cell(fabric: FabricId, spec: CellSpec, facts: CellFacts, life: Lifetime) -> tuple[Planned, ...]:
     stack, ends = spec.cell_id, life.expires_at
+    door = _door(fabric, spec, ends) if spec.orchestrates else ()
+    keeps: dict[str, Scalar] = {"keeps_address": True} if spec.orchestrates else {}
     machine: dict[str, Scalar] = {
         "machine_type": facts.offer.machine_type,
         "image": facts.image.id,
         "disk_gib": spec.disk_gib,
         **spec.market,
     }
-    card_needs = {"group": "group", "subnet": "subnet", "firewall": "firewall", "address": "address"}
+    card_needs = {"group": "group", "subnet": "subnet", "firewall": DOOR if door else "firewall", "address": "address"}
     return (
+        *door,
         planned(fabric, stack, Kind.ADDRESS, "address", spec, needs={"group": "group"}, expires_at=ends),
-        planned(fabric, stack, Kind.NIC, "nic", spec, needs=card_needs, expires_at=ends),
+        planned(fabric, stack, Kind.NIC, "nic", spec, needs=card_needs, inputs=keeps, expires_at=ends),
         planned(
             fabric,
             stack,
@@ -116,3 +125,25 @@ def _cell(fabric: FabricId, spec: CellSpec, facts: CellFacts, life: Lifetime) ->
             early=True,  # until it stands, nothing but a sweep ends the machine
         ),
     )
+
+
+def _door(fabric: FabricId, spec: CellSpec, ends: int) -> tuple[Planned, ...]:
+    """What the port is open to is no part of the key: the rule is written with the group, and stays."""
+    opens: dict[str, Scalar] = {
+        "description": "grafos: one port gets in",
+        "port": spec.port,
+        "cidr": spec.operator_cidr,
+    }
+    needs = {"group": "group"}
+    group = planned(
+        fabric,
+        spec.cell_id,
+        Kind.FIREWALL,
+        DOOR,
+        spec,
+        needs=needs,
+        inputs=opens,
+        replace_inputs={"port": spec.port},
+        expires_at=ends,
+    )
+    return (group,)

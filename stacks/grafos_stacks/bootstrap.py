@@ -17,10 +17,11 @@ from typing import NamedTuple
 from grafos_core.fabric import Fabric
 from grafos_stacks.names import claim_secret
 from grafos_stacks.plan import StackPlan
-from grafos_stacks.spec import REGISTERED, STANDALONE
+from grafos_stacks.spec import ORCHESTRATOR, REGISTERED, STANDALONE
 
 COMMON = "grafos_stacks.machine_script"
-PROGRAMS = {STANDALONE: "grafos_stacks.bootstrap_script", REGISTERED: "grafos_stacks.registered_script"}
+DIALLED = "grafos_stacks.bootstrap_script"
+PROGRAMS = {STANDALONE: DIALLED, ORCHESTRATOR: DIALLED, REGISTERED: "grafos_stacks.registered_script"}
 USER_DATA_BYTES_MAX = 12 * 1024
 """EC2 takes 16 KiB; the rest is room for what comes."""
 MEM_SHARE = 2

@@ -34,7 +34,9 @@ SETTINGS = "{}"
 READ_TIMEOUT_S = 30.0  # a sender that is silent for longer is cut off
 BODY_S_MAX = 900.0
 
+# What the supervisor of a standalone cell is told, by the names of settings; another one's settings name their own.
 SUPERVISOR = "grafos_cell.standalone"
+TOLD = ("fabric", "cell_id", "provider", "region", "mem_capacity", "expires_at", "ends_at_most")
 
 
 def main() -> None:
@@ -44,8 +46,8 @@ def main() -> None:
     if hand_to_systemd():
         return
     os.umask(0o077)
-    software = state / "software" / settings["bundle_sha256"]
-    addresses = patiently(own_addresses)
+    software = in_use(state, settings["bundle_sha256"])
+    addresses = patiently(lambda: own_addresses(settings))
     if not software.is_dir():
         bundle = state / "bundle.tar.gz"
         if not is_pinned(bundle, settings["bundle_sha256"]):
@@ -76,8 +78,12 @@ def end_by_itself(expires_at: int) -> None:
 # --- who we are -------------------------------------------------------------------------------------------------
 
 
-def own_addresses() -> list[str]:
-    """The local address to bind to, then the public one if there is one, from the instance metadata (IMDSv2)."""
+def own_addresses(settings: dict[str, Any]) -> list[str]:
+    """The local address to bind to, then the public ones: as the settings say, else from AWS's metadata (IMDSv2)."""
+    if "asks" in settings:
+        path, header, value = settings["asks"]
+        place = os.environ.get("GRAFOS_METADATA_ENDPOINT", "http://169.254.169.254/").rstrip("/")
+        return [ask(f"{place}/{path}", {header: value}), *settings["names"]]
     base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254/").rstrip("/") + "/latest"
     token = ask(f"{base}/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "300"}, "PUT")
     with_token = {"X-aws-ec2-metadata-token": token}
@@ -86,6 +92,15 @@ def own_addresses() -> list[str]:
         return [local, ask(f"{base}/meta-data/public-ipv4", with_token)]
     except urllib.error.HTTPError:
         return [local]
+
+
+def in_use(state: Path, pinned: str) -> Path:
+    """The software that the supervisor changed to in an earlier life, or that the machine was born with."""
+    try:
+        changed = state / "software" / (state / "software-in-use").read_text().strip()
+    except OSError:
+        changed = state / "none"
+    return changed if changed.is_dir() and len(changed.name) == len(pinned) else state / "software" / pinned
 
 
 # --- the software -----------------------------------------------------------------------------------------------
@@ -167,9 +182,9 @@ def become_supervisor(state: Path, software: Path, addresses: list[str], setting
     for address in addresses[1:]:
         arguments += ["--name", address]
     arguments += ["--claim-secret-file", str(state / "claim-secret")]
-    for name in ("fabric", "cell_id", "provider", "region", "mem_capacity", "expires_at", "ends_at_most"):
+    for name in settings.get("told", TOLD):
         arguments += ["--" + name.replace("_", "-"), str(settings[name])]
-    become(software, SUPERVISOR, arguments)
+    become(software, settings.get("supervisor", SUPERVISOR), arguments)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from grafos_stacks.creating import Creator
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.handover import SliceWanted, hold_slice
 from grafos_stacks.journal import Life, ResourceRow, StackRow, StackState
-from grafos_stacks.layouts import check_ahead, check_clock, layout_of
+from grafos_stacks.layouts import check_ahead, check_clock, layout_of, left_behind
 from grafos_stacks.making import open_hold
 from grafos_stacks.orchestrated import tell_end
 from grafos_stacks.plan import Lifetime, Planned, StackPlan, desired
@@ -183,7 +183,7 @@ def _planned_until(plan: StackPlan, ends_at: int) -> StackPlan:
         held_until=held_until,
         timer_at=max(plan.timer_at, layout.timer_at(life)),
         resources=layout.resources(FabricId(plan.fabric), plan.spec, plan.facts, life),
-        bill=worst_case(plan.facts.price, plan.spec.disk_gib, longest_s, layout.left_behind, plan.spec.provider),
+        bill=worst_case(plan.facts.price, plan.spec.disk_gib, longest_s, left_behind(plan.spec), plan.spec.provider),
     )
 
 

@@ -33,6 +33,8 @@ class Layout(Protocol):
     """Whether the end of a machine that runs can be moved past what was held for from the start."""
     left_behind: tuple[str, ...]
     """Parts of the bill that may cost on after the last layer that nobody has to start ended the machine."""
+    keeps_address: bool
+    """Whether the address of an orchestrator's machine outlives it."""
 
     def timer_at(self, life: Lifetime) -> int:
         """When the operating system's own timer fires (Unix seconds)."""
@@ -55,6 +57,13 @@ def layout_of(provider: str) -> Layout:
             next=f"use one of: {', '.join(_LAYOUTS)}",
         )
     return _LAYOUTS[provider]
+
+
+def left_behind(spec: CellSpec) -> tuple[str, ...]:
+    """The parts of the bill that may cost on after the last layer that nobody has to start ended the machine."""
+    layout = layout_of(spec.provider)
+    kept = ("address",) if spec.orchestrates and layout.keeps_address else ()
+    return tuple(dict.fromkeys((*layout.left_behind, *kept)))
 
 
 def check_ahead(provider: str, ends_at: float, now: float) -> None:

@@ -24,7 +24,7 @@ from grafos_stacks.costs import CELL_HOLDS
 from grafos_stacks.creating import Creator, LateInputs
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import DIRECT, Life, Move, ResourceRow, StackRow, StackState
-from grafos_stacks.layouts import check_time_left, layout_of
+from grafos_stacks.layouts import check_time_left, layout_of, left_behind
 from grafos_stacks.names import attempt_in, expiry_in
 from grafos_stacks.plan import Planned, StackPlan
 from grafos_stacks.spec import CellSpec
@@ -261,13 +261,13 @@ NEXT_STEPS = {
 def _meter(plan: StackPlan, now: float) -> ledgers.Meter:
     """From now until the last moment that the hold pays for a machine; then at the rate of what is left behind."""
     rates = rates_billed(plan.facts.price, plan.spec.disk_gib, spot=plan.is_spot)
-    left_behind = layout_of(plan.spec.provider).left_behind
+    behind = left_behind(plan.spec)
     return ledgers.Meter(
         provider=plan.spec.provider,
         rate_micro_cents_per_hour=sum(rates),
         since=now,
         until=float(plan.life.held_until + DEAD_MAN_GRACE_S),
-        left_micro_cents_per_hour=sum(rate for name, rate in rates._asdict().items() if name in left_behind),
+        left_micro_cents_per_hour=sum(rate for name, rate in rates._asdict().items() if name in behind),
         fictional=plan.facts.price.fictional,
     )
 

@@ -13,7 +13,7 @@ from grafos_connectors.contract import CloudError, Connector, Image, Kind, Offer
 from grafos_core.errors import GrafosError
 from grafos_core.ids import FabricId
 from grafos_stacks.bill import worst_case
-from grafos_stacks.layouts import check_ahead, layout_of
+from grafos_stacks.layouts import check_ahead, layout_of, left_behind
 from grafos_stacks.plan import BundlePin, CellFacts, Lifetime, Planned, StackPlan, shared_stack_of
 from grafos_stacks.prices import PriceFor, price_today
 from grafos_stacks.spec import NOT_AT_ALL, CellSpec, check_spec
@@ -74,7 +74,7 @@ def plan_cell(spec: CellSpec, facts: CellFacts, fabric: FabricId, now: float) ->
         made_at=now,
         expires_at=life.expires_at,
         resources=resources,
-        bill=worst_case(facts.price, spec.disk_gib, spec.longest_s, layout.left_behind, spec.provider),
+        bill=worst_case(facts.price, spec.disk_gib, spec.longest_s, left_behind(spec), spec.provider),
         predicted_s=_predicted(resources, emulated=facts.emulated) + (PREDICTED_JOIN_S if spec.joins else 0.0),
         held_until=life.held_until,
         timer_at=layout.timer_at(life),

@@ -28,11 +28,14 @@ CELL_ID_CHARACTERS_MAX = 30
 """So that a stack's name still fits into a cloud's name beside what the resource is."""
 SHARED_PREFIX = "net-"
 """Stacks of shared networks begin with it; a cell's stack bears the cell's name."""
-STANDALONE, REGISTERED = "standalone", "registered"
+STANDALONE, REGISTERED, ORCHESTRATOR = "standalone", "registered", "orchestrator"
 PATTERNS = {"aws": STANDALONE, "gcp": REGISTERED, "azure": REGISTERED}
 """How cells are built on each cloud: as a fabric of their own behind one open port, or dialling out and open to nobody.
+The machine of an orchestrator is built behind one open port everywhere.
 """
 ARCHES = ("amd64", "arm64")
+CIDR_PREFIX_MIN = 16
+"""Of the network that may reach a cell."""
 BY_TOKEN, BY_WORD, NOT_AT_ALL = "token", "keyless", "none"
 JOININGS = (BY_TOKEN, BY_WORD, NOT_AT_ALL)
 """How a registered cell joins its orchestrator: with a bootstrap token in its user data, by its cloud's signed word, or
@@ -46,7 +49,8 @@ class CellSpec(msgspec.Struct, frozen=True):
     a registered cell has no open port, and none. ``disk_gib`` 0 is what the cloud's own image needs. ``max_ttl_s`` (0:
     not asked for) is how long the cell may live at most, however often it is extended; it is paid for from the start.
     ``spot`` asks for a machine that the cloud may take back, at the price for those. ``joining`` is one of
-    ``JOININGS``; it says nothing of a standalone cell.
+    ``JOININGS``; it says nothing of a standalone cell. ``orchestrates``: it is no cell, but the machine of the fabric's
+    orchestrator, whose port is open to ``operator_cidr``, from which its cells come too.
     """
 
     provider: str
@@ -62,6 +66,7 @@ class CellSpec(msgspec.Struct, frozen=True):
     max_ttl_s: int = 0
     spot: bool = False
     joining: str = BY_TOKEN
+    orchestrates: bool = False
 
     def __post_init__(self) -> None:
         if not self.disk_gib:  # settled at once, so that the key of a machine never depends on who left it open
@@ -69,8 +74,8 @@ class CellSpec(msgspec.Struct, frozen=True):
 
     @property
     def pattern(self) -> str:
-        """``standalone`` or ``registered``; it follows from the provider."""
-        return PATTERNS.get(self.provider, STANDALONE)
+        """``orchestrator``, or ``standalone`` or ``registered`` as the provider has it."""
+        return ORCHESTRATOR if self.orchestrates else PATTERNS.get(self.provider, STANDALONE)
 
     @property
     def joins(self) -> bool:
@@ -133,8 +138,8 @@ def check_spec(spec: CellSpec) -> CellSpec:
         raise _invalid("max ttl", f"{typed(spec.max_ttl_s)} is no longest TTL", choice)
     _check_sizes(spec)
     _check_joining(spec)
-    if spec.pattern == STANDALONE:
-        _check_cidr(spec.operator_cidr)
+    if spec.pattern != REGISTERED:
+        _check_cidr(spec.operator_cidr, prefix_min=0 if spec.orchestrates else CIDR_PREFIX_MIN)
     elif spec.operator_cidr:
         why = f"a cell on {spec.provider} dials out and has no open port"
         raise _invalid("operator address", why, "leave the address out")
@@ -153,17 +158,17 @@ def _check_sizes(spec: CellSpec) -> None:
 def _check_joining(spec: CellSpec) -> None:
     if spec.joining not in JOININGS:
         raise _invalid("joining", f"{spec.joining[:40]!r} is no way to join", f"choose one of {', '.join(JOININGS)}")
-    if spec.pattern == STANDALONE and spec.joining != BY_TOKEN:
+    if spec.pattern != REGISTERED and spec.joining != BY_TOKEN:
         raise _invalid("joining", f"a cell on {spec.provider} is a fabric of its own and joins nothing", "leave it out")
 
 
-def _check_cidr(text: str) -> None:
-    """One IPv4 address, or a small network of the operator's own; never the world."""
+def _check_cidr(text: str, prefix_min: int) -> None:
+    """One IPv4 address, or a small network of the operator's own; never the world, but for an orchestrator."""
     try:
         network = ipaddress.IPv4Network(text)
     except ValueError as error:
         raise _invalid("operator address", f"{text!r} is no IPv4 network", "give one as 203.0.113.7/32") from error
-    if network.prefixlen < 16:
+    if network.prefixlen < prefix_min:
         raise _invalid("operator address", f"{text} opens the cell to too many", "give a /16 or smaller")
 
 

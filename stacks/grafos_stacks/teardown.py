@@ -24,7 +24,7 @@ from grafos_stacks.bill import DEAD_MAN_GRACE_S, actual_cost, cost_left_behind
 from grafos_stacks.direct import ENDED_BY_ITSELF, STOPPED_BY_ITSELF, Engine, Hands
 from grafos_stacks.homecoming import DRAIN_PATIENCE_S, bring_home, release_slices, spend_slices
 from grafos_stacks.journal import Homecoming, Life, ResourceRow, StackRow, StackState
-from grafos_stacks.layouts import layout_of
+from grafos_stacks.layouts import layout_of, left_behind
 from grafos_stacks.making import held_from, open_hold, open_hold_in
 from grafos_stacks.names import expiry_in
 from grafos_stacks.orchestrated import leave
@@ -260,7 +260,7 @@ def _left_cost(row: StackRow, machine: ResourceRow) -> int:
     if row.plan is None or machine.why != STOPPED_BY_ITSELF:
         return 0
     left_s = machine.changed_at - (machine.first_at or row.created_at) - _billed_s(row, machine)
-    parts = layout_of(row.provider).left_behind
+    parts = left_behind(row.plan.spec)
     return cost_left_behind(row.plan.facts.price, row.plan.spec.disk_gib, left_s, parts)
 
 

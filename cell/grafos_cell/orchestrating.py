@@ -1,0 +1,285 @@
+"""The supervisor of an orchestrator's machine: keeps the scheduler alive, ends the machine in time, follows its orders.
+
+The bootstrap of a cloud machine becomes this program once it has unpacked the software. What a standalone cell's
+supervisor does (``standalone``) this one does too, for one program; and it looks into the folder that it shares with the
+orchestrator (``grafos_scheduler.machine``) for what only root may do:
+
+* ``restore.tar``: a backup takes the place of all there is, and the orchestrator starts anew as the one it is of;
+* ``software-wanted``: another bundle is unpacked beside the one that runs, and the orchestrator is started from it. If
+  that does not answer in time, rows and software are put back as they were, and the reason is left in a file.
+
+An order that was carried out halfway when the machine lost its power is carried out again from its beginning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import http.client
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from grafos_cell.ending import END_FILE, WANTED_FILE, Ending
+from grafos_cell.standalone import RUN_ISOLATED, STOP_S_MAX, Program, Supervisor, say
+from grafos_core import trust
+from grafos_core.paths import write_private
+
+SOFTWARE_WANTED, SOFTWARE_IN_USE, SOFTWARE_REFUSED = "software-wanted", "software-in-use", "software-refused"
+RESTORE_FILE = "restore.tar"
+ANSWER_S_MAX = 90.0
+"""What an orchestrator gets to answer after its start; migrating a large store is part of it."""
+ASK_EVERY_S = 0.2
+ASK_TIMEOUT_S = 3.0
+SHA256 = re.compile(r"[0-9a-f]{64}")
+ROWS = ("scheduler.db", "scheduler.db-wal", "scheduler.db-shm")
+KEPT = 2
+"""Versions of the software that stay: the one that runs, and the one before it."""
+
+
+@dataclass
+class OrchestratorSupervisor(Supervisor):
+    """Runs the one program of ``programs``. ``state`` is the machine's folder, ``software`` the version that runs."""
+
+    state: Path = field(default_factory=Path)
+    software: Path = field(default_factory=Path)
+    bind: str = ""
+    arguments: Sequence[str] = ()
+
+    def begin(self) -> None:
+        """Before the first start: what an earlier life left half done, and which software runs."""
+        self._restore()
+        self._note(SOFTWARE_IN_USE, self.software.name)
+
+    def _is_over(self) -> bool:
+        if not super()._is_over():
+            self._follow_orders()
+        return super()._is_over()
+
+    @property
+    def _scheduler(self) -> Path:
+        return self.state / "scheduler"
+
+    def _follow_orders(self) -> None:
+        if (self.state / RESTORE_FILE).exists():
+            self._restore()
+        wanted = _read(self.state / SOFTWARE_WANTED)
+        refused = _read(self.state / SOFTWARE_REFUSED).partition(" ")[0]
+        if SHA256.fullmatch(wanted) and wanted not in (self.software.name, refused):
+            self._change_software(wanted)
+
+    # --- a backup takes the place of all there is -----------------------------------------------------------------
+
+    def _restore(self) -> None:
+        archive, part = self.state / RESTORE_FILE, self.state / "restore.part"
+        if not archive.exists():
+            return
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            _unpack(archive, part, "r:")
+            for name in ("trust", "state"):
+                (part / name).mkdir(exist_ok=True)
+        except (OSError, tarfile.TarError) as error:
+            self.say(f"the backup is not taken: {error}")
+            archive.unlink()
+            return
+        self._stop()
+        for name, place in (("trust", self.state / "trust"), ("state", self._scheduler)):
+            shutil.rmtree(place, ignore_errors=True)
+            (part / name).replace(place)
+            place.chmod(0o700)
+        archive.unlink()
+        shutil.rmtree(part, ignore_errors=True)
+        self.say("a backup took the place of what was there")
+
+    # --- another version of the software --------------------------------------------------------------------------
+
+    def _change_software(self, wanted: str) -> None:
+        before, after = self.software, self.software.parent / wanted
+        try:
+            self._have_software(wanted, after)
+        except (OSError, tarfile.TarError, ValueError) as error:
+            self._note(SOFTWARE_REFUSED, f"{wanted} {error}")
+            return
+        self.say(f"software {wanted[:12]} takes the place of {before.name[:12]}")
+        self._stop()
+        kept = self.state / "rows-before"
+        _copy_rows(self._scheduler, kept)
+        self._start(after)
+        why = self._answers()
+        if not why:
+            self._note(SOFTWARE_IN_USE, wanted)
+            shutil.rmtree(kept, ignore_errors=True)
+            self._forget_old(before)
+            self.say(f"software {wanted[:12]} answers")
+            return
+        self.say(f"software {wanted[:12]} {why}; going back to {before.name[:12]}")
+        self._stop()
+        _copy_rows(kept, self._scheduler)
+        shutil.rmtree(kept, ignore_errors=True)
+        self._note(SOFTWARE_REFUSED, f"{wanted} {why}")
+        self._start(before)
+
+    def _have_software(self, wanted: str, folder: Path) -> None:
+        """Unpacked, all of it or nothing. Its bytes are those that the operator stored under that hash."""
+        if folder.is_dir():
+            return
+        bundle = self._scheduler / "bundles" / wanted
+        if hashlib.sha256(bundle.read_bytes()).hexdigest() != wanted:
+            raise ValueError("the bundle is damaged")
+        part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        _unpack(bundle, part, "r:gz")
+        os.sync()
+        part.replace(folder)
+
+    def _forget_old(self, before: Path) -> None:
+        stay = {self.software, before}
+        for folder in before.parent.iterdir():
+            if folder not in stay:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _answers(self) -> str:
+        """Waits for the orchestrator's word; why it did not come, or nothing."""
+        until = time.monotonic() + ANSWER_S_MAX
+        [program] = self.programs
+        while time.monotonic() < until:
+            if program.process is None:
+                return "does not start"
+            if (code := program.process.poll()) is not None:
+                program.process = None
+                return f"ended with {code}"
+            if self._is_healthy():
+                return ""
+            time.sleep(ASK_EVERY_S)
+        return f"did not answer within {ANSWER_S_MAX:g} s"
+
+    def _is_healthy(self) -> bool:
+        host, _, port = self.bind.rpartition(":")
+        asked = http.client.HTTPSConnection(
+            host.strip("[]"), int(port), timeout=ASK_TIMEOUT_S, context=trust.unverified_context()
+        )
+        with contextlib.closing(asked), contextlib.suppress(OSError, http.client.HTTPException):
+            asked.request("GET", "/health")
+            return asked.getresponse().status == http.client.OK
+        return False
+
+    # --- the one program ------------------------------------------------------------------------------------------
+
+    def _start(self, software: Path) -> None:
+        self.software = software
+        [program] = self.programs
+        program.command = command_of(software, self.arguments)
+        program.start_at = 0.0
+        self._start_due()
+
+    def _stop(self) -> None:
+        [program] = self.programs
+        if program.process is None:
+            return
+        program.process.terminate()
+        try:
+            program.process.wait(STOP_S_MAX)
+        except subprocess.TimeoutExpired:
+            program.process.kill()
+            program.process.wait()
+        program.process, program.start_at = None, 0.0
+
+    def _note(self, name: str, text: str) -> None:
+        """A disk that is full must not end the supervisor."""
+        with contextlib.suppress(OSError):
+            write_private(self.state / name, f"{text}\n".encode())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 after SIGTERM or SIGINT."""
+    given = _parser().parse_args(arguments)
+    software = Path(__file__).parents[1]
+    words = orchestrator_arguments(given)
+    supervisor = OrchestratorSupervisor(
+        [Program("orchestrator", command_of(software, words))],
+        given.expires_at,
+        ending=Ending(given.state, given.expires_at, max(given.expires_at, given.ends_at_most), say),
+        state=given.state,
+        software=software,
+        bind=given.bind,
+        arguments=words,
+    )
+    supervisor.begin()
+    supervisor.run()
+    return 0
+
+
+def orchestrator_arguments(given: argparse.Namespace) -> list[str]:
+    """The command line of the orchestrator itself."""
+    state: Path = given.state
+    words = ["--mode", "orchestrator", "--auth-mode", "mtls+token", "--bind", given.bind, "--fabric", given.fabric]
+    words += ["--scheduler-id", given.cell_id, "--region", given.region]
+    words += ["--state", str(state / "scheduler"), "--trust", str(state / "trust")]
+    words += ["--claim-secret-file", str(given.claim_secret_file), "--machine-folder", str(state)]
+    words += ["--healthy-after-s", f"{given.healthy_after_s:g}", "--heartbeat-every-s", f"{given.heartbeat_every_s:g}"]
+    assert (WANTED_FILE, END_FILE) == ("end-wanted", "end"), "the orchestrator looks for these in the machine's folder"
+    for name in given.name:
+        words += ["--name", name]
+    return words
+
+
+def command_of(software: Path, arguments: Sequence[str]) -> list[str]:
+    """The scheduler of that version, in a fresh, isolated interpreter that finds nothing else."""
+    return [sys.executable, "-I", "-S", "-c", RUN_ISOLATED, str(software), "grafos_scheduler", *arguments]
+
+
+def _unpack(archive: Path, target: Path, mode: str) -> None:
+    """What the operator brought, who may do anything here anyway; still nothing but plain files below ``target``."""
+    target.mkdir(parents=True)
+    with tarfile.open(archive, mode) as packed:  # type: ignore[call-overload]
+        for member in packed:
+            if not (member.isreg() or member.isdir()) or member.name.startswith("/") or ".." in member.name.split("/"):
+                raise tarfile.TarError(f"it holds {member.name[:80]!r}")
+            packed.extract(member, target, set_attrs=False)
+
+
+def _copy_rows(source: Path, target: Path) -> None:
+    """The store's files while nobody has them open."""
+    target.mkdir(mode=0o700, exist_ok=True)
+    for name in ROWS:
+        (target / name).unlink(missing_ok=True)
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
+            (target / name).chmod(0o600)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes()[:200].decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="grafos-orchestrating", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--state", required=True, type=Path, metavar="DIR")
+    add("--bind", required=True, metavar="ADDR:PORT")
+    add("--name", action="append", default=[], metavar="IP", help="a further address that clients dial; repeatable")
+    add("--fabric", required=True, metavar="ID")
+    add("--cell-id", required=True, metavar="ID", help="the orchestrator's name")
+    add("--region", required=True, metavar="NAME")
+    add("--claim-secret-file", required=True, type=Path, metavar="FILE")
+    add("--healthy-after-s", type=float, required=True, metavar="S")
+    add("--heartbeat-every-s", type=float, required=True, metavar="S")
+    add("--expires-at", type=float, required=True, metavar="UNIX")
+    add("--ends-at-most", type=float, required=True, metavar="UNIX", help="the latest end that is taken")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
