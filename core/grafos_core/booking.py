@@ -95,7 +95,11 @@ def taken(ledger: Ledger, booking: Booking) -> Batch:
     """
     caps = (partial(_cap_taken, step=step) for step in booking.caps)
     holds = (partial(_hold_taken, step=step) for step in booking.holds)
-    return ledgers.in_turn(ledger, (*caps, *holds))
+    batch = ledgers.in_turn(ledger, (*caps, *holds))
+    for change in batch:
+        if isinstance(change.row, Account):
+            check_plausible(change.row)
+    return batch
 
 
 def ended(ledger: Ledger, ending: Ending) -> Batch:
@@ -127,6 +131,12 @@ def check_adds_up(copy: LedgerCopy) -> None:
     for account in copy.accounts:
         if account.held_micro_cents != held[account.name]:
             raise _invalid(f"the open holds on {account.name!r} are not what it says is held")
+
+
+def check_plausible(account: Account) -> None:
+    """``request_invalid`` for sums beyond all reason, which could not be stored."""
+    if account.spent_micro_cents + account.held_micro_cents > ledgers.MICRO_CENTS_MAX:
+        raise _invalid(f"more would be spent and held on {account.name!r} than there is money")
 
 
 def _cap_taken(ledger: Ledger, step: CapStep) -> Batch:

@@ -38,7 +38,9 @@ HOLD = "hold"
 OPEN, SETTLED, RELEASED, EXPIRED = "open", "settled", "released", "expired"
 
 
-MicroCents = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+MICRO_CENTS_MAX = 2**53
+"""Ninety million dollars; beyond it JSON numbers are not exact everywhere."""
+MicroCents = Annotated[int, msgspec.Meta(ge=0, le=MICRO_CENTS_MAX)]
 Moment = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 Label = Annotated[str, msgspec.Meta(max_length=512)]
 """Bounds of what is read from elsewhere; nothing of ours comes near them."""

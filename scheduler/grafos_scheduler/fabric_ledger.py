@@ -126,6 +126,11 @@ def operators_holds(state: State) -> list[Hold]:
     return sorted(found, key=lambda held: held.hold_id)
 
 
+def fabrics_accounts(books: Ledger) -> list[Account]:
+    """The operator's account and those of tenants."""
+    return [account for account in books.accounts.values() if _is_fabrics(account.name)]
+
+
 def _running(books: Ledger) -> list[Hold]:
     return [held for held in books.holds.values() if held.state == OPEN and not is_operators(held)]
 
@@ -133,8 +138,7 @@ def _running(books: Ledger) -> list[Hold]:
 def _copy(books: Ledger, generation: int) -> LedgerCopy:
     """What goes home."""
     own = tuple(held for held in books.holds.values() if is_operators(held))
-    accounts = (account for account in books.accounts.values() if _is_fabrics(account.name))
-    return LedgerCopy(generation, tuple(accounts), own)
+    return LedgerCopy(generation, tuple(fabrics_accounts(books)), own)
 
 
 def _is_fabrics(account: str) -> bool:
@@ -165,6 +169,7 @@ def _replace(draft: Draft, copy: LedgerCopy, *, was_here: bool) -> None:
         known = there.accounts.get(account.name)
         if known is not None and account.name != OPERATOR_ACCOUNT:
             account = _joined(account, known, was_here=was_here)  # noqa: PLW2901 - the account as it is to be here
+        booking.check_plausible(account)
         accounts.append(account)
     draft.book(
         (

@@ -21,7 +21,7 @@ async def show(services: Services, request: Request) -> LedgerPage:
     left = [held for held in fabric_ledger.operators_holds(state) if held.hold_id > query.after]
     page = left[: query.limit]
     following = page[-1].hold_id if len(left) > len(page) else ""
-    return LedgerPage(fabric_ledger.view(state), list(state.ledger.accounts.values()), page, following)
+    return LedgerPage(fabric_ledger.view(state), fabric_ledger.fabrics_accounts(state.ledger), page, following)
 
 
 async def book(services: Services, request: Request) -> LedgerRows:
