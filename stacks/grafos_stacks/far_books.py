@@ -23,7 +23,7 @@ from grafos_core.ledger_place import Standing
 from grafos_core.paths import locked
 from grafos_scheduler.ledger_messages import LedgerRows
 from grafos_scheduler.orchestrator_client import OrchestratorClient
-from grafos_stacks.ledger_moves import bring_ledger_home, move_ledger
+from grafos_stacks.ledger_moves import bring_ledger_home, check_keeper, move_ledger
 from grafos_stacks.orchestrators import OrchestratorHome
 from grafos_stacks.records import OPERATOR
 
@@ -63,13 +63,15 @@ class FarBooks:
 
     def _is_here_again(self) -> bool:
         """Whether the ledger turns out to be in the fabric's home, once a move that was cut short is finished."""
-        standing = self._fabric.ledger_place().standing
-        if standing is Standing.MOVING:
+        place = self._fabric.ledger_place()
+        if place.standing is Standing.MOVING:
             _told(partial(move_ledger, self._fabric))
-        elif standing is Standing.COMING:
+        elif place.standing is Standing.COMING:
             _told(partial(bring_ledger_home, self._fabric, sleep=self._sleep))
             return True
-        return standing is Standing.HERE
+        elif place.standing is Standing.MOVED:
+            check_keeper(self._home, place)
+        return place.is_here
 
     def _booked(self, client: OrchestratorClient, decide: Decide) -> Ledger:
         pause_s = PAUSE_FIRST_S

@@ -87,7 +87,7 @@ def bring_ledger_home(
     if place.is_here:
         return CameHome(place)
     home = OrchestratorHome(fabric)
-    _check_keeper(home, place)
+    check_keeper(home, place)
     place = _noted(fabric, place, Standing.COMING, clock)
     progress(Step("note that it comes", DONE, 0.0))
     with home.client(OPERATOR) as client:
@@ -129,9 +129,10 @@ def _closed_here(
             )
             local.go(place)
             return place, copy
-        copy = local.copy(place.generation)
-    _check_keeper(home, place)
-    return place, copy
+        check_keeper(home, place)
+        if place.url != record.url:
+            local.go(msgspec.structs.replace(place, url=record.url))
+        return local.place, local.copy(place.generation)
 
 
 def _noted(fabric: Fabric, before: Place, standing: Standing, clock: Clock) -> Place:
@@ -183,7 +184,8 @@ def _arrived(fabric: Fabric, place: Place, copy: LedgerCopy, clock: Clock) -> Pl
         return local.place
 
 
-def _check_keeper(home: OrchestratorHome, place: Place) -> None:
+def check_keeper(home: OrchestratorHome, place: Place) -> None:
+    """``ledger_elsewhere`` unless the orchestrator that the fabric has is the one that keeps its ledger."""
     record = home.record()
     if record is None or _ca_sha256(home) != place.keeper_ca_sha256:
         raise GrafosError(

@@ -1,0 +1,282 @@
+"""The fabric's ledger moves into an orchestrator, is booked in there, and comes home: over TLS, with a real process."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from crash_sweep import CELL, make, undo
+from far_ledger import Keeper, hold_all_it_gets, move_until, opened
+from twin_ground import TwinGround
+
+from grafos_core import ledger as ledgers
+from grafos_core.booking import Ending
+from grafos_core.clock import SystemClock
+from grafos_core.errors import GrafosError
+from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric, open_fabric, tenant_account
+from grafos_core.ledger import Account, Hold, Ledger, Meter
+from grafos_core.ledger_place import Standing
+from grafos_core.money import from_cents
+from grafos_stacks.claiming import take_orchestrator
+from grafos_stacks.handover import SliceWanted, hold_slice
+from grafos_stacks.homecoming import release_slices, spend_slices
+from grafos_stacks.ledger_moves import bring_ledger_home, check_ledger_is_here, move_ledger
+from grafos_stacks.lost_ledger import reopen_ledger
+from grafos_stacks.making import open_hold
+from grafos_stacks.orchestrators import OrchestratorHome
+
+SPAWN = multiprocessing.get_context("spawn")
+CAP = from_cents(2000)
+METER = Meter("gcp", 3_600, since=1_000.0, until=5_000.0, fictional=True)
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Iterator[Keeper]:
+    """A claimed orchestrator; the fabric's ledger, with three holds, is still in its home."""
+    started = Keeper(tmp_path, f"far-{next(_numbers)}")
+    try:
+        fabric = started.begin()
+        hold(fabric, "cell/web/1/5", from_cents(300), meter=METER)
+        hold(fabric, "cell/old/1/4", from_cents(100))
+        fabric.end(Ending("cell/old/1/4", actual_micro_cents=70))
+        hold_slice(fabric, SystemClock(), wanted("web"))
+        yield started
+    finally:
+        started.discard()
+
+
+def wanted(scheduler: str) -> SliceWanted:
+    return SliceWanted(f"slice-{scheduler}", scheduler, "default", from_cents(50), time.time() + 3600)
+
+
+def hold(fabric: Fabric, hold_id: str, amount: int, meter: Meter | None = None) -> Ledger:
+    return fabric.book(lambda ledger: ledgers.hold(ledger, hold_id, OPERATOR_ACCOUNT, amount, "a cell", meter=meter))
+
+
+def contents(ledger: Ledger) -> tuple[dict[str, Account], dict[str, Hold]]:
+    return ledger.accounts, ledger.holds
+
+
+def refused(action: object, *args: object, **kwargs: object) -> GrafosError:
+    with pytest.raises(GrafosError) as caught:
+        action(*args, **kwargs)  # type: ignore[operator]
+    return caught.value
+
+
+def killed_after(steps: int, name: str, verb: str) -> bool:
+    """Whether the process was killed at that step; one that has no such step ends by itself."""
+    process = SPAWN.Process(target=move_until, args=(name, verb, steps))
+    process.start()
+    process.join(60)
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
+
+
+def open_places(keeper: Keeper) -> list[str]:
+    """Where the ledger is open for writing at this moment."""
+    fabric = keeper.opened
+    with OrchestratorHome(fabric).client("operator") as client:
+        there = client.ledger()[0].state == "open"
+    return [name for name, is_open in (("here", fabric.ledger_place().is_here), ("there", there)) if is_open]
+
+
+# --- moving -------------------------------------------------------------------------------------------------------
+
+
+def test_the_ledger_moves_whole_with_its_open_holds_and_is_closed_here(keeper: Keeper) -> None:
+    fabric = keeper.opened
+    before = fabric.read_ledger()
+    assert move_ledger(fabric).standing is Standing.MOVED
+    assert contents(fabric.read_ledger()) == contents(before), "fictional money keeps its mark"
+    assert open_places(keeper) == ["there"]
+    with pytest.raises(GrafosError) as error, fabric.ledger() as local:
+        local.write(ledgers.set_cap(local.ledger, OPERATOR_ACCOUNT, 5))
+    assert error.value.code == "ledger_elsewhere"
+    assert move_ledger(fabric) == move_ledger(opened(keeper.name))
+
+
+def test_everything_is_booked_there_from_then_on(keeper: Keeper) -> None:
+    fabric = keeper.opened
+    move_ledger(fabric)
+    hold(fabric, "cell/new/1/6", from_cents(200))
+    assert hold_slice(fabric, SystemClock(), wanted("new")).amount_micro_cents == from_cents(50)
+    fabric.end(Ending("cell/web/1/5", actual_micro_cents=9, ended_at=8.0))
+    spend_slices(fabric, "web")
+    release_slices(fabric, "new")
+    fabric.book(lambda ledger: ledgers.set_cap(ledger, OPERATOR_ACCOUNT, from_cents(700)))
+    keeper.stop()
+    keeper.start()
+    ledger = opened(keeper.name).read_ledger()
+    assert ledger.accounts[OPERATOR_ACCOUNT] == Account(OPERATOR_ACCOUNT, from_cents(700), 79, from_cents(200))
+    assert ledger.accounts[tenant_account("default")] == Account("tenant/default", CAP, from_cents(50), 0)
+    assert ledger.holds["cell/web/1/5"].ended_at == 8.0
+    with fabric.ledger() as local:
+        assert "cell/new/1/6" not in local.ledger.holds, "the home keeps the copy of the day of the move"
+
+
+def test_a_home_without_the_way_there_says_where_the_ledger_is(keeper: Keeper) -> None:
+    move_ledger(keeper.opened)
+    plain = open_fabric(SystemClock(), keeper.name)
+    assert refused(plain.read_ledger).code == "ledger_elsewhere"
+    assert refused(plain.book, lambda _: ()).code == "ledger_elsewhere"
+
+
+def test_those_who_hold_at_once_never_pass_the_cap(keeper: Keeper) -> None:
+    fabric = keeper.opened
+    move_ledger(fabric)
+    fabric.book(lambda ledger: ledgers.set_cap(ledger, OPERATOR_ACCOUNT, from_cents(300) + 70 + 10))
+    each = [SPAWN.Process(target=hold_all_it_gets, args=(keeper.name, f"w{n}", 5, 1)) for n in range(3)]
+    for process in each:
+        process.start()
+    for process in each:
+        process.join(60)
+    assert sum(process.exitcode or 0 for process in each) == 10, "of fifteen there is room for ten"
+    account = fabric.read_ledger().accounts[OPERATOR_ACCOUNT]
+    assert account.free_micro_cents == 0
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_a_move_that_was_killed_goes_on_with_the_next_command_that_books(keeper: Keeper, steps: int) -> None:
+    before = keeper.opened.read_ledger()
+    assert killed_after(steps, keeper.name, "move")
+    assert open_places(keeper) in ([], ["there"])
+    hold(opened(keeper.name), "cell/next/1/9", 5)
+    after = opened(keeper.name).read_ledger()
+    assert after.holds.pop("cell/next/1/9").amount_micro_cents == 5
+    assert after.holds == before.holds
+    assert open_places(keeper) == ["there"]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_homecoming_that_was_killed_goes_on_with_the_next_command_that_books(keeper: Keeper, steps: int) -> None:
+    move_ledger(keeper.opened)
+    before = keeper.opened.read_ledger()
+    assert killed_after(steps, keeper.name, "home")
+    assert open_places(keeper) in ([], ["there"])
+    hold(opened(keeper.name), "cell/next/1/9", 5)
+    after = opened(keeper.name).read_ledger()
+    assert after.holds.pop("cell/next/1/9").amount_micro_cents == 5
+    assert after.holds == before.holds
+    assert open_places(keeper) == ["here"]
+
+
+# --- coming home --------------------------------------------------------------------------------------------------
+
+
+def test_it_comes_home_with_all_that_was_booked_and_may_move_again(keeper: Keeper) -> None:
+    fabric = keeper.opened
+    move_ledger(fabric)
+    hold(fabric, "cell/new/1/6", from_cents(200))
+    there = fabric.read_ledger()
+    assert refused(check_ledger_is_here, fabric).code == "ledger_elsewhere"
+    home = bring_ledger_home(fabric)
+    assert home.place.is_here
+    check_ledger_is_here(fabric)
+    assert contents(fabric.read_ledger()) == contents(there)
+    assert open_places(keeper) == ["here"]
+    fabric.end(Ending("cell/new/1/6", actual_micro_cents=3))
+    assert bring_ledger_home(fabric).place == home.place
+    assert move_ledger(fabric).generation == 2
+    assert fabric.read_ledger().holds["cell/new/1/6"].actual_micro_cents == 3
+    assert fabric.read_ledger().accounts[tenant_account("default")] == there.accounts[tenant_account("default")]
+
+
+def test_a_lost_orchestrators_ledger_is_opened_here_with_what_was_to_be_booked(keeper: Keeper) -> None:
+    fabric = keeper.opened
+    move_ledger(fabric)
+    keeper.stop()
+    assert fabric.end(Ending("cell/web/1/5", actual_micro_cents=9))
+    assert refused(bring_ledger_home, fabric).code == "scheduler_unreachable"
+    assert fabric.ledger_place().standing is Standing.COMING
+    reopened = reopen_ledger(fabric)
+    assert any("What tenants spent at orchestrator since" in note for note in reopened.notes)
+    assert fabric.read_ledger().holds["cell/web/1/5"].actual_micro_cents == 9
+    assert hold(fabric, "cell/new/1/6", 5).accounts[OPERATOR_ACCOUNT].held_micro_cents == 5
+
+
+# --- unhappy days -------------------------------------------------------------------------------------------------
+
+
+def test_without_the_orchestrator_nothing_is_held_and_what_ends_waits(keeper: Keeper) -> None:
+    fabric = keeper.opened
+    move_ledger(fabric)
+    keeper.stop()
+    error = refused(hold, fabric, "cell/new/1/6", 5)
+    assert error.code == "scheduler_unreachable"
+    assert "grafos cloud teardown" in error.next
+    assert refused(fabric.read_ledger).code == "scheduler_unreachable"
+    for _ in range(2):
+        assert fabric.end(Ending("cell/web/1/5", actual_micro_cents=9, ended_at=8.0))
+    spend_slices(fabric, "web")
+    keeper.start()
+    ledger = opened(keeper.name).read_ledger()
+    assert ledger.accounts[OPERATOR_ACCOUNT].spent_micro_cents == 79
+    assert ledger.accounts[OPERATOR_ACCOUNT].held_micro_cents == 0
+    assert ledger.accounts[tenant_account("default")].spent_micro_cents == from_cents(50)
+    with fabric.ledger() as local:
+        assert local.waiting == {}
+
+
+def test_a_provision_is_refused_before_anything_exists_while_the_orchestrator_is_down(keeper: Keeper) -> None:
+    ground = TwinGround(fabric=keeper.opened)
+    move_ledger(ground.fabric)
+    keeper.stop()
+    assert refused(make, ground.hands()).code == "scheduler_unreachable"
+    assert ground.live() == []
+    keeper.start()
+    make(ground.hands())
+    assert open_hold(ground.fabric, CELL) is not None
+
+
+def test_a_cell_is_torn_down_while_the_orchestrator_is_down_and_settled_at_the_next_command(keeper: Keeper) -> None:
+    fabric = keeper.opened
+    ground = TwinGround(fabric=fabric)
+    move_ledger(fabric)
+    make(ground.hands())
+    ground.pass_time(600.0)
+    held = open_hold(fabric, CELL)
+    assert held is not None
+    keeper.stop()
+    torn = undo(ground.hands())
+    assert torn is not None
+    assert ground.live() == []
+    assert torn.receipt.held_micro_cents == held.amount_micro_cents
+    keeper.start()
+    settled = fabric.read_ledger().holds[held.hold_id]
+    assert (settled.state, settled.actual_micro_cents) == ("settled", torn.receipt.cost_micro_cents)
+    assert 0 < settled.actual_micro_cents < settled.amount_micro_cents
+
+
+def test_cells_that_were_made_and_unmade_since_the_move_are_booked_when_the_orchestrator_is_lost(
+    keeper: Keeper,
+) -> None:
+    fabric = keeper.opened
+    ground = TwinGround(fabric=fabric)
+    move_ledger(fabric)
+    make(ground.hands())
+    held = open_hold(fabric, CELL)
+    assert held is not None
+    keeper.stop()
+    reopen_ledger(fabric)
+    again = fabric.read_ledger().holds[held.hold_id]
+    assert (again.state, again.amount_micro_cents) == ("open", held.amount_micro_cents)
+
+
+def test_another_orchestrator_does_not_get_a_ledger_that_is_elsewhere(keeper: Keeper, tmp_path: Path) -> None:
+    fabric = keeper.opened
+    move_ledger(fabric)
+    (tmp_path / "other").mkdir()
+    other = Keeper(tmp_path / "other", keeper.name)
+    try:
+        other.start()
+        take_orchestrator(fabric, other.url, other.secret_file, replace=True)
+        assert refused(move_ledger, fabric).code == "ledger_elsewhere"
+        assert refused(fabric.book, lambda _: ()).code == "ledger_elsewhere"
+    finally:
+        other.discard()
