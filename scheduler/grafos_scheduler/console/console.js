@@ -49,7 +49,9 @@ async function lost() {
   close();
   say("The connection is lost; trying again. What stands here may be out of date.", true);
   try {
-    const answer = await fetch(location.href, { method: "HEAD", cache: "no-store" });
+    const asked = { method: "HEAD", cache: "no-store", redirect: "manual", signal: AbortSignal.timeout(LOST_AFTER_MS) };
+    const answer = await fetch(location.pathname, asked);
+    if (answer.type === "opaqueredirect") return end("Another replica of this scheduler leads now; reload to go there.");
     if (answer.status === 401) return end("You are signed out. What stands here is out of date.");
   } catch { /* nobody answers yet */ }
   if (!paused && !document.hidden) again = setTimeout(open, AGAIN_AFTER_MS);

@@ -24,6 +24,7 @@ from grafos_scheduler.console.sight import CELL_STATES, READY, CellLine, Provide
 from grafos_scheduler.console.watching import ALARMING_KINDS, Sight
 
 CELLS_PER_PAGE = 50
+DIGEST_SHOWN = 16
 SECTIONS = ("overview", "infrastructure", "money", "runs", "security")
 """The parts of the page that are sent anew when they change, by the id of their element."""
 
@@ -114,6 +115,7 @@ def _environment() -> Environment:
         "iso": _iso,
         "money": format_cents,
         "share": _share,
+        "told": _told,
     }
     made.globals |= {
         "alarming": ALARMING_KINDS,
@@ -159,7 +161,15 @@ def _bytes(count: int) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "no budget"
+    if not whole:
+        return "no budget"
+    return "under 0.1 %" if 0 < part * 1000 < whole else f"{100 * part / whole:.1f} %"
+
+
+def _told(details: dict[str, str | int]) -> str:
+    """What a record says further; hashes by their beginning, and quotas not at all."""
+    shown = [(name, str(value)) for name, value in details.items() if not name.startswith("quota_")]
+    return ", ".join(f"{name} {value[:DIGEST_SHOWN] if name.endswith('_sha256') else value}" for name, value in shown)
 
 
 def _signals_of(lines: tuple[ProviderLine, ...]) -> list[tuple[str, list[tuple[int, int]]]]:
