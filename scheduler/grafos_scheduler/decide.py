@@ -21,14 +21,14 @@ from grafos_scheduler import (
     frames,
     leases,
     outcomes,
-    renewing,
     preempting,
+    renewing,
     retention,
     revocation,
     revoking,
     rows,
-    tenants,
     standing,
+    tenants,
 )
 from grafos_scheduler.draft import Draft
 from grafos_scheduler.events import Decision, Event
@@ -76,7 +76,6 @@ def decide(  # noqa: C901  # one arm per event
             return draft.decision(expecting.set_roots(draft, event))
         case events.CellRevokeAsked():
             return draft.decision(revocation.asked(draft, event))
-        case events.TenantRegistered():
         case events.ProviderMarked():
             standing.marked(draft, event)
         case events.TrialOpened():
@@ -86,6 +85,7 @@ def decide(  # noqa: C901  # one arm per event
         case events.CellFaulted():
             if _is_current(state, event.cell_id, event.link_id):
                 standing.faulted(draft, event.cell_id, event.code, event.what)
+        case events.TenantRegistered():
             return draft.decision(tenants.registered(draft, event))
         case events.TenantAdmitted():
             return draft.decision(accounts.admitted(draft, event))
@@ -117,6 +117,7 @@ def decide(  # noqa: C901  # one arm per event
 def _time_passed(draft: Draft) -> None:
     leases.lapse_overdue(draft)
     renewing.renew_due(draft)
+    preempting.ask_where_there_is_room(draft)
     outcomes.give_up_overdue(draft)
     retention.collect(draft)
     revocation.carry_out_due(draft)
@@ -124,7 +125,6 @@ def _time_passed(draft: Draft) -> None:
     audit.tell_withheld(draft)
     audit.let_go_old(draft)
 
-    preempting.ask_where_there_is_room(draft)
 
 def _witnessed(draft: Draft, event: events.Witnessed) -> None:
     details = dict(event.details)

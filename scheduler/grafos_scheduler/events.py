@@ -170,30 +170,6 @@ class CellRevokeAsked:
     cell_id: str
     grace_s: float
     why: str
-
-
-@dataclass(frozen=True, slots=True)
-class LinkOpened:
-    """A cell dialled and said hello. ``link_id`` grows with every link that this process accepts.
-
-    The ``Welcome`` and all frames that the cell may have missed are among the effects. A ``GrafosError`` is to be
-    sent as ``Goodbye`` and the link closed.
-    """
-
-    link_id: int
-    hello: frames.Hello
-    key_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class LinkClosed:
-    cell_id: str
-    link_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class CellSaid:
-    """A frame came over a link. A ``GrafosError`` is to be sent as ``Goodbye`` and the link closed."""
     drain_s: float = 0.0
 
 
@@ -232,6 +208,30 @@ class CellFaulted:
     link_id: int
     code: str
     what: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOpened:
+    """A cell dialled and said hello. ``link_id`` grows with every link that this process accepts.
+
+    The ``Welcome`` and all frames that the cell may have missed are among the effects. A ``GrafosError`` is to be
+    sent as ``Goodbye`` and the link closed.
+    """
+
+    link_id: int
+    hello: frames.Hello
+    key_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkClosed:
+    cell_id: str
+    link_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class CellSaid:
+    """A frame came over a link. A ``GrafosError`` is to be sent as ``Goodbye`` and the link closed."""
 
     cell_id: str
     link_id: int
@@ -335,6 +335,10 @@ Event = (
     | ExpectedMachineNamed
     | AttestationRootsSet
     | CellRevokeAsked
+    | ProviderMarked
+    | TrialOpened
+    | ConformanceReported
+    | CellFaulted
     | LinkOpened
     | LinkClosed
     | CellSaid
@@ -362,10 +366,6 @@ class SendToCell:
 
 
 @dataclass(frozen=True, slots=True)
-    | ProviderMarked
-    | TrialOpened
-    | ConformanceReported
-    | CellFaulted
 class CloseLink:
     """End a link whose place another has taken."""
 

@@ -33,7 +33,9 @@ from grafos_scheduler.enrolment_messages import (
     RenewalRequest,
 )
 from grafos_scheduler.ledger_messages import LedgerClosing, LedgerMove, LedgerPage, LedgerRows, LedgerView
-from grafos_scheduler.messages import TenantGrant, TenantView, Terms
+from grafos_scheduler.machine_messages import BACKUP_BYTES_MAX, MachineOrders, MachineView, RestoreTaken
+from grafos_scheduler.messages import CellView, Conformance, TenantGrant, TenantView, Terms
+from grafos_scheduler.standing_messages import ProductionMark, TrialRequest
 from grafos_scheduler.tenant_messages import TenantAsked, TenantBudget
 
 LEDGER_READS_MAX = 10
@@ -93,12 +95,6 @@ class OrchestratorClient(SchedulerClient):
         """One provider; ``not_found`` for one that is neither enabled nor has a cell."""
         return self._get(f"/api/v1/providers/{_in_path(name)}", ProviderView)
 
-    def create_tenant(self, asked: TenantAsked) -> TenantGrant:
-        """Creates a tenant, or has a further key of one signed."""
-        return self._call("POST", "/api/v1/admin/tenants", TenantGrant, asked)
-
-    def delete_tenant(self, name: str) -> TenantView:
-        """Ends the tenant, and gives it as it was; ``tenant_in_use`` while it has leases or runs."""
     def mark_production(self, provider: str, *, production: bool) -> ProviderView:
         """Says whether the provider's cells must have passed the conformance suite."""
         path = f"/api/v1/providers/{_in_path(provider)}/production"
@@ -113,6 +109,12 @@ class OrchestratorClient(SchedulerClient):
         """Records what the suite said of a cell; gives it with the day and the cell's version."""
         return self._call("PUT", f"/api/v1/cells/{_in_path(cell_id)}/conformance", Conformance, said)
 
+    def create_tenant(self, asked: TenantAsked) -> TenantGrant:
+        """Creates a tenant, or has a further key of one signed."""
+        return self._call("POST", "/api/v1/admin/tenants", TenantGrant, asked)
+
+    def delete_tenant(self, name: str) -> TenantView:
+        """Ends the tenant, and gives it as it was; ``tenant_in_use`` while it has leases or runs."""
         return self._call("DELETE", f"/api/v1/admin/tenants/{_in_path(name)}", TenantView)
 
     def set_quota(self, name: str, quota: Resources) -> TenantView:
@@ -162,6 +164,22 @@ class OrchestratorClient(SchedulerClient):
                 raise
             self._exchange("PUT", path, data, SYNC_S_MAX)
         return sha256
+
+    def backup(self) -> bytes:
+        """A backup of the orchestrator, unsealed: whoever has it can be the orchestrator."""
+        return self._exchange("GET", "/api/v1/admin/backup", None, SYNC_S_MAX, BACKUP_BYTES_MAX)
+
+    def restore(self, archive: bytes) -> RestoreTaken:
+        """Fills this orchestrator, which nobody uses yet; it starts anew, under the CA that the backup has."""
+        return decode(self._exchange("PUT", "/api/v1/admin/backup", archive, SYNC_S_MAX), RestoreTaken)
+
+    def machine(self) -> MachineView:
+        """How the machine stands; ``unsupported`` where grafos did not make it."""
+        return self._get("/api/v1/admin/machine", MachineView)
+
+    def order_machine(self, orders: MachineOrders) -> MachineView:
+        """Gives the machine orders; ask again for what came of them."""
+        return self._call("PUT", "/api/v1/admin/machine", MachineView, orders)
 
     # --- cells ---
 

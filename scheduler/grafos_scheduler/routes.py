@@ -18,6 +18,7 @@ from grafos_scheduler import (
 )
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT
 from grafos_scheduler.ledger_routes import LEDGER_ROUTES
+from grafos_scheduler.machine_routes import MACHINE_ROUTES
 from grafos_scheduler.orchestrator_routes import ORCHESTRATOR_ROUTES
 from grafos_scheduler.route import Route, gate
 from grafos_scheduler.settings import CELL as CELL_MODE
@@ -140,7 +141,6 @@ ROUTES: tuple[Route, ...] = (
         body=messages.RunRequest,
     ),
     Route(
-    Route(
         "POST",
         "/api/v1/offers",
         gate("runs:write", TENANT),
@@ -149,6 +149,7 @@ ROUTES: tuple[Route, ...] = (
         standing_messages.Offers,
         body=messages.RunRequest,
     ),
+    Route(
         "POST",
         "/api/v1/runs/{run_id}/cancel",
         gate("runs:write", TENANT),
@@ -245,6 +246,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     *ORCHESTRATOR_ROUTES,
     *LEDGER_ROUTES,
+    *MACHINE_ROUTES,
 )
 
 

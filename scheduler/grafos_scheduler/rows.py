@@ -73,8 +73,8 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 class FabricLedger(msgspec.Struct, frozen=True):
-    """How the fabric's ledger stands here: ``open``, ``closing`` or ``closed``. ``generation`` and ``digest`` are those of
-    the copy that came; ``revision`` grows with every booking."""
+    """How the fabric's ledger stands here: ``open``, ``closing`` or ``closed``. ``generation`` and ``digest`` are those
+    of the copy that came; ``revision`` grows with every booking."""
 
     state: str
     generation: int
@@ -139,6 +139,8 @@ class Identity(msgspec.Struct, frozen=True):
     revoke_why: str = ""
     revoked_at: float = 0.0
     machine_id: str = ""
+    drain_until: float = 0.0
+    grace_s: float = 0.0
 
 
 class AttestationRoots(msgspec.Struct, frozen=True):
@@ -152,8 +154,6 @@ class AttestationRoots(msgspec.Struct, frozen=True):
     set_at: float
 
 
-    drain_until: float = 0.0
-    grace_s: float = 0.0
 class RevokedKey(msgspec.Struct, frozen=True):
     """A key that was taken back, by its fingerprint: it never counts again, for whatever cell."""
 
@@ -162,19 +162,6 @@ class RevokedKey(msgspec.Struct, frozen=True):
     why: str
 
 
-class Lease(msgspec.Struct, frozen=True):
-    """One resource of one cell, for one run. ``boot_epoch`` is the start of the cell's daemon that it was asked of.
-
-    ``asked_at`` is when this generation was asked for, and ``until`` how long renewals may carry it (0: none).
-    ``revoke`` is a label of ``RevokeState``; with it go the grace that was given, and why.
-    """
-
-    lease_id: str
-    run_id: str
-    tenant: str
-    cell_id: str
-    kind: str
-    amount: int
 class Production(msgspec.Struct, frozen=True):
     """A provider that an operator marked as one for production: its cells must have passed the conformance suite."""
 
@@ -202,6 +189,19 @@ class Fault(msgspec.Struct, frozen=True):
     at: float
 
 
+class Lease(msgspec.Struct, frozen=True):
+    """One resource of one cell, for one run. ``boot_epoch`` is the start of the cell's daemon that it was asked of.
+
+    ``asked_at`` is when this generation was asked for, and ``until`` how long renewals may carry it (0: none).
+    ``revoke`` is a label of ``RevokeState``; with it go the grace that was given, and why.
+    """
+
+    lease_id: str
+    run_id: str
+    tenant: str
+    cell_id: str
+    kind: str
+    amount: int
     generation: int
     boot_epoch: int
     state: str
@@ -249,6 +249,7 @@ class Run(msgspec.Struct, frozen=True):
     lease_seconds: float = 0.0
     cost_micro_cents: int = 0
     cancelled_at: float = 0.0
+    waits_for: tuple[str, ...] = ()
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -262,7 +263,6 @@ class Artifact(msgspec.Struct, frozen=True):
 
 
 class AuditHead(msgspec.Struct, frozen=True):
-    waits_for: tuple[str, ...] = ()
     """Where the audit log ends, and what it begins with: all records before ``kept_from`` were let go, the last of
     which had the hash ``let_go_event_hash``. The records themselves are cold."""
 
@@ -308,6 +308,14 @@ class Renewal(msgspec.Struct, frozen=True):
     again_at: float
 
 
+class Trial(msgspec.Struct, frozen=True):
+    """Volatile: until then the tenant may try the cell, though it lacks what the trial is to show."""
+
+    cell_id: str
+    tenant: str
+    until: float
+
+
 class Flood(msgspec.Struct, frozen=True):
     """Volatile: how often ``who`` brought about records of one kind since ``since``, and how many were withheld."""
 
@@ -321,14 +329,6 @@ class Flood(msgspec.Struct, frozen=True):
 STORED_KINDS: dict[str, type[msgspec.Struct]] = {
     CLAIM: Claim,
     TERMS: Terms,
-class Trial(msgspec.Struct, frozen=True):
-    """Volatile: until then the tenant may try the cell, though it lacks what the trial is to show."""
-
-    cell_id: str
-    tenant: str
-    until: float
-
-
     TENANT: Tenant,
     SLICE: Slice,
     FABRIC_LEDGER: FabricLedger,
@@ -338,6 +338,9 @@ class Trial(msgspec.Struct, frozen=True):
     IDENTITY: Identity,
     REVOKED_KEY: RevokedKey,
     ATTESTATION_ROOTS: AttestationRoots,
+    PRODUCTION: Production,
+    CONFORMANCE: Conformed,
+    FAULT: Fault,
     LEASE: Lease,
     RUN: Run,
     ARTIFACT: Artifact,
@@ -350,6 +353,3 @@ class Trial(msgspec.Struct, frozen=True):
 
 COLD_KINDS = frozenset({ARTIFACT, AUDIT})
 """Stored, but not loaded into memory."""
-    PRODUCTION: Production,
-    CONFORMANCE: Conformed,
-    FAULT: Fault,

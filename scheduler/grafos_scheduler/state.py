@@ -75,11 +75,11 @@ class State:
         self.identities: dict[str, rows.Identity] = {}
         self.revoked_keys: dict[str, rows.RevokedKey] = {}
         self.attestation_roots: dict[str, rows.AttestationRoots] = {}
-        self.leases: dict[str, rows.Lease] = {}
         self.productions: dict[str, rows.Production] = {}
         self.conformed: dict[str, rows.Conformed] = {}
         self.faults: dict[str, rows.Fault] = {}
         self.trials: dict[str, rows.Trial] = {}
+        self.leases: dict[str, rows.Lease] = {}
         self.runs: dict[str, rows.Run] = {}
         self.presences: dict[str, rows.Presence] = {}
         self.tokens: dict[str, rows.LeaseToken] = {}
@@ -99,12 +99,12 @@ class State:
             rows.IDENTITY: self.identities,
             rows.REVOKED_KEY: self.revoked_keys,
             rows.ATTESTATION_ROOTS: self.attestation_roots,
-            rows.LEASE: self.leases,
-            rows.RUN: self.runs,
             rows.PRODUCTION: self.productions,
             rows.CONFORMANCE: self.conformed,
             rows.FAULT: self.faults,
             rows.TRIAL: self.trials,
+            rows.LEASE: self.leases,
+            rows.RUN: self.runs,
             rows.PRESENCE: self.presences,
             rows.TOKEN: self.tokens,
             rows.RENEWAL: self.renewals,
@@ -122,9 +122,9 @@ class State:
         self.runs_by_cell: defaultdict[str, dict[str, None]] = defaultdict(dict)  # those under way
         self.refused_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self.ended_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)  # the oldest end first
+        self.waiting: dict[str, None] = {}  # the runs that wait for the leases of others to be gone
         self.leaving: dict[str, None] = {}  # the cells whose identity is being taken back
         self.cell_of_key: dict[str, str] = {}
-        self.waiting: dict[str, None] = {}  # the runs that wait for the leases of others to be gone
         self.placement = PlacementIndex()
 
     @classmethod
@@ -265,6 +265,10 @@ class State:
         was, is_now = before and before.state, after and after.state
         going = (before if was in runs.UNDER_WAY else None, after if is_now in runs.UNDER_WAY else None)
         _regroup(self.runs_by_cell, "cell_id", "run_id", *going)
+        if is_now == runs.ADMITTED and after is not None and after.waits_for:
+            self.waiting[after.run_id] = None
+        elif before is not None:
+            self.waiting.pop(before.run_id, None)
         refused = (before if was == runs.REFUSED else None, after if is_now == runs.REFUSED else None)
         _regroup(self.refused_by_tenant, "tenant", "run_id", *refused)
         ended = (before if was in runs.ENDED else None, after if is_now in runs.ENDED else None)
@@ -277,10 +281,6 @@ def _is_linked(presence: rows.Presence | None) -> bool:
 
 def _regroup(index: defaultdict[str, dict[str, None]], group: str, key: str, before: Any, after: Any) -> None:
     """Keeps an index from a group to the keys in it, while a row comes, goes or changes its group."""
-        if is_now == runs.ADMITTED and after is not None and after.waits_for:
-            self.waiting[after.run_id] = None
-        elif before is not None:
-            self.waiting.pop(before.run_id, None)
     left = before is not None and (after is None or getattr(after, group) != getattr(before, group))
     if left:
         members = index[getattr(before, group)]
