@@ -99,8 +99,8 @@ def claim(
     from grafos_cli.fabric import open_default
     from grafos_cli.ledger_home import ledger_document, ledger_text
     from grafos_cli.tables import facts
+    from grafos_stacks.claiming import take_orchestrator
     from grafos_stacks.ledger_moves import check_ledger_is_here, move_ledger
-    from grafos_stacks.orchestrators import take_orchestrator
 
     terminal = terminal_of(ctx)
     fabric = open_default(terminal)

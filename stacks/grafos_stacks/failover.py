@@ -29,10 +29,13 @@ MOVES_ON = (CAPACITY, "cloud_quota")
 """Refusals for which another candidate is tried; of these only missing capacity is a matter of the zone."""
 
 
-def make_somewhere(hands: Hands, plan: StackPlan, late_inputs_of: Callable[[StackPlan], LateInputs]) -> Made:
+def make_somewhere(
+    hands: Hands, plan: StackPlan, late_inputs_of: Callable[[StackPlan], LateInputs], *, later: bool = False
+) -> Made:
     """Has all resources of the plan, in its zone or in another one of the region if the person named none.
 
-    As ``make_stack``; ``cloud_capacity`` with every zone that was tried when no zone has a machine of the type.
+    As ``make_stack``, ``later`` too; ``cloud_capacity`` with every zone that was tried when no zone has a machine of
+    the type.
     """
     refused: dict[str, CloudError] = {}
 
@@ -41,7 +44,7 @@ def make_somewhere(hands: Hands, plan: StackPlan, late_inputs_of: Callable[[Stac
 
     while True:
         try:
-            return make_stack(hands, plan, late_inputs_of(plan))
+            return make_stack(hands, plan, late_inputs_of(plan), later=later)
         except CloudError as refusal:
             zone = plan.facts.offer.zone
             tried_before, refused[zone] = zone in refused, refusal

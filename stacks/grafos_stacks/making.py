@@ -80,14 +80,16 @@ def _for_address(plan: StackPlan, operator_cidr: str) -> StackPlan:
     return msgspec.structs.replace(plan, spec=spec, resources=resources)
 
 
-def make_stack(hands: Hands, plan: StackPlan, late_inputs: LateInputs) -> Made:
-    """Has all resources of the plan, or raises what stands in the way. The caller holds the stack's lock.
+def make_stack(hands: Hands, plan: StackPlan, late_inputs: LateInputs, *, later: bool = False) -> Made:
+    """Has all resources of the plan, or raises what stands in the way. The caller holds the stack's lock. ``later``:
+    the ledger cannot be reached before this very stack is there, so ``ensure_held`` is called then.
 
     ``budget_exceeded`` before anything is made, when the worst case does not fit under the operator's cap.
     ``plan_stale`` before a machine whose deadline would come too late. One that is there gets it all the same.
     """
-    row = opened(hands, plan)
-    _hold(hands, row, plan)
+    row = opened(hands, plan, held_later=later)
+    if not later:
+        _hold(hands, row, plan)
     engine = Creator(hands)
     shared = [what for what in plan.resources if what.stack == plan.shared_stack]
     with hands.journal.lock(plan.shared_stack, patience_s=SHARED_PATIENCE_S, sleep=hands.sleep):
@@ -147,10 +149,6 @@ def open_hold_in(ledger: ledgers.Ledger, stack: str) -> ledgers.Hold | None:
     return next((held for held in own if held.state == ledgers.OPEN), None)
 
 
-def _hold_id(fabric: Fabric, plan: StackPlan) -> str:
-    return _id_among(_holds(fabric, plan.stack), plan)
-
-
 def _id_among(holds: Iterable[ledgers.Hold], plan: StackPlan) -> str:
     """The open hold's id, which a run may have left whose journal is lost; else one that no cell of that name had,
     because nothing is reserved any more under a hold that has ended."""
@@ -164,9 +162,13 @@ def new_hold_id(holds: Iterable[ledgers.Hold], stack: str, made_at: float) -> st
     return left[0].hold_id if left else f"{_hold_prefix(stack)}{len(own) + 1}/{int(made_at)}"
 
 
-def _holds(fabric: Fabric, stack: str) -> list[ledgers.Hold]:
-    holds = fabric.read_ledger().holds.values()
-    return [held for held in holds if held.hold_id.startswith(_hold_prefix(stack))]
+def _holds(fabric: Fabric, stack: str, *, in_copy: bool = False) -> list[ledgers.Hold]:
+    if in_copy:
+        with fabric.ledger() as local:
+            known = local.ledger
+    else:
+        known = fabric.read_ledger()
+    return [held for held in known.holds.values() if held.hold_id.startswith(_hold_prefix(stack))]
 
 
 def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
@@ -204,15 +206,16 @@ def reserved(ledger: ledgers.Ledger, hold_id: str, plan: StackPlan, now: float) 
     return ledgers.hold(ledger, hold_id, OPERATOR_ACCOUNT, amount, purpose, meter=_meter(plan, now))
 
 
-def opened(hands: Hands, plan: StackPlan, moves: tuple[Move, ...] = ()) -> StackRow:
+def opened(hands: Hands, plan: StackPlan, moves: tuple[Move, ...] = (), *, held_later: bool = False) -> StackRow:
     """The stack's row, made before anything else; a name that was used before begins anew. ``moves`` are those that led
-    to a new row."""
+    to a new row. ``held_later``: what the ledger holds is told by the copy in the fabric's home."""
     row = hands.journal.stack(plan.stack)
     if row is not None and row.state is not StackState.GONE:
         row = msgspec.structs.replace(row, plan=plan)
         hands.journal.write(row)
         return row
-    row = _new_row(plan, _hold_id(hands.fabric, plan), hands.clock.now(), moves)
+    hold_id = _id_among(_holds(hands.fabric, plan.stack, in_copy=held_later), plan)
+    row = _new_row(plan, hold_id, hands.clock.now(), moves)
     hands.journal.write(row, *_earlier(hands, plan.stack))
     return row
 
@@ -248,6 +251,14 @@ def _hold(hands: Hands, row: StackRow, plan: StackPlan) -> None:
             error.next = NEXT_STEPS[error.code].format(plan=plan)
             hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
         raise
+
+
+def ensure_held(hands: Hands, plan: StackPlan) -> None:
+    """Reserves the worst case of a stack that is there already, in a ledger that could not be asked before.
+    ``budget_exceeded`` if it does not fit: the stack stays, and the same call again goes on."""
+    row = hands.journal.stack(plan.stack)
+    assert row is not None, "it was opened before"
+    hands.fabric.book(partial(reserved, hold_id=row.hold_id, plan=plan, now=hands.clock.now()))
 
 
 NEXT_STEPS = {

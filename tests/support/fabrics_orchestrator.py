@@ -8,7 +8,8 @@ from standalone import Process
 
 from grafos_core.fabric import Fabric
 from grafos_scheduler.orchestrator_client import OrchestratorClient
-from grafos_stacks.orchestrators import OrchestratorHome, take_orchestrator
+from grafos_stacks.claiming import take_orchestrator
+from grafos_stacks.orchestrators import OrchestratorHome
 from grafos_stacks.records import OPERATOR
 
 HEARTBEAT_EVERY_S = 0.25

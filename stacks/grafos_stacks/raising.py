@@ -1,0 +1,250 @@
+"""Raise the fabric's orchestrator on a cloud: its machine, its software, its claim, the ledger; also from a backup.
+
+Every step asks first whether it was done before, so the same command again goes on, and changes nothing once all is
+done. A machine that is gone takes with it what its orchestrator kept: then the next one is made only from a backup. It
+starts empty, under a CA of its own; it is claimed like any other, given the backup over that claim, and starts anew as
+the orchestrator that the backup is of. Its cells know it by its CA, and by its address where that outlives a machine.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from grafos_connectors.contract import Found, State
+from grafos_core.errors import GrafosError
+from grafos_core.ledger_place import Place
+from grafos_scheduler.orchestrator_client import OrchestratorClient
+from grafos_stacks.booting import console_tail
+from grafos_stacks.bundle import Bundles
+from grafos_stacks.claiming import MachineOf, claimed, take
+from grafos_stacks.direct import Engine, Hands
+from grafos_stacks.failover import make_somewhere
+from grafos_stacks.handover import Handover
+from grafos_stacks.journal import StackRow, StackState
+from grafos_stacks.ledger_moves import move_ledger
+from grafos_stacks.making import Made, ensure_held, note_made, pinned_plan
+from grafos_stacks.names import claim_secret
+from grafos_stacks.orchestrator_machine import STACK, user_data_of
+from grafos_stacks.orchestrators import ORCHESTRATOR, OrchestratorHome, OrchestratorRecord
+from grafos_stacks.plan import StackPlan
+from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
+from grafos_stacks.provision import record_of
+from grafos_stacks.records import OPERATOR, READY, CellHome, CellRecord, SchedulerHome
+
+START_PATIENCE_S = 90.0
+"""From software that arrived, or a backup that was taken, to an orchestrator that answers."""
+ASK_EVERY_S = 0.2
+NOT_YET = ("scheduler_unreachable", "certificate_refused")
+"""How an orchestrator answers that starts anew under the CA of its backup."""
+
+
+class Raised(NamedTuple):
+    """The orchestrator, its machine, and where the ledger is. ``filled``: from a backup, in this run."""
+
+    orchestrator: OrchestratorRecord
+    machine: CellRecord
+    ledger: Place
+    filled: bool = False
+
+
+def raise_orchestrator(hands: Hands, plan: StackPlan, bundles: Bundles, archive: bytes = b"") -> Raised:
+    """An orchestrator that obeys this fabric and keeps its ledger. ``archive`` is a backup, for a machine that is lost.
+
+    What stands in the way is raised, and the same call goes on: ``cell_gone`` for a lost machine without a backup,
+    ``stack_busy``, ``budget_exceeded`` before anything is made, the cloud's refusals, ``cell_not_ready``,
+    ``claim_refused``, ``backup_invalid``, ``interrupted`` on Ctrl-C.
+    """
+    home = OrchestratorHome(hands.fabric)
+    try:
+        with hands.journal.lock(plan.stack):
+            pinned = pinned_plan(hands, plan.spec)
+            check_standing(hands, pinned, with_backup=bool(archive))
+            if pinned is None:
+                CellHome(hands.fabric, plan.stack).begin_anew()
+            if archive:
+                home.note_restoring(begun=True)
+            made = make_somewhere(hands, pinned or plan, lambda tried: user_data_of(hands, tried), later=bool(archive))
+            record = _recorded(hands, made)
+            _software(hands, made, record, bundles)
+            secret = bytes.fromhex(claim_secret(hands.fabric, made.plan.machine.key, made.attempt))
+            if archive:
+                _fill(hands, home, record.url, secret, archive)
+            orchestrator = _claimed(hands, record, secret)
+            home.note_restoring(begun=False)
+            ledger = move_ledger(hands.fabric, clock=hands.clock, progress=hands.progress)
+            if archive:
+                ensure_held(hands, made.plan)
+            note_made(hands, plan.stack)
+            reached = msgspec.structs.replace(record, state=READY)
+            CellHome(hands.fabric, plan.stack).keep_record(reached)
+            return Raised(orchestrator, reached, ledger, filled=bool(archive))
+    except KeyboardInterrupt:
+        again = f"grafos fabric up --on {plan.spec.provider}"
+        raise GrafosError(
+            "interrupted",
+            "stopped while the orchestrator was made",
+            next=f"{again}   goes on; grafos fabric down   undoes",
+        ) from None
+
+
+# --- what there is already --------------------------------------------------------------------------------------
+
+
+def check_standing(hands: Hands, pinned: StackPlan | None, *, with_backup: bool) -> None:
+    """``cell_gone`` if the orchestrator's machine is lost and there is no backup, ``config_invalid`` for a backup where
+    none is wanted, and for an orchestrator that is somewhere else."""
+    home = OrchestratorHome(hands.fabric)
+    record = home.record()
+    if record is not None and record.cell_id != STACK:
+        raise GrafosError(
+            "config_invalid",
+            f"this fabric has an orchestrator already: {record.name} at {record.url}",
+            next="leave it first: grafos fabric bring-home, then end it, then: grafos fabric down",
+        )
+    if with_backup and not home.is_granted(OPERATOR):
+        raise GrafosError(
+            "credentials_missing",
+            "a backup opens to who was the operator of its orchestrator, and this home never was",
+            next="restore the fabric's home as well; then run this again",
+        )
+    lost = is_lost(hands, pinned)
+    if home.is_restoring and not with_backup:
+        raise _needs_backup("a machine was being filled from a backup, and that was not finished")
+    if lost and not with_backup:
+        raise _needs_backup("the orchestrator's machine is gone, and with it what it kept")
+    if with_backup and record is not None and not lost and not home.is_restoring:
+        raise GrafosError(
+            "config_invalid",
+            "the orchestrator's machine is there, and a backup would take the place of what it keeps",
+            where="--restore",
+            next="leave --restore out; or end that machine first: grafos fabric down",
+        )
+
+
+def is_lost(hands: Hands, pinned: StackPlan | None) -> bool:
+    """Whether an orchestrator was claimed whose machine the cloud does not have any more, or has stopped."""
+    record = OrchestratorHome(hands.fabric).record()
+    if record is None or record.cell_id != STACK:
+        return False
+    row = hands.journal.resources(STACK).get(pinned.machine.key) if pinned is not None else None
+    if row is None or row.ref is None:
+        return True
+    return Engine(hands).observe(row.ref).state in (State.GONE, State.STOPPED, State.DELETING, State.FAILED)
+
+
+def is_orchestrator(row: StackRow | None) -> bool:
+    """Whether a stack is the machine of the fabric's orchestrator, and not gone."""
+    return row is not None and row.stack == STACK and row.state is not StackState.GONE
+
+
+def _needs_backup(what: str) -> GrafosError:
+    return GrafosError(
+        "cell_gone",
+        what,
+        next="grafos fabric up --restore FILE; without a backup: grafos fabric down --lost, then begin anew",
+    )
+
+
+# --- the steps --------------------------------------------------------------------------------------------------
+
+
+def _recorded(hands: Hands, made: Made) -> CellRecord:
+    """The record of the machine before it is anything, under the address that it is dialled at."""
+    home = CellHome(hands.fabric, made.plan.stack)
+    record = msgspec.structs.replace(record_of(hands, made), url=url_of(made.plan, made.machine), tenant="")
+    if home.is_recorded and home.record().machine_id == record.machine_id:
+        before = home.record()
+        record = msgspec.structs.replace(record, provisioned_at=before.provisioned_at, state=before.state)
+    home.keep_record(record)
+    return record
+
+
+def url_of(plan: StackPlan, machine: Found) -> str:
+    """Where the orchestrator answers: at the machine's public address; ``cell_not_ready`` while it has none."""
+    address = machine.attributes.get("public_ip", "")
+    if not address:
+        raise GrafosError(
+            "cell_not_ready",
+            f"the machine {machine.ref.id} has no public address yet",
+            where=plan.spec.region,
+            next="run the same command again: it goes on",
+        )
+    return f"https://{address}:{plan.spec.port}"
+
+
+def _software(hands: Hands, made: Made, record: CellRecord, bundles: Bundles) -> None:
+    machine = made.machine
+    Handover(
+        fabric=hands.fabric,
+        home=CellHome(hands.fabric, record.cell_id),
+        url=record.url,
+        clock=hands.clock,
+        sleep=hands.sleep,
+        console=lambda: console_tail(hands, machine),
+        progress=hands.progress,
+    ).bring_software(bundles.path)
+
+
+def _claimed(hands: Hands, record: CellRecord, secret: bytes) -> OrchestratorRecord:
+    began = hands.clock.monotonic()
+    hands.progress(Step("claim", BEGUN, 0.0))
+    machine = MachineOf(record.provider, record.cell_id)
+    taken = take(hands.fabric, record.url, lambda: secret, machine, patience_s=START_PATIENCE_S)
+    hands.progress(Step("claim", DONE, hands.clock.monotonic() - began))
+    return taken
+
+
+# --- from a backup ----------------------------------------------------------------------------------------------
+
+
+def _fill(hands: Hands, home: OrchestratorHome, url: str, secret: bytes, archive: bytes) -> None:
+    """Gives the backup to the empty orchestrator, and waits until the one answers that it is of."""
+    began = hands.clock.monotonic()
+    hands.progress(Step("restore", BEGUN, 0.0, f"{len(archive) / 1e6:.1f} MB"))
+    empty = SchedulerHome(home.folder / "empty", ORCHESTRATOR)
+    if not _until_known(hands, lambda: _is_the_old_one(home, url), began):
+        if not empty.is_granted(OPERATOR):
+            granted = claimed(hands.fabric, empty, url, secret, STACK)
+            empty.pin_ca(granted.ca_pem)
+            empty.keep_grant(OPERATOR, granted.certificate_pem, granted.api_token)
+        with empty.open_client(OrchestratorClient, OPERATOR, url, START_PATIENCE_S) as client:
+            client.restore(archive)
+    while not _until_known(hands, lambda: _is_the_old_one(home, url), began):
+        if hands.clock.monotonic() - began > START_PATIENCE_S:
+            raise GrafosError(
+                "cell_not_ready",
+                "the orchestrator took the backup, and does not answer as the one that it is of",
+                where=url,
+                next="see what it says: grafos cloud logs --cell-id orchestrator; then run the same command again",
+            )
+        hands.progress(Step("restore", WAITING, hands.clock.monotonic() - began, "until it starts anew"))
+        hands.sleep(ASK_EVERY_S)
+    shutil.rmtree(empty.folder, ignore_errors=True)
+    hands.progress(Step("restore", DONE, hands.clock.monotonic() - began))
+
+
+def _is_the_old_one(home: OrchestratorHome, url: str) -> bool:
+    """Whether who answers there honours what was granted before the loss; ``scheduler_unreachable``."""
+    try:
+        with home.client(OPERATOR, url) as client:
+            client.tenants()
+    except GrafosError as error:
+        if error.code == "certificate_refused":
+            return False
+        raise
+    return True
+
+
+def _until_known(hands: Hands, question: Callable[[], bool], began: float) -> bool:
+    """The answer, once there is one."""
+    while True:
+        try:
+            return question()
+        except GrafosError as error:
+            if error.code not in NOT_YET or hands.clock.monotonic() - began > START_PATIENCE_S:
+                raise
+        hands.sleep(ASK_EVERY_S)
