@@ -4,7 +4,7 @@
     server-key.pem server.pem  what clients see on the port
     token-key                  the secret that API tokens are signed with
     cell-key.pem cell.pem cell-token  of a standalone cell: what the daemon beside its scheduler (``fabricbiosd``) shows
-    account-key.pem            of an orchestrator: signs the bootstrap tokens of the cells that may enrol
+    account-key.pem            of an orchestrator: signs the tokens of cells that may enrol, and invitations of people
 
 All are 0600 in a folder of 0700, and no private key leaves the machine. Each start makes what is missing and renews
 what has used up most of its life or names other addresses, so a start that was cut short is simply finished. What
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from grafos_core import bootstrap_tokens, paths, tokens, trust
+from grafos_core import paths, signed_claims, tokens, trust
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_scheduler.authorize import CELL, CELL_RIGHTS
@@ -59,9 +59,9 @@ class Credentials:
         return self.server_pem != before
 
     @functools.cached_property
-    def account_key(self) -> bootstrap_tokens.AccountKey:
-        """Signs bootstrap tokens; an orchestrator's folder has it."""
-        return bootstrap_tokens.key_from_pem((self.folder / ACCOUNT_KEY).read_bytes())
+    def account_key(self) -> signed_claims.AccountKey:
+        """Signs bootstrap tokens and invitations; an orchestrator's folder has it."""
+        return signed_claims.key_from_pem((self.folder / ACCOUNT_KEY).read_bytes())
 
     def certify(
         self, csr_pem: str, kind: str, name: str, now: float, *, provider: str = "", life_s: float = LEAF_LIFE_S
@@ -98,8 +98,8 @@ def open_credentials(settings: Settings, clock: Clock) -> Credentials:
             raise ValueError(f"token-key has {len(token_key)} bytes, not {TOKEN_KEY_BYTES}")
         authority.keep_server(settings)
         if settings.is_orchestrator:
-            bootstrap_tokens.key_from_pem(
-                _once(folder / ACCOUNT_KEY, lambda: bootstrap_tokens.key_to_pem(bootstrap_tokens.new_key()))
+            signed_claims.key_from_pem(
+                _once(folder / ACCOUNT_KEY, lambda: signed_claims.key_to_pem(signed_claims.new_key()))
             )
             return Credentials(settings, ca_key, token_key)
         return _with_own_cell(settings, authority, token_key)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import NamedTuple
 
-from grafos_core import bootstrap_tokens, trust
+from grafos_core import bootstrap_tokens, signed_claims, trust
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_scheduler import rows
@@ -52,7 +52,7 @@ class EnrolmentDesk:
     def __init__(self, shell: Shell, credentials: Credentials, settings: Settings) -> None:
         self._shell = shell
         self._credentials = credentials
-        self._issuer = bootstrap_tokens.issuer(settings.fabric, settings.scheduler_id)
+        self._issuer = signed_claims.issuer(settings.fabric, settings.scheduler_id)
         # Only tries that failed are counted: a whole fleet may enrol from behind one address.
         self._failures = Tries(shell.clock, "enrolment_refused", "enrolments that failed")
 
@@ -64,7 +64,7 @@ class EnrolmentDesk:
             "operator %s at %s let cell %s of %s enrol (token %s)",
             *(operator.name, client, made.cell_id, made.provider, made.token_id),
         )
-        token = bootstrap_tokens.mint(self._credentials.account_key, self._claims(made))
+        token = signed_claims.mint(self._credentials.account_key, self._claims(made))
         return BootstrapGrant(token, made.valid_until, self._credentials.ca_pem)
 
     async def enrol(self, request: EnrolmentRequest, client: str) -> CellCredentials:

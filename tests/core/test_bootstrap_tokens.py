@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grafos_core import bootstrap_tokens, trust
-from grafos_core.bootstrap_tokens import BootstrapClaims, check, mint
+from grafos_core import signed_claims, trust
+from grafos_core.bootstrap_tokens import BootstrapClaims, check
 from grafos_core.errors import GrafosError
+from grafos_core.signed_claims import mint
 
 NOW = 1_800_000_000.0
-OURS = bootstrap_tokens.issuer("fab-0123456789ab", "orchestrator")
-KEY = bootstrap_tokens.new_key()
+OURS = signed_claims.issuer("fab-0123456789ab", "orchestrator")
+KEY = signed_claims.new_key()
 CLAIMS = BootstrapClaims(OURS, "a" * 32, "aws", "cell-1", "eu-west-1", 5, NOW + 3600, NOW, NOW + 900)
 
 
@@ -68,7 +69,7 @@ def test_a_token_for_something_else_is_refused_though_the_key_is_ours(changes: d
 
 
 def test_a_token_of_another_key_or_algorithm_is_refused() -> None:
-    assert code_of(signed(bootstrap_tokens.new_key())) == "enrolment_refused"
+    assert code_of(signed(signed_claims.new_key())) == "enrolment_refused"
     assert code_of(signed(trust.new_key(), "ES256")) == "enrolment_refused"
     assert code_of(signed(None, "none")) == "enrolment_refused"
     # A MAC under our public key: the classic confusion of algorithms.
@@ -97,12 +98,10 @@ def test_no_text_is_more_than_refused(text: str) -> None:
 
 
 def test_a_text_that_is_too_long_is_not_read() -> None:
-    assert code_of("a" * (bootstrap_tokens.TOKEN_CHARACTERS_MAX + 1)) == "enrolment_refused"
+    assert code_of("a" * (signed_claims.TOKEN_CHARACTERS_MAX + 1)) == "enrolment_refused"
 
 
 def test_a_key_file_that_holds_another_kind_of_key_is_told() -> None:
-    assert (
-        bootstrap_tokens.key_from_pem(bootstrap_tokens.key_to_pem(KEY)).private_bytes_raw() == KEY.private_bytes_raw()
-    )
+    assert signed_claims.key_from_pem(signed_claims.key_to_pem(KEY)).private_bytes_raw() == KEY.private_bytes_raw()
     with pytest.raises(ValueError, match="Ed25519"):
-        bootstrap_tokens.key_from_pem(trust.key_to_pem(trust.new_key()))
+        signed_claims.key_from_pem(trust.key_to_pem(trust.new_key()))
