@@ -21,7 +21,7 @@ from grafos_stacks.progress import BEGUN, DONE, Step
 from grafos_stacks.records import OPERATOR, CellHome
 from grafos_stacks.spec import BY_WORD, PATTERNS, REGISTERED, CellSpec
 
-REACH_PATIENCE_S = 5.0
+REACH_PATIENCE_S = 3.0
 """An orchestrator that is just starting again, or changing its leader, gets this."""
 TAKE_BACK_S_MAX = 10.0
 """How long an identity may take to end whose runs get no grace; it takes a fraction of this."""
@@ -69,10 +69,10 @@ def _check_address(url: str) -> None:
     """Whether a machine on a cloud can dial it, as far as its address tells."""
     host, why = urlsplit(url).hostname or "", ""
     try:
-        found = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, None)}
+        found = _addresses(host)
     except OSError as error:
         found, why = set(), f"its name is not found: {error}"
-    inside = sorted(address for address in found if not ipaddress.ip_address(address).is_global)
+    inside = sorted(str(address) for address in found if not address.is_global)
     if found and not inside:
         return
     raise GrafosError(
@@ -82,6 +82,13 @@ def _check_address(url: str) -> None:
         why=why or f"{', '.join(inside)} is no address of the internet",
         next=f"give it a public address, then: grafos fabric claim https://ADDRESS:PORT; {ALONE}",
     )
+
+
+def _addresses(host: str) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    try:
+        return {ipaddress.ip_address(host)}
+    except ValueError:
+        return {ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in socket.getaddrinfo(host, None)}
 
 
 def _check_takes(client: OrchestratorClient, spec: CellSpec, url: str) -> None:
@@ -165,16 +172,18 @@ def leave(hands: Hands, row: StackRow, grace_s: float) -> str:
             return ""
         hands.progress(Step("revoke", BEGUN, 0.0, f"at {record.url}"))
         with home.client(OPERATOR, patience_s=REACH_PATIENCE_S) as client:
-            had = take_back(hands, client, row.stack, "torn down", grace_s)
-        words = f"revoked at {record.url}" if had else "never enrolled"
+            ended_at = take_back(hands, client, row.stack, "torn down", grace_s)
+        # An earlier cell of the name may have had one, which ended before this one began.
+        words = f"revoked at {record.url}" if ended_at >= row.created_at else "never enrolled"
     except GrafosError as error:
         words = f"not revoked: {error.what}"
     hands.progress(Step("revoke", DONE, hands.clock.monotonic() - began, words))
     return words
 
 
-def take_back(hands: Hands, client: OrchestratorClient, cell_id: str, why: str, grace_s: float = 0.0) -> bool:
-    """Revokes the identity that a cell has, and waits until it ended; whether it had one. Runs get ``grace_s``."""
+def take_back(hands: Hands, client: OrchestratorClient, cell_id: str, why: str, grace_s: float = 0.0) -> float:
+    """Revokes the identity that a cell has, and waits until it ended: when that was (Unix seconds), 0 if it never had
+    one. Runs get ``grace_s``."""
     until = hands.clock.monotonic() + grace_s + TAKE_BACK_S_MAX
     while True:
         try:
@@ -182,9 +191,9 @@ def take_back(hands: Hands, client: OrchestratorClient, cell_id: str, why: str, 
         except GrafosError as error:
             if error.code != "cell_unknown":
                 raise
-            return False
+            return 0.0
         if identity.revoked_at:
-            return True
+            return identity.revoked_at
         if hands.clock.monotonic() > until:
             raise GrafosError(
                 "cell_not_ready",
