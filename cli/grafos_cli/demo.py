@@ -25,9 +25,10 @@ def demo(
     ctx: typer.Context,
     keep: Annotated[bool, typer.Option("--keep", help="keep the demo's folder, to look around")] = False,  # noqa: FBT002
 ) -> None:
-    """Shows the whole path on an emulated AWS and a local fabric, without any account, in under a minute.
+    """Shows the whole path on three emulated clouds, without any account, in a minute or two.
 
-    One program runs on both; each answer is signed by its cell; the cloud cell is taken down with proof.
+    One module runs on all three under one budget; each answer is signed by its cell; everything is taken down with
+    proof. The program is in Rust; where there is none, its twin in Zig runs.
     """
     from grafos_cli.showing import Show, closing_document, closing_text
 

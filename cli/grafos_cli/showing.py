@@ -17,43 +17,61 @@ from typing import NamedTuple
 import msgspec
 
 from grafos_cli.fictional import amount_text
+from grafos_cli.languages.rust_tools import find_rust
 from grafos_cli.terminal import Terminal
 from grafos_core.errors import GrafosError
 from grafos_core.ids import RUN_ID_PATTERN
 from grafos_core.paths import private_folder, project_home
 from grafos_core.receipts import Signed, TeardownReceipt
 
-PICTURE = "fixtures/logo.png"
-CELL = "aws-demo"
+CLOUDS = ("aws", "gcp", "azure")
 CLEAN_UP_S_MAX = 60.0
 FOREIGN = ("AWS_", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME")
 """Variables of the person that the demo neither uses nor touches; the caches stay, to be quick."""
-RECIPE = "cookbook/png-metadata"
+RECIPE = "cookbook/multi-cloud-deploy"
+TWIN = "zig-twin"
+"""The same program for a machine without Rust, in the recipe's folder."""
 
 
 class Act(NamedTuple):
-    """One command as a person types it; ``{local}`` and ``{aws}`` stand for the ids of the two runs."""
+    """One command as a person types it; ``{aws}``, ``{gcp}`` and ``{azure}`` stand for the ids of the runs."""
 
     typed: str
     why: str
 
 
+BUILD = Act("grafos tasklet build", "one program becomes one WASM module")
 ACTS = (
-    Act("grafos emulate up", "emulated clouds start on loopback; no account is needed"),
-    Act('eval "$(grafos emulate env)"', "this shell talks to the emulator from now on, and to nobody else"),
+    BUILD,
+    Act("grafos validate", "what can be checked without a cell, and the program's own six tests"),
+    Act("grafos emulate up", "three emulated clouds start on loopback; no account is needed"),
+    Act('eval "$(grafos emulate env)"', "this shell talks to the emulators from now on, and to nobody else"),
+    Act("grafos fabric up --on aws --ttl 1h --yes", "an orchestrator on a machine of its own, and the budget with it"),
     Act(
-        f"grafos cloud provision aws --cell-id {CELL} --ttl 1h --yes",
-        "a plan with its price, then a machine that boots",
+        "grafos cloud provision aws --cell-id aws-demo --ttl 1h --yes",
+        "a standalone cell: a plan, its price, a machine",
     ),
-    Act("grafos dev up", "beside it a fabric on this machine, with the same keys and tokens"),
-    Act("grafos tasklet build", "one program in Zig becomes one WASM module"),
-    Act("grafos validate", "what can be checked without running it"),
-    Act(f"grafos deploy run --provider local --input {PICTURE}", "the module runs here"),
-    Act(f"grafos deploy run --provider aws --input {PICTURE}", "and, byte for byte the same, on the cloud's cell"),
-    Act("grafos artifacts {local} --verify", "each answer is signed by the cell that gave it"),
-    Act("grafos artifacts {aws} --verify", "the other cell, with another key"),
-    Act(f"grafos cloud teardown aws --cell-id {CELL} --yes", "everything is deleted, and proved gone by reading"),
-    Act("grafos runs ls", "the runs and their prices are still here; the cell is not"),
+    Act(
+        "grafos cloud provision gcp --cell-id gcp-demo --ttl 1h --yes",
+        "a registered one: no port, it dials out and joins",
+    ),
+    Act("grafos cloud provision azure --cell-id azure-demo --ttl 1h --yes", "and one on the third cloud"),
+    Act("grafos fabric cells", "one fabric"),
+    *(
+        Act(f"grafos deploy run --provider {cloud} --input fixtures/{cloud}.json", f"the same bytes run on {cloud}")
+        for cloud in CLOUDS
+    ),
+    *(
+        Act(f"grafos artifacts {{{cloud}}} --verify", f"the answer is signed by the cell on {cloud} that gave it")
+        for cloud in CLOUDS
+    ),
+    Act("grafos fabric show", "one budget for all of it: held before it was spent"),
+    *(
+        Act(f"grafos cloud teardown {cloud} --cell-id {cloud}-demo --yes", "deleted, and proved gone by reading")
+        for cloud in CLOUDS
+    ),
+    Act("grafos fabric down --yes", "the orchestrator's machine goes too; runs and ledger come home"),
+    Act("grafos runs ls", "the runs and their prices are still here; the cells are not"),
 )
 
 
@@ -61,6 +79,7 @@ ACTS = (
 class Closing:
     """What the demo came to."""
 
+    language: str = ""
     module_sha256: str = ""
     answers: list[dict[str, str]] = field(default_factory=list)
     resources: int = 0
@@ -77,8 +96,8 @@ class Show:
     def __init__(self, repository: Path, terminal: Terminal) -> None:
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         self.folder = private_folder(project_home(repository) / "demo" / f"{stamp}-{os.getpid()}")
-        self._project = self.folder / "png-metadata"
-        shutil.copytree(repository / RECIPE, self._project, ignore=shutil.ignore_patterns(".grafos"))
+        self._recipe = repository / RECIPE
+        self._project = self.folder / "multi-cloud-deploy"
         self._terminal = terminal
         self._environment = _environment(self.folder / "home", terminal)
         self._runs: dict[str, str] = {}
@@ -87,15 +106,39 @@ class Show:
     def play(self) -> Closing:
         """All acts, the closing, and the cleaning up, which comes whatever happened before."""
         finished = False
+        language = self._choose_language()
         try:
             for number, act in enumerate(ACTS, 1):
-                self._perform(number, act)
-            closing = self._closing()
+                try:
+                    self._perform(number, act)
+                except GrafosError as failed:
+                    if act is not BUILD or language != "rust":
+                        raise
+                    language = self._take_twin(failed.what)
+                    self._perform(number, act)
+            closing = self._closing(language)
             finished = True
         finally:
             self._clean_up(quiet=finished)
         closing.took_s = time.monotonic() - self._began
         return closing
+
+    def _choose_language(self) -> str:
+        """Lays out the recipe, in Rust where a Rust can be had."""
+        try:
+            find_rust(self._recipe)
+        except GrafosError as missing:
+            return self._take_twin(missing.what)
+        shutil.copytree(self._recipe, self._project, ignore=shutil.ignore_patterns(".grafos", TWIN))
+        return "rust"
+
+    def _take_twin(self, why: str) -> str:
+        """Lays out the twin in Zig in its place."""
+        self._terminal.note(f"{why}: the demo goes on with the same program in Zig.")
+        shutil.rmtree(self._project, ignore_errors=True)
+        shutil.copytree(self._recipe / TWIN, self._project, ignore=shutil.ignore_patterns(".grafos"))
+        shutil.copytree(self._recipe / "fixtures", self._project / "fixtures")
+        return "zig"
 
     def remove_folder(self) -> None:
         """Takes away what the demo wrote; nothing in it is needed."""
@@ -163,7 +206,8 @@ class Show:
     def _note_run(self, typed: str, out: str) -> None:
         found = RUN_ID_PATTERN.search(re.sub(r"\x1b\[[0-9;]*m", "", out))
         if "deploy run" in typed and found:
-            self._runs["aws" if "--provider aws" in typed else "local"] = found[0]
+            words = typed.split()
+            self._runs[words[words.index("--provider") + 1]] = found[0]
 
     def _quietly(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -177,13 +221,15 @@ class Show:
             check=False,
         )
 
-    def _closing(self) -> Closing:
+    def _closing(self, language: str) -> Closing:
         """The figures, from what the commands left; anything but the promised outcome is an error."""
         runs = json.loads(self._quietly("runs", "ls", "--json").stdout)["runs"]
         modules = {run["module_sha256"] for run in runs}
-        signed = msgspec.json.decode(self._receipt_file().read_bytes(), type=Signed)
-        receipt = msgspec.json.decode(signed.body, type=TeardownReceipt)
-        if len(runs) != 2 or len(modules) != 1 or receipt.left:
+        signed = [msgspec.json.decode(file.read_bytes(), type=Signed) for file in self._receipt_files()]
+        receipts = [msgspec.json.decode(one.body, type=TeardownReceipt) for one in signed]
+        machines = len(CLOUDS) + 1  # the cells', and the orchestrator's
+        kept = {run["provider"] for run in runs} == set(CLOUDS) and len(modules) == 1 and len(receipts) == machines
+        if not kept or any(receipt.left for receipt in receipts):
             raise GrafosError(
                 "internal", "The demo ran, and its outcome is not the promised one", where=str(self.folder)
             )
@@ -196,28 +242,33 @@ class Show:
             for run in reversed(runs)
         ]
         return Closing(
+            language=language,
             module_sha256=modules.pop(),
             answers=answers,
-            resources=len(receipt.resources),
-            left=receipt.left,
-            cost_micro_cents=receipt.cost_micro_cents,
-            held_micro_cents=receipt.held_micro_cents,
-            emulated=receipt.emulated,
+            resources=sum(len(receipt.resources) for receipt in receipts),
+            left=sum(receipt.left for receipt in receipts),
+            cost_micro_cents=sum(receipt.cost_micro_cents for receipt in receipts),
+            held_micro_cents=sum(receipt.held_micro_cents for receipt in receipts),
+            emulated=all(receipt.emulated for receipt in receipts),
         )
 
-    def _receipt_file(self) -> Path:
-        return Path(self._environment["XDG_DATA_HOME"]) / "grafos" / "default" / "cells" / CELL / "teardown.json"
+    def _receipt_files(self) -> list[Path]:
+        return sorted(
+            (Path(self._environment["XDG_DATA_HOME"]) / "grafos" / "default" / "cells").glob("*/teardown.json")
+        )
 
     def _clean_up(self, *, quiet: bool) -> None:
-        """Ends what was started: a cell that was not taken down, the local fabric, the emulator with its machines."""
+        """Ends what was started: cells and orchestrator that were not taken down, the emulators with all machines."""
         if not quiet:
             self._terminal.note("\ncleaning up …")
-        if (self._project / ".grafos" / "cloud").is_dir() and not self._receipt_file().exists():
-            self._quietly("cloud", "teardown", "aws", "--cell-id", CELL, "--yes")
-        for words in (("dev", "down"), ("emulate", "down")):
-            done = self._quietly(*words)
-            if done.returncode:
-                self._terminal.note(f"grafos {' '.join(words)} failed:\n{done.stderr}")
+            for words in (
+                *(("cloud", "teardown", cloud, "--all", "--yes") for cloud in CLOUDS),
+                ("fabric", "down", "--yes"),
+            ):
+                self._quietly(*words)  # where nothing was made they say so; what they leave ends with the emulators
+        ended = self._quietly("emulate", "down")
+        if ended.returncode:
+            self._terminal.note(f"grafos emulate down failed:\n{ended.stderr}")
 
 
 def _environment(home: Path, terminal: Terminal) -> dict[str, str]:
@@ -244,13 +295,11 @@ def closing_text(closing: Closing, terminal: Terminal) -> str:
     )
     left = f"{closing.left} of {closing.resources} cloud resources"
     lines = [
-        ("one module", closing.module_sha256),
-        ("two answers", f"each signed by its own cell: {signed}"),
-        ("two prices", prices),
-        (
-            "left behind",
-            f"{left}; the cell cost {cost} of the {held} held",
-        ),
+        ("one module", f"{closing.module_sha256}, in {closing.language.capitalize()}"),
+        ("three answers", f"each signed by its own cell: {signed}"),
+        ("three prices", prices),
+        ("one budget", f"the machines cost {cost} of the {held} that was held for them"),
+        ("left behind", left),
         ("took", f"{closing.took_s:.1f} s, and nothing keeps running"),
     ]
     return "\n" + terminal.paint("green", "That was the whole path.") + "\n" + facts(lines, terminal)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from command_line import Answer, Person, ends_with, grafos
+from parts import share_caches
 
-from grafos_cli.showing import ACTS
+from grafos_cli.showing import ACTS, CLOUDS, RECIPE
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,9 +24,9 @@ def clone(tmp_path: Path) -> Iterator[Person]:
     """Somebody in a clone, as far as the demo needs one."""
     somebody = Person(tmp_path)
     shutil.copytree(
-        ROOT / "cookbook" / "png-metadata",
-        somebody.project / "cookbook" / "png-metadata",
-        ignore=shutil.ignore_patterns(".grafos"),
+        ROOT / RECIPE,
+        somebody.project / RECIPE,
+        ignore=shutil.ignore_patterns(".grafos", "Cargo.lock"),
     )
     yield somebody
     # An ended program may still be on its way out.
@@ -49,17 +50,23 @@ def left_running(person: Person) -> list[str]:
     return found
 
 
+@pytest.mark.needs("rust")
+@pytest.mark.needs("serde")
 def test_the_demo_keeps_its_promise_and_leaves_nothing(clone: Person) -> None:
+    share_caches(Path(clone.env["XDG_CACHE_HOME"]))
     answer = clone("demo")
     assert answer.code == 0, answer.err + answer.out
     for act in ACTS:
         assert f"$ {act.typed.partition(' {')[0]}" in answer.out
     modules = set(re.findall(r"^module_sha256 +([0-9a-f]{64})$", answer.out, re.MULTILINE))
     assert len(modules) == 1
-    assert answer.out.count("verified  signature") == 2
-    assert '{"size":2238,"magic":"89504e470d0a1a0a","width":64,"height":48}' in answer.out
-    assert re.search(r"left behind +0 of 8 cloud resources; the cell cost .* \(fictional\) of the .* held", answer.out)
-    assert re.search(r"two prices +0¢ on local, .*¢ \(fictional\) on aws", answer.out)
+    assert "tests: 6 passed" in answer.out
+    for cloud in CLOUDS:
+        assert f'{{"ran_on":{{"provider":"{cloud}","cell_id":"{cloud}-demo"' in answer.out
+    assert answer.out.count("verified  signature") == len(CLOUDS)
+    assert re.search(r"one module +[0-9a-f]{64}, in Rust", answer.out)
+    assert re.search(r"left behind +0 of \d+ cloud resources", answer.out)
+    assert re.search(r"three prices +.*¢ \(fictional\) on aws, .*¢ \(fictional\) on gcp, .*on azure", answer.out)
     assert not any((clone.project / ".grafos" / "demo").iterdir())
     assert not (clone.home / "data").exists(), "the person's own fabric is not touched"
 
@@ -77,11 +84,13 @@ def test_a_demo_that_is_stopped_cleans_up(clone: Person) -> None:
     assert "cleaning up" in answer.err
 
 
-def test_a_demo_that_fails_says_what_and_cleans_up(clone: Person) -> None:
-    source = clone.project / "cookbook" / "png-metadata" / "src" / "tasklets" / "png_metadata.zig"
-    source.write_text("this is not Zig")
+def test_without_rust_the_twin_in_zig_plays_and_what_fails_is_said_and_cleaned_up(clone: Person) -> None:
+    """Its crates cannot be fetched; then the other source is no program either."""
+    (clone.project / RECIPE / "Cargo.toml").write_text("this is no manifest")
+    (clone.project / RECIPE / "zig-twin" / "src" / "tasklets" / "identify.zig").write_text("this is not Zig")
     answer = clone("demo")
     assert answer.code == 1
+    assert "the demo goes on with the same program in Zig" in answer.err
     assert "error[build_failed]" in answer.err
     assert "error[demo_failed]" in answer.err
     assert "`grafos tasklet build` ended with exit code 1" in answer.err

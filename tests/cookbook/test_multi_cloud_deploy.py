@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import tomllib
 
 import pytest
@@ -14,6 +15,7 @@ from tasklets import run_tasklet
 from grafos_cell.module import check_module, compile_check
 from grafos_cli.languages import rust, zig
 from grafos_cli.manifest import load_program
+from grafos_cli.showing import ACTS
 
 RECIPE = ROOT / "cookbook" / "multi-cloud-deploy"
 TWIN = RECIPE / "zig-twin"
@@ -104,3 +106,17 @@ def test_every_crate_of_others_has_one_version() -> None:
     if lock.exists():
         locked = {package["name"] for package in tomllib.loads(lock.read_text())["package"]}
         assert locked - {"grafos-std", "grafos-macros", RECIPE.name} == set(wanted)
+
+
+def test_the_demo_plays_the_commands_of_the_readme() -> None:
+    """And so tries them; what it leaves out is named here."""
+    blocks = re.findall(r"```sh\n(.*?)```", (RECIPE / "README.md").read_text(), re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines()]
+    played = {re.sub(r"\b(aws|gcp|azure)-demo\b", r"\1-1", act.typed) for act in ACTS}
+    assert [command for command in commands if command not in played] == [
+        "cd cookbook/multi-cloud-deploy",
+        "grafos runs ls --json | jq '[.runs[].cost.cents_per_run] | add'",
+        "grafos artifacts RUN_ID --verify",
+        "grafos cloud sweep",
+        "grafos emulate down",
+    ]
