@@ -31,6 +31,7 @@ from grafos_stacks.journal import Life, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import check_ahead, check_clock, layout_of, left_behind
 from grafos_stacks.making import open_hold
 from grafos_stacks.orchestrated import tell_end
+from grafos_stacks.orchestrator_machine import move_end
 from grafos_stacks.plan import Lifetime, Planned, StackPlan, desired
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
 from grafos_stacks.records import BOOTED, OPERATOR, READY, CellHome, CellRecord, add_to_project, tenant_name
@@ -80,6 +81,8 @@ def extend(hands: Hands, cell_id: str, wish: Wish, project: Path) -> Extended:
             _move_timer(hands, extended)
         if plan.spec.joins:
             tell_end(hands, extended)
+        if plan.spec.orchestrates:
+            move_end(hands, extended)
         _retag(hands, extended)
         record = _recorded(hands, cell_id, extended, project)
         hands.journal.write(row.moved(row.state, hands.clock.now(), plan=extended, extending_to=0))
@@ -310,5 +313,6 @@ def _recorded(hands: Hands, cell_id: str, plan: StackPlan, project: Path) -> Cel
     home = CellHome(hands.fabric, cell_id)
     record = msgspec.structs.replace(home.record(), expires_at=float(plan.expires_at))
     home.keep_record(record)
-    add_to_project(project, record)
+    if not plan.spec.orchestrates:
+        add_to_project(project, record)
     return record

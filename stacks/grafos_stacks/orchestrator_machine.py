@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from grafos_connectors.contract import Kind, Scalar
+from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
+from grafos_scheduler.machine_messages import MachineOrders
 from grafos_stacks.bootstrap import fill_in
 from grafos_stacks.creating import LateInputs
 from grafos_stacks.direct import Engine, Hands
+from grafos_stacks.layouts import layout_of
 from grafos_stacks.names import claim_secret
+from grafos_stacks.orchestrators import OrchestratorHome
 from grafos_stacks.plan import Planned, StackPlan
+from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
+from grafos_stacks.records import OPERATOR
 from grafos_stacks.spec import ORCHESTRATOR, CellSpec
 
 STACK = "orchestrator"
@@ -34,6 +40,9 @@ The public one of a Standard kind does not show in Azure's."""
 SUPERVISOR = "grafos_cell.orchestrating"
 TOLD = ("fabric", "cell_id", "region", "healthy_after_s", "heartbeat_every_s", "expires_at", "ends_at_most")
 """What the supervisor is told, by the names of settings."""
+TIMER_PATIENCE_S, REACH_PATIENCE_S = 15.0, 10.0
+"""How long the supervisor gets to move its timer, which it looks at every second; and how long to reach the machine."""
+ASK_EVERY_S = 0.2
 HEALTHY_AFTER_S, HEARTBEAT_EVERY_S = 30.0, 5.0
 """The public design's time of steady heartbeats before a cell counts as healthy."""
 EMULATED_HEALTHY_AFTER_S, EMULATED_HEARTBEAT_EVERY_S = 1.0, 0.5
@@ -111,3 +120,25 @@ def addresses_of(hands: Hands, plan: StackPlan) -> tuple[str, ...]:
     reserved = [rows[what.key].ref for what in plan.resources if what.kind is Kind.ADDRESS and what.key in rows]
     found = [engine.observe(ref) for ref in reserved if ref is not None]
     return tuple(one.attributes["public_ip"] for one in found if one.attributes.get("public_ip"))
+
+
+def move_end(hands: Hands, plan: StackPlan) -> None:
+    """Moves the machine's own timer to where the plan has it now. On Compute Engine it stands after the cloud's
+    deadline from the start. ``cell_not_ready`` if the machine's supervisor does not follow: then it ends when it would have."""
+    if not layout_of(plan.spec.provider).moves_deadline:
+        return
+    began = hands.clock.monotonic()
+    hands.progress(Step("extend machine", BEGUN, 0.0))
+    with OrchestratorHome(hands.fabric).client(OPERATOR, patience_s=REACH_PATIENCE_S) as client:
+        client.order_machine(MachineOrders(ends_at=float(plan.timer_at)))
+        while client.machine().ends_at < plan.timer_at:
+            if hands.clock.monotonic() - began > TIMER_PATIENCE_S:
+                raise GrafosError(
+                    "cell_not_ready",
+                    "the timer of the orchestrator's machine did not move, so the machine ends when it would have",
+                    why="its supervisor did not follow",
+                    next="run the same command again; if it stays so: grafos fabric backup, and another machine",
+                )
+            hands.progress(Step("extend machine", WAITING, hands.clock.monotonic() - began))
+            hands.sleep(ASK_EVERY_S)
+    hands.progress(Step("extend machine", DONE, hands.clock.monotonic() - began))

@@ -58,10 +58,28 @@ def teardown(
         with hands.journal.lock(cell_id):
             home = CellHome(hands.fabric, cell_id)
             known_end = None if seen else _known_end(hands, home)
-            return known_end or _take_down(hands, home, project, Place(provider, region))
+            if known_end is not None:
+                return known_end
+            _refuse_keeper(hands, cell_id)
+            return _take_down(hands, home, project, Place(provider, region))
     except KeyboardInterrupt:
         again = f"grafos cloud teardown {provider} --cell-id {cell_id}"
         raise GrafosError("interrupted", f"stopped while {cell_id} was torn down", next=f"finish it: {again}") from None
+
+
+def _refuse_keeper(hands: Hands, cell_id: str) -> None:
+    """``ledger_elsewhere`` for an orchestrator that lives and keeps the fabric's ledger. One that ran out or is gone
+    keeps nothing any more, and must not go on billing."""
+    row, place = hands.journal.stack(cell_id), hands.fabric.ledger_place()
+    if place.is_here or row is None or row.plan is None or not row.plan.spec.orchestrates:
+        return
+    if row.plan.expires_at > hands.clock.now() and _has_machine(hands, row):
+        raise GrafosError(
+            "ledger_elsewhere",
+            f"{cell_id} is the machine of the fabric's orchestrator, which keeps its ledger",
+            where=place.url,
+            next="grafos fabric down  brings all of it home first",
+        )
 
 
 class Place(NamedTuple):
