@@ -124,7 +124,7 @@ def addresses_of(hands: Hands, plan: StackPlan) -> tuple[str, ...]:
 
 def move_end(hands: Hands, plan: StackPlan) -> None:
     """Moves the machine's own timer to where the plan has it now. On Compute Engine it stands after the cloud's
-    deadline from the start. ``cell_not_ready`` if the machine's supervisor does not follow: then it ends when it would have."""
+    deadline from the start. ``cell_not_ready`` if its supervisor does not follow: then it ends when it would have."""
     if not layout_of(plan.spec.provider).moves_deadline:
         return
     began = hands.clock.monotonic()
