@@ -39,7 +39,7 @@ def console(
     document = {
         "url": f"{url}{link.path}#{link.code}",
         "code": link.code,
-        "valid_until": link.valid_until,
+        "expires_at": link.valid_until,
         "certificate_sha256": link.certificate_sha256,
         "ca_file": str(home.ca_file),
     }

@@ -236,6 +236,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
         command=listed(TEXT),
     ),
     "fabric claim": record(fabric=KEPT_KEY, orchestrator=ORCHESTRATOR),
+    "fabric console": record(texts="url code certificate_sha256 ca_file", moments="expires_at"),
     "fabric show": record(
         fabric=record(texts="name id home"),
         orchestrator=or_none(record(texts="name url")),

@@ -6,6 +6,7 @@ import itertools
 import re
 import time
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,17 @@ from grafos_core.ledger import Hold, Meter
 from grafos_scheduler import events, rows
 from grafos_scheduler.audit_messages import AuditQuery
 from grafos_scheduler.console import money, pages, sight
-from grafos_scheduler.console.app import STREAMS_MAX
+from grafos_scheduler.console.app import BEAT_EVERY_S, STREAMS_MAX
 from grafos_scheduler.console.pages import CELLS_PER_PAGE, Choice
-from grafos_scheduler.console.paths import SIGN_IN, SIGN_OUT, STATS
-from grafos_scheduler.console.sessions import LINK_LIFE_S, SESSION_LIFE_S, SESSIONS_MAX, Sessions, Viewer
-from grafos_scheduler.console.watching import Events, Sight
+from grafos_scheduler.console.paths import SIGN_IN, SIGN_OUT, STATS, STREAM
+from grafos_scheduler.console.sessions import LINK_LIFE_S, LINKS_MAX, SESSION_LIFE_S, SESSIONS_MAX, Sessions, Viewer
+from grafos_scheduler.console.watching import (
+    EVENTS_LOOKED_BACK,
+    EVENTS_SHOWN,
+    IDLE_FACTOR,
+    Events,
+    Sight,
+)
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 EVERYTHING = Choice()
@@ -317,7 +324,7 @@ def test_a_stranger_learns_how_to_sign_in_and_nothing_else(orchestrator: Orchest
     assert "grafos fabric console" in page.text
     for secret in ("aws-", orchestrator.fabric.id, "ada"):
         assert secret not in page.text
-    assert Visitor(orchestrator).ask("GET", "/admin/stats/stream").status == 401
+    assert Visitor(orchestrator).ask("GET", STREAM).status == 401
     assert Visitor(orchestrator).ask("GET", "/admin/nowhere").status == 404
     assert Visitor(orchestrator).ask("PUT", STATS).status == 404
 
@@ -456,7 +463,7 @@ def test_only_so_many_pages_are_kept_fresh(orchestrator: Orchestrator, operator:
     visitor = Visitor(orchestrator, operator)
     streams = [visitor.stream() for _ in range(STREAMS_MAX)]
     assert all(next(stream)[0] == "section" for stream in streams)
-    assert visitor.ask("GET", "/admin/stats/stream").status == CODES["limit_exceeded"].http_status
+    assert visitor.ask("GET", STREAM).status == CODES["limit_exceeded"].http_status
     for stream in streams:
         stream.close()  # type: ignore[attr-defined]
     end = time.monotonic() + 20
@@ -498,3 +505,25 @@ def test_the_console_of_a_standalone_cell_opens_by_certificate_alone(town: Town)
     assert (page.status, "Operator ada, by certificate" in text_of(page.text)) == (200, True)
     assert Visitor(town.cell, town.acme).look().status == 403
     assert refuses_the_handshake(Visitor(town.cell))
+
+
+def test_the_reference_names_the_addresses_parts_and_limits_that_hold() -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "reference" / "console.md").read_text()
+    told = (
+        *(f"`GET {path}`" for path in (STATS, STREAM, SIGN_IN)),
+        *(f"`POST {path}`" for path in (SIGN_IN, SIGN_OUT)),
+        *(f"| `#{name}` |" for name in pages.SECTIONS),
+        *(f"| {state} |" for state in sight.CELL_STATES),
+        f"| one use, {LINK_LIFE_S:.0f} s; {LINKS_MAX} at once |",
+        f"| {SESSION_LIFE_S:.0f} s, and never longer than the operator's certificate; {SESSIONS_MAX} at once |",
+        f"| pages that are kept live | {STREAMS_MAX} at once |",
+        f"| cells on a page | {CELLS_PER_PAGE} |",
+        f"| records of the audit log that the first look reads | {EVENTS_LOOKED_BACK} |",
+        f"the newest {sight.RUNS_SHOWN} under way and the last {sight.RUNS_SHOWN} that ended",
+        f"the newest {EVENTS_SHOWN} events",
+        f"then {IDLE_FACTOR} times as long as it takes",
+        f"at least every {BEAT_EVERY_S:.0f} s; a page that hears none for {3 * BEAT_EVERY_S:.0f} s",
+    )
+    assert [words for words in told if words not in reference] == []
+    script = files("grafos_scheduler.console").joinpath("console.js").read_text()
+    assert f"LOST_AFTER_MS = {3000 * BEAT_EVERY_S:.0f};" in script
