@@ -88,7 +88,7 @@ class MemoryStore:
 
     def __init__(self, memory: RowMemory) -> None:
         self._memory = memory
-        self._failed = False
+        self._failed: GrafosError | None = None
         self.epoch = memory.take()
 
     def load(self, without: Collection[str] = ()) -> Iterable[StoredRow]:
@@ -101,16 +101,16 @@ class MemoryStore:
         return self._memory.read_from(kind, key, count)
 
     async def commit(self, batch: Batch, epoch: int) -> None:
-        if self._failed:
-            raise _refusing()
+        if self._failed is not None:
+            raise _refusing(self._failed)
         try:
             self._memory.commit(batch, epoch)
-        except GrafosError:
-            self._failed = True
+        except GrafosError as error:
+            self._failed = error
             raise
 
     async def close(self) -> None:
-        self._failed = True
+        self._failed = _CLOSED
 
 
 class GroupStore:
@@ -121,7 +121,7 @@ class GroupStore:
         self.epoch = keeper.take()
         self._waiting: queue.SimpleQueue[_Waiter | None] = queue.SimpleQueue()
         self._reading = threading.Lock()
-        self._failed = False
+        self._failed: GrafosError | None = None
         self._closed = False
         self._writer = threading.Thread(target=self._write, name="store-writer", daemon=True)
         self._writer.start()
@@ -138,8 +138,8 @@ class GroupStore:
     async def commit(self, batch: Batch, epoch: int) -> None:
         if epoch != self.epoch:
             raise GrafosError("store_fenced", f"epoch {epoch} is not that of this store ({self.epoch})")
-        if self._failed or self._closed:
-            raise _refusing()
+        if self._failed is not None or self._closed:
+            raise _refusing(self._failed or _CLOSED)
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
         self._waiting.put(_Waiter(batch, loop, written))
@@ -165,8 +165,8 @@ class GroupStore:
         ends = False
         while not ends:
             group, ends = self._next_group()
-            error = _refusing() if self._failed else self._write_group(group)
-            self._failed = self._failed or error is not None
+            error = _refusing(self._failed) if self._failed is not None else self._write_group(group)
+            self._failed = self._failed or error
             for loop in {waiter.loop for waiter in group}:
                 loop.call_soon_threadsafe(_tell, [waiter.written for waiter in group if waiter.loop is loop], error)
 
@@ -220,9 +220,14 @@ def _tell(waiters: list[asyncio.Future[None]], error: GrafosError | None) -> Non
             written.set_exception(error)
 
 
-def _refusing() -> GrafosError:
+_CLOSED = GrafosError("store_failed", "the store is closed")
+
+
+def _refusing(earlier: GrafosError) -> GrafosError:
+    """Under the code of what went wrong first, whichever of those who wait hears of it first."""
     return GrafosError(
-        "store_failed",
+        earlier.code,
         "the store takes nothing more: an earlier write failed, or it is closed",
+        why=earlier.what,
         next="start the program again; all that was acknowledged is there",
     )

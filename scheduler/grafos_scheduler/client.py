@@ -2,8 +2,8 @@
 
 Synchronous and on the standard library's ``http.client``, because a command line starts, asks and ends. No system CA
 is ever trusted. Every call may be repeated: reads by nature, uploads by their hash, runs by their run key, the others
-because saying the same again changes nothing. So a connection that breaks is tried once more at once, and for
-``patience_s`` longer when the caller knows that the scheduler is on its way up.
+because saying the same again changes nothing. So a connection that breaks, or a replica that finds that it leads no
+more, is tried once more at once, and for ``patience_s`` longer when the caller knows that a scheduler is on its way up.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ FELL_SILENT = "fell_silent"
 """In an error's context: a fresh connection was made and closed again without a byte of an answer."""
 LEADERS_ASKED_MAX = 4
 """Replicas that send on from one to the next, while the lead changes, before the caller hears of it."""
+ASK_ANOTHER = frozenset({"scheduler_unreachable", "store_fenced"})
+"""Whoever was asked is not there, or leads no more and is about to end."""
 RETRY_FIRST_S = 0.02
 RETRY_MOST_S = 0.5
 """Between tries while ``patience_s`` lasts: short at first, since a scheduler starts within tenths of a second."""
@@ -237,7 +239,7 @@ class SchedulerClient:
             try:
                 return self._wire.exchange(method, path, body, self._headers, wait_s, bytes_max)
             except GrafosError as error:
-                if error.code != "scheduler_unreachable":
+                if error.code not in ASK_ANOTHER:
                     raise
                 if last is not None:
                     _check_silence(last, error)
@@ -415,7 +417,8 @@ class Wire:
             try:
                 return self._exchange(method, path, body, headers, wait_s, bytes_max)
             except GrafosError as error:
-                if error.code == "scheduler_unreachable" and self._url != self._home:
+                if error.code in ASK_ANOTHER and self._url != self._home:
+                    self.close()
                     self._turn_to(self._home)
                 if error.code != "not_leader" or not self._follows or asked == LEADERS_ASKED_MAX:
                     raise

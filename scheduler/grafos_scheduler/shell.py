@@ -197,4 +197,5 @@ class Shell:
 
     def _refuse_when_stopped(self) -> None:
         if self.stopped.done():
-            raise GrafosError("store_failed", "the scheduler is stopping: its state could not be made durable")
+            code = self.stopped.result().code
+            raise GrafosError(code, "the scheduler is stopping: its state could not be made durable")

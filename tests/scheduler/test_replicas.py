@@ -7,14 +7,14 @@ import signal
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.client import HTTPSConnection
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from orchestrator import Member, Orchestrator
 from postgresql import PASSWORD, Server
+from replicas import PATIENCE_S, Fleet, until
 from standalone import Process
 from tasklets import tasklet
 
@@ -25,79 +25,8 @@ from grafos_scheduler.client import SchedulerClient
 
 pytestmark = pytest.mark.needs("postgresql")
 
-PATIENCE_S = 60.0
 ENOUGH = 10
 """Runs before the leader is killed, and after."""
-Found = TypeVar("Found")
-
-
-class Replica(Orchestrator):
-    """One of several orchestrators with the same keys, blobs and database."""
-
-    def __init__(self, folder: Path, first: Orchestrator) -> None:
-        folder.mkdir()
-        super().__init__(folder, **first.flags)
-        self.fabric, self.secret_file, self._first = first.fabric, first.secret_file, first
-
-    @property
-    def state(self) -> Path:
-        return self._first.state
-
-    @property
-    def trust(self) -> Path:
-        return self._first.trust
-
-
-class Fleet:
-    """Three replicas, of which the first began to lead, with its operator and a tenant."""
-
-    def __init__(self, folder: Path, server: Server) -> None:
-        self.server, self.database = server, server.make("fleet")
-        (folder / "one").mkdir()
-        url = server.url(self.database, password=PASSWORD.replace("/", "%2F"))
-        first = Orchestrator(folder / "one", database=url)
-        self.replicas = [first, *(Replica(folder / name, first) for name in ("two", "three"))]
-
-    def start(self) -> Fleet:
-        for replica in self.replicas:
-            replica.start()
-        self.operator = self.replicas[0].claimed()
-        self.tenant = self.replicas[0].employ(self.operator, "acme")
-        return self
-
-    def discard(self) -> None:
-        for replica in self.replicas:
-            replica.discard()
-
-    def lapse(self) -> None:
-        """As if the time of the lease had passed."""
-        self.server.sql(self.database, "UPDATE grafos.leader SET until = '-infinity'")
-
-    def health(self, replica: Orchestrator) -> messages.Health:
-        with replica.client(self.operator) as client:
-            return client.health()
-
-    def others(self, leader: Orchestrator) -> list[Orchestrator]:
-        return [replica for replica in self.replicas if replica is not leader]
-
-    def leader(self) -> Orchestrator:
-        """Who leads; waits until one does and the other living ones know it."""
-        return until(self._leader)
-
-    def _leader(self) -> Orchestrator | None:
-        living = [one for one in self.replicas if one.scheduler is not None and one.scheduler.popen.poll() is None]
-        said = {one.url: self.health(one).leader for one in living}
-        leading = [one for one in living if not said[one.url]]
-        agreed = len(leading) == 1 and set(said.values()) <= {"", leading[0].url}
-        return leading[0] if agreed else None
-
-
-def until(look: Callable[[], Found | None]) -> Found:
-    end = time.monotonic() + PATIENCE_S
-    while not (found := look()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +62,7 @@ def test_a_follower_says_so_and_sends_everything_else_to_the_leader(fleet: Fleet
     assert fleet.health(follower).claimed
     context = trust.client_context(leader.ca_pem, fleet.operator.certificate, fleet.operator.key)
     connection = HTTPSConnection("127.0.0.1", follower.port, context=context)
-    for method, path in (("GET", "/api/v1/runs?limit=5"), ("PUT", "/api/v1/cell/terms"), ("GET", "/nowhere")):
+    for method, path in (("GET", "/api/v1/runs?limit=5"), ("PUT", "/api/v1/cell/terms"), ("GET", "/admin/stats"), ("GET", "/nowhere")):
         connection.request(method, path, b"{}" if method == "PUT" else None)
         answer = connection.getresponse()
         told = json.loads(answer.read())

@@ -96,17 +96,21 @@ class Member:
         certificate.write_text(pem)
         return replace(self, identity=replace(self.identity, certificate=certificate))
 
-    def begin(self) -> Process:
-        """The cell's daemon, with what was granted in a trust folder of its own."""
+    def trust_folder(self) -> Path:
+        """The trust folder of the cell's machine, with what was granted."""
         folder = self.at.folder / f"{self.cell_id}-trust"
         folder.mkdir(exist_ok=True)
         (folder / "ca.pem").write_text(self.at.ca_pem)
         (folder / "cell.pem").write_text(self.identity.certificate.read_text())
         (folder / "cell-key.pem").write_bytes(self.identity.key.read_bytes())
         (folder / "cell-token").write_text(self.identity.token)
+        return folder
+
+    def begin(self) -> Process:
+        """The cell's daemon."""
         given = {
             "scheduler": self.at.url,
-            "trust": folder,
+            "trust": self.trust_folder(),
             "state": self.at.folder / f"{self.cell_id}-state",
             "mem-capacity": "16m",
         }
