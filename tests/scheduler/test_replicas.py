@@ -62,7 +62,12 @@ def test_a_follower_says_so_and_sends_everything_else_to_the_leader(fleet: Fleet
     assert fleet.health(follower).claimed
     context = trust.client_context(leader.ca_pem, fleet.operator.certificate, fleet.operator.key)
     connection = HTTPSConnection("127.0.0.1", follower.port, context=context)
-    for method, path in (("GET", "/api/v1/runs?limit=5"), ("PUT", "/api/v1/cell/terms"), ("GET", "/admin/stats"), ("GET", "/nowhere")):
+    for method, path in (
+        ("GET", "/api/v1/runs?limit=5"),
+        ("PUT", "/api/v1/cell/terms"),
+        ("GET", "/admin/stats"),
+        ("GET", "/nowhere"),
+    ):
         connection.request(method, path, b"{}" if method == "PUT" else None)
         answer = connection.getresponse()
         told = json.loads(answer.read())
