@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from grafos_cli import admin_audit, admin_certificates, admin_tenants
+from grafos_cli import admin_audit, admin_certificates, admin_roots, admin_tenants
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ for name, taught_as, act in (
     ("issue-server-cert", admin_certificates.ISSUE_SERVER_CERT, admin_certificates.issue_server_cert),
 ):
     app.command(name, cls=taught_as)(act)
+app.add_typer(admin_roots.app, name="attestation-roots")
 
 
 class FencedLease(NamedTuple):

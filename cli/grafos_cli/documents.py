@@ -27,7 +27,7 @@ from grafos_core.receipts import Inventory, RunReceipt, Signed, TeardownReceipt
 from grafos_core.resources import Resources
 from grafos_scheduler.audit_messages import AuditPage
 from grafos_scheduler.cells import SIGNALS
-from grafos_scheduler.enrolment_messages import IdentityView, ProviderView
+from grafos_scheduler.enrolment_messages import AttestationRootsView, IdentityView, ProviderView
 from grafos_scheduler.lease_messages import LeaseView
 from grafos_scheduler.messages import Admission, Conformance, RunView, TenantView
 from grafos_stacks.costs import Budget, CellCost, Sum
@@ -268,6 +268,8 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "admin set-quota": record(tenant=TENANT),
     "admin set-tenant-budget": record(tenant=TENANT),
     "admin delete-tenant": record(tenant=TENANT),
+    "admin attestation-roots list": record(roots=listed(of(AttestationRootsView))),
+    "admin attestation-roots set": record(roots=of(AttestationRootsView)),
     "admin init-ca": WRITTEN,
     "admin issue-cert": WRITTEN,
     "admin issue-server-cert": WRITTEN,
