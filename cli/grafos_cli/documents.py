@@ -45,7 +45,10 @@ RECEIPT = of(TeardownReceipt, cost_cents=NUMBER, signed=of(Signed))
 INVENTORY = of(Inventory, signed=of(Signed))
 COSTS = listed(of(CellCost))
 FICTIONAL = "fictional_held_micro_cents fictional_spent_micro_cents"
-BUDGET = record(budget=of(Budget, fictional_held_micro_cents=COUNT, fictional_spent_micro_cents=COUNT), cells=COSTS)
+LEDGER = record(texts="standing keeper url")
+BUDGET = record(
+    budget=of(Budget, fictional_held_micro_cents=COUNT, fictional_spent_micro_cents=COUNT), ledger=LEDGER, cells=COSTS
+)
 KEPT_KEY = record(texts="name id")
 PARTS = listed(record(texts="kind name state id"))
 ORCHESTRATOR = of(OrchestratorRecord)
@@ -235,11 +238,13 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
         texts="secret_file",
         command=listed(TEXT),
     ),
-    "fabric claim": record(fabric=KEPT_KEY, orchestrator=ORCHESTRATOR),
+    "fabric claim": record(fabric=KEPT_KEY, orchestrator=ORCHESTRATOR, ledger=LEDGER),
+    "fabric bring-home": record(ledger=LEDGER, counts="runs_counted_as_spent", notes=listed(TEXT)),
     "fabric console": record(texts="url code certificate_sha256 ca_file", moments="expires_at"),
     "fabric show": record(
         fabric=record(texts="name id home"),
         orchestrator=or_none(record(texts="name url")),
+        ledger=LEDGER,
         accounts=listed(
             record(
                 texts="name",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from grafos_cli import console, fleet_list, ledger_home, orchestrating
+from grafos_cli import backing_up, console, fleet_list, ledger_home, lowering, orchestrating, raising, upgrading
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ keys = new_group(
 app.add_typer(keys, name="key")
 app.command("init", cls=orchestrating.INIT)(orchestrating.init)
 app.command("claim", cls=orchestrating.CLAIM)(orchestrating.claim)
+app.command("up", cls=raising.TAUGHT)(raising.up)
+app.command("down", cls=lowering.TAUGHT)(lowering.down)
+app.command("backup", cls=backing_up.BACKUP)(backing_up.backup)
+app.command("restore", cls=backing_up.RESTORE)(backing_up.restore)
+app.command("upgrade", cls=upgrading.TAUGHT)(upgrading.upgrade)
 app.command("bring-home", cls=ledger_home.TAUGHT)(ledger_home.bring_home)
 app.command("console", cls=console.CONSOLE)(console.console)
 app.command("cells", cls=fleet_list.TAUGHT)(fleet_list.cells)
@@ -54,9 +59,13 @@ def show(ctx: typer.Context) -> None:
     terminal = terminal_of(ctx)
     fabric = open_default(terminal)
     orchestrator = OrchestratorHome(fabric).record()
-    ledger, place = fabric.read_ledger(), fabric.ledger_place()
-    accounts = sorted(ledger.accounts.values(), key=lambda account: account.name)
-    holds = tuple(ledger.holds.values())
+    ledger, place = fabric.ledger_if_reached(), fabric.ledger_place()
+    accounts = sorted(ledger.accounts.values(), key=lambda account: account.name) if ledger else []
+    holds = tuple(ledger.holds.values()) if ledger else ()
+    if ledger is None:
+        terminal.note(
+            f"note: the ledger is {ledger_home.ledger_text(place)}, which did not answer: no account is shown"
+        )
     cells, emulated = _cells(fabric), emulated_cells(fabric)
     fictional = {account.name: fictional_of(holds, account.name, emulated) for account in accounts}
     document = {

@@ -95,12 +95,8 @@ def decide(  # noqa: C901  # one arm per event
             return draft.decision(accounts.deleted(draft, event.name))
         case events.SliceClosed():
             return draft.decision(tenants.close_slice(draft, event))
-        case events.LedgerTaken():
-            return draft.decision(fabric_ledger.taken(draft, event))
-        case events.LedgerBooked():
-            return draft.decision(fabric_ledger.booked(draft, event))
-        case events.LedgerClosed():
-            return draft.decision(fabric_ledger.closed(draft, event))
+        case events.LedgerTaken() | events.LedgerBooked() | events.LedgerClosed():
+            return draft.decision(fabric_ledger.decided(draft, event))
         case events.DrainAsked():
             return draft.decision(cells.drain(draft, event))
         case events.ClaimAccepted():

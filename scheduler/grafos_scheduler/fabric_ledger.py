@@ -23,11 +23,11 @@ from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT, tenant_account
 from grafos_core.ledger import OPEN, Account, Hold, Ledger
 from grafos_scheduler import rows
+from grafos_scheduler.events import LedgerBooked, LedgerClosed, LedgerTaken
 from grafos_scheduler.ledger_messages import LedgerRows, LedgerView
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
-    from grafos_scheduler.events import LedgerBooked, LedgerClosed, LedgerTaken
     from grafos_scheduler.state import State
 
 NONE = "none"
@@ -49,6 +49,17 @@ def view(state: State) -> LedgerView:
         digest = booking.digest_of(_copy(state.ledger, known.generation))
     running = len(_running(state.ledger)) if known.state == rows.CLOSING else 0
     return LedgerView(known.state, known.generation, digest, known.revision, running)
+
+
+def decided(draft: Draft, event: LedgerTaken | LedgerBooked | LedgerClosed) -> LedgerView | LedgerRows:
+    """What becomes of the ledger."""
+    match event:
+        case LedgerTaken():
+            return taken(draft, event)
+        case LedgerBooked():
+            return booked(draft, event)
+        case LedgerClosed():
+            return closed(draft, event)
 
 
 def taken(draft: Draft, event: LedgerTaken) -> LedgerView:

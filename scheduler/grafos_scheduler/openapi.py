@@ -16,7 +16,7 @@ _REFERENCE = "#/components/schemas/{name}"
 
 
 def document() -> dict[str, Any]:
-    """The whole document, ready for JSON."""
+    """The whole document, as whoever reads its JSON gets it."""
     structs = {each for route in ROUTES for each in (route.body, route.answer) if each not in (None, bytes)}
     kinds = [*sorted(structs, key=lambda struct: struct.__name__), ErrorBody]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
@@ -24,7 +24,7 @@ def document() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, named)
-    return {
+    whole = {
         "openapi": "3.1.0",
         "info": {"title": "grafos scheduler", "version": version("grafos-scheduler")},
         "paths": paths,
@@ -36,6 +36,8 @@ def document() -> dict[str, Any]:
             },
         },
     }
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))  # a default may be a tuple until here
+    return plain
 
 
 def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:

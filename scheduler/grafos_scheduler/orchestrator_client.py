@@ -8,9 +8,10 @@ import msgspec
 
 from grafos_core import trust
 from grafos_core.booking import Booking, LedgerCopy
+from grafos_core.changes import Batch, Change
 from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
-from grafos_core.ledger import Ledger
+from grafos_core.ledger import ACCOUNT, HOLD, Ledger
 from grafos_core.resources import Resources
 from grafos_scheduler.client import TIMEOUT_S, SchedulerClient, Wire, decode
 from grafos_scheduler.console.messages import ConsoleLink
@@ -136,9 +137,12 @@ class OrchestratorClient(SchedulerClient):
                 return pages[0].ledger, _ledger_of(pages)
         raise GrafosError("ledger_conflict", "others book faster than the ledger can be read", next="try again")
 
-    def book(self, booking: Booking) -> LedgerRows:
-        """Books what was decided on the ledger as it was read: ``ledger_conflict`` when it is to be decided anew."""
-        return self._call("POST", "/api/v1/ledger", LedgerRows, booking)
+    def book(self, booking: Booking) -> Batch:
+        """Books what was decided on the ledger as it was read, and gives the rows that it touched as they are now;
+        ``ledger_conflict`` when it is to be decided anew."""
+        rows = self._call("POST", "/api/v1/ledger", LedgerRows, booking)
+        accounts = (Change(ACCOUNT, account.name, account) for account in rows.accounts)
+        return (*accounts, *(Change(HOLD, held.hold_id, held) for held in rows.holds))
 
     def take_ledger(self, copy: LedgerCopy, digest: str) -> LedgerView:
         """Moves the fabric's ledger there; ``ledger_elsewhere`` if another one is there, or was since."""

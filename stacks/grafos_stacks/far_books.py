@@ -15,13 +15,11 @@ from typing import TypeVar
 
 from grafos_core import booking
 from grafos_core import ledger as ledgers
-from grafos_core.changes import Batch, Change
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
-from grafos_core.ledger import ACCOUNT, HOLD, Decide, Ledger
+from grafos_core.ledger import Decide, Ledger
 from grafos_core.ledger_place import Standing
 from grafos_core.paths import locked
-from grafos_scheduler.ledger_messages import LedgerRows
 from grafos_scheduler.orchestrator_client import OrchestratorClient
 from grafos_stacks.ledger_moves import bring_ledger_home, check_keeper, move_ledger
 from grafos_stacks.orchestrators import OrchestratorHome
@@ -82,7 +80,7 @@ class FarBooks:
             if asked == booking.Booking():
                 return ledger
             try:
-                ledger.apply(_rows(_told(partial(client.book, asked))))
+                ledger.apply(_told(partial(client.book, asked)))
             except GrafosError as error:
                 if error.code != "ledger_conflict" or tried == TRIES_MAX:
                     raise
@@ -106,11 +104,6 @@ class FarBooks:
             self._booked(client, partial(ledgers.in_turn, decisions=each))
             with self._fabric.ledger() as local:
                 local.forget_waiting(frozenset(waiting))
-
-
-def _rows(answer: LedgerRows) -> Batch:
-    accounts = (Change(ACCOUNT, account.name, account) for account in answer.accounts)
-    return (*accounts, *(Change(HOLD, held.hold_id, held) for held in answer.holds))
 
 
 def _told(ask: Callable[[], Answer]) -> Answer:

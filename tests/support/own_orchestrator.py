@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -33,10 +34,15 @@ class OwnOrchestrator:
         made = person("fabric", "init", "--bind", self.bind, *more, "--json")
         assert made.code == 0, made.err
         self.init: dict[str, Any] = made.document
+        self.process = self.again()
+
+    def again(self) -> Process:
+        """A process with the same folders and the same port, which answers."""
         program, *arguments = self.init["command"]
         assert program == "grafos-scheduler"
-        self.process = Process("grafos_scheduler", [*arguments, *QUICK], person.project / "orchestrator.log")
-        self.process.wait_ready()
+        process = Process("grafos_scheduler", [*arguments, *QUICK], self.person.project / "orchestrator.log")
+        process.wait_ready()
+        return process
 
     @property
     def secret_file(self) -> Path:
@@ -49,11 +55,17 @@ class OwnOrchestrator:
         assert answer.code == 0, answer.out
         return answer.document
 
-    def start_agent(self, told: dict[str, Any], cwd: Path | None = None) -> None:
-        """Starts the agent as `bootstrap-cell` said it, and waits until its cell is ready."""
+    def start_agent(self, told: dict[str, Any], cwd: Path | None = None, cores: int = 0) -> None:
+        """Starts the agent as `bootstrap-cell` said it, and waits until its cell is ready. With ``cores`` its machine
+        has no more of them."""
         program, *words = told["command"]
         assert program == "grafos"
-        agent = self.person.starts(*words, "--mem-capacity", "16m", "--block-capacity", "1m", cwd=cwd)
+        ours = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, sorted(ours)[:cores] if cores else ours)
+        try:
+            agent = self.person.starts(*words, "--mem-capacity", "16m", "--block-capacity", "1m", cwd=cwd)
+        finally:
+            os.sched_setaffinity(0, ours)
         self.agents[told["cell_id"]] = agent
         until(lambda: agent.poll() is not None or self.cell(told["cell_id"]).get("ready"), "the cell")
         assert agent.poll() is None, agent.communicate()

@@ -46,7 +46,8 @@ def check_fabric(*, fix: bool) -> Iterator[Finding]:
     except GrafosError as error:
         yield Finding(AREA, "ledger", Status.FAIL, f"{ledger_text(place)}: {error.what}", error.next)
         return
-    yield Finding(AREA, "ledger", Status.OK, f"{ledger_text(place)}: {_money(fabric, ledger)}")
+    where = "" if place.is_here else f", {ledger_text(place)}"
+    yield Finding(AREA, "ledger", Status.OK, _money(fabric, ledger) + where)
     try:
         yield from _journal(fabric, ledger)
     except GrafosError as error:
