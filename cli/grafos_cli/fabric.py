@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from grafos_cli import console, fleet_list, ledger_home, orchestrating
+from grafos_cli import backing_up, console, fleet_list, ledger_home, lowering, orchestrating, raising, upgrading
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ keys = new_group(
 app.add_typer(keys, name="key")
 app.command("init", cls=orchestrating.INIT)(orchestrating.init)
 app.command("claim", cls=orchestrating.CLAIM)(orchestrating.claim)
+app.command("up", cls=raising.TAUGHT)(raising.up)
+app.command("down", cls=lowering.TAUGHT)(lowering.down)
+app.command("backup", cls=backing_up.BACKUP)(backing_up.backup)
+app.command("restore", cls=backing_up.RESTORE)(backing_up.restore)
+app.command("upgrade", cls=upgrading.TAUGHT)(upgrading.upgrade)
 app.command("bring-home", cls=ledger_home.TAUGHT)(ledger_home.bring_home)
 app.command("console", cls=console.CONSOLE)(console.console)
 app.command("cells", cls=fleet_list.TAUGHT)(fleet_list.cells)
@@ -112,6 +117,8 @@ def _cells(fabric: Fabric) -> list[dict[str, Any]]:
             record = json.loads((fabric.home / "cells" / cell_id / "cell.json").read_bytes())
         except (OSError, ValueError):
             continue  # a name that was only asked for
+        if record.get("pattern") == "orchestrator":
+            continue  # its machine, and no cell
         found.append({"cell_id": cell_id, "provider": record.get("provider", ""), "gone": bool(record.get("gone_at"))})
     return found
 

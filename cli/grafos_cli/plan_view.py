@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from grafos_stacks.plan import StackPlan
     from grafos_stacks.provision import Prepared
     from grafos_stacks.records import CellRecord
+    from grafos_stacks.spec import CellSpec
 
 NOBODY = "by nobody: it dials out"
 
@@ -40,7 +41,7 @@ def plan_text(prepared: Prepared, terminal: Terminal) -> str:
     machine = f"{offer.machine_type}, {offer.cpu_cores} cores, {size_text(offer.mem_bytes)}, {offer.arch}"
     lines = [
         (
-            "cell",
+            "machine of" if spec.orchestrates else "cell",
             f"{plan.stack} on {spec.provider} in {zone_of(offer)}{notes}",
         ),
         ("machine", machine),
@@ -51,7 +52,7 @@ def plan_text(prepared: Prepared, terminal: Terminal) -> str:
         ("CPU credits", BURST_CREDITS.get(spec.provider, "unknown")),
         ("prices", _priced_by(plan.facts.price)),
         ("ends", _ends(plan) + (", as it was first planned: grafos cloud extend" if prepared.resumed else "")),
-        ("reachable", f"port {spec.port} from {spec.operator_cidr} only" if spec.operator_cidr else NOBODY),
+        ("reachable", _reachable(spec)),
         *([("joins", _joins(plan))] if spec.pattern == REGISTERED else []),
         ("expected", f"about {plan.predicted_s:.0f} s"),
     ]
@@ -67,6 +68,12 @@ def _joins(plan: StackPlan) -> str:
         return "nothing: it boots, and runs nothing"
     way = "its cloud's word, with no secret in user data" if plan.spec.joining == BY_WORD else "a token for one use"
     return f"the fabric's orchestrator, with {way}"
+
+
+def _reachable(spec: CellSpec) -> str:
+    if spec.orchestrates and spec.operator_cidr == "0.0.0.0/0":
+        return f"port {spec.port} from anywhere: its cells dial in there"
+    return f"port {spec.port} from {spec.operator_cidr} only" if spec.operator_cidr else NOBODY
 
 
 def _parts_of(plan: StackPlan) -> list[tuple[str, str]]:

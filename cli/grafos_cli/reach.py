@@ -229,10 +229,12 @@ def _fabric_cells(fabric: Fabric, terminal: Terminal) -> list[CellRecord]:
 
 def _lives(record: CellRecord) -> bool:
     """Whether its own scheduler may be asked something: it came as far as ready, and its time is not over. A registered
-    cell has none: the orchestrator speaks for it."""
+    cell has none: the orchestrator speaks for it, and the orchestrator's own machine is no cell."""
     from grafos_stacks.records import READY
+    from grafos_stacks.spec import ORCHESTRATOR
 
-    return record.state == READY and bool(record.url) and not _is_over(record)
+    is_cell = record.pattern != ORCHESTRATOR
+    return is_cell and record.state == READY and bool(record.url) and not _is_over(record)
 
 
 def _is_over(record: CellRecord) -> bool:

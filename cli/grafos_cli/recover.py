@@ -87,13 +87,18 @@ def _carry_out(hands: Hands, cases: tuple[Case, ...], steps: Steps) -> tuple[Rec
     from grafos_cli.project import project_folder
     from grafos_stacks.bundle import Bundles
     from grafos_stacks.provision import provision
+    from grafos_stacks.raising import raise_orchestrator
     from grafos_stacks.rebuilding import carry_out
 
     def told(cell_id: str) -> Progress:
         return told_of(steps, cell_id)
 
     def finish(plan: StackPlan) -> None:
-        provision(replace(hands, progress=told(plan.stack)), plan, Bundles(), project_folder())
+        told_hands = replace(hands, progress=told(plan.stack))
+        if plan.spec.orchestrates:
+            raise_orchestrator(told_hands, plan, Bundles())
+        else:
+            provision(told_hands, plan, Bundles(), project_folder())
 
     return carry_out(hands, cases, project_folder(), finish, told=told)
 

@@ -151,7 +151,7 @@ def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove:
         except GrafosError as error:
             if not prove or error.code != "cell_unknown":
                 raise
-        proof = _proved(hands, cell_id, steps) if prove else None
+        proof = proved(hands, cell_id, steps) if prove else None
     document: dict[str, Any] = {"receipt": receipt_document(torn) if torn else None}
     text = receipt_text(torn, terminal) if torn else _unknown_text(cell_id, fabric)
     if proof is not None:
@@ -180,7 +180,7 @@ def _many(terminal: Terminal, provider: str, named: list[str], region: str, *, p
         with resumable("Stopped while the cells were torn down", again), show_steps(terminal) as steps:
             outcomes = teardown_batch(hands, targets, project_folder(), lambda cell_id: told_of(steps, cell_id))
             if prove and not any(outcome.error for outcome in outcomes):
-                proofs = [_proved(hands, stack, steps) for stack in (named or [""])]
+                proofs = [proved(hands, stack, steps) for stack in (named or [""])]
     document: dict[str, Any] = _batch_document(outcomes)
     document["inventories"] = [proof_document(proof) for proof in proofs]
     terminal.emit(document, _batch_text(outcomes, terminal) + "".join(proof_text(proof) for proof in proofs))
@@ -206,7 +206,7 @@ def _targets(hands: Hands, provider: str, named: list[str], region: str) -> list
     return sorted(shown | {Target(row.stack, provider, row.region) for row in sight.forgotten})
 
 
-def _proved(hands: Hands, stack: str, steps: Steps) -> Proof:
+def proved(hands: Hands, stack: str, steps: Steps) -> Proof:
     from grafos_stacks.proof import prove
 
     steps.began("proof", "every region")
