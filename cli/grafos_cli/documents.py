@@ -240,6 +240,21 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     ),
     "fabric claim": record(fabric=KEPT_KEY, orchestrator=ORCHESTRATOR, ledger=LEDGER),
     "fabric bring-home": record(ledger=LEDGER, counts="runs_counted_as_spent", notes=listed(TEXT)),
+    "fabric up": (
+        record(PLAN, flags="resumed restored", orchestrator=ORCHESTRATOR, machine=CELL, ledger=LEDGER),
+        record(PLAN, flags="resumed dry_run"),
+    ),
+    "fabric down": record(
+        receipt=or_none(RECEIPT),
+        inventory=or_none(INVENTORY),
+        cells=listed(TEXT),
+        counts="runs_brought_home audit_records runs_counted_as_spent",
+        texts="audit_file",
+        notes=listed(TEXT),
+    ),
+    "fabric backup": record(texts="file orchestrator version store", counts="size_bytes", moments="made_at"),
+    "fabric restore": record(texts="orchestrator folder version store", moments="made_at"),
+    "fabric upgrade": record(texts="before after version", flags="changed"),
     "fabric console": record(texts="url code certificate_sha256 ca_file", moments="expires_at"),
     "fabric show": record(
         fabric=record(texts="name id home"),
