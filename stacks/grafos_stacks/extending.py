@@ -27,11 +27,12 @@ from grafos_stacks.bill import DEAD_MAN_GRACE_S, worst_case
 from grafos_stacks.creating import Creator
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.handover import SliceWanted, hold_slice
-from grafos_stacks.journal import Life, ResourceRow, StackRow, StackState
+from grafos_stacks.journal import DIRECT, Life, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import check_ahead, check_clock, layout_of, left_behind
 from grafos_stacks.making import open_hold
 from grafos_stacks.orchestrated import tell_end
 from grafos_stacks.orchestrator_machine import move_end
+from grafos_stacks.owners import check_owner
 from grafos_stacks.plan import Lifetime, Planned, StackPlan, desired
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
 from grafos_stacks.records import BOOTED, OPERATOR, READY, CellHome, CellRecord, add_to_project, tenant_name
@@ -59,19 +60,20 @@ class Extended(NamedTuple):
     held_micro_cents: int
 
 
-def extend(hands: Hands, cell_id: str, wish: Wish, project: Path) -> Extended:
+def extend(hands: Hands, cell_id: str, wish: Wish, project: Path, engine: str = DIRECT) -> Extended:
     """Moves the end of a cell; ``wish`` is not looked at when an earlier extension is finished.
 
     ``cell_unknown``, ``cell_not_ready`` (it was never finished), ``cell_gone`` (it has ended), ``config_invalid`` (an
     end that is none, a clock that is off), ``unsupported`` (the cloud cannot move it), ``budget_exceeded`` before
-    anything is moved,
+    anything is moved, ``stack_busy`` when another engine owns it,
     ``scheduler_unreachable`` and the cloud's refusals with the layers as the module says.
     """
     with hands.journal.lock(cell_id):
         row, plan = _living(hands, cell_id)
+        check_owner(row, engine)
         finished, before = bool(row.extending_to), plan.expires_at
         ends_at = row.extending_to or _wanted(hands, plan, wish)
-        extended = _planned_until(plan, ends_at)
+        extended = planned_until(plan, ends_at)
         _check_machine(hands, plan)
         held = _hold(hands, cell_id, extended)
         row = row.moved(row.state, hands.clock.now(), extending_to=ends_at)
@@ -175,7 +177,7 @@ def _check_machine(hands: Hands, plan: StackPlan) -> None:
         )
 
 
-def _planned_until(plan: StackPlan, ends_at: int) -> StackPlan:
+def planned_until(plan: StackPlan, ends_at: int) -> StackPlan:
     """The same plan with a later end: the same resources, other times in their tags and in their deadline."""
     layout, held_until = layout_of(plan.spec.provider), max(plan.life.held_until, ends_at)
     life = Lifetime(ends_at, held_until)

@@ -26,6 +26,7 @@ from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import DIRECT, Life, Move, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import check_time_left, layout_of, left_behind
 from grafos_stacks.names import attempt_in, expiry_in
+from grafos_stacks.owners import check_owner
 from grafos_stacks.plan import Planned, StackPlan
 from grafos_stacks.spec import CellSpec
 
@@ -41,11 +42,11 @@ class Made(NamedTuple):
     attempt: int
 
 
-def pinned_plan(hands: Hands, spec: CellSpec) -> StackPlan | None:
+def pinned_plan(hands: Hands, spec: CellSpec, engine: str = DIRECT) -> StackPlan | None:
     """The plan of an unfinished or finished provision of this cell, for the address asked from; None if there is none.
 
     ``plan_stale`` when it was asked for with other inputs or has too little time left for its machine to be made,
-    ``stack_busy`` when it is being torn down, ``cell_gone`` when it ran out.
+    ``stack_busy`` when it is being torn down or is not the ``engine``'s, ``cell_gone`` when it ran out.
     """
     row = hands.journal.stack(spec.cell_id)
     if row is None or row.plan is None or row.state is StackState.GONE:
@@ -53,8 +54,7 @@ def pinned_plan(hands: Hands, spec: CellSpec) -> StackPlan | None:
     teardown = f"grafos cloud teardown {row.provider} --cell-id {row.stack}"
     if row.state is StackState.UNMAKING:
         raise GrafosError("stack_busy", f"{row.stack} is being torn down", next=f"finish it: {teardown}")
-    if row.engine != DIRECT:
-        raise GrafosError("stack_busy", f"{row.stack} belongs to the engine {row.engine!r}", next="use that engine")
+    check_owner(row, engine)
     if changed := _changed_inputs(row.plan.spec, spec):
         raise GrafosError(
             "plan_stale",
@@ -89,11 +89,11 @@ def make_stack(hands: Hands, plan: StackPlan, late_inputs: LateInputs, *, later:
     """
     row = opened(hands, plan, held_later=later)
     if not later:
-        _hold(hands, row, plan)
+        hold_worst_case(hands, row, plan)
     engine = Creator(hands)
     shared = [what for what in plan.resources if what.stack == plan.shared_stack]
     with hands.journal.lock(plan.shared_stack, patience_s=SHARED_PATIENCE_S, sleep=hands.sleep):
-        _note_shared(hands, plan)
+        note_shared(hands, plan)
         known = engine.make(shared, {})
     own = [what for what in plan.resources if what.stack == plan.stack]
     machine = engine.make(own, known, _in_time(hands, plan, late_inputs))[plan.machine.name]
@@ -206,7 +206,9 @@ def reserved(ledger: ledgers.Ledger, hold_id: str, plan: StackPlan, now: float) 
     return ledgers.hold(ledger, hold_id, OPERATOR_ACCOUNT, amount, purpose, meter=_meter(plan, now))
 
 
-def opened(hands: Hands, plan: StackPlan, moves: tuple[Move, ...] = (), *, held_later: bool = False) -> StackRow:
+def opened(
+    hands: Hands, plan: StackPlan, moves: tuple[Move, ...] = (), *, held_later: bool = False, engine: str = DIRECT
+) -> StackRow:
     """The stack's row, made before anything else; a name that was used before begins anew. ``moves`` are those that led
     to a new row. ``held_later``: what the ledger holds is told by the copy in the fabric's home."""
     row = hands.journal.stack(plan.stack)
@@ -215,7 +217,7 @@ def opened(hands: Hands, plan: StackPlan, moves: tuple[Move, ...] = (), *, held_
         hands.journal.write(row)
         return row
     hold_id = _id_among(_holds(hands.fabric, plan.stack, in_copy=held_later), plan)
-    row = _new_row(plan, hold_id, hands.clock.now(), moves)
+    row = msgspec.structs.replace(_new_row(plan, hold_id, hands.clock.now(), moves), engine=engine)
     hands.journal.write(row, *_earlier(hands, plan.stack))
     return row
 
@@ -241,7 +243,7 @@ def _earlier(hands: Hands, stack: str) -> list[ResourceRow]:
     return [msgspec.structs.replace(old, first_at=0.0) for old in rows if old.life is Life.GONE]
 
 
-def _hold(hands: Hands, row: StackRow, plan: StackPlan) -> None:
+def hold_worst_case(hands: Hands, row: StackRow, plan: StackPlan) -> None:
     """Reserves the worst case; the same hold on every run. A stack that was never paid for ends at once: nothing of it
     exists. One that could not ask (the ledger is damaged, the disk is full) stays what it was."""
     try:
@@ -283,7 +285,8 @@ def _meter(plan: StackPlan, now: float) -> ledgers.Meter:
     )
 
 
-def _note_shared(hands: Hands, plan: StackPlan) -> None:
+def note_shared(hands: Hands, plan: StackPlan) -> None:
+    """The row of the region's network, written before anything of it is made; the caller holds its lock."""
     row = hands.journal.stack(plan.shared_stack)
     now = hands.clock.now()
     if row is None or row.state is StackState.GONE:

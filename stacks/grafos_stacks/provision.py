@@ -120,13 +120,13 @@ def provision(
             if pinned is None:
                 if plan.spec.joins:
                     check_free(hands, plan.spec)
-                _begin_anew(hands, CellHome(hands.fabric, plan.stack))
+                begin_anew(hands, CellHome(hands.fabric, plan.stack))
             else:
-                _refuse_other_account(hands, pinned)
+                refuse_other_account(hands, pinned)
             if moves:
                 opened(hands, pinned or plan, moves)
-            made = make_somewhere(hands, pinned or plan, lambda tried: _late(hands, tried, bundles, patience))
-            record = _carry_through(hands, made, bundles, patience)
+            made = make_somewhere(hands, pinned or plan, lambda tried: late_inputs_of(hands, tried, bundles, patience))
+            record = carry_through(hands, made, bundles, patience)
             if not isinstance(record, GrafosError):
                 add_to_project(project, record)
                 note_made(hands, plan.stack)
@@ -140,7 +140,7 @@ def provision(
     raise _torn_down(hands, made.plan, project, record)
 
 
-def _carry_through(hands: Hands, made: Made, bundles: Bundles, patience: Patience) -> CellRecord | GrafosError:
+def carry_through(hands: Hands, made: Made, bundles: Bundles, patience: Patience) -> CellRecord | GrafosError:
     """From a machine that runs to what the cell's pattern makes of it; or why its machine is of no use."""
     if made.plan.spec.pattern == STANDALONE:
         return hand_over(hands, made, bundles)
@@ -164,7 +164,7 @@ def _torn_down(hands: Hands, plan: StackPlan, project: Path, reason: GrafosError
     return reason
 
 
-def _refuse_other_account(hands: Hands, begun: StackPlan) -> None:
+def refuse_other_account(hands: Hands, begun: StackPlan) -> None:
     """What was begun in one account looks gone in another: a second machine would be made there, under one hold."""
     account = ask(hands.connector.identity, hands.sleep).account
     if account != begun.facts.account:
@@ -175,7 +175,7 @@ def _refuse_other_account(hands: Hands, begun: StackPlan) -> None:
         )
 
 
-def _begin_anew(hands: Hands, home: CellHome) -> None:
+def begin_anew(hands: Hands, home: CellHome) -> None:
     """Clears what an ended cell of the name left. A cell that only the journal forgot keeps its credentials: it was
     claimed once and for all, and nobody could get into it again."""
     row = hands.journal.stack(home.cell_id)
@@ -185,7 +185,7 @@ def _begin_anew(hands: Hands, home: CellHome) -> None:
         home.begin_anew()
 
 
-def _late(hands: Hands, plan: StackPlan, bundles: Bundles, patience: Patience) -> LateInputs:
+def late_inputs_of(hands: Hands, plan: StackPlan, bundles: Bundles, patience: Patience) -> LateInputs:
     """The machine's user data. A registered cell is invited just before its machine is made."""
 
     def invited(attempt: int) -> Joining:

@@ -23,11 +23,12 @@ from grafos_core.receipts import Signed, TeardownReceipt, open_signed
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, actual_cost, cost_left_behind
 from grafos_stacks.direct import ENDED_BY_ITSELF, STOPPED_BY_ITSELF, Engine, Hands
 from grafos_stacks.homecoming import DRAIN_PATIENCE_S, bring_home, release_slices, spend_slices
-from grafos_stacks.journal import Homecoming, Life, ResourceRow, StackRow, StackState
+from grafos_stacks.journal import DIRECT, Homecoming, Life, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import layout_of, left_behind
 from grafos_stacks.making import held_from, open_hold, open_hold_in
 from grafos_stacks.names import expiry_in
 from grafos_stacks.orchestrated import leave
+from grafos_stacks.owners import check_owner
 from grafos_stacks.progress import BEGUN, DONE, Step
 from grafos_stacks.records import OPERATOR, CellHome, drop_from_project
 from grafos_stacks.spec import SHARED_PREFIX
@@ -45,14 +46,22 @@ class TornDownCell(NamedTuple):
 
 
 def teardown(
-    hands: Hands, cell_id: str, project: Path, region: str = "", provider: str = "aws", *, seen: bool = False
+    hands: Hands,
+    cell_id: str,
+    project: Path,
+    region: str = "",
+    provider: str = "aws",
+    *,
+    seen: bool = False,
+    engine: str = DIRECT,
 ) -> TornDownCell:
     """Takes the cell down and gives the signed receipt that nothing is left; the same receipt if it is gone already.
 
     ``region`` and ``provider`` are used when nothing is known of the cell. ``seen``: a listing shows something of it,
     so an earlier receipt of its end is not the last word. ``resources_left`` (the receipt is kept, and the hold stays)
     when something is not proved gone, ``cell_unknown`` when neither a record nor the cloud shows such a cell,
-    ``cloud_auth`` when the credentials are for another account, ``interrupted`` on Ctrl-C.
+    ``cloud_auth`` when the credentials are for another account, ``stack_busy`` when it is not the ``engine``'s,
+    ``interrupted`` on Ctrl-C.
     """
     try:
         with hands.journal.lock(cell_id):
@@ -61,6 +70,7 @@ def teardown(
             if known_end is not None:
                 return known_end
             _refuse_keeper(hands, cell_id)
+            _refuse_other_engine(hands, cell_id, engine)
             return _take_down(hands, home, project, Place(provider, region))
     except KeyboardInterrupt:
         again = f"grafos cloud teardown {provider} --cell-id {cell_id}"
@@ -80,6 +90,12 @@ def _refuse_keeper(hands: Hands, cell_id: str) -> None:
             where=place.url,
             next="grafos fabric down  brings all of it home first",
         )
+
+
+def _refuse_other_engine(hands: Hands, cell_id: str, engine: str) -> None:
+    row = hands.journal.stack(cell_id)
+    if row is not None and row.state is not StackState.GONE:
+        check_owner(row, engine)
 
 
 class Place(NamedTuple):
@@ -176,7 +192,7 @@ def _brought_home(hands: Hands, row: StackRow, home: CellHome) -> StackRow:
         return row
     began = hands.clock.now()
     hands.progress(Step("bring home", BEGUN, 0.0))
-    came = _homecoming(hands, row, home)
+    came = homecoming_of(hands, row, home)
     if before is not None and not came.settled and came.runs < before.runs:
         came = before  # a later look at a machine that is gone takes nothing back
     row = row.moved(StackState.UNMAKING, row.changed_at, homecoming=came)
@@ -186,7 +202,8 @@ def _brought_home(hands: Hands, row: StackRow, home: CellHome) -> StackRow:
     return row
 
 
-def _homecoming(hands: Hands, row: StackRow, home: CellHome) -> Homecoming:
+def homecoming_of(hands: Hands, row: StackRow, home: CellHome) -> Homecoming:
+    """Closes the cell's admission and brings home what it gives; a cell that cannot be asked is no error."""
     if not home.is_granted(OPERATOR):
         release_slices(hands.fabric, row.stack)  # nobody can have spent of them
         return Homecoming(0, settled=True, spent_micro_cents=0)
