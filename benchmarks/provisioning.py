@@ -78,8 +78,7 @@ def run(count: int, folder: Path) -> Figures:
     os.environ["XDG_DATA_HOME"] = str(folder)
     clock = SystemClock()
     fabric = open_fabric(clock)
-    with fabric.ledger() as transaction:
-        transaction.write(set_cap(transaction.ledger, OPERATOR_ACCOUNT, from_cents(CAP_CENTS)))
+    fabric.book(lambda ledger: set_cap(ledger, OPERATOR_ACCOUNT, from_cents(CAP_CENTS)))
     cloud = TwinCloud(clock, timings=Timings(machine_start_s=0.0, machine_end_s=0.0))
     connector = AsAws(cloud, regions=(REGION,), machine_types=TYPES)
     hands = Hands(fabric, connector, Journal(fabric, clock), clock, time.sleep)

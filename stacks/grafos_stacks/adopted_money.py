@@ -46,13 +46,13 @@ class Held(NamedTuple):
 def hold_adopted(hands: Hands, stack: str, parts: Sequence[Found]) -> Held:
     """The cell's open hold, or one for its worst case from when it was made until its end. Never raises a refusal of
     ledger or prices: it is in the note. The caller holds the stack's lock."""
-    there = open_hold(hands.fabric, stack)
-    if there is not None:
-        return Held(there.hold_id, "")
     cell = _seen(hands, stack, parts)
-    if cell is None:
-        return Held("", "nothing is held for it: its machine does not tell when it was made and when it ends")
     try:
+        there = open_hold(hands.fabric, stack)
+        if there is not None:
+            return Held(there.hold_id, "")
+        if cell is None:
+            return Held("", "nothing is held for it: its machine does not tell when it was made and when it ends")
         price = _price(hands, cell)
         hold_id, amount = _hold(hands, cell, price)
     except GrafosError as error:

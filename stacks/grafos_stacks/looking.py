@@ -17,7 +17,7 @@ from grafos_core.fabric import Fabric
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import Journal, Life, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import UNMAKE_ORDER
-from grafos_stacks.making import open_hold
+from grafos_stacks.making import open_hold_in
 from grafos_stacks.names import expiry_in, plan_name_in
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.records import READY, CellHome, CellRecord
@@ -104,7 +104,6 @@ def look(hands: Hands, cell_id: str, region: str = "") -> Look:
         if row is None and not shown:
             home.record()
         record, seen = _told_by(hands, cell_id, row, shown), _with_shown(parts_of(hands, cell_id), shown)
-    held = open_hold(hands.fabric, cell_id)
     plan = row.plan if row is not None and not record.gone_at else None
     return Look(
         record=record,
@@ -112,11 +111,20 @@ def look(hands: Hands, cell_id: str, region: str = "") -> Look:
         machine_state=next((part.state for part in seen if part.kind == Kind.MACHINE.value), "gone"),
         layers=layers_of(plan, _lost(seen)) if plan is not None else (),
         resources=tuple(seen),
-        held_micro_cents=held.amount_micro_cents if held is not None else 0,
+        held_micro_cents=_held(hands, cell_id, row),
         extending_to=row.extending_to if row is not None else 0,
         recorded=known,
         next="" if known and not leaving else way_on(hands.journal, cell_id, row),
     )
+
+
+def _held(hands: Hands, cell_id: str, row: StackRow | None) -> int:
+    """By the ledger; by the plan while the orchestrator that keeps the ledger cannot be asked."""
+    ledger = hands.fabric.ledger_if_reached()
+    if ledger is None:
+        return row.plan.bill.total_micro_cents if row is not None and row.plan is not None else 0
+    held = open_hold_in(ledger, cell_id)
+    return held.amount_micro_cents if held is not None else 0
 
 
 def is_known(home: CellHome, row: StackRow | None) -> bool:

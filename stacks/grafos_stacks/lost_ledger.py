@@ -48,8 +48,8 @@ def reopen_ledger(fabric: Fabric, clock: Clock | None = None) -> Reopened:
         notes = [note for row in rows if (note := _caught_up(fabric, local, row, since=place.since))]
         moved_on = time.strftime("%Y-%m-%d %H:%M", time.gmtime(place.since))
         if place.standing is not Standing.MOVING:
-            told = f"What tenants spent at {place.keeper} since {moved_on} UTC, and slices cut since, are not in it."
-            notes.append(told)
+            told = f"What tenants spent at {place.keeper} since {moved_on} UTC, slices that were cut since, and"
+            notes.append(f"{told} cells whose names were used again since are not in it.")
         return Reopened(local.place, tuple(notes))
 
 

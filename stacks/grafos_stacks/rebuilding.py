@@ -200,8 +200,9 @@ def _held_for_nothing(
 
 
 def open_cell_holds(fabric: Fabric) -> dict[str, ledgers.Hold]:
-    """The open holds for cells, by the cell's name."""
-    holds = [held for held in fabric.read_ledger().holds.values() if held.state == ledgers.OPEN]
+    """The open holds for cells, by the cell's name; none while the orchestrator that keeps them cannot be asked."""
+    ledger = fabric.ledger_if_reached()
+    holds = [held for held in ledger.holds.values() if held.state == ledgers.OPEN] if ledger is not None else []
     return {held.hold_id.split("/")[1]: held for held in holds if held.hold_id.startswith(CELL_HOLDS)}
 
 

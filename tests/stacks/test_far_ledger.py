@@ -253,19 +253,42 @@ def test_a_cell_is_torn_down_while_the_orchestrator_is_down_and_settled_at_the_n
     assert 0 < settled.actual_micro_cents < settled.amount_micro_cents
 
 
-def test_cells_that_were_made_and_unmade_since_the_move_are_booked_when_the_orchestrator_is_lost(
-    keeper: Keeper,
-) -> None:
+def test_a_cell_that_was_made_since_the_move_is_held_for_when_the_orchestrator_is_lost(keeper: Keeper) -> None:
     fabric = keeper.opened
     ground = TwinGround(fabric=fabric)
     move_ledger(fabric)
     make(ground.hands())
     held = open_hold(fabric, CELL)
     assert held is not None
+    ground.pass_time(600.0)
+    undo(ground.hands())
+    make(ground.hands())
+    living = open_hold(fabric, CELL)
+    assert living is not None
     keeper.stop()
-    reopen_ledger(fabric)
-    again = fabric.read_ledger().holds[held.hold_id]
-    assert (again.state, again.amount_micro_cents) == ("open", held.amount_micro_cents)
+    notes = reopen_ledger(fabric).notes
+    assert f"{CELL}: booked as the journal has it" in notes
+    again = fabric.read_ledger().holds
+    assert (again[living.hold_id].state, again[living.hold_id].amount_micro_cents) == (
+        "open",
+        living.amount_micro_cents,
+    )
+
+
+def test_a_cell_that_came_and_went_while_the_ledger_was_away_has_cost_what_its_receipt_says(keeper: Keeper) -> None:
+    ground = TwinGround(fabric=keeper.opened)
+    move_ledger(ground.fabric)
+    make(ground.hands())
+    ground.pass_time(600.0)
+    torn = undo(ground.hands())
+    assert torn is not None
+    keeper.stop()
+    before = reopen_ledger(ground.fabric)
+    assert before.place.is_here
+    ledger = ground.fabric.read_ledger()
+    [held] = [one for one in ledger.holds.values() if one.hold_id.startswith(f"cell/{CELL}/")]
+    assert (held.state, held.actual_micro_cents) == ("settled", torn.receipt.cost_micro_cents)
+    assert ledger.accounts[OPERATOR_ACCOUNT].spent_micro_cents == 70 + torn.receipt.cost_micro_cents
 
 
 def test_another_orchestrator_does_not_get_a_ledger_that_is_elsewhere(keeper: Keeper, tmp_path: Path) -> None:
