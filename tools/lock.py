@@ -18,7 +18,11 @@ ROOMS = ("core", "scheduler", "cell", "connectors", "stacks", "emulators", "cli"
 # is tested is what runs. cell.txt is also the lock of the software bundle that a bare machine receives, so
 # it must stay as small as the cell itself.
 DEV = "requirements/dev.txt"
-WITH_EXTRAS = ["cli/pyproject.toml", "--extra", "zig", "scheduler/pyproject.toml", "--extra", "postgresql"]
+WITH_EXTRAS = [
+    *("cli/pyproject.toml", "--extra", "zig"),
+    *("scheduler/pyproject.toml", "--extra", "postgresql"),
+    *("stacks/pyproject.toml", "--extra", "pulumi"),
+]
 LOCKS: dict[str, list[str]] = {
     "dev": [*WITH_EXTRAS, "--group", "pyproject.toml:dev"],
     "cli": [*WITH_EXTRAS, "--constraint", DEV],

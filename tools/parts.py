@@ -7,7 +7,9 @@ ends here instead. `tests/support/parts.py` asks the same table.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -156,6 +158,50 @@ def find_postgresql() -> Path:
     return found[0]
 
 
+# --- Pulumi's engine ----------------------------------------------------------------------------------------------
+
+PULUMI_MODULE = ROOT / "tools" / "pulumi_engine"
+"""A Go module that asks for Pulumi's command line and nothing else. No Python package carries it, and its own installer
+downloads from its maker's site; Go's registry has the source, and go.sum the hash of every part of it."""
+PULUMI_PACKAGE = "github.com/pulumi/pulumi/pkg/v3"
+PULUMI_COMMAND = f"{PULUMI_PACKAGE}/cmd/pulumi"
+GO_PLACES = ("/usr/local/go/bin", "/usr/lib/go/bin")
+GO_CURE = "install Go 1.21 or newer (https://go.dev/dl), then: make test, with a network; it takes some minutes once"
+
+
+def pulumi_engine() -> Path:
+    """Where the engine is kept: under the digest of the source that it is built from."""
+    digest = hashlib.sha256((PULUMI_MODULE / "go.sum").read_bytes()).hexdigest()[:16]
+    return cache_home() / "pulumi-engine" / digest / "pulumi"
+
+
+def look_for_pulumi() -> Path:
+    """The built engine."""
+    engine = pulumi_engine()
+    if not engine.is_file():
+        raise MissingError("Pulumi's engine is not built yet")
+    return engine
+
+
+def bring_pulumi() -> None:
+    """Builds it from source; without the version that is linked in, its own Python library cannot tell what it is."""
+    go = shutil.which("go") or shutil.which("go", path=os.pathsep.join(GO_PLACES))
+    if go is None:
+        raise MissingError("no Go was found to build it with")
+    asked = re.search(rf"^\s*{re.escape(PULUMI_PACKAGE)} (v\S+)$", (PULUMI_MODULE / "go.mod").read_text(), re.MULTILINE)
+    assert asked, "the module asks for the engine"
+    linked = f"-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version={asked[1]}"
+    options = ("-trimpath", "-tags", "osusergo,grpcnotrace", "-ldflags", linked)
+    engine = pulumi_engine()
+    unfinished = private_folder(engine.parent) / f"pulumi.{os.getpid()}"
+    environment = {"GOTOOLCHAIN": "auto", "GOFLAGS": "-buildvcs=false -mod=readonly"}
+    try:
+        run(go, "build", *options, "-o", str(unfinished), PULUMI_COMMAND, folder=PULUMI_MODULE, environment=environment)
+        unfinished.replace(engine)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 PARTS = {
     part.name: part
     for part in (
@@ -167,6 +213,7 @@ PARTS = {
             lambda: apt_install("postgresql"),
             "apt-get install --yes --no-install-recommends postgresql",
         ),
+        Part("pulumi", look_for_pulumi, bring_pulumi, GO_CURE),
         Part("serde", lambda: get_crates("--offline"), get_crates, "make test, with a network"),
     )
 }
