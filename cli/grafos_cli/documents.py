@@ -241,8 +241,15 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "fabric claim": record(fabric=KEPT_KEY, orchestrator=ORCHESTRATOR, ledger=LEDGER),
     "fabric bring-home": record(ledger=LEDGER, counts="runs_counted_as_spent", notes=listed(TEXT)),
     "fabric up": (
-        record(PLAN, flags="resumed restored", orchestrator=ORCHESTRATOR, machine=CELL, ledger=LEDGER),
-        record(PLAN, flags="resumed dry_run"),
+        record(
+            PLAN,
+            flags="resumed restored",
+            counts="most_micro_cents",
+            orchestrator=ORCHESTRATOR,
+            machine=CELL,
+            ledger=LEDGER,
+        ),
+        record(PLAN, flags="resumed dry_run", counts="most_micro_cents"),
     ),
     "fabric down": record(
         receipt=or_none(RECEIPT),
