@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from grafos_cli.running import Ended
     from grafos_cli.terminal import Terminal
     from grafos_core.fabric import Fabric
+    from grafos_core.tiers import Tier
 
 app = new_group(
     help="Runs a tasklet of a program on a cell: the same module on every provider.",
@@ -36,16 +37,40 @@ LeasedMemory = Annotated[
 LeasedBlocks = Annotated[
     str, typer.Option(metavar="BYTES", help="blocks to lease from the cell's disk: 4096, 1m; whole blocks of 512")
 ]
-OneCell = Annotated[str, typer.Option(metavar="ID", help="which cell; default: the newest that is ready")]
+OneCell = Annotated[
+    str, typer.Option(metavar="ID", help="which standalone cell; default: the newest that is not past its expiry")
+]
+WhatTier = Annotated[
+    str,
+    typer.Option(metavar="TIER", help="guaranteed, standard or scavenger; default: what grafos.toml says, or standard"),
+]
+WhoPays = Annotated[str, typer.Option(metavar="NAME", help="the tenant whose run it is; default: the fabric's own")]
+MostCents = Annotated[
+    str, typer.Option(metavar="N", help="the cheapest cell that fits, and none whose worst case is above N US cents")
+]
 
 
 def _named(program: Program, provider: str, environment: str) -> str:
-    """The provider that was named, by its own name or an environment's; empty when none was."""
+    """The provider that was named, by its own name or an environment's, which GRAFOS_ENV may say; empty when none
+    was."""
+    from grafos_cli.settings import value_of
     from grafos_core.errors import GrafosError
 
     if provider and environment:
         raise GrafosError("usage", "--provider and --env both name a provider", next="leave one of them out")
-    return program.provider_of(environment) if environment else provider
+    if not provider and (environment := environment or value_of("env")):
+        return program.provider_of(environment)
+    return provider
+
+
+def _tier(word: str) -> Tier | None:
+    """The tier of that name, or None where none was named; ``usage``."""
+    from grafos_core.errors import GrafosError
+    from grafos_core.tiers import Tier
+
+    if word not in ("", *Tier):
+        raise GrafosError("usage", f"There is no tier {word[:40]!r}", where="--tier", next=f"name {', '.join(Tier)}")
+    return Tier(word) if word else None
 
 
 @app.command(
@@ -63,34 +88,47 @@ def plan(
     ctx: typer.Context,
     program: ProgramFolder = "",
     provider: Annotated[
-        str, typer.Option(metavar="NAME", help="default: the first in [runnable_targets] that admits, else local")
+        str,
+        typer.Option(metavar="NAME", help="or any; default: the first in [runnable_targets] that admits, else local"),
     ] = "",
     env: Environment = "",
     tasklet: Annotated[str, typer.Option(metavar="NAME", help="which tasklet; default: all of them")] = "",
     mem: LeasedMemory = "",
     block: LeasedBlocks = "",
     cell_id: OneCell = "",
+    tier: WhatTier = "",
+    tenant: WhoPays = "",
+    max_cents: MostCents = "",
 ) -> None:
     """Shows what a run would need, where it would go and what it could cost; nothing is begun.
 
     The scheduler is asked for the decision that it would make now. The exit code is that of the first obstacle.
     """
     from grafos_cli import foreseeing, plan_text
+    from grafos_cli.choosing import ANY, reaches_of, read_cents
     from grafos_cli.fabric import open_default
     from grafos_cli.manifest import load_program
     from grafos_cli.project import program_folder, project_folder
     from grafos_cli.sizes import read_size
+    from grafos_core.errors import GrafosError
 
     terminal = terminal_of(ctx)
     what = load_program(program_folder(program))
     tasklets = [what.tasklet(tasklet)] if tasklet else what.tasklets
     memory, blocks = read_size("--mem", mem) if mem else None, read_size("--block", block) if block else None
-    needs = foreseeing.needs_of(what, tasklets, memory, blocks)
+    most = read_cents(max_cents) if max_cents else None
+    needs = foreseeing.needs_of(what, tasklets, memory, blocks, _tier(tier))
     fabric, project = open_default(terminal), project_folder()
-    asked = [
-        foreseeing.foresee(what, needs, name, fabric, project, cell_id)
-        for name in foreseeing.providers_to_ask(what, _named(what, provider, env))
-    ]
+    asked = []
+    for name in foreseeing.providers_to_ask(what, _named(what, provider, env)):
+        if name == ANY or most is not None:
+            reaches = reaches_of(name, fabric, project, cell_id, terminal)
+            reaches = [reach._replace(tenant=tenant or reach.tenant) for reach in reaches]
+            asked += foreseeing.foresee_each(what, needs, name, reaches, most)
+        else:
+            asked.append(foreseeing.foresee(what, needs, name, fabric, project, cell_id, tenant))
+    if not asked:
+        raise GrafosError("runtime_not_ready", "There is no cell to ask", next="grafos provider list")
     terminal.emit(plan_text.document(what, needs, asked), plan_text.text(what, needs, asked, fabric, terminal))
     if code := plan_text.exit_code(needs, asked):
         raise typer.Exit(code)
@@ -103,6 +141,7 @@ def plan(
             "grafos deploy run --provider local",
             "grafos deploy run cookbook/png-metadata --provider aws --input picture.png",
             "grafos deploy run --provider local --mem 32768 --block 1m --json",
+            "grafos deploy run --provider any --max-cents 0.5 --tier scavenger",
         ),
         next="grafos artifacts RUN_ID --verify",
     ),
@@ -110,7 +149,9 @@ def plan(
 def run(
     ctx: typer.Context,
     program: ProgramFolder = "",
-    provider: Annotated[str, typer.Option(metavar="NAME", help="local or aws; default: local")] = "",
+    provider: Annotated[
+        str, typer.Option(metavar="NAME", help="local, aws, azure, gcp, or any: the cheapest that fits; default: local")
+    ] = "",
     env: Environment = "",
     tasklet: Annotated[
         str, typer.Option(metavar="NAME", help="which tasklet; needed when the program has several")
@@ -121,17 +162,27 @@ def run(
     mem: LeasedMemory = "",
     block: LeasedBlocks = "",
     cell_id: OneCell = "",
+    tier: WhatTier = "",
+    tenant: WhoPays = "",
+    max_cents: MostCents = "",
 ) -> None:
     """Admits, leases, runs and settles one tasklet, and shows its answer, where it ran and what it cost.
+
+    Which cell: --provider aws goes to the standalone cell of this project, of several to the newest that is not past
+    its expiry or to the one of --cell-id; where there is none, and on azure and gcp, the orchestrator picks the cell
+    with the most free memory. --provider any asks them all and takes the cheapest that fits. A run of a higher tier
+    that fits nowhere has those of lower ones give way.
 
     The module must be built: grafos tasklet build. --mem is leased fabric memory; the linear memory of the module is
     bounded in grafos.toml. A run whose answer was lost is asked for again by the same command and is not charged twice.
     """
+    from grafos_cli.choosing import ANY, read_cents
+    from grafos_cli.deploying import Wish, run_on_cheapest, run_on_provider
     from grafos_cli.fabric import open_default
     from grafos_cli.manifest import load_program
     from grafos_cli.project import program_folder, project_folder
-    from grafos_cli.reach import LOCAL, resolve
-    from grafos_cli.running import Asking, prepare, run_to_end
+    from grafos_cli.reach import LOCAL
+    from grafos_cli.running import Asking, prepare
     from grafos_cli.sizes import read_size, whole_blocks
 
     terminal = terminal_of(ctx)
@@ -139,14 +190,13 @@ def run(
     chosen, where = what.tasklet(tasklet), _named(what, provider, env) or LOCAL
     lease_bytes = read_size("--mem", mem) if mem else chosen.mem
     block_bytes = whole_blocks(read_size("--block", block) if block else chosen.block)
+    most = read_cents(max_cents) if max_cents else None
     module, data = prepare(what, chosen, Path(input_file) if input_file else None)
     fabric = open_default(terminal)
-    reach = resolve(where, fabric, project_folder(), cell_id)
-    if reach.note:
-        terminal.note(reach.note)
-    asking = Asking(what.name, chosen, module, data, lease_bytes, block_bytes)
-    ended = run_to_end(asking, reach, project_folder(), terminal)
-    _show(ended, fabric, terminal)
+    asking = Asking(what.name, chosen, module, data, lease_bytes, block_bytes, _tier(tier) or chosen.tier, tenant)
+    wish = Wish(asking, where, cell_id, most)
+    act = run_on_cheapest if where == ANY or most is not None else run_on_provider
+    _show(act(wish, fabric, project_folder(), terminal), fabric, terminal)
 
 
 def _show(ended: Ended, fabric: Fabric, terminal: Terminal) -> None:
@@ -164,4 +214,6 @@ def _show(ended: Ended, fabric: Fabric, terminal: Terminal) -> None:
     response = left.response_json if left else ""
     text = facts(run_facts(view, emulated_cells(fabric)), terminal) + f"\n{response}\n"
     document = {"run": msgspec.to_builtins(view), "run_id": view.run_id, "cell_id": view.cell_id, "state": view.state}
+    if ended.considered:
+        document["considered"] = ended.considered
     terminal.emit({**document, "response": msgspec.json.decode(response) if response else None}, text)

@@ -30,6 +30,7 @@ from grafos_scheduler.cells import SIGNALS
 from grafos_scheduler.enrolment_messages import AttestationRootsView, IdentityView, ProviderView
 from grafos_scheduler.lease_messages import LeaseView
 from grafos_scheduler.messages import Admission, Conformance, RunView, TenantView
+from grafos_scheduler.standing_messages import Offer
 from grafos_stacks.costs import Budget, CellCost, Sum
 from grafos_stacks.journal import Move
 from grafos_stacks.orchestrators import OrchestratorRecord
@@ -68,7 +69,9 @@ CALL = record(
     texts="provider service action region token result request_id", counts="status", moments="at",
     flags="mutating dry_run",
 )  # fmt: skip
-REQUIRED = record(counts="cpu_cores lease_mem_bytes lease_block_bytes memory_bytes fuel", numbers="deadline_s")
+REQUIRED = record(
+    counts="cpu_cores lease_mem_bytes lease_block_bytes memory_bytes fuel", numbers="deadline_s", texts="tier"
+)
 PLAN = {
     "plan": of(StackPlan, rate_micro_cents_per_hour=COUNT, worst_case_micro_cents=COUNT, cpu_credits=TEXT),
     "notes": listed(TEXT),
@@ -153,9 +156,11 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
         tasklets=listed(
             record(texts="name module_sha256", flags="built", requirements=REQUIRED, admission=of(Admission))
         ),
-        considered=listed(record(texts="provider code what", flags="admits")),
+        considered=listed(record(texts="provider cell_id code what", flags="admits", counts="worst_case_micro_cents")),
     ),
-    "deploy run": record(texts="run_id cell_id state", run=RUN, response=ANY),
+    "deploy run": record(
+        texts="run_id cell_id state", run=RUN, response=ANY, considered=listed(of(Offer)), maybe="considered"
+    ),
     "artifacts": record(
         texts="source output_b64 log",
         run=RUN,

@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from grafos_cli.building import built_module
+from grafos_cli.choosing import as_admission, ask_each
 from grafos_cli.manifest import Program, Tasklet
-from grafos_cli.reach import LOCAL, resolve
+from grafos_cli.reach import LOCAL, Reach, resolve
 from grafos_cli.run_keys import RUN_KEY_BYTES
 from grafos_cli.sizes import whole_blocks
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
+from grafos_core.tiers import Tier
 from grafos_scheduler import messages
+from grafos_scheduler.standing_messages import Offer
 
 NO_MODULE = "0" * 64
 """Stands for the module that is not built yet: whether a run is admitted does not depend on it."""
@@ -28,6 +32,7 @@ class Need(NamedTuple):
     module_sha256: str
     lease_mem_bytes: int
     lease_block_bytes: int
+    tier: Tier
     obstacle: GrafosError | None = None
 
 
@@ -44,7 +49,11 @@ class Foreseen(NamedTuple):
 
 
 def needs_of(
-    program: Program, tasklets: Sequence[Tasklet], lease_mem_bytes: int | None, lease_block_bytes: int | None
+    program: Program,
+    tasklets: Sequence[Tasklet],
+    lease_mem_bytes: int | None,
+    lease_block_bytes: int | None,
+    tier: Tier | None,
 ) -> list[Need]:
     """What the tasklets need, with the amounts of grafos.toml where none are given. A module that is not up to
     date is an obstacle, not an error."""
@@ -57,9 +66,9 @@ def needs_of(
         except GrafosError as error:
             if error.code != "build_stale":
                 raise
-            found.append(Need(tasklet, "", memory, blocks, error))
+            found.append(Need(tasklet, "", memory, blocks, tier or tasklet.tier, error))
         else:
-            found.append(Need(tasklet, built.module_sha256, memory, blocks))
+            found.append(Need(tasklet, built.module_sha256, memory, blocks, tier or tasklet.tier))
     return found
 
 
@@ -69,16 +78,39 @@ def providers_to_ask(program: Program, provider: str) -> list[str]:
 
 
 def foresee(
-    program: Program, needs: Sequence[Need], provider: str, fabric: Fabric, project: Path, cell_id: str
+    program: Program,
+    needs: Sequence[Need],
+    provider: str,
+    fabric: Fabric,
+    project: Path,
+    cell_id: str,
+    tenant: str = "",
 ) -> Foreseen:
     """What the provider's scheduler would say now. A provider that cannot be asked refuses all, in its own words."""
     try:
         reach = resolve(provider, fabric, project, cell_id)
+        reach = reach._replace(tenant=tenant or reach.tenant)
         with reach.client() as client:
             return Foreseen(provider, tuple(client.foresee(_request(program, need, provider)) for need in needs))
     except GrafosError as error:
         refusal = messages.Admission(admitted=False, code=error.code, what=error.what, next=error.next)
         return Foreseen(provider, tuple(refusal for _ in needs))
+
+
+def foresee_each(
+    program: Program, needs: Sequence[Need], provider: str, reaches: Sequence[Reach], most_micro_cents: int | None
+) -> list[Foreseen]:
+    """What every cell of those schedulers would say now: the cheapest that admits everything first."""
+    answers: dict[tuple[str, str], list[Offer]] = {}
+    for need in needs:
+        asked = partial(_request, program, need)
+        for one in ask_each(reaches, asked, provider, most_micro_cents):
+            answers.setdefault((one.reach.url, one.offer.cell_id), []).append(one.offer)
+    whole = [offers for offers in answers.values() if len(offers) == len(needs)]
+    whole.sort(
+        key=lambda offers: (not all(one.fits for one in offers), sum(one.worst_case_micro_cents for one in offers))
+    )
+    return [Foreseen(offers[0].provider, tuple(map(as_admission, offers))) for offers in whole]
 
 
 def _request(program: Program, need: Need, provider: str) -> messages.RunRequest:
@@ -95,6 +127,7 @@ def _request(program: Program, need: Need, provider: str) -> messages.RunRequest
         lease_mem_bytes=need.lease_mem_bytes,
         deadline_s=tasklet.deadline_s,
         lease_block_bytes=need.lease_block_bytes,
+        tier=need.tier,
     )
 
 

@@ -42,7 +42,7 @@ def gather_runs(fabric: Fabric, project: Path, terminal: Terminal, limit: int) -
 def _live_runs(fabric: Fabric, project: Path, terminal: Terminal, limit: int) -> Iterator[messages.RunView]:
     for reach in known_reaches(fabric, project, terminal):
         try:
-            with reach.client() as client:
+            with reach.operator() as client:
                 yield from client.runs(limit=limit).runs
         except GrafosError as error:
             terminal.note(f"note: {reach.cell_id} at {reach.url} could not be asked: {error.what}")
@@ -65,7 +65,7 @@ def cancel_run(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -
     for reach, view in _asked(fabric, project, run_id, terminal):
         if view.state not in UNDER_WAY:
             return view, False
-        with reach.client() as client:
+        with reach._replace(tenant=view.tenant).client() as client:
             return cancel_and_wait(client, run_id), True
     kept = find_run(fabric, project, run_id, terminal).view
     if kept.state in UNDER_WAY:
@@ -80,7 +80,7 @@ def cancel_run(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -
 def find_artifacts(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> tuple[messages.Artifacts, str]:
     """What the run left, and from where; ``run_unknown``, or ``artifact_missing`` for a run that left nothing."""
     for reach, _ in _asked(fabric, project, run_id, terminal):
-        with reach.client() as client:
+        with reach.operator() as client:
             return _of(run_id, client.artifacts(run_id)), ALIVE
     return _of(run_id, kept_artifacts(fabric, run_id)), HOME
 
@@ -98,7 +98,7 @@ def _asked(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> It
         return
     for reach in known_reaches(fabric, project, terminal):
         try:
-            with reach.client() as client:
+            with reach.operator() as client:
                 view = client.run(run_id)
         except GrafosError as error:
             if error.code != "run_unknown":

@@ -20,6 +20,7 @@ from grafos_cell import abi
 from grafos_cli import settings
 from grafos_cli.nearness import nearest
 from grafos_core.errors import GrafosError
+from grafos_core.tiers import Tier
 
 FILE_NAME = "grafos.toml"
 FILE_BYTES_MAX = 256 * 1024
@@ -31,7 +32,7 @@ TASKLETS_MAX = 64
 
 LANGUAGES = {"rust": ".rs", "zig": ".zig", "c": ".c", "wat": ".wat"}
 """What tasklets may be written in, and how the names of such files end."""
-PROVIDERS = ("local", "aws", "gcp", "azure")
+PROVIDERS = ("local", "aws", "gcp", "azure", "any")
 CONTEXT = "context"
 """An input of that name is not a file: the tasklet's input is its context."""
 
@@ -61,6 +62,7 @@ TABLES: dict[str, dict[str, Key]] = {
         "fuel": Key(int, least=1, most=abi.FUEL_MAX),
         "memory_bytes": Key(int, least=abi.MEMORY_BYTES_MIN, most=abi.MEMORY_BYTES_MAX),
         "deadline_s": Key(float, least=0.001, most=abi.DEADLINE_S_MAX),
+        "tier": Key(str),
         "mem": Key(int, least=0, most=2**53),
         "block": Key(int, least=0, most=2**52),
     },
@@ -75,7 +77,7 @@ class Tasklet:
     """One tasklet of a program. Paths are absolute; ``input_file`` is None when the input is the context.
 
     ``mem`` is fabric memory, ``block`` room in blocks, in bytes that a run leases from the cell unless it asks for
-    another amount.
+    another amount. ``tier`` is the tier of its runs unless they ask for another.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Tasklet:
     deadline_s: float = abi.DEADLINE_S_DEFAULT
     mem: int = 0
     block: int = 0
+    tier: Tier = Tier.STANDARD
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,10 @@ class _Reader:
         given = values.pop("input", CONTEXT)
         input_file = None if given == CONTEXT else self._file(given, "tasklets", index, "input")
         bounds = {key: values[key] for key in ("fuel", "memory_bytes", "deadline_s", "mem", "block") if key in values}
-        return Tasklet(name=values["name"], source=source, input_file=input_file, **bounds)
+        tier = values.get("tier", Tier.STANDARD)
+        if tier not in set(Tier):
+            raise self._unknown(tier, list(Tier), self._line("tasklets", index, "tier"), "tier")
+        return Tasklet(name=values["name"], source=source, input_file=input_file, tier=Tier(tier), **bounds)
 
     def _targets(self) -> dict[str, str]:
         targets = self._document.get("runnable_targets", {})

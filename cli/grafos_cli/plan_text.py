@@ -15,6 +15,7 @@ from grafos_cli.tables import facts
 from grafos_cli.terminal import Terminal
 from grafos_core.errors import CODES, FAILURE
 from grafos_core.fabric import Fabric
+from grafos_core.tiers import Tier
 from grafos_scheduler.messages import Admission
 
 
@@ -36,7 +37,14 @@ def document(program: Program, needs: Sequence[Need], asked: Sequence[Foreseen])
             for need, answer in zip(needs, best.answers, strict=True)
         ],
         "considered": [
-            {"provider": one.provider, "admits": one.admits, "code": _refusal(one).code, "what": _refusal(one).what}
+            {
+                "provider": one.provider,
+                "cell_id": one.answers[0].cell_id,
+                "admits": one.admits,
+                "code": _refusal(one).code,
+                "what": _refusal(one).what,
+                "worst_case_micro_cents": sum(answer.worst_case_micro_cents for answer in one.answers),
+            }
             for one in asked
         ],
     }
@@ -52,12 +60,13 @@ def text(program: Program, needs: Sequence[Need], asked: Sequence[Foreseen], fab
             ("module", need.module_sha256 or f"{need.obstacle.why if need.obstacle else ''}: grafos tasklet build"),
             ("needs", _needs_text(need)),
             ("bounds", f"fuel {need.tasklet.fuel:,}, {need.tasklet.deadline_s:g} s"),
+            *([] if need.tier is Tier.STANDARD else [("tier", need.tier.value)]),
             ("provider", best.provider),
             *_admission_facts(answer, fictional=answer.cell_id in emulated),
         ]
         parts.append(facts(entries, terminal))
     others = [one for one in asked if one is not best]
-    said = "".join(f"{one.provider} would {_verdict(one)}\n" for one in others)
+    said = "".join(f"{_name(one, others)} would {_verdict(one)}\n" for one in others)
     return "\n".join([*parts, said] if said else parts)
 
 
@@ -79,6 +88,7 @@ def _requirements(need: Need) -> dict[str, Any]:
         "memory_bytes": tasklet.memory_bytes,
         "fuel": tasklet.fuel,
         "deadline_s": tasklet.deadline_s,
+        "tier": need.tier.value,
     }
 
 
@@ -92,8 +102,9 @@ def _admission_facts(answer: Admission, *, fictional: bool) -> list[tuple[str, s
     if not answer.admitted:
         return [("admission", f"refused ({answer.code}): {answer.what}"), ("next", answer.next)]
     cost = amount_text(answer.worst_case_micro_cents, fictional=fictional)
+    way = f"; {answer.giving_way} of a lower tier would give way" if answer.giving_way else ""
     return [
-        ("admission", f"would be admitted on {answer.cell_id}"),
+        ("admission", f"would be admitted on {answer.cell_id}{way}"),
         ("cost", f"at most {cost}, {answer.share} of the cell"),
     ]
 
@@ -101,6 +112,12 @@ def _admission_facts(answer: Admission, *, fictional: bool) -> list[tuple[str, s
 def _refusal(one: Foreseen) -> Admission:
     """The first refusal, or the first answer if there is none."""
     return next((answer for answer in one.answers if not answer.admitted), one.answers[0])
+
+
+def _name(one: Foreseen, others: Sequence[Foreseen]) -> str:
+    """The provider, or the cell where several of them are told of."""
+    several = sum(other.provider == one.provider for other in others) > 1
+    return f"{one.answers[0].cell_id} of {one.provider}" if several else one.provider
 
 
 def _verdict(one: Foreseen) -> str:

@@ -57,6 +57,10 @@ class RunKeys:
         is_ours = write_private_once(path, msgspec.json.encode(new))
         return new if is_ours else _read(path) or new
 
+    def is_pending(self, asked: dict[str, object]) -> bool:
+        """Whether there is a pending run of this very asking."""
+        return _read(self._path(asked)) is not None
+
     def done(self, asked: dict[str, object], run_key: str) -> None:
         """The end of that run was seen; the next asking is a new one."""
         pending = _read(self._path(asked))

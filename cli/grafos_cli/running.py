@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +21,7 @@ from grafos_cli.run_keys import RUN_KEY_BYTES, RunKeys
 from grafos_cli.steps import Steps, show_steps
 from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
+from grafos_core.tiers import Tier
 from grafos_scheduler import messages
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ NO_ANSWER = (
 
 
 class Asking(NamedTuple):
-    """What is asked for. ``data`` None means that the input is the context."""
+    """What is asked for. ``data`` None means that the input is the context. ``tenant`` and ``cell_id`` are empty unless
+    somebody named them."""
 
     program: str
     tasklet: Tasklet
@@ -54,18 +56,23 @@ class Asking(NamedTuple):
     data: bytes | None
     lease_mem_bytes: int
     lease_block_bytes: int
+    tier: Tier
+    tenant: str = ""
+    cell_id: str = ""
 
 
 class Ended(NamedTuple):
-    """How it ended, and what it left if it left anything."""
+    """How it ended, and what it left if it left anything. ``considered`` are the cells that were asked, where one of
+    several was chosen."""
 
     view: messages.RunView
     artifacts: messages.Artifacts | None
+    considered: Sequence[dict[str, object]] = ()
 
 
 def failed_run(ended: Ended) -> GrafosError | None:
     """The error of a run that did not finish."""
-    view, left = ended
+    view, left = ended.view, ended.artifacts
     if view.state == "finished":
         return None
     error = GrafosError.from_wire({"code": view.code, "what": view.what or "The run did not finish"})
@@ -139,6 +146,30 @@ def _asked_for(
         keys.done(asked, pending.run_key)
 
 
+def request_for(asking: Asking, provider: str, run_key: str) -> messages.RunRequest:
+    """The request; module and input are named by their hashes."""
+    return messages.RunRequest(
+        run_key=run_key,
+        provider=provider,
+        program=asking.program,
+        tasklet=asking.tasklet.name,
+        module_sha256=sha256_of(asking.module),
+        input_sha256="" if asking.data is None else sha256_of(asking.data),
+        fuel=asking.tasklet.fuel,
+        memory_bytes=asking.tasklet.memory_bytes,
+        lease_mem_bytes=asking.lease_mem_bytes,
+        lease_block_bytes=asking.lease_block_bytes,
+        deadline_s=asking.tasklet.deadline_s,
+        tier=asking.tier,
+        cell_id=asking.cell_id,
+    )
+
+
+def is_pending(asking: Asking, reach: Reach, project: Path) -> bool:
+    """Whether this very asking was begun before and its end was not seen."""
+    return RunKeys(project).is_pending(_identity(asking, reach))
+
+
 def _goes_on(run_id: str) -> str:
     return f"Run {run_id} goes on; next: grafos runs show {run_id}, or grafos runs cancel {run_id}"
 
@@ -187,30 +218,20 @@ def _identity(asking: Asking, reach: Reach) -> dict[str, object]:
         "lease_block_bytes": asking.lease_block_bytes,
         "deadline_s": asking.tasklet.deadline_s,
         **({"provider": reach.provider} if reach.is_orchestrator else {}),
+        **({"tier": asking.tier.value} if asking.tier is not Tier.STANDARD else {}),
+        **({"tenant": asking.tenant} if asking.tenant else {}),
+        **({"pin": asking.cell_id} if asking.cell_id else {}),
     }
 
 
 def _ask(client: SchedulerClient, asking: Asking, provider: str, run_key: str, steps: Steps) -> messages.RunView:
     steps.began("upload", f"module {len(asking.module):,} bytes, input {len(asking.data or b''):,} bytes")
-    module_sha256 = client.put_blob(asking.module)
-    input_sha256 = client.put_blob(asking.data) if asking.data is not None else ""
+    client.put_blob(asking.module)
+    if asking.data is not None:
+        client.put_blob(asking.data)
     steps.ended("upload")
     steps.began("run", "asking")
-    return client.start_run(
-        messages.RunRequest(
-            run_key=run_key,
-            provider=provider,
-            program=asking.program,
-            tasklet=asking.tasklet.name,
-            module_sha256=module_sha256,
-            input_sha256=input_sha256,
-            fuel=asking.tasklet.fuel,
-            memory_bytes=asking.tasklet.memory_bytes,
-            lease_mem_bytes=asking.lease_mem_bytes,
-            lease_block_bytes=asking.lease_block_bytes,
-            deadline_s=asking.tasklet.deadline_s,
-        )
-    )
+    return client.start_run(request_for(asking, provider, run_key))
 
 
 def _wait(client: SchedulerClient, view: messages.RunView, deadline_s: float, steps: Steps) -> messages.RunView:

@@ -23,11 +23,12 @@ FILE_BYTES_MAX = 256 * 1024
 """Such files are written by hand; a larger one is a mistake."""
 AUTO, ALWAYS, NEVER = "auto", "always", "never"
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):[0-9]{1,5}")
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
 
 class Setting(NamedTuple):
     """One setting. ``choices`` are its values, or empty for any text that ``shape`` fits. One that decides whom to
-    trust is none of a project's: projects are downloaded."""
+    trust, or where money goes, is none of a project's: projects are downloaded."""
 
     name: str
     flag: str
@@ -46,6 +47,14 @@ class Setting(NamedTuple):
 YES_NO = ("true", "false")
 SETTINGS = (
     Setting("color", "--color", AUTO, "when output has colour; auto: on a terminal", (AUTO, ALWAYS, NEVER)),
+    Setting(
+        "env",
+        "",
+        "",
+        "the environment of [runnable_targets] that names the provider of a deploy: deploy run --env",
+        shape="NAME",
+        in_project=False,
+    ),
     Setting("fabric", "--fabric", "", "ask only the scheduler at this address", shape="HOST:PORT"),
     Setting(
         "keyless",
@@ -205,7 +214,7 @@ def _unknown(key: str, known: list[str], path: Path, *, in_project: bool) -> Gra
         "config_invalid",
         f"There is no setting {key[:60]!r}" + (" of a project" if elsewhere else ""),
         where=str(path),
-        why="it decides whom to trust, so it is for your own settings alone"
+        why="it decides whom to trust or where money goes, so it is for your own settings alone"
         if elsewhere
         else (f"did you mean {match!r}?" if match else f"there are {', '.join(known)}"),
         next="grafos config schema lists every setting",
@@ -228,4 +237,6 @@ def _refuse_bad(setting: Setting, value: object, where: str, code: str) -> None:
 def _has_shape(setting: Setting, value: str) -> bool:
     if setting.shape == "URL":
         return value.startswith(("http://", "https://"))
+    if setting.shape == "NAME":
+        return _NAME.fullmatch(value) is not None
     return _ADDRESS.fullmatch(value) is not None

@@ -199,6 +199,15 @@ def test_the_same_module_runs_there_and_costs_something(operator: Person, cell: 
     assert run["cost"]["cents_per_run"] in [one["cost"]["cents_per_run"] for one in listed]
 
 
+def test_any_provider_is_a_standalone_cell_where_that_is_all_there_is(operator: Person, cell: str) -> None:
+    told = operator("deploy", "run", "--provider", "any", "--max-cents", "1")
+    assert told.code == 0, told.err
+    assert f"using {cell} of aws: at most " in told.err
+    refused = operator("deploy", "run", "--provider", "any", "--max-cents", "0")
+    assert (refused.code, refused.error_code) == (7, "budget_exceeded")
+    assert f"{cell}: may cost" in refused.err
+
+
 def test_a_teardown_can_be_looked_at_and_then_changes_nothing(operator: Person, cell: str) -> None:
     before = left_in_the_cloud(operator)
     looked = operator("cloud", "teardown", "aws", "--all", "--dry-run")

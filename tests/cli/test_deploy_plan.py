@@ -37,6 +37,7 @@ def test_a_plan_in_json_has_needs_provider_and_the_scheduler_s_decision(planner:
         "memory_bytes": 32 * 1024 * 1024,
         "fuel": 500_000,
         "deadline_s": 30.0,
+        "tier": "standard",
     }
     assert tasklet["admission"]["cell_id"] == record_of(planner)["cell_id"]
     assert tasklet["admission"]["leases"] == {"cpu": 1, "mem": 4096}
@@ -81,6 +82,26 @@ def test_an_environment_names_the_provider(with_targets: Person) -> None:
         assert [one["provider"] for one in document["considered"]] == [provider]
     assert with_targets("deploy", "run", "--env", "dev", "--json").document["run"]["provider"] == "local"
     assert with_targets("deploy", "run", "--env", "production").error_code == "runtime_not_ready"
+
+
+def test_a_variable_names_the_environment_and_any_flag_counts_more(with_targets: Person) -> None:
+    variable = {"GRAFOS_ENV": "production"}
+    document = with_targets("deploy", "plan", "--json", env=variable).document
+    assert [one["provider"] for one in document["considered"]] == ["aws"]
+    assert with_targets("deploy", "run", env=variable).error_code == "runtime_not_ready"
+    for words in (("--env", "dev"), ("--provider", "local")):
+        assert with_targets("deploy", "run", *words, env=variable).code == 0
+    nowhere = with_targets("deploy", "run", env={"GRAFOS_ENV": "staging"})
+    assert (nowhere.code, nowhere.error_code) == (2, "usage")
+    shown = with_targets("config", "show", "--json", env=variable).document["settings"]
+    assert ("env", "production", "environment") in [(one["name"], one["value"], one["origin"]) for one in shown]
+
+
+def test_a_tier_is_named_or_the_manifest_s_and_others_are_told(with_targets: Person) -> None:
+    document = with_targets("deploy", "plan", "--env", "dev", "--tier", "scavenger", "--json").document
+    assert document["tasklets"][0]["requirements"]["tier"] == "scavenger"
+    assert "tier       scavenger" in with_targets("deploy", "plan", "--env", "dev", "--tier", "scavenger").out
+    assert with_targets("deploy", "run", "--env", "dev", "--tier", "gold").error_code == "usage"
 
 
 def test_an_environment_that_is_not_there_is_told(with_targets: Person) -> None:

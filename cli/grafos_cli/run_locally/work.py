@@ -72,7 +72,7 @@ def run_once(
     module = up_to_date_module(program, tasklet)
     if data is None and tasklet.input_file is not None:
         data = read_input(tasklet.input_file)
-    asking = Asking(program.name, tasklet, module, data, tasklet.mem, whole_blocks(tasklet.block))
+    asking = Asking(program.name, tasklet, module, data, tasklet.mem, whole_blocks(tasklet.block), tasklet.tier)
     return run_to_end(asking, reach, project, terminal)
 
 
