@@ -1,8 +1,9 @@
-"""Signed records: what a cell, a scheduler or the fabric vouches for, verifiable after it is gone.
+"""Signed records: what a cell, a scheduler, the fabric or a person vouches for, verifiable after it is gone.
 
 A record is signed in its canonical form: UTF-8 JSON with sorted keys and no spaces, as bytes inside ``Signed``, so
 that a verifier never has to rebuild the very bytes. A cell and a standalone scheduler sign with the key of a
-certificate that their CA issued, and the certificate travels along; the fabric signs with its own key.
+certificate that their CA issued, and the certificate travels along; the fabric signs with its own key, and so does a
+person who orders runs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ RECEIPT_VERSION = 1
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """``body`` is the canonical JSON of a record of this ``kind``; ``certificate_pem`` is empty for the fabric."""
+    """``body`` is the canonical JSON of a record of this ``kind``; ``certificate_pem`` is empty for the fabric and
+    for a person."""
 
     kind: str
     body: bytes
@@ -135,6 +137,49 @@ class Inventory(msgspec.Struct, frozen=True):
     version: int = RECEIPT_VERSION
 
 
+class RunOrder(msgspec.Struct, frozen=True):
+    """What a person asks for, and at whose cost; signed with the key that she registered. Seconds are wall time.
+
+    ``scheduler`` is the one that was asked. The run costs at most ``max_micro_cents``; None: what the tenant may spend.
+    ``signed_at`` is by her own clock.
+    """
+
+    fabric: str
+    scheduler: str
+    tenant: str
+    run_key: str
+    provider: str
+    cell_id: str
+    program: str
+    tasklet: str
+    module_sha256: str
+    input_sha256: str
+    fuel: int
+    memory_bytes: int
+    lease_mem_bytes: int
+    lease_block_bytes: int
+    lease_gpu_count: int
+    lease_nic_count: int
+    deadline_s: float
+    tier: str
+    max_micro_cents: int | None
+    signed_at: float
+    version: int = RECEIPT_VERSION
+
+
+class SigningKeyProof(msgspec.Struct, frozen=True):
+    """That a person has the signing key that she registers; signed by it. ``key_sha256`` is the fingerprint of the key
+    of the certificate that it is bound to, ``challenge`` what the scheduler gave out for that."""
+
+    fabric: str
+    scheduler: str
+    tenant: str
+    key_sha256: str
+    signing_key_pem: str
+    challenge: str
+    version: int = RECEIPT_VERSION
+
+
 Record = TypeVar("Record", bound=msgspec.Struct)
 
 _KINDS: dict[str, type[msgspec.Struct]] = {
@@ -143,6 +188,8 @@ _KINDS: dict[str, type[msgspec.Struct]] = {
     "settlement": Settlement,
     "teardown": TeardownReceipt,
     "inventory": Inventory,
+    "order": RunOrder,
+    "signing-key": SigningKeyProof,
 }
 _NAMES = {struct: kind for kind, struct in _KINDS.items()}
 

@@ -1,4 +1,4 @@
-"""Claims that an orchestrator signs for itself, and is the only one that ever checks: invitations of a cell, of a person.
+"""Claims that an orchestrator signs for itself, and is the only one that ever checks: what lets a cell or a person in.
 
 They travel as a JWT (RFC 7519) signed with EdDSA (Ed25519, RFC 8037); the algorithm is fixed here and never taken from
 the token. Whether one was used before is for whoever keeps state: here is only what it says by itself, at a given time.

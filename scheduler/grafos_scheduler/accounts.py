@@ -50,6 +50,7 @@ def admitted(draft: Draft, event: TenantAdmitted) -> TenantView:
     if tenant != known:
         draft.put(rows.TENANT, tenant.name, tenant)
         tenants.note_tenant(draft, tenant)
+        _forget_people(draft, tuple(key for key in (known.keys if known else ()) if key not in keys))
     if event.budget_cents is not None:
         _set_cap(draft, tenant.name, event.budget_cents)
     elif known is None:
@@ -59,7 +60,7 @@ def admitted(draft: Draft, event: TenantAdmitted) -> TenantView:
 
 def changed(draft: Draft, event: TenantChanged) -> TenantView:
     """Sets what the tenant may lease at once, and the cap of its account. What is over either already stays."""
-    tenant = _living(draft, event.name)
+    tenant = living(draft, event.name)
     if event.quota is not None and event.quota != tenant.quota:
         tenant = replace(tenant, quota=event.quota)
         draft.put(rows.TENANT, tenant.name, tenant)
@@ -71,7 +72,7 @@ def changed(draft: Draft, event: TenantChanged) -> TenantView:
 
 def deleted(draft: Draft, name: str) -> TenantView:
     """Ends the tenant: ``tenant_in_use`` while it has leases or runs."""
-    tenant, state = _living(draft, name), draft.state
+    tenant, state = living(draft, name), draft.state
     standing = sum(lease.tenant == name and leases.counts(lease) for lease in state.leases.values())
     running = sum(run.tenant == name for run in state.runs_under_way())
     if standing or running:
@@ -82,15 +83,24 @@ def deleted(draft: Draft, name: str) -> TenantView:
             context={"tenant": name, "leases": standing, "runs": running},
         )
     draft.put(rows.TENANT, name, replace(tenant, keys=(), deleted_at=draft.now))
+    _forget_people(draft, tenant.keys)
     draft.note(AuditKind.TENANT_DELETED, name, tenant=name)
     return _view(draft, tenant)
 
 
-def _living(draft: Draft, name: str) -> rows.Tenant:
+def living(draft: Draft, name: str) -> rows.Tenant:
+    """The tenant, or ``tenant_unknown``."""
     tenant = draft.state.tenants.get(name)
     if tenant is None or tenant.deleted_at:
         raise GrafosError("tenant_unknown", f"there is no tenant {name[:80]!r} here", next="create it first")
     return tenant
+
+
+def _forget_people(draft: Draft, keys: tuple[str, ...]) -> None:
+    """These keys speak for nobody any more."""
+    for key in keys:
+        if key in draft.state.people:
+            draft.remove(rows.PERSON, key)
 
 
 def _view(draft: Draft, tenant: rows.Tenant) -> TenantView:

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from grafos_core import ids
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
+from grafos_core.money import format_cents
 from grafos_core.resources import FIELD_OF_KIND, Resources
 from grafos_core.tiers import Tier
 from grafos_scheduler import (
@@ -71,7 +72,11 @@ def requested(draft: Draft, event: RunRequested, chance: random.Random) -> Decis
         state=before.state if before else runs.PLANNED,
         created_at=before.created_at if before else draft.now,
         attempt=before.attempt + 1 if before else 1,
+        signed_by=event.ordered.by if event.ordered else "",
     )
+    if event.ordered is not None:
+        order = rows.Order(planned.run_id, event.ordered.signing_key_pem, event.ordered.order)
+        draft.put(rows.ORDER, planned.run_id, order)
     try:
         run = _admit(draft, tenant, planned, chance)
     except GrafosError as refusal:
@@ -139,6 +144,8 @@ def demanded(
     until = begins_at + runs.GRANT_WITHIN_S + leases.needed_s(asked) + state.settings.clock_skew_max_s
     purse = tenants.purses(state, tenant, until + runs.REPORT_WITHIN_S)
     most = max((account.free_micro_cents for account in purse), default=-1)  # of no account, not even a free run
+    if asked.max_micro_cents is not None:
+        most = min(most, asked.max_micro_cents)
     return placement.Demand(asked.provider, wanted_resources(asked), until, most), purse
 
 
@@ -206,9 +213,23 @@ def by_scan(
     check_supported(ready, asked.provider, demand.wanted)
     tenants.check_quota(state, tenant, demand.wanted)
     offers = [candidate_of(state, cell, asked, demand.wanted) for cell in ready]
-    tenants.check_affordable(tenant, purse, min(offer.worst_case_micro_cents for offer in offers))
+    cheapest = min(offer.worst_case_micro_cents for offer in offers)
+    _check_allowed(asked, cheapest)
+    tenants.check_affordable(tenant, purse, cheapest)
     lacking = {cell_id: cells.unmet(signals) for cell_id, signals in judged.items() if not cells.is_ready(signals)}
     return placement.choose(offers, demand, {cell_id: ", ".join(why.values()) for cell_id, why in lacking.items()})
+
+
+def _check_allowed(asked: messages.RunRequest, cheapest_micro_cents: int) -> None:
+    """``budget_exceeded`` where even the cheapest worst case is more than the run may cost."""
+    most = asked.max_micro_cents
+    if most is not None and cheapest_micro_cents > most:
+        raise GrafosError(
+            "budget_exceeded",
+            f"the run may cost {format_cents(cheapest_micro_cents)}, and was asked for at {format_cents(most)} at most",
+            next="allow more for it, or ask for a shorter deadline",
+            context={"asked_micro_cents": cheapest_micro_cents, "most_micro_cents": most},
+        )
 
 
 def known_cells(state: State, asked: messages.RunRequest) -> list[rows.Cell]:

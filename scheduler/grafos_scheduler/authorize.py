@@ -40,6 +40,7 @@ OPERATOR_RIGHTS = (
     "terms:write",
 )
 TENANT_RIGHTS = (
+    "account:own",
     "account:renew",
     "api:read",
     "artifacts:read",

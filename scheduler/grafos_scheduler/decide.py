@@ -21,6 +21,7 @@ from grafos_scheduler import (
     frames,
     leases,
     outcomes,
+    people,
     preempting,
     renewing,
     retention,
@@ -93,6 +94,14 @@ def decide(  # noqa: C901  # one arm per event
             return draft.decision(accounts.changed(draft, event))
         case events.TenantDeleted():
             return draft.decision(accounts.deleted(draft, event.name))
+        case events.PersonInvited():
+            return draft.decision(people.invited(draft, event, chance))
+        case events.SignInAsked():
+            return draft.decision(people.signed_in(draft, event))
+        case events.PersonRemoved():
+            return draft.decision(people.removed(draft, event))
+        case events.SigningKeyRegistered():
+            return draft.decision(people.signing_key_registered(draft, event))
         case events.SliceClosed():
             return draft.decision(tenants.close_slice(draft, event))
         case events.LedgerTaken() | events.LedgerBooked() | events.LedgerClosed():
@@ -118,6 +127,7 @@ def _time_passed(draft: Draft) -> None:
     retention.collect(draft)
     revocation.carry_out_due(draft)
     enrolment.collect_lapsed(draft)
+    people.collect_lapsed(draft)
     audit.tell_withheld(draft)
     audit.let_go_old(draft)
 

@@ -15,9 +15,7 @@ from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_scheduler import rows
 from grafos_scheduler.attested import Attested, Enrolling, check_known, verify
-from grafos_scheduler.audit import WORDS_CHARACTERS_MAX
 from grafos_scheduler.authorize import CELL, CELL_RIGHTS, OPERATOR, OPERATOR_RIGHTS, TENANT, TENANT_RIGHTS, Caller
-from grafos_scheduler.claim import Tries
 from grafos_scheduler.credentials import CELL_LIFE_S, LEAF_LIFE_S, Credentials
 from grafos_scheduler.enrolment_messages import (
     AccountCredentials,
@@ -31,6 +29,7 @@ from grafos_scheduler.enrolment_messages import (
 )
 from grafos_scheduler.events import BootstrapAsked, EnrolmentAsked, Witnessed
 from grafos_scheduler.expecting import roots_of
+from grafos_scheduler.refusing import Refusals, Told
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
 
@@ -53,8 +52,7 @@ class EnrolmentDesk:
         self._shell = shell
         self._credentials = credentials
         self._issuer = signed_claims.issuer(settings.fabric, settings.scheduler_id)
-        # Only tries that failed are counted: a whole fleet may enrol from behind one address.
-        self._failures = Tries(shell.clock, "enrolment_refused", "enrolments that failed")
+        self._refusals = Refusals(shell, AuditKind.ENROLMENT_REFUSED, "enrolment", "enrolment_refused")
 
     async def bootstrap(self, request: BootstrapRequest, operator: Caller, client: str) -> BootstrapGrant:
         """A token for one cell; its row is durable before anybody has it."""
@@ -69,7 +67,7 @@ class EnrolmentDesk:
 
     async def enrol(self, request: EnrolmentRequest, client: str) -> CellCredentials:
         """A certificate for the key of the request, or the refusal, which is a security event."""
-        self._failures.check(client)
+        self._refusals.check(client)
         said, claimed = "an unreadable token", ""
         try:
             opened = self._opened(request)
@@ -79,10 +77,7 @@ class EnrolmentDesk:
             event = EnrolmentAsked(opened.token_id, key_sha256, attested)
             identity = await self._shell.handle(event, by=f"cell/{opened.cell_id}")
         except GrafosError as error:
-            if error.code != "store_failed" and not error.retryable:
-                self._failures.count(client)
-                log.warning("enrolment refused, from %s with %s: %s", client, said, error.what)
-                await self._shell.handle(_refusal(claimed, said, client, error))
+            await self._refusals.note(error, client, Told(said, claimed, cell_id=claimed))
             raise
         assert isinstance(identity, rows.Identity)
         log.warning(
@@ -205,12 +200,6 @@ def _key_of(csr_pem: str, cell_id: str) -> str:
         what = f"the certificate request is for {name[:80]!r}, the bootstrap token for cell {cell_id}"
         raise GrafosError("enrolment_refused", what, next=f"make the request for {cell_id}")
     return trust.key_sha256(key)
-
-
-def _refusal(cell_id: str, said: str, client: str, error: GrafosError) -> Witnessed:
-    """A refused enrolment for the audit log. Whoever comes from wherever: all of them share one bound."""
-    details = (("from", client), ("with", said), ("code", error.code), ("why", error.what[:WORDS_CHARACTERS_MAX]))
-    return Witnessed(AuditKind.ENROLMENT_REFUSED, "anybody", cell_id, cell_id=cell_id, details=details)
 
 
 def _renewal(caller: Caller, client: str) -> Witnessed:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from grafos_core.audit_chain import AuditKind
+from grafos_core.bootstrap_tokens import FORM
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
-from grafos_scheduler import expecting, leases, rows
+from grafos_scheduler import expecting, leases, rows, single_use
 from grafos_scheduler.enrolment_messages import ExpectedCell
 
 if TYPE_CHECKING:
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 
 OPEN_MAX = 20_000
 """Bootstrap tokens that are kept at once; twice the largest fleet that one orchestrator is meant for."""
-KEPT_S = 3600.0
-"""How long a lapsed token's row is kept, so that its second use is still told from a foreign token."""
-COLLECTED_AT_ONCE_MAX = 100
-"""Per tick; bounds the batch that a tick makes durable."""
 TOTAL_MAX = Resources(cpu_cores=4096, mem_bytes=1 << 46, block_bytes=1 << 50, gpu_count=1024, nic_count=1024)
 """More than any machine that can be rented has; a cell that tells of more has a fault or lies."""
 
@@ -85,14 +82,10 @@ def enrolled(draft: Draft, event: EnrolmentAsked) -> rows.Identity:
     """Binds the cell id to the key, at the price and with the end that the token has."""
     state, key = draft.state, event.key_sha256
     token = state.enrolments.get(event.token_id)
-    if token is None:
-        raise _refused("the bootstrap token is not known here any more")
-    if token.valid_until <= draft.now:
-        raise GrafosError(
-            "enrolment_expired", f"the bootstrap token of cell {token.cell_id} lapsed", next="mint a fresh one"
-        )
-    if token.closed or token.key_sha256 not in ("", key):
-        raise _refused(f"the bootstrap token of cell {token.cell_id} was used already")
+    single_use.check(token, FORM, token.cell_id if token else "", key, draft.now)
+    assert token is not None, "checked above"
+    if token.closed:
+        raise single_use.used(FORM, token.cell_id)
     expecting.check_word(state, token, event.attested)
     known = state.identities.get(token.cell_id)
     if token.key_sha256:
@@ -181,13 +174,8 @@ def believed(state: State, cell_id: str, told: Resources) -> Resources:
 
 def collect_lapsed(draft: Draft) -> None:
     """Forgets tokens that lapsed long ago."""
-    latest, left = draft.now - KEPT_S, COLLECTED_AT_ONCE_MAX
-    for token in draft.state.enrolments.values():
-        if left == 0:
-            break
-        if token.valid_until <= latest:
-            draft.remove(rows.ENROLMENT, token.token_id)
-            left -= 1
+    for token_id in single_use.lapsed(draft.state.enrolments.values(), draft.now):
+        draft.remove(rows.ENROLMENT, token_id)
 
 
 def _check_free(state: State, token: rows.Enrolment, known: rows.Identity | None, key: str) -> None:

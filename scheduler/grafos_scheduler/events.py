@@ -15,6 +15,7 @@ Effects may be lost (a crash, a cut link): all of them are decided anew from sta
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,7 +23,7 @@ from grafos_core.audit_chain import AuditKind
 from grafos_core.booking import Booking, LedgerCopy
 from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
-from grafos_core.receipts import RunReceipt
+from grafos_core.receipts import RunReceipt, Signed
 from grafos_core.resources import Resources
 from grafos_scheduler import enrolment_messages, frames, messages
 from grafos_scheduler.attested import Attested, Roots
@@ -85,6 +86,46 @@ class TenantDeleted:
     """An operator ends a tenant. Answer: ``messages.TenantView``; ``tenant_in_use`` while it has leases or runs."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersonInvited:
+    """An operator lets one person work as one of a tenant's. Answer: ``rows.Invitation``, from which the token is
+    minted."""
+
+    tenant: str
+    name: str
+    valid_s: float
+    operator: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignInAsked:
+    """Somebody holds an invitation whose signature and time were checked, and the key ``key_sha256``. Answer:
+    ``rows.Person``, whom a certificate may be signed for. ``invitation_refused`` for a second use."""
+
+    token_id: str
+    key_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersonRemoved:
+    """A person leaves, or an operator puts her out, with whatever invitation there is for the name: her key is worth
+    nothing from then on. Answer: ``rows.Person``; without a ``key_sha256`` for a name that nobody signed in under."""
+
+    tenant: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKeyRegistered:
+    """A person proved that she has a signing key. Answer: ``rows.Person``; ``signing_key_refused`` where she has
+    another."""
+
+    tenant: str
+    key_sha256: str
+    signing_key_pem: str
+    proof: Signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,13 +297,22 @@ class RunReported:
     receipt: RunReceipt
 
 
+class Ordered(NamedTuple):
+    """An order of a run whose signature holds: by which person, and which key of hers verifies it."""
+
+    by: str
+    signing_key_pem: str
+    order: Signed
+
+
 @dataclass(frozen=True, slots=True)
 class RunRequested:
     """A tenant asks for a run. Answer: ``messages.RunView``, or the decision's ``refusal``. The same run key with the
-    same contents gives the same run."""
+    same contents gives the same run. ``ordered`` is the order that was verified, if it came with one."""
 
     tenant: str
     request: messages.RunRequest
+    ordered: Ordered | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +375,10 @@ Event = (
     | TenantAdmitted
     | TenantChanged
     | TenantDeleted
+    | PersonInvited
+    | SignInAsked
+    | PersonRemoved
+    | SigningKeyRegistered
     | SliceClosed
     | LedgerTaken
     | LedgerBooked

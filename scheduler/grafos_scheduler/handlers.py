@@ -17,8 +17,8 @@ import msgspec
 from grafos_core import receipts, trust
 from grafos_core.errors import GrafosError
 from grafos_core.ids import check_sha256
-from grafos_scheduler import ending, events, messages, rows, runs, tenants, views
-from grafos_scheduler.authorize import OPERATOR, TENANT, TENANT_RIGHTS, Caller
+from grafos_scheduler import ending, enrolment, events, messages, ordering, rows, runs, tenants, views
+from grafos_scheduler.authorize import CELL, OPERATOR, TENANT, TENANT_RIGHTS, Caller
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.bundles import BundleStore
 from grafos_scheduler.claim import ClaimDesk
@@ -28,6 +28,8 @@ from grafos_scheduler.decide import decide
 from grafos_scheduler.enrolling import EnrolmentDesk
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
+from grafos_scheduler.signing_in import AccountDesk
+from grafos_scheduler.state import State
 
 
 class Services(NamedTuple):
@@ -38,6 +40,7 @@ class Services(NamedTuple):
     credentials: Credentials
     desk: ClaimDesk
     enrolling: EnrolmentDesk
+    accounts: AccountDesk
     blobs: BlobStore
     bundles: BundleStore
     sessions: Sessions
@@ -66,6 +69,14 @@ class Request(NamedTuple):
         """The caller of a route that has a gate."""
         assert self.caller is not None, "the route has no gate"
         return self.caller
+
+
+def check_standing(state: State, caller: Caller) -> None:
+    """Whether a proved identity still counts here: it may have been taken back, and its certificate lives on."""
+    if caller.kind == CELL:
+        enrolment.check_key(state, caller.name, caller.key_sha256)
+    elif caller.kind == TENANT:
+        tenants.check_key(state, caller.name, caller.key_sha256)
 
 
 async def health(services: Services, _: Request) -> messages.Health:
@@ -213,23 +224,24 @@ async def start_run(services: Services, request: Request) -> messages.RunView:
     lacking = _lacking_blob(services, request.who.name, asked)
     if lacking is not None:
         raise lacking
-    answer = await services.shell.handle(events.RunRequested(request.who.name, asked))
+    answer = await services.shell.handle(_ordered(services, request.who, asked))
     assert isinstance(answer, messages.RunView)
     return answer
 
 
 async def start_runs(services: Services, request: Request) -> messages.BatchedRuns:
     """Each run as ``start_run`` would have it; a refusal stands in its run's place."""
-    tenant, batch = request.who.name, request.body.runs
-    lacking = [_lacking_blob(services, tenant, asked) for asked in batch]
-    whole = [asked for asked, error in zip(batch, lacking, strict=True) if error is None]
-    decided = iter(await services.shell.handle_all([events.RunRequested(tenant, asked) for asked in whole]))
-    return messages.BatchedRuns([_batched(error or next(decided)) for error in lacking])
+    checked = [_checked(services, request.who, asked) for asked in request.body.runs]
+    whole = [each for each in checked if isinstance(each, events.RunRequested)]
+    decided = iter(await services.shell.handle_all(whole))
+    return messages.BatchedRuns(
+        [_batched(each if isinstance(each, GrafosError) else next(decided)) for each in checked]
+    )
 
 
 async def foresee(services: Services, request: Request) -> messages.Admission:
     """Decides as ``start_run`` would, and lets the decision go."""
-    nobody_s = msgspec.structs.replace(request.body, run_key="")
+    nobody_s = msgspec.structs.replace(request.body, run_key="", order=None)
     state, event = services.shell.state, events.RunRequested(request.who.name, nobody_s)
     await services.shell.settled()
     decision = decide(state, event, services.shell.clock.now(), random.Random(0))  # noqa: S311 - no id of it is kept
@@ -250,6 +262,7 @@ async def show_run(services: Services, request: Request) -> messages.RunView:
     run = _run(services, request)
     await services.shell.wait_for_end(run.run_id, query.wait_s)
     await services.shell.settled()
+    check_standing(services.shell.state, request.who)  # who waited may have been put out meanwhile
     return views.run_view(services.shell.state, _run(services, request))
 
 
@@ -278,6 +291,7 @@ async def artifacts(services: Services, request: Request) -> messages.Artifacts:
             f"run {run.run_id} left no artifacts",
             why=f"its state is {run.state}{': ' + run.what if run.what else ''}",
         )
+    order: rows.Order | None = await services.shell.store.read(rows.ORDER, run.run_id) if run.signed_by else None
     return messages.Artifacts(
         run=views.run_view(services.shell.state, run),
         response_json=kept.response_json,
@@ -285,6 +299,8 @@ async def artifacts(services: Services, request: Request) -> messages.Artifacts:
         log=kept.log,
         receipt=kept.receipt,
         chain_pem=kept.receipt.certificate_pem + services.credentials.ca_pem,
+        order=order.order if order else None,
+        signing_key_pem=order.signing_key_pem if order else "",
     )
 
 
@@ -301,6 +317,21 @@ def _lacking_blob(services: Services, tenant: str, asked: messages.RunRequest) -
         if sha256 and services.blobs.size_of(tenant, sha256) is None and not _begun(services, tenant, asked.run_key):
             return GrafosError("blob_missing", f"no blob {sha256} was uploaded", next="upload it, then ask again")
     return None
+
+
+def _checked(services: Services, caller: Caller, asked: messages.RunRequest) -> events.RunRequested | GrafosError:
+    """The run of a batch as an event, or why it is none."""
+    try:
+        return _lacking_blob(services, caller.name, asked) or _ordered(services, caller, asked)
+    except GrafosError as error:
+        return error
+
+
+def _ordered(services: Services, caller: Caller, asked: messages.RunRequest) -> events.RunRequested:
+    """The run that is asked for, without its order, which is verified: ``order_refused``."""
+    shell = services.shell
+    ordered = ordering.check_order(shell.state, caller.name, caller.key_sha256, asked, shell.clock.now())
+    return events.RunRequested(caller.name, msgspec.structs.replace(asked, order=None), ordered)
 
 
 def _begun(services: Services, tenant: str, run_key: str) -> bool:

@@ -215,7 +215,9 @@ class RunRequest(msgspec.Struct, frozen=True):
     """``run_key`` was made and stored by the client before it asked: the same key never runs or charges twice.
 
     ``memory_bytes`` bounds the linear memory; what begins with ``lease_`` is leased from the cell. Seconds are wall
-    time. With a ``cell_id`` it is to be that cell of the provider and no other.
+    time. With a ``cell_id`` it is to be that cell of the provider and no other. The run costs at most
+    ``max_micro_cents``, where that is given. ``order`` is a signed ``RunOrder`` that says the same; it is asked for
+    where somebody of the tenant has registered a signing key.
     """
 
     run_key: Annotated[str, msgspec.Meta(min_length=16, max_length=64, pattern=f"^[A-Za-z0-9_-]+{END}")]
@@ -233,6 +235,8 @@ class RunRequest(msgspec.Struct, frozen=True):
     lease_nic_count: Count = 0
     tier: Tier = Tier.STANDARD
     cell_id: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    max_micro_cents: Count | None = None
+    order: Signed | None = None
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -247,7 +251,8 @@ class Cost(msgspec.Struct, frozen=True):
 
 class RunView(msgspec.Struct, frozen=True):
     """A run as anybody sees it. ``state``: planned, admitted, placed, running, finished, failed, refused, expired or
-    cancelled. ``code`` and ``what`` tell why it did not finish.
+    cancelled. ``code`` and ``what`` tell why it did not finish. ``signed_by`` is the person who ordered it, as
+    "tenant/name"; empty where it came without an order.
     """
 
     run_id: str
@@ -267,6 +272,7 @@ class RunView(msgspec.Struct, frozen=True):
     fuel_used: int
     cost: Cost
     tier: str = Tier.STANDARD.value
+    signed_by: str = ""
 
 
 class RunBatch(msgspec.Struct, frozen=True):
@@ -330,7 +336,8 @@ class RunPage(msgspec.Struct, frozen=True):
 
 
 class Artifacts(msgspec.Struct, frozen=True):
-    """What a run left. ``response_json`` is the tasklet's JSON text or empty; ``output_b64`` its output bytes."""
+    """What a run left. ``response_json`` is the tasklet's JSON text or empty; ``output_b64`` its output bytes.
+    ``order`` is the signed ``RunOrder`` of whoever asked for it, if there is one; ``signing_key_pem`` verifies it."""
 
     run: RunView
     response_json: str
@@ -338,6 +345,8 @@ class Artifacts(msgspec.Struct, frozen=True):
     log: str
     receipt: Signed
     chain_pem: str
+    order: Signed | None = None
+    signing_key_pem: str = ""
 
 
 class DrainRequest(msgspec.Struct, frozen=True):

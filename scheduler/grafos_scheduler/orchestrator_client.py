@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlencode
 
-import msgspec
-
-from grafos_core import trust
 from grafos_core.booking import Booking, LedgerCopy
 from grafos_core.changes import Batch, Change
 from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.ledger import ACCOUNT, HOLD, Ledger
 from grafos_core.resources import Resources
-from grafos_scheduler.client import TIMEOUT_S, SchedulerClient, Wire, decode
+from grafos_scheduler.account_client import AccountClient, let_in
+from grafos_scheduler.client import TIMEOUT_S, decode
 from grafos_scheduler.console.messages import ConsoleLink
 from grafos_scheduler.enrolment_messages import (
-    AccountCredentials,
     Attestation,
     AttestationRoots,
     AttestationRootsView,
@@ -45,14 +42,8 @@ SYNC_S_MAX = 60.0
 """How much longer than any other answer that to a bundle may take: it is on disk first."""
 
 
-class OrchestratorClient(SchedulerClient):
+class OrchestratorClient(AccountClient):
     """One caller's way to an orchestrator; see ``SchedulerClient``."""
-
-    # --- operator and tenant ---
-
-    def renew_account(self, csr_pem: str) -> AccountCredentials:
-        """The caller's own credentials for longer; the request is for the key that its certificate has."""
-        return self._call("POST", "/api/v1/account/renew", AccountCredentials, RenewalRequest(csr_pem))
 
     # --- operator ---
 
@@ -207,12 +198,8 @@ def enrol(
     this with it when the answer was lost. ``enrolment_refused``, ``enrolment_expired``, ``attestation_refused``,
     ``certificate_refused`` for another server, ``scheduler_unreachable``.
     """
-    asked = msgspec.json.encode(EnrolmentRequest(token, csr_pem, attestation))
-    with Wire(url, trust.client_context(ca_pem), timeout_s) as wire:
-        granted = decode(wire.exchange("POST", "/api/v1/cells/enroll", asked, {}), CellCredentials)
-    if trust.key_sha256(trust.certificate_key(granted.certificate_pem)) != trust.key_sha256(trust.csr_key(csr_pem)):
-        raise GrafosError("answer_invalid", "the orchestrator's certificate is not for the key that asked", where=url)
-    return granted
+    asked = EnrolmentRequest(token, csr_pem, attestation)
+    return let_in(url, ca_pem, "/api/v1/cells/enroll", asked, CellCredentials, timeout_s)
 
 
 def _ledger_of(pages: list[LedgerPage]) -> Ledger:

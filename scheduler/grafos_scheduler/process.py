@@ -36,6 +36,7 @@ from grafos_scheduler.protocol import CONNECTIONS_MAX, HTTP_ALPN, ORCHESTRATOR_C
 from grafos_scheduler.server import Application, listener_context, renew_certificate
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
+from grafos_scheduler.signing_in import AccountDesk
 from grafos_scheduler.store import load, open_keeper
 
 HANDSHAKE_S_MAX = 10.0
@@ -152,7 +153,10 @@ async def opened(settings: Settings, store: Store) -> AsyncIterator[Opened]:
         desk = ClaimDesk(shell, credentials, settings, possession)
         enrolling = EnrolmentDesk(shell, credentials, settings)
         bundles = BundleStore(settings.bundles)
-        services = Services(settings, shell, credentials, desk, enrolling, blobs, bundles, Sessions(), document)
+        accounts = AccountDesk(shell, credentials, settings)
+        services = Services(
+            settings, shell, credentials, desk, enrolling, accounts, blobs, bundles, Sessions(), document
+        )
         links = LinkServices(settings, shell, credentials, blobs)
         tls = listener_context(services, [LINK_ALPN, HTTP_ALPN])
         connections_max = ORCHESTRATOR_CONNECTIONS_MAX if settings.is_orchestrator else CONNECTIONS_MAX

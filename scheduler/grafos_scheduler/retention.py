@@ -35,4 +35,6 @@ def collect(draft: Draft) -> None:
             if not state.leases_of(run):
                 draft.remove(rows.RUN, run_id)
                 draft.remove(rows.ARTIFACT, run_id)
+                if run.signed_by:
+                    draft.remove(rows.ORDER, run_id)
                 surplus, left = surplus - 1, left - 1

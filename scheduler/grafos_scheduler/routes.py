@@ -16,6 +16,7 @@ from grafos_scheduler import (
     standing_handlers,
     standing_messages,
 )
+from grafos_scheduler.account_routes import ACCOUNT_ROUTES
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT
 from grafos_scheduler.ledger_routes import LEDGER_ROUTES
 from grafos_scheduler.machine_routes import MACHINE_ROUTES
@@ -245,6 +246,7 @@ ROUTES: tuple[Route, ...] = (
         only=CELL_MODE,
     ),
     *ORCHESTRATOR_ROUTES,
+    *ACCOUNT_ROUTES,
     *LEDGER_ROUTES,
     *MACHINE_ROUTES,
 )

@@ -20,6 +20,7 @@ CELL, DRAIN, LEASE, RUN, ARTIFACT = "cell", "drain", "lease", "run", "artifact"
 PRODUCTION, CONFORMANCE, FAULT = "production", "conformance", "fault"
 ENROLMENT, IDENTITY, REVOKED_KEY = "enrolment", "identity", "revoked_key"
 ATTESTATION_ROOTS, FABRIC_LEDGER = "attestation_roots", "fabric_ledger"
+INVITATION, PERSON, ORDER = "invitation", "person", "order"
 AUDIT, AUDIT_HEAD, AUDIT_MARK = "audit", "audit_head", "audit_mark"
 PRESENCE, TOKEN, RENEWAL, FLOOD, TRIAL = "presence", "token", "renewal", "flood", "trial"
 
@@ -143,6 +144,42 @@ class Identity(msgspec.Struct, frozen=True):
     grace_s: float = 0.0
 
 
+class Invitation(msgspec.Struct, frozen=True):
+    """One invitation, by its id: which person of which tenant may sign in with it. ``key_sha256`` is the key that
+    used it."""
+
+    token_id: str
+    tenant: str
+    name: str
+    made_at: float
+    valid_until: float
+    asked_by: str
+    key_sha256: str = ""
+    used_at: float = 0.0
+
+
+class Person(msgspec.Struct, frozen=True):
+    """Whom one key of a tenant stands for, under that key's fingerprint. ``invited_by`` is empty for credentials that
+    an operator made. ``proof`` is how ``signing_key_pem`` was registered; both may be lacking."""
+
+    key_sha256: str
+    tenant: str
+    name: str
+    since: float
+    invited_by: str = ""
+    signing_key_pem: str = ""
+    proof: Signed | None = None
+    verified_at: float = 0.0
+
+
+class Order(msgspec.Struct, frozen=True):
+    """That a run was asked for by whoever has this signing key. Cold: stored with the run's admission."""
+
+    run_id: str
+    signing_key_pem: str
+    order: Signed
+
+
 class AttestationRoots(msgspec.Struct, frozen=True):
     """What an operator set for verifying a cloud's word, see ``attested.Roots``."""
 
@@ -224,7 +261,7 @@ class Run(msgspec.Struct, frozen=True):
     ``code``, ``what``, ``next`` and ``retryable`` tell why it did not finish; ``cost_micro_cents`` and
     ``lease_seconds`` are what was settled; ``give_up_at`` is when to stop waiting for the cell's next word;
     ``cancelled_at`` is when its tenant wanted it to end (0: never). ``waits_for`` are leases of others that must be
-    gone before its own are asked for.
+    gone before its own are asked for. ``signed_by`` is the person whose order it is; empty for one without an order.
     """
 
     run_id: str
@@ -250,6 +287,7 @@ class Run(msgspec.Struct, frozen=True):
     cost_micro_cents: int = 0
     cancelled_at: float = 0.0
     waits_for: tuple[str, ...] = ()
+    signed_by: str = ""
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -338,6 +376,9 @@ STORED_KINDS: dict[str, type[msgspec.Struct]] = {
     IDENTITY: Identity,
     REVOKED_KEY: RevokedKey,
     ATTESTATION_ROOTS: AttestationRoots,
+    INVITATION: Invitation,
+    PERSON: Person,
+    ORDER: Order,
     PRODUCTION: Production,
     CONFORMANCE: Conformed,
     FAULT: Fault,
@@ -351,5 +392,5 @@ STORED_KINDS: dict[str, type[msgspec.Struct]] = {
 }
 """What the store holds, for its ``RowCodec``."""
 
-COLD_KINDS = frozenset({ARTIFACT, AUDIT})
+COLD_KINDS = frozenset({ARTIFACT, AUDIT, ORDER})
 """Stored, but not loaded into memory."""

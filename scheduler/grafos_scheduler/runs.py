@@ -101,3 +101,5 @@ def put_refused(draft: Draft, run: rows.Run) -> None:
     others = sorted((each for each in kept if each.run_id != run.run_id), key=lambda each: (each.ended_at, each.run_id))
     for each in others[: max(0, len(others) + 1 - REFUSED_RUNS_KEPT_MAX)]:
         draft.remove(rows.RUN, each.run_id)
+        if each.signed_by:
+            draft.remove(rows.ORDER, each.run_id)

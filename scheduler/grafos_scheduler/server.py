@@ -20,15 +20,13 @@ import msgspec
 
 from grafos_core import trust
 from grafos_core.errors import GrafosError
-from grafos_scheduler import enrolment, tenants
-from grafos_scheduler.authorize import CELL, OPERATOR, TENANT, Caller, authorize
+from grafos_scheduler.authorize import OPERATOR, Caller, authorize
 from grafos_scheduler.console import paths
 from grafos_scheduler.credentials import Credentials
-from grafos_scheduler.handlers import Request, Services, Stream
+from grafos_scheduler.handlers import Request, Services, Stream, check_standing
 from grafos_scheduler.messages import CODE_HEADER
 from grafos_scheduler.route import Answer, Route
 from grafos_scheduler.routes import ROUTES, find_route
-from grafos_scheduler.state import State
 
 QUERY_BYTES_MAX = 2048
 QUERY_FIELDS_MAX = 16
@@ -107,7 +105,7 @@ class Application:
             token_key=self._services.credentials.token_key,
             now=self._services.shell.clock.now(),
         )
-        _check_standing(self._services.shell.state, caller)
+        check_standing(self._services.shell.state, caller)
         if caller.kind == OPERATOR and not self._services.desk.is_closed:
             await self._services.desk.close()
             demand_certificates(self._services, self._tls)
@@ -139,14 +137,6 @@ def demand_certificates(services: Services, context: ssl.SSLContext) -> None:
     cell that enrols has none yet."""
     if not services.settings.is_orchestrator:
         context.verify_mode = ssl.CERT_REQUIRED
-
-
-def _check_standing(state: State, caller: Caller) -> None:
-    """Whether a proved identity still counts here: it may have been taken back, and its certificate lives on."""
-    if caller.kind == CELL:
-        enrolment.check_key(state, caller.name, caller.key_sha256)
-    elif caller.kind == TENANT:
-        tenants.check_key(state, caller.name, caller.key_sha256)
 
 
 def header(scope: Scope, name: bytes) -> str:

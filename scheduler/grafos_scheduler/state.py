@@ -75,6 +75,8 @@ class State:
         self.identities: dict[str, rows.Identity] = {}
         self.revoked_keys: dict[str, rows.RevokedKey] = {}
         self.attestation_roots: dict[str, rows.AttestationRoots] = {}
+        self.invitations: dict[str, rows.Invitation] = {}
+        self.people: dict[str, rows.Person] = {}
         self.productions: dict[str, rows.Production] = {}
         self.conformed: dict[str, rows.Conformed] = {}
         self.faults: dict[str, rows.Fault] = {}
@@ -99,6 +101,8 @@ class State:
             rows.IDENTITY: self.identities,
             rows.REVOKED_KEY: self.revoked_keys,
             rows.ATTESTATION_ROOTS: self.attestation_roots,
+            rows.INVITATION: self.invitations,
+            rows.PERSON: self.people,
             rows.PRODUCTION: self.productions,
             rows.CONFORMANCE: self.conformed,
             rows.FAULT: self.faults,

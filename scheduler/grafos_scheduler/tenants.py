@@ -95,11 +95,11 @@ def check_key(state: State, name: str, key_sha256: str) -> None:
     tenant = state.tenants.get(name)
     if tenant is None or tenant.deleted_at:
         raise GrafosError("tenant_unknown", f"there is no tenant {name!r} here", next="register it again")
-    if tenant.keys and key_sha256 not in tenant.keys:
+    if (tenant.keys or state.settings.enrols) and key_sha256 not in tenant.keys:
         raise GrafosError(
             "certificate_refused",
             f"the certificate is not one that tenant {name!r} has",
-            next="register the tenant again",
+            next="register the tenant again, or sign in with a fresh invitation of its operator",
         )
 
 

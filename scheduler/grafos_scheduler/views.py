@@ -37,6 +37,7 @@ def run_view(state: State, run: rows.Run) -> messages.RunView:
             share=run.share,
         ),
         tier=asked.tier.value,
+        signed_by=run.signed_by,
     )
 
 

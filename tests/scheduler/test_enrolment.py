@@ -10,7 +10,7 @@ from desk import MIB, ORCHESTRATOR, RATE, Desk
 
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
-from grafos_scheduler import enrolment, events, frames, leases, messages, providers, rows, runs
+from grafos_scheduler import enrolment, events, frames, leases, messages, providers, rows, runs, single_use
 from grafos_scheduler.cells import readiness, unmet
 
 
@@ -85,7 +85,7 @@ def test_a_token_that_lapsed_opens_nothing_not_even_for_the_key_that_used_it(des
 
 def test_a_token_is_forgotten_a_while_after_it_lapsed_and_stays_worthless(desk: Desk) -> None:
     token = desk.mint("cell-1", valid_s=30.0)
-    desk.clock.advance(30.0 + enrolment.KEPT_S)
+    desk.clock.advance(30.0 + single_use.KEPT_S)
     desk.tell(events.Tick())
     assert desk.state.enrolments == {}
     assert refused(desk.enrol, token).code == "enrolment_refused"

@@ -95,6 +95,7 @@ def test_nobody_is_asked_for_an_identity_only_where_none_can_be_had_yet() -> Non
         "GET /health",
         "POST /api/v1/claim",
         "POST /api/v1/cells/enroll",
+        "POST /api/v1/account/login",
         "HEAD /api/v1/bundles/{sha256}",
         "GET /api/v1/bundles/{sha256}",
     }
