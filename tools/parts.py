@@ -188,7 +188,7 @@ def bring_pulumi() -> None:
     go = shutil.which("go") or shutil.which("go", path=os.pathsep.join(GO_PLACES))
     if go is None:
         raise MissingError("no Go was found to build it with")
-    asked = re.search(rf"^\s*{re.escape(PULUMI_PACKAGE)} (v\S+)$", (PULUMI_MODULE / "go.mod").read_text(), re.MULTILINE)
+    asked = re.search(rf"^\s*{re.escape(PULUMI_PACKAGE)} (v\S+)", (PULUMI_MODULE / "go.mod").read_text(), re.MULTILINE)
     assert asked, "the module asks for the engine"
     linked = f"-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version={asked[1]}"
     options = ("-trimpath", "-tags", "osusergo,grpcnotrace", "-ldflags", linked)
