@@ -140,8 +140,7 @@ def plan(
         examples=(
             "grafos deploy run --provider local",
             "grafos deploy run cookbook/png-metadata --provider aws --input picture.png",
-            "grafos deploy run --provider local --mem 32768 --block 1m --json",
-            "grafos deploy run --provider any --max-cents 0.5 --tier scavenger",
+            "grafos deploy run --provider any --max-cents 0.5 --mem 32768 --json",
         ),
         next="grafos artifacts RUN_ID --verify",
     ),
