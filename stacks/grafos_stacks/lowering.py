@@ -116,10 +116,10 @@ def take_machine_down(hands: Hands, project: Path) -> TornDownCell | None:
 
 
 def _registered(client: OrchestratorClient) -> tuple[str, ...]:
-    """Those that were heard of, and those that enrolled and never were."""
-    seen = {view.cell_id for view in client.cells()}
+    """Those that are ready, and those that enrolled and are not; what was revoked is neither."""
+    ready = {view.cell_id for view in client.cells() if view.ready}
     unmet = {cell_id for provider in client.providers() for cell_id in provider.unmet}
-    return tuple(sorted(seen | unmet))
+    return tuple(sorted(ready | unmet))
 
 
 def _audit_home(fabric: Fabric, home: OrchestratorHome, client: OrchestratorClient) -> tuple[Path, int]:
