@@ -30,6 +30,7 @@ from grafos_scheduler.cells import SIGNALS
 from grafos_scheduler.enrolment_messages import AttestationRootsView, IdentityView, ProviderView
 from grafos_scheduler.lease_messages import LeaseView
 from grafos_scheduler.messages import Admission, Conformance, RunView, TenantView
+from grafos_scheduler.standing_messages import Offer
 from grafos_stacks.costs import Budget, CellCost, Sum
 from grafos_stacks.journal import Move
 from grafos_stacks.orchestrators import OrchestratorRecord
@@ -45,7 +46,10 @@ RECEIPT = of(TeardownReceipt, cost_cents=NUMBER, signed=of(Signed))
 INVENTORY = of(Inventory, signed=of(Signed))
 COSTS = listed(of(CellCost))
 FICTIONAL = "fictional_held_micro_cents fictional_spent_micro_cents"
-BUDGET = record(budget=of(Budget, fictional_held_micro_cents=COUNT, fictional_spent_micro_cents=COUNT), cells=COSTS)
+LEDGER = record(texts="standing keeper url")
+BUDGET = record(
+    budget=of(Budget, fictional_held_micro_cents=COUNT, fictional_spent_micro_cents=COUNT), ledger=LEDGER, cells=COSTS
+)
 KEPT_KEY = record(texts="name id")
 PARTS = listed(record(texts="kind name state id"))
 ORCHESTRATOR = of(OrchestratorRecord)
@@ -65,7 +69,9 @@ CALL = record(
     texts="provider service action region token result request_id", counts="status", moments="at",
     flags="mutating dry_run",
 )  # fmt: skip
-REQUIRED = record(counts="cpu_cores lease_mem_bytes lease_block_bytes memory_bytes fuel", numbers="deadline_s")
+REQUIRED = record(
+    counts="cpu_cores lease_mem_bytes lease_block_bytes memory_bytes fuel", numbers="deadline_s", texts="tier"
+)
 PLAN = {
     "plan": of(StackPlan, rate_micro_cents_per_hour=COUNT, worst_case_micro_cents=COUNT, cpu_credits=TEXT),
     "notes": listed(TEXT),
@@ -150,9 +156,11 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
         tasklets=listed(
             record(texts="name module_sha256", flags="built", requirements=REQUIRED, admission=of(Admission))
         ),
-        considered=listed(record(texts="provider code what", flags="admits")),
+        considered=listed(record(texts="provider cell_id code what", flags="admits", counts="worst_case_micro_cents")),
     ),
-    "deploy run": record(texts="run_id cell_id state", run=RUN, response=ANY),
+    "deploy run": record(
+        texts="run_id cell_id state", run=RUN, response=ANY, considered=listed(of(Offer)), maybe="considered"
+    ),
     "artifacts": record(
         texts="source output_b64 log",
         run=RUN,
@@ -235,11 +243,35 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
         texts="secret_file",
         command=listed(TEXT),
     ),
-    "fabric claim": record(fabric=KEPT_KEY, orchestrator=ORCHESTRATOR),
+    "fabric claim": record(fabric=KEPT_KEY, orchestrator=ORCHESTRATOR, ledger=LEDGER),
+    "fabric bring-home": record(ledger=LEDGER, counts="runs_counted_as_spent", notes=listed(TEXT)),
+    "fabric up": (
+        record(
+            PLAN,
+            flags="resumed restored",
+            counts="most_micro_cents",
+            orchestrator=ORCHESTRATOR,
+            machine=CELL,
+            ledger=LEDGER,
+        ),
+        record(PLAN, flags="resumed dry_run", counts="most_micro_cents"),
+    ),
+    "fabric down": record(
+        receipt=or_none(RECEIPT),
+        inventory=or_none(INVENTORY),
+        cells=listed(TEXT),
+        counts="runs_brought_home audit_records runs_counted_as_spent",
+        texts="audit_file",
+        notes=listed(TEXT),
+    ),
+    "fabric backup": record(texts="file orchestrator version store", counts="size_bytes", moments="made_at"),
+    "fabric restore": record(texts="orchestrator folder version store", moments="made_at"),
+    "fabric upgrade": record(texts="before after version", flags="changed"),
     "fabric console": record(texts="url code certificate_sha256 ca_file", moments="expires_at"),
     "fabric show": record(
         fabric=record(texts="name id home"),
         orchestrator=or_none(record(texts="name url")),
+        ledger=LEDGER,
         accounts=listed(
             record(
                 texts="name",
