@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from agents import until
 from crash_sweep import Abort
 from fabrics_orchestrator import FabricsOrchestrator
 from msgspec.structs import replace as replace_struct
@@ -27,6 +28,7 @@ from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_scheduler.enrolment_messages import AttestationRoots, BootstrapRequest
 from grafos_scheduler.messages import CellView, RunRequest
 from grafos_scheduler.orchestrator_client import enrol
+from grafos_stacks.bootstrap import booted_in
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Engine
 from grafos_stacks.inviting import Patience
@@ -124,6 +126,10 @@ def test_a_cell_joins_runs_a_program_and_is_put_out_with_its_machine(
     assert seen.rate_micro_cents_per_hour == record.rate_micro_cents_per_hour
     assert seen.expires_at == record.expires_at
     assert list(CellHome(operator.fabric, CELL).folder.glob("invitation-*")) == []
+    plan, booted = operator.plan(ttl_s=HOUR_S), booted_in(console(operator), CELL)
+    assert booted is not None
+    assert booted.timer_at == plan.timer_at > plan.expires_at
+    assert (Kind.DEADLINE in {what.kind for what in plan.resources}) == (operator.provider == "azure")
     with orchestrator.home.client(tenant_name("default")) as client:
         module, data = client.put_blob(tasklet()), client.put_blob(b"")
         run = client.start_run(RunRequest("k" * 16 + operator.provider, operator.provider, "t", "t", module, data))
@@ -289,6 +295,7 @@ def test_an_extended_cell_gets_work_until_its_new_end(
     assert seen is not None
     assert (told.record.state, told.record.expires_at) == ("ready", record.expires_at + 2 * HOUR_S)
     assert seen.expires_at == told.record.expires_at
+    until(lambda: f"grafos: extended cell={CELL} timer=" in console(on_azure))
 
 
 def test_a_lost_machine_is_made_anew_and_its_identity_is_worth_nothing_from_then_on(
@@ -342,6 +349,15 @@ def test_a_machine_joins_by_its_cloud_s_word_and_its_user_data_hold_no_secret(
 
 
 # --- what the tests look at -----------------------------------------------------------------------------------------
+
+
+def console(operator: RegisteredOperator) -> str:
+    """What the cell's machine wrote."""
+    hands = operator.hands()
+    rows = hands.journal.resources(CELL).values()
+    [ref] = [row.ref for row in rows if row.kind is Kind.MACHINE and row.life is Life.READY]
+    assert ref is not None
+    return hands.connector.console(ref)
 
 
 def invitations(operator: RegisteredOperator) -> list[dict[str, str]]:
