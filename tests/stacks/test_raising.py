@@ -1,16 +1,31 @@
-"""The fabric's orchestrator on each emulated cloud: its machine boots, it is claimed, and it keeps the ledger."""
+"""The fabric's orchestrator on each emulated cloud: its machine boots, it is claimed, keeps the ledger, and goes."""
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from orchestrator_operator import QUICK, OrchestratorOperator, reachable_fabric
+from crash_sweep import Abort
+from orchestrator_operator import HOUR_S, QUICK, OrchestratorOperator, reachable_fabric
 
+from grafos_connectors.contract import Kind
+from grafos_core.errors import GrafosError
 from grafos_core.ledger_place import Standing
 from grafos_emulators.emulator import EmulatedClouds, Settings
-from grafos_stacks.bundle import Bundles
+from grafos_stacks.bundle import Bundles, Installer, install_with_uv
+from grafos_stacks.extending import Wish, extend
+from grafos_stacks.journal import Life, StackState
+from grafos_stacks.lowering import bring_all_home, registered_cells, take_cells_down, take_machine_down
+from grafos_stacks.making import open_hold
+from grafos_stacks.orchestrator_machine import STACK
+from grafos_stacks.records import CellHome, project_cells
+from grafos_stacks.software_change import change_software
+from grafos_stacks.teardown import teardown
+
+STEPS_MAX = 100
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +43,164 @@ def operator(request: pytest.FixtureRequest, tmp_path: Path, bundles: Bundles) -
     yield from operator_on(request.param, tmp_path, bundles)
 
 
-def test_an_orchestrator_is_made_claimed_and_given_the_ledger(operator: OrchestratorOperator) -> None:
-    raised = operator.up()
+@pytest.fixture
+def on_aws(tmp_path: Path, bundles: Bundles) -> Iterator[OrchestratorOperator]:
+    yield from operator_on("aws", tmp_path, bundles)
+
+
+@pytest.fixture
+def on_azure(tmp_path: Path, bundles: Bundles) -> Iterator[OrchestratorOperator]:
+    yield from operator_on("azure", tmp_path, bundles)
+
+
+def lower(operator: OrchestratorOperator) -> None:
+    """What `grafos fabric down` does."""
+    hands = operator.hands()
+    if operator.home.record() is not None:
+        bring_all_home(hands.fabric, hands.clock, time.sleep, operator.told)
+    torn = take_machine_down(hands, operator.project)
+    assert torn is not None
+    assert torn.receipt.left == 0
+    operator.home.forget()
+
+
+def test_stopped_at_every_step_it_goes_on_and_there_is_one_machine_then_none(operator: OrchestratorOperator) -> None:
+    raised = None
+    for step in range(STEPS_MAX):
+        operator.stop_at = step
+        with contextlib.suppress(Abort):
+            raised = operator.up()
+            break
+        assert len(operator.machines()) <= 1
+    operator.stop_at = None
+    assert raised is not None
     assert raised.orchestrator.provider == operator.provider
     assert raised.ledger.standing is Standing.MOVED
     assert (raised.machine.pattern, raised.machine.state) == ("orchestrator", "ready")
     with operator.client() as client:
         assert [one.name for one in client.tenants()] == ["default"]
         assert client.machine().software_sha256 == operator.plan().facts.bundle.sha256
-    again = operator.up()
-    assert again == raised
+    assert operator.up() == raised
     assert len(operator.machines()) == 1
+    held = open_hold(operator.fabric, STACK)
+    assert held is not None
+    assert held.amount_micro_cents == operator.plan().bill.total_micro_cents
+    assert project_cells(operator.project, operator.provider) == []
+
+    for step in range(STEPS_MAX):
+        operator.stop_at = step
+        with contextlib.suppress(Abort):
+            lower(operator)
+            break
+    operator.stop_at = None
+    assert operator.clouds.world() == ()
+    assert operator.fabric.ledger_place().standing is Standing.HERE
+    assert open_hold(operator.fabric, STACK) is None
+    assert operator.home.record() is None
+    assert operator.home.ca_file.exists()
+    row = operator.hands().journal.stack(STACK)
+    assert row is not None
+    assert row.state is StackState.GONE
+
+
+def test_its_end_can_be_moved_and_its_machine_s_timer_follows(on_aws: OrchestratorOperator) -> None:
+    before = on_aws.up()
+    extended = extend(on_aws.hands(), STACK, Wish(more_s=HOUR_S), on_aws.project)
+    assert extended.record.expires_at == before.machine.expires_at + HOUR_S
+    with on_aws.client() as client:
+        assert client.machine().ends_at == extended.record.expires_at
+    assert project_cells(on_aws.project, "aws") == []
+    lower(on_aws)
+    assert on_aws.clouds.world() == ()
+
+
+def test_a_lost_machine_on_aws_comes_back_from_a_backup_at_another_address(on_aws: OrchestratorOperator) -> None:
+    """Stopped at every step; the orchestrator that comes back is the same, by its CA and by what it knows."""
+    before = on_aws.up()
+    with on_aws.client() as client:
+        client.set_budget("default", 777)
+        archive = client.backup()
+    hands = on_aws.hands()
+    [row] = [row for row in hands.journal.resources(STACK).values() if row.kind is Kind.MACHINE]
+    assert row.ref is not None
+    assert row.life is Life.READY
+    hands.connector.begin_delete(row.ref)
+    while on_aws.states() == ["running"]:
+        time.sleep(0.05)
+
+    with pytest.raises(GrafosError) as lost:
+        on_aws.up()
+    assert lost.value.code == "cell_gone"
+    raised = None
+    for step in range(STEPS_MAX):
+        on_aws.stop_at = step
+        with contextlib.suppress(Abort):
+            raised = on_aws.up(archive)
+            break
+        with pytest.raises(GrafosError) as unfinished:
+            on_aws.up()
+        assert unfinished.value.code == "cell_gone"
+    on_aws.stop_at = None
+    assert raised is not None
+    assert raised.machine.machine_id != before.machine.machine_id
+    assert raised.orchestrator.claimed_at == before.orchestrator.claimed_at
+    with on_aws.client() as client:
+        assert [one.budget_micro_cents for one in client.tenants()] == [777_000_000]
+    assert on_aws.up() == raised._replace(filled=False)
+    with pytest.raises(GrafosError) as alive:
+        on_aws.up(archive)
+    assert alive.value.code == "config_invalid"
+    lower(on_aws)
+    assert on_aws.clouds.world() == ()
+
+
+def test_new_software_runs_on_and_what_does_not_answer_is_taken_back(
+    on_azure: OrchestratorOperator, tmp_path: Path
+) -> None:
+    first = on_azure.up()
+    with on_azure.client() as client:
+        client.set_budget("default", 777)
+
+    newer = Bundles(tmp_path / "newer", _with(""))
+    changed = change_software(on_azure.hands(), newer)
+    assert changed.before != changed.after
+    assert change_software(on_azure.hands(), newer) == changed._replace(before=changed.after)
+
+    broken = Bundles(tmp_path / "broken", _with("raise ImportError('not today')\n"))
+    with pytest.raises(GrafosError) as failed:
+        change_software(on_azure.hands(), broken)
+    assert failed.value.code == "upgrade_failed"
+    assert "ended with 1" in failed.value.what
+    with on_azure.client() as client:
+        assert client.machine().software_sha256 == changed.after
+        assert [one.budget_micro_cents for one in client.tenants()] == [777_000_000]
+    assert on_azure.up() == first
+    lower(on_azure)
+    assert on_azure.clouds.world() == ()
+
+
+def test_it_is_not_torn_down_while_it_keeps_the_ledger_and_has_cells(on_aws: OrchestratorOperator) -> None:
+    on_aws.up()
+    with pytest.raises(GrafosError) as kept:
+        teardown(on_aws.hands(), STACK, on_aws.project)
+    assert kept.value.code == "ledger_elsewhere"
+    assert registered_cells(on_aws.fabric) == ()
+    on_aws.enrol("gcp-1")
+    assert registered_cells(on_aws.fabric) == ("gcp-1",)
+    hands = on_aws.hands()
+    take_cells_down(on_aws.fabric, hands.journal, ("gcp-1",), lambda _: hands, on_aws.project)
+    assert registered_cells(on_aws.fabric) == ()
+    lower(on_aws)
+    assert on_aws.clouds.world() == ()
+    assert CellHome(on_aws.fabric, STACK).record().gone_at > 0
+
+
+def _with(text: str) -> Installer:
+    """What installs a bundle's packages, and then something else in one of them."""
+
+    def install(lock: Path, folder: Path, platform: str, python: str) -> None:
+        install_with_uv(lock, folder, platform, python)
+        package = folder / "uvloop" / "__init__.py"
+        package.write_text(f"{text}{package.read_text()}# newer\n")
+
+    return install

@@ -10,11 +10,13 @@ from typing import Any
 from crash_sweep import Abort
 
 from grafos_connectors.registry import open_connector
+from grafos_core import trust
 from grafos_core.clock import SystemClock
 from grafos_core.fabric import Fabric, open_fabric
 from grafos_emulators.emulator import EmulatedClouds
 from grafos_emulators.lifecycle import LifecycleTimes
-from grafos_scheduler.orchestrator_client import OrchestratorClient
+from grafos_scheduler.enrolment_messages import BootstrapRequest
+from grafos_scheduler.orchestrator_client import OrchestratorClient, enrol
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands
 from grafos_stacks.far_books import FarBooks
@@ -28,6 +30,7 @@ from grafos_stacks.raising import Raised, raise_orchestrator
 from grafos_stacks.records import OPERATOR
 
 REGIONS = {"aws": "us-east-1", "gcp": "us-central1", "azure": "eastus"}
+KINDS = {"aws": "instance", "gcp": "instance", "azure": "virtualMachine"}
 QUICK = LifecycleTimes(starting_s=0.05, stopping_s=0.05, ending_s=0.05)
 HOUR_S = 3600
 
@@ -75,6 +78,14 @@ class OrchestratorOperator:
     def client(self) -> OrchestratorClient:
         return self.home.client(OPERATOR)
 
+    def enrol(self, cell_id: str) -> None:
+        """A cell of a cloud that is nowhere, which enrols and says nothing more."""
+        with self.client() as client:
+            granted = client.bootstrap(BootstrapRequest("gcp", cell_id, "here", 1))
+        enrol(self.home.known().url, granted.ca_pem, granted.token, trust.make_csr(trust.new_key(), cell_id))
+
     def machines(self) -> list[str]:
-        kinds = {"aws": "instance", "gcp": "instance", "azure": "virtualMachine"}
-        return [thing.id for thing in self.clouds.world() if thing.kind == kinds[self.provider]]
+        return [thing.id for thing in self.clouds.world() if thing.kind == KINDS[self.provider]]
+
+    def states(self) -> list[str]:
+        return [thing.state for thing in self.clouds.world() if thing.kind == KINDS[self.provider]]
