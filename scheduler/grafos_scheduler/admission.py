@@ -169,7 +169,8 @@ def by_index(draft: Draft, asked: messages.RunRequest, demand: placement.Demand)
 
     def judge(cell_id: str) -> placement.Candidate | None:
         cell = state.cells[cell_id]
-        if not cells.is_ready(cells.readiness(state, cell, draft.now)):
+        # What bars a cell stands in rows, so the index has no such cell; only the moment is judged here.
+        if not cells.is_ready(cells.readiness(state, cell, draft.now, on_trial=True)):
             return None
         candidate = candidate_of(state, cell, asked, demand.wanted)
         return None if placement.vetoes(candidate, demand) else candidate

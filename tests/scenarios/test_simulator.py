@@ -91,8 +91,10 @@ def test_the_storm_reaches_what_is_rare() -> None:
     """A simulator that never sees a fence, a restart or a lost cell proves nothing about them."""
     ends: Counter[str] = Counter()
     said: Counter[str] = Counter()
+    gave_way = 0
     for seed in range(80):
         world = World(seed).run()
+        gave_way += world.ghost.gave_way
         ends.update(f"{run.state} {run.code}".strip() for run in world.scheduler.state.runs.values())
         told = "\n".join(world.trace)
         said.update(word for word in RARE if word in told)
@@ -108,6 +110,7 @@ def test_the_storm_reaches_what_is_rare() -> None:
         assert ends[end], f"no run ended {end}"
     for word in RARE:
         assert said[word], f"nothing in the traces says {word}"
+    assert gave_way, "nobody gave way to a run of a higher tier"
 
 
 def test_a_deploy_in_calm_finishes() -> None:

@@ -7,6 +7,7 @@
 * Tokens: one of an older generation, an earlier start, or an ended lease opens nothing.
 * Fences: nothing but an operator clears one, and only that gives its room back.
 * Audit: what is on the disk is one whole chain, at each commit.
+* Tiers: a lease is taken back for a run of a higher tier only.
 * Runs: started once at most; acknowledged ones are never lost, and an end that somebody saw stays that end.
   An end that the cell made durable is not replaced by ``cell_lost``, and no run is given up while its cell listens.
 * In the end: every run has ended, nothing is held, nothing is bound but what is fenced or on a cell that is gone.
@@ -15,6 +16,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import defaultdict
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,6 +30,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.money import cost_micro_cents
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
+from grafos_core.tiers import Tier
 from grafos_scheduler import events, frames, leases, messages, rows, runs
 from grafos_scheduler.state import State
 
@@ -75,6 +78,7 @@ class Ghost:
         self._due: dict[str, float] = {}
         self._probes = 0
         self.refused_for_room = 0
+        self._gave_way: set[str] = set()
         self._audit = ChainCheck()
 
     # --- what the scheduler does ---
@@ -106,10 +110,19 @@ class Ghost:
                 kept = self._cell_ends.get(key, "cell_lost")
                 assert row.code != "cell_lost" or kept == "cell_lost", f"run {key} is lost, but its cell keeps: {kept}"
             elif kind == rows.LEASE and row is not None:
+                self._check_gives_way(row)
                 assert row.generation >= self._asked_generation[key], f"lease {key} went back to {row.generation}"
                 self._asked_generation[key] = row.generation
             elif kind == ledger.ACCOUNT:
                 self._spent[key] = row.spent_micro_cents
+
+    def _check_gives_way(self, lease: rows.Lease) -> None:
+        """Who gives way does so for a run of a higher tier."""
+        found = re.search("a run of the tier ([a-z]+) needs the room", lease.revoke_why)
+        if found is not None and lease.lease_id not in self._gave_way:
+            self._gave_way.add(lease.lease_id)
+            tier = self.world.scheduler.state.runs[lease.run_id].request.tier
+            assert tier.yields_to(Tier(found[1])), f"{lease} of a run of the tier {tier}"
 
     def _check_audit(self, batch: tuple[Any, ...]) -> None:
         """What is on the disk is one chain, whose end is the head, whatever died before; each new lease is in it."""
@@ -183,6 +196,11 @@ class Ghost:
 
     def worker_gone(self, cell: CellProcess, run_id: str) -> None:
         self._workers[cell.name].pop(run_id, None)
+
+    @property
+    def gave_way(self) -> int:
+        """Leases that were taken back for a run of a higher tier."""
+        return len(self._gave_way)
 
     def is_used(self, cell_name: str, lease_id: str) -> bool:
         """Whether a worker has it still, as somebody sees who looks at the machine."""

@@ -21,6 +21,7 @@ from grafos_core.changes import RowCodec
 from grafos_core.receipts import RunReceipt, Signed
 from grafos_core.resources import Resources
 from grafos_core.rowfile import RowMemory
+from grafos_core.tiers import Tier
 from grafos_scheduler import events, frames, messages, rows, runs
 from grafos_scheduler.decide import decide
 from grafos_scheduler.state import Settings, State
@@ -327,6 +328,9 @@ class CellProcess(Process):
         self.handle(ended)
 
 
+TIERS = (Tier.GUARANTEED, Tier.STANDARD, Tier.STANDARD, Tier.SCAVENGER)
+
+
 @dataclass
 class Client:
     """A person's command line: it makes a run key, and asks until it is answered."""
@@ -352,6 +356,7 @@ class Client:
             lease_mem_bytes=chance.choice([0, 65536, MIB]),
             lease_block_bytes=chance.choice([0, 0, 4096]),
             deadline_s=self.world.scene.deadline_s or chance.choice([1.0, 3.0, 10.0, 45.0]),
+            tier=Tier.STANDARD if self.world.scene.well_behaved else chance.choice(TIERS),
         )
 
     def begin(self) -> None:
