@@ -104,15 +104,17 @@ def _admit(draft: Draft, tenant: rows.Tenant, planned: rows.Run, chance: random.
     wanted = demand.wanted
     chosen = _pinned(draft, tenant, asked, demand) if asked.cell_id else by_index(draft, asked, demand)
     room = None
-    if chosen is None:
-        later, later_purse = demanded(state, tenant, asked, draft.now + preempting.WAIT_S_MAX)
-        room = room_for(state, tenant, asked, later, draft.now)
-        if room is not None:
-            chosen, purse = room.candidate, later_purse
-    if chosen is None:
-        chosen = by_scan(draft, tenant, asked, demand, purse)
-    else:
+    if chosen is not None:
         tenants.check_quota(state, tenant, wanted)
+    else:
+        try:
+            chosen = by_scan(draft, tenant, asked, demand, purse)
+        except GrafosError as refusal:
+            later, purse = demanded(state, tenant, asked, draft.now + preempting.WAIT_S_MAX)
+            room = room_for(state, tenant, asked, later, draft.now) if refusal.code == "placement_failed" else None
+            if room is None:
+                raise
+            chosen = room.candidate
     cell = state.cells[chosen.cell_id]
     hold_id = f"{planned.run_id}/{planned.attempt}"
     tenants.hold(draft, purse, hold_id, chosen.worst_case_micro_cents, f"run {planned.run_id}")

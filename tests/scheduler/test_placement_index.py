@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from desk import MIB, SETTINGS, Desk
+from msgspec.structs import replace as replace_fields
 
 from grafos_core.changes import Change
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
+from grafos_core.tiers import Tier
 from grafos_scheduler import events, frames, leases, messages, rows
 from grafos_scheduler.decide import decide
 from grafos_scheduler.events import Decision
@@ -50,6 +52,8 @@ class History:
             self._hangs_up,
             self._drains,
             self._terms,
+            self._marks,
+            self._conforms,
             self._asks,
             self._asks,
             self._asks,
@@ -72,6 +76,8 @@ class History:
             lease_block_bytes=chance.choice((0, 0, 0, 300, 1000)),
             lease_gpu_count=chance.choice((0, 0, 0, 1, 2)),
             lease_nic_count=chance.choice((0, 0, 0, 1)),
+            tier=chance.choice(list(Tier)),
+            cell_id=chance.choice(("",) * 9 + ("cell-3",)),
         )
 
     def _comes(self, cell_id: str) -> None:
@@ -100,6 +106,13 @@ class History:
 
     def _terms(self, cell_id: str) -> None:
         self.desk.set_terms(cell_id, rate=self.chance.choice((0, 3_600_000, 720_000_000)), life_s=self._life_s())
+
+    def _marks(self, _: str) -> None:
+        self.desk.tell(events.ProviderMarked("aws", self.chance.random() < 0.15, "op"))
+
+    def _conforms(self, cell_id: str) -> None:
+        wrong = ("a-case",) if self.chance.random() < 0.3 else ()
+        self.desk.tell(events.ConformanceReported(cell_id, messages.Conformance("1", 5, wrong), "op"))
 
     def _life_s(self) -> float:
         return self.chance.choice((0.0, 0.0, 60.0, 400.0))
@@ -138,7 +151,9 @@ def agree(seed: int) -> int:
     history, placed = History(seed), 0
     for _ in range(STEPS):
         history.step()
-        state, request, now = history.desk.state, history.request(), history.desk.now
+        # Of the lowest tier and naming no cell: a run that index and scan alone decide about.
+        request = replace_fields(history.request(), tier=Tier.SCAVENGER, cell_id="")
+        state, now = history.desk.state, history.desk.now
         scanned = outcome(by_scan(state), request, now)
         assert outcome(state, request, now).batch == scanned.batch
         said = outcome(state, request, now).refusal
@@ -170,6 +185,8 @@ def test_an_index_made_anew_from_the_rows_is_the_one_that_grew_with_them(seed: i
     history = History(seed)
     for _ in range(STEPS):
         history.step()
+    while not history.desk.state.placement.places:  # a moment at which every cell was off shows nothing
+        history.step()
     state = history.desk.state
     tables: dict[str, dict[str, Any]] = {
         rows.CELL: state.cells,
@@ -177,6 +194,8 @@ def test_an_index_made_anew_from_the_rows_is_the_one_that_grew_with_them(seed: i
         rows.PRESENCE: state.presences,
         rows.LEASE: state.leases,
         rows.DRAIN: state.drains,
+        rows.PRODUCTION: state.productions,
+        rows.CONFORMANCE: state.conformed,
     }
     changes = [Change(kind, key, row) for kind, table in tables.items() for key, row in table.items()]
     history.chance.shuffle(changes)
