@@ -201,6 +201,8 @@ def _with(text: str) -> Installer:
     def install(lock: Path, folder: Path, platform: str, python: str) -> None:
         install_with_uv(lock, folder, platform, python)
         package = folder / "uvloop" / "__init__.py"
-        package.write_text(f"{text}{package.read_text()}# newer\n")
+        whole = package.read_text()
+        package.unlink()  # its bytes are those of the installer's cache, and of whatever else was installed from it
+        package.write_text(f"{text}{whole}# newer\n")
 
     return install
