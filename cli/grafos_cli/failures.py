@@ -16,7 +16,7 @@ from pathlib import Path
 from grafos_cli.characters import harmless
 from grafos_cli.terminal import Terminal
 from grafos_cli.wrapping import wrapped
-from grafos_core.errors import GrafosError
+from grafos_core.errors import GrafosError, general_step
 
 INDENT = " " * 9
 """Of what stands behind a label."""
@@ -49,7 +49,8 @@ NEXT_STEPS = {
 
 def with_next_step(error: GrafosError) -> GrafosError:
     """The error, with a next step if there is one."""
-    error.next = error.next or NEXT_STEPS.get(error.code, "")
+    if error.next in ("", general_step(error.code)):
+        error.next = NEXT_STEPS.get(error.code, "")
     return error
 
 
@@ -71,7 +72,7 @@ def error_text(error: GrafosError, terminal: Terminal) -> str:
 
 def docs_of(error: GrafosError) -> str:
     """Where the code is explained, without network."""
-    return f"grafos help errors {error.code}"
+    return general_step(error.code)
 
 
 def show_error(error: GrafosError, terminal: Terminal) -> int:

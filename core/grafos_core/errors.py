@@ -138,13 +138,18 @@ CODES: dict[str, CodeFacts] = {
     "token_refused": CodeFacts(AUTH, 401, False, "The token is missing, foreign, altered or bound to another certificate."),
     "tool_missing": CodeFacts(FAILURE, 503, False, "A program that this command needs was not found."),
     "trapped": CodeFacts(FAILURE, 422, False, "The tasklet trapped: an illegal instruction, access or stack overflow."),
-    "unsupported": CodeFacts(USAGE, 501, False, "This version or this cell does not do that."),
+    "unsupported": CodeFacts(USAGE, 422, False, "This version or this cell does not do that."),
     "upgrade_failed": CodeFacts(CONFLICT, 409, False, "New software did not answer in time; what ran before runs again."),
     "usage": CodeFacts(USAGE, 400, False, "The command line does not parse."),
     "version_unsupported": CodeFacts(FAILURE, 426, False, "The two sides share no protocol version."),
     "worker_lost": CodeFacts(FAILURE, 503, True, "The worker process that ran the tasklet ended unexpectedly."),
 }
 # fmt: on
+
+
+def general_step(code: str) -> str:
+    """The next step where nobody knows a better one: reading what the code stands for."""
+    return f"grafos help errors {code}"
 
 
 class GrafosError(Exception):

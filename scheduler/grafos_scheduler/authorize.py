@@ -107,7 +107,8 @@ def authorize(
     if (claims.kind, claims.name) != (peer.kind, peer.name):
         raise GrafosError("token_refused", "the API token and the certificate name different identities")
     if peer.kind not in gate.kinds:
-        raise GrafosError("rights_missing", f"this is not for a {peer.kind}, but for: {', '.join(sorted(gate.kinds))}")
+        others = " or ".join(sorted(gate.kinds))
+        raise GrafosError("rights_missing", f"this is not for a {peer.kind}", next=f"ask as {others}")
     if gate.right not in claims.rights:
         raise GrafosError("rights_missing", f"the API token of {peer.name!r} does not carry the right {gate.right!r}")
     return Caller(peer.kind, peer.name, peer.provider, peer.key_sha256, peer.not_after)

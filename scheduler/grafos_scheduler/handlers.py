@@ -306,7 +306,7 @@ async def artifacts(services: Services, request: Request) -> messages.Artifacts:
 
 def _batched(outcome: msgspec.Struct | GrafosError | None) -> messages.BatchedRun:
     if isinstance(outcome, GrafosError):
-        return messages.BatchedRun(error=messages.ErrorBody(**outcome.to_wire()))
+        return messages.BatchedRun(error=messages.error_body(outcome))
     assert isinstance(outcome, messages.RunView)
     return messages.BatchedRun(run=outcome)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from grafos_core.errors import GrafosError, general_step
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 from grafos_core.tiers import Tier
@@ -66,6 +67,12 @@ class Health(msgspec.Struct, frozen=True):
     protocol_max: int = PROTOCOL_MAX
     mode: str = "cell"
     leader: str = ""
+
+
+def error_body(error: GrafosError) -> ErrorBody:
+    """The error as it is answered: with a next step, always."""
+    wire = error.to_wire()
+    return ErrorBody(**{**wire, "next": error.next or general_step(error.code)})
 
 
 # --- claim: how an operator takes possession of a standalone cell -------------------------------------------------

@@ -18,7 +18,7 @@ from grafos_core import trust
 from grafos_core.errors import GrafosError
 from grafos_scheduler.frames import LINK_ALPN
 from grafos_scheduler.http_parts import Config, HttpToolsProtocol, RequestResponseCycle, ServerState
-from grafos_scheduler.messages import CODE_HEADER
+from grafos_scheduler.messages import CODE_HEADER, error_body
 
 HTTP_ALPN = "http/1.1"
 CONNECTIONS_MAX = 1024
@@ -169,7 +169,7 @@ class GrafosProtocol(HttpToolsProtocol):
             if over
             else GrafosError("request_invalid", "this is not HTTP/1.1", why=msg)
         )
-        body = msgspec.json.encode(error.to_wire())
+        body = msgspec.json.encode(error_body(error))
         status = b"431 Request Header Fields Too Large" if over else b"400 Bad Request"
         headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
         code = f"{CODE_HEADER}: {error.code}\r\n".encode()

@@ -20,11 +20,11 @@ import msgspec
 
 from grafos_core import trust
 from grafos_core.errors import GrafosError
+from grafos_scheduler import messages
 from grafos_scheduler.authorize import OPERATOR, Caller, authorize
 from grafos_scheduler.console import paths
 from grafos_scheduler.credentials import Credentials
 from grafos_scheduler.handlers import Request, Services, Stream, check_standing
-from grafos_scheduler.messages import CODE_HEADER
 from grafos_scheduler.route import Answer, Route
 from grafos_scheduler.routes import ROUTES, find_route
 
@@ -38,6 +38,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
 
+DOCUMENTED = "send what /openapi.json says of this route"
 BODY_READ = "grafos.body_read"
 """Set in the scope once the whole body was received."""
 
@@ -83,7 +84,11 @@ class Application:
         caller = await self._admit(route, scope)
         mode = self._services.settings.mode
         if route.only not in ("", mode):
-            raise GrafosError("unsupported", f"this is for a scheduler of mode {route.only}, and this one is a {mode}")
+            raise GrafosError(
+                "unsupported",
+                f"this is for a scheduler of mode {route.only}, and this one is a {mode}",
+                next=f"ask the {route.only}",
+            )
         request = Request(
             caller=caller,
             client=scope["client"][0] if scope["client"] else "",
@@ -161,7 +166,8 @@ def _read_query(route: Route, text: bytes) -> msgspec.Struct | None:
             raise ValueError("a field comes twice, or the route takes none")
         return msgspec.convert(fields, route.query, strict=False) if route.query else None
     except (ValueError, msgspec.ValidationError) as error:
-        raise GrafosError("request_invalid", "the query does not have the documented shape", why=str(error)) from error
+        what = "the query does not have the documented shape"
+        raise GrafosError("request_invalid", what, why=str(error), next=DOCUMENTED) from error
 
 
 async def _read_body(route: Route, scope: Scope, receive: Receive) -> Any:
@@ -181,7 +187,8 @@ async def _read_body(route: Route, scope: Scope, receive: Receive) -> Any:
     try:
         return _decoders[route.body].decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise GrafosError("request_invalid", "the body does not have the documented shape", why=str(error)) from error
+        what = "the body does not have the documented shape"
+        raise GrafosError("request_invalid", what, why=str(error), next=DOCUMENTED) from error
 
 
 async def receive_all(receive: Receive, most: int) -> bytes:
@@ -211,8 +218,8 @@ async def send_error(scope: Scope, send: Send, error: GrafosError, more: Headers
     """Answers with the error in the one shape of errors, and further headers."""
     # A body that was refused unread is not worth receiving, so the connection ends with the answer.
     ends = () if scope.get(BODY_READ) else ((b"connection", b"close"),)
-    headers = ((CODE_HEADER.encode(), error.code.encode()), *more, *ends)
-    await _send(send, error.http_status, "application/json", msgspec.json.encode(error.to_wire()), headers)
+    headers = ((messages.CODE_HEADER.encode(), error.code.encode()), *more, *ends)
+    await _send(send, error.http_status, "application/json", msgspec.json.encode(messages.error_body(error)), headers)
 
 
 async def _send_stream(send: Send, media_type: str, stream: Stream) -> None:

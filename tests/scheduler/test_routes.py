@@ -105,7 +105,7 @@ def test_what_is_an_orchestrators_is_unsupported_at_a_standalone_cell(town: Any)
     theirs = [route for route in GUARDED if route.only == "orchestrator"]
     assert theirs
     for route in theirs:
-        assert ask(town.cell, route, identity_of(town, min(route.gate.kinds))) == (501, "unsupported")
+        assert ask(town.cell, route, identity_of(town, min(route.gate.kinds))) == (422, "unsupported")
 
 
 def test_every_right_that_a_route_asks_for_is_carried_by_each_kind_that_it_admits() -> None:
