@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from fuzzed_api import NOBODY, Fuzzer, Who
 from orchestrator import HAS, Orchestrator
-from standalone import CELL_ID, PROVIDER, Identity, Standalone
+from standalone import PROVIDER, Identity, Standalone
 
 from grafos_core.ids import sha256_of
 from grafos_scheduler import messages

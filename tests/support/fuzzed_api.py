@@ -1,7 +1,7 @@
-"""Requests made from the published OpenAPI document, sent to a real scheduler over mutual TLS, and what every answer must be.
+"""Requests made from the published OpenAPI document, sent to a real scheduler, and what every answer must be.
 
-Each request is drawn: right by the schema or wrong by it, with names and hashes of things that exist in some of the places
-where one is asked for, since a name drawn at random only ever finds nothing.
+Each request is drawn: right by the schema or wrong by it, with names and hashes of things that exist in some of the
+places where one is asked for, since a name drawn at random only ever finds nothing.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Fuzzer:
 
         try:
             send()
-        except Exception as error:  # noqa: BLE001  # e.g. nothing wrong can be drawn where anything is right
+        except Exception as error:  # e.g. nothing wrong can be drawn where anything is right
             if "Unsatisfiable" not in type(error).__name__ and "Unsatisfiable" not in str(error):
                 raise
 
