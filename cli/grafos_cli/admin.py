@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from grafos_cli import admin_audit, admin_certificates, admin_roots, admin_tenants
+from grafos_cli import admin_accounts, admin_audit, admin_certificates, admin_roots, admin_tenants
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ for name, taught_as, act in (
     ("set-quota", admin_tenants.QUOTA, admin_tenants.set_quota),
     ("set-tenant-budget", admin_tenants.BUDGET, admin_tenants.set_tenant_budget),
     ("delete-tenant", admin_tenants.DELETE, admin_tenants.delete_tenant),
+    ("invite", admin_accounts.INVITE, admin_accounts.invite),
+    ("list-accounts", admin_accounts.LIST, admin_accounts.list_accounts),
+    ("revoke-account", admin_accounts.REVOKE, admin_accounts.revoke_account),
     ("audit-query", admin_audit.QUERY, admin_audit.audit_query),
     ("init-ca", admin_certificates.INIT_CA, admin_certificates.init_ca),
     ("issue-cert", admin_certificates.ISSUE_CERT, admin_certificates.issue_cert),

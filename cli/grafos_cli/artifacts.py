@@ -13,8 +13,8 @@ from grafos_core.errors import GrafosError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from grafos_cli.order_checks import Check
     from grafos_cli.terminal import Terminal
-    from grafos_cli.verification import Check
     from grafos_core.receipts import RunReceipt
     from grafos_scheduler.messages import Artifacts
 

@@ -37,6 +37,7 @@ NOUNS = (
     Noun(
         "provider", "grafos_cli.provider", "Fabric", "which providers have cells that are ready, and what others lack"
     ),
+    Noun("account", "grafos_cli.account", "Fabric", "your account at somebody else's orchestrator"),
     Noun("admin", "grafos_cli.admin", "Fabric", "what only the operator does: tenants, fences, certificates"),
     Noun("emulate", "grafos_cli.emulate", "Fabric", "emulated clouds on this machine, no account needed"),
     Noun("about", "grafos_cli.about", "The command itself", "versions, folders and settings, for a report of trouble"),

@@ -49,14 +49,14 @@ def run_on_cheapest(wish: Wish, fabric: Fabric, project: Path, terminal: Termina
 
     found = choosing.ask_each(reaches, request, wish.provider, wish.most_micro_cents)
     for one in found:
-        if is_pending(_on(asking, one), one.asked_there, project):
-            return run_to_end(_on(asking, one), one.asked_there, project, terminal)
+        if is_pending(_on(wish, one), one.asked_there, project):
+            return run_to_end(_on(wish, one), one.asked_there, project, terminal)
     fit = choosing.fitting(found, wish.provider)
     for one in fit:
         for line in choosing.remarks(found, one):
             terminal.note(line)
         try:
-            ended = run_to_end(_on(asking, one), one.asked_there, project, terminal)
+            ended = run_to_end(_on(wish, one), one.asked_there, project, terminal)
         except GrafosError as error:
             if error.code not in choosing.TAKEN_MEANWHILE or one is fit[-1]:
                 raise
@@ -66,8 +66,8 @@ def run_on_cheapest(wish: Wish, fabric: Fabric, project: Path, terminal: Termina
     raise AssertionError("the last one that fits has either run or raised")
 
 
-def _on(asking: Asking, one: Offered) -> Asking:
-    return asking._replace(cell_id=one.pin)
+def _on(wish: Wish, one: Offered) -> Asking:
+    return wish.asking._replace(cell_id=one.pin, most_micro_cents=wish.most_micro_cents)
 
 
 def _as_tenant(reach: Reach, asking: Asking) -> Reach:

@@ -25,6 +25,7 @@ from grafos_connectors.pricing.table import PriceRow
 from grafos_core.audit_chain import AuditRecord
 from grafos_core.receipts import Inventory, RunReceipt, Signed, TeardownReceipt
 from grafos_core.resources import Resources
+from grafos_scheduler.account_messages import AccountView
 from grafos_scheduler.audit_messages import AuditPage
 from grafos_scheduler.cells import SIGNALS
 from grafos_scheduler.enrolment_messages import AttestationRootsView, IdentityView, ProviderView
@@ -127,6 +128,8 @@ DEMO = record(
     flags="emulated", answers=listed(record(texts="provider cell_id cost")),
 )  # fmt: skip
 TENANT = of(TenantView)
+ACCOUNT = of(AccountView)
+WHO = record(texts="fabric tenant name")
 WRITTEN = record(files=listed(TEXT), days=COUNT)
 READINESS = record(flags=" ".join(SIGNALS))
 SEEN_CELL = record(
@@ -302,6 +305,21 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "admin delete-tenant": record(tenant=TENANT),
     "admin attestation-roots list": record(roots=listed(of(AttestationRootsView))),
     "admin attestation-roots set": record(roots=of(AttestationRootsView)),
+    "admin invite": record(texts="tenant name file invitation", moments="lapses_at"),
+    "admin list-accounts": record(accounts=listed(ACCOUNT)),
+    "admin revoke-account": record(account=ACCOUNT),
+    "account login": record(account=WHO, texts="url home"),
+    "account show": record(
+        account=WHO,
+        orchestrator=record(texts="name url"),
+        texts="invited_by signing_key",
+        tenant=TENANT,
+        rights=listed(TEXT),
+        moments="verified_at ends_at",
+        flags="signs",
+    ),
+    "account verify": record(account=record(texts="tenant name"), texts="signing_key", moments="verified_at"),
+    "account logout": record(account=or_none(WHO), flags="revoked"),
     "admin init-ca": WRITTEN,
     "admin issue-cert": WRITTEN,
     "admin issue-server-cert": WRITTEN,

@@ -19,7 +19,6 @@ from grafos_stacks.homecoming import kept_artifacts, kept_runs
 
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
-    from grafos_scheduler.client import SchedulerClient
 
 ALIVE, HOME = "live", "home"
 
@@ -43,7 +42,7 @@ def gather_runs(fabric: Fabric, project: Path, terminal: Terminal, limit: int) -
 def _live_runs(fabric: Fabric, project: Path, terminal: Terminal, limit: int) -> Iterator[messages.RunView]:
     for reach in known_reaches(fabric, project, terminal):
         try:
-            with _as_reader(reach) as client:
+            with reach.reader() as client:
                 yield from client.runs(limit=limit).runs
         except GrafosError as error:
             terminal.note(f"note: {reach.cell_id} at {reach.url} could not be asked: {error.what}")
@@ -81,19 +80,9 @@ def cancel_run(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -
 def find_artifacts(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> tuple[messages.Artifacts, str]:
     """What the run left, and from where; ``run_unknown``, or ``artifact_missing`` for a run that left nothing."""
     for reach, _ in _asked(fabric, project, run_id, terminal):
-        with _as_reader(reach) as client:
+        with reach.reader() as client:
             return _of(run_id, client.artifacts(run_id)), ALIVE
     return _of(run_id, kept_artifacts(fabric, run_id)), HOME
-
-
-def _as_reader(reach: Reach) -> SchedulerClient:
-    """Whoever sees the most: the operator, who sees the runs of every tenant; else the tenant."""
-    try:
-        return reach.operator()
-    except GrafosError as error:
-        if error.code != "credentials_missing":
-            raise
-    return reach.client()
 
 
 def _of(run_id: str, left: messages.Artifacts) -> messages.Artifacts:
@@ -109,7 +98,7 @@ def _asked(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> It
         return
     for reach in known_reaches(fabric, project, terminal):
         try:
-            with _as_reader(reach) as client:
+            with reach.reader() as client:
                 view = client.run(run_id)
         except GrafosError as error:
             if error.code != "run_unknown":

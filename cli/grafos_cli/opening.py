@@ -11,7 +11,17 @@ if TYPE_CHECKING:
 
 
 def open_home(announce: Callable[[str], object] = str) -> Fabric:
-    """The fabric `default`; made at first use, which ``announce`` is told in one line."""
+    """The fabric `default`; made at first use, which ``announce`` is told in one line. Where there is none yet, and
+    somebody is signed in to the fabric of somebody else, it is that one."""
+    from grafos_core.guest import has_own_fabric, open_guest
+
+    if not has_own_fabric() and (guest := open_guest()) is not None:
+        return guest
+    return open_own(announce)
+
+
+def open_own(announce: Callable[[str], object] = str) -> Fabric:
+    """The fabric `default`, made at first use, whoever is signed in."""
     from grafos_core.clock import SystemClock
     from grafos_core.fabric import open_fabric
 

@@ -49,12 +49,12 @@ def init(
     What is there already stays. The secret that the orchestrator is claimed with is a file that only you can read; copy
     it to the orchestrator's machine if that is another one.
     """
-    from grafos_cli.fabric import open_default
+    from grafos_cli.opening import open_own
     from grafos_cli.tables import facts
     from grafos_stacks.orchestrators import OrchestratorHome
 
     terminal = terminal_of(ctx)
-    fabric = open_default(terminal)
+    fabric = open_own(terminal.note)
     home = OrchestratorHome(fabric)
     told = [("fabric", f"{fabric.name} ({fabric.id})"), ("home", str(fabric.home))]
     document = {"fabric": {"name": fabric.name, "id": fabric.id, "home": str(fabric.home)}}
@@ -96,14 +96,14 @@ def claim(
     it holds, and is closed here. Asked again, the outcome is the same, and what was cut short is gone on with; an
     orchestrator that got another address is known by its CA.
     """
-    from grafos_cli.fabric import open_default
     from grafos_cli.ledger_home import ledger_document, ledger_text
+    from grafos_cli.opening import open_own
     from grafos_cli.tables import facts
     from grafos_stacks.claiming import take_orchestrator
     from grafos_stacks.ledger_moves import check_ledger_is_here, move_ledger
 
     terminal = terminal_of(ctx)
-    fabric = open_default(terminal)
+    fabric = open_own(terminal.note)
     secret = Path(secret_file) if secret_file else None
     if replace:
         check_ledger_is_here(fabric)

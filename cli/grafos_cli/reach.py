@@ -56,6 +56,15 @@ class Reach(NamedTuple):
 
         return self._home().client(OPERATOR, self.url)
 
+    def reader(self) -> SchedulerClient:
+        """Whoever of us sees the most there: the operator, who sees what is of every tenant; else the tenant."""
+        try:
+            return self.operator()
+        except GrafosError as error:
+            if error.code not in ("credentials_missing", "rights_missing"):
+                raise
+        return self.client()
+
     def _home(self) -> CellHome | OrchestratorHome:
         from grafos_stacks.orchestrators import OrchestratorHome
         from grafos_stacks.records import CellHome
@@ -80,11 +89,11 @@ def resolve(provider: str, fabric: Fabric, project: Path, cell_id: str = "") -> 
     if provider in CLOUDS:
         return _as_addressed([_resolve_cloud(provider, fabric, project, cell_id, orchestrator)], provider)
     if orchestrator:
-        return _as_addressed([_unpicked(orchestrator[0], cell_id)], provider)
+        return _as_addressed([_unpicked(each, cell_id) for each in orchestrator], provider)
     raise GrafosError(
         "unsupported",
         f"This fabric runs nothing on {provider[:40]!r}",
-        next="use --provider local or --provider aws, or run an orchestrator: grafos fabric init",
+        next="use --provider local or aws; or run an orchestrator (fabric init), or sign in to one (account login)",
     )
 
 
@@ -129,13 +138,18 @@ def _as_addressed(known: list[Reach], provider: str) -> Reach:
 
 
 def _orchestrator(fabric: Fabric, provider: str = "") -> list[Reach]:
-    """The fabric's orchestrator, if it has one."""
+    """The fabric's orchestrator, if it has one; then that of the fabric where we are signed in, if we are."""
+    from grafos_core.guest import Guest, open_guest
     from grafos_stacks.orchestrators import DEFAULT_TENANT, OrchestratorHome
 
-    record = OrchestratorHome(fabric).record()
-    if record is None:
-        return []
-    return [Reach(fabric, provider, record.name, record.url, DEFAULT_TENANT, is_orchestrator=True)]
+    guest = None if isinstance(fabric, Guest) else open_guest()
+    found = []
+    for each in (fabric, guest):
+        record = OrchestratorHome(each).record() if each is not None else None
+        if each is not None and record is not None:
+            tenant = each.account.tenant if isinstance(each, Guest) else DEFAULT_TENANT
+            found.append(Reach(each, provider, record.name, record.url, tenant, is_orchestrator=True))
+    return found
 
 
 def _unpicked(orchestrator: Reach, cell_id: str) -> Reach:

@@ -38,6 +38,7 @@ NO_ANSWER = (
     "answer_invalid",
     "certificate_refused",
     "internal",
+    "order_refused",
     "rights_missing",
     "scheduler_unreachable",
     "token_expired",
@@ -48,7 +49,7 @@ NO_ANSWER = (
 
 class Asking(NamedTuple):
     """What is asked for. ``data`` None means that the input is the context. ``tenant`` and ``cell_id`` are empty unless
-    somebody named them."""
+    somebody named them; ``most_micro_cents`` None means at any price."""
 
     program: str
     tasklet: Tasklet
@@ -59,6 +60,7 @@ class Asking(NamedTuple):
     tier: Tier
     tenant: str = ""
     cell_id: str = ""
+    most_micro_cents: int | None = None
 
 
 class Ended(NamedTuple):
@@ -162,6 +164,7 @@ def request_for(asking: Asking, provider: str, run_key: str) -> messages.RunRequ
         deadline_s=asking.tasklet.deadline_s,
         tier=asking.tier,
         cell_id=asking.cell_id,
+        max_micro_cents=asking.most_micro_cents,
     )
 
 
@@ -221,6 +224,7 @@ def _identity(asking: Asking, reach: Reach) -> dict[str, object]:
         **({"tier": asking.tier.value} if asking.tier is not Tier.STANDARD else {}),
         **({"tenant": asking.tenant} if asking.tenant else {}),
         **({"pin": asking.cell_id} if asking.cell_id else {}),
+        **({} if asking.most_micro_cents is None else {"most_micro_cents": asking.most_micro_cents}),
     }
 
 

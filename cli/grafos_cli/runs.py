@@ -105,6 +105,7 @@ def show(
         ("input", view.input_sha256 or "the context"),
         ("fuel used", f"{view.fuel_used:,}"),
         ("share", f"{view.cost.share} of the cell for {view.cost.lease_seconds:.3f} s"),
+        *([("ordered by", view.signed_by)] if view.signed_by else []),
         ("known from", found.source),
     ]
     document = {"run": {**msgspec.to_builtins(view), "source": found.source, "fictional": view.cell_id in emulated}}

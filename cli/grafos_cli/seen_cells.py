@@ -74,7 +74,7 @@ def providers_of(fabric: Fabric, project: Path, terminal: Terminal) -> list[Prov
     enabled: set[str] = set()
     for reach in known_reaches(fabric, project, terminal):
         try:
-            with reach.operator() as client:
+            with reach.reader() as client:
                 found = list(_of_orchestrator(reach, client, enabled) if reach.is_orchestrator else _own(reach, client))
         except GrafosError as error:
             terminal.note(f"note: {reach.cell_id} at {reach.url} could not be asked: {error.what}")

@@ -9,6 +9,7 @@
     cells/<cell_id>/  pinned CA, and the credentials made for that cell
     orchestrator.json, orchestrator/  where the fabric's orchestrator answers; its pinned CA, and credentials for it
     runs/<run_id>/    runs brought home, with their receipts
+    account/          an account at somebody else's fabric (see ``guest``)
 
 From the one key come: its signature over slices and teardown receipts, secrets by HKDF (one-time claim secrets), and
 the short signature in cloud tags by which a resource is known as ours. Losing it means: sweep can list, not delete.
@@ -66,9 +67,18 @@ class Fabric:
         self._elsewhere = elsewhere
         self.home = home
         self.name = name
-        self.key = key
-        self.public_key_pem = trust.public_key_to_pem(key.public_key())
+        self._key = key
         self.id = fabric_id(key.public_key())
+
+    @property
+    def key(self) -> trust.PrivateKey:
+        """What everything of this fabric hangs on."""
+        return self._key
+
+    @functools.cached_property
+    def public_key_pem(self) -> str:
+        """By which others verify what the fabric signed."""
+        return trust.public_key_to_pem(self.key.public_key())
 
     def sign(self, record: msgspec.Struct) -> Signed:
         """A record of ``grafos_core.receipts`` with the fabric's signature."""

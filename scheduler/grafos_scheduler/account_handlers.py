@@ -33,12 +33,12 @@ async def list_accounts(services: Services, _: Request) -> AccountList:
     await services.shell.settled()
     state, now = services.shell.state, services.shell.clock.now()
     waiting = [
-        AccountView(each.tenant, each.name, "", 0.0, each.asked_by, open_until=each.valid_until)
+        AccountView(each.tenant, each.name, "", 0.0, each.asked_by, lapses_at=each.valid_until)
         for each in state.invitations.values()
         if not each.key_sha256 and each.valid_until > now
     ]
     found = [_view(person) for person in state.people.values()] + waiting
-    return AccountList(sorted(found, key=lambda view: (view.tenant, view.name, view.open_until)))
+    return AccountList(sorted(found, key=lambda view: (view.tenant, view.name, view.lapses_at)))
 
 
 async def remove(services: Services, request: Request) -> AccountView:

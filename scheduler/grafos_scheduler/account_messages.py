@@ -54,14 +54,14 @@ class AccountGrant(msgspec.Struct, frozen=True):
 
 class AccountView(msgspec.Struct, frozen=True):
     """A person of a tenant. ``signing_key_pem`` and ``proof`` are empty while she has registered no signing key. Who
-    is invited and has not come yet has no key, and may come until ``open_until`` (Unix seconds, as all times)."""
+    is invited and has not come yet has no key, and may come until ``lapses_at`` (Unix seconds, as all times)."""
 
     tenant: str
     name: str
     key_sha256: str
     since: float
     invited_by: str
-    open_until: float = 0.0
+    lapses_at: float = 0.0
     signing_key_pem: str = ""
     verified_at: float = 0.0
     proof: Signed | None = None

@@ -5,7 +5,8 @@
     <fabric>/orchestrator/ca.pem            its CA, pinned at the claim; receipts of its cells are checked by it
     <fabric>/orchestrator/restoring         while a machine is filled from a backup
     <fabric>/orchestrator/operator-*        key, request, certificate and token of the operator there
-    <fabric>/orchestrator/tenant-<name>-*   the same of a tenant
+    <fabric>/orchestrator/tenant-<name>-*   the same of a tenant; with the key that its orders are signed with, and what
+                                            the orchestrator answered when that was registered
 
 A fabric has one orchestrator. Credentials live for 90 days there and are renewed whenever they are used in the second
 half of their life.
@@ -22,15 +23,19 @@ import msgspec
 from grafos_core import trust
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
+from grafos_core.guest import Guest
 from grafos_core.paths import private_folder, write_private_once
+from grafos_scheduler.account_client import Signer
+from grafos_scheduler.account_messages import AccountView
 from grafos_scheduler.orchestrator_client import OrchestratorClient
-from grafos_stacks.records import SCHEMA_VERSION, SchedulerHome, kept
+from grafos_stacks.records import SCHEMA_VERSION, SchedulerHome, kept, tenant_name
 
 ORCHESTRATOR = "orchestrator"
 DEFAULT_TENANT = "default"
 SECRET_BYTES = 32
 RENEW_AT_FRACTION = 0.5
 """Credentials are renewed when they are used past this part of their life."""
+_SIGNING_KEY, _VERIFIED = "signing-key.pem", "verified.json"
 
 
 class OrchestratorRecord(msgspec.Struct, frozen=True):
@@ -50,7 +55,13 @@ class OrchestratorHome(SchedulerHome):
 
     def __init__(self, fabric: Fabric) -> None:
         super().__init__(fabric.home / ORCHESTRATOR, ORCHESTRATOR)
+        self._fabric = fabric
         self._record_file = fabric.home / "orchestrator.json"
+
+    @property
+    def fabric_id(self) -> str:
+        """Whose orchestrator it is."""
+        return str(self._fabric.id)
 
     @property
     def secret_file(self) -> Path:
@@ -114,31 +125,78 @@ class OrchestratorHome(SchedulerHome):
 
     def forget_grant(self, who: str) -> None:
         """Removes what was granted to somebody who is gone."""
-        for what in ("token", "cert.pem", "csr.pem", "key.pem"):
+        for what in ("token", "cert.pem", "csr.pem", "key.pem", _VERIFIED, _SIGNING_KEY):
             self._file(who, what).unlink(missing_ok=True)
+
+    def check_granted(self, who: str) -> None:
+        """``credentials_missing`` if nothing was granted; ``rights_missing`` for the operator of somebody else's."""
+        if isinstance(self._fabric, Guest) and who != tenant_name(self._fabric.account.tenant):
+            raise self._fabric.operators_only()
+        try:
+            super().check_granted(who)
+        except GrafosError as error:
+            tenant = who.removeprefix(tenant_name(""))
+            error.next = "grafos fabric claim URL" if tenant == who else f"grafos admin create-tenant --tenant {tenant}"
+            raise
 
     def client(self, who: str, url: str = "", *, patience_s: float = 0.0) -> OrchestratorClient:
         """A way to the orchestrator as that person, with credentials that were renewed if they are due;
-        ``credentials_missing``, ``certificate_expired``."""
+        ``credentials_missing``, ``certificate_expired``. Runs are signed if a signing key was registered."""
         url = url or self.known().url
         self.check_granted(who)
         found = self.open_client(OrchestratorClient, who, url, patience_s)
-        if not _is_due(self._file(who, "cert.pem").read_text(), time.time()):
-            return found
-        with found as client:
-            granted = client.renew_account(self.request_for(who))
-        self.keep_grant(who, granted.certificate_pem, granted.api_token)
-        return self.open_client(OrchestratorClient, who, url, patience_s)
+        if self._is_due(who, time.time()):
+            with found as client:
+                granted = client.renew_account(self.request_for(who))
+            self.keep_grant(who, granted.certificate_pem, granted.api_token)
+            found = self.open_client(OrchestratorClient, who, url, patience_s)
+        found.signer = self._signer(who) if self.verified(who) else None
+        return found
 
+    def ends_at(self, who: str) -> float:
+        """When the credentials run out (Unix seconds), unless they are renewed by use."""
+        return trust.peer_of(trust.certificate_der(self._file(who, "cert.pem").read_text())).not_after
 
-def _is_due(certificate_pem: str, now: float) -> bool:
-    """Whether the certificate is in the second half of its life; ``certificate_expired`` if that is over."""
-    ends_at = trust.peer_of(trust.certificate_der(certificate_pem)).not_after
-    if ends_at <= now:
-        raise GrafosError(
-            "certificate_expired",
-            "our credentials for the orchestrator ran out, because they were not used for weeks",
-            next="start another one with empty folders: grafos fabric init --replace",
-        )
-    began_at = trust.issued_at(certificate_pem)
-    return now - began_at > RENEW_AT_FRACTION * (ends_at - began_at)
+    # --- orders -------------------------------------------------------------------------------------------------
+
+    def verified(self, who: str) -> AccountView | None:
+        """What the orchestrator answered when that person's signing key was registered; None if it was not."""
+        try:
+            return msgspec.json.decode(self._file(who, _VERIFIED).read_bytes(), type=AccountView)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError) as error:
+            where = str(self._file(who, _VERIFIED))
+            next_step = "remove the file, then: grafos account verify"
+            raise GrafosError(
+                "fabric_invalid", "the answer about a signing key cannot be read", where=where, next=next_step
+            ) from error
+
+    def verify(self, who: str) -> AccountView:
+        """Makes that person's signing key, once, and registers it; the same outcome however often it is repeated.
+        ``signing_key_refused`` where another one is registered."""
+        if not self._file(who, _SIGNING_KEY).exists():
+            kept(self._file(who, _SIGNING_KEY), trust.key_to_pem(trust.new_key()))
+        key_sha256 = trust.key_sha256(trust.certificate_key(self._file(who, "cert.pem").read_text()))
+        with self.client(who) as client:
+            answer = client.register_signing_key(self._signer(who), key_sha256)
+        kept(self._file(who, _VERIFIED), msgspec.json.encode(answer))
+        return answer
+
+    def _signer(self, who: str) -> Signer:
+        key = trust.key_from_pem(self._file(who, _SIGNING_KEY).read_bytes())
+        return Signer(key, str(self._fabric.id), self.known().name, who.removeprefix(tenant_name("")))
+
+    def _is_due(self, who: str, now: float) -> bool:
+        """Whether the certificate is in the second half of its life; ``certificate_expired`` if that is over."""
+        ends_at = self.ends_at(who)
+        if ends_at <= now:
+            raise GrafosError(
+                "certificate_expired",
+                "our credentials for the orchestrator ran out, because they were not used for weeks",
+                next="grafos account logout --forget, then sign in with a fresh invitation of its operator"
+                if isinstance(self._fabric, Guest)
+                else "start another one with empty folders: grafos fabric init --replace",
+            )
+        began_at = trust.issued_at(self._file(who, "cert.pem").read_text())
+        return now - began_at > RENEW_AT_FRACTION * (ends_at - began_at)

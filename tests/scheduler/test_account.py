@@ -93,7 +93,7 @@ def test_who_is_invited_works_as_one_of_the_tenant_and_is_listed(
     invited(orchestrator, operator, acme, "carl")
     with orchestrator.client(operator) as client:
         found = [view for view in client.accounts() if view.tenant == acme]
-    assert [(view.name, bool(view.key_sha256), view.open_until > 0) for view in found] == [
+    assert [(view.name, bool(view.key_sha256), view.lapses_at > 0) for view in found] == [
         ("bea", True, False),
         ("carl", False, True),
     ]
