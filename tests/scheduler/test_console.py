@@ -480,11 +480,10 @@ def test_a_process_that_ends_lets_open_pages_go_and_a_new_one_knows_no_session(t
             code, unused = client.make_console_link().code, client.make_console_link().code
         visitor = Visitor(other)
         visitor.sign_in(code)
-        stream = visitor.stream()
-        next(stream)
         assert other.scheduler is not None
-        assert other.scheduler.end() == 0
-        list(stream)
+        sent = visitor.stream_to_its_end(other.scheduler.popen.terminate)
+        assert sent.endswith(b"\r\n0\r\n\r\n"), "the page was cut off"
+        assert other.scheduler.popen.wait(20) == 0
         other.start()
         assert visitor.look().status == 401
         assert Visitor(other).sign_in(unused).status == 401

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPSConnection
 from typing import Any
@@ -62,6 +62,17 @@ class Visitor:
 
     def sign_in(self, code: str, **headers: str) -> Page:
         return self.ask("POST", SIGN_IN, {"code": code}, **headers)
+
+    def stream_to_its_end(self, begun: Callable[[], object]) -> bytes:
+        """All that the console sends to a page that is open, byte by byte; ``begun`` is called after the first."""
+        connection = self.connection()
+        connection.request("GET", STREAM, headers={"cookie": self.cookie})
+        raw = connection.getresponse().fp
+        first = raw.read(1)
+        begun()
+        rest = raw.read()
+        connection.close()
+        return bytes(first + rest)
 
     def stream(self, query: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
         """The events of a page that is open, until the console ends them."""
