@@ -184,7 +184,17 @@ class OrchestratorHome(SchedulerHome):
         return answer
 
     def _signer(self, who: str) -> Signer:
-        key = trust.key_from_pem(self._file(who, _SIGNING_KEY).read_bytes())
+        file = self._file(who, _SIGNING_KEY)
+        try:
+            key = trust.key_from_pem(file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise GrafosError(
+                "credentials_missing",
+                "the key that your orders are signed with cannot be read",
+                where=str(file),
+                why=str(error),
+                next="restore it from a backup, or sign in anew with a fresh invitation: grafos account logout",
+            ) from error
         return Signer(key, str(self._fabric.id), self.known().name, who.removeprefix(tenant_name("")))
 
     def _is_due(self, who: str, now: float) -> bool:

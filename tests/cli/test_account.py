@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from command_line import HELLO, Answer, Person
+from invited import invited, refused, signed_in, with_acme
 from own_orchestrator import OwnOrchestrator
 
 from grafos_core import invitations, trust
@@ -24,28 +25,9 @@ def ada(tmp_path_factory: pytest.TempPathFactory) -> Person:
 @pytest.fixture(scope="module")
 def orchestrator(ada: Person) -> Iterator[OwnOrchestrator]:
     """Hers, with one cell and the tenant `acme`."""
-    begun = OwnOrchestrator(ada)
-    claimed = ada("fabric", "claim", begun.url)
-    assert claimed.code == 0, claimed.err
-    begun.start_agent(begun.bootstrap("gcp", "gcp-1"))
-    assert ada("admin", "create-tenant", "--tenant", "acme").code == 0
+    begun = with_acme(ada)
     yield begun
     begun.discard()
-
-
-def invited(orchestrator: OwnOrchestrator, name: str, *more: str, tenant: str = "acme") -> str:
-    """An invitation as it is handed over."""
-    answer = orchestrator.person("admin", "invite", "--tenant", tenant, "--name", name, *more)
-    assert answer.code == 0, answer.err
-    return answer.out
-
-
-def signed_in(orchestrator: OwnOrchestrator, person: Person, name: str, tenant: str = "acme") -> Person:
-    file = person.home / "invitation.txt"
-    file.write_text(invited(orchestrator, name, tenant=tenant))
-    answer = person("account", "login", str(file))
-    assert answer.code == 0, answer.err
-    return person
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +36,6 @@ def bea(orchestrator: OwnOrchestrator, tmp_path_factory: pytest.TempPathFactory)
     person = signed_in(orchestrator, Person(tmp_path_factory.mktemp("bea")), "bea")
     person.write_program(HELLO, name="hello")
     return person
-
-
-def refused(answer: Answer, exit_code: int, code: str, *words: str) -> None:
-    assert (answer.code, answer.error_code) == (exit_code, code), answer.err
-    assert all(word in answer.err for word in words), answer.err
-    assert "Traceback" not in answer.err
 
 
 # --- signed in ----------------------------------------------------------------------------------------------------
