@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import table
 
-NAMES = ("start_up", "dev_up", "invocation", "durable", "placement", "provisioning", "emulators")
+NAMES = ("start_up", "dev_up", "invocation", "durable", "placement", "provisioning", "emulators", "joining")
 
 
 def main() -> None:

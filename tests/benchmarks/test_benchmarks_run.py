@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-NAMES = ("start_up", "dev_up", "invocation", "durable", "placement", "provisioning", "emulators")
+NAMES = ("start_up", "dev_up", "invocation", "durable", "placement", "provisioning", "emulators", "joining")
 
 
 @pytest.mark.parametrize("name", NAMES)
