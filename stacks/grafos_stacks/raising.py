@@ -73,14 +73,14 @@ def raise_orchestrator(hands: Hands, plan: StackPlan, bundles: Bundles, archive:
             secret = bytes.fromhex(claim_secret(hands.fabric, made.plan.machine.key, made.attempt))
             if archive:
                 _fill(hands, home, record.url, secret, archive)
-            orchestrator = _claimed(hands, record, secret)
-            home.note_restoring(begun=False)
+            orchestrator = _claimed(hands, made, record, secret)
             ledger = move_ledger(hands.fabric, clock=hands.clock, progress=hands.progress)
             if archive:
                 ensure_held(hands, made.plan)
             note_made(hands, plan.stack)
             reached = msgspec.structs.replace(record, state=READY)
             CellHome(hands.fabric, plan.stack).keep_record(reached)
+            home.note_restoring(begun=False)
             return Raised(orchestrator, reached, ledger, filled=bool(archive))
     except KeyboardInterrupt:
         again = f"grafos fabric up --on {plan.spec.provider}"
@@ -189,11 +189,22 @@ def _software(hands: Hands, made: Made, record: CellRecord, bundles: Bundles) ->
     ).bring_software(bundles.path)
 
 
-def _claimed(hands: Hands, record: CellRecord, secret: bytes) -> OrchestratorRecord:
+def _claimed(hands: Hands, made: Made, record: CellRecord, secret: bytes) -> OrchestratorRecord:
     began = hands.clock.monotonic()
     hands.progress(Step("claim", BEGUN, 0.0))
     machine = MachineOf(record.provider, record.cell_id)
-    taken = take(hands.fabric, record.url, lambda: secret, machine, patience_s=START_PATIENCE_S)
+    try:
+        taken = take(hands.fabric, record.url, lambda: secret, machine, patience_s=START_PATIENCE_S)
+    except GrafosError as error:
+        if error.code != "scheduler_unreachable":
+            raise
+        raise GrafosError(
+            "cell_not_ready",
+            "the orchestrator does not start",
+            where=record.url,
+            why=f"its console ends with:\n{console_tail(hands, made.machine)}",
+            next="run the same command again: it goes on; or: grafos fabric down",
+        ) from error
     hands.progress(Step("claim", DONE, hands.clock.monotonic() - began))
     return taken
 
