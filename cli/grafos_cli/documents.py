@@ -144,7 +144,11 @@ SEEN_CELL = record(
     conformance=or_none(of(Conformance)),
 )
 PROVIDER = record(
-    texts="provider", flags="enabled ready", readiness=READINESS, reasons=mapped(TEXT), cells=listed(SEEN_CELL)
+    texts="provider",
+    flags="enabled ready production",
+    readiness=READINESS,
+    reasons=mapped(TEXT),
+    cells=listed(SEEN_CELL),
 )
 EVENT = record(texts="kind name what cell_id detail", moments="at")
 SAID = record(texts="program line")

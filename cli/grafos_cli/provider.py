@@ -84,6 +84,7 @@ def status(
         raise GrafosError("not_found", f"This fabric knows no provider {provider[:40]!r}", next=f"name one of {known}")
     lacks = chosen.unmet
     told = [("provider", chosen.name), ("ready", _ready_text(chosen))]
+    told += [("production", "yes: its registered cells must conform")] if chosen.production else []
     told += [(name, f"no: {lacks[name]}" if name in lacks else "yes") for name in _signals()]
     told += [(f"cell {cell.cell_id}", _cell_text(cell)) for cell in chosen.cells]
     terminal.emit(_document(chosen), facts(told, terminal))
@@ -192,7 +193,14 @@ def _ready_text(provider: Provider) -> str:
 
 
 def _cell_text(cell: SeenCell) -> str:
-    return "ready" if cell.ready else "; ".join(f"{name}: {why}" for name, why in cell.unmet.items())
+    from grafos_cli.moments import moment_text
+
+    said = cell.view.conformance if cell.view else None
+    text = "ready" if cell.ready else "; ".join(f"{name}: {why}" for name, why in cell.unmet.items())
+    if said is None:
+        return text
+    verdict = f"{len(said.wrong)} of {said.cases} cases went wrong" if said.wrong else "conforms"
+    return f"{text}; {verdict} ({said.suite}, {moment_text(said.judged_at)})"
 
 
 def _document(provider: Provider) -> dict[str, Any]:
@@ -203,6 +211,7 @@ def _document(provider: Provider) -> dict[str, Any]:
         "provider": provider.name,
         "enabled": provider.enabled,
         "ready": provider.ready,
+        "production": provider.production,
         "readiness": {name: name not in lacks for name in _signals()},
         "reasons": lacks,
         "cells": [cell_document(cell) for cell in provider.cells],

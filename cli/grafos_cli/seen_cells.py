@@ -19,6 +19,7 @@ from grafos_scheduler.cells import SIGNALS
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
     from grafos_scheduler.client import SchedulerClient
+    from grafos_scheduler.enrolment_messages import ProviderView
     from grafos_scheduler.messages import CellView
 
 REGISTERED, STANDALONE = "registered", "standalone"
@@ -46,11 +47,13 @@ class SeenCell(NamedTuple):
 
 
 class Provider(NamedTuple):
-    """A provider with its cells. ``enabled`` is whether a scheduler takes its cells."""
+    """A provider with its cells. ``enabled`` is whether a scheduler takes its cells; ``production`` whether those that
+    join must have passed the conformance suite."""
 
     name: str
     enabled: bool
     cells: tuple[SeenCell, ...]
+    production: bool = False
 
     @property
     def ready(self) -> bool:
@@ -71,33 +74,35 @@ class Provider(NamedTuple):
 def providers_of(fabric: Fabric, project: Path, terminal: Terminal) -> list[Provider]:
     """The clouds, and whatever else there are cells of."""
     cells: list[SeenCell] = []
-    enabled: set[str] = set()
+    told: list[ProviderView] = []
     for reach in known_reaches(fabric, project, terminal):
         try:
             with reach.reader() as client:
-                found = list(_of_orchestrator(reach, client, enabled) if reach.is_orchestrator else _own(reach, client))
+                found = list(_of_orchestrator(reach, client, told) if reach.is_orchestrator else _own(reach, client))
         except GrafosError as error:
             terminal.note(f"note: {reach.cell_id} at {reach.url} could not be asked: {error.what}")
             found = [] if reach.is_orchestrator else [_silent(reach, error)]
         cells += found
+    enabled = {view.provider for view in told if view.enabled}
     enabled |= {cell.provider for cell in cells if "code_enabled" not in cell.unmet}
+    production = {view.provider for view in told if view.production}
     names = sorted({*CLOUDS, *enabled, *(cell.provider for cell in cells)})
-    return [Provider(name, name in enabled, _cells_of(name, cells)) for name in names]
+    return [Provider(name, name in enabled, _cells_of(name, cells), name in production) for name in names]
 
 
 def _cells_of(provider: str, cells: Sequence[SeenCell]) -> tuple[SeenCell, ...]:
     return tuple(sorted((cell for cell in cells if cell.provider == provider), key=lambda cell: cell.cell_id))
 
 
-def _of_orchestrator(reach: Reach, client: SchedulerClient, enabled: set[str]) -> Iterator[SeenCell]:
-    """Its cells, also those that enrolled and have not registered, and none that was revoked."""
+def _of_orchestrator(reach: Reach, client: SchedulerClient, told: list[ProviderView]) -> Iterator[SeenCell]:
+    """Its cells, also those that enrolled and have not registered, and none that was revoked; ``told`` gets what it
+    says of the providers."""
     from grafos_scheduler.orchestrator_client import OrchestratorClient
 
     assert isinstance(client, OrchestratorClient)
     views = {view.cell_id: view for view in client.cells()}
     for provider in client.providers():
-        if provider.enabled:
-            enabled.add(provider.provider)
+        told.append(provider)
         ready = [view.cell_id for view in views.values() if view.provider == provider.provider and view.ready]
         for cell_id in sorted({*ready, *provider.unmet}):
             unmet = provider.unmet.get(cell_id, {})

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from grafos_scheduler.messages import END, Count, Name, Pem, Text, UnixTime
+from grafos_scheduler.messages import END, Count, Name, Pem, Signal, Text, UnixTime
 
 BOOTSTRAP_S_MAX = 900.0
 """A bootstrap token is for a machine that is made now; the public design gives it fifteen minutes at most."""
@@ -152,7 +152,8 @@ class IdentityView(msgspec.Struct, frozen=True):
 
 class ProviderView(msgspec.Struct, frozen=True):
     """``ready`` when one of its cells is; ``unmet`` tells of each cell that is not which signals it lacks, and why.
-    ``production``: its cells must have passed the conformance suite."""
+    ``production``: its cells must have passed the conformance suite. ``runtime_readiness`` has the provider's six
+    signals: those of the cell that is nearest to being ready."""
 
     provider: str
     enabled: bool
@@ -161,6 +162,7 @@ class ProviderView(msgspec.Struct, frozen=True):
     ready_cells: int
     unmet: dict[str, dict[str, str]]
     production: bool = False
+    runtime_readiness: dict[str, Signal] = {}
 
 
 class ProviderList(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafos_scheduler import cells, rows
 from grafos_scheduler.enrolment_messages import ProviderView
+from grafos_scheduler.messages import Signal
 from grafos_scheduler.state import State
 
 NOT_REGISTERED = {
@@ -35,7 +36,20 @@ def view(state: State, provider: str, now: float) -> ProviderView:
         ready_cells=ready,
         unmet={cell_id: lacks for cell_id, lacks in unmet.items() if lacks},
         production=provider in state.productions,
+        runtime_readiness=_nearest(state, provider, unmet),
     )
+
+
+def _nearest(state: State, provider: str, unmet: dict[str, dict[str, str]]) -> dict[str, Signal]:
+    """The six signals of the cell that lacks the fewest of them; of no cell, what a provider has by itself."""
+    if unmet:
+        lacks = min(unmet.values(), key=len)
+    else:
+        none = f"no cell of {provider} has joined"
+        lacks = dict.fromkeys(cells.SIGNALS[1:], none)
+        if provider not in state.settings.providers:
+            lacks |= NOT_ENABLED
+    return {name: Signal(met=name not in lacks, why=lacks.get(name, "")) for name in cells.SIGNALS}
 
 
 def _unmet(state: State, identity: rows.Identity, now: float) -> dict[str, str]:

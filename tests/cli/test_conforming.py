@@ -48,6 +48,9 @@ def test_a_provider_for_production_takes_a_cell_once_it_conforms(joined: OwnOrch
     assert person("deploy", "run", "--provider", "gcp").code == 0
     [cell] = person("fabric", "cells", "--json").document["cells"]
     assert cell["conformance"]["suite"] == said["suite"]
+    status = person("provider", "status", "gcp")
+    assert "production  yes: its registered cells must conform" in status.out
+    assert f"ready; conforms ({said['suite']}, 20" in status.out
     assert person("provider", "mark-production", "gcp", "--off").code == 0
 
 

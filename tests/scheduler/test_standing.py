@@ -312,3 +312,17 @@ def _with_cores(cell: rows.Cell, cores: int) -> rows.Cell:
         cell.cell_id, cell.provider, cell.region, cell.agent_version, Resources(cores, cell.total.mem_bytes),
         cell.key_sha256, cell.registered_at, cell.boot_epoch, cell.instance,
     )  # fmt: skip
+
+
+def test_a_provider_has_the_readiness_of_its_nearest_cell_or_says_that_it_has_none() -> None:
+    desk = a_desk()
+    desk.enrol(desk.mint("cell-2"))
+    desk.tell(events.LinkClosed("cell-1", desk.state.link_of("cell-1")))
+    readiness = providers.view(desk.state, "aws", desk.now).runtime_readiness
+    assert {name: signal.why for name, signal in readiness.items() if not signal.met} == {
+        "outbound_registered": "the cell holds no link to this scheduler"
+    }
+    none = providers.view(desk.state, "gcp", desk.now).runtime_readiness
+    assert none["code_enabled"].met
+    assert {signal.why for signal in none.values() if not signal.met} == {"no cell of gcp has joined"}
+    assert not providers.view(desk.state, "lab", desk.now).runtime_readiness["code_enabled"].met
