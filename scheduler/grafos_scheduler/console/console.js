@@ -82,15 +82,19 @@ function pause() {
   say("Paused: what stands here does not change.", true);
 }
 
-const code = place("code");
-if (code) {
-  // The link's secret is behind the #, which is sent nowhere; it leaves the address bar before anything else happens.
+// The link's secret is behind the #, which is sent nowhere; it leaves the address bar before anything else happens.
+function enter() {
   const linked = location.hash.slice(1);
-  if (linked) {
-    history.replaceState(null, "", location.pathname);
-    code.value = linked;
-    code.form.submit();
-  }
+  if (!linked) return;
+  history.replaceState(null, "", location.pathname);
+  place("code").value = linked;
+  place("code").form.submit();
+}
+
+if (place("code")) {
+  enter();
+  // A link that is pasted where this page is open already changes nothing but what stands behind the #.
+  addEventListener("hashchange", enter);
 }
 if (document.body.dataset.stream) {
   place("pause").hidden = false;
