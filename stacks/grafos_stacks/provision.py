@@ -116,13 +116,13 @@ def provision(
     try:
         with hands.journal.lock(plan.stack):
             pinned = pinned_plan(hands, plan.spec)  # another command may have begun since the plan was shown
+            if pinned is not None:
+                refuse_other_account(hands, pinned)
             check_way(hands.fabric, (pinned or plan).spec, emulated=plan.facts.emulated)
             if pinned is None:
                 if plan.spec.joins:
                     check_free(hands, plan.spec)
                 begin_anew(hands, CellHome(hands.fabric, plan.stack))
-            else:
-                refuse_other_account(hands, pinned)
             if moves:
                 opened(hands, pinned or plan, moves)
             made = make_somewhere(hands, pinned or plan, lambda tried: late_inputs_of(hands, tried, bundles, patience))

@@ -240,7 +240,7 @@ def test_ctrl_c_twice_leaves_at_once_and_the_same_command_goes_on(tmp_path: Path
     person = Person(tmp_path)
     with EmulatedClouds(tmp_path / "cloud", Settings(clouds=("gcp",), times=QUICK)) as clouds:
         person.env.update(clouds.environment())
-        words = ("cloud", "provision", "gcp", "--cell-id", "cut", "--ttl", "1h", "--yes")
+        words = ("cloud", "provision", "gcp", "--no-join", "--cell-id", "cut", "--ttl", "1h", "--yes")
         process = person.starts(*words)
         deadline = time.monotonic() + 60
         while not clouds.world():
