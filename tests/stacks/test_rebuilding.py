@@ -16,7 +16,7 @@ from grafos_stacks.costs import CELL_HOLDS
 from grafos_stacks.journal import Life, ResourceRow, StackState
 from grafos_stacks.making import open_hold
 from grafos_stacks.plan import StackPlan
-from grafos_stacks.provision import _begin_anew
+from grafos_stacks.provision import begin_anew
 from grafos_stacks.rebuilding import Action, Case, Recovered, carry_out, survey
 from grafos_stacks.records import CellHome, CellRecord
 
@@ -87,7 +87,7 @@ def test_an_adopted_cell_is_provisioned_torn_down_and_kept_as_one_that_was_never
     ground.lose_journal()
     recovered(ground)
     hands = ground.hands()
-    _begin_anew(hands, home)
+    begin_anew(hands, home)
     assert home.is_recorded, "what was claimed once cannot be claimed again"
     live = ground.live()
     make(ground.hands())
