@@ -15,7 +15,10 @@ BACKUP = taught(
     next="grafos fabric up --restore FILE",
 )
 RESTORE = taught(
-    examples=("grafos fabric restore orchestrator.backup --folder orchestrator",),
+    examples=(
+        "grafos fabric restore orchestrator.backup",
+        "grafos fabric restore orchestrator.backup --folder /srv/grafos --json",
+    ),
     next="grafos fabric claim https://127.0.0.1:8443",
 )
 

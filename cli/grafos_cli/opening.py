@@ -22,10 +22,13 @@ def open_home(announce: Callable[[str], object] = str) -> Fabric:
 
 def open_own(announce: Callable[[str], object] = str) -> Fabric:
     """The fabric `default`, made at first use, whoever is signed in."""
+    from grafos_cli.lifetime import warn_of_end
     from grafos_core.clock import SystemClock
     from grafos_core.fabric import open_fabric
 
-    return open_fabric(SystemClock(), announce=announce, elsewhere=_far_books)
+    fabric = open_fabric(SystemClock(), announce=announce, elsewhere=_far_books)
+    warn_of_end(fabric, announce)
+    return fabric
 
 
 def _far_books(fabric: Fabric) -> FarBooks:

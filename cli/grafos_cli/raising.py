@@ -94,9 +94,11 @@ def _planned(
     from grafos_connectors.registry import open_connector
     from grafos_stacks.bundle import Bundles
     from grafos_stacks.orchestrator_machine import STACK
+    from grafos_stacks.raising import refuse_another
     from grafos_stacks.sealed_backup import open_sealed
 
     fabric = open_default(terminal)
+    refuse_another(fabric)
     archive = open_sealed(fabric, Path(restore)) if restore else b""
     row = living_machine(fabric)
     provider, where = _place(row, on, region)

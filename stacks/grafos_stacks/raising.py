@@ -16,6 +16,7 @@ import msgspec
 
 from grafos_connectors.contract import Found, State
 from grafos_core.errors import GrafosError
+from grafos_core.fabric import Fabric
 from grafos_core.ledger_place import Place
 from grafos_scheduler.orchestrator_client import OrchestratorClient
 from grafos_stacks.booting import console_tail
@@ -99,12 +100,7 @@ def check_standing(hands: Hands, pinned: StackPlan | None, *, with_backup: bool)
     none is wanted, and for an orchestrator that is somewhere else."""
     home = OrchestratorHome(hands.fabric)
     record = home.record()
-    if record is not None and record.cell_id != STACK:
-        raise GrafosError(
-            "config_invalid",
-            f"this fabric has an orchestrator already: {record.name} at {record.url}",
-            next="leave it first: grafos fabric bring-home, then end it, then: grafos fabric down",
-        )
+    refuse_another(hands.fabric)
     if with_backup and not home.is_granted(OPERATOR):
         raise GrafosError(
             "credentials_missing",
@@ -122,6 +118,17 @@ def check_standing(hands: Hands, pinned: StackPlan | None, *, with_backup: bool)
             "the orchestrator's machine is there, and a backup would take the place of what it keeps",
             where="--restore",
             next="leave --restore out; or end that machine first: grafos fabric down",
+        )
+
+
+def refuse_another(fabric: Fabric) -> None:
+    """``config_invalid`` for a fabric whose orchestrator is on a machine that grafos did not make."""
+    record = OrchestratorHome(fabric).record()
+    if record is not None and record.cell_id != STACK:
+        raise GrafosError(
+            "config_invalid",
+            f"this fabric has an orchestrator already: {record.name} at {record.url}",
+            next="leave it first: grafos fabric down",
         )
 
 

@@ -24,6 +24,7 @@ def newcomer(tmp_path: Path) -> Iterator[OrchestratedPerson]:
     person.discard()
 
 
+@pytest.mark.timeout(300)
 def test_an_orchestrator_lives_is_lost_comes_back_and_goes(somebody: OrchestratedPerson, tmp_path: Path) -> None:
     """One story, since each step needs all before it."""
     made = somebody.up("--ttl", "2h")
@@ -83,3 +84,19 @@ def test_what_is_no_backup_is_told_before_anything_is_made(newcomer: Orchestrate
     for file in (bad, tmp_path / "none.backup"):
         assert newcomer.refused("fabric", "up", "--on", "gcp", "--restore", str(file), "--yes") == "backup_invalid"
     assert newcomer.resources() == []
+
+
+def test_what_was_asked_for_is_what_is_planned_and_stays(newcomer: OrchestratedPerson) -> None:
+    where = ("--region", "us-central1", "--zone", "us-central1-b", "--type", "e2-standard-2")
+    how = ("--ttl", "3h", "--max-ttl", "6h", "--port", "9443", "--allow", "127.0.0.1")
+    plan = newcomer("fabric", "up", "--on", "gcp", *where, *how, "--dry-run")["plan"]
+    spec, facts = plan["spec"], plan["facts"]
+    assert (spec["ttl_s"], spec["max_ttl_s"], spec["port"], spec["operator_cidr"]) == (
+        10800,
+        21600,
+        9443,
+        "127.0.0.1/32",
+    )
+    assert (facts["offer"]["zone"], facts["offer"]["machine_type"]) == ("us-central1-b", "e2-standard-2")
+    [rule] = [what for what in plan["resources"] if what["kind"] == "firewall_rule"]
+    assert (rule["inputs"]["port"], rule["inputs"]["cidr"]) == (9443, "127.0.0.1/32")
