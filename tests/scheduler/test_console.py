@@ -176,6 +176,21 @@ def test_a_cell_is_told_with_why_it_is_not_ready_what_it_costs_and_what_it_holds
     assert "✓ 2 of 2" in told
 
 
+def test_a_cell_at_fault_is_told_with_what_it_did_and_a_provider_for_production_as_that() -> None:
+    desk = fleet(1)
+    desk.state.apply(
+        [
+            Change(
+                rows.FAULT, "aws-000", rows.Fault("aws-000", "key-of-aws-000", "frame_invalid", "it lied", desk.now)
+            ),
+            Change(rows.PRODUCTION, "aws", rows.Production("aws", desk.now, "op")),
+        ]
+    )
+    told = text_of(page_of(seen(desk)))
+    assert "healthy_cell : it lied; it gets no runs until it conforms" in told
+    assert "aws for production" in told
+
+
 def test_a_cell_that_drains_or_leaves_is_told_as_that_and_one_that_was_revoked_is_gone() -> None:
     desk = fleet(3)
     desk.tell(events.DrainAsked("aws-000"))

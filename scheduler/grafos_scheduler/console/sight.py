@@ -44,7 +44,8 @@ class CellLine(NamedTuple):
 
 
 class ProviderLine(NamedTuple):
-    """A provider. ``met`` tells for each signal how many of its cells meet it; the rates are of all its cells."""
+    """A provider. ``met`` tells for each signal how many of its cells meet it; the rates are of all its cells.
+    ``production``: its cells must have passed the conformance suite."""
 
     provider: str
     enabled: bool
@@ -52,6 +53,7 @@ class ProviderLine(NamedTuple):
     ready: int
     met: tuple[tuple[str, int], ...]
     rate_micro_cents_per_hour: int
+    production: bool
 
 
 class RunLine(NamedTuple):
@@ -62,6 +64,7 @@ class RunLine(NamedTuple):
     provider: str
     cell_id: str
     tasklet: str
+    tier: str
     state: str
     code: str
     said: str
@@ -191,6 +194,7 @@ def _provider(state: State, name: str, lines: list[CellLine]) -> ProviderLine:
         ready=sum(line.state == READY for line in lines),
         met=tuple((signal, len(lines) - lacking[signal]) for signal in cells.SIGNALS),
         rate_micro_cents_per_hour=sum(line.rate_micro_cents_per_hour for line in lines),
+        production=name in state.productions,
     )
 
 
@@ -209,6 +213,7 @@ def _run(run: rows.Run) -> RunLine:
         provider=run.request.provider,
         cell_id=run.cell_id,
         tasklet=f"{run.request.program}/{run.request.tasklet}",
+        tier=run.request.tier.value,
         state=run.state,
         code=run.code,
         said=run.what,

@@ -52,6 +52,13 @@ SECURITY_KINDS = frozenset(
         AuditKind.ENROLMENT_REFUSED,
         AuditKind.CELL_REVOKE_ASKED,
         AuditKind.CELL_REVOKED,
+        AuditKind.CELL_FAULTED,
+        AuditKind.PROVIDER_MARKED,
+        AuditKind.PERSON_INVITED,
+        AuditKind.SIGNED_IN,
+        AuditKind.SIGN_IN_REFUSED,
+        AuditKind.PERSON_REMOVED,
+        AuditKind.SIGNING_KEY_REGISTERED,
         AuditKind.TENANT_CREATED,
         AuditKind.TENANT_DELETED,
         AuditKind.LEASE_FENCED,
@@ -65,7 +72,14 @@ SECURITY_KINDS = frozenset(
 
 
 ALARMING_KINDS = frozenset(
-    {AuditKind.ENROLMENT_REFUSED, AuditKind.CONSOLE_REFUSED, AuditKind.LEASE_FENCED, AuditKind.WITHHELD}
+    {
+        AuditKind.ENROLMENT_REFUSED,
+        AuditKind.CELL_FAULTED,
+        AuditKind.SIGN_IN_REFUSED,
+        AuditKind.CONSOLE_REFUSED,
+        AuditKind.LEASE_FENCED,
+        AuditKind.WITHHELD,
+    }
 )
 
 
