@@ -27,6 +27,8 @@ SCHEDULER_FRONT = (
     "grafos_scheduler.frames",
     "grafos_scheduler.framing",
     "grafos_scheduler.client",
+    "grafos_scheduler.account_client",
+    "grafos_scheduler.account_messages",
     "grafos_scheduler.enrolment_messages",
     "grafos_scheduler.orchestrator_client",
     "grafos_scheduler.tenant_messages",

@@ -65,8 +65,10 @@ def login(
     "show", cls=taught(examples=("grafos account show", "grafos account show --json"), next="grafos account verify")
 )
 def show(ctx: typer.Context) -> None:
-    """Shows who you are at the orchestrator, what you may do there, what your tenant has left, and how long you may
-    stay away until your credentials end."""
+    """Shows who you are at the orchestrator, what you may do there, and what your tenant has left.
+
+    Your credentials end when you stay away for as long as it says; use in the second half of that time renews them.
+    """
     import msgspec
 
     from grafos_cli.moments import moment_text

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LASTS = "1h"
 INVITE = taught(
     examples=(
-        "grafos admin invite --tenant acme --name bea",
+        "grafos admin invite --tenant acme",
         "grafos admin invite --tenant acme --name bea --out invitation.txt --for 8h",
     ),
     next="grafos admin list-accounts",
@@ -39,13 +39,16 @@ REVOKE = taught(
 )
 
 TenantName = Annotated[str, typer.Option("--tenant", metavar="NAME", help="the tenant at whose cost the person runs")]
-PersonName = Annotated[str, typer.Option("--name", metavar="NAME", help="how the person is called within the tenant")]
+PersonName = Annotated[
+    str,
+    typer.Option("--name", metavar="NAME", help="how the person is called within the tenant; default: as the tenant"),
+]
 
 
 def invite(
     ctx: typer.Context,
     tenant: TenantName,
-    name: PersonName,
+    name: PersonName = "",
     out: Annotated[
         str, typer.Option(metavar="FILE", help="write it there, for you alone to read; default: print it")
     ] = "",
@@ -66,7 +69,7 @@ def invite(
 
     terminal = terminal_of(ctx)
     check_name("tenant", tenant)
-    check_name("name", name)
+    name = check_name("name", name or tenant)
     valid_s = _within(read_duration("--for", lasts))
     home = _home(terminal)
     with home.client(OPERATOR) as client:
@@ -126,7 +129,7 @@ def list_accounts(ctx: typer.Context) -> None:
 def revoke_account(
     ctx: typer.Context,
     tenant: TenantName,
-    name: PersonName,
+    name: PersonName = "",
     yes: Annotated[bool, typer.Option("--yes", help="agree without being asked")] = False,  # noqa: FBT002
 ) -> None:
     """Puts a person out: her key is worth nothing from then on. An invitation that nobody used yet is taken back.
@@ -138,6 +141,7 @@ def revoke_account(
     from grafos_stacks.records import OPERATOR
 
     terminal = terminal_of(ctx)
+    name = name or tenant
     home = _home(terminal)
     home.known()
     if not yes:

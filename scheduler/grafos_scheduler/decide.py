@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import assert_never
 
+import msgspec
+
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_scheduler import (
@@ -45,6 +47,8 @@ def decide(  # noqa: C901  # one arm per event
     Reads the state and changes nothing. Raises the ``GrafosError`` that refuses the event.
     """
     draft = Draft(state, now, by or _by(event))
+    if isinstance(event, events.OfTenants):
+        return draft.decision(_of_tenants(draft, event, chance))
     match event:
         case events.RunRequested():
             return admission.requested(draft, event, chance)
@@ -86,24 +90,6 @@ def decide(  # noqa: C901  # one arm per event
         case events.CellFaulted():
             if _is_current(state, event.cell_id, event.link_id):
                 standing.faulted(draft, event.cell_id, event.code, event.what)
-        case events.TenantRegistered():
-            return draft.decision(tenants.registered(draft, event))
-        case events.TenantAdmitted():
-            return draft.decision(accounts.admitted(draft, event))
-        case events.TenantChanged():
-            return draft.decision(accounts.changed(draft, event))
-        case events.TenantDeleted():
-            return draft.decision(accounts.deleted(draft, event.name))
-        case events.PersonInvited():
-            return draft.decision(people.invited(draft, event, chance))
-        case events.SignInAsked():
-            return draft.decision(people.signed_in(draft, event))
-        case events.PersonRemoved():
-            return draft.decision(people.removed(draft, event))
-        case events.SigningKeyRegistered():
-            return draft.decision(people.signing_key_registered(draft, event))
-        case events.SliceClosed():
-            return draft.decision(tenants.close_slice(draft, event))
         case events.LedgerTaken() | events.LedgerBooked() | events.LedgerClosed():
             return draft.decision(fabric_ledger.decided(draft, event))
         case events.DrainAsked():
@@ -117,6 +103,31 @@ def decide(  # noqa: C901  # one arm per event
         case _:
             assert_never(event)
     return draft.decision()
+
+
+def _of_tenants(draft: Draft, event: events.OfTenants, chance: random.Random) -> msgspec.Struct:
+    """What comes to pass with tenants, their people and their money."""
+    match event:
+        case events.TenantRegistered():
+            return tenants.registered(draft, event)
+        case events.TenantAdmitted():
+            return accounts.admitted(draft, event)
+        case events.TenantChanged():
+            return accounts.changed(draft, event)
+        case events.TenantDeleted():
+            return accounts.deleted(draft, event.name)
+        case events.SliceClosed():
+            return tenants.close_slice(draft, event)
+        case events.PersonInvited():
+            return people.invited(draft, event, chance)
+        case events.SignInAsked():
+            return people.signed_in(draft, event)
+        case events.PersonRemoved():
+            return people.removed(draft, event)
+        case events.SigningKeyRegistered():
+            return people.signing_key_registered(draft, event)
+        case _:
+            assert_never(event)
 
 
 def _time_passed(draft: Draft) -> None:

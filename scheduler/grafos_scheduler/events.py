@@ -368,10 +368,8 @@ class Tick:
     """Time passed; to be sent at least every second."""
 
 
-Event = (
-    ClaimAccepted
-    | TermsSet
-    | TenantRegistered
+OfTenants = (
+    TenantRegistered
     | TenantAdmitted
     | TenantChanged
     | TenantDeleted
@@ -380,6 +378,13 @@ Event = (
     | PersonRemoved
     | SigningKeyRegistered
     | SliceClosed
+)
+"""What comes to pass with tenants, their people and their money."""
+
+Event = (
+    ClaimAccepted
+    | TermsSet
+    | OfTenants
     | LedgerTaken
     | LedgerBooked
     | LedgerClosed
