@@ -12,9 +12,10 @@ from grafos_cli.taught import taught, terminal_of
 
 if TYPE_CHECKING:
     from grafos_cell.conformance.case import Case
-    from grafos_cell.conformance.end_to_end import EndToEnd, Tried
+    from grafos_cell.conformance.end_to_end import OpenClient, Tried
     from grafos_cli.terminal import Terminal
     from grafos_core.errors import GrafosError
+    from grafos_scheduler.client import SchedulerClient
     from grafos_scheduler.messages import CellView, Conformance
 
 TRIAL_S = 3600.0
@@ -43,7 +44,7 @@ def conform(
     other runs away. A cell of a provider that is marked as one for production gets runs only once it has passed, with
     the key and the software that it has now. A suite that passed clears a fault.
     """
-    from grafos_cell.conformance.end_to_end import EndToEnd, left_out
+    from grafos_cell.conformance.end_to_end import left_out
     from grafos_cell.conformance.suite import CASES, version_of
     from grafos_cli.fabric import open_default
     from grafos_core.errors import GrafosError
@@ -53,13 +54,18 @@ def conform(
 
     terminal = terminal_of(ctx)
     home = OrchestratorHome(open_default(terminal))
-    with home.client(OPERATOR) as operator, home.client(tenant_name(tenant)) as client:
+
+    def open_client() -> SchedulerClient:
+        return home.client(tenant_name(tenant))
+
+    open_client().close()  # before anything is begun: there are no such credentials
+    with home.client(OPERATOR) as operator:
         view = operator.open_trial(cell_id, tenant, TRIAL_S)
         reasons = {case.name: left_out(case, view.total) for case in CASES}
         cases = [case for case in CASES if not reasons[case.name] and case.name.startswith(only)]
         if not cases:
             raise GrafosError("usage", f"No case has a name that begins with {only[:40]!r}", next="leave out --only")
-        tried = _try_each(EndToEnd(client, view.provider, cell_id, view.region), cases, terminal)
+        tried = _try_each(cases, view, open_client, terminal)
         wrong = tuple(each.row.name for each in tried if not each.row.is_as_expected)
         said = Conformance(version_of(), len(tried), wrong)
         if not only:
@@ -94,13 +100,14 @@ def mark_production(
     terminal.emit({"provider": msgspec.to_builtins(view)}, text)
 
 
-def _try_each(runs: EndToEnd, cases: list[Case], terminal: Terminal) -> list[Tried]:
+def _try_each(cases: list[Case], view: CellView, open_client: OpenClient, terminal: Terminal) -> list[Tried]:
+    from grafos_cell.conformance.end_to_end import try_each
     from grafos_cli.steps import show_steps
 
     tried = []
     with show_steps(terminal) as steps:
         steps.began("conformance", f"{len(cases)} cases")
-        for each in runs.try_each(cases):
+        for each in try_each(cases, view, open_client):
             tried.append(each)
             steps.changed("conformance", f"{len(tried)} of {len(cases)} cases")
         wrong = sum(not each.row.is_as_expected for each in tried)

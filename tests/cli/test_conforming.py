@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -23,7 +24,7 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnOrchestrator
         orchestrator.discard()
 
 
-def test_a_provider_for_production_takes_a_cell_once_it_conforms(joined: OwnOrchestrator) -> None:
+def test_in_production_a_cell_that_was_not_tried_gets_nothing_and_says_why(joined: OwnOrchestrator) -> None:
     person = joined.person
     assert person("deploy", "run", "--provider", "gcp").code == 0
     marked = person("provider", "mark-production", "gcp")
@@ -32,18 +33,30 @@ def test_a_provider_for_production_takes_a_cell_once_it_conforms(joined: OwnOrch
         "Provider gcp is one for production now; 0 of its 1 registered cells are ready.\n",
     )
     status = person("provider", "status", "gcp", "--json").document
+    assert (status["production"], status["ready"]) == (True, False)
     assert status["reasons"].keys() == {"code_enabled"}
     assert "the conformance suite was not run on the cell" in status["reasons"]["code_enabled"]
     refused = person("deploy", "run", "--provider", "gcp")
     assert (refused.code, refused.error_code) == (6, "no_eligible_provider_cells")
+    assert person("provider", "conform", "gcp-1", "--only", "smallest").code == 0, "its cases run all the same"
+    assert person("deploy", "run", "--provider", "gcp").error_code == "no_eligible_provider_cells", "a part is no pass"
+    assert person("provider", "mark-production", "gcp", "--off").code == 0
+    assert person("deploy", "run", "--provider", "gcp").code == 0
 
-    told = person("provider", "conform", "gcp-1", "--json")
-    assert told.code == 0, told.err
-    said = told.document["conformance"]
-    assert (told.document["recorded"], said["wrong"], said["cases"] > 250) == (True, [], True)
+
+@pytest.mark.deep
+@pytest.mark.timeout(900)
+def test_a_cell_that_passes_the_whole_suite_is_ready_for_production(joined: OwnOrchestrator) -> None:
+    """Some three hundred runs, one after the other on each core."""
+    person = joined.person
+    assert person("provider", "mark-production", "gcp").code == 0
+    out, err = person.starts("provider", "conform", "gcp-1", "--json").communicate()
+    told = json.loads(out)
+    said = told["conformance"]
+    assert (told["recorded"], said["wrong"], said["cases"] > 250) == (True, [], True), err
     assert said["suite"].startswith("tasklet-profile-v0-")
     assert said["agent_version"]
-    assert told.document["cost_micro_cents"] > 0
+    assert told["cost_micro_cents"] > 0
 
     assert person("deploy", "run", "--provider", "gcp").code == 0
     [cell] = person("fabric", "cells", "--json").document["cells"]

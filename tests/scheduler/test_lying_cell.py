@@ -11,7 +11,7 @@ from orchestrator import HAS, Member, Orchestrator, key_of
 from raw_link import RawLink
 from standalone import Identity
 
-from grafos_cell.conformance.end_to_end import EndToEnd
+from grafos_cell.conformance.end_to_end import try_each
 from grafos_cell.conformance.suite import CASES
 from grafos_core import receipts
 from grafos_core.ids import sha256_of
@@ -90,17 +90,17 @@ def test_a_cell_that_lies_in_good_form_does_not_conform_and_in_production_gets_n
     orchestrator: Orchestrator, operator: Identity, liar: LyingCell
 ) -> None:
     tenant = orchestrator.employ(operator, "acme")
-    with orchestrator.client(operator) as client, orchestrator.client(tenant) as runs:
+    with orchestrator.client(operator) as client:
         until = time.monotonic() + READY_WITHIN_S
         while not client.provider("aws").ready:
             assert time.monotonic() < until, client.providers()
             time.sleep(0.05)
         view = client.mark_production("aws", production=True)
         assert (view.production, view.ready) == (True, False)
-        client.open_trial("aws-liar", "acme", 60.0)
+        cell = client.open_trial("aws-liar", "acme", 60.0)
         names = ("smallest-module", "hooks-in-order", "context")
         cases = [case for case in CASES if case.name in names]
-        tried = list(EndToEnd(runs, "aws", "aws-liar", "aws-here").try_each(cases))
+        tried = list(try_each(cases, cell, lambda: orchestrator.client(tenant)))
         assert [each.row.is_as_expected for each in tried] == [False] * len(names)
         assert all(each.run_id for each in tried), "each was a run"
         wrong = tuple(each.row.name for each in tried)

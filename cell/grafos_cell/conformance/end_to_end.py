@@ -10,7 +10,10 @@ import base64
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from queue import SimpleQueue
 from typing import NamedTuple
 
 from grafos_cell import abi
@@ -48,7 +51,8 @@ class Tried(NamedTuple):
 def left_out(case: Case, total: Resources) -> str:
     """Why there is no run of this case on a cell that leases out ``total``; empty when there is one."""
     leased = (*case.memory_leases, *case.block_leases)
-    if case.expected.code == "limit_exceeded" or len(case.module()) > messages.BLOB_BYTES_MAX:
+    is_made = not isinstance(case.source, str)  # a text is never that long, and takes time to turn into a module
+    if case.expected.code == "limit_exceeded" or (is_made and len(case.module()) > messages.BLOB_BYTES_MAX):
         return "no such run can be asked for"
     if len(case.memory_leases) > 1 or len(case.block_leases) > 1:
         return "a run is asked for with one lease of a kind"
@@ -63,18 +67,16 @@ def left_out(case: Case, total: Resources) -> str:
 class EndToEnd:
     """Runs cases on one cell. ``client`` is that of a tenant who may run there."""
 
-    def __init__(self, client: SchedulerClient, provider: str, cell_id: str, region: str) -> None:
+
+class _Runner:
+    """Runs one case after the other over one connection."""
+
+    def __init__(self, client: SchedulerClient, view: messages.CellView) -> None:
         self._client = client
-        self._provider = provider
-        self._cell_id = cell_id
-        self._region = region
+        self._view = view
+        self._there: set[str] = set()
 
-    def try_each(self, cases: list[Case]) -> Iterator[Tried]:
-        """Each case in turn, judged by what its run shows."""
-        for case in cases:
-            yield self._try(case)
-
-    def _try(self, case: Case) -> Tried:
+    def attempt(self, case: Case) -> Tried:
         module = case.module()
         try:
             view = self._ended(self._admitted(self._request(case, module)))
@@ -86,17 +88,17 @@ class EndToEnd:
     def _request(self, case: Case, module: bytes) -> messages.RunRequest:
         return messages.RunRequest(
             run_key=secrets.token_hex(RUN_KEY_BYTES),
-            provider=self._provider,
+            provider=self._view.provider,
             program=PROGRAM,
             tasklet=PROGRAM,
-            module_sha256=self._client.put_blob(module),
-            input_sha256="" if case.input is None else self._client.put_blob(case.input),
+            module_sha256=self._put(module),
+            input_sha256="" if case.input is None else self._put(case.input),
             fuel=case.fuel,
             memory_bytes=case.memory_bytes,
             deadline_s=case.deadline_s,
             lease_mem_bytes=_wanted(case).mem_bytes,
             lease_block_bytes=_wanted(case).block_bytes,
-            cell_id=self._cell_id,
+            cell_id=self._view.cell_id,
         )
 
     def _admitted(self, request: messages.RunRequest) -> messages.RunView:
@@ -118,6 +120,13 @@ class EndToEnd:
         return view
 
     def _outcome(self, view: messages.RunView) -> RunOutcome:
+    def _put(self, data: bytes) -> str:
+        """Uploads it, once; most cases have the same input."""
+        sha256 = sha256_of(data)
+        if sha256 not in self._there:
+            self._there.add(self._client.put_blob(data))
+        return sha256
+
         left = self._client.artifacts(view.run_id)
         returned = _RETURNED.search(view.what)
         return RunOutcome(
