@@ -101,6 +101,7 @@ def claim(
     from grafos_cli.tables import facts
     from grafos_stacks.claiming import take_orchestrator
     from grafos_stacks.ledger_moves import check_ledger_is_here, move_ledger
+    from grafos_stacks.lost_ledger import catch_up_ledger
 
     terminal = terminal_of(ctx)
     fabric = open_own(terminal.note)
@@ -109,6 +110,8 @@ def claim(
         check_ledger_is_here(fabric)
     record = take_orchestrator(fabric, url.rstrip("/"), secret, replace=replace)
     place = move_ledger(fabric)
+    for note in catch_up_ledger(fabric):
+        terminal.note(note)
     told = [
         ("orchestrator", f"{record.name} at {record.url}"),
         ("fabric", f"{fabric.name} ({fabric.id})"),

@@ -2,6 +2,9 @@
 
     none ──taken──> open ──close──> closing ──the last run ends──> closed ──taken, of a later generation──> open
 
+A later generation is taken in whatever state, since the home makes one only after the ledger came back to it, or was
+given up here as lost.
+
 The operator's account and holds lie beside the tenants' accounts, in the one ledger of this scheduler, so the cap over
 cells and the budgets of runs are decided upon in one place. An operator books on its own account, and cuts slices from
 those of tenants for standalone cells; everything else of a tenant is its own or the admin routes' matter.
@@ -70,10 +73,10 @@ def taken(draft: Draft, event: LedgerTaken) -> LedgerView:
     if known is not None:
         if (known.state, known.generation, known.digest) == (rows.OPEN_LEDGER, copy.generation, event.digest):
             return view(draft.state)
-        if known.state != rows.CLOSED or copy.generation <= known.generation:
+        if copy.generation <= known.generation:
             raise _another(known)
     _check_copy(copy)
-    _replace(draft, copy, was_here=known is not None)
+    _replace(draft, copy, known)
     revision = known.revision + 1 if known is not None else 1
     draft.put(
         rows.FABRIC_LEDGER,
@@ -167,9 +170,8 @@ def _check_copy(copy: LedgerCopy) -> None:
         raise GrafosError("request_invalid", "what is held on a tenant's account is a slice")
 
 
-def _replace(draft: Draft, copy: LedgerCopy, *, was_here: bool) -> None:
-    """The copy's rows in place of those of an earlier generation. What tenants spent here before the ledger ever came
-    is spent beside what the copy says of them; afterwards the copy says all of it. Their caps are set here."""
+def _replace(draft: Draft, copy: LedgerCopy, known: rows.FabricLedger | None) -> None:
+    """The copy's rows in place of those of an earlier generation. Tenants' caps are set here, and stay."""
     there = draft.ledger
     coming = {held.hold_id for held in copy.holds}
     for held in there.holds.values():
@@ -177,9 +179,9 @@ def _replace(draft: Draft, copy: LedgerCopy, *, was_here: bool) -> None:
             draft.remove(ledger.HOLD, held.hold_id)
     accounts = []
     for account in copy.accounts:
-        known = there.accounts.get(account.name)
-        if known is not None and account.name != OPERATOR_ACCOUNT:
-            account = _joined(account, known, was_here=was_here)  # noqa: PLW2901 - the account as it is to be here
+        before = there.accounts.get(account.name)
+        if before is not None and account.name != OPERATOR_ACCOUNT:
+            account = _joined(account, before, _running(there), known)  # noqa: PLW2901 - as it is to be here
         booking.check_plausible(account)
         accounts.append(account)
     draft.book(
@@ -190,14 +192,17 @@ def _replace(draft: Draft, copy: LedgerCopy, *, was_here: bool) -> None:
     )
 
 
-def _joined(account: Account, known: Account, *, was_here: bool) -> Account:
-    if was_here:
-        return replace(account, cap_micro_cents=known.cap_micro_cents)
-    return replace(
-        known,
-        spent_micro_cents=known.spent_micro_cents + account.spent_micro_cents,
-        held_micro_cents=known.held_micro_cents + account.held_micro_cents,
-    )
+def _joined(account: Account, before: Account, running: list[Hold], known: rows.FabricLedger | None) -> Account:
+    """A tenant's account as the copy has it, with what runs hold here, and what they spent here before the ledger came.
+    One that was closed here went home with all of it. One that was not was given up as lost, and tells no less now."""
+    if known is None:
+        spent = before.spent_micro_cents + account.spent_micro_cents
+    elif known.state == rows.CLOSED:
+        spent = account.spent_micro_cents
+    else:
+        spent = max(before.spent_micro_cents, account.spent_micro_cents)
+    held = sum(one.amount_micro_cents for one in running if one.account == account.name)
+    return replace(before, spent_micro_cents=spent, held_micro_cents=account.held_micro_cents + held)
 
 
 def _check_booking(asked: Booking) -> None:

@@ -27,6 +27,7 @@ from grafos_stacks.records import OPERATOR
 
 TRIES_MAX = 50
 """Each try that fails is one that somebody else's booking won, so so many commands may book at once."""
+OPEN = "open"
 PAUSE_FIRST_S, PAUSE_MOST_S = 0.01, 0.5
 Answer = TypeVar("Answer")
 UNREACHABLE_NEXT = "start the orchestrator again; what takes machines down works without it: grafos cloud teardown"
@@ -49,7 +50,7 @@ class FarBooks:
             return self._fabric.read_ledger()
         with self._home.client(OPERATOR) as client:
             self._book_waiting(client)
-            return _told(client.ledger)[1]
+            return self._ledger(client)
 
     def book(self, decide: Decide) -> Ledger:
         """As ``Fabric.book``; ``scheduler_unreachable`` before anything was booked."""
@@ -71,10 +72,24 @@ class FarBooks:
             check_keeper(self._home, place)
         return place.is_here
 
+    def _ledger(self, client: OrchestratorClient) -> Ledger:
+        """The ledger there; ``ledger_elsewhere`` if it is not the one that moved there, as after an old backup."""
+        seen, ledger = _told(client.ledger)
+        place = self._fabric.ledger_place()
+        if (seen.state, seen.generation) != (OPEN, place.generation):
+            raise GrafosError(
+                "ledger_elsewhere",
+                f"the orchestrator {place.keeper} does not have the ledger that moved there",
+                where=place.url,
+                why=f"there it is {seen.state}" + (f", in generation {seen.generation}" if seen.generation else ""),
+                next=f"grafos fabric claim {place.url}  moves it there again; grafos doctor says what stands here",
+            )
+        return ledger
+
     def _booked(self, client: OrchestratorClient, decide: Decide) -> Ledger:
         pause_s = PAUSE_FIRST_S
         for tried in range(1, TRIES_MAX + 1):
-            _, ledger = _told(client.ledger)
+            ledger = self._ledger(client)
             batch = decide(ledger)
             asked = booking.booking_of(ledger, batch)
             if asked == booking.Booking():

@@ -18,11 +18,13 @@ from grafos_core.changes import Batch
 from grafos_core.clock import Clock, SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
-from grafos_core.ledger import Ledger
+from grafos_core.ledger import Hold, Ledger
 from grafos_core.ledger_place import LedgerTransaction, Place, Standing
 from grafos_core.receipts import TeardownReceipt, open_signed
+from grafos_stacks.bill import DEAD_MAN_GRACE_S
 from grafos_stacks.journal import Journal, StackRow, StackState
 from grafos_stacks.making import reserved
+from grafos_stacks.plan import StackPlan
 from grafos_stacks.records import CellHome
 
 
@@ -53,6 +55,23 @@ def reopen_ledger(fabric: Fabric, clock: Clock | None = None) -> Reopened:
         return Reopened(local.place, tuple(notes))
 
 
+def catch_up_ledger(fabric: Fabric, clock: Clock | None = None) -> tuple[str, ...]:
+    """Books what journal and receipts know of the cells that live and the ledger does not, wherever it is kept: it may
+    have come from a backup. What is to be told of it."""
+    rows = [row for row in _stacks(fabric, clock or SystemClock()) if row.state is not StackState.GONE]
+    ledger, notes = fabric.read_ledger(), []
+    for row in rows:
+        try:
+            if caught_up(ledger, row, None, since=0.0):
+                fabric.book(partial(caught_up, row=row, cost_micro_cents=None, since=0.0))
+                notes.append(f"{row.stack}: booked as the journal has it")
+        except GrafosError as error:
+            if error.code not in ("budget_exceeded", "plan_stale"):
+                raise
+            notes.append(f"{row.stack} bills, and nothing is held for it: {error.what}; {error.next}")
+    return tuple(notes)
+
+
 def _stacks(fabric: Fabric, clock: Clock) -> list[StackRow]:
     if not (fabric.home / "journal.db").exists():
         return []
@@ -77,17 +96,23 @@ def caught_up(ledger: Ledger, row: StackRow, cost_micro_cents: int | None, *, si
     ``cost_micro_cents`` is what its teardown signed for; None for one that lives, or left no receipt.
     """
     assert row.plan is not None, "a cell that was planned"
-    if row.state is not StackState.GONE:
-        plan, until = row.plan, float(row.plan.life.held_until)
-        if row.hold_id in ledger.holds:
-            bigger = partial(ledgers.enlarge, hold_id=row.hold_id, amount_micro_cents=plan.bill.total_micro_cents)
-            return bigger(ledger, until=until)
-        return reserved(ledger, row.hold_id, plan, row.created_at)
     held = ledger.holds.get(row.hold_id)
+    if row.state is not StackState.GONE:
+        return _living(ledger, row, row.plan, held)
     if held is None:
         return _made_and_gone(ledger, row, cost_micro_cents) if row.changed_at >= since else ()
     end = Ending(row.hold_id, actual_micro_cents=cost_micro_cents, ended_at=row.changed_at)
     return ledgers.in_turn(ledger, (partial(ended, ending=end), partial(ended, ending=Ending(slices_for=row.stack))))
+
+
+def _living(ledger: Ledger, row: StackRow, plan: StackPlan, held: Hold | None) -> Batch:
+    """A hold for it, as large as its plan; none for one whose hold has ended, which its teardown was about to do."""
+    if held is None:
+        return reserved(ledger, row.hold_id, plan, row.created_at)
+    if held.state != ledgers.OPEN:
+        return ()
+    until = float(plan.life.held_until + DEAD_MAN_GRACE_S)
+    return ledgers.enlarge(ledger, row.hold_id, plan.bill.total_micro_cents, until=until)
 
 
 def _made_and_gone(ledger: Ledger, row: StackRow, cost_micro_cents: int | None) -> Batch:

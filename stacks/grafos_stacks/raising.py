@@ -27,6 +27,7 @@ from grafos_stacks.failover import make_somewhere
 from grafos_stacks.handover import Handover
 from grafos_stacks.journal import StackRow, StackState
 from grafos_stacks.ledger_moves import move_ledger
+from grafos_stacks.lost_ledger import catch_up_ledger
 from grafos_stacks.making import Made, ensure_held, note_made, pinned_plan
 from grafos_stacks.names import claim_secret
 from grafos_stacks.orchestrator_machine import STACK, user_data_of
@@ -78,6 +79,8 @@ def raise_orchestrator(hands: Hands, plan: StackPlan, bundles: Bundles, archive:
             ledger = move_ledger(hands.fabric, clock=hands.clock, progress=hands.progress)
             if archive:
                 ensure_held(hands, made.plan)
+                for note in catch_up_ledger(hands.fabric, hands.clock):
+                    hands.progress(Step("catch up ledger", DONE, 0.0, note))
             note_made(hands, plan.stack)
             reached = msgspec.structs.replace(record, state=READY)
             CellHome(hands.fabric, plan.stack).keep_record(reached)

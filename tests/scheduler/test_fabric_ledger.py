@@ -75,8 +75,8 @@ def test_the_ledger_comes_whole_and_once() -> None:
     assert take(desk, copy) == first
     desk.restart()
     assert take(desk, copy) == first
-    for other in (copy_of(spent=71), copy_of(generation=2)):
-        assert refused(desk, events.LedgerTaken(other, digest_of(other))) == "ledger_elsewhere"
+    other = copy_of(spent=71)
+    assert refused(desk, events.LedgerTaken(other, digest_of(other))) == "ledger_elsewhere"
     assert not desk.tell(events.LedgerTaken(copy, digest_of(copy))).batch
 
 
@@ -225,3 +225,17 @@ def test_a_ledger_that_was_home_comes_again_and_an_old_one_never_does() -> None:
     assert desk.state.ledger.accounts[TENANT].spent_micro_cents == spent + 10, "what was spent here went home once"
     assert desk.state.ledger.accounts[OPERATOR].cap_micro_cents == 900
     assert desk.ask(tenant="acme", run_key="a-run-after-all-that").hold_id
+
+
+def test_an_orchestrator_that_was_given_up_as_lost_and_is_there_again_takes_the_later_ledger() -> None:
+    desk = orchestrator()
+    take(desk, copy_of())
+    desk.report(desk.start(tenant="acme", run_key="a-run-before-it-was-lost"))
+    run = desk.start(tenant="acme")
+    spent = desk.state.ledger.accounts[TENANT].spent_micro_cents
+    book(desk, lambda ledger: ledgers.hold(ledger, "cell/new/1/6", OPERATOR, 500, "cell new"))
+    assert take(desk, copy_of(generation=2)).generation == 2
+    account, held = desk.state.ledger.accounts[TENANT], desk.state.ledger.holds[run.hold_id]
+    assert (account.spent_micro_cents, account.held_micro_cents) == (spent, 200 + held.amount_micro_cents)
+    assert "cell/new/1/6" not in desk.state.ledger.holds
+    assert desk.state.ledger.accounts[OPERATOR].held_micro_cents == 300

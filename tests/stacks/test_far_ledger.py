@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from grafos_stacks.claiming import take_orchestrator
 from grafos_stacks.handover import SliceWanted, hold_slice
 from grafos_stacks.homecoming import release_slices, spend_slices
 from grafos_stacks.ledger_moves import bring_ledger_home, check_ledger_is_here, move_ledger
-from grafos_stacks.lost_ledger import reopen_ledger
+from grafos_stacks.lost_ledger import catch_up_ledger, reopen_ledger
 from grafos_stacks.making import open_hold
 from grafos_stacks.orchestrators import OrchestratorHome
 
@@ -303,3 +304,37 @@ def test_another_orchestrator_does_not_get_a_ledger_that_is_elsewhere(keeper: Ke
         assert refused(fabric.book, lambda _: ()).code == "ledger_elsewhere"
     finally:
         other.discard()
+
+
+def test_an_orchestrator_from_a_backup_of_before_the_move_is_told_again_and_caught_up(keeper: Keeper) -> None:
+    fabric = keeper.opened
+    ground = TwinGround(fabric=fabric)
+    keeper.stop()
+    shutil.copytree(keeper.state, keeper.folder / "backup")
+    keeper.start()
+    move_ledger(fabric)
+    make(ground.hands())
+    held = open_hold(fabric, CELL)
+    assert held is not None
+    keeper.stop()
+    shutil.rmtree(keeper.state)
+    (keeper.folder / "backup").rename(keeper.state)
+    keeper.start()
+    assert refused(hold, fabric, "cell/new/1/6", 5).code == "ledger_elsewhere"
+    assert move_ledger(fabric).standing is Standing.MOVED
+    assert catch_up_ledger(fabric) == (f"{CELL}: booked as the journal has it",)
+    assert catch_up_ledger(fabric) == ()
+    again = fabric.read_ledger().holds[held.hold_id]
+    assert (again.state, again.amount_micro_cents) == ("open", held.amount_micro_cents)
+
+
+def test_an_orchestrator_that_was_given_up_and_answers_again_takes_the_ledger_of_the_home(keeper: Keeper) -> None:
+    fabric = keeper.opened
+    move_ledger(fabric)
+    keeper.stop()
+    reopen_ledger(fabric)
+    hold(fabric, "cell/new/1/6", 5)
+    keeper.start()
+    assert move_ledger(fabric).generation == 2
+    assert fabric.read_ledger().holds["cell/new/1/6"].state == "open"
+    assert open_places(keeper) == ["there"]
