@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 
 from grafos_cell.abi import BLOCK_BYTES
+from grafos_core.durations import read_duration
 from grafos_core.errors import GrafosError
 
+__all__ = ["read_duration", "read_size", "size_text", "whole_blocks"]
+
 _SIZE = re.compile(r"([0-9]+)(k|m|g|)(?:i?b)?", re.IGNORECASE)
-_DURATION = re.compile(r"([0-9]+)(s|m|h|d)")
 _FACTORS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def read_size(flag: str, text: str) -> int:
@@ -24,14 +25,6 @@ def read_size(flag: str, text: str) -> int:
 def whole_blocks(size_bytes: int) -> int:
     """The next multiple of a block: blocks are leased whole."""
     return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
-
-
-def read_duration(flag: str, text: str) -> int:
-    """Seconds of ``90s``, ``30m``, ``8h`` or ``2d``, else ``usage``."""
-    found = _DURATION.fullmatch(text.strip().lower())
-    if not found:
-        raise GrafosError("usage", f"{text[:40]!r} is no duration", where=flag, next="write it like 90s, 30m, 8h or 2d")
-    return int(found[1]) * _SECONDS[found[2]]
 
 
 def size_text(size_bytes: int) -> str:

@@ -96,12 +96,12 @@ def make_stack(hands: Hands, plan: StackPlan, late_inputs: LateInputs, *, later:
         note_shared(hands, plan)
         known = engine.make(shared, {})
     own = [what for what in plan.resources if what.stack == plan.stack]
-    machine = engine.make(own, known, _in_time(hands, plan, late_inputs))[plan.machine.name]
+    machine = engine.make(own, known, in_time(hands, plan, late_inputs))[plan.machine.name]
     close_old_doors(hands, engine, plan)
     return _as_made(hands, plan, machine)
 
 
-def _in_time(hands: Hands, plan: StackPlan, late_inputs: LateInputs) -> LateInputs:
+def in_time(hands: Hands, plan: StackPlan, late_inputs: LateInputs) -> LateInputs:
     """The same, if there is time; they are asked for at the moment of each create call."""
 
     def late(what: Planned, attempt: int) -> Mapping[str, Scalar]:

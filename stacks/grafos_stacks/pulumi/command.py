@@ -1,0 +1,116 @@
+"""Pulumi's command line as a child that we can stop, and that outlives us when we are killed.
+
+The library's own way starts it in our terminal's process group and reads its words from a pipe: a Ctrl-C then reaches
+both, we die first, and it dies on the closed pipe in the middle of a create. Here it has a session of its own and
+writes to a file; it gets one SIGINT from us, and ends cleanly; a second one only if the person asks twice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pulumi.automation import CommandResult, PulumiCommand
+from pulumi.automation.errors import create_command_error
+from semver import VersionInfo
+
+from grafos_core.errors import GrafosError
+
+OLDEST = VersionInfo(3, 206, 0)
+"""The first that tells its events over gRPC."""
+VERSION_TIMEOUT_S = 60
+
+
+def find_engine(private: Path) -> Path:
+    """The ``pulumi`` in PATH, else the one that was installed into a private folder; else ``unsupported``."""
+    found = shutil.which("pulumi") or shutil.which("pulumi", path=str(private / "bin"))
+    if found is None:
+        raise GrafosError(
+            "unsupported",
+            "Pulumi's command line was not found",
+            where="PATH",
+            next="install it (https://www.pulumi.com/docs/install), or leave out --engine pulumi",
+        )
+    return Path(found)
+
+
+class Command(PulumiCommand):
+    """See the module. ``home`` is Pulumi's own home, which no other program of the person shares."""
+
+    def __init__(self, binary: Path, home: Path) -> None:
+        self.command = str(binary)
+        self._home = home
+        self.child: subprocess.Popen[bytes] | None = None
+        self.version = _version_of(binary, home)
+
+    def run(
+        self,
+        args: list[str],
+        cwd: str,
+        additional_env: Mapping[str, str],
+        on_output: Any = None,
+        on_error: Any = None,
+    ) -> CommandResult:
+        """As the library's; output comes when the command has ended, and progress by events."""
+        environment = {**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"}
+        environment["PATH"] = os.pathsep.join((str(Path(self.command).parent), environment.get("PATH", os.defpath)))
+        with tempfile.TemporaryFile(dir=self._home) as said, tempfile.TemporaryFile(dir=self._home) as complained:
+            self.child = subprocess.Popen(
+                [self.command, "--non-interactive", *args],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=complained,
+                cwd=cwd,
+                env=environment,
+                start_new_session=True,
+            )
+            code = _waited_for(self.child)
+            result = CommandResult(stdout=_text(said), stderr=_text(complained), code=code)
+        for tell, text in ((on_output, result.stdout), (on_error, result.stderr)):
+            for line in text.splitlines() if tell else ():
+                tell(line)
+        if code != 0:
+            raise create_command_error(result)
+        return result
+
+
+def _waited_for(child: subprocess.Popen[bytes]) -> int:
+    """Its exit code. Each Ctrl-C is passed on once: the first ends it cleanly, the second at once."""
+    stopped, code = False, None
+    while code is None:
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:
+            stopped = True
+            child.send_signal(signal.SIGINT)
+    if stopped:
+        raise KeyboardInterrupt
+    return code
+
+
+def _text(file: Any) -> str:
+    file.seek(0)
+    return str(file.read().decode(errors="replace")).rstrip()
+
+
+def _version_of(binary: Path, home: Path) -> VersionInfo:
+    """``unsupported`` if it is too old, or tells none."""
+    environment = {**os.environ, "PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    done = subprocess.run(
+        [binary, "version"], env=environment, capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=False
+    )
+    told = done.stdout.strip().removeprefix("v")
+    if VersionInfo.is_valid(told) and VersionInfo.parse(told) >= OLDEST:
+        return VersionInfo.parse(told)
+    raise GrafosError(
+        "unsupported",
+        f"Pulumi's command line is {told or 'of no version that it tells'}, and {OLDEST} or newer is needed",
+        where=str(binary),
+        next="update it: https://www.pulumi.com/docs/install",
+    )
