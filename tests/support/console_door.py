@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,12 @@ from grafos_core import trust
 from grafos_scheduler.console.paths import SIGN_IN, STATS, STREAM
 
 WAIT_S = 20.0
+
+
+def text_of(html: str) -> str:
+    """What a person reads of it."""
+    body = re.sub(r"<(style|script)>.*?</\1>", "", html, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", body).split())
 
 
 @dataclass
