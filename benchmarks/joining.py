@@ -51,8 +51,8 @@ CALLERS = 8
 """Who enrol at once."""
 BEAT_EVERY_S = 5.0
 WATCHED_S = 20.0
-DIALLED_AT_ONCE = 32
-LINKED_WITHIN_S = 600.0
+DIALLED_AT_ONCE = 16
+LINKED_WITHIN_S = 1200.0
 DAY_S = 86_400.0
 PROVIDER = "aws"
 CERTIFICATE_BYTES = 1024
@@ -192,11 +192,13 @@ def beat_for_ever(at: Orchestrator, port: int, alpn: str, cells: list[Cell], lin
             if len(seen) == len(cells):
                 linked.set()
 
-        context = trust.client_context(at.ca_pem, cell.pem, cell.pem)
-        context.set_alpn_protocols([alpn])
         async with gate:
+            context = trust.client_context(at.ca_pem, cell.pem, cell.pem)
+            context.set_alpn_protocols([alpn])
             loop = asyncio.get_running_loop()
-            await loop.create_connection(lambda: Beating(cell, welcomed), "127.0.0.1", port, ssl=context)
+            await loop.create_connection(
+                lambda: Beating(cell, welcomed), "127.0.0.1", port, ssl=context, ssl_handshake_timeout=LINKED_WITHIN_S
+            )
 
     async def live() -> None:
         gate = asyncio.Semaphore(DIALLED_AT_ONCE)
