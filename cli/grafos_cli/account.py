@@ -139,7 +139,7 @@ def verify(
         ("signing key", found),
         ("registered", moment_text(view.verified_at)),
     ]
-    text = f"\nWhat runs at the cost of tenant {view.tenant} is signed from now on, by each of its people.\n"
+    text = f"\nWhatever runs at the cost of tenant {view.tenant} is signed from now on, by each of its people.\n"
     document = {
         "account": {"tenant": view.tenant, "name": view.name},
         "signing_key": found,
