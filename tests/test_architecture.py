@@ -29,7 +29,9 @@ SCHEDULER_FRONT = (
     "grafos_scheduler.client",
     "grafos_scheduler.account_client",
     "grafos_scheduler.account_messages",
+    "grafos_scheduler.audit_messages",
     "grafos_scheduler.enrolment_messages",
+    "grafos_scheduler.machine_messages",
     "grafos_scheduler.orchestrator_client",
     "grafos_scheduler.tenant_messages",
 )

@@ -38,10 +38,10 @@ def backup(
     from grafos_cli.fabric import open_default
     from grafos_cli.steps import show_steps
     from grafos_core.errors import GrafosError
+    from grafos_core.sealed_backup import keep_sealed
     from grafos_scheduler.backup import POSTGRESQL, about_in
     from grafos_stacks.orchestrators import OrchestratorHome
     from grafos_stacks.records import OPERATOR
-    from grafos_stacks.sealed_backup import keep_sealed
 
     terminal = terminal_of(ctx)
     fabric = open_default(terminal)
@@ -87,8 +87,8 @@ def restore(
     from grafos_cli.fabric import open_default
     from grafos_core.errors import GrafosError
     from grafos_core.paths import private_folder
+    from grafos_core.sealed_backup import open_sealed
     from grafos_scheduler.backup import unpack_backup
-    from grafos_stacks.sealed_backup import open_sealed
 
     terminal = terminal_of(ctx)
     fabric = open_default(terminal)

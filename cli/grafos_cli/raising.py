@@ -92,10 +92,10 @@ def _planned(
     from grafos_cli.planning import Planned, hands_for_all
     from grafos_cli.steps import show_steps
     from grafos_connectors.registry import open_connector
+    from grafos_core.sealed_backup import open_sealed
     from grafos_stacks.bundle import Bundles
     from grafos_stacks.orchestrator_machine import STACK
     from grafos_stacks.raising import refuse_another
-    from grafos_stacks.sealed_backup import open_sealed
 
     fabric = open_default(terminal)
     refuse_another(fabric)

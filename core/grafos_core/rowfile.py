@@ -325,3 +325,15 @@ class RowMemory:
                 self._bodies.pop((kind, key), None)
             else:
                 self._bodies[kind, key] = self._codec.encode(row)
+
+
+def copy_rows(file: Path, copy: Path) -> None:
+    """The rows of one moment, while somebody else writes them, as a file that needs no other beside it;
+    ``store_failed``."""
+    try:
+        source = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+        with contextlib.closing(source), contextlib.closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.Error as error:
+        raise GrafosError("store_failed", "the rows cannot be copied", where=str(file), why=str(error)) from error

@@ -12,11 +12,9 @@ there, and ``pg_dump`` copies them; its backup holds the rest.
 from __future__ import annotations
 
 import io
-import sqlite3
 import tarfile
 import tempfile
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +22,7 @@ import msgspec
 
 from grafos_core import paths
 from grafos_core.errors import GrafosError
-from grafos_core.rowfile import BUSY_TIMEOUT_S
+from grafos_core.rowfile import copy_rows
 from grafos_scheduler.machine_messages import BACKUP_BYTES_MAX
 from grafos_scheduler.settings import Settings
 
@@ -60,7 +58,7 @@ class Backup:
                     f"the backup has {self.size_bytes} bytes, and at most {BACKUP_BYTES_MAX} are sent",
                     next="end the orchestrator, and copy its folders --state and --trust",
                 )
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
             self.discard()
             where = str(settings.state)
             raise GrafosError("store_failed", "the backup cannot be made", where=where, why=str(error)) from error
@@ -99,14 +97,6 @@ class Backup:
                 blob = settings.blobs / tenant / sha256
                 if blob.is_file():
                     _add(archive, f"state/blobs/{tenant}/{sha256}", blob.read_bytes())
-
-
-def copy_rows(database: Path, copy: Path) -> None:
-    """The state of one moment, while somebody else writes; a file that needs no other beside it."""
-    source = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
-    with closing(source), closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
-        target.execute("PRAGMA journal_mode = DELETE")
 
 
 def unpack_backup(archive: Path, target: Path) -> About:
