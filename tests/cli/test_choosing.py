@@ -91,6 +91,24 @@ def test_what_does_not_fit_the_cheapest_goes_to_the_next(person: Person) -> None
         waiting.communicate()
 
 
+def test_a_run_whose_answer_was_lost_is_found_again_whatever_is_the_cheapest_by_now(person: Person) -> None:
+    person.write_program(FOR_EVER, fuel=10**12, deadline_s=60)
+    lost = person.starts("deploy", "run", "--provider", "any")
+    until(lambda: person.only_run()["state"] == "running")
+    lost.kill()
+    lost.communicate()
+    first = person.only_run()
+    assert first["cell_id"] == "azure-1"
+    again = person.starts("deploy", "run", "--provider", "any")
+    with pytest.raises(subprocess.TimeoutExpired):
+        again.wait(3.0)
+    assert person.only_run()["run_id"] == first["run_id"], "the cheapest is taken, by the very run"
+    assert person("runs", "cancel", first["run_id"]).code == 0
+    _, said = again.communicate()
+    assert first["run_id"] in said
+    person.write_program(HELLO)
+
+
 @pytest.mark.parametrize(
     ("words", "kind"),
     [
