@@ -5,6 +5,7 @@ A failure names its seed; ``World(seed).run()`` plays it again to the byte.
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from dataclasses import replace
@@ -35,6 +36,18 @@ RARE = (
     "'state': 'forced_teardown'",
     "'state': 'torndown'",
     "'state': 'expired'",
+)
+
+RARE_AMONG_JOINERS = (
+    "is renewed",
+    "is not renewed",
+    "is torn down",
+    "turned away: cell_revoked",
+    "turned away: token_expired",
+    "refused: error[enrolment_",
+    "is in with cell-0-key-3",
+    "DrainAsked",
+    "KILL scheduler",
 )
 
 LONG = Scene(
@@ -151,12 +164,54 @@ def test_a_kill_at_any_place_of_a_lease_s_life_loses_nothing(scene: Scene, fault
     assert set(seen) <= ENDS_OF_A_LONG_RUN
 
 
+def joining(seed: int) -> World:
+    """A story in which the cells enrol first, renew, are cut off, drained, revoked, and come again."""
+    chance = random.Random(seed)
+    return World(seed, Scene.joining(chance), replace(Faults.drawn(chance), partition=chance.choice([0.0, 0.1])))
+
+
+def test_what_must_be_true_is_true_of_cells_that_join_in_every_seed() -> None:
+    until = time.monotonic() + SHARE_OF_SEEDS_S
+    seeds = steps = 0
+    while seeds < SEEDS_AT_LEAST or time.monotonic() < until:
+        steps += joining(seeds).run().steps
+        seeds += 1
+    print(f"{seeds} seeds, {steps} steps")
+
+
+def test_the_storm_of_those_who_join_reaches_what_is_rare() -> None:
+    ends: Counter[str] = Counter()
+    said: Counter[str] = Counter()
+    for seed in range(60):
+        world = joining(seed).run()
+        ends.update(run.code for run in world.scheduler.state.runs.values())
+        told = "\n".join(world.trace)
+        said.update(word for word in RARE_AMONG_JOINERS if word in told)
+    for word in RARE_AMONG_JOINERS:
+        assert said[word], f"nothing in the traces says {word}"
+    for code in ("", "cell_lost", "cell_revoked", "lease_revoked"):
+        assert ends[code], f"no run ended {code}"
+
+
+def test_in_calm_all_cells_join_and_stay() -> None:
+    world = World(ONE_SEED, replace(ONE_DEPLOY, joins=True, cells=3), CALM).run()
+    assert outcome(world) == "finished"
+    assert [cell.machines for cell in world.cells] == [1, 1, 1]
+    assert "\n".join(world.trace).count("is renewed") > 10
+
+
 @pytest.mark.deep
 def test_two_kills_at_any_two_places_of_a_deploy_lose_nothing() -> None:
     points = one_deploy().kill_points
     pairs = [(first, second) for first in range(1, points + 1) for second in range(first + 1, first + points)]
     ends = Counter(outcome(one_deploy(*pair)) for pair in pairs)
     print(f"{len(pairs)} pairs of kill points: {dict(ends)}")
+
+
+@pytest.mark.deep
+def test_many_seeds_of_those_who_join() -> None:
+    steps = sum(joining(seed).run().steps for seed in range(DEEP_SEEDS // 4))
+    print(f"{DEEP_SEEDS // 4} seeds, {steps} steps")
 
 
 @pytest.mark.deep

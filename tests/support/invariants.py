@@ -174,6 +174,14 @@ class Ghost:
             del bound[lease_id]
         self._workers[cell.name].clear()
 
+    def machine_gone(self, cell: CellProcess) -> None:
+        """The machine was torn down with its disk; another may come under the same name."""
+        self.cell_died(cell)
+        self._bound[cell.name].clear()
+        self._epochs[cell.name] = 0
+        for lease_id in cell.state.leases:
+            self._leases.pop(lease_id, None)
+
     def reported(self, cell: CellProcess, frame: broker_events.Reportable) -> None:
         if isinstance(frame, frames.LeaseGranted):
             claims = tokens.check_capability(cell.settings.token_key, frame.token, tokens.Use(""), 0.0)
@@ -305,6 +313,8 @@ class Ghost:
         """What a broker has bound takes room at the scheduler too, or its time is up by any clock."""
         latest = self.world.clock.now() - state.settings.clock_skew_max_s
         assert cell.state.leased.fits(cell.total), f"{cell.name} leases out {cell.state.leased} of {cell.total}"
+        if not cell.is_watched(state):
+            return
         for held in cell.state.leases.values():
             if held.state == holdings.CLOSED:
                 continue
@@ -323,7 +333,8 @@ class Ghost:
 
     def _check_cost(self, run: rows.Run) -> None:
         """Nobody pays for more than was seen, nor for a run whose end came to nobody."""
-        seconds = 0.0 if "reported no end" in run.what else self._seconds_shown.get(run.run_id, 0.0)
+        is_unseen = "reported no end" in run.what or run.code == "cell_revoked"
+        seconds = 0.0 if is_unseen else self._seconds_shown.get(run.run_id, 0.0)
         paid_s = min(seconds, run.request.deadline_s)
         due = cost_micro_cents(Fraction(run.share), run.rate_micro_cents_per_hour, paid_s)
         assert run.cost_micro_cents == due, f"{run.run_id} costs {run.cost_micro_cents} where {due} is due"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ class Link:
         self.link_id = 0
         self.opened_at = 0.0
         self.open = True
+        self.key, self.not_after = "", math.inf
         world.scheduler.connections.append(self)
         self.up = Channel(self, world.scheduler.hear, world.scheduler)
         self.down = Channel(self, cell.hear, cell)

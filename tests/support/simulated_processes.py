@@ -93,6 +93,8 @@ class Process:
 class SchedulerProcess(Process):
     """The shell around ``decide``: many decisions wait for one commit; effects and answers only after it."""
 
+    enrols = False
+
     def __init__(self, world: World) -> None:
         super().__init__(world, "scheduler")
         self.disk = RowMemory(RowCodec(rows.STORED_KINDS))
@@ -102,6 +104,7 @@ class SchedulerProcess(Process):
             healthy_after_s=world.chance.choice([0.0, 3.0]),
             heartbeat_every_s=4.0,
             lease_ttl_s=LEASE_TTL_S,
+            enrols=self.enrols,
         )
         self.state = State(self.settings, 0.0)
         self.connections: list[Link] = []
@@ -192,7 +195,7 @@ class SchedulerProcess(Process):
         """What the operator does; repeated at each start, as it would after a lost answer."""
         scene, until = self.world.scene, self.world.start + 10 * 86400
         self.handle(events.ClaimAccepted("fab", "op", "op-key"))
-        for number in range(scene.cells):
+        for number in range(0 if self.enrols else scene.cells):
             self.handle(events.TermsSet(f"cell-{number}", 3_000_000 + number * 500_000, 0.0))
         for tenant in TENANTS:
             slice_id = f"slice-{tenant}"
@@ -218,6 +221,10 @@ class CellProcess(Process):
     def now(self) -> float:
         """What this cell takes for the time."""
         return self.world.clock.now() + self._off_s
+
+    def is_watched(self, _: State) -> bool:
+        """Whether the scheduler's picture of its room is held against it."""
+        return True
 
     def boot(self) -> None:
         self._epoch = self.disk.take()

@@ -14,9 +14,10 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from invariants import Ghost
+from simulated_joining import JoiningCell, Landlord, OrchestratorProcess
 from simulated_operator import Operator
 from simulated_processes import CellProcess, Client, KilledError, Process, SchedulerProcess
 
@@ -38,6 +39,7 @@ class Faults:
     lose: float = 0.0
     stuck_worker: float = 0.0
     failed_unbind: float = 0.0
+    partition: float = 0.0
     kill_at: frozenset[int] = frozenset()
 
     @classmethod
@@ -51,6 +53,7 @@ class Faults:
             lose=0.2 * rough * chance.random(),
             stuck_worker=0.3 * rough * chance.random(),
             failed_unbind=0.1 * rough * chance.random(),
+            partition=0.1 * rough * chance.random(),
         )
 
 
@@ -58,7 +61,8 @@ class Faults:
 class Scene:
     """Who takes part. ``well_behaved``: every program finishes. ``takes_back``: how likely the operator, at each visit,
     takes a lease back or has a run cancelled. ``deadline_s`` is that of every run, where it is not drawn; a program
-    takes at least ``least_share_of_deadline`` of it."""
+    takes at least ``least_share_of_deadline`` of it. With ``joins`` the cells enrol at an orchestrator; ``revokes`` and
+    ``drains`` are how likely a cell is, at each visit, and with ``clocks_off`` some clocks are off by hours."""
 
     cells: int
     clients: int
@@ -67,6 +71,17 @@ class Scene:
     takes_back: float = 0.0
     deadline_s: float = 0.0
     least_share_of_deadline: float = 0.0
+    joins: bool = False
+    revokes: float = 0.0
+    drains: float = 0.0
+    clocks_off: bool = False
+
+    @classmethod
+    def joining(cls, chance: random.Random) -> Scene:
+        """Cells that enrol at an orchestrator."""
+        drawn = cls.drawn(chance)
+        revokes, drains = chance.choice([0.0, 0.05, 0.2]), chance.choice([0.0, 0.1])
+        return replace(drawn, joins=True, revokes=revokes, drains=drains, clocks_off=chance.random() < 0.5)
 
     @classmethod
     def drawn(cls, chance: random.Random) -> Scene:
@@ -94,10 +109,12 @@ class World:
         self._queue: list[tuple[float, int, str, Callable[[], None]]] = []
         self._queued = 0
         self.ghost = Ghost(self)
-        self.scheduler = SchedulerProcess(self)
-        self.cells = [CellProcess(self, number) for number in range(self.scene.cells)]
+        joins = self.scene.joins
+        self.scheduler = OrchestratorProcess(self) if joins else SchedulerProcess(self)
+        cell_class = JoiningCell if joins else CellProcess
+        self.cells: list[CellProcess] = [cell_class(self, number) for number in range(self.scene.cells)]
         self.clients = [Client(self, number) for number in range(self.scene.clients)]
-        self.operator = Operator(self)
+        self.operator = Landlord(self) if joins else Operator(self)
 
     @property
     def elapsed(self) -> float:
