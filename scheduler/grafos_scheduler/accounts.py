@@ -84,6 +84,9 @@ def deleted(draft: Draft, name: str) -> TenantView:
         )
     draft.put(rows.TENANT, name, replace(tenant, keys=(), deleted_at=draft.now))
     _forget_people(draft, tenant.keys)
+    for invitation in state.invitations.values():
+        if invitation.tenant == name:
+            draft.remove(rows.INVITATION, invitation.token_id)
     draft.note(AuditKind.TENANT_DELETED, name, tenant=name)
     return _view(draft, tenant)
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ORDER_AGE_S_MAX = 900.0
 """How old an order may be when it arrives, and how far the clock of whoever signed it may be ahead. An order is worth
 nothing later, when its run key may have been forgotten."""
+ORDER_BYTES_MAX = 4096
+"""An order has about eight hundred bytes; each is kept with its run."""
 VERIFY = "register a signing key: grafos account verify"
 
 
@@ -69,6 +71,8 @@ def check_order(state: State, tenant: str, key_sha256: str, asked: RunRequest, n
         raise _refused(f"{whose} no signing key is registered for this account", VERIFY)
     if asked.order is None:
         raise _refused(f"the run is not signed by {text_of(tenant, person.name)}", VERIFY)
+    if len(asked.order.body) > ORDER_BYTES_MAX or asked.order.certificate_pem:
+        raise _refused("the order is too long to be one, or bears a certificate", "sign the request that is sent")
     try:
         said = open_signed(asked.order, RunOrder, trust.public_key_from_pem(person.signing_key_pem))
     except GrafosError as error:

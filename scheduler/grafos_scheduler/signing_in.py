@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
+
 from grafos_core import invitations, signed_claims, trust
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
@@ -32,6 +34,8 @@ from grafos_scheduler.shell import Shell
 CHALLENGE_S = 300.0
 """A person's program answers at once."""
 CHALLENGE_BITS = 128
+PROOF_BYTES_MAX = 4096
+"""A proof has about a thousand bytes; it is kept with the account."""
 
 log = logging.getLogger("grafos.security")
 
@@ -107,14 +111,17 @@ class AccountDesk:
 
     def _proved(self, signed: Signed, caller: Caller) -> SigningKeyProof:
         """What the proof says, if the key that it names signed it, for this caller and for a challenge of ours."""
-        import msgspec
-
         now, key = self._shell.clock.now(), self._credentials.account_key
+        if len(signed.body) > PROOF_BYTES_MAX or signed.certificate_pem:
+            raise _unproved("the proof is too long to be one, or bears a certificate")
         try:
             said = msgspec.json.decode(signed.body, type=SigningKeyProof)
-            open_signed(signed, SigningKeyProof, trust.public_key_from_pem(said.signing_key_pem))
+            signing_key = trust.public_key_from_pem(said.signing_key_pem)
+            open_signed(signed, SigningKeyProof, signing_key)
         except (GrafosError, ValueError) as error:
             raise _unproved("the proof is not signed by the key that it is for", str(error)) from error
+        if trust.public_key_to_pem(signing_key) != said.signing_key_pem:
+            raise _unproved("the signing key is not in the form that everybody writes it in")
         wanted = SigningKeyProof(
             self._settings.fabric,
             self._settings.scheduler_id,

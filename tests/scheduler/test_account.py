@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 from orchestrator import Orchestrator, key_of
 from standalone import Identity
 
@@ -15,7 +18,7 @@ from grafos_core import signed_claims, trust
 from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.invitations import InvitationClaims
-from grafos_core.receipts import RunOrder, SigningKeyProof, open_signed, sign_record
+from grafos_core.receipts import RunOrder, Signed, SigningKeyProof, open_signed, sign_record
 from grafos_scheduler import messages
 from grafos_scheduler.account_client import Signer, sign_in
 from grafos_scheduler.account_messages import InvitationAsked, InvitationGrant
@@ -310,6 +313,86 @@ def test_a_signing_key_is_registered_once_by_who_has_it_and_for_no_other_account
     assert len(records(orchestrator, operator, "SigningKeyRegistered", acme)) == 1
 
 
+def test_a_proof_of_another_form_challenge_or_account_registers_nothing(
+    orchestrator: Orchestrator, operator: Identity, acme: str
+) -> None:
+    bea, carl = joined(orchestrator, operator, acme), joined(orchestrator, operator, acme, "carl")
+    hers, his = (trust.key_sha256(key_of(who).public_key()) for who in (bea, carl))
+    key, other = trust.new_key(), trust.new_key()
+    pem = trust.public_key_to_pem(key.public_key())
+
+    with orchestrator.client(bea) as client, orchestrator.client(carl) as of_carl:
+        challenge, his_challenge = (asked_for_challenge(each) for each in (client, of_carl))
+        good = SigningKeyProof(orchestrator.fabric.id, "orchestrator", acme, hers, pem, challenge)
+        wrong = [
+            sign_record(good, other),
+            sign_record(replace(good, tenant="globex"), key),
+            sign_record(replace(good, scheduler="another"), key),
+            sign_record(replace(good, key_sha256=his), key),
+            sign_record(replace(good, challenge=his_challenge), key),
+            sign_record(replace(good, challenge=challenge[:-2]), key),
+            sign_record(replace(good, signing_key_pem=pem + "\n"), key),
+            sign_record(replace(good, signing_key_pem="damaged"), key),
+            replace(sign_record(good, key), certificate_pem=pem),
+            Signed("signing-key", b" " * 5000, b""),
+            Signed("order", b"{}", b"no"),
+        ]
+        for proof in wrong:
+            assert refused(put_proof, client, proof).code == "signing_key_refused", proof
+        assert not client.account().signs
+        put_proof(client, sign_record(good, key))
+        assert client.account().signs
+
+
+def asked_for_challenge(client: OrchestratorClient) -> str:
+    path = "/api/v1/account/signing-key/challenge"
+    return str(msgspec.json.decode(client._exchange("POST", path, None))["challenge"])
+
+
+def put_proof(client: OrchestratorClient, proof: Signed) -> None:
+    client._exchange("PUT", "/api/v1/account/signing-key", msgspec.json.encode(proof))
+
+
+def test_who_is_put_out_while_she_waits_is_not_answered(
+    orchestrator: Orchestrator, operator: Identity, acme: str
+) -> None:
+    daemon = orchestrator.joined(operator, f"gcp-{acme}", "gcp").begin()
+    bea = joined(orchestrator, operator, acme)
+    try:
+        daemon.wait_ready()
+        with orchestrator.client(bea) as client, ThreadPoolExecutor() as beside:
+            await_ready(client, "gcp")
+            module = client.put_blob(tasklet("(loop br 0) unreachable"))
+            asked = request_for(client, provider="gcp", module_sha256=module, deadline_s=2.0, fuel=10**12)
+            run = client.start_run(asked)
+            waiting = beside.submit(refused, client.run, run.run_id, wait_s=20)
+            with orchestrator.client(operator) as hers:
+                hers.remove_account(acme, "bea")
+            assert waiting.result().code == "certificate_refused"
+    finally:
+        daemon.discard()
+
+
+def await_ready(client: OrchestratorClient, provider: str) -> None:
+    until = time.monotonic() + 30
+    while not client.provider(provider).ready:
+        assert time.monotonic() < until, client.provider(provider)
+        time.sleep(0.05)
+
+
+def test_with_a_tenant_its_people_are_gone(orchestrator: Orchestrator, operator: Identity, acme: str) -> None:
+    bea = joined(orchestrator, operator, acme)
+    token = invited(orchestrator, operator, acme, "carl").token
+    with orchestrator.client(operator) as client:
+        client.delete_tenant(acme)
+        assert [view.name for view in client.accounts() if view.tenant == acme] == []
+        assert refused(client.invite, InvitationAsked(acme, "dora")).code == "tenant_unknown"
+    with orchestrator.client(bea) as client:
+        assert refused(client.account).code == "tenant_unknown"
+    csr_pem = orchestrator.request(f"{acme}-carl")
+    assert turned_away(orchestrator.url, orchestrator.ca_pem, token, csr_pem) == "invitation_refused"
+
+
 def test_a_run_costs_no_more_than_was_allowed_for_it_and_its_order_is_kept(
     orchestrator: Orchestrator, operator: Identity, acme: str
 ) -> None:
@@ -318,10 +401,7 @@ def test_a_run_costs_no_more_than_was_allowed_for_it_and_its_order_is_kept(
     try:
         daemon.wait_ready()
         with orchestrator.client(bea) as client:
-            until = time.monotonic() + 30
-            while not client.provider("azure").ready:
-                assert time.monotonic() < until, client.provider("azure")
-                time.sleep(0.05)
+            await_ready(client, "azure")
             client.signer = verified(client, orchestrator, acme, bea)
             module = client.put_blob(tasklet())
             asked = request_for(client, provider="azure", module_sha256=module, max_micro_cents=0)
@@ -331,8 +411,7 @@ def test_a_run_costs_no_more_than_was_allowed_for_it_and_its_order_is_kept(
             run = client.start_run(asked)
             again = client.start_run(asked)
             assert (run.run_id, run.signed_by) == (again.run_id, f"{acme}/bea")
-            while client.run(run.run_id, wait_s=5).state != "finished":
-                assert time.monotonic() < until
+            assert client.run(run.run_id, wait_s=20).state == "finished"
             left = client.artifacts(run.run_id)
         assert left.order is not None
         order = open_signed(left.order, RunOrder, trust.public_key_from_pem(left.signing_key_pem))
