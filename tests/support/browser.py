@@ -84,7 +84,8 @@ def check_readable(tab: Any) -> None:
     """WCAG 2 AA as far as a program can see it: what axe-core finds, contrast, names, language, ids, narrow screens."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed: make set-up")
     found = axe.Axe().run(tab).response["violations"]
-    assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found] == []
+    wrong = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]
+    assert wrong == [], wrong
     assert [(ratio, what) for ratio, what in tab.evaluate(CONTRAST) if ratio < 4.5] == []
     assert tab.evaluate(UNNAMED) == 0
     assert tab.evaluate("document.documentElement.lang") == "en"

@@ -128,7 +128,7 @@ def _input_of(tasklet: Tasklet, program: Program) -> str:
 
 def _runs(sight: Sight, now: float) -> str:
     rows = "".join(_row(one, sight.chosen, now) for one in sight.runs)
-    body = f"""<div class="wide" tabindex="0" role="region" aria-labelledby="list"><table>
+    body = f"""<div class="wide" tabindex="0" role="region" aria-label="Table of runs"><table>
 <thead><tr><th scope="col">Tasklet</th><th scope="col">State</th><th scope="col">Answer</th>
 <th scope="col" class="number">Cost</th><th scope="col">Cell</th><th scope="col">Run</th><th scope="col">When</th></tr>
 </thead>
