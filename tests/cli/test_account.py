@@ -76,6 +76,17 @@ def test_she_runs_lists_shows_and_verifies_there(orchestrator: OwnOrchestrator, 
     assert bea("deploy", "plan", "--provider", "gcp").code == 0
 
 
+def test_she_sees_cells_and_providers_and_what_her_runs_say(bea: Person) -> None:
+    assert [cell["cell_id"] for cell in bea("fabric", "cells", "--json").document["cells"]] == ["gcp-1"]
+    assert bea("provider", "status", "gcp").code == 0
+    bea("deploy", "run", "--provider", "gcp")
+    run_id = bea.only_run()["run_id"]
+    for words in (("runs", "logs", run_id), ("runs", "cancel", run_id), ("events",), ("doctor",), ("about",)):
+        answer = bea(*words)
+        assert (answer.code, "note:" in answer.err) == (0, False), (words, answer.err)
+    assert "acme/bea" in bea("doctor").out
+
+
 def test_a_fabric_of_her_own_stays_beside_the_account(orchestrator: OwnOrchestrator, tmp_path: Path) -> None:
     eve = signed_in(orchestrator, Person(tmp_path), "eve")
     eve.write_program(HELLO, name="hello")

@@ -10,17 +10,20 @@ from pathlib import Path
 from grafos_cli.checkups.findings import Finding, Status
 from grafos_cli.fictional import emulated_cells, fictional_of, fictional_text
 from grafos_cli.ledger_home import ledger_text
+from grafos_cli.moments import age_text
 from grafos_cli.opening import open_home
 from grafos_core import ledger as ledgers
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric
+from grafos_core.guest import open_guest
 from grafos_core.ledger import Ledger
 from grafos_core.ledger_place import Place, Standing
 from grafos_core.money import format_cents
 from grafos_core.paths import PRIVATE_FOLDER, data_home
 from grafos_stacks.journal import Journal, StackRow, StackState
-from grafos_stacks.records import CellHome, CellRecord
+from grafos_stacks.orchestrators import OrchestratorHome
+from grafos_stacks.records import CellHome, CellRecord, tenant_name
 
 AREA = "fabric"
 NAME = "default"
@@ -32,6 +35,7 @@ JOURNAL_FILE = "journal.db"
 def check_fabric(*, fix: bool) -> Iterator[Finding]:
     """Nothing is made: without a key there is no fabric yet, and that is told."""
     home = data_home() / NAME
+    yield from _account()
     if not (home / "fabric-key.pem").exists():
         yield Finding(AREA, "key", Status.NONE, "no fabric yet; the first command that needs one makes it")
         return
@@ -54,6 +58,21 @@ def check_fabric(*, fix: bool) -> Iterator[Finding]:
         if error.code != "journal_invalid":
             raise
         yield _unreadable(fabric, error, fix=fix)
+
+
+def _account() -> Iterator[Finding]:
+    """Somebody else's fabric where we are signed in."""
+    guest = open_guest()
+    if guest is None:
+        return
+    home, who = OrchestratorHome(guest), tenant_name(guest.account.tenant)
+    what = f"{guest.account.text} of {guest.id}, at {home.known().url}"
+    left_s = home.ends_at(who) - time.time()
+    if left_s <= 0:
+        again = "grafos account logout --forget, then sign in with a fresh invitation"
+        yield Finding(AREA, "account", Status.FAIL, f"{what}: the credentials ran out", again)
+    else:
+        yield Finding(AREA, "account", Status.OK, f"{what}; credentials for {age_text(left_s)}, renewed by use")
 
 
 def _half_moved(place: Place, waiting: int) -> Iterator[Finding]:
