@@ -84,10 +84,12 @@ Event = Callable[[Any], object]
 
 
 class EngineStack:
-    """One Pulumi stack of cells. ``settings`` are those of ``grafos:``; ``declare`` is the program. A Ctrl-C ends what runs cleanly and raises."""
+    """One Pulumi stack of cells. ``settings`` are those of ``grafos:``; ``declare`` is the program.
+
+    A Ctrl-C ends what runs cleanly and raises."""
 
     def __init__(
-        self, place: Workplace, name: str, settings: Mapping[str, str], declare: Callable[[], object] = program
+        self, place: Workplace, name: str, settings: Mapping[str, str], declare: Callable[[], None] = program
     ) -> None:
         self._place, self.name = place, name
         home = private_folder(place.home / "home")

@@ -188,9 +188,10 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
 
 def _sealed(made: Had, given: Properties) -> Struct:
-    """Outputs; what was given as a secret stays one, and so does what repeats all inputs."""
-    secrets = {*given.secrets, *({"document"} if given.secrets else set())}
-    return encode(made.outputs, secrets)
+    """Outputs; what was given as a secret stays one, under whichever name it, or a text with it inside, comes back."""
+    texts = [str(given.values[name]) for name in given.secrets if name in given.values]
+    repeating = {name for name, value in made.outputs.items() if any(text and text in str(value) for text in texts)}
+    return encode(made.outputs, given.secrets | repeating)
 
 
 def _property(error: GrafosError, new: Properties) -> str:
