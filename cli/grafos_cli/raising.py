@@ -236,11 +236,15 @@ def _document(raised: Raised) -> dict[str, Any]:
 def _text(raised: Raised, took_s: float) -> str:
     from grafos_cli.moments import moment_text
     from grafos_stacks.failover import zone_of
+    from grafos_stacks.layouts import layout_of
 
     machine, how = raised.machine, "is back" if raised.filled else "answers"
+    moved = ""
+    if raised.filled and not layout_of(machine.provider).keeps_address:
+        moved = "That address is new: whatever dials the old one has to be told, cells by enrolling them anew.\n"
     return (
         f"The orchestrator {how} after {took_s:.1f} s: {machine.machine_type} in {zone_of(machine)}, "
-        f"{raised.orchestrator.url}. It keeps the fabric's ledger.\n"
+        f"{raised.orchestrator.url}. It keeps the fabric's ledger.\n{moved}"
         f"It ends itself:       {moment_text(machine.expires_at)}\n"
         f"Let it live longer:   grafos cloud extend --cell-id {machine.cell_id} --ttl +8h\n"
         "Keep what it keeps:   grafos fabric backup FILE\n"

@@ -25,7 +25,6 @@ from grafos_stacks.claiming import MachineOf, claimed, take
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.failover import make_somewhere
 from grafos_stacks.handover import Handover
-from grafos_stacks.journal import StackRow, StackState
 from grafos_stacks.ledger_moves import move_ledger
 from grafos_stacks.lost_ledger import catch_up_ledger
 from grafos_stacks.making import Made, ensure_held, note_made, pinned_plan
@@ -110,7 +109,15 @@ def check_standing(hands: Hands, pinned: StackPlan | None, *, with_backup: bool)
             "a backup opens to who was the operator of its orchestrator, and this home never was",
             next="restore the fabric's home as well; then run this again",
         )
-    lost = is_lost(hands, pinned)
+    state = _machine_state(hands, pinned)
+    lost = record is not None and state in (State.GONE, State.DELETING, State.FAILED)
+    if record is not None and state is State.STOPPED:
+        raise GrafosError(
+            "cloud_conflict",
+            "the orchestrator's machine was stopped from outside, and still has what it keeps",
+            where=record.url,
+            next="start it in the cloud's console; or delete it there, then: grafos fabric up --restore FILE",
+        )
     if home.is_restoring and not with_backup:
         raise _needs_backup("a machine was being filled from a backup, and that was not finished")
     if lost and not with_backup:
@@ -135,20 +142,10 @@ def refuse_another(fabric: Fabric) -> None:
         )
 
 
-def is_lost(hands: Hands, pinned: StackPlan | None) -> bool:
-    """Whether an orchestrator was claimed whose machine the cloud does not have any more, or has stopped."""
-    record = OrchestratorHome(hands.fabric).record()
-    if record is None or record.cell_id != STACK:
-        return False
+def _machine_state(hands: Hands, pinned: StackPlan | None) -> State:
+    """How the cloud has the machine of that plan; ``GONE`` for one that never was."""
     row = hands.journal.resources(STACK).get(pinned.machine.key) if pinned is not None else None
-    if row is None or row.ref is None:
-        return True
-    return Engine(hands).observe(row.ref).state in (State.GONE, State.STOPPED, State.DELETING, State.FAILED)
-
-
-def is_orchestrator(row: StackRow | None) -> bool:
-    """Whether a stack is the machine of the fabric's orchestrator, and not gone."""
-    return row is not None and row.stack == STACK and row.state is not StackState.GONE
+    return State.GONE if row is None or row.ref is None else Engine(hands).observe(row.ref).state
 
 
 def _needs_backup(what: str) -> GrafosError:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 from crash_sweep import Abort
 from orchestrator_operator import HOUR_S, QUICK, OrchestratorOperator, reachable_fabric
@@ -179,6 +180,19 @@ def test_new_software_runs_on_and_what_does_not_answer_is_taken_back(
     assert on_azure.up() == first
     lower(on_azure)
     assert on_azure.clouds.world() == ()
+
+
+def test_one_that_was_stopped_from_outside_is_not_taken_for_lost(on_aws: OrchestratorOperator) -> None:
+    on_aws.up()
+    [machine] = on_aws.machines()
+    ec2 = boto3.client("ec2", **on_aws.clouds.client_arguments())
+    ec2.stop_instances(InstanceIds=[machine])
+    while on_aws.states() != ["stopped"]:
+        time.sleep(0.05)
+    with pytest.raises(GrafosError) as stopped:
+        on_aws.up()
+    assert stopped.value.code == "cloud_conflict"
+    assert "start it in the cloud's console" in stopped.value.next
 
 
 def test_it_is_not_torn_down_while_it_keeps_the_ledger_and_has_cells(on_aws: OrchestratorOperator) -> None:
