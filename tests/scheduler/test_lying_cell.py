@@ -1,7 +1,8 @@
-"""A cell that answers whatever it likes, in well-formed and signed words: the suite, end to end, sees through it."""
+"""Cells that do not behave: they send garbage, lie, or are two. What is noticed, and what becomes of them."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from standalone import Identity
 from grafos_cell.conformance.end_to_end import try_each
 from grafos_cell.conformance.suite import CASES
 from grafos_core import receipts
+from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.resources import Resources
 from grafos_scheduler import frames, messages
@@ -110,3 +112,83 @@ def test_a_cell_that_lies_in_good_form_does_not_conform_and_in_production_gets_n
         assert [name for name, signal in readiness.items() if not signal.met] == ["code_enabled"]
         assert tuple(readiness) == SIGNALS
         client.mark_production("aws", production=False)
+
+
+# --- garbage, an inventory, and two of one identity ------------------------------------------------------------------
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def member(orchestrator: Orchestrator, operator: Identity) -> Member:
+    """A cell of its own for each test, enrolled and registered."""
+    joined = orchestrator.joined(operator, f"aws-{next(_numbers)}")
+    joined.register()
+    return joined
+
+
+@pytest.fixture
+def links() -> Iterator[list[RawLink]]:
+    opened: list[RawLink] = []
+    yield opened
+    for link in opened:
+        link.close()
+
+
+def dial(links: list[RawLink], member: Member) -> RawLink:
+    """A link that was welcomed."""
+    links.append(member.link())
+    assert isinstance(member.hello(links[-1]), frames.Welcome)
+    return links[-1]
+
+
+def cell_of(orchestrator: Orchestrator, operator: Identity, member: Member) -> messages.CellView:
+    with orchestrator.client(operator) as client:
+        [view] = [cell for cell in client.cells() if cell.cell_id == member.cell_id]
+        return view
+
+
+@pytest.mark.parametrize(
+    "data", [b"\0\0\0\4ouch", b"\xff\xff\xff\xff", frames.LINK_ALPN.encode() * 40], ids=["no-frame", "huge", "noise"]
+)
+def test_a_cell_that_sends_garbage_is_caught_and_its_link_ends(
+    orchestrator: Orchestrator, operator: Identity, member: Member, links: list[RawLink], data: bytes
+) -> None:
+    link = dial(links, member)
+    link.say_bytes(data)
+    assert link.hear_goodbye() in ("request_invalid", "limit_exceeded")
+    dial(links, member)
+    view = cell_of(orchestrator, operator, member)
+    assert view.fault.startswith("it sent what no cell sends: ")
+    assert (view.ready, view.readiness["healthy_cell"].met) == (False, False)
+    with orchestrator.client(operator) as client:
+        client.report_conformance(member.cell_id, messages.Conformance("a suite that passed", 1))
+    assert cell_of(orchestrator, operator, member).fault == ""
+
+
+def test_an_inventory_that_no_machine_has_is_refused_and_nothing_of_it_is_believed(
+    orchestrator: Orchestrator, operator: Identity, member: Member
+) -> None:
+    with pytest.raises(GrafosError) as refusal:
+        member.register(Resources(cpu_cores=1_000_000))
+    assert refusal.value.code == "limit_exceeded"
+    assert cell_of(orchestrator, operator, member).total == HAS
+
+
+def test_of_two_machines_with_one_identity_only_one_is_linked_and_the_older_start_never_again(
+    orchestrator: Orchestrator, operator: Identity, member: Member, links: list[RawLink]
+) -> None:
+    links.append(member.link())
+    assert isinstance(member.hello(links[-1], boot_epoch=5, instance="one"), frames.Welcome)
+    links.append(member.link())
+    same_start = member.hello(links[-1], boot_epoch=5, instance="two")
+    assert isinstance(same_start, frames.Goodbye)
+    assert same_start.code == "generation_stale"
+    links.append(member.link())
+    assert isinstance(member.hello(links[-1], boot_epoch=6, instance="two"), frames.Welcome)
+    assert links[0].hear_goodbye() == "cell_lost", "the link of the older one is closed"
+    links.append(member.link())
+    older = member.hello(links[-1], boot_epoch=5, instance="one")
+    assert isinstance(older, frames.Goodbye)
+    assert older.code == "generation_stale"

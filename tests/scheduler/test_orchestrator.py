@@ -312,58 +312,6 @@ def test_a_revocation_reaches_a_held_link_within_a_second_and_every_later_call(
     assert f"operator ada at 127.0.0.1 revokes cell '{member.cell_id}': 'its disk was stolen'" in log
 
 
-# --- cells that do not behave --------------------------------------------------------------------------------------
-
-
-def cell_of(orchestrator: Orchestrator, operator: Identity, member: Member) -> messages.CellView:
-    with orchestrator.client(operator) as client:
-        [view] = [cell for cell in client.cells() if cell.cell_id == member.cell_id]
-        return view
-
-
-@pytest.mark.parametrize(
-    "data", [b"\0\0\0\4ouch", b"\xff\xff\xff\xff", frames.LINK_ALPN.encode() * 40], ids=["no-frame", "huge", "noise"]
-)
-def test_a_cell_that_sends_garbage_is_caught_and_its_link_ends(
-    orchestrator: Orchestrator, operator: Identity, member: Member, links: list[RawLink], data: bytes
-) -> None:
-    link = dial(links, member)
-    link.say_bytes(data)
-    assert link.hear_goodbye() in ("request_invalid", "limit_exceeded")
-    dial(links, member)
-    view = cell_of(orchestrator, operator, member)
-    assert view.fault.startswith("it sent what no cell sends: ")
-    assert (view.ready, view.readiness["healthy_cell"].met) == (False, False)
-    with orchestrator.client(operator) as client:
-        client.report_conformance(member.cell_id, messages.Conformance("a suite that passed", 1))
-    assert cell_of(orchestrator, operator, member).fault == ""
-
-
-def test_an_inventory_that_no_machine_has_is_refused_and_nothing_of_it_is_believed(
-    orchestrator: Orchestrator, operator: Identity, member: Member
-) -> None:
-    assert refused(member.register, Resources(cpu_cores=1_000_000)).code == "limit_exceeded"
-    assert cell_of(orchestrator, operator, member).total == HAS
-
-
-def test_of_two_machines_with_one_identity_only_one_is_linked_and_the_older_start_never_again(
-    orchestrator: Orchestrator, operator: Identity, member: Member, links: list[RawLink]
-) -> None:
-    links.append(member.link())
-    assert isinstance(member.hello(links[-1], boot_epoch=5, instance="one"), frames.Welcome)
-    links.append(member.link())
-    same_start = member.hello(links[-1], boot_epoch=5, instance="two")
-    assert isinstance(same_start, frames.Goodbye)
-    assert same_start.code == "generation_stale"
-    links.append(member.link())
-    assert isinstance(member.hello(links[-1], boot_epoch=6, instance="two"), frames.Welcome)
-    assert links[0].hear_goodbye() == "cell_lost", "the link of the older one is closed"
-    links.append(member.link())
-    older = member.hello(links[-1], boot_epoch=5, instance="one")
-    assert isinstance(older, frames.Goodbye)
-    assert older.code == "generation_stale"
-
-
 def test_the_operator_sets_what_an_enrolled_cell_costs(
     orchestrator: Orchestrator, operator: Identity, member: Member
 ) -> None:
