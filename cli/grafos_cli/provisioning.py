@@ -22,6 +22,19 @@ TAUGHT = taught(
     next="grafos deploy run --provider aws",
 )
 
+KeylessFlag = Annotated[
+    bool, typer.Option("--keyless", help="on azure and gcp: enrol by the cloud's word, with no secret in user data")
+]
+NoJoinFlag = Annotated[
+    bool, typer.Option("--no-join", help="on azure and gcp: boot the machine and no more; it runs nothing")
+]
+LongestFlag = Annotated[
+    str, typer.Option(metavar="TIME", help="how long it may be extended to live at most; held for from the start")
+]
+SpotOrNotFlag = Annotated[
+    bool, typer.Option("--spot-or-on-demand", help="a spot machine, or an ordinary one if there is none")
+]
+
 
 def provision(
     ctx: typer.Context,
@@ -39,13 +52,9 @@ def provision(
         bool, typer.Option("--any", help="the cheapest place that has a machine: of the named ones, else of all")
     ] = False,
     spot: Annotated[bool, typer.Option("--spot", help="a machine that the cloud may take back")] = False,  # noqa: FBT002
-    spot_or_on_demand: Annotated[  # noqa: FBT002
-        bool, typer.Option("--spot-or-on-demand", help="a spot machine, or an ordinary one if there is none")
-    ] = False,
+    spot_or_on_demand: SpotOrNotFlag = False,  # noqa: FBT002
     ttl: Annotated[str, typer.Option(metavar="TIME", help="after this the machine ends itself: 90m, 8h, 2d")] = "8h",
-    max_ttl: Annotated[
-        str, typer.Option(metavar="TIME", help="how long it may be extended to live at most; held for from the start")
-    ] = "",
+    max_ttl: LongestFlag = "",
     max_hourly: Annotated[
         int | None, typer.Option(metavar="CENTS", help="refuse what costs more by the hour, disk and address included")
     ] = None,
@@ -57,12 +66,8 @@ def provision(
     allow: Annotated[
         str, typer.Option(metavar="CIDR", help="who may reach the cell, your address as 203.0.113.7/32")
     ] = "",
-    keyless: Annotated[  # noqa: FBT002
-        bool, typer.Option("--keyless", help="on azure and gcp: enrol by the cloud's word, with no secret in user data")
-    ] = False,
-    no_join: Annotated[  # noqa: FBT002
-        bool, typer.Option("--no-join", help="on azure and gcp: boot the machine and no more; it runs nothing")
-    ] = False,
+    keyless: KeylessFlag = False,  # noqa: FBT002
+    no_join: NoJoinFlag = False,  # noqa: FBT002
     plan_out: Annotated[
         str, typer.Option(metavar="FILE", help="write the plan there and make nothing; grafos cloud apply makes it")
     ] = "",
