@@ -48,7 +48,7 @@ class Block:
 
 def pages() -> list[Path]:
     """The pages whose blocks are run: what teaches. Pages of reference have tests of their own."""
-    taught = [path for folder in ("tutorial", "how-to", "concepts") for path in sorted((DOCS / folder).glob("*.md"))]
+    taught = [path for folder in ("tutorial", "how-to", "runbooks", "concepts") for path in sorted((DOCS / folder).glob("*.md"))]
     return [DOCS / "index.md", *taught, ROOT / "CONTRIBUTING.md"]
 
 
