@@ -56,8 +56,8 @@ def invite(
 ) -> None:
     """Invites one person to work with the orchestrator as one of a tenant: one line, for one use, soon.
 
-    Hand it over in a way that nobody else sees: whoever signs in with it first is that person. She says
-    `grafos account login FILE`. Her runs are at the tenant's cost, within its budget and its quota.
+    Hand it over in a way that nobody else sees: whoever signs in with it first is that person, by
+    `grafos account login FILE`. What that person runs is at the tenant's cost, within its budget and its quota.
     """
     from grafos_cli.moments import moment_text
     from grafos_cli.sizes import read_duration
@@ -86,7 +86,8 @@ def invite(
         _write(Path(out), line)
     until = moment_text(granted.valid_until)
     told = [("account", f"{tenant}/{name}"), ("for one use", f"until {until}"), ("written to", out)]
-    text = facts(told, terminal) + f"\nShe says:  grafos account login {Path(out).name}\n" if out else f"{line}\n"
+    then = f"\nOn the other machine:  grafos account login {Path(out).name}\n"
+    text = facts(told, terminal) + then if out else f"{line}\n"
     document = {
         "tenant": tenant,
         "name": name,
@@ -132,9 +133,9 @@ def revoke_account(
     name: PersonName = "",
     yes: Annotated[bool, typer.Option("--yes", help="agree without being asked")] = False,  # noqa: FBT002
 ) -> None:
-    """Puts a person out: her key is worth nothing from then on. An invitation that nobody used yet is taken back.
+    """Puts a person out: the key is worth nothing from then on. An unused invitation is taken back.
 
-    What she has running goes on, at the tenant's cost; `grafos runs cancel` ends it.
+    What the person has running goes on, at the tenant's cost; `grafos runs cancel` ends it.
     """
     import msgspec
 
@@ -148,7 +149,7 @@ def revoke_account(
         terminal.confirm(f"Put {name} of tenant {tenant} out?", "--yes")
     with home.client(OPERATOR) as client:
         view = client.remove_account(tenant, name)
-    what = f"{tenant}/{name} is out; her key is worth nothing."
+    what = f"{tenant}/{name} is out; the key is worth nothing."
     text = what if view.key_sha256 else f"The invitation of {tenant}/{name} is taken back."
     terminal.emit({"account": msgspec.to_builtins(_told(view))}, f"{text}\n")
 
