@@ -52,7 +52,7 @@ def check_way(fabric: Fabric, spec: CellSpec, *, emulated: bool) -> None:
         raise GrafosError(
             "scheduler_unreachable",
             f"a cell on {spec.provider} joins an orchestrator, and this fabric has none",
-            next=f"raise one: grafos fabric up; or on a machine of yours: grafos fabric init; {ALONE}",
+            next=f"raise one: grafos fabric up --on aws; or on a machine of yours: grafos fabric init; {ALONE}",
         )
     if not emulated:
         _check_address(record.url)
