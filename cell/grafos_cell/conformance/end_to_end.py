@@ -36,6 +36,8 @@ LOOK_EVERY_S = 0.1
 RUN_WITHIN_S = 120.0
 """From a case's admission to its end; the longest takes a few seconds."""
 RUN_KEY_BYTES = 16
+UPLOADED_AHEAD = 2
+OpenClient = Callable[[], SchedulerClient]
 UNDER_WAY = frozenset({"admitted", "placed", "running"})
 _RETURNED = re.compile(r"returned (-?[0-9]+)\b")
 
@@ -64,8 +66,25 @@ def left_out(case: Case, total: Resources) -> str:
     return ""
 
 
-class EndToEnd:
-    """Runs cases on one cell. ``client`` is that of a tenant who may run there."""
+def try_each(cases: Sequence[Case], view: messages.CellView, open_client: OpenClient) -> Iterator[Tried]:
+    """Each case on that cell, judged by what its run shows, in their order; as many at once as the cell has cores, and
+    a few more that are uploaded meanwhile. ``open_client`` gives a client of a tenant who may run there."""
+    count = max(1, view.total.cpu_cores) + UPLOADED_AHEAD
+    with ExitStack() as closing:
+        idle: SimpleQueue[_Runner] = SimpleQueue()
+        for _ in range(count):
+            idle.put(_Runner(closing.enter_context(open_client()), view))
+
+        def attempt(case: Case) -> Tried:
+            runner = idle.get()
+            try:
+                return runner.attempt(case)
+            finally:
+                idle.put(runner)
+
+        workers = ThreadPoolExecutor(count)
+        closing.callback(workers.shutdown, cancel_futures=True)
+        yield from workers.map(attempt, cases)
 
 
 class _Runner:
@@ -101,6 +120,13 @@ class _Runner:
             cell_id=self._view.cell_id,
         )
 
+    def _put(self, data: bytes) -> str:
+        """Uploads it, once; most cases have the same input."""
+        sha256 = sha256_of(data)
+        if sha256 not in self._there:
+            self._there.add(self._client.put_blob(data))
+        return sha256
+
     def _admitted(self, request: messages.RunRequest) -> messages.RunView:
         until = time.monotonic() + ROOM_WITHIN_S
         while True:
@@ -120,13 +146,6 @@ class _Runner:
         return view
 
     def _outcome(self, view: messages.RunView) -> RunOutcome:
-    def _put(self, data: bytes) -> str:
-        """Uploads it, once; most cases have the same input."""
-        sha256 = sha256_of(data)
-        if sha256 not in self._there:
-            self._there.add(self._client.put_blob(data))
-        return sha256
-
         left = self._client.artifacts(view.run_id)
         returned = _RETURNED.search(view.what)
         return RunOutcome(
