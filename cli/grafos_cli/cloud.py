@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from grafos_cli import applying, bootstrapping, budget, cloud_life, prices, provisioning, recover, sweep, tearing
+from grafos_cli import (
+    applying,
+    bootstrapping,
+    budget,
+    cloud_life,
+    handing,
+    prices,
+    provisioning,
+    recover,
+    sweep,
+    tearing,
+)
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -26,6 +37,7 @@ app.command("apply", cls=applying.TAUGHT)(applying.apply)
 app.command("teardown", cls=tearing.TAUGHT)(tearing.teardown)
 app.command("sweep", cls=sweep.TAUGHT)(sweep.sweep)
 app.command("recover", cls=recover.TAUGHT)(recover.recover)
+app.command("handover", cls=handing.TAUGHT)(handing.handover)
 app.command("bootstrap-cell", cls=bootstrapping.BOOTSTRAP)(bootstrapping.bootstrap_cell)
 app.command(
     "cell-agent",

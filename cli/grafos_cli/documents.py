@@ -208,6 +208,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
         cases=listed(record(texts="cell_id provider region action why note", error=or_none(ERROR), maybe="error note")),
         failures=listed(FAILED_CLOUD),
     ),
+    "cloud handover": record(texts="cell_id before engine"),
     "cloud ls": record(cells=listed(CELL)),
     "cloud cost": record(
         cells=COSTS, sums=listed(of(Sum)), counts="total_micro_cents fictional_micro_cents", texts="note"

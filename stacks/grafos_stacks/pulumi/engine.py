@@ -28,9 +28,12 @@ from pulumi.automation import ConfigValue, LocalWorkspaceOptions, Stack
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_core.paths import private_folder, write_private_once
-from grafos_stacks.pulumi.bench import PROJECT_VARIABLE
+from grafos_stacks.journal import Journal, StackState
+from grafos_stacks.owners import pulumi_owner
+from grafos_stacks.pulumi.bench import PROJECT_VARIABLE, Bench
 from grafos_stacks.pulumi.command import Command, find_engine
 from grafos_stacks.pulumi.program import program
+from grafos_stacks.teardown import teardown
 
 PROJECT = "grafos"
 SIDE_BY_SIDE = 64
@@ -125,9 +128,20 @@ class EngineStack:
             )
 
     def destroy(self, event: Event | None = None) -> None:
-        """Ends all of it."""
+        """Ends all of it, and then whatever a killed run left beside the state: the journal names its owner."""
         with self._run("destroy"):
             self._stack.destroy(parallel=SIDE_BY_SIDE, on_event=event, color="never", continue_on_error=True)
+        self._end_what_is_left()
+        if self.state().get("pending_operations"):
+            self.refresh(clear_pending=True)
+
+    def _end_what_is_left(self) -> None:
+        bench, owner = Bench(), pulumi_owner(PROJECT, self.name)
+        with contextlib.closing(Journal(self._place.fabric, bench.clock)) as journal:
+            rows = [row for row in journal.stacks() if row.engine == owner and row.state is not StackState.GONE]
+        for row in rows:
+            with bench.hands(row.provider, row.region) as hands:
+                teardown(hands, row.stack, self._place.project, row.region, row.provider, engine=owner)
 
     def state(self) -> Mapping[str, Any]:
         """The state as the engine exports it."""

@@ -1,0 +1,49 @@
+"""`grafos cloud handover`: gives a cell to the other engine, which from then on is the only one to change it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Annotated
+
+import typer
+
+from grafos_cli.taught import taught, terminal_of
+
+TAUGHT = taught(
+    examples=("grafos cloud handover build-1 --to pulumi", "grafos cloud handover build-1 --to direct"),
+    next="grafos cloud show --cell-id build-1",
+)
+ENGINES = ("direct", "pulumi")
+
+
+def handover(
+    ctx: typer.Context,
+    cell_id: Annotated[str, typer.Argument(metavar="CELL", help="the cell's name")],
+    to: Annotated[str, typer.Option("--to", metavar="ENGINE", help="direct, which these commands use, or pulumi")],
+) -> None:
+    """Gives a cell to the other engine. Nothing of the cell changes, and it goes on running.
+
+    After --to pulumi the first Pulumi stack that declares the cell adopts all of it; until then these commands leave it
+    alone. After --to direct they change it again; take it out of the Pulumi program first, with its state (pulumi state
+    delete), or the next pulumi up is refused.
+    """
+    from grafos_cli.fabric import open_default
+    from grafos_core.clock import SystemClock
+    from grafos_core.errors import GrafosError
+    from grafos_stacks.journal import Journal
+    from grafos_stacks.owners import hand_over_stack
+
+    terminal = terminal_of(ctx)
+    if to not in ENGINES:
+        raise GrafosError(
+            "usage", f"there is no engine {to[:40]!r}", where="--to", next=f"name one of {', '.join(ENGINES)}"
+        )
+    clock = SystemClock()
+    with contextlib.closing(Journal(open_default(terminal), clock)) as journal:
+        before = journal.stack(cell_id)
+        given = hand_over_stack(journal, cell_id, to, clock.now())
+    came_from = before.engine if before is not None else ""
+    terminal.emit(
+        {"cell_id": cell_id, "before": came_from, "engine": given.engine},
+        f"{cell_id} belongs to {given.engine} now (before: {came_from}).\n",
+    )

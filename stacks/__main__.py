@@ -1,0 +1,5 @@
+"""What Pulumi starts for the project in the root."""
+
+from grafos_stacks.pulumi.program import program
+
+program()
