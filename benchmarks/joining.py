@@ -53,6 +53,7 @@ BEAT_EVERY_S = 5.0
 WATCHED_S = 20.0
 DIALLED_AT_ONCE = 16
 LINKED_WITHIN_S = 1200.0
+DIAL_S_MAX = 60.0
 DAY_S = 86_400.0
 PROVIDER = "aws"
 CERTIFICATE_BYTES = 1024
@@ -163,6 +164,7 @@ class Beating(asyncio.Protocol):
         self._cell, self._welcomed = cell, welcomed
         self._transport: asyncio.Transport
         self._beat = framing.encode_frame(frames.Heartbeat(Resources()))
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # of a stream
@@ -174,36 +176,47 @@ class Beating(asyncio.Protocol):
     def data_received(self, _: bytes) -> None:
         self._welcomed()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        raise SystemExit(f"the link of {self._cell.name} ended: {exc}")
+    def connection_lost(self, _: Exception | None) -> None:
+        self.ended.set_result(None)
 
     def _say(self) -> None:
-        self._transport.write(self._beat)
-        asyncio.get_running_loop().call_later(BEAT_EVERY_S, self._say)
+        if not self.ended.done():
+            self._transport.write(self._beat)
+            asyncio.get_running_loop().call_later(BEAT_EVERY_S, self._say)
 
 
 def beat_for_ever(at: Orchestrator, port: int, alpn: str, cells: list[Cell], linked: Event) -> None:
-    """In a process of its own: dials for each cell, and beats."""
+    """In a process of its own: dials for each cell, and beats; a cell whose link ends dials again, as a real one."""
     seen: set[str] = set()
 
-    async def dial(cell: Cell, gate: asyncio.Semaphore) -> None:
+    async def hold(cell: Cell, gate: asyncio.Semaphore) -> None:
+        loop = asyncio.get_running_loop()
+
         def welcomed() -> None:
             seen.add(cell.name)
             if len(seen) == len(cells):
                 linked.set()
 
-        async with gate:
-            context = trust.client_context(at.ca_pem, cell.pem, cell.pem)
-            context.set_alpn_protocols([alpn])
-            loop = asyncio.get_running_loop()
-            await loop.create_connection(
-                lambda: Beating(cell, welcomed), "127.0.0.1", port, ssl=context, ssl_handshake_timeout=LINKED_WITHIN_S
-            )
+        while True:
+            async with gate:
+                context = trust.client_context(at.ca_pem, cell.pem, cell.pem)
+                context.set_alpn_protocols([alpn])
+                try:
+                    _, link = await loop.create_connection(
+                        lambda: Beating(cell, welcomed),
+                        "127.0.0.1",
+                        port,
+                        ssl=context,
+                        ssl_handshake_timeout=DIAL_S_MAX,
+                    )
+                except OSError:
+                    continue
+            await link.ended
+            seen.discard(cell.name)
 
     async def live() -> None:
         gate = asyncio.Semaphore(DIALLED_AT_ONCE)
-        await asyncio.gather(*(dial(cell, gate) for cell in cells))
-        await asyncio.Event().wait()
+        await asyncio.gather(*(hold(cell, gate) for cell in cells))
 
     _allow_files()
     uvloop.run(live())
