@@ -26,6 +26,8 @@ class AuditKind(StrEnum):
     """What a record tells of."""
 
     CLAIMED = "Claimed"
+    OPERATOR_REPLACED = "OperatorReplaced"
+    REGAIN_REFUSED = "RegainRefused"
     TERMS_SET = "TermsSet"
     TENANT_CREATED = "TenantCreated"
     TENANT_CHANGED = "TenantChanged"

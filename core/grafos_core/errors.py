@@ -105,6 +105,7 @@ CODES: dict[str, CodeFacts] = {
     "no_eligible_provider_cells": CodeFacts(CAPACITY, 503, True, "No cell of the provider meets all readiness requirements."),
     "not_found": CodeFacts(USAGE, 404, False, "There is no such route or thing."),
     "not_leader": CodeFacts(CONFLICT, 307, True, "Another replica of the scheduler leads; the answer names its address."),
+    "operator_replaced": CodeFacts(AUTH, 403, False, "Another home of the fabric became the operator, by the fabric's key."),
     "order_refused": CodeFacts(AUTH, 403, False, "The run is not signed by a key of its tenant, or not as it is asked for."),
     "output_too_large": CodeFacts(CAPACITY, 422, False, "The tasklet wrote more than the documented limit."),
     "placement_failed": CodeFacts(CAPACITY, 503, True, "Every candidate cell was vetoed; the message lists each veto."),

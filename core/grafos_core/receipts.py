@@ -180,6 +180,29 @@ class SigningKeyProof(msgspec.Struct, frozen=True):
     version: int = RECEIPT_VERSION
 
 
+class SchedulerVoucher(msgspec.Struct, frozen=True):
+    """That the fabric claimed the scheduler of this name, whose CA (DER) has this hash; signed by the fabric. Its other
+    homes know the scheduler by it."""
+
+    fabric: str
+    scheduler: str
+    ca_sha256: str
+    version: int = RECEIPT_VERSION
+
+
+class RegainProof(msgspec.Struct, frozen=True):
+    """That whoever asks to be a scheduler's operator has the fabric's key; signed by it. It holds for one certificate
+    of the server (DER), one certificate request (PEM) and one ``challenge`` of the scheduler."""
+
+    fabric: str
+    scheduler: str
+    operator: str
+    server_sha256: str
+    csr_sha256: str
+    challenge: str
+    version: int = RECEIPT_VERSION
+
+
 Record = TypeVar("Record", bound=msgspec.Struct)
 
 _KINDS: dict[str, type[msgspec.Struct]] = {
@@ -190,6 +213,8 @@ _KINDS: dict[str, type[msgspec.Struct]] = {
     "inventory": Inventory,
     "order": RunOrder,
     "signing-key": SigningKeyProof,
+    "voucher": SchedulerVoucher,
+    "regain": RegainProof,
 }
 _NAMES = {struct: kind for kind, struct in _KINDS.items()}
 

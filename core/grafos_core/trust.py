@@ -198,6 +198,11 @@ def certificate_der(pem: str) -> bytes:
         raise GrafosError("certificate_refused", "the text is not a PEM certificate") from error
 
 
+def certificate_sha256(pem: str) -> str:
+    """The SHA-256 of the first certificate of a PEM text (DER), in hex; ``certificate_refused``."""
+    return hashlib.sha256(certificate_der(pem)).hexdigest()
+
+
 def check_issued_by(certificate_pem: str, pinned_ca_pems: str, at: float) -> Peer:
     """Whom the certificate stands for, if one of the pinned CAs signed it and it was valid ``at`` that time.
 

@@ -24,9 +24,10 @@ from grafos_core.changes import Change
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import fabric_id
+from grafos_core.receipts import Signed
 from grafos_scheduler.authorize import OPERATOR_RIGHTS
 from grafos_scheduler.credentials import Credentials
-from grafos_scheduler.events import ClaimAccepted
+from grafos_scheduler.events import ClaimAccepted, OperatorReplaced
 from grafos_scheduler.messages import ClaimGrant, ClaimRequest
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
@@ -45,11 +46,13 @@ log = logging.getLogger("grafos.security")
 
 
 class Possession(msgspec.Struct, frozen=True):
-    """``fabric_key_pem`` verifies the budget slices of the fabric that claimed; ``closed`` ends the claim for good."""
+    """``fabric_key_pem`` verifies the budget slices of the fabric that claimed; ``closed`` ends the claim for good.
+    ``voucher`` is what the fabric signed of this scheduler, for its other homes; None until it was handed in."""
 
     fabric_key_pem: str
     csr_pem: str
     closed: bool = False
+    voucher: Signed | None = None
 
 
 KINDS: dict[str, type[msgspec.Struct]] = {POSSESSION: Possession}
@@ -78,6 +81,11 @@ class ClaimDesk:
     @property
     def is_closed(self) -> bool:
         return self._possession is not None and self._possession.closed
+
+    @property
+    def voucher(self) -> Signed | None:
+        """What the fabric that claimed this scheduler signed of it, for its other homes."""
+        return self._possession.voucher if self._possession is not None else None
 
     @property
     def fabric_key(self) -> trust.PublicKey:
@@ -115,6 +123,24 @@ class ClaimDesk:
             closed = msgspec.structs.replace(self._possession, closed=True)
             await self._shell.put((Change(POSSESSION, POSSESSION, closed),))
             self._possession = closed
+            forget_secret(self._settings.claim_secret_file)
+
+    async def keep_voucher(self, voucher: Signed) -> None:
+        """Keeps what the fabric signed of this scheduler."""
+        async with self._turn:
+            assert self._possession is not None, "verified with the key of the fabric that claimed"
+            kept = msgspec.structs.replace(self._possession, voucher=voucher)
+            if kept != self._possession:
+                await self._shell.put((Change(POSSESSION, POSSESSION, kept),))
+                self._possession = kept
+
+    async def hand_over(self, event: OperatorReplaced, csr_pem: str) -> None:
+        """Makes another key the operator's; the claim by the secret, if it was still open, is closed by it."""
+        async with self._turn:
+            assert self._possession is not None, "proved with the key of the fabric that claimed"
+            kept = msgspec.structs.replace(self._possession, csr_pem=csr_pem, closed=True)
+            await self._shell.handle(event, (Change(POSSESSION, POSSESSION, kept),))
+            self._possession = kept
             forget_secret(self._settings.claim_secret_file)
 
     def _check_proof(self, request: ClaimRequest, client: str) -> bytes:

@@ -26,6 +26,7 @@ from grafos_core.ids import sha256_of
 from grafos_core.receipts import Signed
 from grafos_core.revoking import GRACE_S_DEFAULT
 from grafos_scheduler import audit_messages, framing, lease_messages, messages, standing_messages
+from grafos_scheduler.regaining_messages import RegainGrant
 
 TIMEOUT_S = 10.0
 """For connecting and for each wait on the socket; a long poll adds its own time."""
@@ -277,7 +278,7 @@ def claim(
     wanted = trust.claim_mac(secret, "cell", server_der, csr_pem, fabric_key_pem)
     if not hmac.compare_digest(wanted, grant.mac):
         raise _not_ours("whoever answers there does not know the cell's secret")
-    _check_grant(grant, server_der, csr_pem, fabric, operator, cell_id)
+    check_grant(grant, server_der, csr_pem, fabric, operator, cell_id)
     return grant
 
 
@@ -329,8 +330,8 @@ def _check_silence(first: GrafosError, second: GrafosError) -> None:
         )
 
 
-def _check_grant(
-    grant: messages.ClaimGrant, server_der: bytes, csr_pem: str, fabric: str, operator: str, cell_id: str
+def check_grant(
+    grant: messages.ClaimGrant | RegainGrant, server_der: bytes, csr_pem: str, fabric: str, operator: str, cell_id: str
 ) -> None:
     """What was granted is for us, and from the CA that also signed the server's certificate."""
     now = time.time()

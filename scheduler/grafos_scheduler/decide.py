@@ -31,6 +31,7 @@ from grafos_scheduler import (
     revoking,
     rows,
     standing,
+    succession,
     tenants,
 )
 from grafos_scheduler.draft import Draft
@@ -96,6 +97,8 @@ def decide(  # noqa: C901  # one arm per event
             return draft.decision(cells.drain(draft, event))
         case events.ClaimAccepted():
             _claimed(draft, event)
+        case events.OperatorReplaced():
+            succession.replaced(draft, event)
         case events.TermsSet():
             _set_terms(draft, event)
         case events.Witnessed():
@@ -191,7 +194,9 @@ def _by(event: Event) -> str:
             return f"tenant/{event.tenant}"
         case events.LeaseRevokeAsked() if event.tenant:
             return f"tenant/{event.tenant}"
-        case events.BootstrapAsked() | events.ClaimAccepted() | events.ProviderMarked() | events.ConformanceReported():
+        case events.BootstrapAsked() | events.ProviderMarked() | events.ConformanceReported():
+            return f"operator/{event.operator}"
+        case events.ClaimAccepted() | events.OperatorReplaced():
             return f"operator/{event.operator}"
         case _:
             return audit.SCHEDULER

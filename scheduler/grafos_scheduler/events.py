@@ -41,6 +41,15 @@ class ClaimAccepted:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorReplaced:
+    """An operator proved to have the key of the fabric that claimed this scheduler, in a home that has no credentials
+    for it. Answer: none. The same key again changes nothing."""
+
+    operator: str
+    key_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class TermsSet:
     """The operator says what a cell costs and when it must be gone (0 = never). Answer: none."""
 
@@ -383,6 +392,7 @@ OfTenants = (
 
 Event = (
     ClaimAccepted
+    | OperatorReplaced
     | TermsSet
     | OfTenants
     | LedgerTaken

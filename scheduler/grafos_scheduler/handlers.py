@@ -17,7 +17,7 @@ import msgspec
 from grafos_core import receipts, trust
 from grafos_core.errors import GrafosError
 from grafos_core.ids import check_sha256
-from grafos_scheduler import ending, enrolment, events, messages, ordering, rows, runs, tenants, views
+from grafos_scheduler import ending, enrolment, events, messages, ordering, rows, runs, succession, tenants, views
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT, TENANT_RIGHTS, Caller
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.bundles import BundleStore
@@ -26,6 +26,7 @@ from grafos_scheduler.console.sessions import Sessions
 from grafos_scheduler.credentials import Credentials
 from grafos_scheduler.decide import decide
 from grafos_scheduler.enrolling import EnrolmentDesk
+from grafos_scheduler.regaining import RegainDesk
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
 from grafos_scheduler.signing_in import AccountDesk
@@ -41,6 +42,7 @@ class Services(NamedTuple):
     desk: ClaimDesk
     enrolling: EnrolmentDesk
     accounts: AccountDesk
+    regaining: RegainDesk
     blobs: BlobStore
     bundles: BundleStore
     sessions: Sessions
@@ -73,6 +75,7 @@ class Request(NamedTuple):
 
 def check_standing(state: State, caller: Caller) -> None:
     """Whether a proved identity still counts here: it may have been taken back, and its certificate lives on."""
+    succession.check_key(state, caller.kind, caller.key_sha256)
     if caller.kind == CELL:
         enrolment.check_key(state, caller.name, caller.key_sha256)
     elif caller.kind == TENANT:

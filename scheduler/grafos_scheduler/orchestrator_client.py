@@ -9,6 +9,7 @@ from grafos_core.changes import Batch, Change
 from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.ledger import ACCOUNT, HOLD, Ledger
+from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 from grafos_scheduler.account_client import AccountClient, let_in
 from grafos_scheduler.client import TIMEOUT_S, decode
@@ -46,6 +47,10 @@ class OrchestratorClient(AccountClient):
     """One caller's way to an orchestrator; see ``SchedulerClient``."""
 
     # --- operator ---
+
+    def keep_voucher(self, voucher: Signed) -> Signed:
+        """Hands in what the fabric signed of the orchestrator, by which other homes of the fabric know it."""
+        return self._call("PUT", "/api/v1/claim/voucher", Signed, voucher)
 
     def bootstrap(self, request: BootstrapRequest) -> BootstrapGrant:
         """A token with which one cell may enrol, once and soon."""

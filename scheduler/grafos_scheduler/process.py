@@ -33,6 +33,7 @@ from grafos_scheduler.handlers import Services
 from grafos_scheduler.link import LinkServices
 from grafos_scheduler.openapi import document
 from grafos_scheduler.protocol import CONNECTIONS_MAX, HTTP_ALPN, ORCHESTRATOR_CONNECTIONS_MAX, Listener
+from grafos_scheduler.regaining import RegainDesk
 from grafos_scheduler.server import Application, listener_context, renew_certificate
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
@@ -154,8 +155,9 @@ async def opened(settings: Settings, store: Store) -> AsyncIterator[Opened]:
         enrolling = EnrolmentDesk(shell, credentials, settings)
         bundles = BundleStore(settings.bundles)
         accounts = AccountDesk(shell, credentials, settings)
+        regaining = RegainDesk(shell, credentials, settings, desk)
         services = Services(
-            settings, shell, credentials, desk, enrolling, accounts, blobs, bundles, Sessions(), document
+            settings, shell, credentials, desk, enrolling, accounts, regaining, blobs, bundles, Sessions(), document
         )
         links = LinkServices(settings, shell, credentials, blobs)
         tls = listener_context(services, [LINK_ALPN, HTTP_ALPN])

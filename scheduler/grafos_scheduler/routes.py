@@ -21,6 +21,7 @@ from grafos_scheduler.authorize import CELL, OPERATOR, TENANT
 from grafos_scheduler.ledger_routes import LEDGER_ROUTES
 from grafos_scheduler.machine_routes import MACHINE_ROUTES
 from grafos_scheduler.orchestrator_routes import ORCHESTRATOR_ROUTES
+from grafos_scheduler.regaining_routes import REGAIN_ROUTES
 from grafos_scheduler.route import Route, gate
 from grafos_scheduler.settings import CELL as CELL_MODE
 
@@ -35,6 +36,7 @@ ROUTES: tuple[Route, ...] = (
         messages.ClaimGrant,
         body=messages.ClaimRequest,
     ),
+    *REGAIN_ROUTES,
     Route(
         "GET",
         "/openapi.json",

@@ -36,12 +36,15 @@ THE_HEAD = "head"
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Whose scheduler this is."""
+    """Whose scheduler this is. ``regained_at`` is when another key of the fabric's operator last took the place of the
+    one before (0: never), and ``put_out`` are the keys that went with it, of tenants too, the newest last."""
 
     fabric: str
     operator: str
     key_sha256: str
     claimed_at: float
+    regained_at: float = 0.0
+    put_out: tuple[str, ...] = ()
 
 
 class Terms(msgspec.Struct, frozen=True):

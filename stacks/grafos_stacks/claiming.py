@@ -1,7 +1,8 @@
 """How a person takes possession of an orchestrator: one that they started, or one whose machine grafos made.
 
 The same outcome however often it is repeated. Nothing that the other side says is trusted before the claim, by which
-both prove that they know the one-time secret; from then on its CA is pinned.
+both prove that they know the one-time secret; from then on its CA is pinned. A home that has the fabric's key and no
+credentials gets in by that key (``_regain``), and knows the orchestrator by what the key signed of it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from grafos_core.paths import private_folder
 from grafos_scheduler.client import TIMEOUT_S, Wire, claim, decode
 from grafos_scheduler.messages import ClaimGrant, Health
 from grafos_scheduler.orchestrator_client import OrchestratorClient
+from grafos_scheduler.regaining_client import regain, voucher_of
+from grafos_scheduler.regaining_messages import RegainGrant
 from grafos_scheduler.tenant_messages import TenantAsked
 from grafos_stacks.orchestrators import DEFAULT_TENANT, ORCHESTRATOR, OrchestratorHome, OrchestratorRecord
 from grafos_stacks.records import OPERATOR, SchedulerHome, tenant_name
@@ -27,6 +30,8 @@ from grafos_stacks.records import OPERATOR, SchedulerHome, tenant_name
 CLAIM_PATIENCE_S = 5.0
 """An orchestrator that was started just now answers within a second or two."""
 ASK_EVERY_S = 0.1
+LOST = ("operator_replaced", "certificate_expired")
+"""What our credentials are refused with that were good once; the fabric's key gives us new ones."""
 
 
 class MachineOf(NamedTuple):
@@ -40,8 +45,9 @@ def take_orchestrator(
     fabric: Fabric, url: str, secret_file: Path | None, *, replace: bool = False
 ) -> OrchestratorRecord:
     """Claims the orchestrator at ``url``, pins its CA, and creates the tenant `default` there; the same outcome however
-    often it is repeated. An orchestrator that is ours already may have got another address. With ``replace`` it takes
-    the place of the one before, once it has been claimed.
+    often it is repeated. An orchestrator that is ours already may have got another address. One that another home of
+    the fabric claimed, or that no longer knows us, lets us in by the fabric's key, and the home before out. With
+    ``replace`` it takes the place of the one before, once it has been claimed.
 
     ``claim_refused`` (another fabric's, another one than before, a wrong secret, no orchestrator), ``config_invalid``
     (no secret), ``scheduler_unreachable``.
@@ -70,14 +76,17 @@ def take(
             next="start one with --mode orchestrator; grafos fabric init prints how",
         )
     if replace or not home.is_granted(OPERATOR):
-        _claim(fabric, home, url, told, secret())
+        _enter(fabric, home, url, told, secret)
     try:
-        with home.client(OPERATOR, url) as client:
-            _create_default(home, client)
+        _settle_in(fabric, home, url, told)
     except GrafosError as error:
-        if error.code not in ("certificate_refused", "token_refused"):
+        if error.code in LOST:
+            _regain(fabric, home, url, told)
+            _settle_in(fabric, home, url, told)
+        elif error.code in ("certificate_refused", "token_refused"):
+            raise _another(url, home.record(), error) from error
+        else:
             raise
-        raise _another(url, home.record(), error) from error
     record = home.record()
     if record is None or replace:
         home.keep_record(OrchestratorRecord(url, told.name, time.time(), *machine))
@@ -116,6 +125,34 @@ def read_secret(file: Path) -> bytes:
     return secret
 
 
+def _enter(fabric: Fabric, home: OrchestratorHome, url: str, told: Health, secret: Callable[[], bytes]) -> None:
+    """Claims it with the secret; or, where that was done before, gets in by the fabric's key."""
+    try:
+        _claim(fabric, home, url, told, secret())
+    except GrafosError as error:
+        if not told.claimed or error.code not in ("claim_refused", "config_invalid"):
+            raise
+        _regain(fabric, home, url, told)
+
+
+def _regain(fabric: Fabric, home: OrchestratorHome, url: str, told: Health) -> None:
+    private_folder(home.folder)
+    try:
+        granted = regain(
+            url,
+            fabric.sign,
+            fabric=str(fabric.id),
+            fabric_key_pem=fabric.public_key_pem,
+            operator=OPERATOR,
+            csr_pem=home.request_for(OPERATOR),
+            scheduler=told.name,
+        )
+    except GrafosError as error:
+        error.where = error.where or url
+        raise
+    _keep(home, granted)
+
+
 def _claim(fabric: Fabric, home: OrchestratorHome, url: str, told: Health, secret: bytes) -> None:
     try:
         granted = claimed(fabric, home, url, secret, told.name)
@@ -123,13 +160,16 @@ def _claim(fabric: Fabric, home: OrchestratorHome, url: str, told: Health, secre
         if error.code == "claim_refused":
             error.where = url
             error.next = (
-                "if that was not this home of yours, end it, and start anew with an empty --state and --trust folder"
-                if told.claimed
-                else "name the secret that it was started with: --secret-file FILE; grafos fabric init says its fabric"
+                "name the secret that it was started with: --secret-file FILE; grafos fabric init says its fabric"
             )
         raise
+    _keep(home, granted)
+
+
+def _keep(home: OrchestratorHome, granted: ClaimGrant | RegainGrant) -> None:
+    """Pins the CA and keeps the operator's credentials."""
     for token_file in home.folder.glob(f"{tenant_name('*')}-token"):
-        home.forget_grant(token_file.name.removesuffix("-token"))  # at another orchestrator it is nobody yet
+        home.forget_grant(token_file.name.removesuffix("-token"))  # there it is nobody yet, or no more
     home.pin_ca(granted.ca_pem)
     home.keep_grant(OPERATOR, granted.certificate_pem, granted.api_token)
 
@@ -148,8 +188,20 @@ def claimed(fabric: Fabric, home: SchedulerHome, url: str, secret: bytes, name: 
     )
 
 
+def _settle_in(fabric: Fabric, home: OrchestratorHome, url: str, told: Health) -> None:
+    """The operator's first call closes the claim; what proves the orchestrator to other homes of the fabric is handed
+    in each time, so that one of before there was that has it, too."""
+    with home.client(OPERATOR, url) as client:
+        _create_default(home, client)
+        try:
+            client.keep_voucher(voucher_of(fabric.sign, str(fabric.id), told.name, home.ca_pem))
+        except GrafosError as error:
+            if error.code != "not_found":  # its software is of before there was that
+                raise
+
+
 def _create_default(home: OrchestratorHome, client: OrchestratorClient) -> None:
-    """The tenant `default` with the budget that new tenants get. The operator's first call closes the claim."""
+    """The tenant `default` with the budget that new tenants get."""
     who = tenant_name(DEFAULT_TENANT)
     if home.is_granted(who):
         client.tenants()

@@ -10,7 +10,6 @@ digest, so that neither a repeated call nor one that comes late opens an old one
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -44,7 +43,8 @@ class CameHome(NamedTuple):
 
 
 def move_ledger(fabric: Fabric, *, clock: Clock | None = None, progress: Progress = unheard) -> Place:
-    """Has the fabric's ledger kept by its orchestrator, which was claimed; where it is then.
+    """Has the fabric's ledger kept by its orchestrator, which was claimed; where it is then. A home whose own ledger
+    is as it was made takes over the one that is there.
 
     Repeating it changes nothing. ``ledger_elsewhere`` when another orchestrator keeps it, or this one has another;
     ``scheduler_unreachable`` and the like leave it closed here, and the next command that books goes on.
@@ -52,6 +52,7 @@ def move_ledger(fabric: Fabric, *, clock: Clock | None = None, progress: Progres
     clock = clock or SystemClock()
     home = OrchestratorHome(fabric)
     record = home.known()
+    _adopted(fabric, home, record, clock)
     place, copy = _closed_here(fabric, home, record, clock)
     progress(Step("close ledger here", DONE, 0.0))
     if place.standing is Standing.COMING:
@@ -121,15 +122,7 @@ def _closed_here(
         place = local.place
         if place.is_here:
             copy = local.copy(place.generation + 1)
-            place = Place(
-                Standing.MOVING,
-                generation=copy.generation,
-                keeper=record.name,
-                url=record.url,
-                keeper_ca_sha256=_ca_sha256(home),
-                digest=digest_of(copy),
-                since=clock.now(),
-            )
+            place = _kept_by(Standing.MOVING, copy, home, record, clock)
             local.go(place)
             return place, copy
         check_keeper(home, place)
@@ -199,6 +192,50 @@ def check_keeper(home: OrchestratorHome, place: Place) -> None:
         )
 
 
+def _adopted(fabric: Fabric, home: OrchestratorHome, record: OrchestratorRecord, clock: Clock) -> None:
+    """In a home whose ledger never left it, takes over that the orchestrator keeps the fabric's, which another home
+    moved there; and if that home has fetched it since, the copy that stayed.
+
+    ``ledger_elsewhere`` where this home's own ledger has holds already, which would be lost.
+    """
+    if fabric.ledger_place() != Place():
+        return
+    with home.client(OPERATOR) as client:
+        seen, ledger = client.ledger()
+    if not seen.generation:
+        return
+    copy = LedgerCopy(seen.generation, tuple(ledger.accounts.values()), tuple(ledger.holds.values()))
+    with fabric.ledger() as local:
+        if local.place != Place():
+            return
+        if local.ledger.holds:
+            raise GrafosError(
+                "ledger_elsewhere",
+                f"the orchestrator {record.name} keeps the fabric's ledger, and this home's own has holds, too",
+                where=record.url,
+                next="tear down what was made from here (grafos cloud ls), move this home's folder away, import the "
+                "key again, then claim again",
+                context={"holds": sorted(local.ledger.holds)},
+            )
+        local.come_home(copy, Place(generation=seen.generation, since=clock.now()))
+        if seen.state != CLOSED:
+            local.go(_kept_by(Standing.MOVED, copy, home, record, clock))
+
+
+def _kept_by(
+    standing: Standing, copy: LedgerCopy, home: OrchestratorHome, record: OrchestratorRecord, clock: Clock
+) -> Place:
+    return Place(
+        standing,
+        generation=copy.generation,
+        keeper=record.name,
+        url=record.url,
+        keeper_ca_sha256=_ca_sha256(home),
+        digest=digest_of(copy),
+        since=clock.now(),
+    )
+
+
 def _ca_sha256(home: OrchestratorHome) -> str:
     """Of the newest CA that was pinned: by it an orchestrator is known, whatever its address."""
-    return hashlib.sha256(trust.certificate_der(home.ca_pem)).hexdigest()
+    return trust.certificate_sha256(home.ca_pem)

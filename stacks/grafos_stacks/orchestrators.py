@@ -206,7 +206,7 @@ class OrchestratorHome(SchedulerHome):
                 "our credentials for the orchestrator ran out, because they were not used for weeks",
                 next="grafos account logout --forget, then sign in with a fresh invitation of its operator"
                 if isinstance(self._fabric, Guest)
-                else "start another one with empty folders: grafos fabric init --replace",
+                else "grafos fabric claim URL",
             )
         began_at = trust.issued_at(self._file(who, "cert.pem").read_text())
         return now - began_at > RENEW_AT_FRACTION * (ends_at - began_at)

@@ -125,6 +125,7 @@ def one_of_each(desk: Desk) -> list[events.Event]:
     [fenced] = [lease.lease_id for lease in desk.state.leases.values() if lease.state == leases.FENCED]
     return [
         events.ClaimAccepted("fab", "op", "operator-key"),
+        events.OperatorReplaced("op", "another-operator-key"),
         events.TermsSet("cell-1", 5, 0.0),
         events.TenantRegistered("eve", None, "slice-eve", 5, desk.now + 5.0),
         events.TenantAdmitted("bob", None, 5, "key-of-bob"),

@@ -45,6 +45,8 @@ EVENTS_LOOKED_BACK = 5000
 SECURITY_KINDS = frozenset(
     {
         AuditKind.CLAIMED,
+        AuditKind.OPERATOR_REPLACED,
+        AuditKind.REGAIN_REFUSED,
         AuditKind.BOOTSTRAP_MINTED,
         AuditKind.EXPECTED_MACHINE_NAMED,
         AuditKind.ATTESTATION_ROOTS_SET,

@@ -1,0 +1,80 @@
+"""Who the operator is, when another home of the fabric has got in again: one key, and no longer the one before.
+
+Credentials that the operator before had made for tenants lie in the home before, so they go with its key. People who
+were invited have keys of their own, in homes of their own, and stay.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from grafos_core.audit_chain import AuditKind
+from grafos_core.errors import GrafosError
+from grafos_scheduler import rows
+from grafos_scheduler.authorize import OPERATOR
+
+if TYPE_CHECKING:
+    from grafos_scheduler.draft import Draft
+    from grafos_scheduler.events import OperatorReplaced
+    from grafos_scheduler.state import State
+
+PUT_OUT_MAX = 512
+"""Keys of which it is told what became of them; those before are refused in general words."""
+BACK_HERE = "if it was you, work where you did that; to work here again: grafos fabric claim URL"
+
+
+def replaced(draft: Draft, event: OperatorReplaced) -> None:
+    """Makes the key the operator's. ``claim_refused`` where nobody has claimed yet."""
+    known = draft.state.claim
+    if known is None:
+        raise GrafosError("claim_refused", "nobody has claimed this scheduler yet", next="claim it with its secret")
+    if known.key_sha256 == event.key_sha256:
+        return  # the answer was lost
+    dropped = [key for tenant in list(draft.state.tenants.values()) for key in _drop_own(draft, tenant)]
+    gone = [key for key in (*known.put_out, *dropped, known.key_sha256) if key != event.key_sha256]
+    claim = replace(
+        known,
+        operator=event.operator,
+        key_sha256=event.key_sha256,
+        regained_at=draft.now,
+        put_out=tuple(gone[-PUT_OUT_MAX:]),
+    )
+    draft.put(rows.CLAIM, rows.THE_CLAIM, claim)
+    draft.note(
+        AuditKind.OPERATOR_REPLACED,
+        event.operator,
+        key_sha256=event.key_sha256,
+        before_sha256=known.key_sha256,
+        tenant_keys=len(dropped),
+    )
+
+
+def check_key(state: State, kind: str, key_sha256: str) -> None:
+    """``operator_replaced`` for a key of the operator before, or of a tenant that was made by it."""
+    claim = state.claim
+    if claim is None or (key_sha256 not in claim.put_out and (kind != OPERATOR or key_sha256 == claim.key_sha256)):
+        return
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(claim.regained_at))
+    raise GrafosError(
+        "operator_replaced",
+        f"these credentials of {'an' if kind == OPERATOR else 'a'} {kind} are worth nothing any more",
+        why=f"another home of this fabric became the operator at {at} UTC, by the fabric's key"
+        if claim.regained_at
+        else "they are not of the key that claimed this scheduler",
+        next=BACK_HERE,
+    )
+
+
+def _drop_own(draft: Draft, tenant: rows.Tenant) -> list[str]:
+    """The tenant's keys that an operator had made; they speak for nobody any more."""
+    people = draft.state.people
+    gone = [key for key in tenant.keys if key not in people or not people[key].invited_by]
+    if gone:
+        draft.put(rows.TENANT, tenant.name, replace(tenant, keys=tuple(key for key in tenant.keys if key not in gone)))
+        for key in gone:
+            if key in people:
+                draft.remove(rows.PERSON, key)
+    return gone
