@@ -52,7 +52,7 @@ def some_time(chance: random.Random, _: frames.StartRun) -> float:
 class PlayedCell:
     """One cell: whom the link talks to."""
 
-    def __init__(self, cells: Cells, member: Member, total: Resources, seconds: Seconds) -> None:
+    def __init__(self, cells: Cells, member: Member, total: Resources, seconds: Seconds, url: str) -> None:
         self.member = member
         self._cells = cells
         self._seconds = seconds
@@ -61,7 +61,7 @@ class PlayedCell:
         fabric = member.at.fabric.id
         rules = BrokerSettings(fabric, member.cell_id, total, b"capability key of a cell", self._identity.sign)
         self.state = BrokerState.load(rules, ())
-        self._link = Link(member.at.url, self._identity.link_context, self, self._chance)
+        self._link = Link(url or member.at.url, self._identity.link_context, self, self._chance)
         self._workers: dict[str, asyncio.TimerHandle] = {}
         self._is_registered = False
         self.goodbyes: Counter[str] = Counter()
@@ -95,6 +95,10 @@ class PlayedCell:
     async def told(self, frame: frames.DownFrame) -> None:
         if isinstance(frame, ForBroker):
             self._handle(Told(frame))
+
+    def babble(self, garbage: bytes) -> None:
+        assert self._link._writer is not None
+        self._link._writer.write(garbage)
 
     # --- inside ---
 
@@ -134,17 +138,23 @@ class PlayedCell:
 
 
 class Cells:
-    """Played cells in a thread of their own, until ``close``."""
+    """Played cells in a thread of their own, until ``close``. ``url``: where they dial, if that is another way."""
 
-    def __init__(self, members: Sequence[Member], total: Resources, seconds: Seconds = some_time) -> None:
+    def __init__(
+        self, members: Sequence[Member], total: Resources, seconds: Seconds = some_time, *, url: str = ""
+    ) -> None:
         self.started: Counter[str] = Counter()
-        self.cells = [PlayedCell(self, member, total, seconds) for member in members]
+        self.cells = [PlayedCell(self, member, total, seconds, url) for member in members]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="played cells")
         self._stop: asyncio.Task[None]
         self._began = threading.Event()
         self._thread.start()
         self._began.wait()
+
+    def babble(self, number: int, garbage: bytes) -> None:
+        """Has one cell send what no cell sends."""
+        self._loop.call_soon_threadsafe(self.cells[number].babble, garbage)
 
     def close(self) -> None:
         """Ends all of them; an error of one is raised."""
