@@ -37,7 +37,9 @@ def teardown(
     cell_id: Annotated[
         list[str] | None, typer.Option("--cell-id", metavar="ID", help="which cell; may be given several times")
     ] = None,
-    all_cells: Annotated[bool, typer.Option("--all", help="every cell of the fabric on that cloud")] = False,  # noqa: FBT002
+    all_cells: Annotated[  # noqa: FBT002
+        bool, typer.Option("--all", help="every cell of the fabric on that cloud; its orchestrator stays")
+    ] = False,
     region: Annotated[str, typer.Option(metavar="NAME", help="only needed for a cell that nothing is known of")] = "",
     prove: Annotated[  # noqa: FBT002
         bool, typer.Option("--prove", help="then list every region, and sign that nothing of it is there")
@@ -189,11 +191,13 @@ def _many(terminal: Terminal, provider: str, named: list[str], region: str, *, p
 
 
 def _targets(hands: Hands, provider: str, named: list[str], region: str) -> list[Target]:
-    """The cells that were named; without names all that the journal knows or that any region shows."""
+    """The cells that were named; without names all that the journal knows or that any region shows, and not an
+    orchestrator that keeps the ledger: `fabric down` ends that, after the cells."""
     from grafos_stacks.batch import Target
     from grafos_stacks.inventory import Verdict
     from grafos_stacks.spec import SHARED_PREFIX
     from grafos_stacks.sweeping import look
+    from grafos_stacks.teardown import keeps_ledger
 
     if named:
         return [Target(cell_id, provider, region) for cell_id in named]
@@ -203,7 +207,8 @@ def _targets(hands: Hands, provider: str, named: list[str], region: str) -> list
         for one in sight.judged
         if one.verdict not in (Verdict.UNPROVED, Verdict.BUSY) and not one.stack.startswith(SHARED_PREFIX)
     }
-    return sorted(shown | {Target(row.stack, provider, row.region) for row in sight.forgotten})
+    found = shown | {Target(row.stack, provider, row.region) for row in sight.forgotten}
+    return sorted(target for target in found if not keeps_ledger(hands, target.cell_id))
 
 
 def proved(hands: Hands, stack: str, steps: Steps) -> Proof:

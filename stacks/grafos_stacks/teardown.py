@@ -77,17 +77,21 @@ def teardown(
         raise GrafosError("interrupted", f"stopped while {cell_id} was torn down", next=f"finish it: {again}") from None
 
 
+def keeps_ledger(hands: Hands, cell_id: str) -> bool:
+    """Whether it is an orchestrator that lives and keeps the fabric's ledger. One that ran out or is gone keeps
+    nothing any more, and must not go on billing."""
+    row = hands.journal.stack(cell_id)
+    if hands.fabric.ledger_place().is_here or row is None or row.plan is None or not row.plan.spec.orchestrates:
+        return False
+    return row.plan.expires_at > hands.clock.now() and _has_machine(hands, row)
+
+
 def _refuse_keeper(hands: Hands, cell_id: str) -> None:
-    """``ledger_elsewhere`` for an orchestrator that lives and keeps the fabric's ledger. One that ran out or is gone
-    keeps nothing any more, and must not go on billing."""
-    row, place = hands.journal.stack(cell_id), hands.fabric.ledger_place()
-    if place.is_here or row is None or row.plan is None or not row.plan.spec.orchestrates:
-        return
-    if row.plan.expires_at > hands.clock.now() and _has_machine(hands, row):
+    if keeps_ledger(hands, cell_id):
         raise GrafosError(
             "ledger_elsewhere",
             f"{cell_id} is the machine of the fabric's orchestrator, which keeps its ledger",
-            where=place.url,
+            where=hands.fabric.ledger_place().url,
             next="grafos fabric down  brings all of it home first",
         )
 

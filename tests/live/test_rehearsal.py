@@ -88,7 +88,8 @@ def test_a_run_holds_the_claims_makes_a_cell_and_leaves_nothing(person: Person, 
     recorded = read_all(folder / "recordings")
     assert len(recorded) > 10
     assert {one.of for one in recorded.values()} == {"emulator"}
-    assert ("deploy" in run.out) == (cloud == "aws")
+    assert "deploy" in run.out
+    assert ("orchestrator" in run.out) == (cloud != "aws")
 
 
 @pytest.mark.deep

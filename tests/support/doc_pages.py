@@ -48,7 +48,8 @@ class Block:
 
 def pages() -> list[Path]:
     """The pages whose blocks are run: what teaches. Pages of reference have tests of their own."""
-    taught = [path for folder in ("tutorial", "how-to", "runbooks", "concepts") for path in sorted((DOCS / folder).glob("*.md"))]
+    folders = ("tutorial", "how-to", "runbooks", "concepts")
+    taught = [path for folder in folders for path in sorted((DOCS / folder).glob("*.md"))]
     return [DOCS / "index.md", *taught, ROOT / "CONTRIBUTING.md"]
 
 

@@ -66,12 +66,26 @@ class Commands:
             "GRAFOS_LIVE_RECORD": info.record_to,
         }
 
+    @property
+    def needs_orchestrator(self) -> bool:
+        """A cell of AWS stands alone; those of other clouds join an orchestrator, which the run makes for itself."""
+        return self._info.cloud != "aws"
+
     def provisioning(self, cell: str) -> tuple[str, ...]:
         """The words that make the run's cell."""
-        info = self._info
-        words = ("cloud", "provision", info.cloud, "--region", info.region, "--ttl", "1h", "--cell-id", cell)
-        # A run has a fabric of its own, and that has no orchestrator which a machine on a cloud could reach.
-        return words if info.cloud == "aws" else (*words, "--no-join")
+        return ("cloud", "provision", *self._there(self._info.cloud), "--cell-id", cell)
+
+    def planning(self) -> tuple[str, ...]:
+        """The words that plan it, also while there is no orchestrator yet."""
+        alone = ("--no-join",) if self.needs_orchestrator else ()
+        return (*self.provisioning("live-plan"), *alone, "--dry-run")
+
+    def raising(self) -> tuple[str, ...]:
+        """The words that make the run's orchestrator."""
+        return ("fabric", "up", "--on", *self._there(self._info.cloud))
+
+    def _there(self, cloud: str) -> tuple[str, ...]:
+        return (cloud, "--region", self._info.region, "--ttl", "1h")
 
     def grafos(self, *words: str) -> None:
         """Runs `grafos` before the person's eyes; raises when it fails."""

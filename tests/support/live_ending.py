@@ -1,4 +1,4 @@
-"""The end of a live run: the cell is torn down with proof, the account swept, and every region listed."""
+"""The end of a live run: cell and orchestrator are torn down with proof, the account swept, every region listed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from live_clearing import clear, left
 from live_commands import Commands
 from live_place import CLEARED_WITHIN_S, RunInfo
-from live_plan import CELL
+from live_plan import CELL, ORCHESTRATOR
 from live_plants import planted, uproot
 
 from grafos_core.errors import GrafosError
@@ -23,6 +23,7 @@ def end(info: RunInfo, commands: Commands, step: Step) -> list[str]:
     failures: list[str] = []
     for name, act in (
         ("teardown", lambda: _teardown(info, commands)),
+        ("orchestrator's end", lambda: _lower(info, commands)),
         ("sweep", lambda: _sweep(info, commands)),
         ("clearing", lambda: _clear(info)),
     ):
@@ -36,14 +37,30 @@ def end(info: RunInfo, commands: Commands, step: Step) -> list[str]:
 
 
 def _teardown(info: RunInfo, commands: Commands) -> None:
-    """All cells of the run's fabric; the signed receipts and inventories are kept beside the recordings."""
-    document = commands.asked("cloud", "teardown", info.cloud, "--all", "--prove", "--yes")
+    """All cells of the run's fabric; their signed receipts are kept beside the recordings."""
+    prove = () if commands.needs_orchestrator else ("--prove",)  # with one the proof comes after its end
+    document = commands.asked("cloud", "teardown", info.cloud, "--all", *prove, "--yes")
     kept = Path(info.record_to).with_name("receipts.json")
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(document, indent=1) + "\n")
     if document.get("failures"):
         raise GrafosError.from_wire(document["failures"][0])
     info.meter.end(CELL, sum(int(receipt["cost_micro_cents"]) for receipt in document["receipts"]))
+
+
+def _lower(info: RunInfo, commands: Commands) -> None:
+    """The orchestrator, if the run came so far; one that does not answer is given up, its machine is not."""
+    for more in ((), ("--lost",)):
+        try:
+            receipt = commands.asked("fabric", "down", "--force", "--prove", "--yes", *more)["receipt"]
+        except GrafosError as error:
+            if error.code == "not_found":
+                return
+            if error.code != "scheduler_unreachable" or more:
+                raise
+        else:
+            info.meter.end(ORCHESTRATOR, int(receipt["cost_micro_cents"]) if receipt else 0)
+            return
 
 
 def _sweep(info: RunInfo, commands: Commands) -> None:

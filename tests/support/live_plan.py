@@ -19,7 +19,7 @@ from grafos_connectors.registry import open_connector
 from grafos_core.errors import GrafosError
 from grafos_core.money import MICRO_CENTS_PER_CENT, format_cents, from_cents
 
-CELL = "the cell"
+CELL, ORCHESTRATOR = "the cell", "the orchestrator"
 
 
 class Wanted(NamedTuple):
@@ -60,11 +60,15 @@ def made_ready(asked: Wanted) -> RunInfo:
     commands = Commands(info, Interrupts())
     commands.asked("cloud", "prices", "refresh", "--provider", asked.cloud, "--region", region)
     commands.asked("cloud", "budget", "set", str(asked.max_cents))
-    plan = commands.asked(*commands.provisioning("live-plan"), "--dry-run", *_allowing(asked, info))["plan"]
+    plan = commands.asked(*commands.planning(), *_allowing(asked, info))["plan"]
     fabric = commands.asked("fabric", "show")["fabric"]
     info = _filled(info, plan, _id_of(fabric))
-    _check_room(info, int(plan["worst_case_micro_cents"]))
-    info.meter.begin(CELL, int(plan["worst_case_micro_cents"]))
+    worst = {CELL: int(plan["worst_case_micro_cents"])}
+    if commands.needs_orchestrator:
+        worst[ORCHESTRATOR] = int(commands.asked(*commands.raising(), "--dry-run")["plan"]["worst_case_micro_cents"])
+    _check_room(info, sum(worst.values()))
+    for name, micro_cents in worst.items():
+        info.meter.begin(name, micro_cents)
     (folder / "run.json").write_bytes(msgspec.json.encode(info))
     return info
 
@@ -102,14 +106,14 @@ def _id_of(fabric: Any) -> str:
     return str(fabric["id"] if isinstance(fabric, dict) else fabric)
 
 
-def _check_room(info: RunInfo, cell_micro_cents: int) -> None:
-    """The cell and at least one machine of a claim must fit under the cap."""
-    least = cell_micro_cents + info.machine_worst_micro_cents
+def _check_room(info: RunInfo, life_micro_cents: int) -> None:
+    """The cell's life and at least one machine of a claim must fit under the cap."""
+    least = life_micro_cents + info.machine_worst_micro_cents
     if least > info.cap_micro_cents:
         needed = -(-least // MICRO_CENTS_PER_CENT)
         raise GrafosError(
             "budget_exceeded",
-            f"The worst case of the cell and of one machine is {format_cents(least)}",
+            f"The worst case of the cell's life and of one machine is {format_cents(least)}",
             why="what outlives a dead machine until somebody sweeps is in it",
             next=f"MAX_CENTS={needed} or more",
         )
@@ -128,10 +132,11 @@ def question(info: RunInfo, asked: Wanted) -> str:
     cell = format_cents(info.meter.counted_micro_cents)
     door = f", reachable from {asked.allow} only" if asked.allow else ""
     each = format_cents(info.machine_worst_micro_cents)
+    joins = "" if info.cloud == "aws" else " and an orchestrator, which anybody may dial,"
     return (
         f"{info.cloud} account {info.account}{', emulated' if info.emulated else ''}, region {info.region}, "
         f"{info.machine_type}\n"
-        f"  a cell for at most an hour{door}: {cell}{fictional} at the worst\n"
+        f"  a cell{joins} for at most an hour{door}: {cell}{fictional} at the worst\n"
         f"  machines for the contract's claims, for {MACHINE_LIFE_S // 60} minutes at most: {each}{fictional} each\n"
         f"  all together: never more than {asked.max_cents}¢ by what is counted; traffic and taxes are not counted\n"
         f"  fabric {info.fabric}, kept in {info.folder} until nothing of it is left"

@@ -168,11 +168,12 @@ def _cell(info: RunInfo, asked: Wanted, commands: Commands, report: Report) -> i
     cell = f"live-{info.prefix.rpartition('-')[2]}"
     allow = ("--allow", asked.allow) if info.cloud == "aws" and asked.allow else ()
     try:
+        if commands.needs_orchestrator:
+            report.of("orchestrator", lambda: commands.grafos(*commands.raising(), "--yes"))
         report.of("provision", lambda: commands.grafos(*commands.provisioning(cell), "--yes", *allow))
-        if info.cloud == "aws":
-            _write_program(commands.project)
-            report.of("build", lambda: commands.grafos("tasklet", "build"))
-            report.of("deploy", lambda: _deploy(commands))
+        _write_program(commands.project)
+        report.of("build", lambda: commands.grafos("tasklet", "build"))
+        report.of("deploy", lambda: _deploy(commands, info.cloud))
     except GrafosError as error:
         return error.exit_code
     except KeyboardInterrupt:
@@ -197,8 +198,8 @@ def _write_program(project: Path) -> None:
     (project / "grafos.toml").write_text(MANIFEST)
 
 
-def _deploy(commands: Commands) -> None:
-    run_id = commands.asked("deploy", "run", "--provider", "aws")["run_id"]
+def _deploy(commands: Commands, cloud: str) -> None:
+    run_id = commands.asked("deploy", "run", "--provider", cloud)["run_id"]
     commands.grafos("artifacts", run_id, "--verify")
 
 
