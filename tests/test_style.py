@@ -101,7 +101,7 @@ FORBIDDEN = {
 # What is at home in few places, so that another library could take its place there.
 AT_HOME = {
     "azure": ("grafos_connectors.azure", "grafos_emulators.azure"),
-    "google": ("grafos_connectors.gcp",),
+    "google": ("grafos_connectors.gcp", "grafos_stacks.pulumi"),  # protobuf bears that name too
     "moto": ("grafos_emulators.aws",),
     "sqlite3": ("grafos_core.rowfile",),
     "wasmtime": ("grafos_cell", "grafos_cli.languages.wat"),

@@ -95,6 +95,7 @@ PROVISIONED = (
     record(PLAN, flags="resumed", counts="most_micro_cents", cell=CELL, moves=MOVES),
     record(PLAN, flags="resumed", counts="most_micro_cents made failed", cells=listed(MADE)),
 )
+BY_PULUMI = record(texts="engine stack", flags="dry_run", changes=mapped(COUNT), outputs=ANY)
 ACCOUNT = {
     "resources": listed(record(texts="state cell_id kind id region", flags="billable")),
     "unsettled": listed(record(texts="cell_id region")),
@@ -190,7 +191,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "dev logs": (record(lines=listed(SAID)), SAID),
     "dev watch": record(texts="tasklet", numbers="build_s run_s", run=or_none(RUN), response=ANY, error=or_none(ERROR)),
     "dev doctor": record(flags="healthy", findings=listed(record(texts="name why next", flags="ok"))),
-    "cloud provision": PROVISIONED,
+    "cloud provision": (*PROVISIONED, BY_PULUMI),
     "cloud apply": PROVISIONED,
     "cloud teardown": (
         record(receipt=or_none(RECEIPT), inventory=INVENTORY, maybe="inventory"),

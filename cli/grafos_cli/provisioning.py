@@ -34,6 +34,11 @@ LongestFlag = Annotated[
 SpotOrNotFlag = Annotated[
     bool, typer.Option("--spot-or-on-demand", help="a spot machine, or an ordinary one if there is none")
 ]
+EngineFlag = Annotated[str, typer.Option(metavar="NAME", help="direct, or pulumi: the same cells by Pulumi's engine")]
+PlanFileFlag = Annotated[
+    str, typer.Option(metavar="FILE", help="write the plan there and make nothing; grafos cloud apply makes it")
+]
+AllowFlag = Annotated[str, typer.Option(metavar="CIDR", help="who may reach the cell, your address as 203.0.113.7/32")]
 
 
 def provision(
@@ -63,14 +68,11 @@ def provision(
     ] = "",
     count: Annotated[int, typer.Option(metavar="N", help="so many cells at once: ID-1 to ID-N")] = 1,
     port: Annotated[int, typer.Option(metavar="N", help="where the cell's scheduler answers")] = 8443,
-    allow: Annotated[
-        str, typer.Option(metavar="CIDR", help="who may reach the cell, your address as 203.0.113.7/32")
-    ] = "",
+    allow: AllowFlag = "",
     keyless: KeylessFlag = False,  # noqa: FBT002
     no_join: NoJoinFlag = False,  # noqa: FBT002
-    plan_out: Annotated[
-        str, typer.Option(metavar="FILE", help="write the plan there and make nothing; grafos cloud apply makes it")
-    ] = "",
+    engine: EngineFlag = "direct",
+    plan_out: PlanFileFlag = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and change nothing")] = False,  # noqa: FBT002
     yes: Annotated[bool, typer.Option("--yes", help="agree to the plan without being asked")] = False,  # noqa: FBT002
 ) -> None:
@@ -82,6 +84,7 @@ def provision(
     machine is followed by the next, with --any also region and cloud. Stopped or failed at any moment, the same command
     with the same --cell-id goes on, and teardown undoes.
     """
+    from grafos_cli.by_pulumi import PULUMI, check_engine, provision_by_pulumi
     from grafos_cli.planning import planned
     from grafos_cli.sizes import read_duration
     from grafos_cli.wishes import Wish, joining_of, markets_of, providers_of, words
@@ -103,6 +106,9 @@ def provision(
         count=count,
         joining=joining_of(keyless=keyless, no_join=no_join),
     )
+    if check_engine(engine) == PULUMI:
+        provision_by_pulumi(wish, plan_out, terminal, dry_run=dry_run, yes=yes)
+        return
     with planned(wish, terminal) as work:
         _kept(work, plan_out, terminal) if plan_out else agree_and_make(work, terminal, dry_run=dry_run, yes=yes)
 

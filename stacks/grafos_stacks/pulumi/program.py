@@ -1,6 +1,8 @@
 """The program behind the root's Pulumi.yaml, and behind `grafos cloud provision --engine pulumi`: cells by settings.
 
-pulumi config set grafos:provider aws      and region, zone, type, ttl, maxTtl, count, cellId, allow, joining, spot
+    pulumi config set grafos:provider aws
+
+and likewise region, zone, type, ttl, maxTtl, count, cellId, port, allow, joining, spot, and the guard rails.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ def program() -> None:
         ttl=config.get("ttl") or "8h",
         renewal=config.get_int("renewal") or 0,
         spot=config.get_bool("spot") or False,
+        port=config.get_int("port") or 0,
         rails=_rails(config, count),
         **more,
     )

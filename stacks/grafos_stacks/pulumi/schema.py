@@ -22,6 +22,7 @@ SETTINGS = {
     "maxTtl": "how long it may be extended to live at most",
     "count": "how many cells",
     "cellId": "the cell's name, or what the names of many begin with",
+    "port": "where a standalone cell's scheduler answers",
     "allow": "who may reach a standalone cell: 203.0.113.7/32",
     "joining": "how a registered cell joins its orchestrator: token, keyless or none",
     "spot": "whether to ask for machines that the cloud may take back",
