@@ -95,6 +95,9 @@ def claim(
     That tenant may spend 2,000 cents there, over all providers together. The fabric's ledger moves there with all that
     it holds, and is closed here. Asked again, the outcome is the same, and what was cut short is gone on with; an
     orchestrator that got another address is known by its CA.
+
+    A home that has nothing but the fabric's key (grafos fabric key import) gets into an orchestrator that the fabric
+    claimed before, and works with the ledger that is there. The home before is out at once.
     """
     from grafos_cli.ledger_home import ledger_document, ledger_text
     from grafos_cli.opening import open_own

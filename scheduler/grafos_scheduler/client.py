@@ -156,6 +156,8 @@ class SchedulerClient:
         except GrafosError as error:
             if error.code == "blob_missing":
                 return False
+            if error.http_status in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN):
+                self.cells()  # the answer to HEAD has no words for why the caller is refused; this one has
             raise
         return True
 

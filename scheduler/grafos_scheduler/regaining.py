@@ -13,9 +13,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import random
 
 from grafos_core import trust
 from grafos_core.audit_chain import AuditKind
+from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import RegainProof, SchedulerVoucher, Signed, open_signed
 from grafos_scheduler.authorize import OPERATOR, OPERATOR_RIGHTS
@@ -48,15 +50,12 @@ class RegainDesk:
         self._credentials = credentials
         self._settings = settings
         self._desk = desk
-        self._key = shell.chance.getrandbits(KEY_BITS).to_bytes(KEY_BITS // 8, "big")
-        self._used: dict[str, float] = {}
+        self._challenges = Challenges(shell.clock, shell.chance)
         self._refusals = Refusals(shell, AuditKind.REGAIN_REFUSED, "regain", "claim_refused")
 
     def challenge(self) -> RegainChallenge:
-        """What the fabric's key is to sign; nothing is kept of it."""
-        until_ms = int((self._shell.clock.monotonic() + CHALLENGE_S) * 1000)
-        said = f"{self._shell.chance.getrandbits(CHALLENGE_BITS):032x}.{until_ms}"
-        return RegainChallenge(f"{said}.{self._mac(said)}", CHALLENGE_S)
+        """What the fabric's key is to sign."""
+        return RegainChallenge(self._challenges.give(), CHALLENGE_S)
 
     async def regain(self, asked: RegainRequest, client: str) -> RegainGrant:
         """The operator's credentials for the key of the request; ``claim_refused`` for anybody else."""
@@ -67,7 +66,7 @@ class RegainDesk:
                 what = "nothing is kept here by which this orchestrator could prove itself to another home"
                 raise GrafosError("claim_refused", what, why="it was claimed before there was that", next=VOUCHER_NEXT)
             key_sha256 = trust.key_sha256(trust.csr_key(asked.csr_pem))
-            self._use(proof.challenge)
+            self._challenges.take(proof.challenge)
             await self._desk.hand_over(OperatorReplaced(proof.operator, key_sha256), asked.csr_pem)
         except GrafosError as error:
             await self._refusals.note(error, client, Told("a proof by the fabric's key"))
@@ -115,9 +114,25 @@ class RegainDesk:
             raise GrafosError("claim_refused", "the proof was made for another scheduler", next=AGAIN)
         return said
 
-    def _use(self, challenge: str) -> None:
-        """Takes a challenge of ours, once and while it holds."""
-        now_ms = self._shell.clock.monotonic() * 1000
+
+class Challenges:
+    """What this process gave out to be signed. Nothing is kept of one until it is used."""
+
+    def __init__(self, clock: Clock, chance: random.Random) -> None:
+        self._clock = clock
+        self._chance = chance
+        self._key = chance.getrandbits(KEY_BITS).to_bytes(KEY_BITS // 8, "big")
+        self._used: dict[str, float] = {}
+
+    def give(self) -> str:
+        """A fresh one, for ``CHALLENGE_S``."""
+        until_ms = int((self._clock.monotonic() + CHALLENGE_S) * 1000)
+        said = f"{self._chance.getrandbits(CHALLENGE_BITS):032x}.{until_ms}"
+        return f"{said}.{self._mac(said)}"
+
+    def take(self, challenge: str) -> None:
+        """Uses one of ours, once and while it holds; else ``claim_refused``."""
+        now_ms = self._clock.monotonic() * 1000
         said, _, mac = challenge.rpartition(".")
         if not hmac.compare_digest(mac.encode(), self._mac(said).encode()):
             raise GrafosError("claim_refused", "the proof answers no challenge of this process", next=AGAIN)

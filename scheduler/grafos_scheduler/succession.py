@@ -58,12 +58,14 @@ def check_key(state: State, kind: str, key_sha256: str) -> None:
     if claim is None or (key_sha256 not in claim.put_out and (kind != OPERATOR or key_sha256 == claim.key_sha256)):
         return
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(claim.regained_at))
+    happened = (
+        f"another home of this fabric became the operator at {at} UTC, by the fabric's key"
+        if claim.regained_at
+        else f"this scheduler was claimed by another {OPERATOR}'s key"
+    )
     raise GrafosError(
         "operator_replaced",
-        f"these credentials of {'an' if kind == OPERATOR else 'a'} {kind} are worth nothing any more",
-        why=f"another home of this fabric became the operator at {at} UTC, by the fabric's key"
-        if claim.regained_at
-        else "they are not of the key that claimed this scheduler",
+        f"{happened}; the credentials of this {kind} are worth nothing any more",
         next=BACK_HERE,
     )
 

@@ -94,6 +94,8 @@ def test_nobody_is_asked_for_an_identity_only_where_none_can_be_had_yet() -> Non
     assert {name_of(route) for route in ROUTES if route.gate is None} == {
         "GET /health",
         "POST /api/v1/claim",
+        "POST /api/v1/claim/challenge",
+        "POST /api/v1/claim/regain",
         "POST /api/v1/cells/enroll",
         "POST /api/v1/account/login",
         "HEAD /api/v1/bundles/{sha256}",
