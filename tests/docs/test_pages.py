@@ -29,12 +29,21 @@ PICTURE = "a picture of the command; the rehearsal below runs it"
 CLOUD = "it needs a machine on a cloud; the page on tearing down runs both"
 ALL_DOWN = "it takes down all that a fabric has on a cloud"
 WITHIN = "it starts the tests within a test"
+FETCHES, PROJECT = "it fetches packages", "it is a file of a project, and the root has it"
+CI, ENGINE = "it is for a CI that is not here", "tests/{}.py runs it where the engine is"
 NOT_RUN = {
     "docs/tutorial/first-ten-minutes.md": [OURS],
     "docs/how-to/your-own-account.md": [MONEY, MONEY, MONEY, MONEY],
     "docs/runbooks/cell-not-ready.md": [PICTURE, CLOUD],
     "docs/runbooks/suspected-compromise.md": [ALL_DOWN],
     "docs/how-to/postgresql.md": [FLEET, FLEET, FLEET, FLEET, BACKUP],
+    "docs/how-to/pulumi.md": [
+        FETCHES,
+        PROJECT,
+        ENGINE.format("stacks/test_pulumi_project"),
+        CI,
+        ENGINE.format("cli/test_by_pulumi"),
+    ],
     "CONTRIBUTING.md": [OURS, ALL, WITHIN, WRITES, WRITES, ASKS],
 }
 """Every block that is not run, in the order of its page; a new one is a choice that is seen here."""
