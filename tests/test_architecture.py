@@ -33,6 +33,8 @@ SCHEDULER_FRONT = (
     "grafos_scheduler.enrolment_messages",
     "grafos_scheduler.machine_messages",
     "grafos_scheduler.orchestrator_client",
+    "grafos_scheduler.regaining_client",
+    "grafos_scheduler.regaining_messages",
     "grafos_scheduler.tenant_messages",
 )
 SEES_ONLY_THE_FRONT = ("cell", "stacks")

@@ -277,8 +277,7 @@ def claim(
         if error.code == "certificate_refused":
             raise _not_ours("the cell lets nobody in without a certificate: it was claimed before") from error
         raise
-    wanted = trust.claim_mac(secret, "cell", server_der, csr_pem, fabric_key_pem)
-    if not hmac.compare_digest(wanted, grant.mac):
+    if not hmac.compare_digest(trust.claim_mac(secret, "cell", server_der, csr_pem, fabric_key_pem), grant.mac):
         raise _not_ours("whoever answers there does not know the cell's secret")
     check_grant(grant, server_der, csr_pem, fabric, operator, cell_id)
     return grant

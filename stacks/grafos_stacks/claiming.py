@@ -203,7 +203,7 @@ def _settle_in(fabric: Fabric, home: OrchestratorHome, url: str, told: Health) -
 def _create_default(home: OrchestratorHome, client: OrchestratorClient) -> None:
     """The tenant `default` with the budget that new tenants get."""
     who = tenant_name(DEFAULT_TENANT)
-    if home.is_granted(who):
+    if home.is_granted(who) and home.ends_at(who) > time.time():
         client.tenants()
         return
     granted = client.create_tenant(TenantAsked(DEFAULT_TENANT, home.request_for(who)))
