@@ -374,9 +374,9 @@ def _fleet_rows(count: int) -> Iterator[table.Row]:
 
 
 def _fall_rows(turns: int) -> Iterator[table.Row]:
-    import parts
+    import parts  # of tests/support, as all that cells are played with
 
-    lacking = parts.lack("postgresql")
+    lacking = parts.lack("postgresql")  # type: ignore[attr-defined]  # types are looked up in tools/parts.py
     for what, number, goal in (
         ("a leader of three is killed: until a write is acknowledged", signal.SIGKILL, 12.0),
         ("the same, ended in good order", signal.SIGTERM, 2.0),

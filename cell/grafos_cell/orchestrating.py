@@ -1,8 +1,8 @@
 """The supervisor of an orchestrator's machine: keeps the scheduler alive, ends the machine in time, follows its orders.
 
 The bootstrap of a cloud machine becomes this program once it has unpacked the software. What a standalone cell's
-supervisor does (``standalone``) this one does too, for one program; and it looks into the folder that it shares with the
-orchestrator (``grafos_scheduler.machine``) for what only root may do:
+supervisor does (``standalone``) this one does too, for one program; and it looks into the folder that it shares with
+the orchestrator (``grafos_scheduler.machine``) for what only root may do:
 
 * ``restore.tar``: a backup takes the place of all there is, and the orchestrator starts anew as the one it is of;
 * ``software-wanted``: another bundle is unpacked beside the one that runs, and the orchestrator is started from it. If

@@ -126,9 +126,7 @@ def test_orders_stand_where_the_supervisor_looks(orchestrator: Orchestrator, tmp
 
 def test_nothing_is_unpacked_outside_of_its_folder(tmp_path: Path) -> None:
     about, evil = tmp_path / "about.json", tmp_path / "evil.tar"
-    about.write_text(
-        '{"fabric":"fab-1","name":"orchestrator","version":"1","made_at":1.0,"store":"sqlite","format":1}'
-    )
+    about.write_text('{"fabric":"fab-1","name":"orchestrator","version":"1","made_at":1.0,"store":"sqlite","format":1}')
     for name in ("../out", "trust/../../out", "/etc/out", "other/file", "state/blobs/x"):
         with tarfile.open(evil, "w") as archive:
             archive.add(about, "about.json")

@@ -99,7 +99,7 @@ class Life:
         self._project = project
 
     def launch(self, instance: Instance, trouble: Trouble) -> None:
-        """Gives the instance a machine; its address is on loopback, the same inside and outside: its own, or a reserved one."""
+        """Gives the instance a machine; its address, its own or a reserved one, is on loopback and the same inside."""
         project = self._project
         reserved = project.resources.get(instance.reserved)
         instance.address = reserved.body["address"] if reserved else project.addresses.take()

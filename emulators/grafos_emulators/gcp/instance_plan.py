@@ -37,7 +37,8 @@ class NewDisk:
 
 @dataclass(frozen=True)
 class InstancePlan:
-    """``body`` lacks what the cloud adds: addresses, status. ``reserved`` is the path of its reserved address, if any. ``runs_script``: its image is a stock image of ours."""
+    """``body`` lacks what the cloud adds: addresses, status. ``reserved`` is the path of its reserved address, if any.
+    ``runs_script``: its image is a stock image of ours."""
 
     path: str
     zone: str
