@@ -196,6 +196,14 @@ class Lock:
             return True
         except PermissionError:
             return False
+        return _is_zombie(self.pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether only its entry is left, since nobody fetched its exit code; told where there is a /proc."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
+    except (OSError, IndexError):
         return False
 
 
