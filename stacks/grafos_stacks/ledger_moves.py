@@ -55,12 +55,12 @@ def move_ledger(fabric: Fabric, *, clock: Clock | None = None, progress: Progres
     _adopted(fabric, home, record, clock)
     place, copy = _closed_here(fabric, home, record, clock)
     progress(Step("close ledger here", DONE, 0.0))
-    if place.standing is Standing.COMING:
-        return place
     began = clock.monotonic()
     with home.client(OPERATOR) as client:
-        if place.standing is Standing.MOVED and client.ledger()[0].generation >= place.generation:
-            return place
+        if place.standing is not Standing.MOVING:
+            seen = client.ledger()[0]
+            if seen.generation >= place.generation or place.standing is Standing.COMING:
+                return _followed(fabric, place, seen.generation)
         # An orchestrator that lives on from a backup of before the move has to be told again.
         progress(Step("hand ledger over", BEGUN, 0.0, f"{len(copy.holds)} holds"))
         client.take_ledger(copy, place.digest)
@@ -220,6 +220,14 @@ def _adopted(fabric: Fabric, home: OrchestratorHome, record: OrchestratorRecord,
         local.come_home(copy, Place(generation=seen.generation, since=clock.now()))
         if seen.state != CLOSED:
             local.go(_kept_by(Standing.MOVED, copy, home, record, clock))
+
+
+def _followed(fabric: Fabric, place: Place, generation: int) -> Place:
+    """The place, of the generation that is there: another home may have fetched the ledger and moved it there again."""
+    with fabric.ledger() as local:
+        if local.place == place and place.generation < generation:
+            local.go(msgspec.structs.replace(place, generation=generation))
+        return local.place
 
 
 def _kept_by(

@@ -120,3 +120,17 @@ def test_a_ledger_that_went_home_to_the_lost_laptop_is_begun_from_the_copy_that_
     assert somebody("cloud", "budget", "show", "--json").document["budget"]["cap_micro_cents"] == 700_000_000
     record = json.loads((somebody.fabric_home / "orchestrator.json").read_text())
     assert record["url"] == lost.url
+
+
+def test_the_old_home_gets_back_in_by_the_key_that_it_has_and_works_with_the_ledger_as_it_is_now(
+    lost: OwnOrchestrator, new: Person
+) -> None:
+    """Meanwhile the ledger was fetched and moved again by others."""
+    answer = claim(lost.person, lost)
+    assert answer.code == 0, answer.err
+    assert lost.person("cloud", "budget", "set", "800").code == 0
+    home = lost.person("fabric", "bring-home", "--yes", "--json")
+    assert home.document["ledger"]["standing"] == "here", home.err
+    shown = lost.person("cloud", "budget", "show", "--json")
+    assert shown.document["budget"]["cap_micro_cents"] == 800_000_000
+    assert new("fabric", "console").error_code == "operator_replaced"
