@@ -23,6 +23,7 @@ ALL = "these are all the tests, this one among them"
 WRITES = "it writes to this repository"
 MONEY = "it needs an account at a cloud, and money"
 ASKS = "it asks a package registry"
+SYSTEMD = "it needs systemd and a machine of its own"
 FLEET = "it needs a database server and several machines"
 BACKUP = "a test of the store runs this very command, while the file is written to"
 PICTURE = "a picture of the command; the rehearsal below runs it"
@@ -36,6 +37,7 @@ NOT_RUN = {
     "docs/how-to/your-own-account.md": [MONEY, MONEY, MONEY, MONEY],
     "docs/runbooks/cell-not-ready.md": [PICTURE, CLOUD],
     "docs/runbooks/suspected-compromise.md": [ALL_DOWN],
+    "docs/how-to/deploy-a-fleet.md": [SYSTEMD],
     "docs/how-to/postgresql.md": [FLEET, FLEET, FLEET, FLEET, BACKUP],
     "docs/how-to/pulumi.md": [
         FETCHES,
