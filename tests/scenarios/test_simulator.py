@@ -38,6 +38,8 @@ RARE = (
     "'state': 'expired'",
 )
 
+WITH_A_LEASE_THAT_RUNS_OUT = 245
+"""A seed: most leases that nobody renews are struck before, because their cell was lost."""
 RARE_AMONG_JOINERS = (
     "is renewed",
     "is not renewed",
@@ -105,7 +107,7 @@ def test_the_storm_reaches_what_is_rare() -> None:
     ends: Counter[str] = Counter()
     said: Counter[str] = Counter()
     gave_way = 0
-    for seed in range(80):
+    for seed in (*range(80), WITH_A_LEASE_THAT_RUNS_OUT):
         world = World(seed).run()
         gave_way += world.ghost.gave_way
         ends.update(f"{run.state} {run.code}".strip() for run in world.scheduler.state.runs.values())
