@@ -258,14 +258,9 @@ class Show:
         )
 
     def _clean_up(self, *, quiet: bool) -> None:
-        """Ends what was started: cells and orchestrator that were not taken down, the emulators with all machines."""
+        """Ends the emulators, and with them every machine that was not taken down."""
         if not quiet:
             self._terminal.note("\ncleaning up …")
-            for words in (
-                *(("cloud", "teardown", cloud, "--all", "--yes") for cloud in CLOUDS),
-                ("fabric", "down", "--yes"),
-            ):
-                self._quietly(*words)  # where nothing was made they say so; what they leave ends with the emulators
         ended = self._quietly("emulate", "down")
         if ended.returncode:
             self._terminal.note(f"grafos emulate down failed:\n{ended.stderr}")
