@@ -91,7 +91,7 @@ class OrchestratorSupervisor(Supervisor):
             self.say(f"the backup is not taken: {error}")
             archive.unlink()
             return
-        self._stop()
+        self._stop_program()
         for name, place in (("trust", self.state / "trust"), ("state", self._scheduler)):
             shutil.rmtree(place, ignore_errors=True)
             (part / name).replace(place)
@@ -110,7 +110,7 @@ class OrchestratorSupervisor(Supervisor):
             self._note(SOFTWARE_REFUSED, f"{wanted} {error}")
             return
         self.say(f"software {wanted[:12]} takes the place of {before.name[:12]}")
-        self._stop()
+        self._stop_program()
         kept = self.state / "rows-before"
         _copy_rows(self._scheduler, kept)
         self._start(after)
@@ -122,7 +122,7 @@ class OrchestratorSupervisor(Supervisor):
             self.say(f"software {wanted[:12]} answers")
             return
         self.say(f"software {wanted[:12]} {why}; going back to {before.name[:12]}")
-        self._stop()
+        self._stop_program()
         _copy_rows(kept, self._scheduler)
         shutil.rmtree(kept, ignore_errors=True)
         self._note(SOFTWARE_REFUSED, f"{wanted} {why}")
@@ -181,7 +181,7 @@ class OrchestratorSupervisor(Supervisor):
         program.start_at = 0.0
         self._start_due()
 
-    def _stop(self) -> None:
+    def _stop_program(self) -> None:
         [program] = self.programs
         if program.process is None:
             return

@@ -65,8 +65,9 @@ def take(
     replace: bool = False,
     patience_s: float = CLAIM_PATIENCE_S,
 ) -> OrchestratorRecord:
-    """The same with the secret itself, which is asked for if it is needed; and with its machine, if grafos made one."""
-    home, machine = OrchestratorHome(fabric), machine or MachineOf()
+    """The same with the secret itself, which is asked for if it is needed; and with its machine, if that is known to
+    be one that grafos made. What the record says of its machine stays."""
+    home = OrchestratorHome(fabric)
     told = health_of(url, patience_s)
     if told.mode != ORCHESTRATOR:
         raise GrafosError(
@@ -89,9 +90,15 @@ def take(
             raise
     record = home.record()
     if record is None or replace:
-        home.keep_record(OrchestratorRecord(url, told.name, time.time(), *machine))
-    elif (record.url, record.provider, record.cell_id) != (url, *machine):
+        home.keep_record(OrchestratorRecord(url, told.name, time.time(), *(machine or MachineOf())))
+        return _kept(home)
+    machine = machine or MachineOf(record.provider, record.cell_id)
+    if (record.url, record.provider, record.cell_id) != (url, *machine):
         home.keep_record(msgspec.structs.replace(record, url=url, provider=machine.provider, cell_id=machine.cell_id))
+    return _kept(home)
+
+
+def _kept(home: OrchestratorHome) -> OrchestratorRecord:
     home.secret_file.unlink(missing_ok=True)
     return home.known()
 

@@ -71,9 +71,10 @@ class _Waiting:
         try:
             self._client.name_machine(self._invitation.expectation_id, machine_id)
         except GrafosError as error:
-            if error.code not in UNNAMED or self._seen().enrolled:
+            came = self._seen().enrolled
+            if error.code not in UNNAMED or (came and error.code == "enrolment_refused"):
                 raise
-            return error
+            return None if came else error  # one that came was named before, and is expected no longer
         return None
 
     def until_booted(self) -> GrafosError | None:

@@ -28,6 +28,7 @@ from grafos_stacks.layouts import layout_of, left_behind
 from grafos_stacks.making import held_from, open_hold, open_hold_in
 from grafos_stacks.names import expiry_in
 from grafos_stacks.orchestrated import leave
+from grafos_stacks.orchestrators import ORCHESTRATOR
 from grafos_stacks.owners import check_owner
 from grafos_stacks.progress import BEGUN, DONE, Step
 from grafos_stacks.records import OPERATOR, CellHome, drop_from_project
@@ -78,11 +79,14 @@ def teardown(
 
 
 def keeps_ledger(hands: Hands, cell_id: str) -> bool:
-    """Whether it is an orchestrator that lives and keeps the fabric's ledger. One that ran out or is gone keeps
-    nothing any more, and must not go on billing."""
-    row = hands.journal.stack(cell_id)
-    if hands.fabric.ledger_place().is_here or row is None or row.plan is None or not row.plan.spec.orchestrates:
+    """Whether it is the fabric's orchestrator and keeps the ledger: its machine is there, stopped or not. One that ran
+    out keeps nothing any more, and must not go on billing; of one that only the cloud's listing tells, nobody here
+    knows its end."""
+    if cell_id != ORCHESTRATOR or hands.fabric.ledger_place().is_here:
         return False
+    row = hands.journal.stack(cell_id)
+    if row is None or row.plan is None:
+        return True
     return row.plan.expires_at > hands.clock.now() and _has_machine(hands, row)
 
 
@@ -221,10 +225,10 @@ def homecoming_of(hands: Hands, row: StackRow, home: CellHome) -> Homecoming:
 
 
 def _has_machine(hands: Hands, row: StackRow) -> bool:
-    """Whether a machine of it runs that the journal knows."""
+    """Whether a machine of it is there that the journal knows; one that was stopped has its disk."""
     refs = [one.ref for one in machine_rows(hands, row) if one.ref is not None and one.life is not Life.GONE]
     engine = Engine(hands)
-    return any(engine.observe(ref).state is State.READY for ref in refs)
+    return any(engine.observe(ref).state in (State.READY, State.PENDING, State.STOPPED) for ref in refs)
 
 
 # --- the bill and the receipt -----------------------------------------------------------------------------------

@@ -79,6 +79,8 @@ ALARMING_KINDS = frozenset(
         AuditKind.CELL_FAULTED,
         AuditKind.SIGN_IN_REFUSED,
         AuditKind.CONSOLE_REFUSED,
+        AuditKind.REGAIN_REFUSED,
+        AuditKind.OPERATOR_REPLACED,
         AuditKind.LEASE_FENCED,
         AuditKind.WITHHELD,
     }
