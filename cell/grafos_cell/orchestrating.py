@@ -56,6 +56,7 @@ class OrchestratorSupervisor(Supervisor):
 
     def begin(self) -> None:
         """Before the first start: what an earlier life left half done, and which software runs."""
+        self._put_rows_back()
         self._restore()
         self._note(SOFTWARE_IN_USE, self.software.name)
 
@@ -111,22 +112,51 @@ class OrchestratorSupervisor(Supervisor):
             return
         self.say(f"software {wanted[:12]} takes the place of {before.name[:12]}")
         self._stop_program()
-        kept = self.state / "rows-before"
-        _copy_rows(self._scheduler, kept)
+        try:
+            self._keep_rows()
+        except OSError as error:
+            self._note(SOFTWARE_REFUSED, f"{wanted} {error}")
+            self._start(before)
+            return
         self._start(after)
         why = self._answers()
         if not why:
+            self._forget_rows()
             self._note(SOFTWARE_IN_USE, wanted)
-            shutil.rmtree(kept, ignore_errors=True)
             self._forget_old(before)
             self.say(f"software {wanted[:12]} answers")
             return
         self.say(f"software {wanted[:12]} {why}; going back to {before.name[:12]}")
         self._stop_program()
-        _copy_rows(kept, self._scheduler)
-        shutil.rmtree(kept, ignore_errors=True)
+        self._put_rows_back()
         self._note(SOFTWARE_REFUSED, f"{wanted} {why}")
         self._start(before)
+
+    @property
+    def _rows_before(self) -> Path:
+        """The rows as the version before left them; there from before the other one starts until it answers."""
+        return self.state / "rows-before"
+
+    def _keep_rows(self) -> None:
+        part = self.state / "rows-before.part"
+        shutil.rmtree(part, ignore_errors=True)
+        _copy_rows(self._scheduler, part)
+        os.sync()
+        part.replace(self._rows_before)
+
+    def _put_rows_back(self) -> None:
+        """Where they are still there the other version never answered, or the machine went down before it did."""
+        if self._rows_before.exists():
+            _copy_rows(self._rows_before, self._scheduler)
+            os.sync()
+            self._forget_rows()
+
+    def _forget_rows(self) -> None:
+        """In one step: what is half gone must not be put back."""
+        gone = self.state / "rows-gone"
+        shutil.rmtree(gone, ignore_errors=True)
+        self._rows_before.replace(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def _have_software(self, wanted: str, folder: Path) -> None:
         """Unpacked, all of it or nothing. Its bytes are those that the operator stored under that hash."""

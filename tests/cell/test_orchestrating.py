@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from grafos_cell.orchestrating import ROWS, OrchestratorSupervisor
+
 PATIENCE_S = 20.0
 RUNNER = """
 import sys
@@ -35,3 +37,17 @@ def test_it_ends_with_its_program_after_sigterm_and_starts_it_no_more(tmp_path: 
             running.kill()
     [started] = (int(line) for line in note.read_text().split())
     assert not Path(f"/proc/{started}").exists()
+
+
+def test_what_an_upgrade_left_that_was_cut_off_is_put_back_and_half_a_copy_is_not(tmp_path: Path) -> None:
+    rows, kept, part = (tmp_path / name for name in ("scheduler", "rows-before", "rows-before.part"))
+    for folder, text in ((rows, "migrated"), (part, "half")):
+        folder.mkdir()
+        (folder / ROWS[0]).write_text(text)
+    supervisor = OrchestratorSupervisor([], 0.0, state=tmp_path, software=tmp_path / "software")
+    supervisor.begin()
+    assert (rows / ROWS[0]).read_text() == "migrated"
+    kept.mkdir()
+    (kept / ROWS[0]).write_text("before")
+    supervisor.begin()
+    assert ((rows / ROWS[0]).read_text(), kept.exists()) == ("before", False)
