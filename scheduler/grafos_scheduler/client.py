@@ -1,9 +1,8 @@
 """Speaks to a scheduler: one method per route, over mutual TLS with a pinned CA and an API token.
 
-Synchronous and on the standard library's ``http.client``, because a command line starts, asks and ends. No system CA
-is ever trusted. Every call may be repeated: reads by nature, uploads by their hash, runs by their run key, the others
-because saying the same again changes nothing. So a connection that breaks, or a replica that finds that it leads no
-more, is tried once more at once, and for ``patience_s`` longer when the caller knows that a scheduler is on its way up.
+On the standard library's ``http.client``, because a command line starts, asks and ends. Nearly every call may be
+repeated, because saying the same again changes nothing. So a connection that breaks, or a replica that leads no more,
+is tried once more at once, and for ``patience_s`` longer when the caller knows that a scheduler is on its way up.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import ssl
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -34,6 +32,8 @@ ANSWER_BYTES_MAX = 2 * framing.FRAME_BYTES_MAX
 """Artifacts in base64 are the largest answer."""
 FELL_SILENT = "fell_silent"
 """In an error's context: a fresh connection was made and closed again without a byte of an answer."""
+SILENT_S = 1.0
+"""Who has patience asks on for so long: a scheduler that is killed falls silent too, and then is not there."""
 LEADERS_ASKED_MAX = 4
 """Replicas that send on from one to the next, while the lead changes, before the caller hears of it."""
 ASK_ANOTHER = frozenset({"scheduler_unreachable", "store_fenced"})
@@ -220,9 +220,7 @@ class SchedulerClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _get(self, path: str, answer: type[Answer], wait_s: float = 0.0) -> Answer:
@@ -236,17 +234,19 @@ class SchedulerClient:
         self, method: str, path: str, body: bytes | None, wait_s: float = 0.0, bytes_max: int = ANSWER_BYTES_MAX
     ) -> bytes:
         """One exchange, tried again at once, and further while the scheduler is out of reach and patience lasts."""
-        until = time.monotonic() + self._patience_s
-        pause_s, last = RETRY_FIRST_S, None
+        until, silent_since, pause_s, last = time.monotonic() + self._patience_s, 0.0, RETRY_FIRST_S, None
         while True:
             try:
                 return self._wire.exchange(method, path, body, self._headers, wait_s, bytes_max)
             except GrafosError as error:
                 if error.code not in ASK_ANOTHER:
                     raise
+                now = time.monotonic()
+                silent_since = (silent_since or now) if error.context.get(FELL_SILENT) else 0.0
                 if last is not None:
-                    _check_silence(last, error)
-                    if time.monotonic() >= until:
+                    if now >= min(until, silent_since + SILENT_S):
+                        _check_silence(last, error)
+                    if now >= until:
                         raise
                     time.sleep(pause_s)
                     pause_s = min(2 * pause_s, RETRY_MOST_S)

@@ -19,6 +19,10 @@ from replicas import Fleet
 
 from grafos_core.errors import CODES
 
+pytestmark = pytest.mark.filterwarnings(
+    # Whose peer is killed between connecting and the handshake, Python's ssl leaves to the collector (`_create`).
+    "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
+)
 DEPLOYS = 200
 BUDGET_CENTS = 150
 """Of the 400 that all worst cases come to: most have to wait for what others did not spend, and some get nothing."""

@@ -178,7 +178,8 @@ class Crowd:
         for view in self.ends.values():
             assert kept[view.run_id] == view, "an end that somebody saw is another one now"
             assert view.state == runs.FINISHED or view.code in CODES, f"{view} has no typed end"
-        assert {error.code for error in self.refused.values()} <= self.refusals
+        others = {error.code: str(error) for error in self.refused.values() if error.code not in self.refusals}
+        assert not others, f"refused otherwise: {others}"
         twice = {run_id: count for run_id, count in self.cells.started.items() if count > 1}
         assert not twice, f"runs were started twice: {twice}"
         assert set(self.cells.started) <= set(self.acknowledged.values()), "a run that nobody was told of"
