@@ -13,22 +13,11 @@ if TYPE_CHECKING:
     from grafos_cli.wishes import Wish
     from grafos_stacks.pulumi.engine import EngineStack
 
-DIRECT, PULUMI = "direct", "pulumi"
-ENGINES = (DIRECT, PULUMI)
-
-
-def check_engine(word: str) -> str:
-    """The engine of that name, or ``usage``."""
-    if word not in ENGINES:
-        raise GrafosError(
-            "usage", f"there is no engine {word[:40]!r}", where="--engine", next=f"name one of {', '.join(ENGINES)}"
-        )
-    return word
-
 
 def provision_by_pulumi(wish: Wish, plan_out: str, terminal: Terminal, *, dry_run: bool, yes: bool) -> None:
     """Shows what Pulumi would do, asks, does it, and tells what the program gave."""
     from grafos_cli.steps import show_steps
+    from grafos_stacks.owners import PULUMI
 
     settings = _settings_of(wish, plan_out)
     name = _name_of(wish)

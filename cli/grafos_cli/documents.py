@@ -129,7 +129,7 @@ DEMO = record(
     flags="emulated", answers=listed(record(texts="provider cell_id cost")),
 )  # fmt: skip
 TENANT = of(TenantView)
-ACCOUNT = of(AccountView)
+PERSON = of(AccountView)
 WHO = record(texts="fabric tenant name")
 WRITTEN = record(files=listed(TEXT), days=COUNT)
 READINESS = record(flags=" ".join(SIGNALS))
@@ -312,8 +312,8 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "admin attestation-roots list": record(roots=listed(of(AttestationRootsView))),
     "admin attestation-roots set": record(roots=of(AttestationRootsView)),
     "admin invite": record(texts="tenant name file invitation", moments="lapses_at"),
-    "admin list-accounts": record(accounts=listed(ACCOUNT)),
-    "admin revoke-account": record(account=ACCOUNT),
+    "admin list-accounts": record(accounts=listed(PERSON)),
+    "admin revoke-account": record(account=PERSON),
     "account login": record(account=WHO, texts="url home"),
     "account show": record(
         account=WHO,

@@ -13,7 +13,6 @@ TAUGHT = taught(
     examples=("grafos cloud handover build-1 --to pulumi", "grafos cloud handover build-1 --to direct"),
     next="grafos cloud show --cell-id build-1",
 )
-ENGINES = ("direct", "pulumi")
 
 
 def handover(
@@ -29,15 +28,11 @@ def handover(
     """
     from grafos_cli.fabric import open_default
     from grafos_core.clock import SystemClock
-    from grafos_core.errors import GrafosError
     from grafos_stacks.journal import Journal
-    from grafos_stacks.owners import hand_over_stack
+    from grafos_stacks.owners import check_engine, hand_over_stack
 
     terminal = terminal_of(ctx)
-    if to not in ENGINES:
-        raise GrafosError(
-            "usage", f"there is no engine {to[:40]!r}", where="--to", next=f"name one of {', '.join(ENGINES)}"
-        )
+    check_engine(to, "--to")
     clock = SystemClock()
     with contextlib.closing(Journal(open_default(terminal), clock)) as journal:
         before = journal.stack(cell_id)

@@ -34,6 +34,9 @@ LongestFlag = Annotated[
 SpotOrNotFlag = Annotated[
     bool, typer.Option("--spot-or-on-demand", help="a spot machine, or an ordinary one if there is none")
 ]
+AnyPlaceFlag = Annotated[
+    bool, typer.Option("--any", help="the cheapest place that has a machine: of the named ones, else of all")
+]
 EngineFlag = Annotated[str, typer.Option(metavar="NAME", help="direct, or pulumi: the same cells by Pulumi's engine")]
 PlanFileFlag = Annotated[
     str, typer.Option(metavar="FILE", help="write the plan there and make nothing; grafos cloud apply makes it")
@@ -53,9 +56,7 @@ def provision(
     machine_type: Annotated[
         str, typer.Option("--type", metavar="NAME", help="machine type; default: a small one that fits the image")
     ] = "",
-    any_place: Annotated[  # noqa: FBT002
-        bool, typer.Option("--any", help="the cheapest place that has a machine: of the named ones, else of all")
-    ] = False,
+    any_place: AnyPlaceFlag = False,  # noqa: FBT002
     spot: Annotated[bool, typer.Option("--spot", help="a machine that the cloud may take back")] = False,  # noqa: FBT002
     spot_or_on_demand: SpotOrNotFlag = False,  # noqa: FBT002
     ttl: Annotated[str, typer.Option(metavar="TIME", help="after this the machine ends itself: 90m, 8h, 2d")] = "8h",
@@ -84,10 +85,11 @@ def provision(
     machine is followed by the next, with --any also region and cloud. Stopped or failed at any moment, the same command
     with the same --cell-id goes on, and teardown undoes.
     """
-    from grafos_cli.by_pulumi import PULUMI, check_engine, provision_by_pulumi
+    from grafos_cli.by_pulumi import provision_by_pulumi
     from grafos_cli.planning import planned
     from grafos_cli.sizes import read_duration
     from grafos_cli.wishes import Wish, joining_of, markets_of, providers_of, words
+    from grafos_stacks.owners import PULUMI, check_engine
 
     terminal = terminal_of(ctx)
     wish = Wish(
@@ -106,7 +108,7 @@ def provision(
         count=count,
         joining=joining_of(keyless=keyless, no_join=no_join),
     )
-    if check_engine(engine) == PULUMI:
+    if check_engine(engine, "--engine") == PULUMI:
         provision_by_pulumi(wish, plan_out, terminal, dry_run=dry_run, yes=yes)
         return
     with planned(wish, terminal) as work:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from grafos_core import ledger
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
+from grafos_core.fabric import tenant_account
 from grafos_core.money import MICRO_CENTS_PER_CENT
 from grafos_core.resources import Resources
 from grafos_scheduler import leases, rows, tenants
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
 
 KEYS_MAX = 16
 """Keys that speak for one tenant; with one more, the oldest no longer does."""
-
-
-def account_of(name: str) -> str:
-    """The name of a tenant's account, and of its slice."""
-    return f"tenant/{name}"
 
 
 def admitted(draft: Draft, event: TenantAdmitted) -> TenantView:
@@ -107,7 +103,7 @@ def _forget_people(draft: Draft, keys: tuple[str, ...]) -> None:
 
 
 def _view(draft: Draft, tenant: rows.Tenant) -> TenantView:
-    account = draft.ledger.account(account_of(tenant.name))
+    account = draft.ledger.account(tenant_account(tenant.name))
     return TenantView(
         name=tenant.name,
         budget_micro_cents=account.cap_micro_cents,
@@ -119,7 +115,7 @@ def _view(draft: Draft, tenant: rows.Tenant) -> TenantView:
 
 
 def _set_cap(draft: Draft, name: str, budget_cents: int) -> None:
-    account, amount = account_of(name), budget_cents * MICRO_CENTS_PER_CENT
+    account, amount = tenant_account(name), budget_cents * MICRO_CENTS_PER_CENT
     money = rows.Slice(account, name, amount, expires_at=0.0, closed=draft.state.lets_nothing_be_held)
     if money == draft.state.slices.get(account):
         return

@@ -48,6 +48,15 @@ def no_late_inputs(what: Planned, attempt: int) -> Mapping[str, Scalar]:  # noqa
     return {}
 
 
+def late_user_data(render: Callable[[int], str]) -> LateInputs:
+    """The machine's user data, which ``render`` makes by attempt at the moment of the call: it may hold a secret."""
+
+    def late(what: Planned, attempt: int) -> Mapping[str, Scalar]:
+        return {"user_data": render(attempt)} if what.kind is Kind.MACHINE else {}
+
+    return late
+
+
 @dataclass
 class _Want:
     """One resource that is wanted, and how often its create was called in this run. ``early`` are those that are made

@@ -46,13 +46,22 @@ def bring_home(
     until = clock.monotonic() + DRAIN_PATIENCE_S
     while client.drain().running and clock.monotonic() < until:
         sleep(ASK_EVERY_S)
-    runs = sum(1 for view in client.all_runs() if keep_run(fabric, client, view))
+    runs = keep_runs(fabric, client)
     settled, spent, why = settle(fabric, home, client, clock, sleep)
     return Homecoming(runs, settled, spent, why)
 
 
-def keep_run(fabric: Fabric, client: SchedulerClient, view: RunView) -> bool:
-    """Keeps one run; True also if it was kept before. A run that has not ended has nothing to keep but its state."""
+def keep_runs(fabric: Fabric, client: SchedulerClient) -> int:
+    """Keeps every run that the caller may see; how many, with those that were kept before."""
+    count = 0
+    for view in client.all_runs():
+        _keep_run(fabric, client, view)
+        count += 1
+    return count
+
+
+def _keep_run(fabric: Fabric, client: SchedulerClient, view: RunView) -> None:
+    """A run that has not ended has nothing to keep but its state."""
     if not RUN_ID_PATTERN.fullmatch(view.run_id):
         raise GrafosError("answer_invalid", f"{view.run_id[:60]!r} is no run id")
     folder = private_folder(fabric.runs_home / view.run_id)
@@ -65,7 +74,6 @@ def keep_run(fabric: Fabric, client: SchedulerClient, view: RunView) -> bool:
         else:
             write_private(folder / "artifacts.json", msgspec.json.encode(artifacts))
     write_private(folder / "run.json", msgspec.json.encode(view))
-    return True
 
 
 def settle(

@@ -9,23 +9,22 @@ sends the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from grafos_connectors.contract import Kind, Scalar
 from grafos_core.attestation import Expectation
 from grafos_scheduler.enrolment_messages import BOOTSTRAP_S_MAX, BootstrapRequest, ExpectedCell
 from grafos_scheduler.orchestrator_client import OrchestratorClient
 from grafos_stacks.bootstrap import Joining, render
 from grafos_stacks.bundle import Bundles
-from grafos_stacks.creating import LateInputs
+from grafos_stacks.creating import LateInputs, late_user_data
 from grafos_stacks.direct import Hands
 from grafos_stacks.orchestrated import REACH_PATIENCE_S, take_back
 from grafos_stacks.orchestrators import OrchestratorHome
-from grafos_stacks.plan import Planned, StackPlan
+from grafos_stacks.plan import StackPlan
 from grafos_stacks.progress import BEGUN, DONE, Step
 from grafos_stacks.records import MAKING, OPERATOR, CellHome, kept
 from grafos_stacks.spec import BY_WORD
@@ -58,15 +57,8 @@ class Invitation(msgspec.Struct, frozen=True):
 
 
 def user_data_of(hands: Hands, plan: StackPlan, invited: Callable[[int], Joining] | None = None) -> LateInputs:
-    """The machine's user data, made at the moment of the call because they hold a secret. ``invited`` gives by attempt
-    what a registered cell joins with."""
-
-    def late(what: Planned, attempt: int) -> Mapping[str, Scalar]:
-        if what.kind is not Kind.MACHINE:
-            return {}
-        return {"user_data": render(hands.fabric, plan, attempt, invited(attempt) if invited else None)}
-
-    return late
+    """The machine's user data. ``invited`` gives by attempt what a registered cell joins with."""
+    return late_user_data(lambda attempt: render(hands.fabric, plan, attempt, invited(attempt) if invited else None))
 
 
 def invite(hands: Hands, plan: StackPlan, attempt: int, bundles: Bundles, patience: Patience) -> Joining:

@@ -20,7 +20,7 @@ from grafos_core.paths import private_folder, write_private
 from grafos_scheduler.audit_messages import AUDIT_PAGE_MAX, AuditQuery
 from grafos_scheduler.orchestrator_client import OrchestratorClient
 from grafos_stacks.direct import Hands
-from grafos_stacks.homecoming import ASK_EVERY_S, DRAIN_PATIENCE_S, keep_run
+from grafos_stacks.homecoming import ASK_EVERY_S, DRAIN_PATIENCE_S, keep_runs
 from grafos_stacks.journal import Journal, StackState
 from grafos_stacks.ledger_moves import bring_ledger_home
 from grafos_stacks.lost_ledger import reopen_ledger
@@ -46,14 +46,6 @@ class CameHome(NamedTuple):
     audit_file: Path | None = None
     running: int = 0
     notes: tuple[str, ...] = ()
-
-
-class Lowered(NamedTuple):
-    """``torn`` is None for an orchestrator on a machine of the person's own."""
-
-    came: CameHome
-    cells: tuple[str, ...]
-    torn: TornDownCell | None
 
 
 def registered_cells(fabric: Fabric) -> tuple[str, ...]:
@@ -97,8 +89,7 @@ def bring_all_home(
 
 
 def _keep_all(fabric: Fabric, home: OrchestratorHome, client: OrchestratorClient) -> tuple[int, Path, int]:
-    runs = sum(1 for view in client.all_runs() if keep_run(fabric, client, view))
-    return (runs, *_audit_home(fabric, home, client))
+    return (keep_runs(fabric, client), *_audit_home(fabric, home, client))
 
 
 def give_up_lost(fabric: Fabric) -> CameHome:

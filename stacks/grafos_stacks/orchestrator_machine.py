@@ -6,19 +6,17 @@ extension and a teardown know it. Its software comes through the port, as a stan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from grafos_connectors.contract import Kind, Scalar
+from grafos_connectors.contract import Kind
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_scheduler.machine_messages import MachineOrders
 from grafos_stacks.bootstrap import fill_in
-from grafos_stacks.creating import LateInputs
+from grafos_stacks.creating import LateInputs, late_user_data
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.layouts import layout_of
 from grafos_stacks.names import claim_secret
 from grafos_stacks.orchestrators import OrchestratorHome
-from grafos_stacks.plan import Planned, StackPlan
+from grafos_stacks.plan import StackPlan
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
 from grafos_stacks.records import OPERATOR
 from grafos_stacks.spec import ORCHESTRATOR, CellSpec
@@ -78,14 +76,8 @@ def orchestrator_spec(
 
 
 def user_data_of(hands: Hands, plan: StackPlan) -> LateInputs:
-    """The machine's user data, made at the moment of the call because it holds the one-time secret."""
-
-    def late(what: Planned, attempt: int) -> Mapping[str, Scalar]:
-        if what.kind is not Kind.MACHINE:
-            return {}
-        return {"user_data": render(hands.fabric, plan, attempt, addresses_of(hands, plan))}
-
-    return late
+    """The machine's user data; its secret is the one of the claim."""
+    return late_user_data(lambda attempt: render(hands.fabric, plan, attempt, addresses_of(hands, plan)))
 
 
 def render(fabric: Fabric, plan: StackPlan, attempt: int, addresses: tuple[str, ...]) -> str:

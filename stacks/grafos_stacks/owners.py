@@ -11,6 +11,16 @@ from grafos_stacks.journal import DIRECT, Journal, StackRow, StackState
 
 PULUMI = "pulumi"
 """A stack that was handed over to Pulumi, and that none of its stacks has taken yet."""
+ENGINES = (DIRECT, PULUMI)
+
+
+def check_engine(word: str, where: str) -> str:
+    """The engine that ``where`` names, or ``usage``."""
+    if word not in ENGINES:
+        raise GrafosError(
+            "usage", f"there is no engine {word[:40]!r}", where=where, next=f"name one of {', '.join(ENGINES)}"
+        )
+    return word
 
 
 def pulumi_owner(project: str, stack: str) -> str:

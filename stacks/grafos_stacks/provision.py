@@ -219,11 +219,16 @@ def _join(hands: Hands, made: Made, patience: Patience) -> CellRecord | GrafosEr
 def _recorded(hands: Hands, home: CellHome, made: Made) -> CellRecord:
     """The cell's record before it is anything: whoever looks finds what is being made, and where."""
     record = record_of(hands, made)
+    is_another = home.is_recorded and home.record().machine_id != record.machine_id
+    if is_another and made.plan.spec.pattern == STANDALONE:
+        _forget_lost_machine(hands, home)
+    return keep_begun(home, record)
+
+
+def keep_begun(home: CellHome, record: CellRecord) -> CellRecord:
+    """Keeps the record of a machine that is being made; of one that was recorded before, what it had reached stays."""
     before = home.record() if home.is_recorded else record
-    if before.machine_id != record.machine_id:
-        if made.plan.spec.pattern == STANDALONE:
-            _forget_lost_machine(hands, home)
-    else:
+    if before.machine_id == record.machine_id:
         record = msgspec.structs.replace(record, provisioned_at=before.provisioned_at, state=before.state)
     home.keep_record(record)
     return record
@@ -284,7 +289,7 @@ def record_of(hands: Hands, made: Made) -> CellRecord:
         fabric=plan.fabric,
         provider=plan.spec.provider,
         region=plan.spec.region,
-        url=_url(plan, machine) if plan.spec.pattern == STANDALONE else "",
+        url=url_of(plan, machine) if plan.spec.pattern == STANDALONE else "",
         rate_micro_cents_per_hour=plan.rate_micro_cents_per_hour,
         expires_at=float(plan.expires_at),
         provisioned_at=hands.clock.now(),
@@ -298,13 +303,14 @@ def record_of(hands: Hands, made: Made) -> CellRecord:
     )
 
 
-def _url(plan: StackPlan, machine: Found) -> str:
-    """Where the cell's scheduler answers: at the machine's public address, else at its private one."""
-    address = machine.attributes.get("public_ip") or machine.attributes.get("private_ip", "")
+def url_of(plan: StackPlan, machine: Found, *, in_public: bool = False) -> str:
+    """Where the machine's scheduler answers: at its public address, else at its private one unless it must be public.
+    ``cell_not_ready`` while it has none."""
+    address = machine.attributes.get("public_ip") or ("" if in_public else machine.attributes.get("private_ip", ""))
     if not address:
         raise GrafosError(
             "cell_not_ready",
-            f"the machine {machine.ref.id} has no address yet",
+            f"the machine {machine.ref.id} has no {'public ' if in_public else ''}address yet",
             where=plan.spec.region,
             next="run the same command again: it goes on",
         )

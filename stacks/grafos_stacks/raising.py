@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from grafos_connectors.contract import Found, State
+from grafos_connectors.contract import State
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_core.ledger_place import Place
@@ -33,7 +33,7 @@ from grafos_stacks.orchestrator_machine import STACK, user_data_of
 from grafos_stacks.orchestrators import ORCHESTRATOR, OrchestratorHome, OrchestratorRecord
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
-from grafos_stacks.provision import record_of
+from grafos_stacks.provision import keep_begun, record_of, url_of
 from grafos_stacks.records import OPERATOR, READY, CellHome, CellRecord, SchedulerHome
 
 START_PATIENCE_S = 90.0
@@ -161,26 +161,9 @@ def _needs_backup(what: str) -> GrafosError:
 
 def _recorded(hands: Hands, made: Made) -> CellRecord:
     """The record of the machine before it is anything, under the address that it is dialled at."""
-    home = CellHome(hands.fabric, made.plan.stack)
-    record = msgspec.structs.replace(record_of(hands, made), url=url_of(made.plan, made.machine), tenant="")
-    if home.is_recorded and home.record().machine_id == record.machine_id:
-        before = home.record()
-        record = msgspec.structs.replace(record, provisioned_at=before.provisioned_at, state=before.state)
-    home.keep_record(record)
-    return record
-
-
-def url_of(plan: StackPlan, machine: Found) -> str:
-    """Where the orchestrator answers: at the machine's public address; ``cell_not_ready`` while it has none."""
-    address = machine.attributes.get("public_ip", "")
-    if not address:
-        raise GrafosError(
-            "cell_not_ready",
-            f"the machine {machine.ref.id} has no public address yet",
-            where=plan.spec.region,
-            next="run the same command again: it goes on",
-        )
-    return f"https://{address}:{plan.spec.port}"
+    url = url_of(made.plan, made.machine, in_public=True)
+    record = msgspec.structs.replace(record_of(hands, made), url=url, tenant="")
+    return keep_begun(CellHome(hands.fabric, made.plan.stack), record)
 
 
 def _software(hands: Hands, made: Made, record: CellRecord, bundles: Bundles) -> None:

@@ -73,7 +73,7 @@ class Commands:
 
     def provisioning(self, cell: str) -> tuple[str, ...]:
         """The words that make the run's cell."""
-        return ("cloud", "provision", *self._there(self._info.cloud), "--cell-id", cell)
+        return ("cloud", "provision", *self._there(), "--cell-id", cell)
 
     def planning(self) -> tuple[str, ...]:
         """The words that plan it, also while there is no orchestrator yet."""
@@ -82,10 +82,10 @@ class Commands:
 
     def raising(self) -> tuple[str, ...]:
         """The words that make the run's orchestrator."""
-        return ("fabric", "up", "--on", *self._there(self._info.cloud))
+        return ("fabric", "up", "--on", *self._there())
 
-    def _there(self, cloud: str) -> tuple[str, ...]:
-        return (cloud, "--region", self._info.region, "--ttl", "1h")
+    def _there(self) -> tuple[str, ...]:
+        return (self._info.cloud, "--region", self._info.region, "--ttl", "1h")
 
     def grafos(self, *words: str) -> None:
         """Runs `grafos` before the person's eyes; raises when it fails."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import msgspec
 
 from grafos_stacks.owners import pulumi_owner
 from grafos_stacks.pulumi.codec import Properties
+from grafos_stacks.pulumi.inputs import read_inputs
 
 
 class Asker(NamedTuple):
@@ -72,6 +75,25 @@ class Handler(Protocol):
     def list(self) -> list[tuple[str, str]]:
         """Ids and names of all that exist, as far as they can be told without an input."""
         ...
+
+
+class Replaced:
+    """What types share whose inputs need only have the right shape, and of which any change is another resource."""
+
+    inputs: ClassVar[type[msgspec.Struct]]
+
+    def check(self, asker: Asker, old: Properties, new: Properties) -> Mapping[str, Any]:
+        """As ``Handler.check``."""
+        del asker, old
+        if not new.unknown:
+            read_inputs(self.inputs, new.values)
+        return new.values
+
+    def change(self, outputs: Mapping[str, Any], old: Mapping[str, Any], new: Properties) -> Change:
+        """As ``Handler.change``."""
+        del outputs
+        changed = changed_names(old, new)
+        return Change(changed, changed)
 
 
 def changed_names(old: Mapping[str, Any], new: Properties) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from grafos_stacks.provision import PATIENCE, carry_through
 from grafos_stacks.pulumi.answers import UnfinishedError
 from grafos_stacks.pulumi.bench import Bench
 from grafos_stacks.pulumi.codec import UNKNOWN, Properties
-from grafos_stacks.pulumi.handlers import Asker, Change, Had, changed_names
+from grafos_stacks.pulumi.handlers import Asker, Had, Replaced
 from grafos_stacks.pulumi.inputs import HandoverInputs, inputs_in, read_inputs
 from grafos_stacks.pulumi.lifetimes import living_plan, owned_row, ran_out
 from grafos_stacks.records import BOOTED, OPERATOR, READY, CellHome, CellRecord, add_to_project
@@ -36,24 +36,13 @@ LOOK_PATIENCE_S = 5.0
 """How long a read waits for a cell that does not answer at once."""
 
 
-class Handovers:
-    """See the module."""
+class Handovers(Replaced):
+    """See the module. Another machine is another handover: so the runs of the one before come home before it goes."""
+
+    inputs = HandoverInputs
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
-
-    def check(self, asker: Asker, old: Properties, new: Properties) -> Mapping[str, Any]:
-        """Only that the inputs are what a handover has."""
-        del asker, old
-        if not new.unknown:
-            read_inputs(HandoverInputs, new.values)
-        return new.values
-
-    def change(self, outputs: Mapping[str, Any], old: Mapping[str, Any], new: Properties) -> Change:
-        """Another machine is another handover: so the runs of the one before come home before it goes."""
-        del outputs
-        changed = changed_names(old, new)
-        return Change(changed, changed)
 
     def create(self, asker: Asker, new: Properties, *, preview: bool) -> Had:
         """Brings the software, claims the cell, waits until it is ready; what was done before is not done again."""

@@ -26,7 +26,7 @@ from grafos_stacks.provision import PATIENCE, late_inputs_of
 from grafos_stacks.pulumi.answers import UnfinishedError
 from grafos_stacks.pulumi.bench import LOCK_PATIENCE_S, Bench
 from grafos_stacks.pulumi.codec import UNKNOWN, Properties
-from grafos_stacks.pulumi.handlers import Asker, Change, Had, changed_names
+from grafos_stacks.pulumi.handlers import Asker, Had, Replaced
 from grafos_stacks.pulumi.inputs import PartInputs, inputs_in, read_inputs
 from grafos_stacks.pulumi.lifetimes import living_plan, owned_row, ran_out
 from grafos_stacks.pulumi.roles import in_role
@@ -36,24 +36,13 @@ TOLD = ("public_ip", "private_ip", "machine_type", "image")
 """Attributes of a resource that are outputs, by our names for them."""
 
 
-class Parts:
+class Parts(Replaced):
     """All resources of one kind."""
+
+    inputs = PartInputs
 
     def __init__(self, bench: Bench, kind: Kind) -> None:
         self._bench, self._kind = bench, kind
-
-    def check(self, asker: Asker, old: Properties, new: Properties) -> Mapping[str, Any]:
-        """Only that the inputs are what a part has."""
-        del asker, old
-        if not new.unknown:
-            read_inputs(PartInputs, new.values)
-        return new.values
-
-    def change(self, outputs: Mapping[str, Any], old: Mapping[str, Any], new: Properties) -> Change:
-        """Any change is another resource."""
-        del outputs
-        changed = changed_names(old, new)
-        return Change(changed, changed)
 
     def create(self, asker: Asker, new: Properties, *, preview: bool) -> Had:
         """Makes or adopts it, and what the cloud wants made while it becomes ready."""
