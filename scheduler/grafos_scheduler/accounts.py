@@ -26,9 +26,11 @@ from grafos_scheduler.tenant_messages import BUDGET_CENTS_DEFAULT
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
     from grafos_scheduler.events import TenantAdmitted, TenantChanged
+    from grafos_scheduler.state import State
 
 KEYS_MAX = 16
-"""Keys that speak for one tenant; with one more, the oldest no longer does."""
+"""Keys that speak for one tenant. With one more of the operator's, the oldest that an operator made no longer does; a
+person is put out by nobody's coming."""
 
 
 def admitted(draft: Draft, event: TenantAdmitted) -> TenantView:
@@ -41,12 +43,14 @@ def admitted(draft: Draft, event: TenantAdmitted) -> TenantView:
             next="choose another name",
         )
     tenant = known or rows.Tenant(event.name, draft.state.settings.default_quota)
-    keys = tenant.keys if event.key_sha256 in tenant.keys else (*tenant.keys, event.key_sha256)[-KEYS_MAX:]
+    put_out = _put_out_for(draft.state, tenant, event.key_sha256)
+    kept = tuple(key for key in tenant.keys if key != put_out)
+    keys = kept if event.key_sha256 in kept else (*kept, event.key_sha256)
     tenant = replace(tenant, quota=event.quota or tenant.quota, keys=keys)
     if tenant != known:
         draft.put(rows.TENANT, tenant.name, tenant)
-        tenants.note_tenant(draft, tenant)
-        _forget_people(draft, tuple(key for key in (known.keys if known else ()) if key not in keys))
+        tenants.note_tenant(draft, tenant, put_out)
+        _forget_people(draft, (put_out,))
     if event.budget_cents is not None:
         _set_cap(draft, tenant.name, event.budget_cents)
     elif known is None:
@@ -93,6 +97,25 @@ def living(draft: Draft, name: str) -> rows.Tenant:
     if tenant is None or tenant.deleted_at:
         raise GrafosError("tenant_unknown", f"there is no tenant {name[:80]!r} here", next="create it first")
     return tenant
+
+
+def made_by_operator(state: State, tenant: rows.Tenant) -> list[str]:
+    """The tenant's keys that no invited person brought, the oldest first."""
+    people = state.people
+    return [key for key in tenant.keys if key not in people or not people[key].invited_by]
+
+
+def _put_out_for(state: State, tenant: rows.Tenant, key_sha256: str) -> str:
+    """The key that makes room for this one, empty where there is room; ``limit_exceeded`` where all are people's."""
+    if key_sha256 in tenant.keys or len(tenant.keys) < KEYS_MAX:
+        return ""
+    for oldest in made_by_operator(state, tenant):
+        return oldest
+    raise GrafosError(
+        "limit_exceeded",
+        f"tenant {tenant.name} has {len(tenant.keys)} people, as many as it may",
+        next="put somebody out first: grafos admin list-accounts",
+    )
 
 
 def _forget_people(draft: Draft, keys: tuple[str, ...]) -> None:

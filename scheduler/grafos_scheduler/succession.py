@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
-from grafos_scheduler import rows
+from grafos_scheduler import accounts, rows
 from grafos_scheduler.authorize import OPERATOR
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ def check_key(state: State, kind: str, key_sha256: str) -> None:
 
 def _drop_own(draft: Draft, tenant: rows.Tenant) -> list[str]:
     """The tenant's keys that an operator had made; they speak for nobody any more."""
-    people = draft.state.people
-    gone = [key for key in tenant.keys if key not in people or not people[key].invited_by]
+    people, gone = draft.state.people, accounts.made_by_operator(draft.state, tenant)
     if gone:
         draft.put(rows.TENANT, tenant.name, replace(tenant, keys=tuple(key for key in tenant.keys if key not in gone)))
         for key in gone:

@@ -75,12 +75,15 @@ def close_slice(draft: Draft, event: SliceClosed) -> Settlement:
     )
 
 
-def note_tenant(draft: Draft, tenant: rows.Tenant) -> None:
-    """A tenant that is new or has changed, for the audit log."""
+def note_tenant(draft: Draft, tenant: rows.Tenant, put_out_sha256: str = "") -> None:
+    """A tenant that is new or has changed, for the audit log, and which of its keys made room for its newest."""
     kind = AuditKind.TENANT_CHANGED if tenant.name in draft.state.tenants else AuditKind.TENANT_CREATED
     quota = {f"quota_{name}": getattr(tenant.quota, name) for name in tenant.quota.__struct_fields__}
     newest = tenant.keys[-1] if tenant.keys else ""
-    draft.note(kind, tenant.name, tenant=tenant.name, keys=len(tenant.keys), newest_key_sha256=newest, **quota)
+    put_out = {"put_out_key_sha256": put_out_sha256} if put_out_sha256 else {}
+    draft.note(
+        kind, tenant.name, tenant=tenant.name, keys=len(tenant.keys), newest_key_sha256=newest, **quota, **put_out
+    )
 
 
 def note_budget(draft: Draft, money: rows.Slice) -> None:
