@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +38,25 @@ CANARY = "canary-of-a-secret-key"
 
 
 @contextmanager
-def emulated_aws(folder: Path, *, times: LifecycleTimes = QUICK, boots: bool = False) -> Iterator[EmulatedClouds]:
-    """The account, with this process's and its children's credentials for it."""
+def emulated(
+    folder: Path, *clouds: str, times: LifecycleTimes = QUICK, boots: bool = False
+) -> Iterator[EmulatedClouds]:
+    """The accounts, with this process's and its children's credentials for them."""
     before = dict(os.environ)
     share_bundles()
-    with EmulatedClouds(folder / "aws", Settings(clouds=("aws",), times=times, boots=boots)) as aws:
-        os.environ.update(aws.environment())
+    with EmulatedClouds(folder / "clouds", Settings(clouds=clouds, times=times, boots=boots)) as accounts:
+        os.environ.update(accounts.environment())
         try:
-            yield aws
+            yield accounts
         finally:
             os.environ.clear()
             os.environ.update(before)
+
+
+def emulated_aws(
+    folder: Path, *, times: LifecycleTimes = QUICK, boots: bool = False
+) -> AbstractContextManager[EmulatedClouds]:
+    return emulated(folder, "aws", times=times, boots=boots)
 
 
 def share_bundles() -> None:
@@ -61,8 +69,12 @@ def share_bundles() -> None:
         place.symlink_to(built)
 
 
-def machines(aws: EmulatedClouds) -> list[str]:
-    return [thing.id for thing in aws.world() if thing.kind == "instance"]
+MACHINES = ("instance", "virtualMachine")
+"""What the clouds call a machine."""
+
+
+def machines(clouds: EmulatedClouds) -> list[str]:
+    return [thing.id for thing in clouds.world() if thing.kind in MACHINES]
 
 
 def fabric() -> Fabric:

@@ -76,7 +76,7 @@ class Parts(Replaced):
             name: Found(ref=Ref("", Kind.NETWORK, inputs.needs[role], what.region), state=State.READY)
             for role, name in what.needs.items()
         }
-        early = [one for one in plan.resources if one.early and what.name in one.needs.values()]
+        early = [one for one in plan.resources if one.early and _last_needed(plan, one) == what.name]
         for one in early:  # what they need besides has been made before, and the journal has it
             known |= _journalled(hands, plan, one, besides=what.name)
         return Creator(hands).make([what, *early], known, self._late(hands, plan, what))[what.name]
@@ -164,6 +164,11 @@ class Parts(Replaced):
             tags=dict(found.tags),
             ref=ref,
         )
+
+
+def _last_needed(plan: StackPlan, one: Planned) -> str:
+    """The name of what is made last of all that it needs."""
+    return [each.name for each in plan.resources if each.name in one.needs.values()][-1]
 
 
 def _check_key(what: Planned, inputs: PartInputs) -> None:
