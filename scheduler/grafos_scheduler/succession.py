@@ -1,7 +1,8 @@
 """Who the operator is, when another home of the fabric has got in again: one key, and no longer the one before.
 
-Credentials that the operator before had made for tenants lie in the home before, so they go with its key. People who
-were invited have keys of their own, in homes of their own, and stay.
+What the operator before had made may lie in the home before, so it goes with its key: credentials for tenants,
+invitations and bootstrap tokens that nobody used, trials of cells. Who came by one of those has a key of its own, in a
+home of its own, and stays; so do the roots that were set. Whether those are to be there is the new operator's to judge.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from grafos_scheduler import accounts, rows
 from grafos_scheduler.authorize import OPERATOR
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from grafos_scheduler.draft import Draft
     from grafos_scheduler.events import OperatorReplaced
+    from grafos_scheduler.single_use import Ticket
     from grafos_scheduler.state import State
 
 PUT_OUT_MAX = 512
@@ -33,7 +37,11 @@ def replaced(draft: Draft, event: OperatorReplaced) -> None:
         raise GrafosError("claim_refused", "nobody has claimed this scheduler yet", next="claim it with its secret")
     if known.key_sha256 == event.key_sha256:
         return  # the answer was lost
-    dropped = [key for tenant in list(draft.state.tenants.values()) for key in _drop_own(draft, tenant)]
+    dropped = [key for tenant in draft.state.tenants.values() for key in _drop_own(draft, tenant)]
+    invitations = _drop_unused(draft, rows.INVITATION, draft.state.invitations.values())
+    tokens = _drop_unused(draft, rows.ENROLMENT, draft.state.enrolments.values())
+    for cell_id in draft.state.trials:
+        draft.remember(rows.TRIAL, cell_id, None)
     gone = [key for key in (*known.put_out, *dropped, known.key_sha256) if key != event.key_sha256]
     claim = replace(
         known,
@@ -49,6 +57,8 @@ def replaced(draft: Draft, event: OperatorReplaced) -> None:
         key_sha256=event.key_sha256,
         before_sha256=known.key_sha256,
         tenant_keys=len(dropped),
+        invitations=invitations,
+        bootstrap_tokens=tokens,
     )
 
 
@@ -79,3 +89,11 @@ def _drop_own(draft: Draft, tenant: rows.Tenant) -> list[str]:
             if key in people:
                 draft.remove(rows.PERSON, key)
     return gone
+
+
+def _drop_unused(draft: Draft, kind: str, tickets: Iterable[Ticket]) -> int:
+    """Takes back what was handed out for one use and not used yet; how many those were."""
+    unused = [each.token_id for each in tickets if not each.key_sha256]
+    for token_id in unused:
+        draft.remove(kind, token_id)
+    return len(unused)

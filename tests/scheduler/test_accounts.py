@@ -8,12 +8,13 @@ from desk import ORCHESTRATOR, Desk
 from grafos_core.audit_chain import AuditRecord
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import Signed
-from grafos_scheduler import accounts, events
+from grafos_scheduler import accounts, events, rows
 
 
 def join(desk: Desk, name: str) -> None:
     invitation = desk.tell(events.PersonInvited("acme", name, 60.0, "op")).answer
-    desk.tell(events.SignInAsked(invitation.token_id, f"key-of-{name}"))  # type: ignore[union-attr]
+    assert isinstance(invitation, rows.Invitation)
+    desk.tell(events.SignInAsked(invitation.token_id, f"key-of-{name}"))
 
 
 def without_keys() -> Desk:
