@@ -17,8 +17,9 @@ ARROWS: dict[str, set[str]] = {
     "connectors": {"core"},
     "emulators": {"core"},
     "cell": {"core", "scheduler"},
+    "cellimage": {"core"},
     "stacks": {"core", "connectors", "scheduler"},
-    "cli": {"core", "scheduler", "cell", "connectors", "stacks", "emulators"},
+    "cli": {"core", "scheduler", "cell", "cellimage", "connectors", "stacks", "emulators"},
 }
 
 # From outside, all rooms but the CLI see the scheduler as a peer sees it: its wire and its client.

@@ -13,6 +13,7 @@ from grafos_cli import (
     budget,
     cloud_life,
     handing,
+    image,
     prices,
     provisioning,
     recover,
@@ -94,6 +95,7 @@ def _price(cell: CellRecord) -> str:
 
 app.add_typer(budget.app, name="budget")
 app.add_typer(prices.app, name="prices")
+app.add_typer(image.app, name="image")
 app.command(
     "cost",
     cls=taught(

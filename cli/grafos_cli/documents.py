@@ -154,6 +154,12 @@ PROVIDER = record(
 EVENT = record(texts="kind name what cell_id detail", moments="at")
 SAID = record(texts="program line")
 
+IMAGE = record(
+    texts="path sha256 arch suite lock_sha256 own_sha256 uki_sha256", counts="size_bytes uki_bytes", tools=mapped(TEXT)
+)
+"""One image of `cloud image`."""
+
+
 DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "new": record(texts="program language folder", files=listed(TEXT)),
     "tasklet build": record(texts="program", tasklets=listed(BUILT)),
@@ -211,6 +217,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     ),
     "cloud handover": record(texts="cell_id before engine"),
     "cloud ls": record(cells=listed(CELL)),
+    "cloud image ls": record(images=listed(IMAGE)),
     "cloud cost": record(
         cells=COSTS, sums=listed(of(Sum)), counts="total_micro_cents fictional_micro_cents", texts="note"
     ),

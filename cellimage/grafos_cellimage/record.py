@@ -1,0 +1,112 @@
+"""A baked image: one disk file, and beside it a record of what it is and what it was made from.
+
+The SHA-256 of the disk is the image's identity: the same bytes are booted here and published to every cloud.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import msgspec
+
+from grafos_core.errors import GrafosError
+from grafos_core.paths import cache_home, write_private
+
+ARCHITECTURES = ("amd64", "arm64")
+GIB = 1 << 30
+RECORD_SUFFIX = ".json"
+
+
+class BakedImage(msgspec.Struct, frozen=True, kw_only=True):
+    """A raw disk and what is known of it. In the record ``path`` is the disk's bare name, so both can move.
+
+    ``lock_sha256`` is of the lock with its packages and wheels, ``own_sha256`` of our own code and settings in it,
+    ``uki_sha256`` of the one program that the firmware starts. What an image was made from is empty if nobody knows.
+    """
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    arch: str
+    suite: str
+    lock_sha256: str = ""
+    own_sha256: str = ""
+    uki_sha256: str = ""
+    uki_bytes: int = 0
+    tools: dict[str, str] = {}
+    """The programs that wrote it, with their versions: another version may write other bytes."""
+
+    @property
+    def record(self) -> Path:
+        return self.path.with_suffix(RECORD_SUFFIX)
+
+
+def images_home() -> Path:
+    """Where images are kept unless somebody says otherwise; all of it can be baked again."""
+    return cache_home() / "images"
+
+
+def write_record(image: BakedImage) -> None:
+    """Writes the record beside the disk, whole or not at all."""
+    write_private(image.record, msgspec.json.format(_encode(image), indent=2) + b"\n")
+
+
+def read_record(place: Path) -> BakedImage:
+    """The image with that disk or record; ``image_invalid`` if there is none, or the disk is not as long as it says.
+
+    The disk's bytes are not read: ``verify`` does that.
+    """
+    record = place.with_suffix(RECORD_SUFFIX)
+    try:
+        image = msgspec.json.decode(record.read_bytes(), type=BakedImage, dec_hook=_path)
+        image = msgspec.structs.replace(image, path=record.parent / image.path.name)
+        size = image.path.stat().st_size
+    except (OSError, msgspec.DecodeError) as error:
+        raise invalid(place, f"it has no readable disk and record: {error}") from error
+    if size != image.size_bytes or not re.fullmatch(r"[0-9a-f]{64}", image.sha256):
+        raise invalid(place, f"the record says {image.size_bytes} bytes, the disk has {size}")
+    return image
+
+
+def verify(image: BakedImage) -> None:
+    """Reads the whole disk; ``image_invalid`` if it is not the one that the record tells of."""
+    found = sha256_of(image.path)
+    if found != image.sha256:
+        raise invalid(image.path, f"its SHA-256 is {found}, and the record says {image.sha256}")
+
+
+def list_images(folder: Path) -> list[BakedImage]:
+    """The images in a folder, by name; what cannot be read is none."""
+    images = []
+    for record in sorted(folder.glob(f"*{RECORD_SUFFIX}")):
+        try:
+            images.append(read_record(record))
+        except GrafosError:
+            continue
+    return images
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def invalid(place: Path, why: str) -> GrafosError:
+    return GrafosError(
+        "image_invalid", "this is no image of a cell", where=str(place), why=why, next="grafos cloud image bake"
+    )
+
+
+def _encode(image: BakedImage) -> bytes:
+    bare = msgspec.structs.replace(image, path=Path(image.path.name))
+    return msgspec.json.encode(bare, enc_hook=str)
+
+
+def _path(kind: type, value: object) -> object:
+    """What msgspec cannot read by itself is the one path; only a bare name is one here."""
+    if kind is not Path or not isinstance(value, str) or value != Path(value).name:
+        raise ValueError(f"{value!r} is no name of a disk")
+    return Path(value)
