@@ -72,6 +72,7 @@ def test_the_demo_keeps_its_promise_and_leaves_nothing(clone: Person) -> None:
 
 
 def test_a_demo_that_is_stopped_cleans_up(clone: Person) -> None:
+    (clone.project / RECIPE / "Cargo.toml").write_text("this is no manifest")  # the twin in Zig is built sooner
     process = clone.starts("demo")
     deadline = time.monotonic() + 60
     while not any("grafos_scheduler" in command for command in left_running(clone)):
@@ -80,7 +81,8 @@ def test_a_demo_that_is_stopped_cleans_up(clone: Person) -> None:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
     answer = ends_with(process)
-    assert (answer.code, answer.error_code) == (130, "interrupted")
+    assert answer.code == 130
+    assert "error[interrupted]" in answer.err
     assert "cleaning up" in answer.err
 
 

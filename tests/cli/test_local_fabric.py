@@ -128,6 +128,9 @@ def test_after_an_interrupted_down_up_lets_it_run_again(person: Person, how: str
             os.kill(pid, signal.SIGKILL)
     assert person("dev", "up", "--json").document["how"] == how
     assert person("deploy", "run").code == 0
+    if how == "running":
+        [endless] = [run for run in person("runs", "ls", "--json").document["runs"] if run["state"] == "running"]
+        assert person("runs", "cancel", endless["run_id"]).code == 0
 
 
 def test_a_new_fabric_has_new_keys(person: Person) -> None:

@@ -17,7 +17,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
 
 from grafos_connectors.contract import CloudError, Kind
-from grafos_connectors.gcp.client import BODIES, CLIENTS, GcpCalls
+from grafos_connectors.gcp.client import BODIES, GcpCalls
 from grafos_connectors.gcp.connector import GcpConnector
 from grafos_connectors.gcp.endpoints import check_region, endpoint_in
 from grafos_connectors.gcp.shapes import GCP_SHAPES
@@ -225,9 +225,7 @@ def test_whoever_watches_may_end_it_all(place: GcpPlace) -> None:
     assert place.changes() == ["networks.insert"]
 
 
-def test_every_client_and_message_that_is_named_exists() -> None:
-    for client in CLIENTS.values():
-        assert hasattr(compute_v1, client)
+def test_every_message_that_is_named_exists() -> None:
     for message in BODIES.values():
         assert hasattr(compute_v1, message)
 
@@ -244,6 +242,21 @@ def test_opening_the_connector_imports_neither_the_heavy_sdk_nor_another_clouds(
         f"sys.exit({unwanted!r} in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_call_imports_the_client_that_it_needs_and_the_rest_is_there_for_who_asks() -> None:
+    program = (
+        "import sys; from grafos_connectors.gcp.sdk import client_class, message_class;"
+        "made = client_class('global_operations'), message_class('Instance');"
+        "services = 'google.cloud.compute_v1.services.';"
+        "assert [name for name in sys.modules if name.startswith(services) and name.count('.') == 4]"
+        " == [services + 'global_operations'], 'more than one client was imported';"
+        "from google.cloud import compute_v1;"
+        "assert made == (compute_v1.GlobalOperationsClient, compute_v1.Instance);"
+        "assert compute_v1.AcceleratorTypesClient and compute_v1.__version__"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_registry_gives_the_connector(place: GcpPlace) -> None:

@@ -9,7 +9,6 @@ Requests and answers are the JSON documents that Google's reference describes, a
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 import weakref
@@ -35,25 +34,10 @@ from grafos_connectors.gcp.endpoints import (
 )
 from grafos_connectors.gcp.errors import no_operation, translated
 from grafos_connectors.gcp.login import find_login
+from grafos_connectors.gcp.sdk import client_class, message_class
 from grafos_connectors.gcp.wire import READ_TIMEOUT_S, NobodysCredentials, Watch, Wire, read_retry
 
 PAGE_SIZE = 500  # the most that Compute Engine gives at once
-# The SDK's clients of Compute Engine by the resource that they are about.
-CLIENTS = {
-    "addresses": "AddressesClient",
-    "disks": "DisksClient",
-    "firewalls": "FirewallsClient",
-    "global_operations": "GlobalOperationsClient",
-    "images": "ImagesClient",
-    "instances": "InstancesClient",
-    "machine_types": "MachineTypesClient",
-    "networks": "NetworksClient",
-    "projects": "ProjectsClient",
-    "region_operations": "RegionOperationsClient",
-    "regions": "RegionsClient",
-    "subnetworks": "SubnetworksClient",
-    "zone_operations": "ZoneOperationsClient",
-}
 # The SDK's messages of request bodies, by the field of the request that holds them.
 BODIES = {
     "address_resource": "Address",
@@ -64,14 +48,6 @@ BODIES = {
     "subnetwork_resource": "Subnetwork",
     "zone_set_labels_request_resource": "ZoneSetLabelsRequest",
 }
-
-
-@functools.cache
-def _sdk() -> Any:
-    """The SDK's Compute Engine, which takes two seconds to import: only when the first call needs it."""
-    from google.cloud import compute_v1
-
-    return compute_v1
 
 
 class GcpCalls:
@@ -179,7 +155,7 @@ class GcpCalls:
             return self._clients[name]
 
     def _new_client(self, name: str) -> Any:
-        made = getattr(_sdk(), CLIENTS[name])(
+        made = client_class(name)(
             credentials=self._login(),
             client_options={"api_endpoint": self.endpoint or REAL_COMPUTE, "universe_domain": UNIVERSE},
         )
@@ -220,7 +196,7 @@ class GcpCalls:
 
 
 def _message(name: str, document: Mapping[str, Any]) -> Any:
-    made = getattr(_sdk(), name)()
+    made = message_class(name)()
     json_format.ParseDict(document, type(made).pb(made))
     return made
 
