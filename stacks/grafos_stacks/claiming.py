@@ -103,13 +103,14 @@ def _kept(home: OrchestratorHome) -> OrchestratorRecord:
     return home.known()
 
 
-def health_of(url: str, patience_s: float = CLAIM_PATIENCE_S) -> Health:
-    """What whoever answers at ``url`` says of itself; nothing of it is to be trusted. Asked again for ``patience_s``
-    while nobody answers."""
+def health_of(url: str, patience_s: float = CLAIM_PATIENCE_S, ca_pem: str = "") -> Health:
+    """What whoever answers at ``url`` says of itself; nothing of it is to be trusted unless its certificate had to be
+    one of ``ca_pem`` (else ``certificate_refused``). Asked again for ``patience_s`` while nobody answers."""
     until = time.monotonic() + patience_s
+    context = trust.client_context(ca_pem) if ca_pem else trust.unverified_context()
     while True:
         try:
-            with Wire(url, trust.unverified_context(), TIMEOUT_S) as wire:
+            with Wire(url, context, TIMEOUT_S) as wire:
                 return decode(wire.exchange("GET", "/health", None, {}), Health)
         except GrafosError as error:
             if error.code != "scheduler_unreachable" or time.monotonic() >= until:

@@ -4,6 +4,7 @@
     <fabric>/orchestrator/claim-secret      what it is claimed with, once; made by `grafos fabric init`
     <fabric>/orchestrator/ca.pem            its CA, pinned at the claim; receipts of its cells are checked by it
     <fabric>/orchestrator/restoring         while a machine is filled from a backup
+    <fabric>/orchestrator/empty-<machine>/  who we are at the empty orchestrator there meanwhile
     <fabric>/orchestrator/operator-*        key, request, certificate and token of the operator there
     <fabric>/orchestrator/tenant-<name>-*   the same of a tenant; with the key that its orders are signed with, and what
                                             the orchestrator answered when that was registered
@@ -15,6 +16,7 @@ half of their life.
 from __future__ import annotations
 
 import secrets
+import shutil
 import time
 from pathlib import Path
 
@@ -120,7 +122,9 @@ class OrchestratorHome(SchedulerHome):
         The record goes first, since its presence says that all is there."""
         self._record_file.unlink(missing_ok=True)
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if path != self.ca_file and path.is_file():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path != self.ca_file:
                 path.unlink()
 
     def forget_grant(self, who: str) -> None:

@@ -21,7 +21,7 @@ from grafos_core.ledger_place import Place
 from grafos_scheduler.orchestrator_client import OrchestratorClient
 from grafos_stacks.booting import console_tail
 from grafos_stacks.bundle import Bundles
-from grafos_stacks.claiming import MachineOf, claimed, take
+from grafos_stacks.claiming import MachineOf, claimed, health_of, take
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.failover import make_somewhere
 from grafos_stacks.handover import Handover
@@ -33,7 +33,7 @@ from grafos_stacks.orchestrator_machine import STACK, user_data_of
 from grafos_stacks.orchestrators import ORCHESTRATOR, OrchestratorHome, OrchestratorRecord
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
-from grafos_stacks.provision import keep_begun, record_of, url_of
+from grafos_stacks.provision import keep_begun, record_of, refuse_other_account, url_of
 from grafos_stacks.records import OPERATOR, READY, CellHome, CellRecord, SchedulerHome
 
 START_PATIENCE_S = 90.0
@@ -56,28 +56,34 @@ def raise_orchestrator(hands: Hands, plan: StackPlan, bundles: Bundles, archive:
     """An orchestrator that obeys this fabric and keeps its ledger. ``archive`` is a backup, for a machine that is lost.
 
     What stands in the way is raised, and the same call goes on: ``cell_gone`` for a lost machine without a backup,
-    ``stack_busy``, ``budget_exceeded`` before anything is made, the cloud's refusals, ``cell_not_ready``,
-    ``claim_refused``, ``backup_invalid``, ``interrupted`` on Ctrl-C.
+    ``stack_busy``, ``cloud_auth`` when it was begun in another account, ``budget_exceeded`` before anything is made,
+    the cloud's refusals, ``cell_not_ready``, ``claim_refused``, ``backup_invalid``, ``interrupted`` on Ctrl-C.
     """
     home = OrchestratorHome(hands.fabric)
     try:
         with hands.journal.lock(plan.stack):
             pinned = pinned_plan(hands, plan.spec)
+            if pinned is not None:
+                refuse_other_account(hands, pinned)
             check_standing(hands, pinned, with_backup=bool(archive))
             if pinned is None:
                 CellHome(hands.fabric, plan.stack).begin_anew()
             if archive:
                 home.note_restoring(begun=True)
-            made = make_somewhere(hands, pinned or plan, lambda tried: user_data_of(hands, tried), later=bool(archive))
+            # The ledger that such a machine held is in the backup, and cannot be asked before it is filled.
+            later = bool(archive) and not hands.fabric.ledger_place().is_here
+            made = make_somewhere(hands, pinned or plan, lambda tried: user_data_of(hands, tried), later=later)
             record = _recorded(hands, made)
             _software(hands, made, record, bundles)
             secret = bytes.fromhex(claim_secret(hands.fabric, made.plan.machine.key, made.attempt))
             if archive:
-                _fill(hands, home, record.url, secret, archive)
+                empty = SchedulerHome(home.folder / f"empty-{made.plan.machine.key}-{made.attempt}", ORCHESTRATOR)
+                _fill(hands, home, empty, Filling(record.url, secret, archive))
             orchestrator = _claimed(hands, made, record, secret)
             ledger = move_ledger(hands.fabric, clock=hands.clock, progress=hands.progress)
             if archive:
-                ensure_held(hands, made.plan)
+                if later:
+                    ensure_held(hands, made.plan)
                 for note in catch_up_ledger(hands.fabric, hands.clock):
                     hands.progress(Step("catch up ledger", DONE, 0.0, note))
             note_made(hands, plan.stack)
@@ -202,37 +208,47 @@ def _claimed(hands: Hands, made: Made, record: CellRecord, secret: bytes) -> Orc
 # --- from a backup ----------------------------------------------------------------------------------------------
 
 
-def _fill(hands: Hands, home: OrchestratorHome, url: str, secret: bytes, archive: bytes) -> None:
-    """Gives the backup to the empty orchestrator, and waits until the one answers that it is of."""
-    began = hands.clock.monotonic()
-    hands.progress(Step("restore", BEGUN, 0.0, f"{len(archive) / 1e6:.1f} MB"))
-    empty = SchedulerHome(home.folder / "empty", ORCHESTRATOR)
+class Filling(NamedTuple):
+    """Where an empty orchestrator answers, the secret that it is claimed with, and the backup that it gets."""
+
+    url: str
+    secret: bytes
+    archive: bytes
+
+
+def _fill(hands: Hands, home: OrchestratorHome, empty: SchedulerHome, how: Filling) -> None:
+    """Gives the backup to the empty orchestrator, and waits until the one answers that it is of. ``empty`` keeps who we
+    are at the one of this very machine."""
+    began, url = hands.clock.monotonic(), how.url
+    hands.progress(Step("restore", BEGUN, 0.0, f"{len(how.archive) / 1e6:.1f} MB"))
     if not _until_known(hands, lambda: _is_the_old_one(home, url), began):
         if not empty.is_granted(OPERATOR):
-            granted = claimed(hands.fabric, empty, url, secret, STACK)
+            granted = claimed(hands.fabric, empty, url, how.secret, STACK)
             empty.pin_ca(granted.ca_pem)
             empty.keep_grant(OPERATOR, granted.certificate_pem, granted.api_token)
         with empty.open_client(OrchestratorClient, OPERATOR, url, START_PATIENCE_S) as client:
-            client.restore(archive)
+            client.restore(how.archive)
     while not _until_known(hands, lambda: _is_the_old_one(home, url), began):
         if hands.clock.monotonic() - began > START_PATIENCE_S:
             raise GrafosError(
                 "cell_not_ready",
                 "the orchestrator took the backup, and does not answer as the one that it is of",
                 where=url,
-                next="see what it says: grafos cloud logs --cell-id orchestrator; then run the same command again",
+                next=f"see what it says: grafos cloud logs --cell-id {STACK}; then run the same command again",
             )
         hands.progress(Step("restore", WAITING, hands.clock.monotonic() - began, "until it starts anew"))
         hands.sleep(ASK_EVERY_S)
-    shutil.rmtree(empty.folder, ignore_errors=True)
+    for folder in home.folder.glob("empty*"):
+        shutil.rmtree(folder, ignore_errors=True)
     hands.progress(Step("restore", DONE, hands.clock.monotonic() - began))
 
 
 def _is_the_old_one(home: OrchestratorHome, url: str) -> bool:
-    """Whether who answers there honours what was granted before the loss; ``scheduler_unreachable``."""
+    """Whether who answers there has a certificate of the CA that was pinned before the loss; ``scheduler_unreachable``.
+    Our credentials would not tell: they may have run out, or another home may have taken our place, before the backup
+    was made."""
     try:
-        with home.client(OPERATOR, url) as client:
-            client.tenants()
+        health_of(url, 0.0, home.newest_ca_pem)
     except GrafosError as error:
         if error.code == "certificate_refused":
             return False

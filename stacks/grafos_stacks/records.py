@@ -115,10 +115,9 @@ class SchedulerHome:
 
     def open_client(self, kind: type[Client], who: str, url: str, patience_s: float = 0.0) -> Client:
         """A way to the scheduler at ``url`` as that person, who was granted it."""
-        newest_ca = self.ca_pem.partition(_PEM_END)[0] + _PEM_END  # an earlier one of the name is nobody to talk to
         return kind(
             url,
-            newest_ca,
+            self.newest_ca_pem,
             self._file(who, "cert.pem"),
             self._file(who, "key.pem"),
             self._file(who, "token").read_text().strip(),
@@ -134,6 +133,11 @@ class SchedulerHome:
     def ca_pem(self) -> str:
         """Every CA that was ever pinned under this name, the newest first."""
         return self.ca_file.read_text()
+
+    @property
+    def newest_ca_pem(self) -> str:
+        """The CA of whom to talk to; an earlier one of the name is nobody any more."""
+        return self.ca_pem.partition(_PEM_END)[0] + _PEM_END
 
     def pin_ca(self, ca_pem: str) -> None:
         """Pins a CA; earlier ones stay below it, since receipts under them are still verified."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import boto3
@@ -14,14 +15,19 @@ from orchestrator_operator import HOUR_S, QUICK, OrchestratorOperator, reachable
 
 from grafos_connectors.contract import Kind
 from grafos_core.errors import GrafosError
+from grafos_core.fabric import OPERATOR_ACCOUNT
+from grafos_core.ledger import set_cap
 from grafos_core.ledger_place import Standing
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_stacks.bundle import Bundles, Installer, install_with_uv
+from grafos_stacks.claiming import take
 from grafos_stacks.extending import Wish, extend
 from grafos_stacks.journal import Life, StackState
 from grafos_stacks.lowering import bring_all_home, registered_cells, take_cells_down, take_machine_down
 from grafos_stacks.making import open_hold
 from grafos_stacks.orchestrator_machine import STACK
+from grafos_stacks.progress import DONE, WAITING
+from grafos_stacks.raising import raise_orchestrator
 from grafos_stacks.records import CellHome, project_cells
 from grafos_stacks.software_change import change_software
 from grafos_stacks.teardown import teardown
@@ -63,6 +69,17 @@ def lower(operator: OrchestratorOperator) -> None:
     assert torn is not None
     assert torn.receipt.left == 0
     operator.home.forget()
+
+
+def lose_the_machine(operator: OrchestratorOperator) -> None:
+    """Somebody deletes it in the cloud's console."""
+    hands = operator.hands()
+    [row] = [row for row in hands.journal.resources(STACK).values() if row.kind is Kind.MACHINE]
+    assert row.ref is not None
+    assert row.life is Life.READY
+    hands.connector.begin_delete(row.ref)
+    while operator.states() == ["running"]:
+        time.sleep(0.05)
 
 
 def test_stopped_at_every_step_it_goes_on_and_there_is_one_machine_then_none(operator: OrchestratorOperator) -> None:
@@ -121,14 +138,7 @@ def test_a_lost_machine_on_aws_comes_back_from_a_backup_at_another_address(on_aw
     with on_aws.client() as client:
         client.set_budget("default", 777)
         archive = client.backup()
-    hands = on_aws.hands()
-    [row] = [row for row in hands.journal.resources(STACK).values() if row.kind is Kind.MACHINE]
-    assert row.ref is not None
-    assert row.life is Life.READY
-    hands.connector.begin_delete(row.ref)
-    while on_aws.states() == ["running"]:
-        time.sleep(0.05)
-
+    lose_the_machine(on_aws)
     with pytest.raises(GrafosError) as lost:
         on_aws.up()
     assert lost.value.code == "cell_gone"
@@ -155,6 +165,69 @@ def test_a_lost_machine_on_aws_comes_back_from_a_backup_at_another_address(on_aw
     assert alive.value.code == "config_invalid"
     lower(on_aws)
     assert on_aws.clouds.world() == ()
+
+
+def test_the_machine_that_is_filled_may_be_lost_too(on_aws: OrchestratorOperator) -> None:
+    on_aws.up()
+    with on_aws.client() as client:
+        archive = client.backup()
+    lose_the_machine(on_aws)
+    on_aws.stop_on = ("restore", WAITING)
+    with pytest.raises(Abort):
+        on_aws.up(archive)
+    on_aws.stop_on = None
+    assert list(on_aws.home.folder.glob("empty*/operator-token"))
+    assert on_aws.home.is_restoring
+    lose_the_machine(on_aws)
+    assert on_aws.up(archive).filled
+    assert list(on_aws.home.folder.glob("empty*")) == []
+
+
+def test_a_home_whose_place_another_took_before_the_backup_restores_it(on_aws: OrchestratorOperator) -> None:
+    on_aws.up()
+    home, ours = on_aws.home, dict[Path, bytes]()
+    for file in home.folder.glob("operator-*"):
+        ours[file] = file.read_bytes()
+        file.unlink()
+    take(on_aws.fabric, home.known().url, lambda: b"used up")  # as another home of the fabric does
+    with on_aws.client() as client:
+        archive = client.backup()
+    for file, data in ours.items():
+        file.write_bytes(data)
+    lose_the_machine(on_aws)
+    assert on_aws.up(archive).filled
+    with on_aws.client() as client:
+        assert [one.name for one in client.tenants()] == ["default"]
+
+
+def test_a_machine_for_a_backup_is_held_for_first_where_the_ledger_is_here(on_aws: OrchestratorOperator) -> None:
+    on_aws.stop_on = ("claim", DONE)
+    with pytest.raises(Abort):
+        on_aws.up()
+    on_aws.stop_on = None
+    assert on_aws.fabric.ledger_place().is_here
+    with on_aws.client() as client:
+        archive = client.backup()
+    teardown(on_aws.hands(), STACK, on_aws.project)
+    on_aws.fabric.book(partial(set_cap, name=OPERATOR_ACCOUNT, cap_micro_cents=1))
+    with pytest.raises(GrafosError) as refused:
+        on_aws.up(archive)
+    assert refused.value.code == "budget_exceeded"
+    assert on_aws.clouds.world() == ()
+
+
+def test_what_was_begun_in_another_account_is_not_made_a_second_time(
+    on_aws: OrchestratorOperator, tmp_path: Path
+) -> None:
+    on_aws.up()
+    plan = on_aws.plan()
+    with EmulatedClouds(tmp_path / "other", Settings(clouds=("aws",), times=QUICK)) as others:
+        on_aws.clouds, first = others, on_aws.clouds
+        with pytest.raises(GrafosError) as another:
+            raise_orchestrator(on_aws.hands(), plan, on_aws.bundles)
+        assert another.value.code == "cloud_auth"
+        assert others.world() == ()
+        on_aws.clouds = first
 
 
 def test_new_software_runs_on_and_what_does_not_answer_is_taken_back(

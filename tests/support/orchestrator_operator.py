@@ -42,7 +42,7 @@ def reachable_fabric() -> Fabric:
 
 @dataclass
 class OrchestratorOperator:
-    """See the module. ``stop_at`` ends the process at its n-th step."""
+    """See the module. ``stop_at`` ends the process at its n-th step, ``stop_on`` at one of that name and state."""
 
     provider: str
     clouds: EmulatedClouds
@@ -51,9 +51,12 @@ class OrchestratorOperator:
     project: Path
     steps: list[Step] = field(default_factory=list, repr=False)
     stop_at: int | None = None
+    stop_on: tuple[str, str] | None = None
 
     def told(self, step: Step) -> None:
         self.steps.append(step)
+        if (step.name, step.state) == self.stop_on:
+            raise Abort
         if self.stop_at is not None and step.state != "waiting":
             self.stop_at -= 1
             if self.stop_at < 0:
