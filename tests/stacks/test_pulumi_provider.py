@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -105,6 +106,11 @@ def test_sigint_ends_it_at_once_though_a_call_is_under_way(tmp_path: Path) -> No
         making.join()
 
 
+def cancel_at_machine(aws: EmulatedClouds, spoken: Spoken) -> None:
+    wait_for_machine(aws)
+    spoken.call.Cancel(empty_pb2.Empty())
+
+
 def wait_for_machine(aws: EmulatedClouds) -> None:
     until = time.monotonic() + 60
     while not machines(aws):
@@ -112,11 +118,12 @@ def wait_for_machine(aws: EmulatedClouds) -> None:
         time.sleep(0.02)
 
 
-def test_nothing_but_the_port_is_said_on_standard_output_and_no_cloud_is_imported() -> None:
-    code = "import sys, grafos_stacks.pulumi.__main__; print(*sorted(sys.modules), sep='\\n')"
-    done = subprocess.run(["python", "-c", code], capture_output=True, text=True, check=True)
-    loaded = {name.split(".")[0] for name in done.stdout.splitlines()}
-    assert loaded & {"boto3", "botocore", "azure"} == set()
+def test_what_is_imported_to_serve_is_no_cloud_and_no_programming_side_of_pulumi() -> None:
+    code = "import sys, grafos_stacks.pulumi.__main__ as it; it.new_server(); print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines())
+    assert loaded & {"boto3", "azure", "google.cloud", "pulumi.automation", "pulumi.output"} == set()
+    assert "grafos_stacks.pulumi.plans" in loaded
 
 
 # --- who it is ----------------------------------------------------------------------------------------------------
@@ -277,7 +284,7 @@ def test_a_machine_that_is_not_ready_yet_keeps_its_id(tmp_path: Path) -> None:
     """The engine's word to stop ends the wait; what exists is told with its id, also by a later read."""
     with emulated_aws(tmp_path, times=LifecycleTimes(starting_s=600.0)) as aws, closing(Spoken()) as spoken:
         plan = spoken.plan()
-        stopping = threading.Thread(target=lambda: (wait_for_machine(aws), spoken.call.Cancel(empty_pb2.Empty())))
+        stopping = threading.Thread(target=lambda: cancel_at_machine(aws, spoken))
         stopping.start()
         with pytest.raises(grpc.RpcError) as stopped:
             spoken.whole(plan)
