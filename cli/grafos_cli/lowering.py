@@ -51,13 +51,16 @@ def down(
     record = OrchestratorHome(fabric).record()
     provider = _provider(fabric)
     _refuse_nothing(record is not None or bool(provider))
-    cells = () if lost else _cells(fabric, force=force)
+    cells = _cells(fabric, force=force, lost=lost)
+    made = record is not None and bool(record.provider)
     if not yes:
         where = f" at {record.url}" if record else ""
         first = f", after the cells {', '.join(cells)}" if cells else ""
         terminal.confirm(f"End the fabric's orchestrator{where}{first}?", "--yes")
     came, torn, proof = _carried_out(fabric, terminal, provider, cells, lost=lost, prove=prove)
-    terminal.emit(_document(came, cells, torn, proof), _text(came, cells, torn, proof, terminal))
+    terminal.emit(
+        _document(came, cells, torn, proof), _text(came, cells, torn, proof, terminal, own=not (torn or made))
+    )
 
 
 def _provider(fabric: Fabric) -> str:
@@ -75,16 +78,22 @@ def _refuse_nothing(there_is_one: bool) -> None:  # noqa: FBT001  a fact, and no
         raise GrafosError("not_found", "this fabric has no orchestrator", next="grafos fabric up --on PROVIDER")
 
 
-def _cells(fabric: Fabric, *, force: bool) -> tuple[str, ...]:
-    """The cells that go first; ``cells_registered`` if there are some and nobody said so."""
+def _cells(fabric: Fabric, *, force: bool, lost: bool) -> tuple[str, ...]:
+    """The cells that go first; ``cells_registered`` if there are some and nobody said so. ``cell_unknown`` if its
+    machine would not go."""
+    from grafos_core.clock import SystemClock
     from grafos_core.errors import GrafosError
-    from grafos_stacks.lowering import registered_cells
+    from grafos_stacks.lowering import came_home, check_machine, joining_cells, registered_cells
     from grafos_stacks.orchestrators import OrchestratorHome
 
-    if OrchestratorHome(fabric).record() is None or fabric.ledger_place().is_here:
+    if OrchestratorHome(fabric).record() is None or came_home(fabric) is not None:
         return ()  # it was never finished, or all is home already
+    clock = SystemClock()
     try:
-        cells = registered_cells(fabric)
+        check_machine(fabric, clock, lost=lost)
+        if lost:
+            return ()
+        cells = tuple(sorted({*registered_cells(fabric), *joining_cells(fabric, clock)}))
     except GrafosError as error:
         if error.code == "scheduler_unreachable":
             error.next = "grafos fabric up  tells how it stands; if it is lost: grafos fabric down --lost"
@@ -93,7 +102,7 @@ def _cells(fabric: Fabric, *, force: bool) -> tuple[str, ...]:
         shown = ", ".join(cells[:8]) + (f" and {len(cells) - 8} more" if len(cells) > 8 else "")
         raise GrafosError(
             "cells_registered",
-            f"{len(cells)} cells are registered at the orchestrator: {shown}",
+            f"{len(cells)} cells are registered at the orchestrator, or are to join it: {shown}",
             why="without it they get nothing to do any more, and their machines bill on",
             next="tear them down first: grafos cloud teardown; or all of it at once: grafos fabric down --force",
             context={"cells": list(cells)},
@@ -135,7 +144,7 @@ def _carried_out(
             with contextlib.closing(Journal(fabric, clock)) as journal:
                 lowering.take_cells_down(fabric, journal, cells, hands_at, project)
         came = _home(fabric, clock, told_by(steps), lost=lost)
-        torn = lowering.take_machine_down(hands_at(provider), project) if provider else None
+        torn = lowering.take_machine_down(hands_at(provider), project, None if lost else came) if provider else None
         OrchestratorHome(fabric).forget()
         proof = None
         if prove and provider:
@@ -152,7 +161,7 @@ def _home(fabric: Fabric, clock: Any, progress: Any, *, lost: bool) -> CameHome:
     from grafos_stacks.orchestrators import OrchestratorHome
 
     if lost:
-        return lowering.give_up_lost(fabric)
+        return lowering.give_up_lost(fabric, clock)
     if OrchestratorHome(fabric).record() is None:
         return lowering.CameHome()
     return lowering.bring_all_home(fabric, clock, time.sleep, progress)
@@ -168,14 +177,20 @@ def _document(came: CameHome, cells: tuple[str, ...], torn: TornDownCell | None,
         "cells": list(cells),
         "runs_brought_home": came.runs,
         "audit_records": came.audit_records,
-        "audit_file": str(came.audit_file) if came.audit_file else "",
+        "audit_file": came.audit_file,
         "runs_counted_as_spent": came.running,
         "notes": list(came.notes),
     }
 
 
 def _text(
-    came: CameHome, cells: tuple[str, ...], torn: TornDownCell | None, proof: Proof | None, terminal: Terminal
+    came: CameHome,
+    cells: tuple[str, ...],
+    torn: TornDownCell | None,
+    proof: Proof | None,
+    terminal: Terminal,
+    *,
+    own: bool,
 ) -> str:
     from grafos_cli.receipt_view import receipt_text
     from grafos_cli.tearing import proof_text
@@ -187,5 +202,5 @@ def _text(
         text += f"{came.audit_file}.\n"
     text += f"{came.running} runs had not ended: what they held counts as spent.\n" if came.running else ""
     text += "".join(f"{note}\n" for note in came.notes)
-    text += "" if torn else "The program itself is yours to end, on its machine.\n"
+    text += "The program itself is yours to end, on its machine.\n" if own else ""
     return text + (proof_text(proof) if proof else "")
