@@ -59,7 +59,8 @@ def check_that_a_machine_which_the_journal_lost_is_not_left_behind(operator: Orc
     check_machine(fabric, clock)
     journal.rename(away)
     made = home.known()
-    for record in (made, msgspec.structs.replace(made, provider="", cell_id="")):  # as another home of the fabric has it
+    as_another_home_has_it = msgspec.structs.replace(made, provider="", cell_id="")
+    for record in (made, as_another_home_has_it):
         home.keep_record(record)
         with pytest.raises(GrafosError) as unknown:
             check_machine(fabric, clock)
