@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafos_core.receipts import Signed
-from grafos_scheduler import events, people, rows, tenants
+from grafos_scheduler import events, rows, tenants
 from grafos_scheduler.account_messages import (
     AccountGrant,
     AccountList,
@@ -48,13 +48,9 @@ async def remove(services: Services, request: Request) -> AccountView:
 
 async def show(services: Services, request: Request) -> AccountShown:
     await services.shell.settled()
-    state, who = services.shell.state, request.who
-    return AccountShown(
-        account=_view(_person(services, request)),
-        tenant=tenants.view(state, state.tenants[who.name]),
-        rights=list(TENANT_RIGHTS),
-        signs=any(each.signing_key_pem for each in people.of_tenant(state, who.name)),
-    )
+    state = services.shell.state
+    tenant = tenants.view(state, state.tenants[request.who.name])
+    return AccountShown(_view(_person(services, request)), tenant, list(TENANT_RIGHTS), signs=tenant.signed)
 
 
 async def leave(services: Services, request: Request) -> AccountView:

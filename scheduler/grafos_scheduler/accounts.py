@@ -59,10 +59,12 @@ def admitted(draft: Draft, event: TenantAdmitted) -> TenantView:
 
 
 def changed(draft: Draft, event: TenantChanged) -> TenantView:
-    """Sets what the tenant may lease at once, and the cap of its account. What is over either already stays."""
-    tenant = living(draft, event.name)
-    if event.quota is not None and event.quota != tenant.quota:
-        tenant = replace(tenant, quota=event.quota)
+    """Sets the tenant's quota, its rules, and the cap of its account. What is over either already stays."""
+    known = living(draft, event.name)
+    tenant = replace(known, quota=event.quota or known.quota, highest_tier=event.highest_tier or known.highest_tier)
+    if event.signed is not None:
+        tenant = replace(tenant, signs_since=(tenant.signs_since or draft.now) if event.signed else 0.0)
+    if tenant != known:
         draft.put(rows.TENANT, tenant.name, tenant)
         tenants.note_tenant(draft, tenant)
     if event.budget_cents is not None:
@@ -134,6 +136,8 @@ def _view(draft: Draft, tenant: rows.Tenant) -> TenantView:
         spent_micro_cents=account.spent_micro_cents,
         quota=tenant.quota,
         leased=draft.state.leased_by_tenant.get(tenant.name, Resources()),
+        signed=tenants.must_sign(draft.state, tenant),
+        highest_tier=tenant.highest_tier,
     )
 
 

@@ -2,8 +2,8 @@
 
 In this order, each with its own refusal: the tenant exists (`tenant_unknown`), its run key is new or the same run
 (`run_key_reused`), the scheduler admits at all (`draining`), the provider has a healthy cell (`runtime_not_ready`), one
-of them meets all six signals (`no_eligible_provider_cells`), the tenant has quota left (`quota_exceeded`) and money for
-the worst case (`budget_exceeded`), and one cell has no veto (`placement_failed`).
+of them meets all six signals (`no_eligible_provider_cells`), the tenant has quota left, and may ask for the tier
+(`quota_exceeded`), it has money for the worst case (`budget_exceeded`), and one cell has no veto (`placement_failed`).
 
 An admitted run has its worst case held (share of the cell x its recorded rate x the deadline, rounded up), its cell
 chosen and its leases asked for. Where it fits nowhere, and only because runs of lower tiers are in the way, those give
@@ -100,6 +100,7 @@ def _admit(draft: Draft, tenant: rows.Tenant, planned: rows.Run, chance: random.
     state, asked = draft.state, planned.request
     if rows.WHOLE_SCHEDULER in state.drains:
         raise GrafosError("draining", "this scheduler admits no new runs", next="deploy to another cell")
+    tenants.check_tier(tenant, asked.tier)
     demand, purse = demanded(state, tenant, asked, draft.now)
     wanted = demand.wanted
     chosen = _pinned(draft, tenant, asked, demand) if asked.cell_id else by_index(draft, asked, demand)

@@ -25,6 +25,7 @@ from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import RunReceipt, Signed
 from grafos_core.resources import Resources
+from grafos_core.tiers import Tier
 from grafos_scheduler import enrolment_messages, frames, messages
 from grafos_scheduler.attested import Attested, Roots
 
@@ -83,11 +84,13 @@ class TenantAdmitted:
 
 @dataclass(frozen=True, slots=True)
 class TenantChanged:
-    """An operator sets a tenant's quota, its budget, or both. Answer: ``messages.TenantView``."""
+    """An operator sets a tenant's quota, its budget, its rules. What is None stays. Answer: ``messages.TenantView``."""
 
     name: str
     quota: Resources | None = None
     budget_cents: int | None = None
+    signed: bool | None = None
+    highest_tier: Tier | None = None
 
 
 @dataclass(frozen=True, slots=True)

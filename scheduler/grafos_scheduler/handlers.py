@@ -17,7 +17,7 @@ import msgspec
 from grafos_core import receipts, trust
 from grafos_core.errors import GrafosError
 from grafos_core.ids import check_sha256
-from grafos_scheduler import ending, enrolment, events, messages, ordering, rows, runs, succession, tenants, views
+from grafos_scheduler import ending, enrolment, events, messages, order_check, rows, runs, succession, tenants, views
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT, TENANT_RIGHTS, Caller
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.bundles import BundleStore
@@ -333,7 +333,7 @@ def _checked(services: Services, caller: Caller, asked: messages.RunRequest) -> 
 def _ordered(services: Services, caller: Caller, asked: messages.RunRequest) -> events.RunRequested:
     """The run that is asked for, without its order, which is verified: ``order_refused``."""
     shell = services.shell
-    ordered = ordering.check_order(shell.state, caller.name, caller.key_sha256, asked, shell.clock.now())
+    ordered = order_check.check_order(shell.state, caller.name, caller.key_sha256, asked, shell.clock.now())
     return events.RunRequested(caller.name, msgspec.structs.replace(asked, order=None), ordered)
 
 

@@ -131,12 +131,16 @@ class TenantGrant(msgspec.Struct, frozen=True):
 
 
 class TenantView(msgspec.Struct, frozen=True):
+    """``signed``: nothing runs at its cost that none of its people signed. ``highest_tier``: what its runs may be."""
+
     name: str
     budget_micro_cents: int
     held_micro_cents: int
     spent_micro_cents: int
     quota: Resources
     leased: Resources
+    signed: bool = False
+    highest_tier: Tier = Tier.GUARANTEED
 
 
 class TenantList(msgspec.Struct, frozen=True):

@@ -35,7 +35,7 @@ from grafos_scheduler.ledger_messages import LedgerClosing, LedgerMove, LedgerPa
 from grafos_scheduler.machine_messages import BACKUP_BYTES_MAX, MachineOrders, MachineView, RestoreTaken
 from grafos_scheduler.messages import CellView, Conformance, TenantGrant, TenantView, Terms
 from grafos_scheduler.standing_messages import ProductionMark, TrialRequest
-from grafos_scheduler.tenant_messages import TenantAsked, TenantBudget
+from grafos_scheduler.tenant_messages import TenantAsked, TenantBudget, TenantRules
 
 LEDGER_READS_MAX = 10
 """A ledger of one page is read at once; one of more anew when somebody books meanwhile."""
@@ -122,6 +122,10 @@ class OrchestratorClient(AccountClient):
         """Sets what the tenant may spend in all, spent money included."""
         path = f"/api/v1/admin/tenants/{_in_path(name)}/budget"
         return self._call("PUT", path, TenantView, TenantBudget(budget_cents))
+
+    def set_rules(self, name: str, rules: TenantRules) -> TenantView:
+        """Sets by what rules the tenant's runs are taken."""
+        return self._call("PUT", f"/api/v1/admin/tenants/{_in_path(name)}/rules", TenantView, rules)
 
     def ledger(self) -> tuple[LedgerView, Ledger]:
         """How the fabric's ledger stands there, and the ledger of one moment, without the holds of runs."""

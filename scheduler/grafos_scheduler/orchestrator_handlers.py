@@ -25,7 +25,7 @@ from grafos_scheduler.enrolment_messages import (
 )
 from grafos_scheduler.expecting import roots_of
 from grafos_scheduler.handlers import Request, Services, Stream, grant_tenant
-from grafos_scheduler.tenant_messages import TenantAsked, TenantBudget
+from grafos_scheduler.tenant_messages import TenantAsked, TenantBudget, TenantRules
 
 
 async def bootstrap(services: Services, request: Request) -> BootstrapGrant:
@@ -156,6 +156,12 @@ async def set_quota(services: Services, request: Request) -> messages.TenantView
 async def set_budget(services: Services, request: Request) -> messages.TenantView:
     asked: TenantBudget = request.body
     event = events.TenantChanged(request.path["name"], budget_cents=asked.budget_cents)
+    return _tenant(await services.shell.handle(event, by=request.who.text))
+
+
+async def set_rules(services: Services, request: Request) -> messages.TenantView:
+    asked: TenantRules = request.body
+    event = events.TenantChanged(request.path["name"], signed=asked.signed, highest_tier=asked.highest_tier)
     return _tenant(await services.shell.handle(event, by=request.who.text))
 
 

@@ -204,6 +204,16 @@ ORCHESTRATOR_ROUTES: tuple[Route, ...] = (
         only=ORCHESTRATOR,
     ),
     Route(
+        "PUT",
+        "/api/v1/admin/tenants/{name}/rules",
+        gate("tenants:write", OPERATOR),
+        orchestrator_handlers.set_rules,
+        "Set whether a tenant's runs must be signed, and of which tier they may be.",
+        messages.TenantView,
+        body=tenant_messages.TenantRules,
+        only=ORCHESTRATOR,
+    ),
+    Route(
         "POST",
         "/api/v1/admin/console-links",
         gate("audit:read", OPERATOR),

@@ -42,6 +42,11 @@ def of_tenant(state: State, tenant: str) -> Iterator[rows.Person]:
     return (state.people[key] for key in (known.keys if known else ()) if key in state.people)
 
 
+def signing(state: State, tenant: str) -> dict[str, rows.Person]:
+    """Those of the tenant who have registered a signing key, by the fingerprint of the key that they call with."""
+    return {each.key_sha256: each for each in of_tenant(state, tenant) if each.signing_key_pem}
+
+
 def invited(draft: Draft, event: PersonInvited, chance: random.Random) -> rows.Invitation:
     """The row of a fresh invitation; ``tenant_unknown``, or ``account_exists`` for a name that is taken."""
     accounts.living(draft, event.tenant)
@@ -132,12 +137,15 @@ def signing_key_registered(draft: Draft, event: SigningKeyRegistered) -> rows.Pe
             f"account {text_of(known.tenant, known.name)} has another signing key, and keeps it as long as it lasts",
             next="if that key is lost, log out and sign in with a fresh invitation: grafos account logout",
         )
-    if any(each.signing_key_pem == event.signing_key_pem for each in of_tenant(state, event.tenant)):
+    if any(each.signing_key_pem == event.signing_key_pem for each in signing(state, event.tenant).values()):
         raise GrafosError("signing_key_refused", "somebody else of the tenant has that signing key")
     name = f"key-{event.key_sha256[:NAMELESS_DIGITS]}"
     person = known or rows.Person(event.key_sha256, event.tenant, name, since=draft.now)
     person = replace(person, signing_key_pem=event.signing_key_pem, proof=event.proof, verified_at=draft.now)
     draft.put(rows.PERSON, event.key_sha256, person)
+    tenant = state.tenants[event.tenant]
+    if not tenant.signs_since:
+        draft.put(rows.TENANT, tenant.name, replace(tenant, signs_since=draft.now))
     draft.note(
         AuditKind.SIGNING_KEY_REGISTERED,
         text_of(person.tenant, person.name),

@@ -13,6 +13,7 @@ from grafos_core.audit_chain import GENESIS, AuditRecord
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
+from grafos_core.tiers import Tier
 from grafos_scheduler.messages import Conformance, RunRequest
 
 CLAIM, TERMS, TENANT, SLICE = "claim", "terms", "tenant", "slice"
@@ -57,12 +58,16 @@ class Terms(msgspec.Struct, frozen=True):
 
 class Tenant(msgspec.Struct, frozen=True):
     """``keys`` are the fingerprints that may speak for it, the newest last; empty where nobody counted them. The row
-    of one that was deleted (``deleted_at`` is not 0) keeps its name from being given to somebody else."""
+    of one that was deleted (``deleted_at`` is not 0) keeps its name from being given to somebody else. From
+    ``signs_since`` on (0: not yet) nothing is run at its cost that nobody signed. Its runs are of no tier above
+    ``highest_tier``."""
 
     name: str
     quota: Resources
     keys: tuple[str, ...] = ()
     deleted_at: float = 0.0
+    signs_since: float = 0.0
+    highest_tier: Tier = Tier.GUARANTEED
 
 
 class Slice(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from grafos_core.resources import Resources
+from grafos_core.tiers import Tier
 from grafos_scheduler.messages import Name, Pem
 
 BUDGET_CENTS_DEFAULT = 2_000
@@ -32,3 +33,12 @@ class TenantBudget(msgspec.Struct, frozen=True):
     more is admitted until it fits again."""
 
     budget_cents: Cents
+
+
+class TenantRules(msgspec.Struct, frozen=True):
+    """``PUT /api/v1/admin/tenants/{name}/rules``; what is null stays. ``signed``: the tenant's runs must be signed by
+    whoever asks for them; false counts once none of its people has a signing key. ``highest_tier``: no run of the
+    tenant is of a tier above it."""
+
+    signed: bool | None = None
+    highest_tier: Tier | None = None

@@ -19,6 +19,7 @@ from grafos_core.ledger import Account
 from grafos_core.money import format_cents
 from grafos_core.receipts import Settlement
 from grafos_core.resources import Resources
+from grafos_core.tiers import Tier
 from grafos_scheduler import messages, rows
 
 if TYPE_CHECKING:
@@ -46,13 +47,12 @@ def registered(draft: Draft, event: TenantRegistered) -> messages.TenantView:
         money.append(wanted)
     elif replace(known, closed=False) != wanted:
         raise GrafosError("slice_refused", f"slice {event.slice_id} is known with other contents")
-    return _view(tenant, money, draft.ledger.accounts, state.leased_by_tenant.get(tenant.name, Resources()))
+    return _view(state, tenant, money, draft.ledger.accounts)
 
 
 def view(state: State, tenant: rows.Tenant) -> messages.TenantView:
     """The tenant's money and leases over all its slices."""
-    leased = state.leased_by_tenant.get(tenant.name, Resources())
-    return _view(tenant, state.slices_of(tenant.name), state.ledger.accounts, leased)
+    return _view(state, tenant, state.slices_of(tenant.name), state.ledger.accounts)
 
 
 def close_slice(draft: Draft, event: SliceClosed) -> Settlement:
@@ -80,9 +80,17 @@ def note_tenant(draft: Draft, tenant: rows.Tenant, put_out_sha256: str = "") -> 
     kind = AuditKind.TENANT_CHANGED if tenant.name in draft.state.tenants else AuditKind.TENANT_CREATED
     quota = {f"quota_{name}": getattr(tenant.quota, name) for name in tenant.quota.__struct_fields__}
     newest = tenant.keys[-1] if tenant.keys else ""
+    rules = {"signed": "yes" if tenant.signs_since else "no", "highest_tier": tenant.highest_tier.value}
     put_out = {"put_out_key_sha256": put_out_sha256} if put_out_sha256 else {}
     draft.note(
-        kind, tenant.name, tenant=tenant.name, keys=len(tenant.keys), newest_key_sha256=newest, **quota, **put_out
+        kind,
+        tenant.name,
+        tenant=tenant.name,
+        keys=len(tenant.keys),
+        newest_key_sha256=newest,
+        **quota,
+        **rules,
+        **put_out,
     )
 
 
@@ -103,6 +111,23 @@ def check_key(state: State, name: str, key_sha256: str) -> None:
             "certificate_refused",
             f"the certificate is not one that tenant {name!r} has",
             next="register the tenant again, or sign in with a fresh invitation of its operator",
+        )
+
+
+def must_sign(state: State, tenant: rows.Tenant) -> bool:
+    """Whether what runs at the tenant's cost is signed by whoever asks for it."""
+    people = state.people
+    return tenant.signs_since > 0 or any(people[key].signing_key_pem for key in tenant.keys if key in people)
+
+
+def check_tier(tenant: rows.Tenant, asked: Tier) -> None:
+    """``quota_exceeded`` for a tier above the highest that the tenant's runs may be of."""
+    if tenant.highest_tier.yields_to(asked):
+        raise GrafosError(
+            "quota_exceeded",
+            f"the runs of tenant {tenant.name} are of the tier {tenant.highest_tier} at most, and not {asked}",
+            next=f"ask for {tenant.highest_tier}, or have the operator raise it",
+            context={"tenant": tenant.name, "highest_tier": tenant.highest_tier.value},
         )
 
 
@@ -166,7 +191,7 @@ def _take_slice(draft: Draft, wanted: rows.Slice, owned: int) -> None:
 
 
 def _view(
-    tenant: rows.Tenant, money: list[rows.Slice], accounts: dict[str, Account], leased: Resources
+    state: State, tenant: rows.Tenant, money: list[rows.Slice], accounts: dict[str, Account]
 ) -> messages.TenantView:
     return messages.TenantView(
         name=tenant.name,
@@ -174,5 +199,7 @@ def _view(
         held_micro_cents=sum(accounts[each.slice_id].held_micro_cents for each in money),
         spent_micro_cents=sum(accounts[each.slice_id].spent_micro_cents for each in money),
         quota=tenant.quota,
-        leased=leased,
+        leased=state.leased_by_tenant.get(tenant.name, Resources()),
+        signed=must_sign(state, tenant),
+        highest_tier=tenant.highest_tier,
     )

@@ -24,7 +24,8 @@ from grafos_scheduler.account_client import Signer, sign_in
 from grafos_scheduler.account_messages import InvitationAsked, InvitationGrant
 from grafos_scheduler.audit_messages import AuditQuery
 from grafos_scheduler.orchestrator_client import OrchestratorClient
-from grafos_scheduler.ordering import ORDER_AGE_S_MAX, order_of
+from grafos_scheduler.order_check import ORDER_AGE_S_MAX
+from grafos_scheduler.ordering import order_of
 
 _numbers = itertools.count(1)
 MODULE = b"\0asm\1\0\0\0"

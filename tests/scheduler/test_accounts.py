@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from desk import ORCHESTRATOR, Desk
 
 from grafos_core.audit_chain import AuditRecord
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import Signed
-from grafos_scheduler import accounts, events, rows
+from grafos_core.tiers import Tier
+from grafos_scheduler import accounts, events, order_check, rows
+from grafos_scheduler.messages import TenantView
 
 
 def join(desk: Desk, name: str) -> None:
@@ -53,3 +57,67 @@ def test_where_all_keys_are_peoples_one_more_is_refused_and_nobody_is_put_out() 
     assert desk.state.tenants["acme"] == before
     desk.tell(events.TenantAdmitted("acme", None, 7, "key-of-p0"))
     assert desk.state.tenants["acme"] == before
+
+
+def signed_up(desk: Desk) -> None:
+    """A tenant "acme", of which only bea is there and has registered a signing key."""
+    join(desk, "bea")
+    desk.tell(events.SigningKeyRegistered("acme", "key-of-bea", "a-signing-key", Signed("", b"", b"")))
+
+
+def check_unsigned(desk: Desk) -> None:
+    assert order_check.check_order(desk.state, "acme", "made-second", desk.request(), desk.now) is None
+
+
+def changed(desk: Desk, **rules: Any) -> TenantView:
+    view = desk.tell(events.TenantChanged("acme", **rules)).answer
+    assert isinstance(view, TenantView)
+    return view
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [events.PersonRemoved("acme", "bea"), events.OperatorReplaced("op", "a-third-operator")],
+    ids=["the last signer is put out", "another home is the operator"],
+)
+def test_a_tenant_whose_last_signer_has_gone_still_runs_nothing_unsigned(gone: events.Event) -> None:
+    desk = without_keys()
+    desk.tell(events.TenantAdmitted("acme", None, None, "made-second"))
+    check_unsigned(desk)
+    signed_up(desk)
+    desk.tell(gone)
+    desk.restart()
+    with pytest.raises(GrafosError) as caught:
+        check_unsigned(desk)
+    assert caught.value.code == "order_refused"
+    assert changed(desk).signed
+
+
+def test_an_operator_says_whether_runs_are_signed_and_who_signs_keeps_it_so() -> None:
+    desk = without_keys()
+    assert changed(desk, signed=True).signed
+    assert changed(desk, signed=True).signed
+    assert not changed(desk, signed=False).signed
+    check_unsigned(desk)
+    signed_up(desk)
+    assert changed(desk, signed=False).signed
+    with pytest.raises(GrafosError):
+        check_unsigned(desk)
+    desk.tell(events.PersonRemoved("acme", "bea"))
+    check_unsigned(desk)
+
+
+def test_a_tenants_runs_are_of_no_tier_above_its_highest() -> None:
+    desk = without_keys()
+    desk.tell(events.TenantAdmitted("ada", None, 5_000, "key-of-ada"))
+    desk.enrol(desk.mint("aws-1"))
+    desk.add_cell("aws-1")
+    assert desk.tell(events.TenantChanged("ada", highest_tier=Tier.STANDARD)).batch
+    assert not desk.tell(events.TenantChanged("ada", highest_tier=Tier.STANDARD)).batch
+    with pytest.raises(GrafosError) as caught:
+        desk.ask("ada", tier=Tier.GUARANTEED)
+    assert (caught.value.code, "ask for standard" in caught.value.next) == ("quota_exceeded", True)
+    desk.restart()
+    desk.dial("aws-1", boot_epoch=2)
+    for number, tier in enumerate((Tier.STANDARD, Tier.SCAVENGER)):
+        assert desk.ask("ada", tier=tier, run_key=f"the-key-of-run-{number}", deadline_s=1.0).cell_id == "aws-1"
