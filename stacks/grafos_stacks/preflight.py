@@ -34,7 +34,7 @@ from grafos_stacks.layouts import check_clock
 from grafos_stacks.plan import CellFacts, StackPlan
 from grafos_stacks.planner import BundleFor, bundle_of, check_disk, choose_offer, image_and_type
 from grafos_stacks.prices import PriceFor
-from grafos_stacks.spec import CellSpec, check_spec
+from grafos_stacks.spec import BY_WORD, CellSpec, check_spec
 
 AT_ONCE_MAX = 8
 """Questions of one survey that are under way at the same time; it has no more."""
@@ -50,6 +50,10 @@ MORE_QUOTA = {
     "gcp": "ask for more: https://console.cloud.google.com/iam-admin/quotas",
     "azure": "ask for more: https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade",
 }
+
+KEYLESS_ACTIONS = {"gcp": ("iam.serviceAccounts.actAs",)}
+"""What it takes beside the connector's own to make a machine for whose identity the cloud vouches. A project tells only
+what is granted on all of it, and these may be granted on the one account: so one that is missing there is a note."""
 
 Told = TypeVar("Told")
 
@@ -143,8 +147,7 @@ class _Asking:
         return ask(question, self._sleep, THROTTLED)
 
     def rights(self) -> _Beside:
-        region = self._spec.region
-        return self._beside("permissions", lambda: _of_rights(self._connector, region))
+        return self._beside("permissions", lambda: _of_rights(self._connector, self._spec))
 
     def obstacles(self, machine_type: str) -> _Beside:
         question = self._connector.obstacles
@@ -184,9 +187,13 @@ class _Asking:
             return _Beside(notes=(f"{self._spec.provider} did not tell its {what}: {error.what}",))
 
 
-def _of_rights(connector: Connector, region: str) -> _Beside:
-    missing = connector.missing_permissions(region)
-    return _Beside((missing_rights(connector, region, missing),)) if missing else _Beside()
+def _of_rights(connector: Connector, spec: CellSpec) -> _Beside:
+    missing = connector.missing_permissions(spec.region)
+    refusals = (missing_rights(connector, spec.region, missing),) if missing else ()
+    wanted = KEYLESS_ACTIONS.get(spec.provider, ()) if spec.joins and spec.joining == BY_WORD else ()
+    doubtful = connector.missing_permissions(spec.region, wanted) if wanted else ()
+    notes = tuple(f"{right} is not granted on the whole project: --keyless needs it" for right in doubtful)
+    return _Beside(refusals, notes)
 
 
 def _preferred(offers: Sequence[Offer], zone: str) -> Sequence[Offer]:

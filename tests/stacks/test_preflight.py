@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from twin_ground import TwinGround
 
@@ -26,7 +27,7 @@ from grafos_stacks.plan import BundlePin
 from grafos_stacks.preflight import distinct, shortages, survey, together, unknown_limits
 from grafos_stacks.prices import PriceBook
 from grafos_stacks.provision import Prepared, judged, prepare
-from grafos_stacks.spec import NOT_AT_ALL, CellSpec
+from grafos_stacks.spec import BY_WORD, NOT_AT_ALL, CellSpec
 
 REGIONS = {"aws": "us-east-1", "gcp": "us-central1", "azure": "eastus"}
 SPEC = CellSpec("gcp", "one", "us-central1", "")
@@ -175,11 +176,15 @@ def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
         yield request.param, clouds
 
 
-def ask_for(provider: str, clouds: EmulatedClouds, **inputs: Any) -> Prepared:
-    clock, region = SystemClock(), REGIONS[provider]
+def hands_at(provider: str, clouds: EmulatedClouds) -> Hands:
+    clock = SystemClock()
     fabric = open_fabric(clock)
-    connector = open_connector(provider, region, environment=clouds.environment())
-    hands = Hands(fabric, connector, Journal(fabric, clock), clock, lambda _: None)
+    connector = open_connector(provider, REGIONS[provider], environment=clouds.environment())
+    return Hands(fabric, connector, Journal(fabric, clock), clock, lambda _: None)
+
+
+def ask_for(provider: str, clouds: EmulatedClouds, **inputs: Any) -> Prepared:
+    hands, region = hands_at(provider, clouds), REGIONS[provider]
     bundles = Bundles(install=lambda lock, folder, platform, python: folder.joinpath("nothing").write_text(""))
     operator = "127.0.0.1/32" if provider == "aws" else ""
     joining = {} if provider == "aws" else {"joining": NOT_AT_ALL}
@@ -257,6 +262,19 @@ def test_a_service_that_is_switched_off_is_told_with_how_to_switch_it_on(tmp_pat
             ask_for("azure", clouds)
         assert "az provider register" in both.value.next
         assert [told["code"] for told in both.value.context["refusals"]] == ["cloud_denied", "cloud_quota"]
+
+
+def test_a_right_that_only_keyless_cells_need_is_asked_for_with_them_and_its_lack_is_a_note(tmp_path: Path) -> None:
+    """It may be granted on the one account, which asking about the project does not tell."""
+    with EmulatedClouds(tmp_path / "cloud", Settings(clouds=("gcp",), boots=False)) as clouds:
+        clouds.gcp.denied.add("iam.serviceAccounts.actAs")
+        told = {}
+        for joining in (BY_WORD, NOT_AT_ALL):
+            hands, spec = hands_at("gcp", clouds), msgspec.structs.replace(SPEC, joining=joining)
+            seen = survey(hands, spec, lambda *_: BundlePin("ab" * 32, 1), PriceBook(hands.clock).price)
+            assert seen.refusals == ()
+            told[joining] = [note for note in seen.notes if "iam.serviceAccounts.actAs" in note]
+        assert [len(told[BY_WORD]), len(told[NOT_AT_ALL])] == [1, 0]
 
 
 MISTYPED = {
