@@ -1,6 +1,7 @@
 """Two hundred deploys over three clouds at once, against a small budget, and the control plane killed in the middle.
 
-The orchestrators are real processes that are really killed; the cells are played, over real TLS links.
+The orchestrators are real processes that are really killed; the cells are played, over real TLS links, and in the last
+story they are real too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from crowd import Crowd
+from crowd_of_agents import CrowdOfAgents
 from orchestrator import Orchestrator
 from postgresql import Server
 from replicas import Fleet
@@ -65,8 +67,15 @@ def killed_and_started(at: Orchestrator) -> None:
     at.start()
 
 
-def story_of_one(alone: Orchestrator, blow: Callable[[], None], *, blow_after: int = BLOW_AFTER) -> Crowd:
-    crowd = Crowd([alone], alone.claimed(), BUDGET_CENTS)
+def story_of_one(
+    alone: Orchestrator,
+    blow: Callable[[], None],
+    *,
+    blow_after: int = BLOW_AFTER,
+    kind: type[Crowd] = Crowd,
+    budget_cents: int = BUDGET_CENTS,
+) -> Crowd:
+    crowd = kind([alone], alone.claimed(), budget_cents)
     try:
         crowd.wait_ready()
         crowd.deploy(DEPLOYS, blow, blow_after=blow_after)
@@ -139,3 +148,14 @@ def test_it_does_not_matter_when_the_leader_falls_and_its_lease_runs_out_by_itse
     fleet: Fleet, blow: str, blow_after: int
 ) -> None:
     story_of_three(fleet, blow, blow_after=blow_after, waits=True)
+
+
+@pytest.mark.deep
+def test_200_deploys_at_once_on_real_agents_cost_no_cent_too_much_when_the_orchestrator_is_killed_in_the_middle(
+    alone: Orchestrator,
+) -> None:
+    """What its cores can run at once would come to more than the budget; what it costs in the end does not."""
+    budget_cents = 4 * CrowdOfAgents.cores
+    crowd = story_of_one(alone, lambda: killed_and_started(alone), kind=CrowdOfAgents, budget_cents=budget_cents)
+    assert len(crowd.ends) > BLOW_AFTER, "nothing went on after the kill"
+    assert crowd.refused, "the budget was not small"

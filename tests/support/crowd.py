@@ -27,12 +27,11 @@ from grafos_scheduler.audit_messages import AUDIT_PAGE_MAX, AuditQuery
 from grafos_scheduler.orchestrator_client import OrchestratorClient
 
 CLOUDS = ("aws", "gcp", "azure")
-CELL = Resources(cpu_cores=100, mem_bytes=1 << 40, block_bytes=1 << 40)
+PLAYED = Resources(cpu_cores=100, mem_bytes=1 << 40, block_bytes=1 << 40)
 PLENTY = Resources(cpu_cores=10_000, mem_bytes=1 << 50)
 DEADLINE_S = 10.0
-RATES = {cloud: price * 36_000 * MICRO_CENTS_PER_CENT for cloud, price in zip(CLOUDS, (1, 2, 3), strict=True)}
-"""Micro-cents an hour: one of a hundred cores for the deadline is 1, 2 and 3 cents. So all worst cases of a crowd of
-200 come to 400 cents."""
+PRICES = dict(zip(CLOUDS, (1, 2, 3), strict=True))
+"""Cents for one core until the deadline. So all worst cases of a crowd of 200 come to 400 cents."""
 MODULE = b"a module that nobody runs"
 PATIENCE_S = 90.0
 LOOK_EVERY_S = 0.02
@@ -42,18 +41,15 @@ TENANT = "acme"
 class Crowd:
     """``doors`` are the schedulers that are asked, in turn; one of them is never killed."""
 
+    cores = PLAYED.cpu_cores
+    module = MODULE
+
     def __init__(
         self, doors: Sequence[Orchestrator], operator: Identity, budget_cents: int, *, cells_dial: str = ""
     ) -> None:
         self.doors, self.operator, self.budget_cents = doors, operator, budget_cents
         self.tenant = doors[0].employ(operator, TENANT, quota=PLENTY, budget_cents=budget_cents)
-        members = [doors[0].joined(operator, f"{cloud}-crowd", cloud) for cloud in CLOUDS]
-        with doors[-1].client(operator) as boss:
-            for member in members:
-                boss.set_cell_terms(member.cell_id, messages.Terms(RATES[member.provider]))
-        for n, member in enumerate(members):
-            member.at = doors[n % len(doors)]
-        self.cells = Cells(members, CELL, url=cells_dial)
+        self.cells = self._join(cells_dial)
         self.asked: dict[str, messages.RunRequest] = {}
         self.acknowledged: dict[str, str] = {}
         self.ends: dict[str, messages.RunView] = {}
@@ -65,11 +61,23 @@ class Crowd:
         self.refusals = {"budget_exceeded"}
         self._over = threading.Event()
 
+    def _join(self, cells_dial: str) -> Cells:
+        members = [self.doors[0].joined(self.operator, f"{cloud}-crowd", cloud) for cloud in CLOUDS]
+        for n, member in enumerate(members):
+            member.at = self._door(n)
+        return Cells(members, PLAYED, url=cells_dial)
+
+    def _rate(self, cloud: str) -> int:
+        """Micro-cents an hour of a cell there."""
+        return round(PRICES[cloud] * self.cores * MICRO_CENTS_PER_CENT * 3600 / DEADLINE_S)
+
     def wait_ready(self) -> None:
         with self.doors[-1].client(self.operator, patience_s=PATIENCE_S) as boss:
             until(lambda: sum(cell.ready for cell in boss.cells()) == len(CLOUDS))
+            for cloud in CLOUDS:
+                boss.set_cell_terms(f"{cloud}-crowd", messages.Terms(self._rate(cloud)))
         with self.doors[-1].client(self.tenant, patience_s=PATIENCE_S) as client:
-            self.module = client.put_blob(MODULE)
+            self.sha256 = client.put_blob(self.module)
 
     def deploy(self, count: int, blow: Callable[[], None], *, blow_after: int) -> None:
         """So many deploys at once; the blow falls when so many of them have been acknowledged."""
@@ -133,7 +141,7 @@ class Crowd:
     def _request(self, number: int, again: int) -> messages.RunRequest:
         cloud = CLOUDS[number % len(CLOUDS)]
         key = f"crowd-{number:06d}-{again:04d}"
-        return messages.RunRequest(key, cloud, "crowd", "main", self.module, "", deadline_s=DEADLINE_S)
+        return messages.RunRequest(key, cloud, "crowd", "main", self.sha256, "", deadline_s=DEADLINE_S)
 
     def _door(self, number: int) -> Orchestrator:
         return self.doors[number % len(self.doors)]
@@ -215,7 +223,7 @@ class Crowd:
             receipt = receipts.open_signed_by_cell(signed, receipts.RunReceipt, ca_pem, at_field="ended_at")
             assert (receipt.run_id, receipt.tenant, receipt.provider) == (view.run_id, TENANT, view.provider)
             seconds = min(receipt.ended_at - receipt.started_at, DEADLINE_S)
-            due = cost_micro_cents(Fraction(1, CELL.cpu_cores), RATES[view.provider], seconds)
+            due = cost_micro_cents(Fraction(1, self.cores), self._rate(view.provider), seconds)
             assert view.cost.micro_cents == due, f"{view} costs something else than {due}"
 
 
