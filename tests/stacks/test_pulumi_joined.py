@@ -21,7 +21,7 @@ from grafos_stacks.records import project_cells, tenant_name
 pytestmark = [pytest.mark.needs("pulumi"), pytest.mark.timeout(600)]
 
 
-@pytest.fixture(params=CLOUDS)
+@pytest.fixture(params=[pytest.param("gcp", marks=pytest.mark.deep), "azure"])
 def provider(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

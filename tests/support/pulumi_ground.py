@@ -27,6 +27,7 @@ from grafos_emulators.lifecycle import LifecycleTimes
 from grafos_stacks.pulumi.codec import Properties, decode, encode
 from grafos_stacks.pulumi.resources import Plan, declare_parts
 from grafos_stacks.pulumi.schema import PLAN
+from grafos_stacks.spec import NOT_AT_ALL
 
 REGION = "us-east-1"
 CELL = "aws-one"
@@ -167,13 +168,15 @@ def engine_in_path() -> None:
 
 
 def parts_only() -> None:
-    """The program of a cell whose machine is a state only: there is nothing to hand over."""
+    """The program of cells whose machines are states only: there is nothing to hand over."""
     config = pulumi.Config("grafos")
-    count = config.get_int("count") or 1
+    count, provider = config.get_int("count") or 1, config.get("provider") or "aws"
+    wanted = {name: config.get(name) for name in ("type", "zone", "allow") if config.get(name)}
     for number in range(1, count + 1):
         name = CELL if count == 1 else f"{CELL}-{number}"
-        place = {"cellId": name, "provider": "aws", "region": REGION}
-        asked = {**place, "ttl": config.get("ttl") or "2h"}
-        plan = Plan(f"{name}-plan", asked | ({"type": config.require("type")} if config.get("type") else {}))
-        machine = declare_parts(name, "aws", place, plan)["machine"]
+        place = {"cellId": name, "provider": provider, "region": config.get("region") or REGION}
+        asked = {**place, **wanted, "ttl": config.get("ttl") or "2h", "renewal": config.get_int("renewal") or 0}
+        if provider != "aws":
+            asked["joining"] = NOT_AT_ALL
+        machine = declare_parts(name, provider, place, Plan(f"{name}-plan", asked))["machine"]
         pulumi.export(name, machine.id)
