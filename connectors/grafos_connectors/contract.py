@@ -58,6 +58,13 @@ class Kind(StrEnum):
     DISK = "disk"
     MACHINE = "machine"
     DEADLINE = "deadline"
+    # What a published cell image consists of, and what its bytes go through on the way.
+    SNAPSHOT = "snapshot"
+    BUCKET = "bucket"
+    OBJECT = "object"
+    GALLERY = "gallery"
+    IMAGE_FAMILY = "image_family"
+    IMAGE = "image"
 
 
 class State(StrEnum):

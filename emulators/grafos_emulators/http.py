@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from grafos_emulators.peers import is_trusted
 
-MAX_BODY_BYTES = 1 << 20  # user data is 16 KiB and the largest EC2 form well under this
+MAX_BODY_BYTES = 9 << 20  # a chunk of a disk image has 8 MiB at most; all else is well under a MiB
 IDLE_TIMEOUT_S = 60.0  # SDKs keep connections for re-use; a forgotten one is let go
 SHUTDOWN_POLL_S = 0.05
 BACKLOG = 128  # a burst of clients that all connect at once

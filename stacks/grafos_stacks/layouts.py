@@ -118,6 +118,12 @@ def check_clock(identity: Identity, now: float) -> None:
 
 
 UNMAKE_ORDER = (
+    Kind.IMAGE,
+    Kind.IMAGE_FAMILY,
+    Kind.GALLERY,
+    Kind.SNAPSHOT,
+    Kind.OBJECT,
+    Kind.BUCKET,
     Kind.MACHINE,
     Kind.DEADLINE,
     Kind.NIC,

@@ -88,6 +88,17 @@ class Scenes:
         made = self.ec2.create_snapshot(VolumeId=self.volume(), **tagged("snapshot"))["SnapshotId"]
         return made, lambda: self.ec2.delete_snapshot(SnapshotId=made)
 
+    def RegisterImage(self) -> tuple[str, Callable[[], Any]]:  # noqa: N802
+        disk = {"SnapshotId": self.ec2.create_snapshot(VolumeId=self.volume())["SnapshotId"]}
+        made = self.ec2.register_image(
+            Name="image",
+            Architecture="arm64",
+            RootDeviceName="/dev/xvda",
+            BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": disk}],
+            **tagged("image"),
+        )["ImageId"]
+        return made, lambda: self.ec2.deregister_image(ImageId=made)
+
     def CreateSubnet(self) -> tuple[str, Callable[[], Any]]:  # noqa: N802
         vpc = self.ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
         made = self.ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.1.0/24", **tagged("subnet"))["Subnet"]["SubnetId"]

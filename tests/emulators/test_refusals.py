@@ -14,6 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from grafos_emulators.emulator import EmulatedClouds
+from grafos_emulators.http import MAX_BODY_BYTES
 
 
 def code_of(error: pytest.ExceptionInfo[ClientError]) -> str:
@@ -176,7 +177,7 @@ def test_what_is_no_request_is_told_so(aws: EmulatedClouds, head: bytes, status:
 
 
 def test_a_body_over_the_limit_is_refused(aws: EmulatedClouds) -> None:
-    status, _ = ask(aws, "POST", "/", **{"Content-Length": str(2 << 20)})
+    status, _ = ask(aws, "POST", "/", **{"Content-Length": str(MAX_BODY_BYTES + 1)})
     assert status == 413
 
 

@@ -121,9 +121,14 @@ class AwsCalls:
 
     def change(self, operation: str, region: str = "", /, **parameters: Any) -> dict[str, Any]:
         """One changing call of EC2, sent at most once."""
-        region = region or self.region
+        return self.send("ec2", operation, region or self.region, **parameters)
+
+    def send(
+        self, service: str, operation: str, region: str, /, *, attempts: int = CHANGE_ATTEMPTS, **parameters: Any
+    ) -> dict[str, Any]:
+        """One changing call, sent at most once; more often only where repeating it is harmless."""
         with translated(operation, region, changing=False):
-            client = self._client("ec2", region, CHANGE_ATTEMPTS)
+            client = self._client(service, region, attempts)
         with translated(operation, region, changing=True):
             answer: dict[str, Any] = getattr(client, operation)(**parameters)
             return answer

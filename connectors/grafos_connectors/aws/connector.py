@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from grafos_connectors.aws import account, describe, permissions, prices, progress, tags, updating
 from grafos_connectors.aws.client import AwsCalls
 from grafos_connectors.aws.firewall import FIREWALL_KINDS
+from grafos_connectors.aws.images import IMAGE_KINDS, IMAGE_SHAPES, fill_snapshot
 from grafos_connectors.aws.kind_calls import KindCalls
 from grafos_connectors.aws.listing import list_scope
 from grafos_connectors.aws.machine import MACHINE_KINDS, console_output
@@ -31,12 +32,14 @@ from grafos_connectors.contract import (
     Traits,
 )
 from grafos_connectors.shapes import SHAPES, check_desired, check_token
+from grafos_connectors.uploads import Disk, Filled, KeepingPrice, Sent, Told
 from grafos_core.clock import Clock, SystemClock
 
-KIND_CALLS: dict[Kind, KindCalls] = {**NETWORK_KINDS, **FIREWALL_KINDS, **MACHINE_KINDS}
+KIND_CALLS: dict[Kind, KindCalls] = {**NETWORK_KINDS, **FIREWALL_KINDS, **MACHINE_KINDS, **IMAGE_KINDS}
+AWS_SHAPES = {**SHAPES, **IMAGE_SHAPES}
 
 # EC2 has no token for VPCs and internet gateways, and their places hold any number of them.
-ONCE = tuple(kind for kind in SHAPES if kind not in {Kind.NETWORK, Kind.GATEWAY})
+ONCE = tuple(kind for kind in AWS_SHAPES if kind not in {Kind.NETWORK, Kind.GATEWAY})
 
 LISTING_LAG_S = 30.0  # most reads are consistent within a second; AWS says that it may take minutes in bad times
 EMULATED_LISTING_LAG_S = 1.0
@@ -63,7 +66,7 @@ class AwsConnector:
         self._pause_s = EMULATED_PAUSE_S if emulated else PAUSE_S
         usual_lag_s = EMULATED_LISTING_LAG_S if emulated else LISTING_LAG_S
         self._traits = Traits(
-            kinds=tuple(SHAPES), once=ONCE, listing_lag_s=usual_lag_s if listing_lag_s is None else listing_lag_s
+            kinds=tuple(AWS_SHAPES), once=ONCE, listing_lag_s=usual_lag_s if listing_lag_s is None else listing_lag_s
         )
 
     @property
@@ -105,10 +108,13 @@ class AwsConnector:
     def image(self, region: str, arch: str) -> Image:
         return account.image(self._calls, region, arch)
 
+    def keeping_price(self, region: str) -> KeepingPrice:
+        return prices.keeping_price(self._calls, region)
+
     # Reads -----------------------------------------------------------------------------------------------------------
 
     def find(self, desired: Desired) -> Found | None:
-        check_desired(desired)
+        check_desired(desired, AWS_SHAPES)
         own_find = KIND_CALLS[desired.kind].find
         if own_find is not None:
             return own_find(self._calls, desired)
@@ -136,7 +142,7 @@ class AwsConnector:
     # Changes ---------------------------------------------------------------------------------------------------------
 
     def begin_create(self, desired: Desired, token: str) -> Operation:
-        check_desired(desired)
+        check_desired(desired, AWS_SHAPES)
         check_token(desired, token)
         create = KIND_CALLS[desired.kind].create
         assert create is not None, "every kind that passes the check can be made"
@@ -153,6 +159,9 @@ class AwsConnector:
             ) from error
         ref = Ref(key=desired.key, kind=desired.kind, id=made, region=desired.region, zone=desired.zone)
         return Operation(verb="create", ref=ref, began_at=began_at)
+
+    def fill(self, ref: Ref, disk: Disk, sent: Sent, told: Told) -> Filled:
+        return fill_snapshot(self._calls, ref, disk, sent, told)
 
     def begin_update(self, ref: Ref, desired: Desired) -> Operation:
         began_at = self._clock.now()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from grafos_connectors.aws import tags
 from grafos_connectors.aws.client import AwsCalls
 from grafos_connectors.contract import TAG_KEY, CloudError, Found, Kind, Ref, State
+from grafos_connectors.uploads import FILLED, NO, YES
 
 Item = Mapping[str, Any]
 
@@ -27,6 +28,7 @@ class Described:
     zone: Callable[[Item], str] = lambda item: str(item.get("AvailabilityZone", ""))
     tag_field: str = "Tags"
     paged: bool = True
+    also: Mapping[str, Any] = field(default_factory=dict)  # further parameters of the call
 
 
 MACHINE_STATES = {
@@ -45,10 +47,29 @@ DISK_STATES = {
     "deleted": State.GONE,
     "error": State.FAILED,
 }
+SNAPSHOT_STATES = {
+    "pending": State.READY,  # to be filled, or being taken over; FILLED tells
+    "completed": State.READY,
+    "error": State.FAILED,
+    "recoverable": State.GONE,  # in a recycle bin that somebody set up; nothing of ours makes use of it
+    "recovering": State.PENDING,
+}
+IMAGE_STATES = {
+    "pending": State.PENDING,
+    "available": State.READY,
+    "transient": State.PENDING,
+    "invalid": State.FAILED,
+    "failed": State.FAILED,
+    "error": State.FAILED,
+    "disabled": State.STOPPED,
+    "deregistered": State.GONE,
+}
+ARCHES = {"x86_64": "amd64", "arm64": "arm64"}
 BILLED_STATES = {
     Kind.MACHINE: {State.PENDING, State.READY},
     Kind.DISK: {State.PENDING, State.READY, State.FAILED},
     Kind.ADDRESS: {State.READY},
+    Kind.SNAPSHOT: {State.PENDING, State.READY, State.FAILED},
 }
 
 
@@ -94,6 +115,21 @@ def _disk(item: Item) -> dict[str, Any]:
     return {"size_gib": item.get("Size"), "machine": _first(item.get("Attachments"), "InstanceId")}
 
 
+def _snapshot(item: Item) -> dict[str, Any]:
+    filled = YES if item.get("State") == "completed" else NO
+    return {FILLED: filled, "size_gib": item.get("VolumeSize"), "made_at": _unix_seconds(item.get("StartTime"))}
+
+
+def _image(item: Item) -> dict[str, Any]:
+    disks = [mapping.get("Ebs", {}) for mapping in item.get("BlockDeviceMappings", ())]
+    return {
+        "arch": ARCHES.get(str(item.get("Architecture", "")), item.get("Architecture")),
+        "snapshot": _first(disks, "SnapshotId"),
+        "root_device": item.get("RootDeviceName"),
+        "cloud_name": item.get("Name"),
+    }
+
+
 def _nic(item: Item) -> dict[str, Any]:
     return {
         "network": item.get("VpcId"),
@@ -132,6 +168,24 @@ DESCRIBED: dict[Kind, Described] = {
         lambda item: {"public_ip": item.get("PublicIp"), "machine": item.get("InstanceId")},
         paged=False,
     ),
+    Kind.SNAPSHOT: Described(
+        "describe_snapshots",
+        "Snapshots",
+        "SnapshotId",
+        "snapshot-id",
+        _snapshot,
+        lambda item: _known(SNAPSHOT_STATES, item["State"]),
+        also={"OwnerIds": ["self"]},  # else everybody's public ones are looked through
+    ),
+    Kind.IMAGE: Described(
+        "describe_images",
+        "Images",
+        "ImageId",
+        "image-id",
+        _image,
+        lambda item: _known(IMAGE_STATES, item["State"]),
+        also={"Owners": ["self"], "IncludeDisabled": True},
+    ),
     Kind.FIREWALL: Described(
         "describe_security_groups",
         "SecurityGroups",
@@ -169,9 +223,9 @@ def pages(
     """What EC2 has of one kind under all filters, page by page: each item with its reading."""
     described = DESCRIBED[kind]
     if described.paged:
-        answers = calls.pages("ec2", described.operation, region, Filters=list(filters))
+        answers = calls.pages("ec2", described.operation, region, Filters=list(filters), **described.also)
     else:
-        answers = iter([calls.read("ec2", described.operation, region, Filters=list(filters))])
+        answers = iter([calls.read("ec2", described.operation, region, Filters=list(filters), **described.also)])
     for answer in answers:
         items = answer[described.results]
         if kind is Kind.MACHINE:  # instances come in the batches in which they were launched

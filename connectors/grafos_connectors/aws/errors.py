@@ -21,6 +21,8 @@ CODES: dict[str, str] = {
     "AccessDeniedException": "cloud_denied",
     "AuthFailure": "cloud_auth",
     "Blocked": "cloud_denied",
+    "ConcurrentLimitExceededException": "cloud_throttled",  # EBS direct: so many snapshots at once
+    "ConflictException": "cloud_conflict",
     "DependencyViolation": "cloud_in_use",
     "EC2ThrottledException": "cloud_throttled",
     "ExpiredToken": "cloud_auth",
@@ -41,6 +43,7 @@ CODES: dict[str, str] = {
     "InternalError": "cloud_unreachable",
     "InternalFailure": "cloud_unreachable",
     "InternalServerError": "cloud_unreachable",
+    "InternalServerException": "cloud_unreachable",
     "InvalidAMIID.NotFound": "cloud_invalid",  # asking again does not make an image appear
     "InvalidAMIID.Unavailable": "cloud_invalid",
     "InvalidBlockDeviceMapping": "cloud_invalid",
@@ -63,7 +66,9 @@ CODES: dict[str, str] = {
     "RequestThrottled": "cloud_throttled",
     "RequestThrottledException": "cloud_throttled",
     "Resource.AlreadyAssociated": "cloud_conflict",
+    "ResourceNotFoundException": "cloud_not_found",
     "RouteAlreadyExists": "cloud_conflict",
+    "ServiceQuotaExceededException": "cloud_quota",
     "ServiceUnavailable": "cloud_unreachable",
     "SignatureDoesNotMatch": "cloud_auth",
     "Throttling": "cloud_throttled",

@@ -15,6 +15,8 @@ LISTED = (
     Kind.MACHINE,
     Kind.DISK,
     Kind.ADDRESS,
+    Kind.SNAPSHOT,
+    Kind.IMAGE,
     Kind.NIC,
     Kind.FIREWALL,
     Kind.SUBNET,

@@ -12,6 +12,9 @@ from grafos_connectors.contract import CloudError
 from grafos_connectors.unanswered import UNANSWERED
 
 ACTIONS = (
+    "ebs:CompleteSnapshot",
+    "ebs:PutSnapshotBlock",
+    "ebs:StartSnapshot",
     "ec2:AttachInternetGateway",
     "ec2:AuthorizeSecurityGroupIngress",
     "ec2:CreateInternetGateway",
@@ -24,9 +27,11 @@ ACTIONS = (
     "ec2:DeleteNetworkInterface",
     "ec2:DeleteRoute",
     "ec2:DeleteSecurityGroup",
+    "ec2:DeleteSnapshot",
     "ec2:DeleteSubnet",
     "ec2:DeleteVolume",
     "ec2:DeleteVpc",
+    "ec2:DeregisterImage",
     "ec2:DescribeAddresses",
     "ec2:DescribeImages",
     "ec2:DescribeInstanceTypeOfferings",
@@ -38,12 +43,14 @@ ACTIONS = (
     "ec2:DescribeRouteTables",
     "ec2:DescribeSecurityGroupRules",
     "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSnapshots",
     "ec2:DescribeSpotPriceHistory",
     "ec2:DescribeSubnets",
     "ec2:DescribeVolumes",
     "ec2:DescribeVpcs",
     "ec2:DetachInternetGateway",
     "ec2:GetConsoleOutput",
+    "ec2:RegisterImage",
     "ec2:ReleaseAddress",
     "ec2:RevokeSecurityGroupIngress",
     "ec2:RunInstances",
@@ -54,7 +61,16 @@ ACTIONS = (
 """All that this folder ever calls, but for the question about permissions itself; a test holds it to the calls."""
 HELPFUL = ("ec2:DescribeSpotPriceHistory", "pricing:GetProducts", "servicequotas:GetServiceQuota")
 """Those that it can do without: prices may be read by somebody else, and a limit may stay unknown."""
-NEEDED = tuple(action for action in ACTIONS if action not in HELPFUL)
+PUBLISHING = (
+    "ebs:CompleteSnapshot",
+    "ebs:PutSnapshotBlock",
+    "ebs:StartSnapshot",
+    "ec2:DeleteSnapshot",
+    "ec2:DeregisterImage",
+    "ec2:RegisterImage",
+)
+"""Those that only who publishes an image needs."""
+NEEDED = tuple(action for action in ACTIONS if action not in {*HELPFUL, *PUBLISHING})
 SIMULATED_AT_ONCE = 100  # SimulatePrincipalPolicy takes that many actions
 ASSUMED_ROLE = re.compile(r"arn:([^:]+):sts::(\d+):assumed-role/([^/]+)/.*")
 ROLE_ARN = r"arn:\1:iam::\2:role/\3"

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from grafos_connectors.aws.client import AwsCalls
 from grafos_connectors.contract import CloudError, Price
+from grafos_connectors.uploads import KeepingPrice
 from grafos_core.money import from_usd
 
 PRICE_REGION = "us-east-1"  # the list of all regions is served from there
@@ -26,6 +27,8 @@ MACHINE_FILTERS = {
     "capacitystatus": "Used",
 }
 DISK_FILTERS = {"productFamily": "Storage", "volumeApiName": "gp3"}
+SNAPSHOT_FILTERS = {"productFamily": "Storage Snapshot"}
+SNAPSHOT_USAGE = "EBS:SnapshotUsage"
 ADDRESS_FILTERS = {"group": "VPCPublicIPv4Address"}
 ADDRESS_USAGE = "PublicIPv4:InUseAddress"  # the group also holds idle addresses and blocks of them
 
@@ -50,11 +53,22 @@ def price(calls: AwsCalls, region: str, machine_type: str, now: float) -> Price:
         machine_per_hour=from_usd(machine.usd),
         disk_per_gib_month=from_usd(disk.usd),
         address_per_hour=from_usd(address.usd),
-        source="AWS price list" + (" (emulated)" if calls.emulated else ""),
+        source=_source(calls),
         as_of=min(listed.published for listed in (machine, disk, address)),
         fictional=calls.emulated,
         spot_per_hour=_spot(calls, region, machine_type, now),
     )
+
+
+def keeping_price(calls: AwsCalls, region: str) -> KeepingPrice:
+    """What a GiB of a snapshot's data costs by the month, rounded up."""
+    calls.check_region(region)
+    listed = _dearest(calls, "AmazonEC2", {"regionCode": region, **SNAPSHOT_FILTERS}, usage=SNAPSHOT_USAGE)
+    return KeepingPrice(region, from_usd(listed.usd), _source(calls), listed.published, calls.emulated)
+
+
+def _source(calls: AwsCalls) -> str:
+    return "AWS price list" + (" (emulated)" if calls.emulated else "")
 
 
 def _spot(calls: AwsCalls, region: str, machine_type: str, now: float) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
+from grafos_emulators.aws import ebs
 from grafos_emulators.aws.errors import AwsRefusalError
 from grafos_emulators.credentials import ACCESS_KEY_ID
 from grafos_emulators.faults import Fault
@@ -59,6 +60,11 @@ def read(request: Request) -> AwsCall:
     target = request.headers.get("x-amz-target", "")
     if target:
         return AwsCall(service, target.rpartition(".")[2], region, _json(request.body), request, json_protocol=True)
+    if service == "ebs":
+        action, named = ebs.routed(request)
+        body = _json(request.body) if action == "StartSnapshot" else {}
+        given = {**body, **_form(request), **named}
+        return AwsCall(service, action, region, given, request, json_protocol=True)
     form = _form(request)
     rest_json = "Action" not in form and service not in _REST_XML
     return AwsCall(service, form.get("Action", ""), region, form, request, json_protocol=rest_json)

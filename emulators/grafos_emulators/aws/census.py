@@ -44,6 +44,7 @@ def _collections(backend: Any) -> Iterator[tuple[str, Iterable[Any], bool]]:
     """Kind, resources, and whether they cost by existing."""
     yield "volume", backend.volumes.values(), True
     yield "snapshot", (each for each in backend.snapshots.values() if each.owner_id == backend.account_id), True
+    yield "image", (each for each in backend.amis.values() if each.owner_id == backend.account_id), False
     yield "nic", backend.enis.values(), False
     groups = (group for of_vpc in backend.groups.values() for group in of_vpc.values())
     yield "security_group", (group for group in groups if group.name != "default"), False

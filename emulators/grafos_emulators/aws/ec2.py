@@ -18,6 +18,7 @@ from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.calls import AwsCall
 from grafos_emulators.aws.ec2_actions import Ec2Actions, check_emulated
 from grafos_emulators.aws.ec2_backend import RegionBackend
+from grafos_emulators.aws.ec2_snapshots import WrittenSnapshot, written
 from grafos_emulators.aws.errors import AwsRefusalError, not_emulated
 from grafos_emulators.aws.faulted import Place
 from grafos_emulators.aws.mishaps import befall
@@ -53,6 +54,8 @@ class Ec2:
 
     def close(self) -> None:
         """Forgets everything; moto keeps accounts until it is told."""
+        for region in self.regions.values():
+            region.close_relays()
         del ec2_backends[self._account.account_id]
 
     def _region(self, call: AwsCall) -> RegionBackend:
@@ -102,6 +105,33 @@ class Ec2:
                 befall(self._account, launched, call.fault)
         headers = {"content-type": "text/xml;charset=UTF-8", "x-amzn-requestid": call.request_id}
         return Response(status, _REQUEST_ID.sub(call.request_id.encode(), _bytes(body)), headers)
+
+    # For EBS direct, whose snapshots are EC2's
+
+    def start_snapshot(self, call: AwsCall, size_gib: int, description: str, tags: dict[str, str]) -> WrittenSnapshot:
+        """A new one, to be written."""
+        if call.region not in self.region_names:
+            raise not_emulated(f"the region {call.region!r}")
+        with self._account.world.lock, self._veiled(call):
+            return WrittenSnapshot(self._region(call), size_gib, description, tags)
+
+    def written_snapshot(self, call: AwsCall) -> WrittenSnapshot:
+        """The one that a call names."""
+        if call.region not in self.region_names:
+            raise not_emulated(f"the region {call.region!r}")
+        with self._account.world.lock:
+            return written(self._region(call), str(call.parameters["SnapshotId"]))
+
+    def complete_snapshot(self, snapshot: WrittenSnapshot) -> None:
+        """Nothing more is written; taking it over takes a while."""
+        world = self._account.world
+        with world.lock:
+            snapshot.sealed = True
+
+            def take_over() -> None:
+                snapshot.status = "completed"
+
+            world.at(world.clock.monotonic() + world.times.starting_s, take_over)
 
     @contextlib.contextmanager
     def _veiled(self, call: AwsCall) -> Iterator[None]:

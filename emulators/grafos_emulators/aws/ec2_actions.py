@@ -11,7 +11,7 @@ from moto.core.responses import ActionResult
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.responses import EC2Response
 
-from grafos_emulators.aws import dependencies, launch_checks
+from grafos_emulators.aws import dependencies, ec2_snapshots, launch_checks
 from grafos_emulators.aws.errors import AwsRefusalError, not_emulated
 from grafos_emulators.aws.faulted import no_capacity, no_spot_capacity
 from grafos_emulators.aws.makers import is_counted
@@ -184,6 +184,20 @@ class Ec2Actions(EC2Response):
             "Timestamp": instance.launch_time,
             "Output": base64.b64encode(output).decode(),
         })  # fmt: skip
+
+    def describe_snapshots(self) -> ActionResult:
+        """Moto does not look at owners."""
+        answer, found = super().describe_snapshots(), self._get_param("OwnerIds", [])
+        owners = {self.ec2_backend.account_id if owner == "self" else owner for owner in found}
+        if owners:
+            told: Any = answer.result
+            told["Snapshots"] = [each for each in told["Snapshots"] if each.owner_id in owners]
+        return answer
+
+    def register_image(self) -> ActionResult:
+        self.error_on_dryrun()
+        order = ec2_snapshots.order_of(lambda name, default=None: self._get_param(name, default))
+        return ActionResult({"ImageId": ec2_snapshots.register(self.ec2_backend, order)})
 
     def delete_security_group(self) -> ActionResult:
         self.error_on_dryrun()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from grafos_emulators import imds
 from grafos_emulators.addresses import LoopbackNetwork
 from grafos_emulators.attesting import AwsSigner
-from grafos_emulators.aws import calls, iam, pricing, quotas, sts
+from grafos_emulators.aws import calls, ebs, iam, pricing, quotas, sts
 from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.calls import AwsCall
 from grafos_emulators.aws.census import things
@@ -47,6 +47,7 @@ class AwsFront:
         self._loaded = threading.Event()
         self._services: dict[str, Callable[[AwsCall], Response]] = {
             "ec2": self._ask_ec2,
+            "ebs": self._ask_ebs,
             "iam": lambda call: iam.answer(self.account, call),
             "sts": lambda call: sts.answer(self.account, call),
             "pricing": pricing.answer,
@@ -116,6 +117,12 @@ class AwsFront:
         if not self._loaded.wait(LOAD_LIMIT_S) or self._ec2 is None:
             raise AwsRefusalError("Unavailable", "the emulated EC2 is not loaded yet", 503)
         return self._ec2.answer(call)
+
+    def _ask_ebs(self, call: AwsCall) -> Response:
+        if not self._loaded.wait(LOAD_LIMIT_S) or self._ec2 is None:
+            raise AwsRefusalError("ServiceUnavailable", "the emulated EBS is not loaded yet", 503)
+        ec2 = self._ec2
+        return self.account.tokens.once(call, lambda: ebs.answer(ec2, call), lambda _: None)
 
     def _refused(self, call: AwsCall, refusal: AwsRefusalError) -> Response:
         return render(refusal, call.service, call.request_id, json_protocol=call.json_protocol)

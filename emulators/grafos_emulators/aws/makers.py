@@ -24,6 +24,7 @@ MAKES: dict[str, str] = {
     "CreateVpc": "vpc",
     "CreateVpcEndpoint": "vpc_endpoint",
     "ImportKeyPair": "key_pair",
+    "RegisterImage": "image",
     "RunInstances": "instance",
 }
 """The census' kind by action."""

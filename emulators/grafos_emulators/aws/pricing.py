@@ -96,8 +96,8 @@ def _products_of(row: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         ):
             yield _machine(row, status, prefix, usd)
         return
-    for region in _LOCATIONS:  # the rows of volumes and addresses are told alike in all three regions
-        yield _volume(row, region) if row["kind"] == "disk" else _address(row, region)
+    for region in _LOCATIONS:  # the rows of all else are told alike in all three regions
+        yield {"disk": _volume, "address": _address, "snapshot": _snapshot}[row["kind"]](row, region)
 
 
 def _machine(row: Mapping[str, str], status: str, usage: str, usd: str) -> dict[str, Any]:
@@ -126,6 +126,12 @@ def _volume(row: Mapping[str, str], region: str) -> dict[str, Any]:
     attributes = {"volumeApiName": name, "volumeType": "General Purpose", "storageMedia": "SSD-backed", "operation": ""}
     text = f"${row['usd']} per GB-month of General Purpose ({name}) provisioned storage"
     return _product("AmazonEC2", "Storage", region, f"EBS:VolumeUsage.{name}", attributes, row["usd"], "GB-Mo", text)
+
+
+def _snapshot(row: Mapping[str, str], region: str) -> dict[str, Any]:
+    attributes = {"storageMedia": "Amazon S3", "operation": ""}
+    text = f"${row['usd']} per GB-Month of snapshot data stored"
+    return _product("AmazonEC2", "Storage Snapshot", region, "EBS:SnapshotUsage", attributes, row["usd"], "GB-Mo", text)
 
 
 def _address(row: Mapping[str, str], region: str) -> dict[str, Any]:

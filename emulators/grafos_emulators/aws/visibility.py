@@ -43,6 +43,8 @@ def collections(backend: Any) -> Iterator[dict[str, Any]]:
     yield backend.internet_gateways
     yield backend.volumes
     yield backend.enis
+    yield backend.snapshots
+    yield backend.amis
     yield backend.reservations
     yield backend.reservation_of
     yield from backend.subnets.values()
