@@ -30,6 +30,7 @@ for name, taught_as, act in (
     ("list-tenants", admin_tenants.LIST, admin_tenants.list_tenants),
     ("set-quota", admin_tenants.QUOTA, admin_tenants.set_quota),
     ("set-tenant-budget", admin_tenants.BUDGET, admin_tenants.set_tenant_budget),
+    ("set-tenant-rules", admin_tenants.RULES, admin_tenants.set_tenant_rules),
     ("delete-tenant", admin_tenants.DELETE, admin_tenants.delete_tenant),
     ("invite", admin_accounts.INVITE, admin_accounts.invite),
     ("list-accounts", admin_accounts.LIST, admin_accounts.list_accounts),

@@ -39,6 +39,13 @@ BUDGET = taught(
     ),
     next="grafos admin list-tenants",
 )
+RULES = taught(
+    examples=(
+        "grafos admin set-tenant-rules --tenant acme --highest-tier standard",
+        "grafos admin set-tenant-rules --tenant acme --signed",
+    ),
+    next="grafos admin list-tenants",
+)
 DELETE = taught(
     examples=("grafos admin delete-tenant --tenant acme", "grafos admin delete-tenant --tenant acme --yes"),
     next="grafos admin list-tenants",
@@ -163,6 +170,38 @@ def set_tenant_budget(
     terminal.emit({"tenant": _document(view)}, facts(_told(view), terminal))
 
 
+def set_tenant_rules(
+    ctx: typer.Context,
+    tenant: TenantName,
+    signed: Annotated[
+        bool | None, typer.Option("--signed/--unsigned", help="whether its runs must be signed by whoever asks")
+    ] = None,
+    highest_tier: Annotated[
+        str, typer.Option(metavar="TIER", help="no run of it is above: guaranteed, standard or scavenger")
+    ] = "",
+) -> None:
+    """Sets by what rules an orchestrator takes a tenant's runs; what is not named stays.
+
+    A tenant's runs must be signed from the first signing key on that one of its people registers. --unsigned lifts that
+    once nobody of it has one any more.
+    """
+    from grafos_cli.tables import facts
+    from grafos_core.errors import GrafosError
+    from grafos_core.tiers import tier_named
+    from grafos_scheduler.tenant_messages import TenantRules
+    from grafos_stacks.records import OPERATOR
+
+    terminal = terminal_of(ctx)
+    rules = TenantRules(signed, tier_named(highest_tier, "--highest-tier") if highest_tier else None)
+    if rules == TenantRules():
+        raise GrafosError("usage", "No rule was named", next="name one: --signed, --unsigned, --highest-tier")
+    with _home(terminal).client(OPERATOR) as client:
+        view = client.set_rules(tenant, rules)
+    if signed is False and view.signed:
+        terminal.note(f"note: the runs of {tenant} are signed as long as one of its people has a signing key")
+    terminal.emit({"tenant": _document(view)}, facts(_told(view), terminal))
+
+
 def delete_tenant(
     ctx: typer.Context,
     tenant: TenantName,
@@ -233,6 +272,7 @@ def _told(view: TenantView) -> list[tuple[str, str]]:
             "quota",
             f"{quota.cpu_cores} cores, {size_text(quota.mem_bytes)} memory, {size_text(quota.block_bytes)} blocks",
         ),
+        ("runs", f"of the tier {view.highest_tier} at most, {'signed' if view.signed else 'signed or not'}"),
     ]
 
 

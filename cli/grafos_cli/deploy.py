@@ -65,12 +65,9 @@ def _named(program: Program, provider: str, environment: str) -> str:
 
 def _tier(word: str) -> Tier | None:
     """The tier of that name, or None where none was named; ``usage``."""
-    from grafos_core.errors import GrafosError
-    from grafos_core.tiers import Tier
+    from grafos_core.tiers import tier_named
 
-    if word not in ("", *Tier):
-        raise GrafosError("usage", f"There is no tier {word[:40]!r}", where="--tier", next=f"name {', '.join(Tier)}")
-    return Tier(word) if word else None
+    return tier_named(word, "--tier") if word else None
 
 
 @app.command(

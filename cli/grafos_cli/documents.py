@@ -315,6 +315,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "admin list-tenants": record(tenants=listed(of(TenantView, scheduler=TEXT))),
     "admin set-quota": record(tenant=TENANT),
     "admin set-tenant-budget": record(tenant=TENANT),
+    "admin set-tenant-rules": record(tenant=TENANT),
     "admin delete-tenant": record(tenant=TENANT),
     "admin attestation-roots list": record(roots=listed(of(AttestationRootsView))),
     "admin attestation-roots set": record(roots=of(AttestationRootsView)),

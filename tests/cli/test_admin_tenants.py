@@ -65,6 +65,17 @@ def test_a_quota_changes_in_what_is_named_and_stays_in_the_rest(ada: Person) -> 
     assert answer.document["tenant"]["quota"] == {**before, "cpu_cores": 3, "mem_bytes": 1024 * 1024}
 
 
+def test_an_operator_sets_of_which_tier_a_tenants_runs_are_and_whether_they_are_signed(ada: Person) -> None:
+    ada("admin", "create-tenant", "--tenant", "ruled")
+    assert (tenant(ada, "ruled")["highest_tier"], tenant(ada, "ruled")["signed"]) == ("guaranteed", False)
+    answer = ada("admin", "set-tenant-rules", "--tenant", "ruled", "--highest-tier", "standard")
+    assert "of the tier standard at most" in answer.out
+    ada("admin", "set-tenant-rules", "--tenant", "ruled", "--signed")
+    assert (tenant(ada, "ruled")["highest_tier"], tenant(ada, "ruled")["signed"]) == ("standard", True)
+    lifted = ada("admin", "set-tenant-rules", "--tenant", "ruled", "--unsigned", "--json").document["tenant"]
+    assert (lifted["highest_tier"], lifted["signed"]) == ("standard", False)
+
+
 def test_a_tenant_is_ended_and_only_that_one(ada: Person) -> None:
     ada("admin", "create-tenant", "--tenant", "a")
     beside = ada("admin", "create-tenant", "--tenant", "a-b", "--json").document["files"]
@@ -86,6 +97,9 @@ def test_a_tenant_is_ended_and_only_that_one(ada: Person) -> None:
         (("delete-tenant", "--tenant", "nobody", "--yes"), 4, "tenant_unknown"),
         (("set-quota", "--tenant", "default"), 2, "usage"),
         (("set-tenant-budget", "--tenant", "default", "--cents", "-1"), 2, "usage"),
+        (("set-tenant-rules", "--tenant", "nobody", "--signed"), 4, "tenant_unknown"),
+        (("set-tenant-rules", "--tenant", "default"), 2, "usage"),
+        (("set-tenant-rules", "--tenant", "default", "--highest-tier", "best"), 2, "usage"),
         (("create-tenant", "--tenant", "Not A Name"), 2, "name_invalid"),
     ],
 )
