@@ -54,6 +54,7 @@ class Kind(StrEnum):
     FIREWALL = "firewall"
     FIREWALL_RULE = "firewall_rule"
     ADDRESS = "address"
+    ADDRESS_ATTACHMENT = "address_attachment"
     NIC = "nic"
     DISK = "disk"
     MACHINE = "machine"

@@ -4,6 +4,9 @@ Shared by all cells of a region, made by the first and removed with the last: a 
 its attachment, the route to it, and one subnet for each zone that is used. The cell's own: a firewall that is open at
 one port to the operator alone, and the machine. The machine's disk, network card and public address come and go
 with it. So the first cell takes eight changing calls, a further one three, and its teardown two.
+
+The machine of an orchestrator has an elastic address instead, which outlives it, so that cells find the next one under
+it. It can be put only at a machine that runs, so that is a resource of its own, which goes with the machine.
 """
 
 from __future__ import annotations
@@ -26,14 +29,14 @@ ZONE_LETTERS = "abcdefghijklmnop"
 class AwsLayout:
     """See the module."""
 
-    keeps_address = False
+    keeps_address = True
     default_types: Mapping[str, str] = {"arm64": "t4g.medium", "amd64": "t3.medium"}
     dies_with: Mapping[Kind, Kind] = {
         Kind.FIREWALL_RULE: Kind.FIREWALL,
         Kind.ROUTE: Kind.NETWORK,
         Kind.DISK: Kind.MACHINE,
         Kind.NIC: Kind.MACHINE,
-        Kind.ADDRESS: Kind.MACHINE,
+        Kind.ADDRESS_ATTACHMENT: Kind.MACHINE,
     }
 
     ahead_s_min = TTL_S_MIN
@@ -73,9 +76,10 @@ def _cell(fabric: FabricId, spec: CellSpec, facts: CellFacts, expires_at: int, s
         "image": facts.image.id,
         "root_device": facts.image.root_device,
         "disk_gib": spec.disk_gib,
-        "public_address": True,
+        "public_address": not spec.orchestrates,
         **spec.market,
     }
+    address, attachment = _lasting_address(fabric, spec, expires_at) if spec.orchestrates else ((), ())
     firewall = planned(
         fabric,
         stack,
@@ -109,7 +113,18 @@ def _cell(fabric: FabricId, spec: CellSpec, facts: CellFacts, expires_at: int, s
         replace_inputs=spec.replace_inputs(),
         expires_at=expires_at,
     )
-    return firewall, rule, host
+    return firewall, rule, *address, host, *attachment
+
+
+def _lasting_address(
+    fabric: FabricId, spec: CellSpec, expires_at: int
+) -> tuple[tuple[Planned, ...], tuple[Planned, ...]]:
+    """The address, whose number is in the machine's user data; and what puts it at the machine."""
+    needs = {"address": "address", "machine": "machine"}
+    return (
+        (planned(fabric, spec.cell_id, Kind.ADDRESS, "address", spec, expires_at=expires_at),),
+        (planned(fabric, spec.cell_id, Kind.ADDRESS_ATTACHMENT, "address-attachment", spec, needs=needs),),
+    )
 
 
 def _subnet_cidr(zone: str) -> str:

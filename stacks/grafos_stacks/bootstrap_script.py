@@ -79,19 +79,21 @@ def end_by_itself(expires_at: int) -> None:
 
 
 def own_addresses(settings: dict[str, Any]) -> list[str]:
-    """The local address to bind to, then the public ones: as the settings say, else from AWS's metadata (IMDSv2)."""
+    """The local address to bind to, then those that it is dialled at: as the settings name them, and on AWS also what
+    its metadata (IMDSv2) say."""
+    names = settings.get("names", ())
     if "asks" in settings:
         path, header, value = settings["asks"]
         place = os.environ.get("GRAFOS_METADATA_ENDPOINT", "http://169.254.169.254/").rstrip("/")
-        return [ask(f"{place}/{path}", {header: value}), *settings["names"]]
+        return [ask(f"{place}/{path}", {header: value}), *names]
     base = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254/").rstrip("/") + "/latest"
     token = ask(f"{base}/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "300"}, "PUT")
     with_token = {"X-aws-ec2-metadata-token": token}
     local = ask(f"{base}/meta-data/local-ipv4", with_token)
     try:
-        return [local, ask(f"{base}/meta-data/public-ipv4", with_token)]
+        return list(dict.fromkeys([local, *names, ask(f"{base}/meta-data/public-ipv4", with_token)]))
     except urllib.error.HTTPError:
-        return [local]
+        return [local, *names]
 
 
 def in_use(state: Path, pinned: str) -> Path:

@@ -127,6 +127,7 @@ UNMAKE_ORDER = (
     Kind.MACHINE,
     Kind.DEADLINE,
     Kind.NIC,
+    Kind.ADDRESS_ATTACHMENT,
     Kind.ADDRESS,
     Kind.DISK,
     Kind.FIREWALL_RULE,

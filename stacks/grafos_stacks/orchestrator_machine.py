@@ -100,9 +100,10 @@ def render(fabric: Fabric, plan: StackPlan, attempt: int, addresses: tuple[str, 
         "expires_at": plan.timer_at,
         "ends_at_most": plan.ends_at_most + timer_after_s,
         "claim_secret": claim_secret(fabric, plan.machine.key, attempt),
+        "names": addresses,
     }
     if plan.spec.provider in ASKS:
-        settings |= {"asks": ASKS[plan.spec.provider], "names": addresses}
+        settings["asks"] = ASKS[plan.spec.provider]
     return fill_in(settings, ORCHESTRATOR)
 
 

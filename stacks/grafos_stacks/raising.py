@@ -167,7 +167,8 @@ def _needs_backup(what: str) -> GrafosError:
 
 def _recorded(hands: Hands, made: Made) -> CellRecord:
     """The record of the machine before it is anything, under the address that it is dialled at."""
-    url = url_of(made.plan, made.machine, in_public=True)
+    # Its address may have come to it after it was made.
+    url = url_of(made.plan, Engine(hands).observe(made.machine.ref), in_public=True)
     record = msgspec.structs.replace(record_of(hands, made), url=url, tenant="")
     return keep_begun(CellHome(hands.fabric, made.plan.stack), record)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from grafos_connectors.aws import account, describe, permissions, prices, progress, tags, updating
 from grafos_connectors.aws.client import AwsCalls
+from grafos_connectors.aws.elastic import ELASTIC_KINDS, ELASTIC_SHAPES
 from grafos_connectors.aws.firewall import FIREWALL_KINDS
 from grafos_connectors.aws.images import IMAGE_KINDS, IMAGE_SHAPES, fill_snapshot
 from grafos_connectors.aws.kind_calls import KindCalls
@@ -35,11 +36,11 @@ from grafos_connectors.shapes import SHAPES, check_desired, check_token
 from grafos_connectors.uploads import Disk, Filled, KeepingPrice, Sent, Told
 from grafos_core.clock import Clock, SystemClock
 
-KIND_CALLS: dict[Kind, KindCalls] = {**NETWORK_KINDS, **FIREWALL_KINDS, **MACHINE_KINDS, **IMAGE_KINDS}
-AWS_SHAPES = {**SHAPES, **IMAGE_SHAPES}
+KIND_CALLS: dict[Kind, KindCalls] = {**NETWORK_KINDS, **FIREWALL_KINDS, **MACHINE_KINDS, **IMAGE_KINDS, **ELASTIC_KINDS}
+AWS_SHAPES = {**SHAPES, **IMAGE_SHAPES, **ELASTIC_SHAPES}
 
-# EC2 has no token for VPCs and internet gateways, and their places hold any number of them.
-ONCE = tuple(kind for kind in AWS_SHAPES if kind not in {Kind.NETWORK, Kind.GATEWAY})
+# EC2 has no token for VPCs, internet gateways and addresses, and their places hold any number of them.
+ONCE = tuple(kind for kind in AWS_SHAPES if kind not in {Kind.NETWORK, Kind.GATEWAY, Kind.ADDRESS})
 
 LISTING_LAG_S = 30.0  # most reads are consistent within a second; AWS says that it may take minutes in bad times
 EMULATED_LISTING_LAG_S = 1.0

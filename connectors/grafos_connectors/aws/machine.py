@@ -1,4 +1,4 @@
-"""Machines, and what can outlive one: its disk, its network interface, an address."""
+"""Machines, and what can outlive one: its disk, its network interface."""
 
 from __future__ import annotations
 
@@ -102,13 +102,8 @@ def delete_nic(calls: AwsCalls, ref: Ref) -> None:
     calls.change("delete_network_interface", ref.region, NetworkInterfaceId=ref.id)
 
 
-def release_address(calls: AwsCalls, ref: Ref) -> None:
-    calls.change("release_address", ref.region, AllocationId=ref.id)
-
-
 MACHINE_KINDS: dict[Kind, KindCalls] = {
     Kind.MACHINE: KindCalls(terminate_machine, run_machine),
     Kind.DISK: KindCalls(delete_disk),
     Kind.NIC: KindCalls(delete_nic),
-    Kind.ADDRESS: KindCalls(release_address),
 }

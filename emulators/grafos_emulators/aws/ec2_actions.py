@@ -9,9 +9,9 @@ from typing import Any
 
 from moto.core.responses import ActionResult
 from moto.ec2.models.instance_types import INSTANCE_TYPES
-from moto.ec2.responses import EC2Response
 
 from grafos_emulators.aws import dependencies, ec2_snapshots, launch_checks
+from grafos_emulators.aws.elastic import ElasticActions
 from grafos_emulators.aws.errors import AwsRefusalError, not_emulated
 from grafos_emulators.aws.faulted import no_capacity, no_spot_capacity
 from grafos_emulators.aws.makers import is_counted
@@ -19,11 +19,11 @@ from grafos_emulators.aws.pricing import PUBLISHED, spot_price
 from grafos_emulators.aws.quotas import CoreQuota, limit_of, quota_for
 
 # moto has these, and does something else than EC2 would: better none than a wrong one.
-REFUSED_ACTIONS = frozenset({"AssociateAddress", "ModifySpotFleetRequest", "RebootInstances"})
+REFUSED_ACTIONS = frozenset({"ModifySpotFleetRequest", "RebootInstances"})
 DEFAULT_INSTANCE_TYPE = "m1.small"  # EC2's own default, of another age
 
 
-class Ec2Actions(EC2Response):
+class Ec2Actions(ElasticActions):
     """One request's actions; made for each request by moto."""
 
     def get_current_account(self) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from moto.ec2.models import EC2Backend
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS
 from moto.ec2.models.instances import Reservation
 from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, filter_reservations, get_prefix
@@ -18,6 +17,7 @@ from grafos_emulators import imds
 from grafos_emulators.aws import dependencies
 from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.ec2_instance import InstanceMetadata, follow, give_address
+from grafos_emulators.aws.elastic import ElasticBackend
 from grafos_emulators.aws.errors import AwsRefusalError
 from grafos_emulators.aws.images import StockImage
 from grafos_emulators.aws.visibility import Veil
@@ -28,7 +28,7 @@ from grafos_emulators.world import Machine
 METADATA_VARIABLE = "AWS_EC2_METADATA_SERVICE_ENDPOINT"  # the SDKs' own; a real machine uses 169.254.169.254
 
 
-class RegionBackend(EC2Backend):
+class RegionBackend(ElasticBackend):
     """A region. ``born_with`` holds the ids of what AWS itself puts into a new account's region;
     ``reservation_of`` an instance's reservation by its id."""
 
@@ -139,6 +139,7 @@ class RegionBackend(EC2Backend):
         world = self.account.world
         follow(instance, machine, world.clock)
         if machine.state is MachineState.GONE:
+            self.leave_addresses(instance)
             self.account.network.give_back(machine.setup.address)
             world.at(world.clock.monotonic() + world.times.gone_visible_s, partial(self._forget, instance))
 

@@ -22,6 +22,8 @@ class Veil:
         for collection in collections(backend):
             for each in collection:
                 self._seen_at.setdefault(each, now)
+        for address in backend.addresses:
+            self._seen_at.setdefault(address.allocation_id, now)
 
     @contextlib.contextmanager
     def over(self, backend: Any, older_than: float) -> Iterator[None]:
@@ -30,9 +32,12 @@ class Veil:
         for collection in collections(backend):
             young = [each for each in collection if self._seen_at.get(each, older_than) > older_than]
             hidden.append((collection, {each: collection.pop(each) for each in young}))
+        known = list(backend.addresses)  # moto has them in a list
+        backend.addresses[:] = [one for one in known if self._seen_at.get(one.allocation_id, older_than) <= older_than]
         try:
             yield
         finally:
+            backend.addresses[:] = known
             for collection, young_ones in hidden:
                 collection.update(young_ones)
 
