@@ -355,7 +355,8 @@ class Renewal(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """Volatile: until then the tenant may try the cell, though it lacks what the trial is to show."""
+    """Volatile: until then the tenant may try the cell, though it lacks what the trial is to show. ``key_sha256`` and
+    ``agent_version`` are the cell's when it was opened; ``caught``: it was at fault since."""
 
     cell_id: str
     tenant: str
@@ -370,6 +371,9 @@ class Flood(msgspec.Struct, frozen=True):
     since: float
     noted: int = 0
     withheld: int = 0
+    key_sha256: str
+    agent_version: str
+    caught: bool = False
 
 
 STORED_KINDS: dict[str, type[msgspec.Struct]] = {

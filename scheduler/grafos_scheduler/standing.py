@@ -4,7 +4,9 @@ A cell with a *fault* sent what no cell sends that works as it should: bytes tha
 run, a refusal for want of room that it told to have. It keeps what runs there and gets nothing new. A provider that an
 operator marked as one for *production* takes only cells that passed the suite, end to end, with the key and the
 software that they have now. For both the operator opens a *trial*: for a while one tenant may run on the cell all the
-same, and the suite does. A suite that passed clears the fault.
+same, and the suite does. What the suite says is of the key and the software that the cell had when its trial was
+opened; if it has others by then, nobody knows of which it is, and nothing is recorded. A suite that passed clears the
+fault, unless the cell was caught again meanwhile.
 """
 
 from __future__ import annotations
@@ -65,8 +67,12 @@ def is_on_trial(state: State, cell_id: str, tenant: str, now: float) -> bool:
 def faulted(draft: Draft, cell_id: str, code: str, what: str) -> None:
     """Notes what a registered cell was caught at; the first thing counts until it is cleared."""
     state = draft.state
-    cell = state.cells.get(cell_id)
-    if not state.settings.enrols or cell is None or fault_of(state, cell):
+    cell, trial = state.cells.get(cell_id), state.trials.get(cell_id)
+    if not state.settings.enrols or cell is None:
+        return
+    if trial is not None:
+        draft.remember(rows.TRIAL, cell_id, replace(trial, caught=True))
+    if fault_of(state, cell):
         return
     what = what[: audit.WORDS_CHARACTERS_MAX]
     draft.put(rows.FAULT, cell_id, rows.Fault(cell_id, cell.key_sha256, code, what, draft.now))
@@ -93,18 +99,29 @@ def trial_opened(draft: Draft, event: TrialOpened) -> None:
     if tenant is None or tenant.deleted_at:
         raise GrafosError("tenant_unknown", f"there is no tenant {event.tenant[:80]!r}", next="name one that there is")
     until = draft.now + min(event.for_s, TRIAL_S_MAX)
-    draft.remember(rows.TRIAL, cell.cell_id, rows.Trial(cell.cell_id, tenant.name, until))
+    trial = rows.Trial(cell.cell_id, tenant.name, until, cell.key_sha256, cell.agent_version)
+    draft.remember(rows.TRIAL, cell.cell_id, trial)
     draft.note(AuditKind.TRIAL_OPENED, cell.cell_id, cell_id=cell.cell_id, tenant=tenant.name)
 
 
 def conformance_reported(draft: Draft, event: ConformanceReported) -> messages.Conformance:
-    """Records what the suite said of the cell as it is now; a suite that passed clears its fault. Ends the trial."""
+    """Records what the suite said of the cell; a suite that passed clears its fault. Ends the trial. ``plan_stale``
+    where there is none, or the cell's key or software is not that of the trial."""
     cell, said = _known(draft.state, event.cell_id), event.said
-    said = replace(said, agent_version=cell.agent_version, judged_at=draft.now)
+    trial = draft.state.trials.get(cell.cell_id)
+    if trial is None or (trial.key_sha256, trial.agent_version) != (cell.key_sha256, cell.agent_version):
+        raise GrafosError(
+            "plan_stale",
+            f"cell {cell.cell_id} has another key or other software than when its trial began"
+            if trial
+            else f"cell {cell.cell_id} is not on trial (any more), so nobody knows of what the suite speaks",
+            next=f"run the suite again: grafos provider conform {cell.cell_id}",
+        )
+    said = replace(said, agent_version=trial.agent_version, judged_at=draft.now)
     row = rows.Conformed(cell.cell_id, cell.key_sha256, said, event.operator)
     draft.put(rows.CONFORMANCE, cell.cell_id, row)
     draft.remember(rows.TRIAL, cell.cell_id, None)
-    if not said.wrong and cell.cell_id in draft.state.faults:
+    if not said.wrong and not trial.caught and cell.cell_id in draft.state.faults:
         draft.remove(rows.FAULT, cell.cell_id)
     draft.note(
         AuditKind.CONFORMANCE_RECORDED,

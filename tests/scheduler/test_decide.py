@@ -49,6 +49,7 @@ def a_busy_desk() -> Desk:
     desk.tell(events.LedgerTaken(A_LEDGER, digest_of(A_LEDGER)))
     desk.tell(events.ProviderMarked("gcp", production=True, operator="op"))
     desk.tell(events.TrialOpened("cell-1", "ada", 60.0))
+    desk.tell(events.TrialOpened("cell-2", "ada", 60.0))
     desk.tell(events.ConformanceReported("cell-2", messages.Conformance("1", 5, ("a-case",)), "op"))
     desk.tell(events.BootstrapAsked(ExpectedCell("aws", "cell-6", "here", 5, account="an-account"), "op"))
     return desk

@@ -162,7 +162,9 @@ def test_a_cell_that_sends_garbage_is_caught_and_its_link_ends(
     view = cell_of(orchestrator, operator, member)
     assert view.fault.startswith("it sent what no cell sends: ")
     assert (view.ready, view.readiness["healthy_cell"].met) == (False, False)
+    orchestrator.employ(operator, "acme")
     with orchestrator.client(operator) as client:
+        client.open_trial(member.cell_id, "acme", 60.0)
         client.report_conformance(member.cell_id, messages.Conformance("a suite that passed", 1))
     assert cell_of(orchestrator, operator, member).fault == ""
 

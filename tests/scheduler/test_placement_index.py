@@ -112,6 +112,7 @@ class History:
 
     def _conforms(self, cell_id: str) -> None:
         wrong = ("a-case",) if self.chance.random() < 0.3 else ()
+        self.desk.tell(events.TrialOpened(cell_id, "ada", 60.0))
         self.desk.tell(events.ConformanceReported(cell_id, messages.Conformance("1", 5, wrong), "op"))
 
     def _life_s(self) -> float:

@@ -31,6 +31,12 @@ def mark(desk: Desk, *, production: bool = True) -> None:
 
 
 def report(desk: Desk, said: messages.Conformance) -> None:
+    """The suite is run on the cell as it is, and says this."""
+    desk.tell(events.TrialOpened("cell-1", "ada", 60.0))
+    report_of_trial(desk, said)
+
+
+def report_of_trial(desk: Desk, said: messages.Conformance) -> None:
     desk.tell(events.ConformanceReported("cell-1", said, "op"))
 
 
@@ -146,8 +152,40 @@ def test_a_trial_ends_with_its_report_and_is_of_a_tenant_that_there_is() -> None
         desk.tell(events.TrialOpened("cell-1", "nobody", 60.0))
     assert refusal.value.code == "tenant_unknown"
     desk.tell(events.TrialOpened("cell-1", "ada", 60.0))
-    report(desk, FAILED)
+    report_of_trial(desk, FAILED)
     assert refused(desk, cell_id="cell-1") == "no_eligible_provider_cells"
+
+
+def updated(desk: Desk) -> None:
+    registration = messages.CellRegistration("cell-1", "aws", "here", "2", desk.state.cells["cell-1"].total)
+    desk.tell(events.CellRegistered(registration, "key-of-cell-1"))
+
+
+@pytest.mark.parametrize(
+    "happens", [updated, Desk.restart], ids=["the cell is updated", "the orchestrator starts anew"]
+)
+def test_what_the_suite_says_is_of_the_software_that_it_was_begun_on_or_of_none(
+    happens: Callable[[Desk], None],
+) -> None:
+    desk = a_desk()
+    mark(desk)
+    desk.tell(events.TrialOpened("cell-1", "ada", 60.0))
+    happens(desk)
+    with pytest.raises(GrafosError) as refusal:
+        report_of_trial(desk, PASSED)
+    assert (refusal.value.code, "grafos provider conform cell-1" in refusal.value.next) == ("plan_stale", True)
+    assert unmet(desk)["code_enabled"] == NOT_RUN
+
+
+def test_a_suite_that_passed_clears_no_fault_that_came_while_it_ran() -> None:
+    desk = a_desk()
+    bytes_that_are_no_frame(desk)
+    desk.tell(events.TrialOpened("cell-1", "ada", 60.0))
+    bytes_that_are_no_frame(desk)
+    report_of_trial(desk, PASSED)
+    assert "it sent no frame" in unmet(desk)["healthy_cell"]
+    report(desk, PASSED)
+    assert unmet(desk) == {}
 
 
 def test_a_cell_that_is_not_healthy_is_not_tried() -> None:
