@@ -29,6 +29,7 @@ class AwsCloud(EmulatedCloud):
 
     provider = "aws"
     whole = dict.fromkeys(ONE_OF_EACH, 1)
+    whole_orchestrator: Mapping[str, int] = {**whole, "address": 1}
     uncounted = ("security_group_rule", "route")
     plantable = (
         Kind.NETWORK,

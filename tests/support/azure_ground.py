@@ -44,6 +44,7 @@ class AzureCloud(EmulatedCloud):
 
     provider = "azure"
     whole = dict.fromkeys(ONE_OF_EACH, 1)
+    whole_orchestrator: Mapping[str, int] = {**whole, "networkSecurityGroup": 2}
     uncounted = ("securityRule",)
     plantable = (
         Kind.GROUP,

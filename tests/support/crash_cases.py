@@ -27,12 +27,14 @@ from crash_sweep import (
     held,
     make,
     make_half,
+    orchestrating,
     recover,
     sweep,
     undo,
 )
 
 from grafos_core.errors import GrafosError
+from grafos_stacks.direct import Hands
 from grafos_stacks.journal import Journal
 
 LAGS_S = (0.0, 30.0)
@@ -56,19 +58,30 @@ class Scenario:
     ends: str = "gone"
 
 
-SCENARIOS = (
-    Scenario("provision, provision", make, make, ends="whole"),
-    Scenario("provision, teardown", make, undo),
-    Scenario("provision, recover", make, recover, ends="whole or gone"),
-    Scenario("provision, sweep", make, sweep),
-    Scenario("teardown, teardown", undo, undo, (make,)),
-    Scenario("teardown, recover", undo, recover, (make,), ends="whole or gone"),
-    Scenario("teardown, sweep", undo, sweep, (make,), ends="whole or gone"),
-    Scenario("teardown, provision", undo, lambda hands: (undo(hands), make(hands)), (make,), ends="whole"),
-    Scenario("recover, recover", recover, recover, (make_half,), ends="whole or gone"),
-    Scenario("sweep of what ran out, sweep", sweep, sweep, (make,), ran_out=True),
-    Scenario("sweep of what is half made, sweep", sweep, sweep, (make_half,)),
-)
+def scenarios_of(make: Act, make_half: Act) -> tuple[Scenario, ...]:
+    """All of them, for what these two make."""
+
+    def remake(hands: Hands) -> None:
+        undo(hands)
+        make(hands)
+
+    return (
+        Scenario("provision, provision", make, make, ends="whole"),
+        Scenario("provision, teardown", make, undo),
+        Scenario("provision, recover", make, recover, ends="whole or gone"),
+        Scenario("provision, sweep", make, sweep),
+        Scenario("teardown, teardown", undo, undo, (make,)),
+        Scenario("teardown, recover", undo, recover, (make,), ends="whole or gone"),
+        Scenario("teardown, sweep", undo, sweep, (make,), ends="whole or gone"),
+        Scenario("teardown, provision", undo, remake, (make,), ends="whole"),
+        Scenario("recover, recover", recover, recover, (make_half,), ends="whole or gone"),
+        Scenario("sweep of what ran out, sweep", sweep, sweep, (make,), ran_out=True),
+        Scenario("sweep of what is half made, sweep", sweep, sweep, (make_half,)),
+    )
+
+
+SCENARIOS = scenarios_of(make, make_half)
+ORCHESTRATORS = scenarios_of(orchestrating(make), orchestrating(make_half))
 
 
 class Case(NamedTuple):
@@ -156,15 +169,16 @@ class Recorder(Fuse):
 class Traveller:
     """Walks through cases, and counts them."""
 
-    def __init__(self, fresh: Fresh) -> None:
+    def __init__(self, fresh: Fresh, scenarios: tuple[Scenario, ...] = SCENARIOS) -> None:
         self.fresh = fresh
+        self.scenarios = scenarios
         self.tally = Tally()
         self.moments = 0
         """How many there were in the act that came to its end before it was to die."""
 
     def run(self, case: Case) -> Came:
         """One case from its beginning to its end. Fails with the case's number."""
-        name = SCENARIOS[case.scenario].name
+        name = self.scenarios[case.scenario].name
         try:
             came = self._run(case)
         except (AssertionError, GrafosError) as error:
@@ -174,7 +188,7 @@ class Traveller:
         return came
 
     def _run(self, case: Case) -> Came:
-        scenario = SCENARIOS[case.scenario]
+        scenario = self.scenarios[case.scenario]
         ground = self._prepared(case)
         fuse = Fuse(case.first)
         if not dies(ground, scenario.act, fuse):
@@ -194,7 +208,7 @@ class Traveller:
         return self._ended(ground, came)
 
     def _prepared(self, case: Case) -> Ground:
-        scenario = SCENARIOS[case.scenario]
+        scenario = self.scenarios[case.scenario]
         ground = self.fresh(LAGS_S[case.lag])
         for act in scenario.before:
             act(ground.hands())
@@ -218,7 +232,7 @@ class Traveller:
     def all_points(self, scenario: int, lag: int, lost: int) -> None:
         """Every moment at which the act can die."""
         recorder = self._recorded(Case(scenario, lag, lost, 0))
-        self.tally.points[SCENARIOS[scenario].name] += recorder.moments
+        self.tally.points[self.scenarios[scenario].name] += recorder.moments
         for first, _ in recorder.telling():
             assert self.run(Case(scenario, lag, lost, first)) is Came.HELD
 
@@ -226,15 +240,15 @@ class Traveller:
         """Every moment of the act with every moment of the repeat."""
         for first, alike in self._recorded(Case(scenario, lag, lost, 0)).telling():
             repeat = self._recorded_repeat(Case(scenario, lag, lost, first))
-            self.tally.pairs[SCENARIOS[scenario].name] += alike * repeat.moments
+            self.tally.pairs[self.scenarios[scenario].name] += alike * repeat.moments
             for second, _ in repeat.telling():
                 self.run(Case(scenario, lag, lost, first, second))
 
     def some(self, chance: random.Random, until: float, *, pairs: float = 0.3) -> None:
         """Cases by chance until the time is up, ``pairs`` of them with a second death."""
-        firsts, seconds = (dict.fromkeys(range(len(SCENARIOS)), POINTS_BY_CHANCE_MAX) for _ in range(2))
+        firsts, seconds = (dict.fromkeys(range(len(self.scenarios)), POINTS_BY_CHANCE_MAX) for _ in range(2))
         while time.monotonic() < until or not self.tally.checked.total():
-            number = chance.randrange(len(SCENARIOS))
+            number = chance.randrange(len(self.scenarios))
             first, second = chance.randrange(firsts[number]), chance.randrange(seconds[number])
             is_pair = chance.random() < pairs
             case = Case(number, chance.randrange(len(LAGS_S)), chance.randrange(2), first, second if is_pair else -1)
@@ -244,19 +258,21 @@ class Traveller:
             elif came is Came.ONCE:
                 seconds[number] = max(1, self.moments)
             if came is not Came.NEVER:
-                (self.tally.pairs if is_pair and came is Came.HELD else self.tally.points)[SCENARIOS[number].name] += 1
+                (self.tally.pairs if is_pair and came is Came.HELD else self.tally.points)[
+                    self.scenarios[number].name
+                ] += 1
 
     def _recorded(self, case: Case) -> Recorder:
         """The moments of the act that dies."""
         ground = self._prepared(case)
         recorder = Recorder(ground)
-        SCENARIOS[case.scenario].act(ground.hands(recorder))
+        self.scenarios[case.scenario].act(ground.hands(recorder))
         self._ended(ground, Came.NEVER)
         return recorder
 
     def _recorded_repeat(self, case: Case) -> Recorder:
         """The moments of what is run after the first death."""
-        ground, scenario = self._prepared(case), SCENARIOS[case.scenario]
+        ground, scenario = self._prepared(case), self.scenarios[case.scenario]
         assert dies(ground, scenario.act, Fuse(case.first))
         if case.lost:
             ground.lose_journal()

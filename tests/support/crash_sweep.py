@@ -165,6 +165,17 @@ def make(hands: Hands, asked: CellSpec | None = None) -> StackPlan:
         return made.plan
 
 
+def orchestrating(act: Callable[[Hands, CellSpec], object]) -> Act:
+    """The same act for a machine that others dial, at an address that outlives it."""
+
+    def acted(hands: Hands) -> object:
+        provider = hands.connector.provider
+        door = {"orchestrates": True, "operator_cidr": "0.0.0.0/0"}
+        return act(hands, spec(cell_of(hands), provider, ttl_s=TTL_S, **door))
+
+    return acted
+
+
 def undo(hands: Hands, cell_id: str = "") -> TornDownCell | None:
     """Teardown; None when there never was anything to tear down."""
     provider = hands.connector.provider

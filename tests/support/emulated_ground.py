@@ -39,6 +39,8 @@ class EmulatedCloud:
     provider = ""
     whole: Mapping[str, int] = {}
     """What one cell consists of, in the cloud's own words."""
+    whole_orchestrator: Mapping[str, int] = {}
+    """The same of the machine of an orchestrator."""
     uncounted: tuple[str, ...] = ()
     """Kinds that go with what they hang on."""
     plantable: tuple[Kind, ...] = ()
@@ -94,9 +96,9 @@ class EmulatedGround:
     Each has a cell of its own name, since the tokens of another would be used up.
     """
 
-    def __init__(self, cloud: EmulatedCloud, lag_s: float = 0.0) -> None:
+    def __init__(self, cloud: EmulatedCloud, lag_s: float = 0.0, whole: Mapping[str, int] | None = None) -> None:
         self.cloud = cloud
-        self.whole = cloud.whole
+        self.whole = cloud.whole if whole is None else whole
         cloud.clock.advance(TOKENS_LAST_S)
         name = f"{CASE_PREFIX}{next(_NAMES)}"
         key = cloud.master.home / "fabric-key.pem"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from crash_cases import LAGS_S, SCENARIOS, Case, Traveller
+from crash_cases import LAGS_S, ORCHESTRATORS, SCENARIOS, Case, Traveller
 from crash_sweep import make, spec, undo
 from decoys import copies, foreign
 from emulated_ground import EmulatedCloud, EmulatedGround
@@ -17,8 +17,8 @@ from grafos_stacks import sweeping
 
 DECOYS = 100
 SEED = int(os.environ.get("GRAFOS_CRASH_SEED", "20261121"))
-SECONDS = 12.0
-"""What `make test` gives to each cloud."""
+SECONDS, ORCHESTRATOR_SECONDS = 12.0, 5.0
+"""What `make test` gives to each cloud, for cells and for the machine of an orchestrator."""
 CASE_VARIABLE = "GRAFOS_CRASH_CASE"
 ALL_SCENARIOS = pytest.mark.parametrize(
     "scenario", range(len(SCENARIOS)), ids=[one.name.replace(", ", "-") for one in SCENARIOS]
@@ -34,22 +34,26 @@ def planted(cloud: EmulatedCloud) -> EmulatedCloud:
     return cloud
 
 
-def traveller(cloud: EmulatedCloud) -> Traveller:
+def traveller(cloud: EmulatedCloud, *, orchestrator: bool = False) -> Traveller:
     """Walks through the cases of a cloud."""
+    if orchestrator:
+        return Traveller(lambda lag_s: EmulatedGround(cloud, lag_s, cloud.whole_orchestrator), ORCHESTRATORS)
     return Traveller(lambda lag_s: EmulatedGround(cloud, lag_s))
 
 
-def by_chance(cloud: EmulatedCloud, seconds: float = SECONDS, pairs: float = 0.3) -> None:
+def by_chance(
+    cloud: EmulatedCloud, seconds: float = SECONDS, pairs: float = 0.3, *, orchestrator: bool = False
+) -> None:
     """Cases by chance for so long."""
-    there = traveller(cloud)
+    there = traveller(cloud, orchestrator=orchestrator)
     there.some(random.Random(SEED), time.monotonic() + seconds, pairs=pairs)
     there.tally.show(f"emulated {cloud.provider}, a share in {seconds:.0f} s, seed {SEED}, {len(cloud.planted)} decoys")
     assert there.tally.checked.total() >= 1
 
 
-def every_point(cloud: EmulatedCloud, scenario: int) -> None:
+def every_point(cloud: EmulatedCloud, scenario: int, *, orchestrator: bool = False) -> None:
     """Every moment of one scenario, with and without a lag, with the journal kept and lost."""
-    there = traveller(cloud)
+    there = traveller(cloud, orchestrator=orchestrator)
     for lag in range(len(LAGS_S)):
         for lost in (0, 1):
             there.all_points(scenario, lag, lost)
@@ -107,6 +111,18 @@ class EmulatedSweeps:
         self, cloud: EmulatedCloud
     ) -> None:
         by_chance(cloud)
+
+    def test_so_it_is_with_the_machine_of_an_orchestrator_and_the_address_that_outlives_it(
+        self, cloud: EmulatedCloud
+    ) -> None:
+        by_chance(cloud, ORCHESTRATOR_SECONDS, orchestrator=True)
+
+    @pytest.mark.deep
+    @ALL_SCENARIOS
+    def test_dying_at_every_request_of_an_orchestrator_s_leaves_nothing_and_makes_nothing_twice(
+        self, cloud: EmulatedCloud, scenario: int
+    ) -> None:
+        every_point(cloud, scenario, orchestrator=True)
 
     @pytest.mark.deep
     @ALL_SCENARIOS

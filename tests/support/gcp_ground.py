@@ -31,6 +31,7 @@ class GcpCloud(EmulatedCloud):
 
     provider = "gcp"
     whole = dict.fromkeys(ONE_OF_EACH, 1)
+    whole_orchestrator: Mapping[str, int] = {**whole, "address": 1, "firewall": 1}
     plantable = (Kind.NETWORK, Kind.SUBNET, Kind.DISK, Kind.MACHINE)
 
     def __init__(self, state: Path) -> None:
