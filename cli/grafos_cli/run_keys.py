@@ -22,11 +22,21 @@ KEPT_S = 7 * 86400
 """A key older than this belongs to a run that nobody asks about any more."""
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where a run was asked for that may go to any of several schedulers: which one, of which fabric, for which
+    provider, and by the name of a cell if it has several."""
+
+    fabric: str
+    scheduler: str
+    provider: str
+    pin: str
+
+
 class PendingRun(msgspec.Struct, frozen=True):
-    """What was asked for, by everything that makes two askings the same one."""
+    """What was asked for, by everything that makes two askings the same one. ``cell_id`` is the scheduler's name where
+    there is only one to ask, else ``place`` is the one that was."""
 
     run_key: str
-    cell_id: str
     program: str
     tasklet: str
     module_sha256: str
@@ -37,6 +47,8 @@ class PendingRun(msgspec.Struct, frozen=True):
     deadline_s: float
     asked_at: float
     lease_block_bytes: int = 0
+    cell_id: str = ""
+    place: Place | None = None
 
 
 class RunKeys:
@@ -45,21 +57,21 @@ class RunKeys:
     def __init__(self, project: Path) -> None:
         self._folder = state_folder(project, "runs")
 
-    def key_for(self, asked: dict[str, object], chance_hex: str) -> PendingRun:
+    def key_for(self, asked: dict[str, object], chance_hex: str, place: Place | None = None) -> PendingRun:
         """The pending run of this very asking, if there is one, else a new one that is on disk when this returns.
 
-        Two commands that ask at once get the same.
+        Two commands that ask at once get the same, and so the same place.
         """
         self._drop_old()
         path = self._path(asked)
-        new = msgspec.convert({**asked, "run_key": chance_hex, "asked_at": time.time()}, PendingRun)
+        new = msgspec.convert({**asked, "run_key": chance_hex, "asked_at": time.time(), "place": place}, PendingRun)
         # A file that is there and is none, and cannot be removed, counts for nothing here too.
         is_ours = write_private_once(path, msgspec.json.encode(new))
         return new if is_ours else _read(path) or new
 
-    def is_pending(self, asked: dict[str, object]) -> bool:
-        """Whether there is a pending run of this very asking."""
-        return _read(self._path(asked)) is not None
+    def find(self, asked: dict[str, object]) -> PendingRun | None:
+        """The pending run of this very asking, if there is one."""
+        return _read(self._path(asked))
 
     def done(self, asked: dict[str, object], run_key: str) -> None:
         """The end of that run was seen; the next asking is a new one."""

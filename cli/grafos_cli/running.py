@@ -17,7 +17,7 @@ from grafos_cli.cancelling import UNDER_WAY, cancel_and_wait
 from grafos_cli.interrupts import interrupted, parting, resumable
 from grafos_cli.manifest import Program, Tasklet
 from grafos_cli.reach import Reach
-from grafos_cli.run_keys import RUN_KEY_BYTES, RunKeys
+from grafos_cli.run_keys import RUN_KEY_BYTES, Place, RunKeys
 from grafos_cli.steps import Steps, show_steps
 from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
@@ -49,7 +49,8 @@ NO_ANSWER = (
 
 class Asking(NamedTuple):
     """What is asked for. ``data`` None means that the input is the context. ``tenant`` and ``cell_id`` are empty unless
-    somebody named them; ``most_micro_cents`` None means at any price."""
+    somebody named them; ``most_micro_cents`` None means at any price. ``among`` names the schedulers of which the
+    cheapest is taken, and is empty where there is only one to ask."""
 
     program: str
     tasklet: Tasklet
@@ -61,6 +62,7 @@ class Asking(NamedTuple):
     tenant: str = ""
     cell_id: str = ""
     most_micro_cents: int | None = None
+    among: str = ""
 
 
 class Ended(NamedTuple):
@@ -136,7 +138,7 @@ def _asked_for(
     meanwhile is not what somebody wants who asks again."""
     asked = _identity(asking, reach)
     while True:
-        pending = keys.key_for(asked, new_key := secrets.token_hex(RUN_KEY_BYTES))
+        pending = keys.key_for(asked, new_key := secrets.token_hex(RUN_KEY_BYTES), _place(asking, reach))
         try:
             view = _ask(client, asking, reach.provider, pending.run_key, steps)
         except GrafosError as error:
@@ -168,9 +170,31 @@ def request_for(asking: Asking, provider: str, run_key: str) -> messages.RunRequ
     )
 
 
-def is_pending(asking: Asking, reach: Reach, project: Path) -> bool:
-    """Whether this very asking was begun before and its end was not seen."""
-    return RunKeys(project).is_pending(_identity(asking, reach))
+def pending_place(asking: Asking, project: Path) -> Place | None:
+    """Where this very asking went before whose end was not seen, whichever scheduler is the cheapest by now."""
+    pending = RunKeys(project).find(_identity(asking, None))
+    return pending.place if pending is not None else None
+
+
+def settle_place(asking: Asking, reach: Reach, project: Path) -> Place:
+    """That the run is asked for at ``reach``, on the disk; or where another command settled it just before."""
+    place = _place(asking, reach)
+    assert place is not None, "one of several"
+    pending = RunKeys(project).key_for(_identity(asking, None), secrets.token_hex(RUN_KEY_BYTES), place)
+    return pending.place or place
+
+
+def forget_pending(asking: Asking, project: Path) -> None:
+    """The scheduler that was asked is none of the fabric's any more; the next asking is a new one."""
+    keys, asked = RunKeys(project), _identity(asking, None)
+    if (pending := keys.find(asked)) is not None:
+        keys.done(asked, pending.run_key)
+
+
+def _place(asking: Asking, reach: Reach) -> Place | None:
+    if not asking.among:
+        return None
+    return Place(str(reach.fabric.id), reach.cell_id, reach.provider, asking.cell_id)
 
 
 def _goes_on(run_id: str) -> str:
@@ -207,10 +231,10 @@ def _stopped_waiting(view: messages.RunView, reach: Reach, terminal: Terminal) -
     return interrupted(f"Run {run_id} is {ended.state}", f"grafos runs show {run_id}")
 
 
-def _identity(asking: Asking, reach: Reach) -> dict[str, object]:
-    """Everything by which an asking is the same one."""
+def _identity(asking: Asking, reach: Reach | None) -> dict[str, object]:
+    """Everything by which an asking is the same one. Which of several schedulers it went to is no part of that."""
     return {
-        "cell_id": reach.cell_id,
+        **({"among": asking.among} if reach is None or asking.among else _asked_at(asking, reach)),
         "program": asking.program,
         "tasklet": asking.tasklet.name,
         "module_sha256": sha256_of(asking.module),
@@ -220,11 +244,17 @@ def _identity(asking: Asking, reach: Reach) -> dict[str, object]:
         "lease_mem_bytes": asking.lease_mem_bytes,
         "lease_block_bytes": asking.lease_block_bytes,
         "deadline_s": asking.tasklet.deadline_s,
-        **({"provider": reach.provider} if reach.is_orchestrator else {}),
         **({"tier": asking.tier.value} if asking.tier is not Tier.STANDARD else {}),
         **({"tenant": asking.tenant} if asking.tenant else {}),
-        **({"pin": asking.cell_id} if asking.cell_id else {}),
         **({} if asking.most_micro_cents is None else {"most_micro_cents": asking.most_micro_cents}),
+    }
+
+
+def _asked_at(asking: Asking, reach: Reach) -> dict[str, object]:
+    return {
+        "cell_id": reach.cell_id,
+        **({"provider": reach.provider} if reach.is_orchestrator else {}),
+        **({"pin": asking.cell_id} if asking.cell_id else {}),
     }
 
 
