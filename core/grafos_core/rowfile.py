@@ -189,8 +189,11 @@ class RowFile:
     def _connect(self) -> sqlite3.Connection:
         with self._explained():
             private_folder(self.path.parent)
-            # SQLite would make the file with the process's umask; ours are for their owner alone.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # SQLite would make the file with the process's umask; ours are for their owner alone. One that is there is
+            # never opened past SQLite: closing it would give up the locks of this process's other connections, and the
+            # next process to leave would take away the log from under them.
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             # Autocommit (isolation_level None): each transaction stands in this module, none is opened unseen.
             return sqlite3.connect(self.path, timeout=self._wait_s, isolation_level=None, check_same_thread=False)
 
@@ -293,6 +296,12 @@ class RowMemory:
         self._bodies: dict[tuple[str, str], bytes] = {}
         self.epoch = 0
         self.broken = False
+
+    def copy(self) -> RowMemory:
+        """What a copy of the disk has now."""
+        other = RowMemory(self._codec)
+        other._bodies, other.epoch = dict(self._bodies), self.epoch
+        return other
 
     def take(self) -> int:
         """Opens it anew: the next epoch, which fences older writers."""

@@ -46,6 +46,8 @@ RARE_AMONG_JOINERS = (
     "is torn down",
     "turned away: cell_revoked",
     "turned away: token_expired",
+    "turned away: generation_stale",
+    "the copy of cell-0 is gone",
     "refused: error[enrolment_",
     "is in with cell-0-key-3",
     "DrainAsked",

@@ -8,6 +8,7 @@
 * Fences: nothing but an operator clears one, and only that gives its room back.
 * Audit: what is on the disk is one whole chain, at each commit.
 * Tiers: a lease is taken back for a run of a higher tier only.
+* Cells: of two machines with one identity, the older one is told nothing any more.
 * Runs: started once at most; acknowledged ones are never lost, and an end that somebody saw stays that end.
   An end that the cell made durable is not replaced by ``cell_lost``, and no run is given up while its cell listens.
 * In the end: every run has ended, nothing is held, nothing is bound but what is fenced or on a cell that is gone.
@@ -79,7 +80,20 @@ class Ghost:
         self._probes = 0
         self.refused_for_room = 0
         self._gave_way: set[str] = set()
+        self._copied: set[str] = set()
         self._audit = ChainCheck()
+
+    def of_a_copy(self, cell: CellProcess) -> Ghost:
+        """Who watches a copy of a cell's machine. Of a run that both machines had, each may keep an end, and its price
+        is what the one showed that was heard first."""
+        self._copied.add(cell.name)
+        ghost = Ghost(self.world)
+        ghost._leases, ghost._held_generation = dict(self._leases), self._held_generation.copy()
+        ghost._epochs = self._epochs.copy()
+        ghost._bound[cell.name] = dict(self._bound[cell.name])
+        ghost._to_clear = self._to_clear
+        ghost.cell_died(cell)  # what the machine had in memory is not on the copy
+        return ghost
 
     # --- what the scheduler does ---
 
@@ -94,6 +108,9 @@ class Ghost:
         self._check_money(state)
 
     def decided(self, state: State, decision: events.Decision) -> None:
+        for effect in decision.effects:
+            if isinstance(effect, events.SendToCell):
+                self._check_instance(state, effect)
         if any(change.kind in (ledger.ACCOUNT, ledger.HOLD, rows.RUN) for change in decision.batch):
             self._check_money(state)
         for change in decision.batch:
@@ -107,7 +124,7 @@ class Ghost:
                 self._check_cost(row)
             if kind == rows.RUN and row is not None and row.state in runs.ENDED:
                 assert self._ended.setdefault(key, end_of(row)) == end_of(row), f"run {key} ended twice: {row}"
-                kept = self._cell_ends.get(key, "cell_lost")
+                kept = self._cell_ends.get(key, "cell_lost") if row.cell_id not in self._copied else "cell_lost"
                 assert row.code != "cell_lost" or kept == "cell_lost", f"run {key} is lost, but its cell keeps: {kept}"
             elif kind == rows.LEASE and row is not None:
                 self._check_gives_way(row)
@@ -115,6 +132,13 @@ class Ghost:
                 self._asked_generation[key] = row.generation
             elif kind == ledger.ACCOUNT:
                 self._spent[key] = row.spent_micro_cents
+
+    def _check_instance(self, state: State, effect: events.SendToCell) -> None:
+        """Of two machines that are one cell, only the one that started later is spoken to."""
+        link = self.world.scheduler.links.get(effect.link_id)
+        if link is not None and link.instance:
+            instance = state.cells[link.cell.name].instance
+            assert link.instance == instance, f"{link.instance} is told {effect.frame}, and {instance} is the cell"
 
     def _check_gives_way(self, lease: rows.Lease) -> None:
         """Who gives way does so for a run of a higher tier."""
@@ -333,6 +357,8 @@ class Ghost:
 
     def _check_cost(self, run: rows.Run) -> None:
         """Nobody pays for more than was seen, nor for a run whose end came to nobody."""
+        if run.cell_id in self._copied:
+            return
         is_unseen = "reported no end" in run.what or run.code == "cell_revoked"
         seconds = 0.0 if is_unseen else self._seconds_shown.get(run.run_id, 0.0)
         paid_s = min(seconds, run.request.deadline_s)

@@ -3,12 +3,14 @@
 A cell's machine holds a key, a bootstrap token and a certificate beside its disk; they outlive its process. A machine
 whose identity was taken back, or whose certificate ran out while it was cut off, is torn down, and another takes its
 place under the same name: an empty disk, a new key, a fresh token. The operator sees to that, and revokes and drains.
+Somebody may start a copy of a machine: of two that are one cell, the one that started later is it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from simulated_network import Link
 from simulated_operator import Operator
 from simulated_processes import PROVIDER, CellProcess, SchedulerProcess
@@ -22,6 +24,7 @@ from grafos_scheduler import enrolment, events, frames, messages, rows
 from grafos_scheduler.enrolment_messages import BootstrapRequest
 
 if TYPE_CHECKING:
+    from invariants import Ghost
     from simulator import World
 
     from grafos_scheduler.state import State
@@ -31,7 +34,9 @@ LIFE_S = 40.0
 TOKEN_S = 20.0
 AGAIN_S = 2.0
 HOURS_S = 3 * 3600.0
-IDENTITY_LOST = frozenset({"cell_revoked", "certificate_refused", "enrolment_refused", "enrolment_expired"})
+IDENTITY_LOST = frozenset(
+    {"cell_revoked", "certificate_refused", "enrolment_refused", "enrolment_expired", "generation_stale"}
+)
 """After these a machine can only be replaced."""
 
 
@@ -43,6 +48,7 @@ class OrchestratorProcess(SchedulerProcess):
     def accept(self, link: Link, hello: frames.Hello) -> None:
         link.link_id, link.opened_at = self._next_link, self.world.clock.now()
         self._next_link += 1
+        link.instance = hello.instance
         self.links[link.link_id] = link
         try:
             self.handle(events.LinkOpened(link.link_id, hello, link.key))
@@ -89,6 +95,11 @@ class JoiningCell(CellProcess):
         self._new_machine()
 
     @property
+    def instance(self) -> str:
+        """Which start of which machine this is."""
+        return f"{self.name}-{self.machines}-{self.life}"
+
+    @property
     def reaches(self) -> bool:
         """Whether the way to the orchestrator is open."""
         return self.world.scheduler.alive and self.world.clock.now() >= self.cut_off_until
@@ -96,9 +107,10 @@ class JoiningCell(CellProcess):
     def is_watched(self, state: State) -> bool:
         """Whether the scheduler's picture of its room can be held against it: not once its identity is gone, and not
         while its clock is off by hours, where its leases end by another time than the scheduler's."""
-        identity = state.identities.get(self.name)
+        identity, seen = state.identities.get(self.name), state.cells.get(self.name)
         is_in = identity is not None and identity.key_sha256 == self.key and not identity.revoked_at
-        return is_in and abs(self._off_s) < HOURS_S / 2
+        is_it = seen is None or seen.instance in ("", self.instance)
+        return is_in and is_it and abs(self._off_s) < HOURS_S / 2
 
     def boot(self) -> None:
         self._epoch = self.disk.take()
@@ -205,7 +217,8 @@ class JoiningCell(CellProcess):
             return
         self.link = Link(self.world, self)
         self.link.key, self.link.not_after = self.key, self.not_after
-        self.link.up.send(broker.hello(self.state, "1"))
+        hello = broker.hello(self.state, "1")
+        self.link.up.send(msgspec.structs.replace(hello, instance=self.instance))
 
     def link_lost(self, link: Link) -> None:
         if link is self.link:
@@ -218,7 +231,7 @@ class JoiningCell(CellProcess):
         if machine != self.machines:
             return
         self.world.say(f"{self.name} is torn down")
-        self.world.ghost.machine_gone(self)
+        self.ghost.machine_gone(self)
         self.alive = False
         self.lose_memory()
         self._new_machine()
@@ -231,6 +244,33 @@ class JoiningCell(CellProcess):
         self.disk = RowMemory(RowCodec(holdings.STORED_KINDS))
         off_s = self.world.chance.choice([0.0, 0.0, 2.0, -2.0, HOURS_S, -HOURS_S])
         self._off_s = off_s if self.world.scene.clocks_off else 0.0
+
+
+class CopiedCell(JoiningCell):
+    """A copy of a machine, made while that ran: the same disk, key and certificate. It goes when it is turned away."""
+
+    def __init__(self, original: JoiningCell, number: int) -> None:
+        super().__init__(original.world, number)
+        self.name, self.machines = original.name, original.machines
+        self.settings, self.total = original.settings, original.total
+        self.key, self.not_after, self._off_s = original.key, original.not_after, original._off_s
+        self.disk = original.disk.copy()
+        self._ghost = original.world.ghost.of_a_copy(original)
+
+    @property
+    def ghost(self) -> Ghost:
+        return self._ghost
+
+    @property
+    def instance(self) -> str:
+        return f"{super().instance}-copy"
+
+    def _replace(self, machine: int) -> None:
+        if machine == self.machines:
+            self.world.say(f"the copy of {self.name} is gone")
+            self.gone, self.alive = True, False
+            self.lose_memory()
+            self.machines = 0
 
 
 class Landlord(Operator):
@@ -254,6 +294,9 @@ class Landlord(Operator):
             cell.cut_off(chance.choice([3.0, 20.0, 2 * LIFE_S]))
         elif world.happens(world.scene.revokes) and cell.name in state.identities:
             self._tell(events.CellRevokeAsked(cell.name, chance.choice([0.0, 2.0, 10.0]), "why not"))
+        elif world.happens(world.scene.copies) and cell.alive and cell.not_after > world.clock.now():
+            world.say(f"{cell.name} is copied")
+            CopiedCell(cell, world.cells.index(cell)).begin()
         elif cell.name in state.cells and cell.name not in state.leaving:
             is_drained = cell.name in state.drains
             if (is_drained and not world.stormy) or world.happens(world.scene.drains):

@@ -56,7 +56,7 @@ class Link:
         self.link_id = 0
         self.opened_at = 0.0
         self.open = True
-        self.key, self.not_after = "", math.inf
+        self.key, self.not_after, self.instance = "", math.inf, ""
         world.scheduler.connections.append(self)
         self.up = Channel(self, world.scheduler.hear, world.scheduler)
         self.down = Channel(self, cell.hear, cell)

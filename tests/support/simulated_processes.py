@@ -27,6 +27,7 @@ from grafos_scheduler.decide import decide
 from grafos_scheduler.state import Settings, State
 
 if TYPE_CHECKING:
+    from invariants import Ghost
     from simulator import World
 
 MIB = 1 << 20
@@ -218,6 +219,11 @@ class CellProcess(Process):
         self._off_s = chance.uniform(-CLOCK_OFF_S, CLOCK_OFF_S)
 
     @property
+    def ghost(self) -> Ghost:
+        """Who watches it."""
+        return self.world.ghost
+
+    @property
     def now(self) -> float:
         """What this cell takes for the time."""
         return self.world.clock.now() + self._off_s
@@ -237,7 +243,7 @@ class CellProcess(Process):
         if self.link is not None:
             self.link.cut()
         self.link = None
-        self.world.ghost.cell_died(self)
+        self.ghost.cell_died(self)
 
     def handle(self, event: broker_events.Event) -> None:
         decision = broker.decide(self.state, event, self.now)
@@ -245,7 +251,7 @@ class CellProcess(Process):
         if decision.batch:
             self.world.kill_point(self, "before commit")
             self.disk.commit(decision.batch, self._epoch)
-            self.world.ghost.cell_committed(self, decision.batch)
+            self.ghost.cell_committed(self, decision.batch)
             self.world.kill_point(self, "after commit")
         for effect in decision.effects:
             self.world.kill_point(self, f"before {type(effect).__name__}")
@@ -297,7 +303,7 @@ class CellProcess(Process):
     def _act(self, effect: broker_events.Effect) -> None:
         if isinstance(effect, broker_events.Report):
             if self.link is not None:
-                self.world.ghost.reported(self, effect.frame)
+                self.ghost.reported(self, effect.frame)
                 self.link.up.send(effect.frame)
         elif isinstance(effect, broker_events.StartWorker):
             self._start_worker(effect.start)
@@ -306,13 +312,13 @@ class CellProcess(Process):
         elif isinstance(effect, broker_events.Unbind):
             gone = not self.world.happens(self.world.faults.failed_unbind)
             if gone:
-                self.world.ghost.unbound(self, effect.lease_id)
+                self.ghost.unbound(self, effect.lease_id)
             answer = broker_events.Unbound(effect.lease_id, effect.generation, gone)
             self.later(self.world.chance.uniform(0.0, 0.3), "", lambda: self.handle(answer))
 
     def _start_worker(self, start: frames.StartRun) -> None:
         """What the program does: it ends well, fails, or goes on until it is stopped."""
-        self.world.ghost.worker_started(self, start)
+        self.ghost.worker_started(self, start)
         chance = self.world.chance
         fate = 0.5 if self.world.scene.well_behaved else chance.random()
         if fate < 0.15:
@@ -331,7 +337,7 @@ class CellProcess(Process):
         self.later(self.world.chance.uniform(0.0, 0.5), "", lambda: self._worker_ended(killed))
 
     def _worker_ended(self, ended: broker_events.WorkerEnded) -> None:
-        self.world.ghost.worker_gone(self, ended.run_id)
+        self.ghost.worker_gone(self, ended.run_id)
         self.handle(ended)
 
 

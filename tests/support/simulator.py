@@ -62,7 +62,8 @@ class Scene:
     """Who takes part. ``well_behaved``: every program finishes. ``takes_back``: how likely the operator, at each visit,
     takes a lease back or has a run cancelled. ``deadline_s`` is that of every run, where it is not drawn; a program
     takes at least ``least_share_of_deadline`` of it. With ``joins`` the cells enrol at an orchestrator; ``revokes`` and
-    ``drains`` are how likely a cell is, at each visit, and with ``clocks_off`` some clocks are off by hours."""
+    ``drains`` are how likely a cell is, at each visit, ``copies`` how likely somebody starts a copy of its machine, and
+    with ``clocks_off`` some clocks are off by hours."""
 
     cells: int
     clients: int
@@ -74,6 +75,7 @@ class Scene:
     joins: bool = False
     revokes: float = 0.0
     drains: float = 0.0
+    copies: float = 0.0
     clocks_off: bool = False
 
     @classmethod
@@ -81,7 +83,8 @@ class Scene:
         """Cells that enrol at an orchestrator."""
         drawn = cls.drawn(chance)
         revokes, drains = chance.choice([0.0, 0.05, 0.2]), chance.choice([0.0, 0.1])
-        return replace(drawn, joins=True, revokes=revokes, drains=drains, clocks_off=chance.random() < 0.5)
+        copies, clocks_off = chance.choice([0.0, 0.0, 0.1]), chance.random() < 0.5
+        return replace(drawn, joins=True, revokes=revokes, drains=drains, copies=copies, clocks_off=clocks_off)
 
     @classmethod
     def drawn(cls, chance: random.Random) -> Scene:
