@@ -96,7 +96,7 @@ class AccountClient(SchedulerClient):
         return self._get("/api/v1/admin/accounts", AccountList).accounts
 
     def remove_account(self, tenant: str, name: str) -> AccountView:
-        """Puts a person out, or takes an invitation back."""
+        """Puts a person out, or takes an invitation back; also says so of one who was put out of late."""
         path = f"/api/v1/admin/accounts/{quote(tenant, safe='')}/{quote(name, safe='')}"
         return self._call("DELETE", path, AccountView)
 

@@ -73,8 +73,12 @@ def changed(draft: Draft, event: TenantChanged) -> TenantView:
 
 
 def deleted(draft: Draft, name: str) -> TenantView:
-    """Ends the tenant: ``tenant_in_use`` while it has leases or runs."""
-    tenant, state = living(draft, name), draft.state
+    """Ends the tenant: ``tenant_in_use`` while it has leases or runs. Repeating it changes nothing."""
+    state = draft.state
+    known = state.tenants.get(name)
+    if known is not None and known.deleted_at:
+        return _view(draft, known)
+    tenant = living(draft, name)
     standing = sum(lease.tenant == name and leases.counts(lease) for lease in state.leases.values())
     running = sum(run.tenant == name for run in state.runs_under_way())
     if standing or running:

@@ -26,16 +26,26 @@ InUse = Callable[[str], Collection[str]]
 
 
 class BlobStore:
-    """The blobs of all tenants. ``in_use`` tells the hashes that a tenant's runs under way still need."""
+    """The blobs of all tenants. ``in_use`` tells the hashes that a tenant's runs under way still need. What is left of
+    tenants that are ``gone`` is removed: the process may have ended before it got to that."""
 
-    def __init__(self, folder: Path, in_use: InUse, tenant_bytes_max: int = TENANT_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        in_use: InUse,
+        tenant_bytes_max: int = TENANT_BYTES_MAX,
+        gone: Collection[str] = (),
+    ) -> None:
         self._folder = paths.private_folder(folder)
         self._in_use = in_use
         self._tenant_bytes_max = tenant_bytes_max
         self._sizes: dict[str, dict[str, int]] = {}
         self._arriving: Counter[str] = Counter()
         for place in sorted(self._folder.iterdir()):
-            self._sizes[place.name] = _read_sizes(place)
+            if place.name in gone:
+                shutil.rmtree(place, ignore_errors=True)
+            else:
+                self._sizes[place.name] = _read_sizes(place)
 
     def size_of(self, tenant: str, sha256: str) -> int | None:
         """The blob's size in bytes, or None if the tenant has no such blob here."""
@@ -74,9 +84,9 @@ class BlobStore:
         raise GrafosError("blob_missing", f"no blob {sha256} was uploaded", next="upload it, then ask again")
 
     async def forget(self, tenant: str) -> None:
-        """Removes all blobs of a tenant that is gone."""
-        if self._sizes.pop(tenant, None) is not None:
-            await asyncio.to_thread(shutil.rmtree, self._folder / tenant, ignore_errors=True)
+        """Removes all blobs of a tenant that is gone; asked again it makes sure of that."""
+        self._sizes.pop(tenant, None)
+        await asyncio.to_thread(shutil.rmtree, self._folder / check_name("tenant", tenant), ignore_errors=True)
 
     async def _keep(self, tenant: str, sha256: str, data: bytes) -> None:
         place = self._folder / tenant

@@ -111,7 +111,8 @@ class OrchestratorClient(AccountClient):
         return self._call("POST", "/api/v1/admin/tenants", TenantGrant, asked)
 
     def delete_tenant(self, name: str) -> TenantView:
-        """Ends the tenant, and gives it as it was; ``tenant_in_use`` while it has leases or runs."""
+        """Ends the tenant, and gives it as it was, also when it is ended already; ``tenant_in_use`` while it has
+        leases or runs."""
         return self._call("DELETE", f"/api/v1/admin/tenants/{_in_path(name)}", TenantView)
 
     def set_quota(self, name: str, quota: Resources) -> TenantView:

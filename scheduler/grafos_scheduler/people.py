@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 OPEN_MAX = 1000
 """Invitations that are kept at once."""
+PUT_OUT_MAX = 16
+"""Names that are kept of those who were put out of a tenant: as many as it may have keys."""
 NAMELESS_DIGITS = 8
 """Of its key, in the name of credentials that an operator made."""
 
@@ -102,7 +104,8 @@ def signed_in(draft: Draft, event: SignInAsked) -> rows.Person:
 
 
 def removed(draft: Draft, event: PersonRemoved) -> rows.Person:
-    """Her key, and every invitation for that name, is worth nothing any more; ``not_found`` where there is neither."""
+    """Her key, and every invitation for that name, is worth nothing any more; ``not_found`` where there is neither, and
+    nobody of that name was put out of late. Repeating it changes nothing."""
     state, whom = draft.state, text_of(event.tenant, event.name)
     person = next((each for each in of_tenant(state, event.tenant) if each.name == event.name), None)
     open_ones = [
@@ -110,17 +113,21 @@ def removed(draft: Draft, event: PersonRemoved) -> rows.Person:
         for each in state.invitations.values()
         if (each.tenant, each.name) == (event.tenant, event.name) and each.valid_until > draft.now
     ]
-    if person is None and not any(not each.key_sha256 for each in open_ones):
+    tenant = state.tenants.get(event.tenant)
+    if tenant is None or (person is None and not any(not each.key_sha256 for each in open_ones)):
+        if tenant is not None and event.name in tenant.put_out:
+            return rows.Person("", event.tenant, event.name, since=0.0)
         raise GrafosError("not_found", f"there is no account {whom[:80]!r} here", next="grafos admin list-accounts")
     for each in open_ones:
         draft.remove(rows.INVITATION, each.token_id)
     if person is None:
         person = rows.Person("", event.tenant, event.name, since=0.0)
     else:
-        tenant = state.tenants[event.tenant]
-        keys = tuple(key for key in tenant.keys if key != person.key_sha256)
-        draft.put(rows.TENANT, tenant.name, replace(tenant, keys=keys))
         draft.remove(rows.PERSON, person.key_sha256)
+    keys = tuple(key for key in tenant.keys if key != person.key_sha256)
+    before = tuple(name for name in tenant.put_out if name != event.name)
+    tenant = replace(tenant, keys=keys, put_out=(*before, event.name)[-PUT_OUT_MAX:])
+    draft.put(rows.TENANT, tenant.name, tenant)
     draft.note(AuditKind.PERSON_REMOVED, whom, tenant=event.tenant, key_sha256=person.key_sha256)
     return person
 

@@ -150,7 +150,8 @@ async def opened(settings: Settings, store: Store) -> AsyncIterator[Opened]:
         stored, possession = load(store)
         kept = state.State.load(_rules(settings), stored, clock.now())
         shell = Shell(kept, store, clock, chance)
-        blobs = BlobStore(settings.blobs, lambda tenant: blobs_in_use(kept, tenant))
+        gone = {tenant.name for tenant in kept.tenants.values() if tenant.deleted_at}
+        blobs = BlobStore(settings.blobs, lambda tenant: blobs_in_use(kept, tenant), gone=gone)
         desk = ClaimDesk(shell, credentials, settings, possession)
         enrolling = EnrolmentDesk(shell, credentials, settings)
         bundles = BundleStore(settings.bundles)

@@ -60,7 +60,7 @@ class Tenant(msgspec.Struct, frozen=True):
     """``keys`` are the fingerprints that may speak for it, the newest last; empty where nobody counted them. The row
     of one that was deleted (``deleted_at`` is not 0) keeps its name from being given to somebody else. From
     ``signs_since`` on (0: not yet) nothing is run at its cost that nobody signed. Its runs are of no tier above
-    ``highest_tier``."""
+    ``highest_tier``. ``put_out`` are the names of those who were put out last, so that it can be said again."""
 
     name: str
     quota: Resources

@@ -142,3 +142,12 @@ def test_a_file_that_somebody_removed_is_missing_and_can_be_put_again(shelf: She
     assert code_of(shelf.store.get("acme", sha256)) == "blob_missing"
     assert shelf.put(b"module") == sha256
     assert shelf.get(sha256) == b"module"
+
+
+def test_what_a_tenant_left_that_is_gone_is_removed_at_the_latest_when_the_scheduler_starts(shelf: Shelf) -> None:
+    shelf.put(b"module", "globex")
+    kept = shelf.put(b"module")
+    shelf.store = BlobStore(shelf.folder, lambda _: (), gone=("globex", "initech"))
+    assert [place.name for place in shelf.folder.iterdir()] == ["acme"]
+    asyncio.run(shelf.store.forget("globex"))
+    assert shelf.get(kept) == b"module"

@@ -419,7 +419,7 @@ def test_a_tenant_goes_only_when_nothing_of_it_runs_and_never_comes_back(
         assert boss.delete_tenant("leaving").name == "leaving"
         assert "leaving" not in [view.name for view in boss.tenants()]
         assert refused(client.cells).code == "tenant_unknown"
-        assert refused(boss.delete_tenant, "leaving").code == "tenant_unknown"
+        assert boss.delete_tenant("leaving").name == "leaving", "the answer may have been lost"
         assert refused(orchestrator.employ, operator, "leaving").code == "tenant_in_use"
 
 
