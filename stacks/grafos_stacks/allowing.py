@@ -8,17 +8,19 @@ from grafos_connectors.contract import Kind, State
 from grafos_core.errors import GrafosError
 from grafos_stacks.creating import Creator
 from grafos_stacks.direct import Hands
+from grafos_stacks.journal import DIRECT
 from grafos_stacks.making import close_old_doors, pinned_plan
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.spec import STANDALONE, check_spec
 
 
-def allow(hands: Hands, cell_id: str, operator_cidr: str) -> StackPlan:
+def allow(hands: Hands, cell_id: str, operator_cidr: str, engine: str = DIRECT) -> StackPlan:
     """Opens the cell's port to ``operator_cidr`` ("203.0.113.7/32"), closes it to any other, and gives the plan then.
 
     The new rule is made before the old ones go, so whoever is stopped in between is locked out of nothing; the same
     call again ends it. ``cell_unknown``, ``cell_gone``, ``unsupported`` for a cell without an open port,
-    ``config_invalid`` for an address that is none, ``resources_left`` if the old rule cannot be deleted.
+    ``config_invalid`` for an address that is none, ``resources_left`` if the old rule cannot be deleted,
+    ``stack_busy`` when it is not the ``engine``'s.
     """
     with hands.journal.lock(cell_id):
         row = hands.journal.stack(cell_id)
@@ -31,7 +33,7 @@ def allow(hands: Hands, cell_id: str, operator_cidr: str) -> StackPlan:
                 next=f"its console shows what it does: grafos cloud logs --cell-id {cell_id}",
             )
         wanted = check_spec(msgspec.structs.replace(row.plan.spec, operator_cidr=operator_cidr))
-        plan = pinned_plan(hands, wanted)
+        plan = pinned_plan(hands, wanted, engine)
         if plan is None:
             raise GrafosError("cell_unknown", f"the cell {cell_id!r} is gone", next="grafos cloud ls")
         hands.journal.write(row.moved(row.state, hands.clock.now(), plan=plan))

@@ -19,7 +19,7 @@ from google.rpc import status_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pulumi.runtime.proto import provider_pb2
-from pulumi_ground import CELL, PLACE, REGION, Spoken, emulated_aws, fabric, machines
+from pulumi_ground import CELL, PLACE, REGION, Spoken, emulated_aws, fabric, machines, open_to
 
 from grafos_connectors.aws.connector import AwsConnector
 from grafos_core import ledger as ledgers
@@ -269,6 +269,25 @@ def test_which_changes_mean_another_cell(provider: Spoken) -> None:
     assert (list(bigger.replaces), bigger.deleteBeforeReplace) == (["type"], True)
     assert list(provider.diff(PLAN, gone, old, old).diffs) == []
     assert list(provider.diff(PLAN, gone, old, {**old, "renewal": 1}).replaces) == ["renewal"]
+
+
+def test_a_plan_lets_another_address_in_and_its_rule_is_then_the_one_that_is_there(
+    provider: Spoken, aws: EmulatedClouds
+) -> None:
+    home, away = {**PLACE, "ttl": "2h", "allow": "203.0.113.7/32"}, {**PLACE, "ttl": "2h", "allow": "198.51.100.9/32"}
+    early = provider.create(PLAN, home)[1]
+    early = provider.update(PLAN, CELL, early, away)
+    plan = provider.update(PLAN, CELL, early, home)
+    assert early.values["keys"] != plan.values["keys"], "of a cell that has no rule yet, only the plan changes"
+    made = provider.whole(plan)
+    shown = provider.update(PLAN, CELL, plan, away, preview=True)
+    assert provider.read(PLAN, CELL, plan)[1].values["keys"] == plan.values["keys"], "a preview changes nothing"
+    changed = provider.update(PLAN, CELL, plan, away)
+    assert shown.values["keys"] == changed.values["keys"] != plan.values["keys"]
+    rule, _ = provider.part("FirewallRule", "firewall-rule", changed, firewall=made["firewall"][0])
+    assert rule != made["firewall-rule"][0]
+    provider.delete("grafos:cell:FirewallRule", *made["firewall-rule"])
+    assert open_to(aws) == ["198.51.100.9/32"]
 
 
 def test_a_secret_that_was_given_stays_one(provider: Spoken) -> None:

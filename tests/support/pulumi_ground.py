@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import boto3
 import grpc
 import parts
 import pulumi
@@ -78,6 +79,12 @@ def machines(clouds: EmulatedClouds) -> list[str]:
     return [thing.id for thing in clouds.world() if thing.kind in MACHINES]
 
 
+def open_to(aws: EmulatedClouds) -> list[str]:
+    """The addresses that the account lets in."""
+    found = boto3.client("ec2", **aws.client_arguments()).describe_security_group_rules()["SecurityGroupRules"]
+    return [rule["CidrIpv4"] for rule in found if not rule["IsEgress"]]
+
+
 def fabric() -> Fabric:
     return open_fabric(SystemClock())
 
@@ -125,6 +132,14 @@ class Spoken:
             urn=self.urn(kind), type=kind, olds=encode(state.values), old_inputs=encode(old), news=encode(new)
         )
         return self.call.Diff(request, timeout=CALL_TIMEOUT_S)
+
+    def update(
+        self, kind: str, id_: str, state: Properties, new: Mapping[str, Any], *, preview: bool = False
+    ) -> Properties:
+        request = provider_pb2.UpdateRequest(
+            urn=self.urn(kind), type=kind, id=id_, olds=encode(state.values), news=encode(new), preview=preview
+        )
+        return decode(self.call.Update(request, timeout=CALL_TIMEOUT_S).properties)
 
     def delete(self, kind: str, id_: str, state: Properties) -> None:
         request = provider_pb2.DeleteRequest(urn=self.urn(kind), type=kind, id=id_, properties=encode(state.values))

@@ -14,14 +14,16 @@ from typing import Any
 
 import msgspec
 
+from grafos_connectors.contract import Kind
 from grafos_core.durations import read_duration
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_core.ids import FabricId
 from grafos_core.money import format_cents
+from grafos_stacks.allowing import allow
 from grafos_stacks.direct import Hands
 from grafos_stacks.extending import Wish, extend, planned_until
-from grafos_stacks.journal import Journal, StackRow, StackState
+from grafos_stacks.journal import Journal, Life, StackRow, StackState
 from grafos_stacks.making import hold_worst_case, open_hold, open_hold_in, opened, pinned_plan
 from grafos_stacks.orchestrated import check_free, check_way, in_the_way
 from grafos_stacks.owners import PULUMI, check_owner
@@ -93,12 +95,12 @@ class Plans:
         with self._bench.hands(inputs.provider, inputs.region) as hands:
             if preview:
                 plan = self._planned(hands, asker, inputs)
-                return Had("", {**self._outputs(plan), **dict.fromkeys(LATER, UNKNOWN)})
+                return Had("", {**_outputs(plan), **dict.fromkeys(LATER, UNKNOWN)})
             with hands.journal.lock(inputs.cell_id):
                 plan = self._held(hands, asker, inputs)
         with self._guard:
             self._promised.pop(plan.stack, None)
-        return Had(inputs.cell_id, self._outputs(plan))
+        return Had(inputs.cell_id, {**_outputs(plan), "renewal": inputs.renewal})
 
     def _held(self, hands: Hands, asker: Asker, inputs: PlanInputs) -> StackPlan:
         spec = spec_of(inputs, emulated=hands.identity().emulated)
@@ -174,7 +176,7 @@ class Plans:
         with self._bench.hands(provider, region) as hands:
             row = hands.journal.stack(had.id) or self._repinned(hands, asker, had)
             if row is not None and row.plan is not None and row.state is not StackState.GONE:
-                return Had(had.id, self._outputs(row.plan))
+                return Had(had.id, _as_it_is(row.plan, had))
         ran_out = 0 < float(had.outputs.get("expiresAt", 0)) <= self._bench.clock.now()
         return had if ran_out else None
 
@@ -200,25 +202,37 @@ class Plans:
 
     def update(self, asker: Asker, had: Had, new: Properties, *, preview: bool) -> Had:
         """A later end, or another address that may reach the cell."""
-        if preview:
-            return Had(had.id, {**had.outputs, **dict.fromkeys(LATER, UNKNOWN)})
+        if preview and new.unknown:
+            return Had(had.id, {**had.outputs, **dict.fromkeys((*LATER, "keys"), UNKNOWN)})
         inputs = read_inputs(PlanInputs, new.values)
         with self._bench.hands(inputs.provider, inputs.region) as hands:
             spec = spec_of(inputs, emulated=hands.identity().emulated)
-            with hands.journal.lock(inputs.cell_id):
-                plan = pinned_plan(hands, spec, asker.owner)
-                if plan is None:
-                    raise _unknown(inputs.cell_id)
-                opened(hands, plan, engine=asker.owner)
-            renewed = inputs.renewal > int(had.outputs.get("renewal", 0))
-            since = hands.clock.now() if renewed else plan.made_at
-            until = int(since) + read_duration("ttl", inputs.ttl)
-            if until != plan.expires_at:
-                extend(hands, inputs.cell_id, Wish(until=until), self._bench.project, asker.owner)
+            plan = pinned_plan(hands, spec, asker.owner)
+            if plan is None:
+                raise _unknown(inputs.cell_id)
+            if preview:
+                return Had(had.id, {**_as_it_is(plan, had), **dict.fromkeys(LATER, UNKNOWN)})
+            _let_in(hands, plan, asker)
+            since = self._lasting(hands, had, inputs, plan, asker)
             row = hands.journal.stack(inputs.cell_id)
             assert row is not None
             assert row.plan is not None
-            return Had(had.id, {**self._outputs(row.plan), "renewal": inputs.renewal})
+            return Had(had.id, {**_outputs(row.plan), "renewal": inputs.renewal, "since": since})
+
+    def _lasting(self, hands: Hands, had: Had, inputs: PlanInputs, plan: StackPlan, asker: Asker) -> float:
+        """Has the cell live as long as it is asked for, and gives since when that is counted: its making, or its last
+        renewal."""
+        renewed = inputs.renewal > int(had.outputs.get("renewal", 0))
+        since = hands.clock.now() if renewed else float(had.outputs.get("since", plan.made_at))
+        until = int(since) + read_duration("ttl", inputs.ttl)
+        try:
+            if until != plan.expires_at:
+                extend(hands, inputs.cell_id, Wish(until=until), self._bench.project, asker.owner)
+        except GrafosError as error:
+            if error.code == "cell_not_ready":
+                error.next = "set ttl and renewal back and run pulumi up: it goes on; or end it: pulumi destroy"
+            raise
+        return since
 
     def delete(self, asker: Asker, had: Had) -> None:
         """Whatever is left of the cell goes, its hold is settled, its receipt is signed."""
@@ -237,29 +251,54 @@ class Plans:
             rows = [row for row in journal.stacks() if row.plan is not None and row.state is not StackState.GONE]
         return [(row.stack, row.stack) for row in rows if row.engine.startswith(PULUMI)]
 
-    def _outputs(self, plan: StackPlan) -> dict[str, Any]:
-        pinned = Pinned(plan.spec, plan.facts, plan.made_at, plan.expires_at)
-        return {
-            "cellId": plan.stack,
-            "provider": plan.spec.provider,
-            "region": plan.spec.region,
-            "account": plan.facts.account,
-            "emulated": plan.facts.emulated,
-            "pattern": plan.spec.pattern,
-            "zone": plan.facts.offer.zone,
-            "machineType": plan.facts.offer.machine_type,
-            "image": plan.facts.image.id,
-            "arch": plan.facts.image.arch,
-            "operatorCidr": plan.spec.operator_cidr,
-            "price": f"{format_cents(plan.rate_micro_cents_per_hour)}/h",
-            "rateMicroCentsPerHour": plan.rate_micro_cents_per_hour,
-            "heldMicroCents": plan.bill.total_micro_cents,
-            "madeAt": plan.made_at,
-            "expiresAt": plan.expires_at,
-            "renewal": 0,
-            "keys": keys_of(plan),
-            "document": msgspec.json.encode(pinned).decode(),
-        }
+
+def _outputs(plan: StackPlan) -> dict[str, Any]:
+    """Of a plan that was made just now."""
+    pinned = Pinned(plan.spec, plan.facts, plan.made_at, plan.expires_at)
+    return {
+        "cellId": plan.stack,
+        "provider": plan.spec.provider,
+        "region": plan.spec.region,
+        "account": plan.facts.account,
+        "emulated": plan.facts.emulated,
+        "pattern": plan.spec.pattern,
+        "zone": plan.facts.offer.zone,
+        "machineType": plan.facts.offer.machine_type,
+        "image": plan.facts.image.id,
+        "arch": plan.facts.image.arch,
+        "operatorCidr": plan.spec.operator_cidr,
+        "price": f"{format_cents(plan.rate_micro_cents_per_hour)}/h",
+        "rateMicroCentsPerHour": plan.rate_micro_cents_per_hour,
+        "heldMicroCents": plan.bill.total_micro_cents,
+        "madeAt": plan.made_at,
+        "expiresAt": plan.expires_at,
+        "renewal": 0,
+        "since": plan.made_at,
+        "keys": keys_of(plan),
+        "document": msgspec.json.encode(pinned).decode(),
+    }
+
+
+def _as_it_is(plan: StackPlan, had: Had) -> dict[str, Any]:
+    """Of a plan that is known; what only its resource knows stays."""
+    kept = {name: had.outputs[name] for name in ("renewal", "since") if name in had.outputs}
+    return {**_outputs(plan), **kept}
+
+
+def _let_in(hands: Hands, plan: StackPlan, asker: Asker) -> None:
+    """Opens the cell to the address of its plan. The rule is made here, before the one for the address of before goes:
+    whoever makes the change must get in all the time. Of a cell that has no rule yet, the plan alone changes."""
+    row = hands.journal.stack(plan.stack)
+    assert row is not None
+    assert row.plan is not None
+    if row.plan.spec.operator_cidr == plan.spec.operator_cidr:
+        return
+    rows = hands.journal.resources(plan.stack).values()
+    if any(one.kind is Kind.FIREWALL_RULE and one.life is Life.READY for one in rows):
+        allow(hands, plan.stack, plan.spec.operator_cidr, asker.owner)
+        return
+    with hands.journal.lock(plan.stack):
+        opened(hands, plan, engine=asker.owner)
 
 
 def _surveyed(hands: Hands, spec: CellSpec, bench: Bench) -> StackPlan:

@@ -84,7 +84,7 @@ def _resource(text: str, inputs: dict[str, Any], outputs: dict[str, str]) -> dic
 
 def _plan() -> dict[str, Any]:
     outputs = dict.fromkeys(("account", "pattern", "machineType", "image", "operatorCidr", "price"), "string")
-    numbers = dict.fromkeys(("rateMicroCentsPerHour", "heldMicroCents", "madeAt", "expiresAt"), "integer")
+    numbers = dict.fromkeys(("rateMicroCentsPerHour", "heldMicroCents", "madeAt", "expiresAt", "since"), "integer")
     text = "A cell's plan, with every choice resolved, and the hold of its worst case in the fabric's ledger."
     more = {"emulated": "boolean", "keys": "object", "document": "string"}
     return _resource(text, _inputs_of(PlanInputs, REPLACING), {**outputs, **numbers, **more})
