@@ -68,6 +68,7 @@ class Tenant(msgspec.Struct, frozen=True):
     deleted_at: float = 0.0
     signs_since: float = 0.0
     highest_tier: Tier = Tier.GUARANTEED
+    put_out: tuple[str, ...] = ()
 
 
 class Slice(msgspec.Struct, frozen=True):
