@@ -6,6 +6,8 @@ import contextlib
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +90,25 @@ def test_those_who_make_a_file_at_the_same_moment_wait_for_each_other(tmp_path: 
         for thread in threads:
             thread.join(30)
     assert errors == []
+
+
+ANOTHER_PROCESS = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'epoch'")
+connection.close()
+"""
+
+
+def test_a_process_that_has_it_open_twice_sees_what_others_write_and_they_see_what_it_writes(path: Path) -> None:
+    """Whoever leaves a file last takes its log away: nobody does while another process has it open, however often."""
+    with opened(path) as first, opened(path):
+        epochs = []
+        for _ in range(3):
+            subprocess.run([sys.executable, "-c", ANOTHER_PROCESS, str(path)], check=True)
+            epochs.append(first.take())
+    with opened(path) as later:
+        assert [*epochs, later.take()] == [2, 4, 6, 7]
 
 
 def test_whoever_only_comes_for_a_transaction_fences_nobody(path: Path) -> None:
