@@ -21,23 +21,27 @@ TAUGHT = taught(
 def bring_home(
     ctx: typer.Context,
     lost: Annotated[  # noqa: FBT002 - a flag of the command line
-        bool, typer.Option("--lost", help="the orchestrator will never answer again: open the copy that is here")
+        bool,
+        typer.Option(
+            "--lost", help="the orchestrator, or the home that fetched the ledger, is lost: open what is left"
+        ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="agree without being asked")] = False,  # noqa: FBT002
 ) -> None:
     """Brings the fabric's ledger home from its orchestrator, which from then on admits no runs.
 
-    Runs under way there get half a minute to end; then what they hold counts as spent. With --lost the copy from the
-    day of the move is opened, and what the journal and the teardown receipts tell since then is booked into it; what
-    tenants spent at the orchestrator is lost with it.
+    Runs under way there get half a minute to end; then what they hold counts as spent. With --lost it is brought home
+    also where another home of the fabric has fetched it, and is lost. If the orchestrator does not answer, the copy
+    from the day of the move is opened, and what the journal and the teardown receipts tell since then is booked into
+    it; what tenants spent at the orchestrator is not in it, until that is there again and the ledger moves there.
     """
     from grafos_cli.fabric import open_default
-    from grafos_stacks.ledger_moves import bring_ledger_home
+    from grafos_stacks.ledger_moves import bring_ledger_home, is_begun_here
 
     terminal = terminal_of(ctx)
     fabric = open_default(terminal)
     place = fabric.ledger_place()
-    if place.is_here:
+    if place.is_here and not (lost and is_begun_here(fabric)):
         _tell(terminal, place, 0, (), "The fabric's ledger is here.\n")
         return
     if not yes:
@@ -72,10 +76,16 @@ def ledger_text(place: Place) -> str:
 
 
 def _question(place: Place, *, lost: bool) -> str:
+    if lost and place.is_here:
+        return (
+            "Begin with the copy of the ledger that stayed at the orchestrator? If the home that fetched it is not "
+            "lost, there are two ledgers then, and the cap holds in neither."
+        )
     if lost:
         return (
-            f"Open the copy of the ledger from before it moved to {place.keeper} at {place.url}? If that orchestrator "
-            "lives, there are two ledgers then, and the cap holds in neither."
+            f"Fetch the ledger from {place.keeper} at {place.url}, or, if that does not answer, open the copy from "
+            "before it moved there? If that orchestrator lives, or a home that fetched the ledger, there are two "
+            "ledgers then, and the cap holds in neither."
         )
     return f"Close the ledger at {place.keeper} ({place.url}) and bring it home? It admits no runs from then on."
 

@@ -27,6 +27,13 @@ STEPS_MAX = 10_000
 """Of one booking: thousands of cells that are held for together."""
 
 
+GENERATIONS_LOST_MAX = 1_000
+"""Each is a day on which a person gave an orchestrator up."""
+
+Generation = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+Lost = Annotated[tuple[Generation, ...], msgspec.Meta(max_length=GENERATIONS_LOST_MAX)]
+
+
 class HoldStep(msgspec.Struct, frozen=True):
     """A hold as it is to be, and as it was; None: there was none."""
 
@@ -49,12 +56,14 @@ class Booking(msgspec.Struct, frozen=True):
     caps: Annotated[tuple[CapStep, ...], msgspec.Meta(max_length=STEPS_MAX)] = ()
 
 
-class LedgerCopy(msgspec.Struct, frozen=True):
-    """A whole ledger on its way from one place to another, the ``generation``-th time that it goes."""
+class LedgerCopy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A whole ledger on its way from one place to another, the ``generation``-th time that it goes. ``lost`` are the
+    generations that never came home: what was booked where they were is not in it. None of them: not a word of it."""
 
-    generation: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+    generation: Generation
     accounts: tuple[Account, ...]
     holds: tuple[Hold, ...]
+    lost: Lost = ()
 
 
 class Ending(msgspec.Struct, frozen=True):

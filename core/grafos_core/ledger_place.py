@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from grafos_core import ledger as ledgers
-from grafos_core.booking import Ending, LedgerCopy, ended
+from grafos_core.booking import Ending, LedgerCopy, check_adds_up, ended
 from grafos_core.changes import Batch, Change, RowCodec
 from grafos_core.errors import GrafosError
 from grafos_core.ledger import Decide, Ledger
@@ -35,7 +35,9 @@ class Standing(StrEnum):
 
 class Place(msgspec.Struct, frozen=True):
     """``generation`` counts how often the ledger left its home. ``keeper`` is the orchestrator that has it or gets it,
-    ``keeper_ca_sha256`` its CA, ``digest`` that of what moved there; ``since`` (Unix seconds) is when it became so."""
+    ``keeper_ca_sha256`` its CA, ``digest`` that of what moved there; ``since`` (Unix seconds) is when it became so.
+    ``fetch`` was drawn when it was to come home, so that the keeper gives it to one home. ``lost`` are the generations
+    that never came home."""
 
     standing: Standing = Standing.HERE
     generation: int = 0
@@ -44,6 +46,8 @@ class Place(msgspec.Struct, frozen=True):
     keeper_ca_sha256: str = ""
     digest: str = ""
     since: float = 0.0
+    fetch: str = ""
+    lost: tuple[int, ...] = ()
 
     @property
     def is_here(self) -> bool:
@@ -96,10 +100,13 @@ class LedgerTransaction:
 
     def copy(self, generation: int) -> LedgerCopy:
         """All that the file holds."""
-        return LedgerCopy(generation, tuple(self.ledger.accounts.values()), tuple(self.ledger.holds.values()))
+        accounts, holds = tuple(self.ledger.accounts.values()), tuple(self.ledger.holds.values())
+        return LedgerCopy(generation, accounts, holds, self.place.lost)
 
     def come_home(self, copy: LedgerCopy, place: Place) -> None:
-        """Takes ``copy`` in place of all that the file held, and is open for writing again; what waited is booked."""
+        """Takes ``copy`` in place of all that the file held, and is open for writing again; what waited is booked.
+        ``request_invalid`` for a copy that is no ledger."""
+        check_adds_up(copy)
         gone = [
             *(Change(ledgers.ACCOUNT, name, None) for name in self.ledger.accounts),
             *(Change(ledgers.HOLD, hold_id, None) for hold_id in self.ledger.holds),

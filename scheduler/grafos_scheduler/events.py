@@ -165,10 +165,12 @@ class LedgerBooked:
 
 @dataclass(frozen=True, slots=True)
 class LedgerClosed:
-    """The fabric's ledger goes home. Answer: ``LedgerView``; ask again until it is closed."""
+    """The fabric's ledger goes to the home that drew ``fetch``. Answer: ``LedgerView``; ask again until it is closed."""
 
     generation: int
     spend_running: bool = False
+    fetch: str = ""
+    take_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
     none ──taken──> open ──close──> closing ──the last run ends──> closed ──taken, of a later generation──> open
 
 A later generation is taken in whatever state, since the home makes one only after the ledger came back to it, or was
-given up here as lost.
+given up here as lost. Of one that was given up, what was booked here since is joined to what the home has.
 
 The operator's account and holds lie beside the tenants' accounts, in the one ledger of this scheduler, so the cap over
 cells and the budgets of runs are decided upon in one place. An operator books on its own account, and cuts slices from
@@ -25,6 +25,7 @@ from grafos_core.changes import Change
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT, tenant_account
 from grafos_core.ledger import OPEN, Account, Hold, Ledger
+from grafos_core.ledger_merge import beside_holds, merged, open_holds
 from grafos_scheduler import rows
 from grafos_scheduler.events import LedgerBooked, LedgerClosed, LedgerTaken
 from grafos_scheduler.ledger_messages import LedgerRows, LedgerView
@@ -51,7 +52,7 @@ def view(state: State) -> LedgerView:
     if known.state == rows.CLOSED:
         digest = booking.digest_of(_copy(state.ledger, known.generation))
     running = len(_running(state.ledger)) if known.state == rows.CLOSING else 0
-    return LedgerView(known.state, known.generation, digest, known.revision, running)
+    return _view(known, digest, running)
 
 
 def decided(draft: Draft, event: LedgerTaken | LedgerBooked | LedgerClosed) -> LedgerView | LedgerRows:
@@ -76,18 +77,15 @@ def taken(draft: Draft, event: LedgerTaken) -> LedgerView:
         if copy.generation <= known.generation:
             raise _another(known)
     _check_copy(copy)
-    _replace(draft, copy, known)
+    _join(draft, copy, known)
     revision = known.revision + 1 if known is not None else 1
-    draft.put(
-        rows.FABRIC_LEDGER,
-        rows.THE_LEDGER,
-        rows.FabricLedger(rows.OPEN_LEDGER, copy.generation, event.digest, revision),
-    )
+    now_is = rows.FabricLedger(rows.OPEN_LEDGER, copy.generation, event.digest, revision, copy.lost)
+    draft.put(rows.FABRIC_LEDGER, rows.THE_LEDGER, now_is)
     for money in draft.state.slices.values():
         if money.closed:
             draft.put(rows.SLICE, money.slice_id, replace(money, closed=False))
     draft.note(AuditKind.LEDGER_TAKEN, event.digest, generation=copy.generation, holds=len(copy.holds))
-    return LedgerView(rows.OPEN_LEDGER, copy.generation, event.digest, revision)
+    return _view(now_is, event.digest)
 
 
 def booked(draft: Draft, event: LedgerBooked) -> LedgerRows:
@@ -112,26 +110,34 @@ def booked(draft: Draft, event: LedgerBooked) -> LedgerRows:
 
 
 def closed(draft: Draft, event: LedgerClosed) -> LedgerView:
-    """Lets nothing more be held here, by nobody; closed for good once no run holds anything."""
+    """Lets nothing more be held here, by nobody; closed for good once no run holds anything. It goes to one home: that
+    which first said what it drew, until another one says that the first is lost."""
     known = draft.state.fabric_ledger
     if known is None or known.generation != event.generation:
         raise _not_open(known)
-    if known.state == rows.CLOSED:
-        return view(draft.state)
+    if known.fetch and event.fetch != known.fetch and not event.take_over:
+        raise _fetched_by_another(known)
+    running = _let_end(draft, event) if known.state != rows.CLOSED else []
+    now_is = replace(known, state=rows.CLOSING if running else rows.CLOSED, fetch=event.fetch)
+    if now_is != known:
+        draft.put(rows.FABRIC_LEDGER, rows.THE_LEDGER, now_is)
+        generation, fetch = known.generation, event.fetch
+        draft.note(AuditKind.LEDGER_CLOSED, now_is.state, generation=generation, running=len(running), fetch=fetch)
+    digest = booking.digest_of(_copy(draft.ledger, known.generation)) if not running else known.digest
+    return _view(now_is, digest, len(running))
+
+
+def _let_end(draft: Draft, event: LedgerClosed) -> list[Hold]:
+    """Lets tenants hold nothing more; what runs hold now, unless it is to count as spent."""
     for money in draft.state.slices.values():
         if not money.closed:
             draft.put(rows.SLICE, money.slice_id, replace(money, closed=True))
     running = _running(draft.ledger)
-    if event.spend_running:
-        for held in running:
-            draft.book(ledger.settle(draft.ledger, held.hold_id, held.amount_micro_cents, ended_at=draft.now))
-        running = []
-    now_is = replace(known, state=rows.CLOSING if running else rows.CLOSED)
-    if now_is != known:
-        draft.put(rows.FABRIC_LEDGER, rows.THE_LEDGER, now_is)
-        draft.note(AuditKind.LEDGER_CLOSED, now_is.state, generation=known.generation, running=len(running))
-    digest = booking.digest_of(_copy(draft.ledger, known.generation)) if not running else known.digest
-    return LedgerView(now_is.state, known.generation, digest, known.revision, len(running))
+    if not event.spend_running:
+        return running
+    for held in running:
+        draft.book(ledger.settle(draft.ledger, held.hold_id, held.amount_micro_cents, ended_at=draft.now))
+    return []
 
 
 def operators_holds(state: State) -> list[Hold]:
@@ -140,9 +146,22 @@ def operators_holds(state: State) -> list[Hold]:
     return sorted(found, key=lambda held: held.hold_id)
 
 
+def spent_here(state: State) -> dict[str, int]:
+    """What runs spent since the ledger came, by account: what the home's copy does not tell."""
+    if state.ledger_basis is None:
+        return {}
+    beside = beside_holds(fabrics_accounts(state.ledger), operators_holds(state))
+    since = {name: amount - state.ledger_basis.spent_micro_cents.get(name, 0) for name, amount in beside.items()}
+    return {name: amount for name, amount in since.items() if amount}
+
+
 def fabrics_accounts(books: Ledger) -> list[Account]:
     """The operator's account and those of tenants."""
     return [account for account in books.accounts.values() if _is_fabrics(account.name)]
+
+
+def _view(known: rows.FabricLedger, digest: str, running: int = 0) -> LedgerView:
+    return LedgerView(known.state, known.generation, digest, known.revision, running, known.lost)
 
 
 def _running(books: Ledger) -> list[Hold]:
@@ -170,39 +189,32 @@ def _check_copy(copy: LedgerCopy) -> None:
         raise GrafosError("request_invalid", "what is held on a tenant's account is a slice")
 
 
-def _replace(draft: Draft, copy: LedgerCopy, known: rows.FabricLedger | None) -> None:
-    """The copy's rows in place of those of an earlier generation. Tenants' caps are set here, and stay."""
-    there = draft.ledger
-    coming = {held.hold_id for held in copy.holds}
-    for held in there.holds.values():
-        if is_operators(held) and held.hold_id not in coming:
-            draft.remove(ledger.HOLD, held.hold_id)
-    accounts = []
-    for account in copy.accounts:
-        before = there.accounts.get(account.name)
-        if before is not None and account.name != OPERATOR_ACCOUNT:
-            account = _joined(account, before, _running(there), known)  # noqa: PLW2901 - as it is to be here
+def _join(draft: Draft, copy: LedgerCopy, known: rows.FabricLedger | None) -> None:
+    """The copy's rows, and beside them whatever is here and never came home. Tenants' caps are set here, and stay."""
+    own = [held for held in draft.ledger.holds.values() if is_operators(held)]
+    basis, running = _basis(draft.state, copy, known), open_holds(_running(draft.ledger))
+    made = merged(fabrics_accounts(draft.ledger), own, copy, basis, running)
+    caps = {account.name: account.cap_micro_cents for account in copy.accounts if account.name == OPERATOR_ACCOUNT}
+    accounts = [replace(one, cap_micro_cents=caps.get(one.name, one.cap_micro_cents)) for one in made.accounts]
+    for account in accounts:
         booking.check_plausible(account)
-        accounts.append(account)
     draft.book(
         (
             *(Change(ledger.ACCOUNT, account.name, account) for account in accounts),
-            *(Change(ledger.HOLD, held.hold_id, held) for held in copy.holds),
+            *(Change(ledger.HOLD, held.hold_id, held) for held in made.holds),
         )
     )
+    beside = beside_holds(copy.accounts, copy.holds)
+    draft.put(rows.LEDGER_BASIS, rows.THE_LEDGER, rows.LedgerBasis(beside))
 
 
-def _joined(account: Account, before: Account, running: list[Hold], known: rows.FabricLedger | None) -> Account:
-    """A tenant's account as the copy has it, with what runs hold here, and what they spent here before the ledger came.
-    One that was closed here went home with all of it. One that was not was given up as lost, and tells no less now."""
+def _basis(state: State, copy: LedgerCopy, known: rows.FabricLedger | None) -> dict[str, int] | None:
+    """What the copy says anew of what is here: None where all that is here went home, nothing where no ledger was ever
+    here, and what the last copy said where that was given up as lost."""
     if known is None:
-        spent = before.spent_micro_cents + account.spent_micro_cents
-    elif known.state == rows.CLOSED:
-        spent = account.spent_micro_cents
-    else:
-        spent = max(before.spent_micro_cents, account.spent_micro_cents)
-    held = sum(one.amount_micro_cents for one in running if one.account == account.name)
-    return replace(before, spent_micro_cents=spent, held_micro_cents=account.held_micro_cents + held)
+        return {}
+    basis = state.ledger_basis
+    return basis.spent_micro_cents if basis is not None and known.generation in copy.lost else None
 
 
 def _check_booking(asked: Booking) -> None:
@@ -244,6 +256,15 @@ def _another(known: rows.FabricLedger) -> GrafosError:
         "ledger_elsewhere",
         f"this orchestrator {has} generation {known.generation} of the fabric's ledger, and what came is not that one",
         next="restore the fabric's home from its newest backup",
+        context={"state": known.state, "generation": known.generation},
+    )
+
+
+def _fetched_by_another(known: rows.FabricLedger) -> GrafosError:
+    return GrafosError(
+        "ledger_elsewhere",
+        f"generation {known.generation} of the fabric's ledger goes to another home of the fabric, or is there already",
+        next="work there; if that home is lost: grafos fabric bring-home --lost",
         context={"state": known.state, "generation": known.generation},
     )
 

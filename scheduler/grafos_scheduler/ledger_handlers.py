@@ -21,7 +21,8 @@ async def show(services: Services, request: Request) -> LedgerPage:
     left = [held for held in fabric_ledger.operators_holds(state) if held.hold_id > query.after]
     page = left[: query.limit]
     following = page[-1].hold_id if len(left) > len(page) else ""
-    return LedgerPage(fabric_ledger.view(state), fabric_ledger.fabrics_accounts(state.ledger), page, following)
+    accounts, spent_here = fabric_ledger.fabrics_accounts(state.ledger), fabric_ledger.spent_here(state)
+    return LedgerPage(fabric_ledger.view(state), accounts, page, following, spent_here)
 
 
 async def book(services: Services, request: Request) -> LedgerRows:
@@ -37,7 +38,8 @@ async def take(services: Services, request: Request) -> LedgerView:
 
 async def close(services: Services, request: Request) -> LedgerView:
     asked: LedgerClosing = request.body
-    return await _view(services, request, events.LedgerClosed(asked.generation, asked.spend_running))
+    event = events.LedgerClosed(asked.generation, asked.spend_running, asked.fetch, asked.take_over)
+    return await _view(services, request, event)
 
 
 async def _view(services: Services, request: Request, event: events.LedgerTaken | events.LedgerClosed) -> LedgerView:

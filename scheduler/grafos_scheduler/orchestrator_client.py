@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlencode
 
+from msgspec.structs import replace
+
 from grafos_core.booking import Booking, LedgerCopy
 from grafos_core.changes import Batch, Change
 from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.ledger import ACCOUNT, HOLD, Ledger
+from grafos_core.ledger_merge import open_holds
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 from grafos_scheduler.account_client import AccountClient, let_in
@@ -130,12 +133,27 @@ class OrchestratorClient(AccountClient):
 
     def ledger(self) -> tuple[LedgerView, Ledger]:
         """How the fabric's ledger stands there, and the ledger of one moment, without the holds of runs."""
+        pages = self._ledger_pages()
+        return pages[-1].ledger, _ledger_of(pages)
+
+    def ledger_without_runs(self) -> tuple[LedgerView, Ledger]:
+        """The same less what runs hold there, and spent there since the ledger came: as a home's copy tells it."""
+        pages = self._ledger_pages()
+        ledger, spent_here = _ledger_of(pages), pages[-1].spent_here
+        held = open_holds(ledger.holds.values())
+        for name, account in ledger.accounts.items():
+            spent = account.spent_micro_cents - spent_here.get(name, 0)
+            ledger.accounts[name] = replace(account, spent_micro_cents=spent, held_micro_cents=held.get(name, 0))
+        return pages[-1].ledger, ledger
+
+    def _ledger_pages(self) -> list[LedgerPage]:
+        """All pages, of one moment."""
         for _ in range(LEDGER_READS_MAX):
             pages = [self._ledger_page("")]
             while pages[-1].next and pages[-1].ledger == pages[0].ledger:
                 pages.append(self._ledger_page(pages[-1].next))
             if pages[-1].ledger == pages[0].ledger:
-                return pages[0].ledger, _ledger_of(pages)
+                return pages
         raise GrafosError("ledger_conflict", "others book faster than the ledger can be read", next="try again")
 
     def book(self, booking: Booking) -> Batch:
@@ -149,9 +167,12 @@ class OrchestratorClient(AccountClient):
         """Moves the fabric's ledger there; ``ledger_elsewhere`` if another one is there, or was since."""
         return self._call("PUT", "/api/v1/ledger", LedgerView, LedgerMove(copy, digest))
 
-    def close_ledger(self, generation: int, *, spend_running: bool = False) -> LedgerView:
-        """Closes it there, so that it may come home; ask again until it is closed."""
-        asked = LedgerClosing(generation, spend_running)
+    def close_ledger(
+        self, generation: int, *, spend_running: bool = False, fetch: str = "", take_over: bool = False
+    ) -> LedgerView:
+        """Closes it there, so that it may come to the home that drew ``fetch``; ask again until it is closed.
+        ``ledger_elsewhere`` when it goes to another home, unless it is to be taken over from that one."""
+        asked = LedgerClosing(generation, spend_running, fetch, take_over)
         return self._call("POST", "/api/v1/ledger/close", LedgerView, asked)
 
     def _ledger_page(self, after: str) -> LedgerPage:

@@ -20,7 +20,7 @@ CLAIM, TERMS, TENANT, SLICE = "claim", "terms", "tenant", "slice"
 CELL, DRAIN, LEASE, RUN, ARTIFACT = "cell", "drain", "lease", "run", "artifact"
 PRODUCTION, CONFORMANCE, FAULT = "production", "conformance", "fault"
 ENROLMENT, IDENTITY, REVOKED_KEY = "enrolment", "identity", "revoked_key"
-ATTESTATION_ROOTS, FABRIC_LEDGER = "attestation_roots", "fabric_ledger"
+ATTESTATION_ROOTS, FABRIC_LEDGER, LEDGER_BASIS = "attestation_roots", "fabric_ledger", "ledger_basis"
 INVITATION, PERSON, ORDER = "invitation", "person", "order"
 AUDIT, AUDIT_HEAD, AUDIT_MARK = "audit", "audit_head", "audit_mark"
 PRESENCE, TOKEN, RENEWAL, FLOOD, TRIAL = "presence", "token", "renewal", "flood", "trial"
@@ -84,12 +84,22 @@ class Slice(msgspec.Struct, frozen=True):
 
 class FabricLedger(msgspec.Struct, frozen=True):
     """How the fabric's ledger stands here: ``open``, ``closing`` or ``closed``. ``generation`` and ``digest`` are those
-    of the copy that came; ``revision`` grows with every booking."""
+    of the copy that came, and ``lost`` what it said of generations that never came home; ``revision`` grows with every
+    booking. ``fetch`` was drawn by the home that it goes to; empty until then."""
 
     state: str
     generation: int
     digest: str
     revision: int
+    lost: tuple[int, ...] = ()
+    fetch: str = ""
+
+
+class LedgerBasis(msgspec.Struct, frozen=True):
+    """What the newest copy that came said was spent on each account, beside what its holds came to; by it is known
+    what was spent here since, see ``ledger_merge``. Written once for each copy that comes."""
+
+    spent_micro_cents: dict[str, int]
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -362,6 +372,9 @@ class Trial(msgspec.Struct, frozen=True):
     cell_id: str
     tenant: str
     until: float
+    key_sha256: str
+    agent_version: str
+    caught: bool = False
 
 
 class Flood(msgspec.Struct, frozen=True):
@@ -372,9 +385,6 @@ class Flood(msgspec.Struct, frozen=True):
     since: float
     noted: int = 0
     withheld: int = 0
-    key_sha256: str
-    agent_version: str
-    caught: bool = False
 
 
 STORED_KINDS: dict[str, type[msgspec.Struct]] = {
@@ -383,6 +393,7 @@ STORED_KINDS: dict[str, type[msgspec.Struct]] = {
     TENANT: Tenant,
     SLICE: Slice,
     FABRIC_LEDGER: FabricLedger,
+    LEDGER_BASIS: LedgerBasis,
     CELL: Cell,
     DRAIN: Drain,
     ENROLMENT: Enrolment,

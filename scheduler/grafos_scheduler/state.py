@@ -69,6 +69,7 @@ class State:
         self.tenants: dict[str, rows.Tenant] = {}
         self.slices: dict[str, rows.Slice] = {}
         self.fabric_ledgers: dict[str, rows.FabricLedger] = {}
+        self.ledger_bases: dict[str, rows.LedgerBasis] = {}
         self.cells: dict[str, rows.Cell] = {}
         self.drains: dict[str, rows.Drain] = {}
         self.enrolments: dict[str, rows.Enrolment] = {}
@@ -95,6 +96,7 @@ class State:
             rows.TENANT: self.tenants,
             rows.SLICE: self.slices,
             rows.FABRIC_LEDGER: self.fabric_ledgers,
+            rows.LEDGER_BASIS: self.ledger_bases,
             rows.CELL: self.cells,
             rows.DRAIN: self.drains,
             rows.ENROLMENT: self.enrolments,
@@ -170,6 +172,11 @@ class State:
     def fabric_ledger(self) -> rows.FabricLedger | None:
         """How the fabric's ledger stands here; None if it never came."""
         return self.fabric_ledgers.get(rows.THE_LEDGER)
+
+    @property
+    def ledger_basis(self) -> rows.LedgerBasis | None:
+        """What the copy of the ledger said that came last; None if none ever came."""
+        return self.ledger_bases.get(rows.THE_LEDGER)
 
     @property
     def lets_nothing_be_held(self) -> bool:

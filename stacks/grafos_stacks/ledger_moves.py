@@ -5,16 +5,18 @@
 
 Each step may be repeated and whoever comes next goes on, so a process may be killed between any two. The ledger is
 closed at one place, durably, before it is opened at the other; what was handed over is known by its generation and
-digest, so that neither a repeated call nor one that comes late opens an old one again.
+digest, so that neither a repeated call nor one that comes late opens an old one again. What comes home comes to one
+home: the one that drew the word by which the orchestrator knows who fetches.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from grafos_core import trust
 from grafos_core.booking import LedgerCopy, digest_of
@@ -22,6 +24,7 @@ from grafos_core.clock import Clock, SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_core.ledger_place import Place, Standing
+from grafos_scheduler.ledger_messages import LedgerView
 from grafos_scheduler.orchestrator_client import OrchestratorClient
 from grafos_stacks.orchestrators import OrchestratorHome, OrchestratorRecord
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Progress, Step, unheard
@@ -30,9 +33,10 @@ from grafos_stacks.records import OPERATOR
 RUNS_PATIENCE_S = 30.0
 """What runs under way get to end, before what they hold counts as spent in full."""
 ASK_EVERY_S = 0.2
-CLOSED = "closed"
+OPEN, CLOSED = "open", "closed"
 FETCHES_MAX = 5
-"""An operator who sets a tenant's budget meanwhile changes what goes home."""
+"""A tenant that is made meanwhile changes what goes home."""
+FETCH_BITS = 128
 
 
 class CameHome(NamedTuple):
@@ -60,12 +64,12 @@ def move_ledger(fabric: Fabric, *, clock: Clock | None = None, progress: Progres
         if place.standing is not Standing.MOVING:
             seen = client.ledger()[0]
             if seen.generation >= place.generation or place.standing is Standing.COMING:
-                return _followed(fabric, place, seen.generation)
+                return _followed(fabric, place, seen)
         # An orchestrator that lives on from a backup of before the move has to be told again.
         progress(Step("hand ledger over", BEGUN, 0.0, f"{len(copy.holds)} holds"))
         client.take_ledger(copy, place.digest)
     progress(Step("hand ledger over", DONE, clock.monotonic() - began))
-    place = _noted(fabric, place, Standing.MOVED, clock)
+    place = _noted(fabric, place, replace(place, standing=Standing.MOVED, since=clock.now()))
     progress(Step("note where it is", DONE, 0.0))
     return place
 
@@ -77,29 +81,44 @@ def bring_ledger_home(
     sleep: Callable[[float], object] = time.sleep,
     progress: Progress = unheard,
     patience_s: float = RUNS_PATIENCE_S,
+    chance: random.Random | None = None,
+    take_over: bool = False,
 ) -> CameHome:
     """Closes the ledger at the orchestrator and opens it here, with what tenants spent there; nothing is admitted there
     any more. Runs under way get ``patience_s`` to end; then what they hold counts as spent in full.
 
     A ledger that is here stays. ``scheduler_unreachable``: nothing is lost, ask again; for an orchestrator that will
-    never answer again there is ``reopen_ledger``.
+    never answer again there is ``reopen_ledger``. ``ledger_elsewhere`` when another home of the fabric has fetched it
+    or is about to, unless it is to be taken over from that one, which is lost.
     """
     clock = clock or SystemClock()
+    home = OrchestratorHome(fabric)
+    if take_over and (record := home.record()) is not None:
+        _adopted(fabric, home, record, clock, take_over=True)
     place = fabric.ledger_place()
     if place.standing is Standing.MOVING:
         place = move_ledger(fabric, clock=clock, progress=progress)
     if place.is_here:
         return CameHome(place)
-    home = OrchestratorHome(fabric)
     check_keeper(home, place)
-    place = _noted(fabric, place, Standing.COMING, clock)
+    # Since when it is away stays: should it never come, what came to pass since then is booked anew.
+    drawn = f"{(chance or random.SystemRandom()).getrandbits(FETCH_BITS):032x}"
+    place = _noted(fabric, place, replace(place, standing=Standing.COMING, fetch=drawn))
     progress(Step("note that it comes", DONE, 0.0))
     with home.client(OPERATOR) as client:
+        if take_over:
+            client.close_ledger(place.generation, fetch=place.fetch, take_over=True)
         running = _close_there(client, place, clock, sleep, progress, patience_s)
         progress(Step("close ledger there", DONE, 0.0))
         copy = _fetched(client, place)
     progress(Step("fetch ledger", DONE, 0.0, f"{len(copy.holds)} holds"))
     return CameHome(_arrived(fabric, place, copy, clock), running)
+
+
+def is_begun_here(fabric: Fabric) -> bool:
+    """Whether the ledger is here because it never left, though the fabric has an orchestrator: another home of the
+    fabric may have the one that counts."""
+    return fabric.ledger_place() == Place() and OrchestratorHome(fabric).record() is not None
 
 
 def check_ledger_is_here(fabric: Fabric) -> None:
@@ -127,15 +146,15 @@ def _closed_here(
             return place, copy
         check_keeper(home, place)
         if place.url != record.url:
-            local.go(msgspec.structs.replace(place, url=record.url))
+            local.go(replace(place, url=record.url))
         return local.place, local.copy(place.generation)
 
 
-def _noted(fabric: Fabric, before: Place, standing: Standing, clock: Clock) -> Place:
-    """Where it is now, unless somebody else came further meanwhile."""
+def _noted(fabric: Fabric, before: Place, after: Place) -> Place:
+    """Where it is now, unless it was noted already or somebody else came further meanwhile."""
     with fabric.ledger() as local:
-        if local.place == before and local.place.standing is not standing:
-            local.go(msgspec.structs.replace(before, standing=standing, since=clock.now()))
+        if local.place == before and before.standing is not after.standing:
+            local.go(after)
         return local.place
 
 
@@ -149,10 +168,10 @@ def _close_there(
 ) -> int:
     """How many runs were counted as having spent all that they held."""
     began = clock.monotonic()
-    while (seen := client.close_ledger(place.generation)).state != CLOSED:
+    while (seen := client.close_ledger(place.generation, fetch=place.fetch)).state != CLOSED:
         waited_s = clock.monotonic() - began
         if waited_s >= patience_s:
-            client.close_ledger(place.generation, spend_running=True)
+            client.close_ledger(place.generation, spend_running=True, fetch=place.fetch)
             return seen.running
         progress(Step("close ledger there", WAITING, waited_s, f"{seen.running} runs under way"))
         sleep(ASK_EVERY_S)
@@ -176,7 +195,7 @@ def _fetched(client: OrchestratorClient, place: Place) -> LedgerCopy:
 def _arrived(fabric: Fabric, place: Place, copy: LedgerCopy, clock: Clock) -> Place:
     with fabric.ledger() as local:
         if local.place == place:
-            local.come_home(copy, Place(Standing.HERE, generation=place.generation, since=clock.now()))
+            local.come_home(copy, Place(generation=place.generation, since=clock.now(), lost=place.lost))
         return local.place
 
 
@@ -192,19 +211,21 @@ def check_keeper(home: OrchestratorHome, place: Place) -> None:
         )
 
 
-def _adopted(fabric: Fabric, home: OrchestratorHome, record: OrchestratorRecord, clock: Clock) -> None:
+def _adopted(
+    fabric: Fabric, home: OrchestratorHome, record: OrchestratorRecord, clock: Clock, *, take_over: bool = False
+) -> None:
     """In a home whose ledger never left it, takes over that the orchestrator keeps the fabric's, which another home
-    moved there; and if that home has fetched it since, the copy that stayed.
+    moved there.
 
-    ``ledger_elsewhere`` where this home's own ledger has holds already, which would be lost.
+    ``ledger_elsewhere`` where this home's own ledger has holds already, which would be lost; and when that other home
+    has fetched it or is about to, unless it is to be taken over from that one, which is lost.
     """
     if fabric.ledger_place() != Place():
         return
     with home.client(OPERATOR) as client:
-        seen, ledger = client.ledger()
+        seen, ledger = client.ledger_without_runs()
     if not seen.generation:
         return
-    copy = LedgerCopy(seen.generation, tuple(ledger.accounts.values()), tuple(ledger.holds.values()))
     with fabric.ledger() as local:
         if local.place != Place():
             return
@@ -217,16 +238,24 @@ def _adopted(fabric: Fabric, home: OrchestratorHome, record: OrchestratorRecord,
                 "key again, then claim again",
                 context={"holds": sorted(local.ledger.holds)},
             )
-        local.come_home(copy, Place(generation=seen.generation, since=clock.now()))
-        if seen.state != CLOSED:
-            local.go(_kept_by(Standing.MOVED, copy, home, record, clock))
+        if seen.state != OPEN and not take_over:
+            raise GrafosError(
+                "ledger_elsewhere",
+                f"another home of the fabric has fetched its ledger from the orchestrator {record.name}",
+                where=record.url,
+                next="work there; if that home is lost: grafos fabric bring-home --lost, then claim again",
+            )
+        copy = LedgerCopy(seen.generation, tuple(ledger.accounts.values()), tuple(ledger.holds.values()))
+        local.come_home(copy, Place(generation=seen.generation, since=clock.now(), lost=seen.lost))
+        local.go(_kept_by(Standing.MOVED, local.copy(seen.generation), home, record, clock))
 
 
-def _followed(fabric: Fabric, place: Place, generation: int) -> Place:
+def _followed(fabric: Fabric, place: Place, seen: LedgerView) -> Place:
     """The place, of the generation that is there: another home may have fetched the ledger and moved it there again."""
     with fabric.ledger() as local:
-        if local.place == place and place.generation < generation:
-            local.go(msgspec.structs.replace(place, generation=generation))
+        if local.place == place and place.generation < seen.generation:
+            lost = tuple(sorted({*place.lost, *seen.lost}))
+            local.go(replace(place, standing=Standing.MOVED, generation=seen.generation, fetch="", lost=lost))
         return local.place
 
 
@@ -241,6 +270,7 @@ def _kept_by(
         keeper_ca_sha256=_ca_sha256(home),
         digest=digest_of(copy),
         since=clock.now(),
+        lost=copy.lost,
     )
 
 

@@ -23,9 +23,12 @@ from grafos_core.ledger_place import LedgerTransaction, Place, Standing
 from grafos_core.receipts import TeardownReceipt, open_signed
 from grafos_stacks.bill import DEAD_MAN_GRACE_S
 from grafos_stacks.journal import Journal, StackRow, StackState
+from grafos_stacks.ledger_moves import bring_ledger_home
 from grafos_stacks.making import reserved
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.records import CellHome
+
+SPENT = "{} runs had not ended: what they held counts as spent."
 
 
 class Reopened(NamedTuple):
@@ -36,17 +39,31 @@ class Reopened(NamedTuple):
 
 
 def reopen_ledger(fabric: Fabric, clock: Clock | None = None) -> Reopened:
-    """Opens the home's copy for writing, as far up to date as journal and receipts tell. A ledger that is here stays.
+    """Opens the ledger here though its orchestrator, or the home that has fetched it from there, is lost. A ledger that
+    is here stays.
 
-    Only for an orchestrator that will never answer again: if it does, there are two ledgers.
+    An orchestrator that answers after all gives it whole, also if another home had it closed. Of one that does not, the
+    home's copy is opened, as far up to date as journal and receipts tell. If it answers later there are two ledgers,
+    until this one moves there again; then what is there is joined to it.
     """
     clock = clock or SystemClock()
+    try:
+        came = bring_ledger_home(fabric, clock=clock, take_over=True)
+    except GrafosError as error:
+        reopened = _copy_opened(fabric, clock)
+        why = f"The orchestrator did not give the ledger: {error.what}."
+        return reopened._replace(notes=(why, *reopened.notes))
+    return Reopened(came.place, (SPENT.format(came.running),) if came.running else ())
+
+
+def _copy_opened(fabric: Fabric, clock: Clock) -> Reopened:
     rows = _stacks(fabric, clock)
     with fabric.ledger() as local:
         place = local.place
         if place.is_here:
             return Reopened(place, ())
-        local.come_home(local.copy(place.generation), Place(generation=place.generation, since=clock.now()))
+        lost = tuple(sorted({*place.lost, place.generation}))
+        local.come_home(local.copy(place.generation), Place(generation=place.generation, since=clock.now(), lost=lost))
         notes = [note for row in rows if (note := _caught_up(fabric, local, row, since=place.since))]
         moved_on = time.strftime("%Y-%m-%d %H:%M", time.gmtime(place.since))
         if place.standing is not Standing.MOVING:

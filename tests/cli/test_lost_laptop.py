@@ -115,6 +115,12 @@ def test_a_ledger_that_went_home_to_the_lost_laptop_is_begun_from_the_copy_that_
 ) -> None:
     assert new("fabric", "bring-home", "--yes").code == 0
     somebody = newcomer(lost, tmp_path / "fourth")
+    answer = claim(somebody, lost)
+    assert answer.error_code == "ledger_elsewhere", "nobody but the person knows that the home before is lost"
+    assert "if that home is lost: grafos fabric bring-home --lost" in answer.err
+    assert somebody("fabric", "bring-home", "--lost").error_code == "confirmation_needed"
+    home = somebody("fabric", "bring-home", "--lost", "--yes", "--json")
+    assert home.document["ledger"]["standing"] == "here", home.err
     answer = claim(somebody, lost, "--json")
     assert answer.document["ledger"]["standing"] == "moved", answer.err
     assert somebody("cloud", "budget", "show", "--json").document["budget"]["cap_micro_cents"] == 700_000_000

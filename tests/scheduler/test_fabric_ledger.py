@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from desk import ORCHESTRATOR, Desk
+from msgspec.structs import replace
 
 from grafos_core import ledger as ledgers
 from grafos_core.booking import Booking, CapStep, HoldStep, LedgerCopy, booking_of, check_adds_up, digest_of
@@ -215,27 +216,117 @@ def test_a_ledger_that_was_home_comes_again_and_an_old_one_never_does() -> None:
     spent = desk.state.ledger.accounts[TENANT].spent_micro_cents
     for old in (copy_of(), copy_of(spent=1)):
         assert refused(desk, events.LedgerTaken(old, digest_of(old))) == "ledger_elsewhere"
-    accounts = (
-        Account(OPERATOR, 900, spent_micro_cents=400),
-        Account(TENANT, 2_000_000_000, spent_micro_cents=spent + 10),
-    )
-    again = LedgerCopy(2, accounts, (ENDED,))
+    settled = tuple(replace(held, state="settled", actual_micro_cents=30) for held in (CELL, SLICE))
+    accounts = (Account(OPERATOR, 900, spent_micro_cents=100), Account(TENANT, 2_000_000_000, spent + 30))
+    again = LedgerCopy(2, accounts, (*settled, ENDED))
     assert take(desk, again).state == "open"
-    assert operators(desk.state.ledger) == {ENDED.hold_id: ENDED}
-    assert desk.state.ledger.accounts[TENANT].spent_micro_cents == spent + 10, "what was spent here went home once"
-    assert desk.state.ledger.accounts[OPERATOR].cap_micro_cents == 900
+    assert operators(desk.state.ledger) == {held.hold_id: held for held in again.holds}
+    assert desk.state.ledger.accounts[TENANT] == accounts[1], "what was spent here went home once"
+    assert desk.state.ledger.accounts[OPERATOR] == accounts[0]
     assert desk.ask(tenant="acme", run_key="a-run-after-all-that").hold_id
 
 
-def test_an_orchestrator_that_was_given_up_as_lost_and_is_there_again_takes_the_later_ledger() -> None:
+def given_up() -> tuple[Desk, rows.Run, int]:
+    """An orchestrator that was given up while a run went on; what runs had spent there since the ledger came."""
     desk = orchestrator()
     take(desk, copy_of())
     desk.report(desk.start(tenant="acme", run_key="a-run-before-it-was-lost"))
     run = desk.start(tenant="acme")
-    spent = desk.state.ledger.accounts[TENANT].spent_micro_cents
-    book(desk, lambda ledger: ledgers.hold(ledger, "cell/new/1/6", OPERATOR, 500, "cell new"))
-    assert take(desk, copy_of(generation=2)).generation == 2
+    return desk, run, desk.state.ledger.accounts[TENANT].spent_micro_cents - 5
+
+
+def at_home() -> LedgerCopy:
+    """The copy that was opened at home: there the slice was settled for 150, and ``web`` for 90."""
+    ended = (
+        replace(CELL, state="settled", actual_micro_cents=90),
+        replace(SLICE, state="settled", actual_micro_cents=150),
+    )
+    accounts = (Account(OPERATOR, 1_000, spent_micro_cents=160), Account(TENANT, 7, spent_micro_cents=155))
+    return LedgerCopy(2, accounts, (*ended, ENDED), lost=(1,))
+
+
+def test_what_was_spent_at_an_orchestrator_that_was_given_up_is_spent_beside_what_the_home_says() -> None:
+    desk, run, spent_here = given_up()
+    assert spent_here > 0
+    assert take(desk, at_home()).lost == (1,)
     account, held = desk.state.ledger.accounts[TENANT], desk.state.ledger.holds[run.hold_id]
-    assert (account.spent_micro_cents, account.held_micro_cents) == (spent, 200 + held.amount_micro_cents)
-    assert "cell/new/1/6" not in desk.state.ledger.holds
-    assert desk.state.ledger.accounts[OPERATOR].held_micro_cents == 300
+    assert account == Account(TENANT, 2_000_000_000, 155 + spent_here, held.amount_micro_cents)
+    assert desk.state.ledger.accounts[OPERATOR].spent_micro_cents == 160
+    desk.report(run, seconds=1.0)
+    assert desk.state.ledger.accounts[TENANT].held_micro_cents == 0
+
+
+def test_given_up_twice_in_a_row_it_is_spent_once() -> None:
+    desk, run, spent_here = given_up()
+    take(desk, at_home())
+    desk.restart()
+    take(desk, replace(at_home(), generation=3, lost=(1, 2)))
+    assert desk.state.ledger.accounts[TENANT].spent_micro_cents == 155 + spent_here
+    desk.report(run, seconds=1.0)
+    spent_here = desk.state.ledger.accounts[TENANT].spent_micro_cents - 155
+    take(desk, replace(at_home(), generation=4, lost=(1, 2, 3)))
+    assert desk.state.ledger.accounts[TENANT].spent_micro_cents == 155 + spent_here
+
+
+def test_what_was_booked_at_an_orchestrator_that_was_given_up_is_still_held_and_was_spent() -> None:
+    """By another home of the fabric, whose journal the one that gave it up does not have; or for a new tenant."""
+    desk, _, _ = given_up()
+    desk.tell(events.TenantAdmitted("globex", None, None, "key-of-globex"))
+    slice_of = replace(SLICE, hold_id="slice-new", account="tenant/globex", amount_micro_cents=70, slice_for="new")
+    for held in (Hold("cell/new/1/6", OPERATOR, 500, "cell new"), slice_of):
+        desk.tell(events.LedgerBooked(Booking((HoldStep(held),))))
+    book(desk, lambda ledger: ledgers.hold(ledger, "cell/gone/1/7", OPERATOR, 100, "cell gone"))
+    book(desk, lambda ledger: ledgers.settle(ledger, "cell/gone/1/7", 40))
+    take(desk, at_home())
+    ledger = desk.state.ledger
+    assert ledger.accounts[OPERATOR] == Account(OPERATOR, 1_000, 160 + 40, 500)
+    assert ledger.accounts["tenant/globex"].held_micro_cents == 70
+    book(desk, lambda known: ledgers.settle(known, "slice-new", 60))
+    assert ledger.accounts["tenant/globex"].held_micro_cents == 0
+    desk.report(next(desk.state.runs_under_way()))
+    close(desk, 2)
+    holds = fabric_ledger.operators_holds(desk.state)
+    check_adds_up(LedgerCopy(2, tuple(fabric_ledger.fabrics_accounts(desk.state.ledger)), tuple(holds)))
+
+
+def test_only_what_runs_spent_since_the_ledger_came_is_told_as_spent_here() -> None:
+    desk, _, spent_here = given_up()
+    book(desk, lambda ledger: ledgers.settle(ledger, SLICE.hold_id, 150))
+    assert fabric_ledger.spent_here(desk.state) == {TENANT: spent_here}
+
+
+# --- who fetches it -----------------------------------------------------------------------------------------------
+
+MINE, ANOTHERS = "a" * 32, "b" * 32
+
+
+def test_a_ledger_goes_to_one_home() -> None:
+    desk = orchestrator()
+    take(desk, copy_of())
+    run = desk.start(tenant="acme")
+    assert close(desk, fetch=MINE).state == "closing"
+    assert refused(desk, events.LedgerClosed(1, fetch=ANOTHERS)) == "ledger_elsewhere"
+    assert refused(desk, events.LedgerClosed(1)) == "ledger_elsewhere"
+    desk.report(run)
+    assert close(desk, fetch=MINE).state == "closed"
+    desk.restart()
+    assert refused(desk, events.LedgerClosed(1, fetch=ANOTHERS)) == "ledger_elsewhere"
+    assert close(desk, fetch=MINE).state == "closed"
+
+
+def test_from_a_home_that_is_lost_the_fetching_is_taken_over_and_then_that_one_gets_nothing() -> None:
+    desk = orchestrator()
+    take(desk, copy_of())
+    seen = close(desk, fetch=MINE)
+    assert close(desk, fetch=ANOTHERS, take_over=True) == seen
+    assert refused(desk, events.LedgerClosed(1, fetch=MINE)) == "ledger_elsewhere"
+    noted = [row for kind, _, row in desk.memory.load() if kind == rows.AUDIT]
+    assert [record.details["fetch"] for record in noted[-2:]] == [MINE, ANOTHERS]
+
+
+def test_the_next_generation_is_anybodys_to_fetch() -> None:
+    desk = orchestrator()
+    take(desk, copy_of())
+    close(desk, fetch=MINE)
+    take(desk, copy_of(generation=2))
+    assert close(desk, 2, fetch=ANOTHERS).state == "closed"

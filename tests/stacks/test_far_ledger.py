@@ -19,9 +19,9 @@ from grafos_core import ledger as ledgers
 from grafos_core.booking import Ending
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
-from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric, open_fabric, tenant_account
+from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric, export_key, import_key, open_fabric, tenant_account
 from grafos_core.ledger import Account, Hold, Ledger, Meter
-from grafos_core.ledger_place import Standing
+from grafos_core.ledger_place import Place, Standing
 from grafos_core.money import from_cents
 from grafos_stacks.claiming import take_orchestrator
 from grafos_stacks.handover import SliceWanted, hold_slice
@@ -284,12 +284,89 @@ def test_a_cell_that_came_and_went_while_the_ledger_was_away_has_cost_what_its_r
     torn = undo(ground.hands())
     assert torn is not None
     keeper.stop()
+    assert refused(bring_ledger_home, ground.fabric).code == "scheduler_unreachable"
     before = reopen_ledger(ground.fabric)
     assert before.place.is_here
     ledger = ground.fabric.read_ledger()
     [held] = [one for one in ledger.holds.values() if one.hold_id.startswith(f"cell/{CELL}/")]
     assert (held.state, held.actual_micro_cents) == ("settled", torn.receipt.cost_micro_cents)
     assert ledger.accounts[OPERATOR_ACCOUNT].spent_micro_cents == 70 + torn.receipt.cost_micro_cents
+
+
+# --- two homes ----------------------------------------------------------------------------------------------------
+
+
+def another_home(keeper: Keeper, folder: Path) -> Fabric:
+    """Of the same fabric: by its key it became the operator at the orchestrator."""
+    export_key(keeper.opened, folder / "exported.pem")
+    import_key(SystemClock(), folder / "exported.pem", f"{keeper.name}-other")
+    fabric = opened(f"{keeper.name}-other")
+    take_orchestrator(fabric, keeper.url, None)
+    return fabric
+
+
+def test_a_ledger_that_another_home_fetched_is_not_opened_twice(keeper: Keeper, tmp_path: Path) -> None:
+    first = keeper.opened
+    move_ledger(first)
+    second = another_home(keeper, tmp_path)
+    move_ledger(second)
+    assert bring_ledger_home(second).place.is_here
+    take_orchestrator(first, keeper.url, None)
+    error = refused(bring_ledger_home, first)
+    assert (error.code, "--lost" in error.next) == ("ledger_elsewhere", True)
+    assert refused(hold, first, "cell/new/1/6", 5).code == "ledger_elsewhere"
+    assert [fabric.ledger_place().is_here for fabric in (first, second)] == [False, True]
+    take_orchestrator(second, keeper.url, None)
+    assert move_ledger(second).generation == 2
+    take_orchestrator(first, keeper.url, None)
+    assert (move_ledger(first).standing, first.ledger_place().generation) == (Standing.MOVED, 2)
+    assert hold(first, "cell/new/1/6", 5).holds["cell/new/1/6"].state == "open"
+
+
+def test_a_home_that_never_had_the_ledger_does_not_begin_with_one_that_another_fetched(
+    keeper: Keeper, tmp_path: Path
+) -> None:
+    first = keeper.opened
+    move_ledger(first)
+    hold(first, "cell/new/1/6", from_cents(200))
+    before = first.read_ledger()
+    bring_ledger_home(first)
+    second = another_home(keeper, tmp_path)
+    error = refused(move_ledger, second)
+    assert (error.code, "--lost" in error.next) == ("ledger_elsewhere", True)
+    assert second.ledger_place() == Place()
+    assert reopen_ledger(second) == (second.ledger_place(), ())
+    assert contents(second.read_ledger()) == contents(before), "the copy that stayed is the whole ledger"
+    assert move_ledger(second).generation == 2
+
+
+def test_given_up_too_early_the_ledger_comes_home_whole(keeper: Keeper) -> None:
+    fabric = keeper.opened
+    move_ledger(fabric)
+    hold(fabric, "cell/new/1/6", from_cents(200))
+    there = fabric.read_ledger()
+    assert killed_after(2, keeper.name, "home")
+    assert reopen_ledger(fabric).notes == ()
+    assert contents(fabric.read_ledger()) == contents(there)
+    assert open_places(keeper) == ["here"]
+
+
+def test_a_home_that_came_later_gives_up_no_more_than_the_first(keeper: Keeper, tmp_path: Path) -> None:
+    """What both copies say is the ledger as it moved there, whatever was held there by then."""
+    first = keeper.opened
+    move_ledger(first)
+    second = another_home(keeper, tmp_path)
+    move_ledger(second)
+    keeper.stop()
+    for fabric in (first, second):
+        reopen_ledger(fabric)
+    assert contents(first.read_ledger()) == contents(second.read_ledger())
+    keeper.start()
+    assert move_ledger(second).generation == 2
+    assert refused(move_ledger, first).code == "operator_replaced"
+
+
+# --- other orchestrators ------------------------------------------------------------------------------------------
 
 
 def test_another_orchestrator_does_not_get_a_ledger_that_is_elsewhere(keeper: Keeper, tmp_path: Path) -> None:
@@ -336,5 +413,6 @@ def test_an_orchestrator_that_was_given_up_and_answers_again_takes_the_ledger_of
     hold(fabric, "cell/new/1/6", 5)
     keeper.start()
     assert move_ledger(fabric).generation == 2
+    assert fabric.ledger_place().lost == (1,)
     assert fabric.read_ledger().holds["cell/new/1/6"].state == "open"
     assert open_places(keeper) == ["there"]
