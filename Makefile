@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
+# One test process more than cores: a test of real processes waits for them nearly half of its time.
+TESTERS = $(shell expr $$(nproc) + 1)
 
 .PHONY: help set-up demo test lint format docs deep bench live locks clean
 
@@ -16,7 +18,7 @@ demo: set-up  ## the whole path on an emulated cloud, no account needed
 
 test: lint  ## all checks: style, types, tests; the first time it also gets Rust ready
 	@$(BIN)/python tools/parts.py
-	@$(BIN)/python -m pytest -n 2 --dist worksteal --no-header
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal --no-header
 
 lint: set-up  ## style and types
 	@$(BIN)/ruff check --quiet
@@ -32,7 +34,7 @@ docs: set-up  ## the documentation as a site, in build/docs
 	@echo "build/docs/index.html"
 
 deep: set-up  ## the long sweeps over seeds, kills and crash points
-	@$(BIN)/python -m pytest -m deep -n 2 --no-header --timeout 1800
+	@$(BIN)/python -m pytest -m deep -n $(TESTERS) --no-header --timeout 1800
 
 bench: set-up  ## ours beside peers, in one table; `make bench only=placement` for one of them
 	@$(BIN)/python benchmarks/run.py $(if $(only),--only $(only)) $(if $(quick),--quick)
