@@ -85,10 +85,10 @@ class Bundles:
     def _build(self, arch: str, python: str) -> BundlePin:
         with tempfile.TemporaryDirectory(prefix="bundle-", dir=self._cache) as folder:
             site = Path(folder)
-            with _lock_file() as lock:
+            with lock_file() as lock:
                 self._install(lock, site, PLATFORMS[arch], python)
-            members = {path.relative_to(site).as_posix(): path.read_bytes() for path in _shipped(site)}
-        data = _packed(members | _rooms())
+            members = {path.relative_to(site).as_posix(): path.read_bytes() for path in shipped(site)}
+        data = _packed(members | rooms())
         pin = BundlePin(hashlib.sha256(data).hexdigest(), len(data))
         write_private(self._file(pin.sha256), data)
         self._forget_old()
@@ -126,7 +126,7 @@ def install_with_uv(lock: Path, folder: Path, platform: str, python: str) -> Non
 _ONLINE = "run it once with a connection to a Python package index; after that the bundle is in the cache"
 
 
-def _shipped(folder: Path) -> Iterator[Path]:
+def shipped(folder: Path) -> Iterator[Path]:
     """The files of an installed package that a machine needs."""
     for path in folder.rglob("*"):
         inside = path.relative_to(folder)
@@ -135,12 +135,12 @@ def _shipped(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _rooms() -> dict[str, bytes]:
+def rooms() -> dict[str, bytes]:
     """Our own packages by their place in the bundle, each with what tells its version."""
     members: dict[str, bytes] = {}
     for room in ROOMS:
         home, distribution = _room(room), room.replace("_", "-")
-        members |= {f"{room}/{path.relative_to(home).as_posix()}": path.read_bytes() for path in _shipped(home)}
+        members |= {f"{room}/{path.relative_to(home).as_posix()}": path.read_bytes() for path in shipped(home)}
         number = version(distribution)
         about = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {number}\n"
         members[f"{room}-{number}.dist-info/METADATA"] = about.encode()
@@ -161,9 +161,9 @@ def _packed(members: dict[str, bytes]) -> bytes:
 def _inputs_digest(arch: str, python: str) -> str:
     """Everything that the bundle is made from."""
     digest = hashlib.sha256(f"grafos-bundle-{FORMAT}:{arch}:{python}:".encode())
-    with _lock_file() as lock:
+    with lock_file() as lock:
         digest.update(lock.read_bytes())
-    for name, data in sorted(_rooms().items()):
+    for name, data in sorted(rooms().items()):
         digest.update(f"\0{name}\0".encode() + hashlib.sha256(data).digest())
     return digest.hexdigest()
 
@@ -176,7 +176,7 @@ def _room(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _lock_file() -> AbstractContextManager[Path]:
+def lock_file() -> AbstractContextManager[Path]:
     """The lock, which lies in this package, also when it was installed as a wheel."""
     return as_file(files("grafos_stacks") / "cell-requirements.txt")
 

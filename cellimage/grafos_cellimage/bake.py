@@ -1,0 +1,152 @@
+"""A bake: from a plan, a lock and our own software to one disk and its record.
+
+What does not depend on our own code (the base) is kept under the digest of all that it is made from, so a change of our
+code makes one small layer, the one program and the disk anew, in seconds. An image gets its name when all of it is
+there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from grafos_cellimage import disk, fetching, layers, overlay, root, software, tools
+from grafos_cellimage.lock import STUB, TOOL, Lock
+from grafos_cellimage.plan import ImagePlan
+from grafos_cellimage.record import BakedImage, sha256_of, write_record
+from grafos_core.paths import locked, private_folder
+
+FORMAT = 1
+"""Changes whenever the same inputs would give other bytes of the base."""
+BASES_KEPT = 4
+LAYER, ROOT_FOLDER = "base.zst", "python"
+KEPT = ("mmdebstrap", "bsdtar", "zstd", "depmod")
+ROOM_BYTES = 2 << 30
+"""What a bake may write before it is over: half of it is the unpacked root."""
+
+
+class Steps(Protocol):
+    """Who is told how far it is."""
+
+    def began(self, name: str, detail: str = "") -> None: ...
+    def changed(self, name: str, detail: str) -> None: ...
+    def ended(self, name: str, detail: str = "") -> None: ...
+
+
+class Baker:
+    """Bakes images, and keeps in ``cache`` what the next bake can use again."""
+
+    def __init__(self, cache: Path, mirrors: Mapping[str, str], steps: Steps) -> None:
+        self._cache, self._mirrors, self._steps = private_folder(cache), mirrors, steps
+
+    def bake(self, plan: ImagePlan, lock: Lock, lock_sha256: str, given: software.Software, folder: Path) -> BakedImage:
+        """The image, in ``folder``. The same plan, lock and software give the same bytes.
+
+        ``tool_missing`` before anything else; ``bake_failed``, ``lock_stale``.
+        """
+        tools.check((*root.programs(plan), *disk.PROGRAMS, "depmod"))
+        base = self._base(plan, lock, lock_sha256, given)
+        private_folder(folder)
+        with tempfile.TemporaryDirectory(prefix=".bake-", dir=folder) as scratch:
+            place = Path(scratch)
+            with self._step("the cell's own code"):
+                tree = overlay.overlay(plan) | software.own(
+                    lock, given, software.Interpreter(plan, base / ROOT_FOLDER), place
+                )
+                layers.pack(tree, place / "own.tar", lock.epoch_s)
+                layers.compress([place / "own.tar"], place / "own.zst", lock.epoch_s)
+            with self._step("one program of all"):
+                uki = place / "cell.efi"
+                (place / "os-release").write_text(overlay.os_release(plan))
+                parts = disk.UkiParts(
+                    base, lock.kernel_release, f"@{place / 'os-release'}", (base / LAYER, place / "own.zst")
+                )
+                disk.write_uki(plan, parts, uki, lock.epoch_s)
+            with self._step("the disk"):
+                disk.write_disk(plan, uki, place / "disk.raw", lock.epoch_s)
+                image = _named(plan, place, uki, lock_sha256, folder)
+        write_record(image)
+        return image
+
+    def _base(self, plan: ImagePlan, lock: Lock, lock_sha256: str, given: software.Software) -> Path:
+        """The folder with all that our own code does not change, made if it is not there."""
+        key = hashlib.sha256(f"grafos-image-{FORMAT}:{lock_sha256}:".encode() + msgspec.json.encode(plan)).hexdigest()
+        bases = private_folder(self._cache / "bases")
+        place = bases / key
+        with locked(bases / "lock"):
+            if not place.is_dir():
+                self._make_base(plan, lock, given, place)
+                self._forget_old(bases)
+        os.utime(place)
+        return place
+
+    def _make_base(self, plan: ImagePlan, lock: Lock, given: software.Software, place: Path) -> None:
+        with self._step("Debian's packages") as step:
+            files = fetching.fetch(
+                lock.packages, self._mirrors, self._cache / "packages", lambda text: self._steps.changed(step, text)
+            )
+        with tempfile.TemporaryDirectory(prefix=".base-", dir=place.parent) as scratch:
+            part, work = Path(scratch) / "base", Path(scratch) / "work"
+            part.mkdir()
+            work.mkdir()
+            with self._step("the root"):
+                root.set_up(plan, lock, files, work / "root.tar")
+                layers.trim(work / "root.tar", work / "trimmed.tar", plan.dropped, lock.epoch_s)
+                interpreter = software.Interpreter.unpacked(plan, work / "trimmed.tar", part / ROOT_FOLDER)
+            with self._step("the kernel"):
+                kernel = root.Kernel(plan, lock, files, work)
+                layers.pack(kernel.tree(), work / "kernel.tar", lock.epoch_s)
+                shutil.copyfile(kernel.program, part / "vmlinuz")
+                (stub,) = lock.of_role(STUB)
+                tools.run(("dpkg-deb", "--extract", files[stub], work / "stub"))
+                (found,) = work.glob(f"stub/usr/lib/systemd/boot/efi/linux{plan.machine.efi}.efi.stub")
+                shutil.copyfile(found, part / "stub.efi")
+                for tool in lock.of_role(TOOL):
+                    tools.run(("dpkg-deb", "--extract", files[tool], part / "ukify"))
+            with self._step("the wheels"):
+                layers.pack(software.wheels(plan, lock, given, interpreter, work), work / "wheels.tar", lock.epoch_s)
+            with self._step("the base of it"):
+                tars = [work / f"{name}.tar" for name in ("trimmed", "kernel", "wheels")]
+                layers.compress(tars, part / LAYER, lock.epoch_s)
+                (part / "tools.json").write_bytes(msgspec.json.encode(tools.versions(KEPT)))
+            part.rename(place)
+
+    def _forget_old(self, bases: Path) -> None:
+        kept = sorted((path for path in bases.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+        for path in kept[:-BASES_KEPT]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[str]:
+        self._steps.began(name)
+        yield name
+        self._steps.ended(name)
+
+
+def _named(plan: ImagePlan, place: Path, uki: Path, lock_sha256: str, folder: Path) -> BakedImage:
+    """The disk under its final name, which says what it is."""
+    sha256 = sha256_of(place / "disk.raw")
+    path = folder / f"cell-{plan.name}-{sha256[:12]}.raw"
+    image = BakedImage(
+        path=path,
+        sha256=sha256,
+        size_bytes=plan.sizes.disk,
+        arch=plan.arch,
+        suite=plan.suite,
+        lock_sha256=lock_sha256,
+        own_sha256=sha256_of(place / "own.tar"),
+        uki_sha256=sha256_of(uki),
+        uki_bytes=uki.stat().st_size,
+        tools=tools.versions(disk.PROGRAMS) | {"python": sys.version.split()[0]},
+    )
+    (place / "disk.raw").replace(path)
+    return image
