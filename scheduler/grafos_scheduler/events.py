@@ -165,7 +165,7 @@ class LedgerBooked:
 
 @dataclass(frozen=True, slots=True)
 class LedgerClosed:
-    """The fabric's ledger goes to the home that drew ``fetch``. Answer: ``LedgerView``; ask again until it is closed."""
+    """The fabric's ledger goes to the home that drew ``fetch``. Answer: ``LedgerView``; ask until it is closed."""
 
     generation: int
     spend_running: bool = False

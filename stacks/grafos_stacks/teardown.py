@@ -22,13 +22,13 @@ from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_core.receipts import Signed, TeardownReceipt, open_signed
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, actual_cost, cost_left_behind
 from grafos_stacks.direct import ENDED_BY_ITSELF, STOPPED_BY_ITSELF, Engine, Hands
-from grafos_stacks.homecoming import DRAIN_PATIENCE_S, bring_home, release_slices, spend_slices
+from grafos_stacks.homecoming import DRAIN_PATIENCE_S, bring_home, open_slices, release_slices, spend_slices
 from grafos_stacks.journal import DIRECT, Homecoming, Life, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import layout_of, left_behind
 from grafos_stacks.making import held_from, open_hold, open_hold_in
 from grafos_stacks.names import expiry_in
 from grafos_stacks.orchestrated import leave
-from grafos_stacks.orchestrators import ORCHESTRATOR
+from grafos_stacks.orchestrator_machine import STACK
 from grafos_stacks.owners import check_owner
 from grafos_stacks.progress import BEGUN, DONE, Step
 from grafos_stacks.records import OPERATOR, CellHome, drop_from_project
@@ -82,7 +82,7 @@ def keeps_ledger(hands: Hands, cell_id: str) -> bool:
     """Whether it is the fabric's orchestrator and keeps the ledger: its machine is there, stopped or not. One that ran
     out keeps nothing any more, and must not go on billing; of one that only the cloud's listing tells, nobody here
     knows its end."""
-    if cell_id != ORCHESTRATOR or hands.fabric.ledger_place().is_here:
+    if cell_id != STACK or hands.fabric.ledger_place().is_here:
         return False
     row = hands.journal.stack(cell_id)
     if row is None or row.plan is None:
@@ -213,8 +213,7 @@ def _brought_home(hands: Hands, row: StackRow, home: CellHome) -> StackRow:
 def homecoming_of(hands: Hands, row: StackRow, home: CellHome) -> Homecoming:
     """Closes the cell's admission and brings home what it gives; a cell that cannot be asked is no error."""
     if not home.is_granted(OPERATOR):
-        release_slices(hands.fabric, row.stack)  # nobody can have spent of them
-        return Homecoming(0, settled=True, spent_micro_cents=0)
+        return _of_unclaimed(hands, row)
     if row.plan is not None and not _has_machine(hands, row):
         return Homecoming(0, settled=False, spent_micro_cents=0, why="the machine had ended before")
     try:
@@ -222,6 +221,19 @@ def homecoming_of(hands: Hands, row: StackRow, home: CellHome) -> Homecoming:
             return bring_home(hands.fabric, home, client, hands.clock, hands.sleep)
     except GrafosError as error:
         return Homecoming(0, settled=False, spent_micro_cents=0, why=f"the cell could not be asked: {error.what}")
+
+
+def _of_unclaimed(hands: Hands, row: StackRow) -> Homecoming:
+    """Of a cell that this home planned and never claimed nobody can have spent, and its slices come back. One that the
+    journal does not know may have been claimed by another home of the fabric, which is lost: then they were spent."""
+    if row.plan is not None:
+        release_slices(hands.fabric, row.stack)
+        return Homecoming(0, settled=True, spent_micro_cents=0)
+    ledger = hands.fabric.ledger_if_reached()
+    if ledger is not None and not open_slices(ledger, row.stack):
+        return Homecoming(0, settled=True, spent_micro_cents=0)
+    why = "another home may have claimed it, and nobody here can ask it"
+    return Homecoming(0, settled=False, spent_micro_cents=0, why=why)
 
 
 def _has_machine(hands: Hands, row: StackRow) -> bool:

@@ -255,6 +255,24 @@ def test_a_slice_of_a_cell_that_nobody_claimed_comes_back_whole(ground: TwinGrou
         assert transaction.ledger.holds["slice-1"].state == ledgers.RELEASED
 
 
+def test_a_slice_of_a_cell_that_another_home_may_have_claimed_counts_as_spent(ground: TwinGround) -> None:
+    """Its journal is that other home's: here nobody knows whether its tenant spent of it."""
+    make(ground.hands())
+    hold_slice(ground.fabric, ground.clock, SliceWanted("slice-1", CELL, "default", 7, ground.clock.now() + 3600))
+    ground.lose_journal()
+    receipt = torn_down(ground)
+    assert receipt.settlement.startswith("unsettled, its whole slice counts as spent: another home may have claimed it")
+    with ground.fabric.ledger() as transaction:
+        ended = transaction.ledger.holds["slice-1"]
+        assert (ended.state, ended.actual_micro_cents) == (ledgers.SETTLED, 7)
+
+
+def test_a_cell_that_nobody_here_knows_and_that_has_no_slice_is_settled(ground: TwinGround) -> None:
+    make(ground.hands())
+    ground.lose_journal()
+    assert torn_down(ground).settlement == "settled"
+
+
 def test_a_slice_takes_what_is_left_of_the_budget_and_stays_as_it_was_cut(ground: TwinGround) -> None:
     wanted = SliceWanted("slice-1", CELL, "default", 10**12, ground.clock.now() + 3600)
     first = hold_slice(ground.fabric, ground.clock, wanted)
