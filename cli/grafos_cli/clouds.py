@@ -23,7 +23,7 @@ from grafos_stacks.direct import Hands
 from grafos_stacks.journal import Journal, StackRow, StackState
 from grafos_stacks.looking import is_known, journal_record, shown_of, state_of, way_on
 from grafos_stacks.records import CellHome, CellRecord
-from grafos_stacks.spec import SHARED_PREFIX
+from grafos_stacks.spec import is_cell
 
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
@@ -60,7 +60,7 @@ def _living_rows(fabric: Fabric, terminal: Terminal) -> list[StackRow]:
     except GrafosError as error:
         terminal.note(f"note: {error.what} ({error.where}): what it alone knows is not listed; see: grafos doctor")
         return []
-    return [row for row in rows if not row.stack.startswith(SHARED_PREFIX)]
+    return [row for row in rows if is_cell(row.stack)]
 
 
 @contextlib.contextmanager

@@ -195,7 +195,7 @@ def _targets(hands: Hands, provider: str, named: list[str], region: str) -> list
     orchestrator that keeps the ledger: `fabric down` ends that, after the cells."""
     from grafos_stacks.batch import Target
     from grafos_stacks.inventory import Verdict
-    from grafos_stacks.spec import SHARED_PREFIX
+    from grafos_stacks.spec import is_cell
     from grafos_stacks.sweeping import look
     from grafos_stacks.teardown import keeps_ledger
 
@@ -205,9 +205,9 @@ def _targets(hands: Hands, provider: str, named: list[str], region: str) -> list
     shown = {
         Target(one.stack, provider, one.region, seen=True)
         for one in sight.judged
-        if one.verdict not in (Verdict.UNPROVED, Verdict.BUSY) and not one.stack.startswith(SHARED_PREFIX)
+        if one.verdict not in (Verdict.UNPROVED, Verdict.BUSY) and is_cell(one.stack)
     }
-    found = shown | {Target(row.stack, provider, row.region) for row in sight.forgotten}
+    found = shown | {Target(row.stack, provider, row.region) for row in sight.forgotten if is_cell(row.stack)}
     return sorted(target for target in found if not keeps_ledger(hands, target.cell_id))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from grafos_stacks.journal import StackState
 from grafos_stacks.looking import Look, Part, look, parts_of
 from grafos_stacks.plan import shared_stack_of
-from grafos_stacks.spec import SHARED_PREFIX
+from grafos_stacks.spec import is_cell
 
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
@@ -52,7 +52,7 @@ def foresee(hands: Hands, cell_id: str, region: str, leaving: Sequence[str]) -> 
         for row in hands.journal.stacks()
         if (row.provider, row.region) == (provider, place) and row.stack not in leaving and row.state in STAYING
     ]
-    others = tuple(sorted(name for name in users if not name.startswith(SHARED_PREFIX)))
+    others = tuple(sorted(name for name in users if is_cell(name)))
     return Foreseen(seen, tuple(parts_of(hands, shared)) if seen.resources else (), others)
 
 

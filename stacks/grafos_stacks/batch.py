@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 from grafos_core.errors import GrafosError
 from grafos_stacks.direct import Hands
+from grafos_stacks.publishing_end import unpublish
 from grafos_stacks.side_by_side import HandsOf, Told, side_by_side
+from grafos_stacks.spec import is_image
 from grafos_stacks.teardown import TornDownCell, teardown
 
 
 class Target(NamedTuple):
-    """One cell that is to go. ``seen``: a listing shows something of it, whatever the records say."""
+    """One cell that is to go, or one published image. ``seen``: a listing shows something of it, whatever the records
+    say."""
 
     cell_id: str
     provider: str
@@ -37,6 +40,8 @@ def teardown_batch(
     provider = hands.connector.provider
 
     def one(own: HandsOf, target: Target) -> TornDownCell:
+        if is_image(target.cell_id):
+            return unpublish(own[provider], target.cell_id, target.region)
         return teardown(own[provider], target.cell_id, project, target.region, target.provider, seen=target.seen)
 
     came = side_by_side({provider: hands}, [(target.cell_id, target) for target in targets], one, told)

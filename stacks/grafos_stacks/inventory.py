@@ -16,7 +16,7 @@ from grafos_core.fabric import Fabric
 from grafos_stacks.journal import Life, ResourceRow, StackRow, StackState
 from grafos_stacks.names import TAG_KIND, attempt_in, expiry_in, ours_among
 from grafos_stacks.plan import shared_stack_of
-from grafos_stacks.spec import SHARED_PREFIX
+from grafos_stacks.spec import SHARED_PREFIX, is_cell, is_image
 
 
 class Verdict(StrEnum):
@@ -87,12 +87,16 @@ def judge(fabric: Fabric, provider: str, listed: Iterable[Found], known: Known) 
     for found in there:
         if id(found) in ours:
             groups.setdefault((found.tags[TAG_STACK], found.ref.region), []).append(found)
-    cells = {place: parts for place, parts in groups.items() if not place[0].startswith(SHARED_PREFIX)}
+    cells = {place: parts for place, parts in groups.items() if is_cell(place[0])}
     of_cell = {place: _of_cell(*place, parts, known) for place, parts in cells.items()}
     verdicts: dict[int, Verdict] = {}
     for (stack, region), parts in groups.items():
-        shared = stack.startswith(SHARED_PREFIX)
-        whole = _of_network(provider, region, of_cell, known) if shared else of_cell[stack, region]
+        if is_image(stack):
+            whole = _of_image(stack, parts, known)
+        elif is_cell(stack):
+            whole = of_cell[stack, region]
+        else:
+            whole = _of_network(provider, region, of_cell, known)
         for found in parts:
             verdicts[id(found)] = Verdict.SURPLUS if _is_surplus(found, whole, parts, known) else whole
     return tuple(Judged(found, verdicts.get(id(found), Verdict.UNPROVED)) for found in there)
@@ -105,6 +109,21 @@ def forgotten(provider: str, judged: Iterable[Judged], known: Known) -> tuple[St
     there = shown | known.busy | known.disguised
     cells = [row for row in rows if not row.stack.startswith(SHARED_PREFIX) and row.stack not in there]
     return tuple(row for row in cells if not _is_young(row.stack, known))
+
+
+def _of_image(stack: str, parts: list[Found], known: Known) -> Verdict:
+    """A published image ends when what was held for keeping it ends. Whole, and unknown here, it is left alone until
+    then: nothing goes on in it, and publishing it again takes it into the journal."""
+    row = known.stacks.get(stack)
+    there = any(found.ref.kind is Kind.IMAGE for found in parts)
+    if stack in known.busy:
+        return Verdict.BUSY
+    if _ran_out(None, parts, known.now):
+        return Verdict.OVERDUE
+    if row is None or row.state is StackState.GONE:
+        return Verdict.ELSEWHERE if known.shared or there else Verdict.ORPHANED
+    made = row.state is StackState.MADE and (there or _is_young(stack, known))
+    return Verdict.LIVE if made else Verdict.HALF_MADE
 
 
 def _of_cell(stack: str, region: str, parts: list[Found], known: Known) -> Verdict:
@@ -167,7 +186,7 @@ def _of_network(provider: str, region: str, of_cell: Mapping[tuple[str, str], Ve
         row
         for row in known.stacks.values()
         if (row.provider, row.region) == (provider, region)
-        and not row.stack.startswith(SHARED_PREFIX)
+        and is_cell(row.stack)
         and row.state is not StackState.GONE
         and (row.stack, region) not in of_cell
     ]

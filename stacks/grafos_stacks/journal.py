@@ -33,6 +33,7 @@ from grafos_core.fabric import Fabric
 from grafos_core.paths import private_folder
 from grafos_core.rowfile import RowFile
 from grafos_stacks.plan import StackPlan
+from grafos_stacks.publishing_plan import Publication
 
 BUSY_S = 10.0
 """How long a commit waits for another process's commit, which takes milliseconds."""
@@ -134,7 +135,8 @@ class Move(msgspec.Struct, frozen=True):
 
 
 class StackRow(msgspec.Struct, frozen=True):
-    """One stack: a cell's, with its plan and hold, or a region's shared network, without.
+    """One stack: a cell's, with its plan and hold, a published image's, with that and hold, or a region's shared
+    network, without.
 
     ``extending_to`` (Unix seconds) is the end that the cell is being given, 0 unless that was begun and not finished.
     ``moves`` tells where it was tried before; ``leaving``: it is unmade because another place is tried next.
@@ -154,6 +156,7 @@ class StackRow(msgspec.Struct, frozen=True):
     extending_to: int = 0
     moves: tuple[Move, ...] = ()
     leaving: bool = False
+    publication: Publication | None = None
 
     def moved(self, state: StackState, now: float, **fields: object) -> StackRow:
         """The row in another state."""

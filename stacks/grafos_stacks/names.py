@@ -164,6 +164,7 @@ _PARTS = {
     Kind.GATEWAY: (Kind.GATEWAY_ATTACHMENT,),
     Kind.NETWORK: (Kind.ROUTE,),
     Kind.FIREWALL: (Kind.FIREWALL_RULE,),
+    Kind.BUCKET: (Kind.OBJECT,),
 }
 
 

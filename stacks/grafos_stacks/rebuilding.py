@@ -165,11 +165,15 @@ def _not_shown(hands: Hands, sight: Sight) -> Iterable[Case]:
             yield Case(row.stack, row.region, *_unfinished(hands, row))
         elif row.state is StackState.UNMAKING:
             yield Case(row.stack, row.region, Action.UNDO, "its teardown was interrupted")
+        elif row.publication is not None:
+            yield Case(row.stack, row.region, Action.UNDO, "the image is gone; its bill is open")
         elif row.plan is None or row.plan.expires_at < hands.clock.now():
             yield Case(row.stack, row.region, Action.UNDO, "it has ended itself; its bill is open")
 
 
 def _unfinished(hands: Hands, row: StackRow) -> tuple[Action, str]:
+    if row.publication is not None:
+        return Action.UNDO, "its publishing was interrupted; grafos cloud image publish goes on with it instead"
     if row.plan is None or row.plan.expires_at <= hands.clock.now():
         return Action.UNDO, "its provision was interrupted and cannot be finished any more"
     return Action.FINISH, "its provision was interrupted"

@@ -28,6 +28,8 @@ CELL_ID_CHARACTERS_MAX = 30
 """So that a stack's name still fits into a cloud's name beside what the resource is."""
 SHARED_PREFIX = "net-"
 """Stacks of shared networks begin with it; a cell's stack bears the cell's name."""
+IMAGE_PREFIX = "img-"
+"""Stacks of published images begin with it."""
 STANDALONE, REGISTERED, ORCHESTRATOR = "standalone", "registered", "orchestrator"
 PATTERNS = {"aws": STANDALONE, "gcp": REGISTERED, "azure": REGISTERED}
 """How cells are built on each cloud: as a fabric of their own behind one open port, or dialling out and open to nobody.
@@ -40,6 +42,16 @@ BY_TOKEN, BY_WORD, NOT_AT_ALL = "token", "keyless", "none"
 JOININGS = (BY_TOKEN, BY_WORD, NOT_AT_ALL)
 """How a registered cell joins its orchestrator: with a bootstrap token in its user data, by its cloud's signed word, or
 not at all: then its machine boots, and that is all."""
+
+
+def is_cell(stack: str) -> bool:
+    """Whether a stack of that name is a cell's, and not a shared network's or a published image's."""
+    return not stack.startswith((SHARED_PREFIX, IMAGE_PREFIX))
+
+
+def is_image(stack: str) -> bool:
+    """Whether a stack of that name is a published image's."""
+    return stack.startswith(IMAGE_PREFIX)
 
 
 class CellSpec(msgspec.Struct, frozen=True):
@@ -127,8 +139,9 @@ def check_spec(spec: CellSpec) -> CellSpec:
         raise GrafosError(
             "name_invalid", f"a cell's name has at most {CELL_ID_CHARACTERS_MAX} characters", where=spec.cell_id
         )
-    if spec.cell_id.startswith(SHARED_PREFIX):
-        raise GrafosError("name_invalid", f"names that begin with {SHARED_PREFIX!r} are taken by shared networks")
+    for prefix, owner in ((SHARED_PREFIX, "shared networks"), (IMAGE_PREFIX, "published images")):
+        if spec.cell_id.startswith(prefix):
+            raise GrafosError("name_invalid", f"names that begin with {prefix!r} are taken by {owner}")
     if not spec.region:
         raise _invalid("region", "no region was given", "name one with --region")
     if not TTL_S_MIN <= spec.ttl_s <= TTL_S_MAX:

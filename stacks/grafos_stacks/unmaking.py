@@ -22,7 +22,7 @@ from grafos_stacks.making import SHARED_PATIENCE_S
 from grafos_stacks.names import attempt_in
 from grafos_stacks.plan import shared_stack_of
 from grafos_stacks.recovery import Ground, Unmaking, recovery, row_of
-from grafos_stacks.spec import SHARED_PREFIX
+from grafos_stacks.spec import is_cell, is_image
 
 ROUNDS_MAX = 4
 """Deleting and listing again: a part that outlived its machine shows up in the second round."""
@@ -67,7 +67,8 @@ class Listing:
     def shows_others(self, site: Site, leaving: str) -> bool:
         """Whether it shows anything but the region's network and what belongs to ``leaving``."""
         known = (leaving, shared_stack_of(site.provider, site.region))
-        return any(one.tags.get(TAG_STACK) not in known and one.state is not State.GONE for one in self.found)
+        others = (one for one in self.found if one.tags.get(TAG_STACK) not in known and one.state is not State.GONE)
+        return any(not is_image(one.tags.get(TAG_STACK, "")) for one in others)
 
 
 def unmake_stack(hands: Hands, cell: StackRow) -> Unmade:
@@ -81,6 +82,12 @@ def unmake_stack(hands: Hands, cell: StackRow) -> Unmade:
         return own
     network = unmake_network(hands, site, listing, cell.changed_at, leaving=cell.stack)
     return Unmade(own.resources + network.resources, own.failures + network.failures)
+
+
+def unmake_image(hands: Hands, image: StackRow) -> Unmade:
+    """Deletes a published image and all that belongs to it. The caller holds the stack's lock."""
+    unmade, _ = _Stack(hands, Site(image.provider, image.region), image.stack, image.created_at).unmake()
+    return unmade
 
 
 def unmake_network(hands: Hands, site: Site, listing: Listing, since: float, leaving: str = "") -> Unmade:
@@ -202,7 +209,7 @@ class _Stack:
 def _used_by_others(hands: Hands, site: Site, leaving: str, listing: Listing) -> bool:
     """Whether another cell lives, or comes to live, in the region's network: by the journal, and by the cloud."""
     for row in hands.journal.stacks():
-        same = (row.provider, row.region) == site and not row.stack.startswith(SHARED_PREFIX)
+        same = (row.provider, row.region) == site and is_cell(row.stack)
         if same and row.stack != leaving and _may_live(hands, row):
             return True
     if not listing.shows_others(site, leaving):

@@ -14,9 +14,11 @@ from grafos_connectors.uploads import MIB, Disk
 FABRIC = "f-disks"
 
 
-def make_disk(folder: Path, size_bytes: int = 12 * MIB, islands: tuple[tuple[int, int], ...] = ()) -> Disk:
+def make_disk(
+    folder: Path, size_bytes: int = 12 * MIB, islands: tuple[tuple[int, int], ...] = (), seed: int = 8
+) -> Disk:
     """A disk of zeros with islands of noise (offset, length); by default two, which no block's border fits."""
-    noise = random.Random(8)  # the same bytes each time
+    noise = random.Random(seed)  # the same bytes each time
     path = folder / "disk.raw"
     with path.open("wb") as file:
         file.truncate(size_bytes)

@@ -1,0 +1,202 @@
+"""The end of a published image: it and all that belongs to it deleted and proved gone, settled and signed for.
+
+And looking at those that are there. Cells that were started from an image have a disk of their own and stay.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from grafos_connectors.contract import TAG_STACK, Found, Kind, State
+from grafos_core import ledger as ledgers
+from grafos_core.booking import Ending
+from grafos_core.errors import GrafosError
+from grafos_core.paths import private_folder, write_private
+from grafos_core.receipts import Signed, TeardownReceipt, open_signed
+from grafos_stacks.direct import Engine, Hands
+from grafos_stacks.journal import StackRow, StackState
+from grafos_stacks.making import open_hold
+from grafos_stacks.names import expiry_in
+from grafos_stacks.publishing_plan import DIGEST_CHARACTERS
+from grafos_stacks.spec import is_image
+from grafos_stacks.teardown import TornDownCell
+from grafos_stacks.unmaking import Unmade, unmake_image
+
+
+class Kept(NamedTuple):
+    """A published image as cloud and journal tell of it; 0 and "" for what neither does.
+
+    ``state``: ready, unfinished (its publishing or removal was interrupted) or gone (the journal alone knows it).
+    ``digest`` is the beginning of the disk's SHA-256.
+    """
+
+    stack: str
+    provider: str
+    region: str
+    digest: str
+    state: str
+    image_id: str
+    arch: str
+    keep_until: int
+    rate_micro_cents_per_hour: int
+    parts: int
+
+
+def unpublish(hands: Hands, stack: str, region: str = "") -> TornDownCell:
+    """Deletes it and gives the signed receipt; the same receipt if that was done before.
+
+    ``image_unknown`` when neither journal nor cloud shows it, ``resources_left`` (receipt and hold stay) when something
+    is not proved gone, ``cloud_auth`` with another account's credentials, ``interrupted`` on Ctrl-C.
+    """
+    try:
+        with hands.journal.lock(stack):
+            return _taken_down(hands, stack, region)
+    except KeyboardInterrupt:
+        again = f"finish it: grafos cloud image rm {stack}"
+        raise GrafosError("interrupted", f"stopped while {stack} was removed", next=again) from None
+
+
+def kept_images(hands: Hands, region: str = "") -> tuple[Kept, ...]:
+    """Those of the account, by name; the listing of all regions without one."""
+    _, listed = Engine(hands).listing(region)
+    shown: dict[str, list[Found]] = {}
+    for one in listed:
+        if is_image(one.tags.get(TAG_STACK, "")) and one.state is not State.GONE:
+            shown.setdefault(one.tags[TAG_STACK], []).append(one)
+    provider = hands.connector.provider
+    rows = {
+        row.stack: row
+        for row in hands.journal.stacks()
+        if is_image(row.stack) and row.provider == provider and row.state is not StackState.GONE
+    }
+    rows = {stack: row for stack, row in rows.items() if region in ("", row.region)}
+    return tuple(_kept(hands, stack, rows.get(stack), shown.get(stack, [])) for stack in sorted({*shown, *rows}))
+
+
+def _kept(hands: Hands, stack: str, row: StackRow | None, parts: list[Found]) -> Kept:
+    image = next((one for one in parts if one.ref.kind is Kind.IMAGE), None)
+    asked = row.publication if row is not None else None
+    done = image is not None and image.state is State.READY and (row is None or row.state is StackState.MADE)
+    region = row.region if row is not None else parts[0].ref.region
+    return Kept(
+        stack=stack,
+        provider=hands.connector.provider,
+        region=region,
+        digest=stack[-DIGEST_CHARACTERS:],
+        state="ready" if done else "unfinished" if parts else "gone",
+        image_id=image.ref.id if image is not None else "",
+        arch=asked.disk.arch if asked is not None else image.attributes.get("arch", "") if image else "",
+        keep_until=max([asked.keep_until if asked else 0, *(expiry_in(one.tags) for one in parts)]),
+        rate_micro_cents_per_hour=asked.rate_micro_cents_per_hour if asked is not None else 0,
+        parts=len(parts),
+    )
+
+
+def _taken_down(hands: Hands, stack: str, region: str) -> TornDownCell:
+    row = hands.journal.stack(stack)
+    if row is None or row.state is StackState.GONE:
+        found = _listed(hands, stack, region)
+        if not found:
+            return _known_end(hands, stack)
+        row = _row_of(hands, stack, found)
+    account = hands.identity().account
+    if row.account != account:
+        raise GrafosError(
+            "cloud_auth",
+            f"{stack} was published in account {row.account}, and these credentials are for {account}",
+            next="use the credentials of that account: in another one everything looks gone",
+        )
+    if row.state is not StackState.UNMAKING:
+        row = row.moved(StackState.UNMAKING, hands.clock.now())
+        hands.journal.write(row)
+    unmade = unmake_image(hands, row)
+    torn = _signed_for(hands, row, unmade)
+    write_private(_receipt_path(hands, stack), msgspec.json.encode(torn.signed))
+    if unmade.left:
+        raise _left(unmade, torn.receipt)
+    (hands.fabric.home / "uploads" / stack).unlink(missing_ok=True)
+    hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
+    return torn
+
+
+def _listed(hands: Hands, stack: str, region: str) -> list[Found]:
+    engine = Engine(hands)
+    settled = hands.journal.lost_at + hands.connector.traits.listing_lag_s
+    if hands.journal.lost_at and hands.clock.now() < settled:
+        engine.wait_until(settled, stack)
+    _, listed = engine.listing(region)
+    return [one for one in listed if one.tags.get(TAG_STACK) == stack and one.state is not State.GONE]
+
+
+def _row_of(hands: Hands, stack: str, found: list[Found]) -> StackRow:
+    """Of an image that no journal knows."""
+    now, held = hands.clock.now(), open_hold(hands.fabric, stack)
+    return StackRow(
+        stack,
+        hands.connector.provider,
+        found[0].ref.region,
+        hands.identity().account,
+        StackState.MAKING,
+        now,
+        now,
+        hold_id=held.hold_id if held else "",
+    )
+
+
+def _signed_for(hands: Hands, row: StackRow, unmade: Unmade) -> TornDownCell:
+    held, now = open_hold(hands.fabric, row.stack), hands.clock.now()
+    ended = held or hands.fabric.read_ledger().holds.get(row.hold_id)
+    cost = ledgers.accrued(ended, now) if ended is not None else 0
+    if held is not None and not unmade.left:
+        hands.fabric.end(Ending(held.hold_id, actual_micro_cents=cost, ended_at=now))
+    receipt = TeardownReceipt(
+        fabric=str(hands.fabric.id),
+        stack=row.stack,
+        provider=row.provider,
+        account=row.account,
+        region=row.region,
+        cell_id="",
+        resources=unmade.resources,
+        left=len(unmade.left),
+        held_micro_cents=ended.amount_micro_cents if ended else 0,
+        cost_micro_cents=cost,
+        machine_seconds=0.0,
+        runs_brought_home=0,
+        settlement="settled",
+        began_at=row.changed_at,
+        ended_at=now,
+        emulated=hands.identity().emulated,
+    )
+    return TornDownCell(hands.fabric.sign(receipt), receipt)
+
+
+def _known_end(hands: Hands, stack: str) -> TornDownCell:
+    """The receipt of one that was removed before."""
+    try:
+        signed = msgspec.json.decode(_receipt_path(hands, stack).read_bytes(), type=Signed)
+    except (FileNotFoundError, msgspec.DecodeError):
+        raise GrafosError(
+            "image_unknown",
+            f"neither the journal nor {hands.connector.provider} shows an image {stack!r}",
+            next="grafos cloud image ls --provider all",
+        ) from None
+    return TornDownCell(signed, open_signed(signed, TeardownReceipt, hands.fabric.key.public_key()))
+
+
+def _receipt_path(hands: Hands, stack: str) -> Path:
+    return private_folder(hands.fabric.home / "images") / f"{stack}.receipt.json"
+
+
+def _left(unmade: Unmade, receipt: TeardownReceipt) -> GrafosError:
+    left = [f"{torn.kind} {torn.id} ({torn.proof})" for torn in unmade.left]
+    first = unmade.failures[0] if unmade.failures else None
+    return GrafosError(
+        "resources_left",
+        f"{receipt.left} of {len(receipt.resources)} resources are not proved gone: {'; '.join(left)}",
+        where=f"{receipt.provider} {receipt.region}",
+        why=first.why or first.what if first else "",
+        next="run the same command again; if it stays, delete them in the cloud's console",
+    )

@@ -1,0 +1,235 @@
+"""An image is published once, whatever happens on the way, and nothing but it is left; it ends with what was held."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from aws_ground import AwsCloud
+from crash_sweep import Abort, Fuse
+from disks import make_disk
+from emulated_ground import EmulatedCloud, EmulatedGround
+from publishing import DISK_BYTES, ISLANDS, KEEP_S, asked, held, project, published, stack
+
+from grafos_connectors.uploads import Disk
+from grafos_core import ledger as ledgers
+from grafos_core.errors import GrafosError
+from grafos_core.fabric import OPERATOR_ACCOUNT
+from grafos_stacks import rebuilding, sweeping
+from grafos_stacks.inventory import Verdict
+from grafos_stacks.publishing import publish
+from grafos_stacks.publishing_end import kept_images, unpublish
+from grafos_stacks.rebuilding import Action
+
+CLOUDS: dict[str, Callable[[Path], EmulatedCloud]] = {"aws": AwsCloud}
+WHOLE = {"aws": ["image", "snapshot"]}
+"""What one published image consists of, in each cloud's words."""
+MOMENTS_MAX = 400
+
+
+@pytest.fixture(scope="module", params=CLOUDS)
+def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedCloud]:
+    made = CLOUDS[request.param](tmp_path_factory.mktemp(request.param))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ground(cloud: EmulatedCloud) -> Iterator[EmulatedGround]:
+    fresh = EmulatedGround(cloud)
+    yield fresh
+    cloud.fuse = None
+    for image in kept_images(fresh.hands()):
+        unpublish(fresh.hands(), image.stack)
+
+
+SEEDS = itertools.count()
+
+
+def new_disk(folder: Path) -> Disk:
+    """One that was never published: a cloud remembers the tokens by which another was."""
+    return make_disk(folder, DISK_BYTES, ISLANDS, next(SEEDS))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    with new_disk(tmp_path) as made:
+        yield made
+
+
+def kinds(ground: EmulatedGround) -> list[str]:
+    return sorted(line.split()[0] for line in ground.live())
+
+
+def whole(ground: EmulatedGround) -> list[str]:
+    return WHOLE[ground.cloud.provider]
+
+
+def test_what_is_published_is_one_image_and_what_it_needs(ground: EmulatedGround, disk: Disk) -> None:
+    done = published(ground.hands(), disk)
+    assert kinds(ground) == whole(ground)
+    assert done.filled is not None
+    assert not done.was_there
+    [kept] = kept_images(ground.hands())
+    assert (kept.state, kept.digest, kept.image_id) == ("ready", disk.sha256[:12], done.image.ref.id)
+    assert kept.keep_until == done.publication.keep_until
+
+
+def test_publishing_twice_makes_nothing_new_and_sends_nothing(ground: EmulatedGround, disk: Disk) -> None:
+    first = published(ground.hands(), disk)
+    before, money = ground.live(), held(ground.hands())
+    again = published(ground.hands(), disk)
+    assert again.was_there
+    assert again.filled is None
+    assert again.image.ref == first.image.ref
+    assert ground.live() == before
+    assert held(ground.hands()) == money > 0
+
+
+def test_with_the_journal_lost_it_is_found_by_its_signed_tags(ground: EmulatedGround, disk: Disk) -> None:
+    first = published(ground.hands(), disk)
+    before = ground.live()
+    ground.lose_journal()
+    ground.pass_time(3600)
+    again = published(ground.hands(), disk)
+    assert again.image.ref.id == first.image.ref.id
+    assert ground.live() == before
+    [kept] = kept_images(ground.hands())
+    assert kept.keep_until == first.publication.keep_until
+
+
+def test_another_disk_is_another_image(ground: EmulatedGround, disk: Disk, tmp_path: Path) -> None:
+    published(ground.hands(), disk)
+    folder = tmp_path / "other"
+    folder.mkdir()
+    with make_disk(folder, DISK_BYTES, ((0, 10),)) as other:
+        published(ground.hands(), other)
+    assert len(kept_images(ground.hands())) == 2
+
+
+def test_its_removal_leaves_nothing_and_settles_what_was_held(ground: EmulatedGround, disk: Disk) -> None:
+    published(ground.hands(), disk)
+    money = held(ground.hands())
+    ground.pass_time(3600)
+    torn = unpublish(ground.hands(), stack(ground.hands(), disk))
+    assert ground.live() == []
+    assert held(ground.hands()) == 0
+    assert torn.receipt.left == 0
+    assert len(torn.receipt.resources) >= len(whole(ground))
+    assert 0 < torn.receipt.cost_micro_cents < money == torn.receipt.held_micro_cents
+    assert unpublish(ground.hands(), stack(ground.hands(), disk)) == torn
+    assert not kept_images(ground.hands())
+
+
+def test_after_its_removal_it_can_be_published_again(ground: EmulatedGround, disk: Disk) -> None:
+    published(ground.hands(), disk)
+    unpublish(ground.hands(), stack(ground.hands(), disk))
+    published(ground.hands(), disk)
+    assert kinds(ground) == whole(ground)
+
+
+def test_what_was_never_published_is_unknown(ground: EmulatedGround, disk: Disk) -> None:
+    with pytest.raises(GrafosError) as refused:
+        unpublish(ground.hands(), stack(ground.hands(), disk))
+    assert refused.value.code == "image_unknown"
+
+
+def test_what_does_not_fit_under_the_cap_is_not_begun(ground: EmulatedGround, disk: Disk) -> None:
+    hands = ground.hands()
+    hands.fabric.book(lambda ledger: ledgers.set_cap(ledger, OPERATOR_ACCOUNT, 1))
+    with pytest.raises(GrafosError) as refused:
+        published(hands, disk)
+    assert refused.value.code == "budget_exceeded"
+    assert ground.live() == []
+    assert not kept_images(ground.hands())
+
+
+def test_a_sweep_leaves_a_kept_image_alone_and_deletes_it_when_its_time_is_over(
+    ground: EmulatedGround, disk: Disk
+) -> None:
+    published(ground.hands(), disk)
+    hands = ground.hands()
+    assert {one.verdict for one in sweeping.look(hands).judged if one.stack.startswith("img-")} == {Verdict.LIVE}
+    assert not sweeping.sweep(ground.hands(), project(hands)).outcomes
+    ground.pass_time(KEEP_S + 60)
+    swept = sweeping.sweep(ground.hands(), project(hands))
+    assert [outcome.error for outcome in swept.outcomes] == [None]
+    assert ground.live() == []
+    assert held(ground.hands()) == 0
+
+
+def moments(ground: EmulatedGround, disk: Disk) -> int:
+    """How many moments a publishing has at which its process can die."""
+    fuse = Fuse()
+    published(ground.hands(fuse), disk)
+    unpublish(ground.hands(), stack(ground.hands(), disk))
+    return fuse.moments
+
+
+def die_at(ground: EmulatedGround, disk: Disk, point: int) -> None:
+    fuse = Fuse(point)
+    with pytest.raises(Abort):
+        published(ground.hands(fuse), disk)
+
+
+EVERY = int(os.environ.get("GRAFOS_MOMENTS_EVERY", "7"))
+"""Which moments are tried here: another part of them on each cloud and in each claim; a deep run tries all."""
+
+
+@pytest.mark.parametrize("journal_lost", [False, True], ids=["journal kept", "journal lost"])
+def test_killed_anywhere_the_same_command_goes_on(cloud: EmulatedCloud, tmp_path: Path, *, journal_lost: bool) -> None:
+    total = moments(EmulatedGround(cloud), new_disk(tmp_path))
+    assert 10 < total < MOMENTS_MAX
+    for point in range(3 if journal_lost else 0, total, EVERY):
+        ground, disk = EmulatedGround(cloud), new_disk(tmp_path)
+        die_at(ground, disk, point)
+        if journal_lost:
+            ground.lose_journal()
+        published(ground.hands(), disk)
+        assert kinds(ground) == whole(ground), f"killed at moment {point}"
+        unpublish(ground.hands(), stack(ground.hands(), disk))
+        assert ground.live() == []
+        assert held(ground.hands()) == 0
+
+
+@pytest.mark.parametrize("journal_lost", [False, True], ids=["journal kept", "journal lost"])
+def test_killed_anywhere_a_sweep_leaves_nothing(cloud: EmulatedCloud, tmp_path: Path, *, journal_lost: bool) -> None:
+    total = moments(EmulatedGround(cloud), new_disk(tmp_path))
+    for point in range(5 if journal_lost else 2, total, EVERY):
+        ground, disk = EmulatedGround(cloud), new_disk(tmp_path)
+        die_at(ground, disk, point)
+        if journal_lost:
+            ground.lose_journal()
+        sweeping.sweep(ground.hands(), project(ground.hands()))
+        rebuilding.carry_out(ground.hands(), rebuilding.survey(ground.hands()), project(ground.hands()), lambda _: None)
+        finished = "image" in kinds(ground)
+        assert kinds(ground) == (whole(ground) if finished else []), f"killed at moment {point}"
+        assert bool(held(ground.hands())) == finished, f"killed at moment {point}"
+        ground.pass_time(KEEP_S + 60)
+        sweeping.sweep(ground.hands(), project(ground.hands()))
+        assert ground.live() == [], f"killed at moment {point}"
+        assert held(ground.hands()) == 0, f"killed at moment {point}"
+
+
+def test_an_interrupted_publishing_is_for_recover_to_undo(ground: EmulatedGround, disk: Disk, tmp_path: Path) -> None:
+    die_at(ground, disk, moments(ground, new_disk(tmp_path)) // 2)
+    [case] = rebuilding.survey(ground.hands())
+    assert case.action is Action.UNDO
+    assert "publish" in case.why
+    rebuilding.carry_out(ground.hands(), [case], project(ground.hands()), lambda _: None)
+    assert ground.live() == []
+    assert held(ground.hands()) == 0
+
+
+def test_a_clock_that_is_off_and_a_time_that_is_none_are_refused(ground: EmulatedGround, disk: Disk) -> None:
+    from grafos_stacks.publishing_plan import check_publication
+
+    with pytest.raises(GrafosError) as refused:
+        check_publication(asked(ground.hands(), disk, keep_s=60))
+    assert refused.value.code == "config_invalid"
+    with pytest.raises(GrafosError):
+        check_publication(asked(ground.hands(), disk, arch="riscv64"))
+    assert publish(ground.hands(), check_publication(asked(ground.hands(), disk)), disk).image.ref.id
