@@ -23,6 +23,8 @@ FILE_BYTES_MAX = 256 * 1024
 """Such files are written by hand; a larger one is a mistake."""
 AUTO, ALWAYS, NEVER = "auto", "always", "never"
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):[0-9]{1,5}")
+_BACKEND = re.compile(r"(?:file|s3|gs|azblob|postgres)://(?!/*[^/@]*:[^/@]*@).+")
+"""A URL of Pulumi's; a password has no place in settings, and the databases' own tools keep it."""
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
 
@@ -45,6 +47,7 @@ class Setting(NamedTuple):
 
 
 YES_NO = ("true", "false")
+EXAMPLES = {"BACKEND": "s3://BUCKET or postgres://USER@HOST/DATABASE, without a password"}
 SETTINGS = (
     Setting("color", "--color", AUTO, "when output has colour; auto: on a terminal", (AUTO, ALWAYS, NEVER)),
     Setting(
@@ -70,6 +73,14 @@ SETTINGS = (
         "https://checkip.amazonaws.com/",
         "who tells the address that a question came from, for cloud allow --my-ip",
         shape="URL",
+        in_project=False,
+    ),
+    Setting(
+        "pulumi_backend",
+        "",
+        "",
+        "where the state of cloud provision --engine pulumi is kept, for a team: a bucket or a database; no password",
+        shape="BACKEND",
         in_project=False,
     ),
     Setting("wide", "--wide", "false", "every column of a table, also beyond the terminal's width", YES_NO),
@@ -225,7 +236,8 @@ def _refuse_bad(setting: Setting, value: object, where: str, code: str) -> None:
     fits = isinstance(value, str) and (value in setting.choices if setting.choices else _has_shape(setting, value))
     if fits:
         return
-    wanted = f"one of {', '.join(setting.choices)}" if setting.choices else f"like {setting.shape}"
+    shape = EXAMPLES.get(setting.shape, setting.shape)
+    wanted = f"one of {', '.join(setting.choices)}" if setting.choices else f"like {shape}"
     raise GrafosError(
         code or "config_invalid",
         f"{setting.name} cannot be {value if isinstance(value, str) else type(value).__name__!r:.60}",
@@ -237,6 +249,8 @@ def _refuse_bad(setting: Setting, value: object, where: str, code: str) -> None:
 def _has_shape(setting: Setting, value: str) -> bool:
     if setting.shape == "URL":
         return value.startswith(("http://", "https://"))
+    if setting.shape == "BACKEND":
+        return _BACKEND.fullmatch(value) is not None
     if setting.shape == "NAME":
         return _NAME.fullmatch(value) is not None
     return _ADDRESS.fullmatch(value) is not None

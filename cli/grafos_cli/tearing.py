@@ -13,6 +13,7 @@ from grafos_core.errors import PARTIAL, GrafosError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from grafos_cli.by_pulumi_ends import Ended
     from grafos_cli.steps import Steps
     from grafos_cli.tearing_foreseen import Foreseen
     from grafos_cli.terminal import Terminal
@@ -130,6 +131,7 @@ def _check_cloud(terminal: Terminal, provider: str, named: list[str]) -> None:
 
 def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove: bool, yes: bool) -> None:
     from grafos_cli.accounts import hands_for, open_account, told_by
+    from grafos_cli.by_pulumi_ends import end_by_pulumi
     from grafos_cli.fabric import open_default
     from grafos_cli.interrupts import parting
     from grafos_cli.project import project_folder
@@ -148,6 +150,8 @@ def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove:
     left = parting(f"Stopped while {cell_id} was torn down; next: grafos cloud teardown {provider} --cell-id {cell_id}")
     with hands_for([connector], fabric) as (quiet,), left, show_steps(terminal) as steps:
         hands = replace(quiet, progress=told_by(steps))
+        for refusal in end_by_pulumi([cell_id], provider, terminal, steps).refused.values():
+            raise refusal
         try:
             torn = tear_down(hands, cell_id, project_folder(), region=place, provider=provider)
         except GrafosError as error:
@@ -164,11 +168,12 @@ def _one(terminal: Terminal, provider: str, cell_id: str, region: str, *, prove:
 
 def _many(terminal: Terminal, provider: str, named: list[str], region: str, *, prove: bool, yes: bool) -> None:
     from grafos_cli.accounts import hands_for, open_account, told_of
+    from grafos_cli.by_pulumi_ends import end_by_pulumi
     from grafos_cli.fabric import open_default
     from grafos_cli.interrupts import resumable
     from grafos_cli.project import project_folder
     from grafos_cli.steps import show_steps
-    from grafos_stacks.batch import teardown_batch
+    from grafos_stacks.batch import Outcome, teardown_batch
 
     connector = open_account(provider, region)
     with hands_for([connector], open_default(terminal)) as (hands,):
@@ -180,7 +185,10 @@ def _many(terminal: Terminal, provider: str, named: list[str], region: str, *, p
         proofs = []
         again = "the same command again finishes it"
         with resumable("Stopped while the cells were torn down", again), show_steps(terminal) as steps:
-            outcomes = teardown_batch(hands, targets, project_folder(), lambda cell_id: told_of(steps, cell_id))
+            ended = end_by_pulumi([target.cell_id for target in targets], provider, terminal, steps)
+            rest = [_after(target, ended) for target in targets if target.cell_id not in ended.refused]
+            outcomes = teardown_batch(hands, rest, project_folder(), lambda cell_id: told_of(steps, cell_id))
+            outcomes += tuple(Outcome(one, None, ended.refused[one.cell_id]) for one in targets if one not in rest)
             if prove and not any(outcome.error for outcome in outcomes):
                 proofs = [proved(hands, stack, steps) for stack in (named or [""])]
     document: dict[str, Any] = _batch_document(outcomes)
@@ -209,6 +217,11 @@ def _targets(hands: Hands, provider: str, named: list[str], region: str) -> list
     }
     found = shown | {Target(row.stack, provider, row.region) for row in sight.forgotten if is_cell(row.stack)}
     return sorted(target for target in found if not keeps_ledger(hands, target.cell_id))
+
+
+def _after(target: Target, ended: Ended) -> Target:
+    """One that Pulumi has ended was seen before that, and has its receipt."""
+    return target._replace(seen=False) if target.cell_id in ended.cells else target
 
 
 def proved(hands: Hands, stack: str, steps: Steps) -> Proof:

@@ -12,6 +12,8 @@ from grafos_stacks.journal import DIRECT, Journal, StackRow, StackState
 PULUMI = "pulumi"
 """A stack that was handed over to Pulumi, and that none of its stacks has taken yet."""
 ENGINES = (DIRECT, PULUMI)
+OWN_PROJECT = "grafos-cloud"
+"""The project of the Pulumi stacks that `grafos cloud provision --engine pulumi` drives; nobody else's bears it."""
 
 
 def check_engine(word: str, where: str) -> str:
@@ -65,6 +67,11 @@ def _called(engine: str) -> str:
 
 
 def _way(row: StackRow, engine: str) -> str:
+    back = f"or take it back first: grafos cloud handover {row.stack} --to direct"
+    project, _, stack = row.engine.partition(":")[2].partition("/")
+    if engine == DIRECT and project == OWN_PROJECT:
+        again = f"grafos cloud provision {row.provider} --cell-id {stack} --engine pulumi"
+        return f"say it to Pulumi, with another --ttl or --allow: {again}; {back}"
     if engine == DIRECT:
-        return f"use pulumi there; or take it back first: grafos cloud handover {row.stack} --to direct"
+        return f"use pulumi there; {back}"
     return f"hand it over first: grafos cloud handover {row.stack} --to pulumi"

@@ -1,18 +1,57 @@
-"""`--engine pulumi`: what it is not asked for is told, and what it makes is a cell like any other."""
+"""`--engine pulumi`: what it is not asked for is told, and what it makes is a cell like any other, whose life these
+commands go on with by Pulumi's engine."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import Person
 from pulumi_ground import engine_in_path
 
+PLACE = ("aws", "--region", "us-east-1")
+
 
 @pytest.fixture
 def somebody(tmp_path: Path) -> Person:
     return Person(tmp_path)
+
+
+@pytest.fixture
+def user(somebody: Person) -> Iterator[Person]:
+    """With an emulated AWS and Pulumi's engine in PATH."""
+    before = os.environ["PATH"]
+    engine_in_path()
+    somebody.env["PATH"], os.environ["PATH"] = os.environ["PATH"], before
+    assert somebody("emulate", "up", "--clouds", "aws").code == 0
+    try:
+        somebody.env.update(somebody("emulate", "env", "--json").document["environment"])
+        yield somebody
+    finally:
+        somebody("emulate", "down")
+
+
+def pulumi_home(person: Person) -> Path:
+    return person.fabric_home / "pulumi"
+
+
+def stacks(person: Person) -> list[str]:
+    """What Pulumi keeps: stacks in its backend, and their folders."""
+    kept = [file.name for file in (pulumi_home(person) / "state" / ".pulumi" / "stacks").rglob("*.json")]
+    return kept + [folder.name for folder in (pulumi_home(person) / "work").glob("*")]
+
+
+def cells(person: Person) -> list[tuple[str, str]]:
+    return [(cell["cell_id"], cell["state"]) for cell in person("cloud", "ls", "--json").document["cells"]]
+
+
+def made(person: Person, *more: str, cell_id: str = "build") -> dict[str, Any]:
+    answer = person("cloud", "provision", *PLACE, "--cell-id", cell_id, "--engine", "pulumi", *more, "--yes", "--json")
+    assert answer.code == 0, answer.err + answer.out
+    return answer.document
 
 
 @pytest.mark.parametrize(
@@ -30,32 +69,29 @@ def test_what_pulumi_is_not_asked_for_is_told(somebody: Person, words: tuple[str
 
 
 @pytest.mark.needs("pulumi")
-def test_without_an_engine_the_next_step_is_told(somebody: Person) -> None:
-    answer = somebody(
-        "cloud", "provision", "aws", "--region", "us-east-1", "--engine", "pulumi", "--yes", env={"PATH": "/nowhere"}
-    )
+def test_without_an_engine_nothing_is_fetched_before_somebody_agrees(somebody: Person) -> None:
+    answer = somebody("cloud", "provision", *PLACE, "--engine", "pulumi", env={"PATH": "/nowhere"})
     assert "Pulumi's command line was not found" in answer.err
+    assert "repeat the command with --yes" in answer.err
 
 
 @pytest.mark.deep
 @pytest.mark.needs("pulumi")
-def test_a_cell_is_made_by_pulumi_and_torn_down_here_once_it_is_handed_over(somebody: Person) -> None:
-    before = os.environ["PATH"]
-    engine_in_path()
-    somebody.env["PATH"], os.environ["PATH"] = os.environ["PATH"], before
-    assert somebody("emulate", "up", "--clouds", "aws").code == 0
-    try:
-        somebody.env.update(somebody("emulate", "env", "--json").document["environment"])
-        asked = ("cloud", "provision", "aws", "--region", "us-east-1", "--cell-id", "build", "--engine", "pulumi")
-        shown = somebody(*asked, "--dry-run", "--json")
-        assert shown.document["changes"]["create"] == 13, shown.err
-        made = somebody(*asked, "--yes", "--json")
-        assert made.document["outputs"]["cell_id"] == ["build"], made.err
-        [cell] = somebody("cloud", "ls", "--json").document["cells"]
-        assert (cell["cell_id"], cell["state"]) == ("build", "live")
-        refused = somebody("cloud", "teardown", "aws", "--cell-id", "build", "--yes")
-        assert "belongs to the Pulumi stack grafos/build" in refused.err
-        assert somebody("cloud", "handover", "build", "--to", "direct").code == 0
-        assert somebody("cloud", "teardown", "aws", "--cell-id", "build", "--yes").code == 0
-    finally:
-        somebody("emulate", "down")
+def test_a_cell_that_pulumi_made_is_torn_down_by_pulumi(user: Person) -> None:
+    """A look leaves no stack behind, nor does the end; until then there is one owner, and other inputs are refused."""
+    looked = user("cloud", "provision", *PLACE, "--cell-id", "build", "--engine", "pulumi", "--dry-run", "--json")
+    assert looked.document["changes"]["create"] == 13, looked.err
+    assert stacks(user) == []
+    assert made(user)["outputs"]["cell_id"] == ["build"]
+    assert cells(user) == [("build", "live")]
+    other = user(
+        "cloud", "provision", *PLACE, "--cell-id", "build", "--type", "t3.large", "--engine", "pulumi", "--yes"
+    )
+    assert (other.error_code, "Pulumi would end what is there" in other.err) == ("plan_stale", True), other.err
+    direct = user("cloud", "provision", *PLACE, "--cell-id", "build", "--yes")
+    assert (direct.error_code, "--engine pulumi" in direct.err) == ("stack_busy", True), direct.err
+    torn = user("cloud", "teardown", "aws", "--cell-id", "build", "--yes")
+    assert torn.code == 0, torn.err
+    assert "build-machine: done in" in torn.err
+    assert "0 left" in torn.out
+    assert (cells(user), stacks(user)) == ([("build", "gone")], [])

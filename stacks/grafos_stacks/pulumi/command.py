@@ -21,10 +21,15 @@ from pulumi.automation.errors import create_command_error
 from semver import VersionInfo
 
 from grafos_core.errors import GrafosError
+from grafos_core.paths import private_folder
 
 OLDEST = VersionInfo(3, 206, 0)
 """The first that tells its events over gRPC."""
 VERSION_TIMEOUT_S = 60
+INSTALLER = "https://get.pulumi.com"
+"""Where the library's installer fetches from."""
+SAID_MAX = 2000
+"""Characters of what it said last."""
 
 
 def find_engine(private: Path) -> Path:
@@ -38,6 +43,29 @@ def find_engine(private: Path) -> Path:
             next="install it (https://www.pulumi.com/docs/install), or leave out --engine pulumi",
         )
     return Path(found)
+
+
+def install_engine(private: Path, home: Path) -> Path:
+    """Pulumi's command line in the version of its Python library, brought into the folder ``private`` by that library's
+    own installer: whole, or not at all. ``unsupported`` when it cannot be had, or does not run here."""
+    unfinished = Path(tempfile.mkdtemp(dir=private_folder(private.parent), prefix="engine."))
+    try:
+        PulumiCommand.install(root=str(unfinished), skip_version_check=True)
+        _version_of(unfinished / "bin" / "pulumi", home)
+        shutil.rmtree(private, ignore_errors=True)
+        unfinished.rename(private)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "output", None)
+        raise GrafosError(
+            "unsupported",
+            "Pulumi's command line could not be fetched",
+            where=INSTALLER,
+            why=said.decode(errors="replace").strip()[-SAID_MAX:] if said else str(error),
+            next="run it again where there is a network; or install it (https://www.pulumi.com/docs/install) into PATH",
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return find_engine(private)
 
 
 class Command(PulumiCommand):
@@ -58,7 +86,7 @@ class Command(PulumiCommand):
         on_error: Any = None,
     ) -> CommandResult:
         """As the library's; output comes when the command has ended, and progress by events."""
-        environment = {**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"}
+        environment = {**_without_pulumi(), **additional_env, "PULUMI_AUTOMATION_API": "true"}
         environment["PATH"] = os.pathsep.join((str(Path(self.command).parent), environment.get("PATH", os.defpath)))
         with tempfile.TemporaryFile(dir=self._home) as said, tempfile.TemporaryFile(dir=self._home) as complained:
             self.child = subprocess.Popen(
@@ -94,6 +122,12 @@ def _waited_for(child: subprocess.Popen[bytes]) -> int:
     return code
 
 
+def _without_pulumi() -> dict[str, str]:
+    """The environment without what the person set for their own Pulumi: one of those switches keeps no record of what
+    was begun, another seals the state with a passphrase that is not there the next time."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PULUMI_")}
+
+
 def _text(file: Any) -> str:
     file.seek(0)
     return str(file.read().decode(errors="replace")).rstrip()
@@ -101,7 +135,7 @@ def _text(file: Any) -> str:
 
 def _version_of(binary: Path, home: Path) -> VersionInfo:
     """``unsupported`` if it is too old, or tells none."""
-    environment = {**os.environ, "PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    environment = {**_without_pulumi(), "PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}
     done = subprocess.run(
         [binary, "version"], env=environment, capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=False
     )
