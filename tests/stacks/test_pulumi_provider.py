@@ -327,6 +327,27 @@ def unfinished(call: pytest.ExceptionInfo[grpc.RpcError]) -> provider_pb2.ErrorR
     return left
 
 
+def test_a_machine_for_which_its_zone_has_no_room_is_made_in_another_and_stays_the_same_resource(
+    provider: Spoken, aws: EmulatedClouds
+) -> None:
+    aws.capacity.fill("aws", f"{REGION}a")
+    plan = provider.plan()
+    made = provider.whole(plan)
+    machine, state = made["machine"]
+    assert ([machine], state.values["zone"]) == (machines(aws), f"{REGION}b")
+    now = provider.read(PLAN, CELL, plan)[1]
+    moved = {role for role, key in now.values["keys"].items() if key != plan.values["keys"][role]}
+    assert (plan.values["zone"], now.values["zone"], moved) == (f"{REGION}a", f"{REGION}b", {"subnet"})
+    subnet, _ = provider.part("Subnet", "subnet", now, network=made["network"][0])
+    before = {**PLACE, "role": "machine", "key": now.values["keys"]["machine"]}
+    after = {**before, "needs": {"subnet": subnet, "firewall": made["firewall"][0]}}
+    assert list(provider.diff(MACHINE, state, {**before, "needs": {"subnet": "old"}}, after).replaces) == []
+    provider.update(MACHINE, machine, state, after)
+    assert machines(aws) == [machine]
+    provider.delete(PLAN, CELL, now)
+    assert aws.world() == ()
+
+
 def test_in_another_account_nothing_is_taken_for_gone(provider: Spoken) -> None:
     plan = provider.plan()
     id_, state = provider.part("Network", "network", plan)

@@ -66,6 +66,10 @@ class PartInputs(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forb
     needs: Mapping[str, str] = {}
 
 
+PART_REPLACING = ("cellId", "provider", "region", "role", "key")
+"""Inputs of a part whose change means another one."""
+
+
 class HandoverInputs(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """From a machine that runs, named by its id, to a cell that is ready."""
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import msgspec
 
-from grafos_connectors.contract import Found, Kind, Ref, Scalar, State
+from grafos_connectors.contract import CloudError, Found, Kind, Ref, Scalar, State
 from grafos_core.errors import GrafosError
 from grafos_stacks.creating import Creator, LateInputs, no_late_inputs
 from grafos_stacks.direct import Engine, Hands
+from grafos_stacks.failover import CAPACITY, make_somewhere
 from grafos_stacks.journal import Journal, Life, ResourceRow
 from grafos_stacks.layouts import layout_of
 from grafos_stacks.making import SHARED_PATIENCE_S, in_time, note_shared
@@ -26,8 +27,8 @@ from grafos_stacks.provision import PATIENCE, late_inputs_of
 from grafos_stacks.pulumi.answers import UnfinishedError
 from grafos_stacks.pulumi.bench import LOCK_PATIENCE_S, Bench
 from grafos_stacks.pulumi.codec import UNKNOWN, Properties
-from grafos_stacks.pulumi.handlers import Asker, Had, Replaced
-from grafos_stacks.pulumi.inputs import PartInputs, inputs_in, read_inputs
+from grafos_stacks.pulumi.handlers import Asker, Change, Had, Replaced
+from grafos_stacks.pulumi.inputs import PART_REPLACING, PartInputs, inputs_in, read_inputs
 from grafos_stacks.pulumi.lifetimes import living_plan, owned_row, ran_out
 from grafos_stacks.pulumi.roles import in_role
 from grafos_stacks.recovery import made_at
@@ -44,8 +45,15 @@ class Parts(Replaced):
     def __init__(self, bench: Bench, kind: Kind) -> None:
         self._bench, self._kind = bench, kind
 
+    def change(self, outputs: Mapping[str, Any], old: Mapping[str, Any], new: Properties) -> Change:
+        """As ``Handler.change``. While its key is the same it is the same resource, whatever it hangs on: a machine for
+        which its zone had no room is in another zone's subnet, of which a program hears afterwards."""
+        changed = super().change(outputs, old, new).changed
+        return Change(changed, tuple(name for name in changed if name in PART_REPLACING))
+
     def create(self, asker: Asker, new: Properties, *, preview: bool) -> Had:
-        """Makes or adopts it, and what the cloud wants made while it becomes ready."""
+        """Makes or adopts it, and what the cloud wants made while it becomes ready. A machine for which its zone has no
+        room is made in another one, unless the person named the zone."""
         if preview:
             return Had("", {**new.values, **dict.fromkeys(("name", "zone", "account", "state"), UNKNOWN)})
         return self._have(asker, new.values)
@@ -79,7 +87,12 @@ class Parts(Replaced):
         early = [one for one in plan.resources if one.early and _last_needed(plan, one) == what.name]
         for one in early:  # what they need besides has been made before, and the journal has it
             known |= _journalled(hands, plan, one, besides=what.name)
-        return Creator(hands).make([what, *early], known, self._late(hands, plan, what))[what.name]
+        try:
+            return Creator(hands).make([what, *early], known, self._late(hands, plan, what))[what.name]
+        except CloudError as refusal:
+            if what.kind is not Kind.MACHINE or refusal.code != CAPACITY or plan.spec.zone:
+                raise
+        return make_somewhere(hands, plan, lambda tried: self._late(hands, tried, tried.machine)).machine
 
     def _late(self, hands: Hands, plan: StackPlan, what: Planned) -> LateInputs:
         if what.kind is not Kind.MACHINE:

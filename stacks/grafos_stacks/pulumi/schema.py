@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from grafos_connectors.contract import Kind
-from grafos_stacks.pulumi.inputs import REPLACING, HandoverInputs, PartInputs, PlanInputs
+from grafos_stacks.pulumi.inputs import PART_REPLACING, REPLACING, HandoverInputs, PartInputs, PlanInputs
 
 PACKAGE = "grafos"
 PLAN, HANDOVER = "grafos:cell:Plan", "grafos:cell:Handover"
@@ -93,7 +93,7 @@ def _plan() -> dict[str, Any]:
 def _part() -> dict[str, Any]:
     names = ("name", "stack", "zone", "account", "state", "publicIp", "privateIp", "machineType", "image")
     text = "One cloud resource of a cell, made or adopted by its key."
-    return _resource(text, _inputs_of(PartInputs, None), dict.fromkeys(names, "string"))
+    return _resource(text, _inputs_of(PartInputs, PART_REPLACING), dict.fromkeys(names, "string"))
 
 
 def _handover() -> dict[str, Any]:
