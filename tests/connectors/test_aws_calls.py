@@ -12,10 +12,10 @@ from typing import Any
 
 import boto3
 import pytest
-from aws_place import AwsPlace
+from aws_place import EC2_KINDS, AwsPlace
 from botocore import xform_name
 from botocore.session import Session
-from contract_work import AWS_KINDS, Work
+from contract_work import Work
 
 from grafos_connectors.aws import account, describe, permissions, prices
 from grafos_connectors.aws.client import PAGE_SIZE, AwsCalls
@@ -25,7 +25,7 @@ from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, CloudError, Desired,
 from grafos_core.clock import VirtualClock
 from grafos_emulators.emulator import EmulatedClouds, Settings
 
-NETWORK_KINDS = AWS_KINDS.all_of(Kind.ROUTE, Kind.SUBNET)
+NETWORK_KINDS = EC2_KINDS.all_of(Kind.ROUTE, Kind.SUBNET)
 CELL_KINDS = (Kind.FIREWALL, Kind.FIREWALL_RULE, Kind.MACHINE)
 
 
@@ -50,7 +50,7 @@ def changes(place: AwsPlace) -> list[str]:
     return [call.action for call in place.aws.journal() if call.mutating]
 
 
-@pytest.mark.parametrize("kind", AWS_KINDS.shapes)
+@pytest.mark.parametrize("kind", EC2_KINDS.shapes)
 def test_each_step_is_one_changing_call(place: AwsPlace, work: Work, kind: Kind) -> None:
     work.lay_ground(kind)
     before = len(changes(place))

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aws_place import AwsPlace
+from aws_place import EC2_KINDS, AwsPlace
 from contract_suite import ContractSuite, KeyIsATagClaims
-from contract_work import AWS_KINDS, Place
+from contract_work import Place
 
 from grafos_core.clock import VirtualClock
 from grafos_emulators.emulator import EmulatedClouds, Settings
 
 
 class TestAws(ContractSuite, KeyIsATagClaims):
-    kinds = AWS_KINDS
+    kinds = EC2_KINDS
 
     @pytest.fixture
     def place(self, tmp_path: Path) -> Iterator[Place]:

@@ -4,25 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import boto3
 from contract_work import AWS_KINDS
 
-from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, Connector, Scalar
+from grafos_connectors.aws.elastic import ELASTIC_SHAPES
+from grafos_connectors.contract import TAG_FABRIC, TAG_KEY, Connector, Kind, Scalar
 from grafos_connectors.registry import open_connector
 from grafos_core.clock import VirtualClock
 from grafos_emulators.aws.host import host_architecture
 from grafos_emulators.emulator import EmulatedClouds
 from grafos_emulators.http import DropConnectionError
 
+EC2_KINDS = replace(
+    AWS_KINDS,
+    # An address is released when the machine has gone that it is at, so it is made first.
+    shapes={Kind.ADDRESS: ELASTIC_SHAPES[Kind.ADDRESS], **AWS_KINDS.shapes, **ELASTIC_SHAPES},
+    ground={
+        **AWS_KINDS.ground,
+        Kind.ADDRESS: (),
+        Kind.ADDRESS_ATTACHMENT: (Kind.ADDRESS, *AWS_KINDS.ground[Kind.MACHINE], Kind.MACHINE),
+    },
+    used=(*AWS_KINDS.used, (Kind.ADDRESS, Kind.ADDRESS_ATTACHMENT)),
+    retagged=(*AWS_KINDS.retagged, Kind.ADDRESS),
+    parts=(*AWS_KINDS.parts, Kind.ADDRESS_ATTACHMENT),
+)
+"""With the elastic address of an orchestrator's machine, which the twin does without."""
 MADE_WITH_MACHINES = {"volume", "nic"}
 CORES_OF_THE_TYPE = 2
 HOST_TYPES = {"x86_64": ("amd64", "t3.medium"), "arm64": ("arm64", "t4g.medium")}  # an emulated image is the host's
 
 
 class AwsPlace:
-    kinds = AWS_KINDS
+    kinds = EC2_KINDS
     region = "us-east-1"
     own_inputs: Mapping[str, Scalar] = {}
 
