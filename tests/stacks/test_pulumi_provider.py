@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -178,12 +179,35 @@ def test_cells_of_one_run_share_the_cap_already_in_check(provider: Spoken) -> No
     assert holds() == [ledgers.OPEN]
 
 
+def test_two_runners_on_one_budget_never_hold_more_than_the_cap(provider: Spoken) -> None:
+    """Both were told in check that it fits; the ledger gives it to the faster one."""
+    one = {**PLACE, "ttl": "8h"}
+    with closing(Spoken("prod")) as other:
+        held = int(provider.plan(ttl="8h").values["heldMicroCents"])
+        cap(held * 5 // 2_000_000)
+        runners = [(provider, "aws-two"), (other, "aws-three")]
+        assert [runner.check(PLAN, {**one, "cellId": cell}) for runner, cell in runners] == [[], []]
+        with ThreadPoolExecutor(len(runners)) as at_once:
+            made = [at_once.submit(runner.create, PLAN, {**one, "cellId": cell}) for runner, cell in runners]
+        errors = [str(error.details()) for each in made if isinstance(error := each.exception(), grpc.RpcError)]
+    assert len(errors) == 1, errors
+    assert "[budget_exceeded]" in errors[0]
+    assert holds() == [ledgers.OPEN] * 2
+
+
 def test_what_is_not_known_yet_is_no_mistake_and_stays_unknown(provider: Spoken) -> None:
     asked = {**PLACE, "role": "network", "key": UNKNOWN, "needs": {}}
     assert provider.check("grafos:cell:Network", asked) == []
     id_, previewed = provider.create("grafos:cell:Network", asked, preview=True)
     assert id_ == ""
     assert "key" in previewed.unknown
+    plan = {**PLACE, "ttl": "2h", "allow": UNKNOWN}
+    assert provider.check(PLAN, plan) == []
+    _, previewed = provider.create(PLAN, plan, preview=True)
+    assert {"allow", "keys", "expiresAt"} <= previewed.unknown
+    known = provider.plan(allow="203.0.113.7/32")
+    update = provider.update(PLAN, CELL, known, plan, preview=True)
+    assert ({"keys"} <= update.unknown, update.values["price"]) == (True, known.values["price"])
 
 
 # --- create, read, diff, delete ------------------------------------------------------------------------------------
