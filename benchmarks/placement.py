@@ -24,8 +24,7 @@ import table
 from grafos_core.changes import Change
 from grafos_core.ledger import Account
 from grafos_core.resources import Resources
-from grafos_scheduler import admission, leases, messages, placement, rows
-from grafos_scheduler.draft import Draft
+from grafos_scheduler import judging, leases, messages, placement, rows
 from grafos_scheduler.state import Settings, State
 
 GIB, MIB = 1 << 30, 1 << 20
@@ -113,7 +112,6 @@ class Ours:
 
     def __init__(self, state: State) -> None:
         self.state, self.held = state, deque[tuple[str, Resources]]()
-        self.draft = Draft(state, NOW)
         self.asked = [request(mib) for mib in ASKED_MIB]
 
     def rate(self, count: int) -> float:
@@ -121,8 +119,8 @@ class Ours:
         began = time.process_time()
         for number in range(count):
             asked = self.asked[number % len(self.asked)]
-            demand = placement.Demand("aws", admission.wanted_resources(asked), UNTIL, PURSE)
-            chosen = admission.by_index(self.draft, asked, demand)
+            demand = placement.Demand("aws", judging.wanted_resources(asked), UNTIL, PURSE)
+            chosen = judging.by_index(self.state, asked, demand, NOW)
             assert chosen is not None
             self._lease(chosen.cell_id, chosen.leased + demand.wanted)
             self.held.append((chosen.cell_id, demand.wanted))
@@ -138,8 +136,8 @@ class Ours:
         began = time.process_time()
         for number in range(count):
             asked = self.asked[number % len(self.asked)]
-            demand = placement.Demand("aws", admission.wanted_resources(asked), UNTIL, PURSE)
-            admission.by_scan(self.draft, tenant, asked, demand, purse)
+            demand = placement.Demand("aws", judging.wanted_resources(asked), UNTIL, PURSE)
+            judging.by_scan(self.state, tenant, asked, demand, purse, NOW)
         return count / (time.process_time() - began)
 
     def _lease(self, cell_id: str, leased: Resources) -> None:

@@ -60,7 +60,7 @@ def admitted(draft: Draft, event: TenantAdmitted) -> TenantView:
 
 def changed(draft: Draft, event: TenantChanged) -> TenantView:
     """Sets the tenant's quota, its rules, and the cap of its account. What is over either already stays."""
-    known = living(draft, event.name)
+    known = tenants.living(draft.state, event.name)
     tenant = replace(known, quota=event.quota or known.quota, highest_tier=event.highest_tier or known.highest_tier)
     if event.signed is not None:
         tenant = replace(tenant, signs_since=(tenant.signs_since or draft.now) if event.signed else 0.0)
@@ -78,7 +78,7 @@ def deleted(draft: Draft, name: str) -> TenantView:
     known = state.tenants.get(name)
     if known is not None and known.deleted_at:
         return _view(draft, known)
-    tenant = living(draft, name)
+    tenant = tenants.living(state, name)
     standing = sum(lease.tenant == name and leases.counts(lease) for lease in state.leases.values())
     running = sum(run.tenant == name for run in state.runs_under_way())
     if standing or running:
@@ -95,14 +95,6 @@ def deleted(draft: Draft, name: str) -> TenantView:
             draft.remove(rows.INVITATION, invitation.token_id)
     draft.note(AuditKind.TENANT_DELETED, name, tenant=name)
     return _view(draft, tenant)
-
-
-def living(draft: Draft, name: str) -> rows.Tenant:
-    """The tenant, or ``tenant_unknown``."""
-    tenant = draft.state.tenants.get(name)
-    if tenant is None or tenant.deleted_at:
-        raise GrafosError("tenant_unknown", f"there is no tenant {name[:80]!r} here", next="create it first")
-    return tenant
 
 
 def made_by_operator(state: State, tenant: rows.Tenant) -> list[str]:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_core.invitations import INVITATION
-from grafos_scheduler import accounts, rows, single_use
+from grafos_scheduler import accounts, rows, single_use, tenants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ def signing(state: State, tenant: str) -> dict[str, rows.Person]:
 
 def invited(draft: Draft, event: PersonInvited, chance: random.Random) -> rows.Invitation:
     """The row of a fresh invitation; ``tenant_unknown``, or ``account_exists`` for a name that is taken."""
-    accounts.living(draft, event.tenant)
+    tenants.living(draft.state, event.tenant)
     _check_free(draft.state, event.tenant, event.name)
     if len(draft.state.invitations) >= OPEN_MAX:
         raise GrafosError("limit_exceeded", f"{OPEN_MAX} invitations are kept, the most there may be at once")
@@ -90,7 +90,7 @@ def signed_in(draft: Draft, event: SignInAsked) -> rows.Person:
         raise _refused(
             f"the key is that of {text_of(known.tenant, known.name)}", "make a key of its own: log out first"
         )
-    tenant = accounts.living(draft, invitation.tenant)
+    tenant = tenants.living(state, invitation.tenant)
     _check_free(state, tenant.name, invitation.name)
     if len(tenant.keys) >= accounts.KEYS_MAX:
         what = f"tenant {tenant.name} has {len(tenant.keys)} keys, which is the most it may"

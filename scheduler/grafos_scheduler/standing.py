@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
-from grafos_scheduler import audit, rows
+from grafos_scheduler import audit, rows, tenants
 
 if TYPE_CHECKING:
     from grafos_scheduler import messages
@@ -95,9 +95,7 @@ def marked(draft: Draft, event: ProviderMarked) -> None:
 def trial_opened(draft: Draft, event: TrialOpened) -> None:
     """Lets a tenant try a cell, for a while."""
     cell = _known(draft.state, event.cell_id)
-    tenant = draft.state.tenants.get(event.tenant)
-    if tenant is None or tenant.deleted_at:
-        raise GrafosError("tenant_unknown", f"there is no tenant {event.tenant[:80]!r}", next="name one that there is")
+    tenant = tenants.living(draft.state, event.tenant)
     until = draft.now + min(event.for_s, TRIAL_S_MAX)
     trial = rows.Trial(cell.cell_id, tenant.name, until, cell.key_sha256, cell.agent_version)
     draft.remember(rows.TRIAL, cell.cell_id, trial)

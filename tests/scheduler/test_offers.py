@@ -22,7 +22,8 @@ def a_fleet() -> Desk:
 
 
 def asked(desk: Desk, provider: str = offers.ANY, tenant: str = "ada", **changed: object) -> Offers:
-    return offers.offers(desk.state, tenant, desk.request(provider=provider, **changed), desk.now)
+    found = offers.of_each(desk.state, tenant, desk.request(provider=provider, **changed), desk.now)
+    return offers.best(list(found))
 
 
 def test_the_cheapest_that_fits_comes_first_and_each_has_its_price() -> None:
@@ -81,6 +82,30 @@ def test_what_an_offer_says_is_what_admission_does() -> None:
         run = desk.ask(run_key=f"key-of-run-on-{offer.cell_id}", provider=offer.provider, cell_id=offer.cell_id)
         assert run.cell_id == offer.cell_id
         assert desk.state.ledger.holds[run.hold_id].amount_micro_cents == offer.worst_case_micro_cents
+
+
+@pytest.mark.parametrize(
+    ("event", "changed"),
+    [
+        (events.DrainAsked(""), {}),
+        (events.DrainAsked("cell-b"), {}),
+        (events.ProviderMarked("gcp", production=True, operator="op"), {}),
+        (events.TenantChanged("ada", highest_tier=Tier.STANDARD), {"tier": Tier.GUARANTEED}),
+        (events.TenantChanged("ada", quota=Resources()), {}),
+        (events.Tick(), {"max_micro_cents": 499}),
+        (events.Tick(), {"lease_gpu_count": 1}),
+        (events.Tick(), {"lease_mem_bytes": 1 << 40}),
+    ],
+)
+def test_what_an_offer_refuses_is_what_admission_refuses(event: events.Event, changed: dict[str, object]) -> None:
+    desk = a_fleet()
+    desk.tell(events.TenantAdmitted("ada", None, 1_000, "key-of-ada"))
+    desk.tell(event)
+    [offer] = asked(desk, "gcp", **changed).offers
+    with pytest.raises(GrafosError) as refusal:
+        desk.ask(provider="gcp", cell_id="cell-b", **changed)
+    assert (offer.fits, offer.code) == (False, refusal.value.code)
+    assert offer.why in refusal.value.what
 
 
 def test_of_a_very_large_fleet_the_cheapest_are_told() -> None:
