@@ -164,15 +164,23 @@ def _hold_taken(ledger: Ledger, step: HoldStep) -> Batch:
     if known != step.before:
         raise _conflict(f"hold {after.hold_id!r}")
     try:
-        batch = _begun(ledger, after) if known is None else _moved(ledger, known, after)
+        batch = _begun_and_moved(ledger, after) if known is None else _moved(ledger, known, after)
     except GrafosError as error:
         if error.code not in ("budget_exceeded", "tenant_unknown"):
             raise
         raise _conflict(f"what is left of {after.account!r}") from error
     made = [change.row for change in batch if change.kind == HOLD]
-    if made != [after]:
+    if made[-1:] != [after]:
         raise _invalid(f"hold {after.hold_id!r} cannot become that")
     return batch
+
+
+def _begun_and_moved(ledger: Ledger, after: Hold) -> Batch:
+    """A hold that is new; it may have ended by the time that it is told of."""
+    if after.state == OPEN:
+        return _begun(ledger, after)
+    opened = msgspec.structs.replace(after, state=OPEN, actual_micro_cents=0, ended_at=0.0)
+    return ledgers.in_turn(ledger, (partial(_begun, after=opened), partial(_moved, known=opened, after=after)))
 
 
 def _begun(ledger: Ledger, after: Hold) -> Batch:

@@ -17,7 +17,7 @@ from grafos_core.booking import Ending, ended
 from grafos_core.changes import Batch
 from grafos_core.clock import Clock, SystemClock
 from grafos_core.errors import GrafosError
-from grafos_core.fabric import Fabric
+from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric
 from grafos_core.ledger import Hold, Ledger
 from grafos_core.ledger_place import LedgerTransaction, Place, Standing
 from grafos_core.receipts import TeardownReceipt, open_signed
@@ -73,14 +73,17 @@ def _copy_opened(fabric: Fabric, clock: Clock) -> Reopened:
 
 
 def catch_up_ledger(fabric: Fabric, clock: Clock | None = None) -> tuple[str, ...]:
-    """Books what journal and receipts know of the cells that live and the ledger does not, wherever it is kept: it may
-    have come from a backup. What is to be told of it."""
-    rows = [row for row in _stacks(fabric, clock or SystemClock()) if row.state is not StackState.GONE]
-    ledger, notes = fabric.read_ledger(), []
-    for row in rows:
+    """Books what journal and receipts know of cells and the ledger does not, wherever it is kept: it may have come from
+    a backup. What is to be told of it."""
+    ledger, since, notes = fabric.read_ledger(), fabric.ledger_place().since, []
+    for row in _stacks(fabric, clock or SystemClock()):
+        receipt = _receipt(fabric, row)
+        catch_up = partial(
+            caught_up, row=row, cost_micro_cents=receipt.cost_micro_cents if receipt else None, since=since
+        )
         try:
-            if caught_up(ledger, row, None, since=0.0):
-                fabric.book(partial(caught_up, row=row, cost_micro_cents=None, since=0.0))
+            if catch_up(ledger):
+                fabric.book(catch_up)
                 notes.append(f"{row.stack}: booked as the journal has it")
         except GrafosError as error:
             if error.code not in ("budget_exceeded", "plan_stale"):
@@ -118,8 +121,19 @@ def caught_up(ledger: Ledger, row: StackRow, cost_micro_cents: int | None, *, si
         return _living(ledger, row, row.plan, held)
     if held is None:
         return _made_and_gone(ledger, row, cost_micro_cents) if row.changed_at >= since else ()
+    if held.state != ledgers.OPEN:
+        return ()  # the ledger knows its end, and a later cell of that name, of another home, is none of this row's
     end = Ending(row.hold_id, actual_micro_cents=cost_micro_cents, ended_at=row.changed_at)
-    return ledgers.in_turn(ledger, (partial(ended, ending=end), partial(ended, ending=Ending(slices_for=row.stack))))
+    return ledgers.in_turn(ledger, (partial(ended, ending=end), partial(ended, ending=_slices_ended(ledger, row))))
+
+
+def _slices_ended(ledger: Ledger, row: StackRow) -> Ending:
+    """How the cell's slices ended: as its scheduler signed, where that is told of one slice; else as spent in full."""
+    slices = [held for held in ledger.holds.values() if held.slice_for == row.stack]
+    came = row.homecoming
+    if came is not None and came.settled and len(slices) == 1:
+        return Ending(slices[0].hold_id, actual_micro_cents=came.spent_micro_cents)
+    return Ending(slices_for=row.stack)
 
 
 def _living(ledger: Ledger, row: StackRow, plan: StackPlan, held: Hold | None) -> Batch:
@@ -133,11 +147,13 @@ def _living(ledger: Ledger, row: StackRow, plan: StackPlan, held: Hold | None) -
 
 
 def _made_and_gone(ledger: Ledger, row: StackRow, cost_micro_cents: int | None) -> Batch:
-    """A cell that came and went while the ledger was away; a begun one that was never paid for left no receipt."""
+    """A cell that came and went while the ledger was away; a begun one that was never paid for left no receipt. What it
+    cost is booked also where the cap has no room for all that was held for it."""
     assert row.plan is not None, "a cell that was planned"
     if cost_micro_cents is None:
         return ()
-    hold = partial(reserved, hold_id=row.hold_id, plan=row.plan, now=row.created_at)
+    free = max(0, ledger.account(OPERATOR_ACCOUNT).free_micro_cents)
+    hold = partial(reserved, hold_id=row.hold_id, plan=row.plan, now=row.created_at, most=free)
     end = Ending(row.hold_id, actual_micro_cents=cost_micro_cents, ended_at=row.changed_at)
     return ledgers.in_turn(ledger, (hold, partial(ended, ending=end)))
 

@@ -174,8 +174,9 @@ def _holds(fabric: Fabric, stack: str, *, in_copy: bool = False) -> list[ledgers
 def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
     """Opens several cells and reserves the worst cases of all of them, or of none: before the first create of any.
 
-    ``budget_exceeded`` with the sum. Cells that were opened before keep their plans and holds. The caller's threads
-    then find row and hold as an earlier run would have left them. ``fleet.hold_fleet`` holds the locks of all of them.
+    ``budget_exceeded`` with the sum; then none was opened. Cells that were opened before keep their plans and holds.
+    The caller's threads then find row and hold as an earlier run would have left them; and so does the next run where
+    the ledger could not be asked, or did not answer: it may hold all of it. ``fleet.hold_fleet`` holds the locks.
     """
     some = next(iter(hands_of.values()))
     journal, now = some.journal, some.clock.now()
@@ -191,7 +192,8 @@ def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
         each = [partial(reserved, hold_id=row.hold_id, plan=plan, now=now) for row, plan in wanted]
         some.fabric.book(lambda ledger: ledgers.in_turn(ledger, each))
     except GrafosError as error:
-        journal.write(*(row.moved(StackState.GONE, now) for row, _ in wanted))
+        if error.code in NEXT_STEPS:
+            journal.write(*(row.moved(StackState.GONE, now) for row, _ in wanted))
         if error.code == "budget_exceeded":
             total = format_cents(sum(plan.bill.total_micro_cents for _, plan in wanted))
             total += " (fictional)" if all(plan.facts.price.fictional for _, plan in wanted) else ""
@@ -200,9 +202,10 @@ def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
         raise
 
 
-def reserved(ledger: ledgers.Ledger, hold_id: str, plan: StackPlan, now: float) -> Batch:
-    """Holds the worst case of a cell whose plan was made, from ``now`` on."""
-    amount, purpose = plan.bill.total_micro_cents, f"cell {plan.stack}"
+def reserved(ledger: ledgers.Ledger, hold_id: str, plan: StackPlan, now: float, most: int | None = None) -> Batch:
+    """Holds the worst case of a cell whose plan was made, from ``now`` on; at ``most`` so many micro-cents."""
+    total, purpose = plan.bill.total_micro_cents, f"cell {plan.stack}"
+    amount = total if most is None else min(total, most)
     return ledgers.hold(ledger, hold_id, OPERATOR_ACCOUNT, amount, purpose, meter=_meter(plan, now))
 
 

@@ -110,6 +110,20 @@ def test_a_booking_that_is_sent_twice_counts_once() -> None:
     assert there.accounts["operator"] == Account("operator", 700, spent_micro_cents=120)
 
 
+def test_what_was_held_and_ended_in_one_batch_is_booked_as_both() -> None:
+    here, there = begun(), begun()
+    steps = (
+        lambda ledger: ledgers.hold(ledger, "n", "operator", 50, "a cell"),
+        lambda ledger: ledgers.settle(ledger, "n", 40, ended_at=9.0),
+    )
+    batch = ledgers.in_turn(here, steps)
+    asked = booking_of(here, batch)
+    here.apply(batch)
+    for _ in range(2):
+        there.apply(taken(there, asked))
+        assert (there.accounts, there.holds) == (here.accounts, here.holds)
+
+
 def test_two_who_hold_on_one_account_do_not_get_in_each_others_way_until_it_is_full() -> None:
     there = begun()
     first, second = copied(there), copied(there)
@@ -151,13 +165,14 @@ def test_a_hold_becomes_nothing_that_no_decision_makes_of_it(after: Hold) -> Non
 @pytest.mark.parametrize(
     "after",
     [
-        Hold("n", "operator", 50, "a cell", state="settled"),
+        Hold("n", "operator", 50, "a cell", state="released", actual_micro_cents=5),
+        Hold("n", "operator", 50, "a cell", state="gone"),
         Hold("n", "operator", 50, "a cell", actual_micro_cents=5),
         Hold("n", "operator", 50, "a cell", slice_for="c"),
         Hold("n", "operator", 50, "a cell", expires_at=5.0),
     ],
 )
-def test_a_new_hold_is_open_and_whole(after: Hold) -> None:
+def test_a_new_hold_is_one_that_could_be_held(after: Hold) -> None:
     assert refused(begun(), Booking((HoldStep(after),))) == "request_invalid"
 
 

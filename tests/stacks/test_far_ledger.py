@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from crash_sweep import CELL, make, undo
+from crash_sweep import CELL, make, spec, undo
 from far_ledger import Keeper, hold_all_it_gets, move_until, opened
 from twin_ground import TwinGround
 
@@ -403,6 +403,35 @@ def test_an_orchestrator_from_a_backup_of_before_the_move_is_told_again_and_caug
     assert catch_up_ledger(fabric) == ()
     again = fabric.read_ledger().holds[held.hold_id]
     assert (again.state, again.amount_micro_cents) == ("open", held.amount_micro_cents)
+
+
+def test_a_cell_that_went_since_the_backup_was_made_is_settled_at_what_its_receipt_says(keeper: Keeper) -> None:
+    fabric = keeper.opened
+    ground = TwinGround(fabric=fabric)
+    move_ledger(fabric)
+    make(ground.hands())
+    hold_slice(fabric, ground.clock, SliceWanted("slice-1", CELL, "default", from_cents(50), ground.clock.now() + 3600))
+    keeper.stop()
+    shutil.copytree(keeper.state, keeper.folder / "backup")
+    keeper.start()
+    ground.pass_time(600.0)
+    torn = undo(ground.hands())
+    make(ground.hands(), spec("later"))
+    later = undo(ground.hands(), "later")
+    assert torn is not None
+    assert later is not None
+    before = fabric.read_ledger()
+    keeper.stop()
+    shutil.rmtree(keeper.state)
+    (keeper.folder / "backup").rename(keeper.state)
+    keeper.start()
+    assert open_hold(fabric, CELL) is not None
+    assert catch_up_ledger(fabric) == tuple(f"{name}: booked as the journal has it" for name in sorted((CELL, "later")))
+    after = fabric.read_ledger()
+    assert after.accounts == before.accounts
+    assert open_hold(fabric, CELL) is None
+    assert after.holds["slice-1"].actual_micro_cents == 0, "nobody claimed it, and so nobody spent of it"
+    assert catch_up_ledger(fabric) == ()
 
 
 def test_an_orchestrator_that_was_given_up_and_answers_again_takes_the_ledger_of_the_home(keeper: Keeper) -> None:

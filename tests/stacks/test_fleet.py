@@ -20,6 +20,7 @@ from grafos_core import ledger as ledgers
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT, open_fabric
+from grafos_core.ledger_place import Place, Standing
 from grafos_core.money import from_cents
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_stacks.batch import Target, teardown_batch
@@ -182,6 +183,43 @@ def test_a_run_that_died_after_its_rows_and_before_its_holds_is_held_in_full_by_
         hands.journal.write(msgspec.structs.replace(row, hold_id=row.hold_id.replace("/1/", "/7/")))
     hold_all({"aws": ground.hands()}, [plans[0] for plans in cells])
     assert set(open_holds(ground)) == set(NAMES)
+
+
+class Unanswered:
+    """A ledger that is kept elsewhere: it books, and its first answer is lost on the way."""
+
+    def __init__(self) -> None:
+        self.ledger = ledgers.Ledger()
+        self.ledger.apply(ledgers.open_account(self.ledger, OPERATOR_ACCOUNT, from_cents(100_000)))
+        self.answers = False
+
+    def read(self) -> ledgers.Ledger:
+        return self.ledger
+
+    def book(self, decide: ledgers.Decide) -> ledgers.Ledger:
+        self.ledger.apply(decide(self.ledger))
+        if not self.answers:
+            raise GrafosError("scheduler_unreachable", "the orchestrator did not answer")
+        return self.ledger
+
+
+def test_cells_whose_holds_were_not_answered_for_are_gone_on_with() -> None:
+    """All of them may be held, and of one that the journal called gone nobody would ever end the hold."""
+    books, ground = Unanswered(), QuickGround()
+    ground.fabric = open_fabric(SystemClock(), ground.fabric.name, elsewhere=lambda _: books)
+    with ground.fabric.ledger() as local:
+        local.go(Place(Standing.MOVED, 1, "orchestrator"))
+    cells = cells_on(ground)
+    with pytest.raises(GrafosError) as unanswered:
+        hold_all({"aws": ground.hands()}, [plans[0] for plans in cells])
+    assert unanswered.value.code == "scheduler_unreachable"
+    assert {row.state for row in ground.hands().journal.stacks()} == {StackState.MAKING}
+    books.answers = True
+    undo(ground.hands(), NAMES[0])
+    assert [one.error for one in make_all(ground, cells[1:]) if one.error] == []
+    states = {held.hold_id.split("/")[1]: held.state for held in books.ledger.holds.values()}
+    assert states == {NAMES[0]: "settled"} | dict.fromkeys(NAMES[1:], "open")
+    assert books.ledger.accounts[OPERATOR_ACCOUNT].spent_micro_cents == 0
 
 
 def test_ctrl_c_stops_every_cell_where_it_can_go_on() -> None:
