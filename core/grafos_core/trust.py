@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import ipaddress
 import ssl
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,9 @@ CLOCK_SKEW_S = 300
 """Certificates are valid this long before they were made, for machines whose clock is a little behind."""
 CA_LIFE_S = 10 * 365 * 86400
 """A standalone cell's CA outlives its cell; receipts are verified against it when the cell is long gone."""
+
+VISITOR_LIFE_S = 3600
+"""Of what opens a handshake and no more; much longer than it takes, for machines whose clock is a little ahead."""
 
 PEER_KINDS = ("scheduler", "cell", "tenant", "operator")
 
@@ -116,26 +120,30 @@ def peer_of(certificate_der: bytes) -> Peer:
 # --- certificates -----------------------------------------------------------------------------------------------
 
 
-def make_ca(key: PrivateKey, common_name: str, now: float, life_s: float = CA_LIFE_S) -> str:
-    """A self-signed CA certificate (PEM) that may sign leaves and no further CA."""
+def make_ca(key: PrivateKey, common_name: str, now: float, life_s: float = CA_LIFE_S, *, has_door: bool = False) -> str:
+    """A self-signed CA certificate (PEM) that may sign leaves and no further CA; with ``has_door`` also one for
+    visitors (``make_door``)."""
     name = _name(common_name)
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    return _pem(_authority(name, name, key.public_key(), now, life_s, int(has_door)).sign(key, hashes.SHA256()))
+
+
+def make_door(ca_pem: str, ca_key: PrivateKey, fabric: str, fabric_key: PublicKey, now: float) -> str:
+    """The CA's word (PEM) for the fabric's key: what that signs gets a client through the TLS handshake. It names
+    nobody, so it opens no more than what asks for no identity."""
+    ca = x509.load_pem_x509_certificate(ca_pem.encode())
+    builder = _authority(_door_name(fabric), ca.subject, fabric_key, now, CA_LIFE_S, 0)
+    for_clients = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    return _pem(builder.add_extension(for_clients, critical=False).sign(ca_key, hashes.SHA256()))
+
+
+def make_visitor(fabric: str, fabric_key: PrivateKey, key: PublicKey, now: float) -> str:
+    """A client certificate (PEM) for a door of the fabric; it is good for minutes, and names nobody."""
     builder = (
-        _builder(name, name, key.public_key(), now, life_s)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
+        _builder(_name("visitor"), _door_name(fabric), key, now, VISITOR_LIFE_S)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     )
-    return _pem(builder.sign(key, hashes.SHA256()))
+    return _pem(builder.sign(fabric_key, hashes.SHA256()))
 
 
 def make_csr(key: PrivateKey, common_name: str) -> str:
@@ -306,8 +314,45 @@ def unverified_context() -> ssl.SSLContext:
     return context
 
 
+def visitor_context(fabric: str, fabric_key: PrivateKey, now: float) -> ssl.SSLContext:
+    """For a scheduler that lets in nobody without a certificate; it proves itself inside, by what the fabric's key
+    signed of it."""
+    context, key = unverified_context(), new_key()
+    with tempfile.TemporaryDirectory() as folder:  # TLS reads them from files alone; 0700, and worthless in an hour
+        certificate_file, key_file = Path(folder, "cert.pem"), Path(folder, "key.pem")
+        certificate_file.write_text(make_visitor(fabric, fabric_key, key.public_key(), now))
+        key_file.write_bytes(key_to_pem(key))
+        context.load_cert_chain(certificate_file, key_file)
+    return context
+
+
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+
+
+def _door_name(fabric: str) -> x509.Name:
+    return _name(f"grafos door of {fabric}")
+
+
+def _authority(
+    subject: x509.Name, issuer: x509.Name, key: PublicKey, now: float, life_s: float, path_length: int
+) -> x509.CertificateBuilder:
+    usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    return (
+        _builder(subject, issuer, key, now, life_s)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(usage, critical=True)
+    )
 
 
 def _builder(

@@ -70,6 +70,10 @@ class Credentials:
         uri = trust.spiffe_id(self._settings.fabric, kind, name, provider)
         return trust.sign_csr(self.ca_pem, self._ca_key, csr_pem, uri, now, life_s)
 
+    def door(self, fabric_key: trust.PublicKey, now: float) -> str:
+        """The word of our CA (PEM) for the fabric's key, by which its holder gets as far as proving to have it."""
+        return trust.make_door(self.ca_pem, self._ca_key, self._settings.fabric, fabric_key, now)
+
     def mint_token(
         self,
         kind: str,
@@ -91,7 +95,8 @@ def open_credentials(settings: Settings, clock: Clock) -> Credentials:
     try:
         ca_key = _key(folder / "ca-key.pem")
         name = f"grafos {settings.mode} {settings.scheduler_id}"
-        _once(folder / "ca.pem", lambda: trust.make_ca(ca_key, name, now).encode())
+        has_door = not settings.is_orchestrator
+        _once(folder / "ca.pem", lambda: trust.make_ca(ca_key, name, now, has_door=has_door).encode())
         authority = _Authority((folder / "ca.pem").read_text(), ca_key, now)
         token_key = _once(folder / "token-key", lambda: os.urandom(TOKEN_KEY_BYTES))
         if len(token_key) != TOKEN_KEY_BYTES:  # an empty one would let anybody make tokens

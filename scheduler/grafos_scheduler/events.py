@@ -61,14 +61,15 @@ class TermsSet:
 
 @dataclass(frozen=True, slots=True)
 class TenantRegistered:
-    """A tenant with a verified slice of its budget. The same slice again changes nothing. ``quota`` None leaves the
-    quota as it is. Answer: ``messages.TenantView``."""
+    """A tenant with a verified slice of its budget, and the key that speaks for it. The same slice again changes
+    nothing. ``quota`` None leaves the quota as it is. Answer: ``messages.TenantView``."""
 
     name: str
     quota: Resources | None
     slice_id: str
     slice_micro_cents: int
     slice_expires_at: float
+    key_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

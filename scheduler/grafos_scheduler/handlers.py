@@ -115,7 +115,7 @@ async def register_tenant(services: Services, request: Request) -> messages.Tena
     key_sha256 = trust.key_sha256(trust.csr_key(asked.csr_pem))
     granted = _open_slice(services, asked)
     event = events.TenantRegistered(
-        asked.name, asked.quota, granted.slice_id, granted.amount_micro_cents, granted.expires_at
+        asked.name, asked.quota, granted.slice_id, granted.amount_micro_cents, granted.expires_at, key_sha256
     )
     await services.shell.handle(event, by=request.who.text)
     return grant_tenant(services, asked.name, asked.csr_pem, key_sha256)

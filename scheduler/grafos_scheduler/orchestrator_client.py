@@ -12,7 +12,6 @@ from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.ledger import ACCOUNT, HOLD, Ledger
 from grafos_core.ledger_merge import open_holds
-from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 from grafos_scheduler.account_client import AccountClient, let_in
 from grafos_scheduler.client import TIMEOUT_S, decode
@@ -37,6 +36,7 @@ from grafos_scheduler.enrolment_messages import (
 from grafos_scheduler.ledger_messages import LedgerClosing, LedgerMove, LedgerPage, LedgerRows, LedgerView
 from grafos_scheduler.machine_messages import BACKUP_BYTES_MAX, MachineOrders, MachineView, RestoreTaken
 from grafos_scheduler.messages import CellView, Conformance, TenantGrant, TenantView, Terms
+from grafos_scheduler.regaining_client import OwnerClient
 from grafos_scheduler.standing_messages import ProductionMark, TrialRequest
 from grafos_scheduler.tenant_messages import TenantAsked, TenantBudget, TenantRules
 
@@ -46,14 +46,10 @@ SYNC_S_MAX = 60.0
 """How much longer than any other answer that to a bundle may take: it is on disk first."""
 
 
-class OrchestratorClient(AccountClient):
+class OrchestratorClient(AccountClient, OwnerClient):
     """One caller's way to an orchestrator; see ``SchedulerClient``."""
 
     # --- operator ---
-
-    def keep_voucher(self, voucher: Signed) -> Signed:
-        """Hands in what the fabric signed of the orchestrator, by which other homes of the fabric know it."""
-        return self._call("PUT", "/api/v1/claim/voucher", Signed, voucher)
 
     def bootstrap(self, request: BootstrapRequest) -> BootstrapGrant:
         """A token with which one cell may enrol, once and soon."""

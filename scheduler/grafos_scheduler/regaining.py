@@ -1,4 +1,4 @@
-"""How somebody who has nothing but the fabric's key becomes the operator of an orchestrator that the fabric claimed.
+"""How somebody who has nothing but the fabric's key becomes the operator of a scheduler that the fabric claimed.
 
     a challenge --signed by the fabric's key, over it, the server's certificate and the request--> the operator
 
@@ -26,7 +26,7 @@ from grafos_scheduler.credentials import Credentials
 from grafos_scheduler.events import OperatorReplaced
 from grafos_scheduler.refusing import Refusals, Told
 from grafos_scheduler.regaining_messages import RegainChallenge, RegainGrant, RegainRequest
-from grafos_scheduler.settings import Settings
+from grafos_scheduler.settings import CELL, ORCHESTRATOR, Settings
 from grafos_scheduler.shell import Shell
 
 CHALLENGE_S = 60.0
@@ -34,10 +34,11 @@ CHALLENGE_S = 60.0
 KEY_BITS = 256
 CHALLENGE_BITS = 128
 AGAIN = "run the same command again"
-VOUCHER_NEXT = (
-    "from the home that has it: grafos fabric claim URL, once; if that home is lost: grafos fabric bring-home --lost, "
-    "then another orchestrator"
-)
+VOUCHER_NEXT = {
+    ORCHESTRATOR: "from the home that has it: grafos fabric claim URL, once; if that home is lost: grafos fabric "
+    "bring-home --lost, then another orchestrator",
+    CELL: "use the home that made the cell; if that is lost: grafos cloud teardown",
+}
 
 log = logging.getLogger("grafos.security")
 
@@ -63,8 +64,9 @@ class RegainDesk:
         try:
             proof = self._proved(asked)
             if self._desk.voucher is None:
-                what = "nothing is kept here by which this orchestrator could prove itself to another home"
-                raise GrafosError("claim_refused", what, why="it was claimed before there was that", next=VOUCHER_NEXT)
+                what = f"nothing is kept here by which this {self._settings.mode} could prove itself to another home"
+                next_step = VOUCHER_NEXT[self._settings.mode]
+                raise GrafosError("claim_refused", what, why="it was claimed before there was that", next=next_step)
             key_sha256 = trust.key_sha256(trust.csr_key(asked.csr_pem))
             self._challenges.take(proof.challenge)
             await self._desk.hand_over(OperatorReplaced(proof.operator, key_sha256), asked.csr_pem)
@@ -98,14 +100,14 @@ class RegainDesk:
         except GrafosError as error:
             if error.code == "claim_refused":
                 raise
-            what = "the proof is not signed by the key of the fabric that claimed this orchestrator"
+            what = f"the proof is not signed by the key of the fabric that claimed this {self._settings.mode}"
             next_step = "use the home, or the exported key, of the fabric that it belongs to"
             raise GrafosError("claim_refused", what, why=error.what, next=next_step) from error
         if said.server_sha256 != hashlib.sha256(self._credentials.server_der).hexdigest():
             raise GrafosError(
                 "claim_refused",
                 "the proof was made for the certificate of another server",
-                why="somebody may stand between you and this orchestrator",
+                why=f"somebody may stand between you and this {self._settings.mode}",
                 next="ask by another network, and check the address",
             )
         if said.csr_sha256 != hashlib.sha256(asked.csr_pem.encode()).hexdigest():

@@ -1,4 +1,4 @@
-"""The bodies of the routes by which a home of the fabric that claimed this orchestrator gets in again."""
+"""The bodies of the routes by which a home of the fabric that claimed this scheduler gets in again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a home of the fabric that claimed this orchestrator gets in again: the rows of the table of routes."""
+"""How a home of the fabric that claimed this scheduler gets in again: the rows of the table of routes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from grafos_scheduler.authorize import OPERATOR
 from grafos_scheduler.handlers import Request, Services
 from grafos_scheduler.regaining_messages import RegainChallenge, RegainGrant, RegainRequest
 from grafos_scheduler.route import Route, gate
-from grafos_scheduler.settings import ORCHESTRATOR
 
 
 async def challenge(services: Services, _: Request) -> RegainChallenge:
@@ -30,7 +29,6 @@ REGAIN_ROUTES: tuple[Route, ...] = (
         challenge,
         "What the fabric's key is to sign, to become the operator again.",
         RegainChallenge,
-        only=ORCHESTRATOR,
     ),
     Route(
         "POST",
@@ -40,16 +38,14 @@ REGAIN_ROUTES: tuple[Route, ...] = (
         "Become the operator by the fabric's key; the key before is worth nothing any more.",
         RegainGrant,
         body=RegainRequest,
-        only=ORCHESTRATOR,
     ),
     Route(
         "PUT",
         "/api/v1/claim/voucher",
         gate("account:write", OPERATOR),
         keep_voucher,
-        "Hand in what the fabric signed of this orchestrator, for its other homes.",
+        "Hand in what the fabric signed of this scheduler, for its other homes.",
         Signed,
         body=Signed,
-        only=ORCHESTRATOR,
     ),
 )

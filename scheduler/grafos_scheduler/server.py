@@ -138,9 +138,12 @@ def renew_certificate(credentials: Credentials, now: float, context: ssl.SSLCont
 
 
 def demand_certificates(services: Services, context: ssl.SSLContext) -> None:
-    """Holds for every connection made from now on. At an orchestrator a certificate stays a matter of the route: a
-    cell that enrols has none yet."""
+    """Holds for every connection made from now on: one of our CA, or of the fabric's key, whose holder may have lost
+    the others. At an orchestrator a certificate stays a matter of the route: a cell that enrols has none yet."""
     if not services.settings.is_orchestrator:
+        context.load_verify_locations(
+            cadata=services.credentials.door(services.desk.fabric_key, services.shell.clock.now())
+        )
         context.verify_mode = ssl.CERT_REQUIRED
 
 

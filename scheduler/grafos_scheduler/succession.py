@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PUT_OUT_MAX = 512
 """Keys of which it is told what became of them; those before are refused in general words."""
-BACK_HERE = "if it was you, work where you did that; to work here again: grafos fabric claim URL"
+BACK_HERE = "if it was you, work where you did that; to work here again: "
 
 
 def replaced(draft: Draft, event: OperatorReplaced) -> None:
@@ -76,7 +76,7 @@ def check_key(state: State, kind: str, key_sha256: str) -> None:
     raise GrafosError(
         "operator_replaced",
         f"{happened}; the credentials of this {kind} are worth nothing any more",
-        next=BACK_HERE,
+        next=BACK_HERE + ("grafos fabric claim URL" if state.settings.enrols else "grafos cloud claim CELL_ID"),
     )
 
 

@@ -27,15 +27,17 @@ if TYPE_CHECKING:
     from grafos_scheduler.events import SliceClosed, TenantRegistered
     from grafos_scheduler.state import State
 
+OPERATORS_KEYS_MAX = 16
+"""Keys that speak for one tenant of a standalone cell; its operator makes a second one only in another home."""
 SLICES_PER_TENANT_MAX = 1000
 """Bounds what one tenant adds to memory; a slice a day lasts for years."""
 
 
 def registered(draft: Draft, event: TenantRegistered) -> messages.TenantView:
-    """Records the tenant, its quota and its slice. Repeating it changes nothing."""
+    """Records the tenant, its quota, its key and its slice. Repeating it changes nothing."""
     state = draft.state
     tenant = state.tenants.get(event.name) or rows.Tenant(event.name, state.settings.default_quota)
-    tenant = replace(tenant, quota=event.quota or tenant.quota)
+    tenant = replace(tenant, quota=event.quota or tenant.quota, keys=_with_key(tenant.keys, event.key_sha256))
     if tenant != state.tenants.get(event.name):
         draft.put(rows.TENANT, tenant.name, tenant)
         note_tenant(draft, tenant)
@@ -48,6 +50,11 @@ def registered(draft: Draft, event: TenantRegistered) -> messages.TenantView:
     elif replace(known, closed=False) != wanted:
         raise GrafosError("slice_refused", f"slice {event.slice_id} is known with other contents")
     return _view(state, tenant, money, draft.ledger.accounts)
+
+
+def _with_key(keys: tuple[str, ...], key_sha256: str) -> tuple[str, ...]:
+    """All of them are of one operator's making; whoever takes that operator's place puts them out."""
+    return keys if not key_sha256 or key_sha256 in keys else (*keys, key_sha256)[-OPERATORS_KEYS_MAX:]
 
 
 def view(state: State, tenant: rows.Tenant) -> messages.TenantView:

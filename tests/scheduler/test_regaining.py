@@ -1,4 +1,4 @@
-"""The fabric's key lets its holder in again at an orchestrator that the fabric claimed, and the operator before out."""
+"""The fabric's key lets its holder in again at a scheduler that the fabric claimed, and the operator before out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import random
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +18,7 @@ import msgspec
 import pytest
 from desk import ORCHESTRATOR, Desk
 from orchestrator import NAME, Orchestrator
-from standalone import OPERATOR, FabricKey, Identity, Standalone
+from standalone import CELL_ID, OPERATOR, FabricKey, Identity, Standalone
 
 from grafos_core import trust
 from grafos_core.audit_chain import AuditRecord
@@ -26,10 +27,10 @@ from grafos_core.errors import GrafosError
 from grafos_core.receipts import RegainProof, SchedulerVoucher, Signed, sign_record
 from grafos_scheduler import events, rows, standing, succession
 from grafos_scheduler.audit_messages import AuditQuery
-from grafos_scheduler.client import TIMEOUT_S, Wire, decode
+from grafos_scheduler.client import TIMEOUT_S, SchedulerClient, Wire, decode
 from grafos_scheduler.enrolment_messages import ExpectedCell
 from grafos_scheduler.regaining import CHALLENGE_S, Challenges
-from grafos_scheduler.regaining_client import regain, voucher_of
+from grafos_scheduler.regaining_client import OwnerClient, regain, voucher_of
 from grafos_scheduler.regaining_messages import RegainChallenge, RegainGrant, RegainRequest
 
 PROBE = "POST", "/api/v1/claim/challenge"
@@ -164,10 +165,67 @@ def test_a_voucher_is_the_fabrics_own_and_of_this_very_ca(claimed: tuple[Orchest
             refused(lambda voucher=voucher: client.keep_voucher(voucher), code)
 
 
-def test_a_standalone_cell_has_no_such_door(unclaimed: Standalone) -> None:
-    """From its first call on, its port demands a certificate of everybody."""
-    with Wire(unclaimed.url, trust.unverified_context(), TIMEOUT_S) as wire:
-        refused(lambda: wire.exchange(*PROBE, None, {}), "unsupported")
+# --- at a standalone cell ---------------------------------------------------------------------------------------------
+
+
+def visitor(key: FabricKey, named: str = "") -> ssl.SSLContext:
+    return trust.visitor_context(named or key.id, key.key, time.time())
+
+
+def regained_cell(at: Standalone, name: str, context: ssl.SSLContext) -> Identity:
+    """The operator in another home, whose key is kept under that name."""
+    csr_pem = at.request(name)
+    given = {"fabric": at.fabric.id, "fabric_key_pem": at.fabric.pem, "operator": OPERATOR, "scheduler": CELL_ID}
+    grant = regain(at.url, signer(at.fabric), csr_pem=csr_pem, context=context, **given)
+    assert grant.ca_pem == at.ca_pem
+    return at.identity(name, grant.certificate_pem, grant.api_token)
+
+
+def hand_in_of_cell(at: Standalone, operator: Identity) -> None:
+    with OwnerClient(at.url, at.ca_pem, operator.certificate, operator.key, operator.token) as client:
+        client.keep_voucher(voucher_of(signer(at.fabric), at.fabric.id, CELL_ID, at.ca_pem))
+
+
+def test_a_standalone_cell_lets_the_holder_of_the_fabrics_key_in_and_who_was_there_before_out(
+    unclaimed: Standalone,
+) -> None:
+    before = unclaimed.claimed()
+    acme = unclaimed.tenant(before, "acme")
+    refused(lambda: regained_cell(unclaimed, "too-early", visitor(unclaimed.fabric)))
+    hand_in_of_cell(unclaimed, before)
+    for name in ("new-laptop", "after-a-restart"):
+        after = regained_cell(unclaimed, name, visitor(unclaimed.fabric))
+        with unclaimed.client(after) as client:
+            assert [tenant.name for tenant in client.tenants()] == ["acme"]
+        for gone, call in ((before, SchedulerClient.tenants), (acme, SchedulerClient.runs)):
+            with unclaimed.client(gone) as client:
+                error = refused(lambda client=client, call=call: call(client), "operator_replaced")
+                assert "grafos cloud claim" in error.next
+        acme = unclaimed.tenant(after, "acme", slice_id=f"slice-{name}")
+        with unclaimed.client(acme) as client:
+            assert client.runs().runs == []
+        unclaimed.scheduler.end()
+        unclaimed.start()
+        before = after
+
+
+def test_a_claimed_cell_shakes_hands_with_nobody_else(unclaimed: Standalone) -> None:
+    """Neither without a certificate nor with one of another fabric's key, whatever fabric it names."""
+    hand_in_of_cell(unclaimed, unclaimed.claimed())
+    thief = FabricKey()
+    for context in (trust.unverified_context(), visitor(thief), visitor(thief, unclaimed.fabric.id)):
+        error = refused(lambda context=context: regained_cell(unclaimed, "thief", context))
+        assert "closes the connection" in error.what
+
+
+def test_a_visitor_gets_as_far_as_proving_who_he_is_and_no_further(unclaimed: Standalone) -> None:
+    hand_in_of_cell(unclaimed, unclaimed.claimed())
+    for method, path, code in (("GET", "/api/v1/tenants", "certificate_refused"), ("GET", "/health", "")):
+        with Wire(unclaimed.url, visitor(unclaimed.fabric), TIMEOUT_S) as wire:
+            if code:
+                refused(lambda wire=wire, method=method, path=path: wire.exchange(method, path, None, {}), code)
+            else:
+                assert wire.exchange(method, path, None, {})
 
 
 # --- proofs that do not hold ----------------------------------------------------------------------------------------
@@ -367,7 +425,7 @@ def test_an_orchestrator_of_which_our_fabric_signed_nothing_is_not_believed(tmp_
     given = {"fabric": fabric.id, "fabric_key_pem": fabric.pem, "operator": OPERATOR, "scheduler": NAME}
     of_another = sign_record(SchedulerVoucher(fabric.id, NAME, "0" * 64), fabric.key)
     by_another = voucher_of(signer(FabricKey()), fabric.id, NAME, authority.ca_pem)
-    for voucher, words in ((of_another, "of another orchestrator"), (by_another, "nothing that this fabric's key")):
+    for voucher, words in ((of_another, "of another scheduler"), (by_another, "nothing that this fabric's key")):
         authority.voucher = voucher
         with serving(authority) as url:
             error = refused(lambda url=url: regain(url, signer(fabric), csr_pem=csr_pem, **given))
