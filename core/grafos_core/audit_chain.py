@@ -28,6 +28,7 @@ class AuditKind(StrEnum):
     CLAIMED = "Claimed"
     OPERATOR_REPLACED = "OperatorReplaced"
     REGAIN_REFUSED = "RegainRefused"
+    CLAIM_REFUSED = "ClaimRefused"
     TERMS_SET = "TermsSet"
     TENANT_CREATED = "TenantCreated"
     TENANT_CHANGED = "TenantChanged"

@@ -14,14 +14,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections import OrderedDict
 from pathlib import Path
 
 import msgspec
 
 from grafos_core import trust
+from grafos_core.audit_chain import AuditKind
 from grafos_core.changes import Change
-from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import fabric_id
 from grafos_core.receipts import Signed
@@ -29,19 +28,13 @@ from grafos_scheduler.authorize import OPERATOR_RIGHTS
 from grafos_scheduler.credentials import Credentials
 from grafos_scheduler.events import ClaimAccepted, OperatorReplaced
 from grafos_scheduler.messages import ClaimGrant, ClaimRequest
+from grafos_scheduler.refusing import Refusals, Told
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
 
 POSSESSION = "possession"
 """The kind of this module's only row, and its key."""
 SECRET_BYTES_MIN = 16
-TRIES_AT_ONCE_MAX = 5
-TRY_AGAIN_EVERY_S = 2.0
-"""An address may make so many tries at once, and one more in so many seconds. The secret has 128 bits or more, so
-this spares the machine rather than the secret."""
-ADDRESSES_MAX = 1024
-"""Addresses whose tries are remembered; the one seen longest ago is forgotten first."""
-
 log = logging.getLogger("grafos.security")
 
 
@@ -68,7 +61,7 @@ class ClaimDesk:
         self._credentials = credentials
         self._settings = settings
         self._possession = possession
-        self._tries = Tries(shell.clock)
+        self._refusals = Refusals(shell, AuditKind.CLAIM_REFUSED, "claim", "claim_refused")
         self._turn = asyncio.Lock()
         if self.is_closed:
             # A crash may have come between closing the claim and removing the file.
@@ -96,15 +89,19 @@ class ClaimDesk:
 
     async def claim(self, request: ClaimRequest, client: str) -> ClaimGrant:
         """The operator's credentials and the cell's proof; ``claim_refused`` for anybody else."""
-        self._tries.note(client)
-        # A claim that is repeated while the first call closes it must not open it again behind that call's back.
-        async with self._turn:
-            return await self._claim(request, client)
+        self._refusals.check(client)
+        try:
+            # A claim that is repeated while the first call closes it must not open it again behind that call's back.
+            async with self._turn:
+                return await self._claim(request, client)
+        except GrafosError as error:
+            await self._refusals.note(error, client, Told("a proof by the one-time secret"))
+            raise
 
     async def _claim(self, request: ClaimRequest, client: str) -> ClaimGrant:
-        secret = self._check_proof(request, client)
+        secret = self._check_proof(request)
         if self._possession is not None and self._possession.csr_pem != request.csr_pem:
-            raise self._refused("the secret was used already, for another certificate request", client)
+            raise _refused("the secret was used already, for another certificate request")
         key_sha256 = trust.key_sha256(trust.csr_key(request.csr_pem))
         possession = Possession(request.fabric_key_pem, request.csr_pem)
         event = ClaimAccepted(request.fabric, request.operator, key_sha256)
@@ -143,22 +140,22 @@ class ClaimDesk:
             self._possession = kept
             forget_secret(self._settings.claim_secret_file)
 
-    def _check_proof(self, request: ClaimRequest, client: str) -> bytes:
+    def _check_proof(self, request: ClaimRequest) -> bytes:
         """The secret, if the caller knows it too and speaks for this cell's fabric."""
         if self.is_closed:
-            raise self._refused("this cell was claimed, and its secret is worthless now", client)
+            raise _refused("this cell was claimed, and its secret is worthless now")
         secret = read_secret(self._settings.claim_secret_file)
         wanted = trust.claim_mac(
             secret, "operator", self._credentials.server_der, request.csr_pem, request.fabric_key_pem
         )
         if not hmac.compare_digest(wanted, request.mac):
-            raise self._refused("the proof is not made with this cell's secret, certificate and request", client)
+            raise _refused("the proof is not made with this cell's secret, certificate and request")
         try:
             named = fabric_id(trust.public_key_from_pem(request.fabric_key_pem))
         except ValueError as error:
             raise GrafosError("request_invalid", "the fabric's public key cannot be read") from error
         if not request.fabric == named == self._settings.fabric:
-            raise self._refused(f"this cell belongs to fabric {self._settings.fabric}", client)
+            raise _refused(f"this cell belongs to fabric {self._settings.fabric}")
         return secret
 
     def _grant(self, request: ClaimRequest, secret: bytes, key_sha256: str) -> ClaimGrant:
@@ -171,43 +168,9 @@ class ClaimDesk:
             mac=trust.claim_mac(secret, "cell", credentials.server_der, request.csr_pem, request.fabric_key_pem),
         )
 
-    def _refused(self, what: str, client: str) -> GrafosError:
-        log.warning("claim refused, from %s: %s", client, what)
-        return GrafosError("claim_refused", what, next="if it was not you who claimed it, tear the cell down")
 
-
-class Tries:
-    """How often each address has tried something of late; ``code`` and ``what`` refuse one that tries too often."""
-
-    def __init__(self, clock: Clock, code: str = "claim_refused", what: str = "claims") -> None:
-        self._clock = clock
-        self._code = code
-        self._what = what
-        self._free_at: OrderedDict[str, float] = OrderedDict()
-
-    def note(self, client: str) -> None:
-        """Counts a try, or refuses it when there were too many."""
-        self.check(client)
-        self.count(client)
-
-    def check(self, client: str) -> None:
-        """Refuses a try of an address that has made too many."""
-        now = self._clock.monotonic()
-        if self._free_at.get(client, now) + TRY_AGAIN_EVERY_S - now > TRIES_AT_ONCE_MAX * TRY_AGAIN_EVERY_S:
-            self._free_at.move_to_end(client)
-            raise GrafosError(
-                self._code,
-                f"too many {self._what} came from this address",
-                next=f"wait {TRY_AGAIN_EVERY_S:g} seconds, then try again",
-                retryable=True,
-            )
-
-    def count(self, client: str) -> None:
-        """Counts a try."""
-        now = self._clock.monotonic()
-        self._free_at[client] = max(now, self._free_at.pop(client, now)) + TRY_AGAIN_EVERY_S
-        while len(self._free_at) > ADDRESSES_MAX:
-            self._free_at.popitem(last=False)
+def _refused(what: str) -> GrafosError:
+    return GrafosError("claim_refused", what, next="if it was not you who claimed it, tear the cell down")
 
 
 def read_secret(path: Path | None) -> bytes:

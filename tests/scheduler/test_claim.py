@@ -23,9 +23,10 @@ from grafos_core.clock import VirtualClock
 from grafos_core.errors import GrafosError
 from grafos_core.rowstore import GroupStore
 from grafos_scheduler import messages
-from grafos_scheduler.claim import TRIES_AT_ONCE_MAX, TRY_AGAIN_EVERY_S, Tries
+from grafos_scheduler.audit_messages import AuditQuery
 from grafos_scheduler.client import claim
 from grafos_scheduler.process import opened
+from grafos_scheduler.refusing import TRIES_AT_ONCE_MAX, TRY_AGAIN_EVERY_S, Tries
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.store import open_keeper
 
@@ -61,10 +62,16 @@ def test_the_same_request_may_be_repeated_until_the_operator_has_called(unclaime
 
 
 def test_another_request_with_the_used_secret_is_refused_and_logged(unclaimed: Standalone) -> None:
-    unclaimed.claim(unclaimed.request("operator"))
+    grant = unclaimed.claim(unclaimed.request("operator"))
     assert refused(lambda: unclaimed.claim(unclaimed.request("thief"))).code == "claim_refused"
-    log = unclaimed.scheduler.log.read_text()
-    assert "WARNING grafos.security: claim refused, from 127.0.0.1: the secret was used already" in log
+    told = "claim refused, from 127.0.0.1 with a proof by the one-time secret: the secret was used already"
+    assert f"WARNING grafos.security: {told}" in unclaimed.scheduler.log.read_text()
+    with unclaimed.client(unclaimed.identity("operator", grant.certificate_pem, grant.api_token)) as client:
+        [record] = client.audit(AuditQuery(kind="ClaimRefused")).records
+    assert (record.details["from"], record.details["why"]) == (
+        "127.0.0.1",
+        "the secret was used already, for another certificate request",
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,28 +177,34 @@ def test_a_claim_repeated_while_the_first_call_closes_it_does_not_open_it_again(
     asyncio.run(story())
 
 
+def tried(tries: Tries, client: str) -> None:
+    """A try that fails, where another one is let."""
+    tries.check(client)
+    tries.count(client)
+
+
 def test_too_many_tries_from_one_address_wait_and_others_do_not() -> None:
     clock = VirtualClock()
-    tries = Tries(clock)
+    tries = Tries(clock, "claim_refused", "claims that failed")
     for _ in range(TRIES_AT_ONCE_MAX):
-        tries.note("198.51.100.7")
-    error = refused(lambda: tries.note("198.51.100.7"))
+        tried(tries, "198.51.100.7")
+    error = refused(lambda: tried(tries, "198.51.100.7"))
     assert (error.code, error.retryable) == ("claim_refused", True)
-    tries.note("198.51.100.8")
+    tried(tries, "198.51.100.8")
     clock.advance(TRY_AGAIN_EVERY_S)
-    tries.note("198.51.100.7")
-    refused(lambda: tries.note("198.51.100.7"))
+    tried(tries, "198.51.100.7")
+    refused(lambda: tried(tries, "198.51.100.7"))
 
 
 def test_refused_tries_do_not_lengthen_the_wait() -> None:
     clock = VirtualClock()
-    tries = Tries(clock)
+    tries = Tries(clock, "claim_refused", "claims that failed")
     for _ in range(TRIES_AT_ONCE_MAX):
-        tries.note("a")
+        tried(tries, "a")
     for _ in range(100):
-        refused(lambda: tries.note("a"))
+        refused(lambda: tried(tries, "a"))
     clock.advance(TRY_AGAIN_EVERY_S)
-    tries.note("a")
+    tried(tries, "a")
 
 
 # --- slices and tenants -------------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def test_a_link_signs_one_browser_in_and_its_secret_is_in_no_log(
     assert orchestrator.scheduler is not None
     log = orchestrator.scheduler.log.read_text()
     assert "operator ada signed in to the console by link, from 127.0.0.1" in log
-    assert "console sign-in refused, from 127.0.0.1: this sign-in link was used already" in log
+    assert "console sign-in refused, from 127.0.0.1 with a link: this sign-in link was used already" in log
     assert link.code not in log
     assert visitor.cookie.partition("=")[2] not in log
     assert all(link.code.encode() not in file.read_bytes() for file in orchestrator.state.rglob("*") if file.is_file())
@@ -114,7 +114,8 @@ def test_links_sessions_and_refusals_are_in_the_audit_log(
     made, opened = kinds(orchestrator, operator, "ConsoleLinkMade"), kinds(orchestrator, operator, "ConsoleOpened")
     assert (made[-1].by, opened[-1].by, opened[-1].details) == ("operator/ada", "operator/ada", {"from": "127.0.0.1"})
     refusals = kinds(orchestrator, operator, "ConsoleRefused")
-    assert (refusals[-1].subject, refusals[-1].details["why"]) == ("127.0.0.1", "this sign-in link is not known here")
+    told = refusals[-1].details
+    assert (told["from"], told["why"]) == ("127.0.0.1", "this sign-in link is not known here")
     until(guest.stream(), lambda html: "<td>ConsoleOpened</td>" in html and "⚠ ConsoleRefused" in html)
 
 

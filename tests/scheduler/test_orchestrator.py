@@ -20,10 +20,10 @@ from grafos_core import trust
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
 from grafos_scheduler import frames, messages
-from grafos_scheduler.claim import TRIES_AT_ONCE_MAX
 from grafos_scheduler.client import SchedulerClient
 from grafos_scheduler.credentials import CELL_LIFE_S
 from grafos_scheduler.protocol import STRANGERS_MAX
+from grafos_scheduler.refusing import TRIES_AT_ONCE_MAX
 from grafos_scheduler.routes import ROUTES
 
 PATIENCE_S = 30.0

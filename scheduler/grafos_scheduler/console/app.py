@@ -22,14 +22,15 @@ from urllib.parse import parse_qs
 import msgspec
 
 from grafos_core import trust
+from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_scheduler.authorize import OPERATOR
-from grafos_scheduler.claim import Tries
 from grafos_scheduler.console import linking, pages, paths
 from grafos_scheduler.console.pages import Choice
 from grafos_scheduler.console.sessions import Viewer, stands
 from grafos_scheduler.console.watching import FRESH_FOR_S, Sight, Watch
 from grafos_scheduler.handlers import Services
+from grafos_scheduler.refusing import Refusals, Told
 from grafos_scheduler.server import Headers, Receive, Scope, Send, header, receive_all
 
 STREAMS_MAX = 32
@@ -59,7 +60,7 @@ class Console:
         self._sessions = services.sessions
         self._shell = services.shell
         self._watch = Watch(services.shell, services.settings)
-        self._tries = Tries(services.shell.clock, "token_refused", "sign-ins")
+        self._refusals = Refusals(services.shell, AuditKind.CONSOLE_REFUSED, "console sign-in", "token_refused")
         self._streams = 0
         self._rendered: tuple[Sight | None, dict[tuple[str, Choice], str]] = (None, {})
         self._cookie = f"__Host-grafos-{services.settings.fabric}-{services.settings.scheduler_id}"
@@ -123,12 +124,12 @@ class Console:
     async def _sign_in(self, scope: Scope, receive: Receive) -> Answer:
         client = scope["client"][0] if scope["client"] else ""
         _check_own_form(scope)
+        self._refusals.check(client)
         code = (await _form(receive)).get("code", [""])[0].strip().rpartition("#")[2]
         try:
             cookie, viewer = self._sessions.redeem(code, self._shell.state, self._shell.clock.now())
         except GrafosError as error:
-            self._tries.note(client)  # what comes too often is written nowhere
-            await linking.note_refused(self._services, client, error.what)
+            await self._refusals.note(error, client, Told("a link"))
             return Answer(error.http_status, self._sign_in_page(error))
         await linking.note_opened(self._services, viewer.name, client)
         life_s = int(viewer.ends_at - self._shell.clock.now())

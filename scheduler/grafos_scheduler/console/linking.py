@@ -1,4 +1,4 @@
-"""What the route of sign-in links does, and what the audit log says of links and of whoever uses them."""
+"""What the route of sign-in links does, and what the audit log says of links."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from grafos_scheduler.console.messages import ConsoleLink
 from grafos_scheduler.console.paths import SIGN_IN
 from grafos_scheduler.events import Witnessed
 from grafos_scheduler.handlers import Request, Services
-
-STRANGERS = "strangers"
-"""Refused sign-ins share one bound in the audit log, whoever they come from."""
 
 log = logging.getLogger("grafos.security")
 
@@ -35,12 +32,5 @@ async def note_opened(services: Services, operator: str, client: str) -> None:
     await services.shell.handle(_event(AuditKind.CONSOLE_OPENED, who, operator, client), by=who)
 
 
-async def note_refused(services: Services, client: str, why: str) -> None:
-    """A link was refused."""
-    log.warning("console sign-in refused, from %s: %s", client, why)
-    event = _event(AuditKind.CONSOLE_REFUSED, STRANGERS, client, client, ("why", why))
-    await services.shell.handle(event)
-
-
-def _event(kind: AuditKind, who: str, subject: str, client: str, *more: tuple[str, str]) -> Witnessed:
-    return Witnessed(kind, who, subject, details=(("from", client), *more))
+def _event(kind: AuditKind, who: str, subject: str, client: str) -> Witnessed:
+    return Witnessed(kind, who, subject, details=(("from", client),))
