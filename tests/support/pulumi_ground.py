@@ -26,6 +26,7 @@ from grafos_core.paths import cache_home
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_emulators.lifecycle import LifecycleTimes
 from grafos_stacks.pulumi.codec import Properties, decode, encode
+from grafos_stacks.pulumi.program import secret_or_plain
 from grafos_stacks.pulumi.resources import Plan, declare_parts
 from grafos_stacks.pulumi.schema import PLAN
 from grafos_stacks.spec import NOT_AT_ALL
@@ -186,7 +187,9 @@ def parts_only() -> None:
     """The program of cells whose machines are states only: there is nothing to hand over."""
     config = pulumi.Config("grafos")
     count, provider = config.get_int("count") or 1, config.get("provider") or "aws"
-    wanted = {name: config.get(name) for name in ("type", "zone", "allow") if config.get(name)}
+    wanted: dict[str, Any] = {name: config.get(name) for name in ("type", "zone") if config.get(name)}
+    if config.get("allow"):
+        wanted["allow"] = secret_or_plain(config, "allow")
     for number in range(1, count + 1):
         name = CELL if count == 1 else f"{CELL}-{number}"
         place = {"cellId": name, "provider": provider, "region": config.get("region") or REGION}

@@ -2,7 +2,7 @@
 
     pulumi config set grafos:provider aws
 
-and likewise region, zone, type, ttl, maxTtl, count, cellId, port, allow, joining, spot, and the guard rails.
+and likewise all others that ``schema.SETTINGS`` tells of.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import pulumi
+from pulumi.runtime.config import is_config_secret
 
 from grafos_stacks.pulumi.resources import Fleet
+from grafos_stacks.pulumi.shares import Share, share_of
 
 RAILS = ("longestTtl", "allowedRegions", "allowedTypes")
-MORE = {"zone": "zone", "type": "type", "maxTtl": "max_ttl", "allow": "allow", "joining": "joining"}
+MORE = {"zone": "zone", "type": "type", "maxTtl": "max_ttl", "joining": "joining"}
 
 
 def program() -> None:
@@ -22,17 +24,19 @@ def program() -> None:
     config = pulumi.Config("grafos")
     provider, region = config.require("provider"), config.require("region")
     count = 1 if config.get_int("count") is None else config.require_int("count")
-    _check_count(config, count)
+    share = _checked_share(config, count)
     more: dict[str, Any] = {name: config.get(key) for key, name in MORE.items() if config.get(key)}
     fleet = Fleet(
         config.get("cellId") or f"{provider}-{pulumi.get_stack()}",
-        count=count,
+        count=share.size,
+        first=share.first,
         provider=provider,
         region=region,
         ttl=config.get("ttl") or "8h",
         renewal=config.get_int("renewal") or 0,
         spot=config.get_bool("spot") or False,
         port=config.get_int("port") or 0,
+        allow=secret_or_plain(config, "allow"),
         rails=_rails(config, count),
         **more,
     )
@@ -43,10 +47,20 @@ def program() -> None:
     pulumi.export("expires_at", {name: cell.expires_at for name, cell in cells.items()})
 
 
-def _check_count(config: pulumi.Config, count: int) -> None:
+def _checked_share(config: pulumi.Config, count: int) -> Share:
     most = config.get_int("maxCells")
     if most is not None and count > most:
         raise pulumi.RunError(f"grafos:count is {count}, and grafos:maxCells allows {most}")
+    try:
+        return share_of(count, config.get_int("share") or 0)
+    except ValueError as error:
+        raise pulumi.RunError(str(error)) from error
+
+
+def secret_or_plain(config: pulumi.Config, key: str) -> pulumi.Input[str]:
+    """What was set with ``--secret`` stays one."""
+    secret = config.get_secret(key) if is_config_secret(config.full_key(key)) else None
+    return config.get(key) or "" if secret is None else secret
 
 
 def _rails(config: pulumi.Config, count: int) -> dict[str, Any]:

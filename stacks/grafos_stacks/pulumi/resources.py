@@ -19,11 +19,9 @@ import pulumi
 
 from grafos_stacks.pulumi.roles import Role, roles_on
 from grafos_stacks.pulumi.schema import HANDOVER, PLAN, token_of_kind
+from grafos_stacks.pulumi.shares import CELLS_OF_A_STACK_MAX, shares_of
 
 Value = TypeVar("Value")
-
-CELLS_OF_A_STACK_MAX = 64
-"""An engine writes its whole state with each step, so a stack's time grows with the square of what is in it."""
 
 
 class _Output(Generic[Value]):
@@ -195,7 +193,8 @@ class Cell(pulumi.ComponentResource):
 class Fleet(pulumi.ComponentResource):
     """``count`` cells alike: ``<name>-1`` to ``<name>-<count>``, or ``<name>`` itself for one.
 
-    A stack takes 64; more are more stacks (``first`` says with which number this one's begin).
+    A stack takes 64; more are more stacks: ``shares_of`` gives each one's ``count``, and ``first``, the number that
+    its cells begin with.
     """
 
     cells: Sequence[Cell]
@@ -205,7 +204,7 @@ class Fleet(pulumi.ComponentResource):
         self, name: str, *, count: int, first: int = 1, opts: pulumi.ResourceOptions | None = None, **cell: Any
     ) -> None:
         if not 0 <= count <= CELLS_OF_A_STACK_MAX:
-            raise ValueError(f"a stack takes {CELLS_OF_A_STACK_MAX} cells; declare more stacks for {count}")
+            raise ValueError(f"a stack takes {CELLS_OF_A_STACK_MAX} cells; {count} are {len(shares_of(count))} stacks")
         super().__init__("grafos:cell:Fleet", name, None, opts)
         alone = count == 1 and first == 1
         names = [name] if alone else [f"{name}-{number}" for number in range(first, first + count)]

@@ -21,6 +21,7 @@ SETTINGS = {
     "ttl": "how long a cell lives: 90m, 8h, 2d",
     "maxTtl": "how long it may be extended to live at most",
     "count": "how many cells",
+    "share": "of more than 64 cells, which stack this is: 1, 2, ...; each has 64 of them",
     "cellId": "the cell's name, or what the names of many begin with",
     "port": "where a standalone cell's scheduler answers",
     "allow": "who may reach a standalone cell: 203.0.113.7/32",
