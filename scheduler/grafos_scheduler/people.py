@@ -133,8 +133,10 @@ def removed(draft: Draft, event: PersonRemoved) -> rows.Person:
 
 
 def signing_key_registered(draft: Draft, event: SigningKeyRegistered) -> rows.Person:
-    """Her signing key from now on; registering the same one again changes nothing."""
+    """Her signing key from now on; registering the same one again changes nothing. ``certificate_refused`` for a key
+    that was put out, which may still be on its way through the door."""
     state = draft.state
+    tenants.check_key(state, event.tenant, event.key_sha256)
     known = state.people.get(event.key_sha256)
     if known is not None and known.signing_key_pem == event.signing_key_pem:
         return known

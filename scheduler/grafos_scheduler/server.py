@@ -89,13 +89,11 @@ class Application:
                 f"this is for a scheduler of mode {route.only}, and this one is a {mode}",
                 next=f"ask the {route.only}",
             )
-        request = Request(
-            caller=caller,
-            client=scope["client"][0] if scope["client"] else "",
-            path=values,
-            query=_read_query(route, scope["query_string"]),
-            body=await _read_body(route, scope, receive),
-        )
+        query, body = _read_query(route, scope["query_string"]), await _read_body(route, scope, receive)
+        if caller is not None:
+            check_standing(self._services.shell.state, caller)  # who sends slowly may have been put out meanwhile
+        client = scope["client"][0] if scope["client"] else ""
+        request = Request(caller=caller, client=client, path=values, query=query, body=body)
         return route, await route.handler(self._services, request)
 
     async def _admit(self, route: Route, scope: Scope) -> Caller | None:

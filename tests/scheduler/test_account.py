@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPSConnection
 from typing import Any
 
 import msgspec
 import pytest
+from desk import ORCHESTRATOR, Desk
 from msgspec.structs import replace
 from orchestrator import Orchestrator, key_of
 from standalone import Identity
@@ -19,7 +22,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.invitations import InvitationClaims
 from grafos_core.receipts import RunOrder, Signed, SigningKeyProof, open_signed, sign_record
-from grafos_scheduler import messages
+from grafos_scheduler import events, messages, rows
 from grafos_scheduler.account_client import Signer, sign_in
 from grafos_scheduler.account_messages import InvitationAsked, InvitationGrant
 from grafos_scheduler.audit_messages import AuditQuery
@@ -373,6 +376,38 @@ def test_who_is_put_out_while_she_waits_is_not_answered(
             assert waiting.result().code == "certificate_refused"
     finally:
         daemon.discard()
+
+
+def test_who_is_put_out_while_she_still_sends_has_said_nothing(
+    orchestrator: Orchestrator, operator: Identity, acme: str
+) -> None:
+    bea = joined(orchestrator, operator, acme)
+    context = trust.client_context(orchestrator.ca_pem, bea.certificate, bea.key)
+    sending = HTTPSConnection("127.0.0.1", orchestrator.port, context=context, timeout=10)
+    sending.putrequest("PUT", "/api/v1/account/signing-key")
+    sending.putheader("authorization", f"Bearer {bea.token}")
+    said = msgspec.json.encode(Signed("signing-key", b"", b""))
+    sending.putheader("content-length", str(len(said)))
+    sending.endheaders(said[:-1])
+    with orchestrator.client(operator) as client:
+        client.remove_account(acme, "bea")
+    sending.send(said[-1:])
+    with contextlib.closing(sending), sending.getresponse() as answer:
+        assert answer.headers["grafos-code"] == "certificate_refused"
+        answer.read()
+
+
+def test_a_key_that_was_put_out_registers_no_signing_key() -> None:
+    """It speaks for nobody, and its signature would bind the tenant for good."""
+    desk = Desk(ORCHESTRATOR)
+    desk.tell(events.TenantAdmitted("acme", None, None, "key-of-acme"))
+    invitation = desk.tell(events.PersonInvited("acme", "bea", 60.0, "op")).answer
+    assert isinstance(invitation, rows.Invitation)
+    desk.tell(events.SignInAsked(invitation.token_id, "key-of-bea"))
+    desk.tell(events.PersonRemoved("acme", "bea"))
+    asked = events.SigningKeyRegistered("acme", "key-of-bea", "a pem", Signed("signing-key", b"", b""))
+    assert refused(desk.tell, asked).code == "certificate_refused"
+    assert "key-of-bea" not in desk.state.people
 
 
 def await_ready(client: OrchestratorClient, provider: str) -> None:
