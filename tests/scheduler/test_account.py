@@ -383,18 +383,17 @@ def test_who_is_put_out_while_she_still_sends_has_said_nothing(
 ) -> None:
     bea = joined(orchestrator, operator, acme)
     context = trust.client_context(orchestrator.ca_pem, bea.certificate, bea.key)
-    sending = HTTPSConnection("127.0.0.1", orchestrator.port, context=context, timeout=10)
-    sending.putrequest("PUT", "/api/v1/account/signing-key")
-    sending.putheader("authorization", f"Bearer {bea.token}")
-    said = msgspec.json.encode(Signed("signing-key", b"", b""))
-    sending.putheader("content-length", str(len(said)))
-    sending.endheaders(said[:-1])
-    with orchestrator.client(operator) as client:
-        client.remove_account(acme, "bea")
-    sending.send(said[-1:])
-    with contextlib.closing(sending), sending.getresponse() as answer:
-        assert answer.headers["grafos-code"] == "certificate_refused"
-        answer.read()
+    head = f"PUT /api/v1/blobs/{sha256_of(MODULE)} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {bea.token}\r\n"
+    connection = HTTPSConnection("127.0.0.1", orchestrator.port, context=context, timeout=10)
+    with contextlib.closing(connection):
+        connection.connect()
+        sending = connection.sock
+        sending.sendall(f"{head}content-length: {len(MODULE)}\r\nexpect: 100-continue\r\n\r\n".encode())
+        assert b"100 Continue" in sending.recv(1000), "she was let in"
+        with orchestrator.client(operator) as client:
+            client.remove_account(acme, "bea")
+        sending.sendall(MODULE)
+        assert b"certificate_refused" in sending.recv(1000)
 
 
 def test_a_key_that_was_put_out_registers_no_signing_key() -> None:
