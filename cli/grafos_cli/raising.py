@@ -86,7 +86,7 @@ def up(
 def _planned(
     terminal: Terminal, on: str, region: str, given: dict[str, Any], restore: str
 ) -> Iterator[tuple[Planned, bytes]]:
-    """Reads what the plan needs, changing nothing but what is left of a machine that ran out; and the backup."""
+    """Reads what the plan needs, changing nothing; and the backup."""
     from grafos_cli.fabric import open_default
     from grafos_cli.interrupts import resumable
     from grafos_cli.planning import Planned, hands_for_all
@@ -182,23 +182,17 @@ def _spec(row: StackRow | None, provider: str, region: str, given: dict[str, Any
 
 
 def _prepared(hands: Hands, spec: CellSpec, bundles: Any, archive: bytes) -> Any:
-    """The plan; of a machine that ran out what is left is removed first, if there is a backup to go on with."""
-    from grafos_cli.project import project_folder
+    """The plan; for a machine that ran out it is a new one, if there is a backup to go on with."""
     from grafos_core.errors import GrafosError
-    from grafos_stacks.lowering import take_machine_down
     from grafos_stacks.provision import prepare
-    from grafos_stacks.raising import check_standing
+    from grafos_stacks.raising import check_standing, ran_out
 
     try:
-        prepared = prepare(hands, spec, bundles)
+        prepared = prepare(hands, spec, bundles, anew=bool(archive) and ran_out(hands) is not None)
     except GrafosError as error:
-        if error.code != "cell_gone":
-            raise
-        if not archive:
+        if error.code == "cell_gone":
             error.next = "grafos fabric up --restore FILE; without a backup: grafos fabric down --lost"
-            raise
-        take_machine_down(hands, project_folder())
-        prepared = prepare(hands, spec, bundles)
+        raise
     check_standing(hands, prepared.plan if prepared.resumed else None, with_backup=bool(archive))
     return prepared
 
@@ -236,12 +230,11 @@ def _document(raised: Raised) -> dict[str, Any]:
 def _text(raised: Raised, took_s: float) -> str:
     from grafos_cli.moments import moment_text
     from grafos_stacks.failover import zone_of
-    from grafos_stacks.layouts import layout_of
 
     machine, how = raised.machine, "is back" if raised.filled else "answers"
     moved = ""
-    if raised.filled and not layout_of(machine.provider).keeps_address:
-        moved = "That address is new: whatever dials the old one has to be told, cells by enrolling them anew.\n"
+    if raised.moved_from:
+        moved = f"It was at {raised.moved_from} before: whatever dials that has to be told, cells by enrolling anew.\n"
     return (
         f"The orchestrator {how} after {took_s:.1f} s: {machine.machine_type} in {zone_of(machine)}, "
         f"{raised.orchestrator.url}. It keeps the fabric's ledger.\n{moved}"

@@ -155,6 +155,11 @@ def _id_among(holds: Iterable[ledgers.Hold], plan: StackPlan) -> str:
     return new_hold_id(holds, plan.stack, plan.made_at)
 
 
+def _id_after(ended: str, plan: StackPlan) -> str:
+    number = int(ended.removeprefix(_hold_prefix(plan.stack)).partition("/")[0])
+    return f"{_hold_prefix(plan.stack)}{number + 1}/{int(plan.made_at)}"
+
+
 def new_hold_id(holds: Iterable[ledgers.Hold], stack: str, made_at: float) -> str:
     """The id of the hold for a cell, which ``held_from`` reads: of the one that is open, or else of a new one."""
     own = [held for held in holds if held.hold_id.startswith(_hold_prefix(stack))]
@@ -219,7 +224,10 @@ def opened(
         row = msgspec.structs.replace(row, plan=plan)
         hands.journal.write(row)
         return row
-    hold_id = _id_among(_holds(hands.fabric, plan.stack, in_copy=held_later), plan)
+    if held_later and row is not None and row.hold_id:
+        hold_id = _id_after(row.hold_id, plan)  # the copy does not know that it ended, nor perhaps that it ever was
+    else:
+        hold_id = _id_among(_holds(hands.fabric, plan.stack, in_copy=held_later), plan)
     row = msgspec.structs.replace(_new_row(plan, hold_id, hands.clock.now(), moves), engine=engine)
     hands.journal.write(row, *_earlier(hands, plan.stack))
     return row

@@ -66,12 +66,13 @@ class Prepared(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def prepare(hands: Hands, spec: CellSpec, bundles: Bundles) -> Prepared:
+def prepare(hands: Hands, spec: CellSpec, bundles: Bundles, *, anew: bool = False) -> Prepared:
     """The plan of a cell, changing nothing: the pinned one of an earlier run, or a new one from what the cloud says.
+    With ``anew`` a new one even if what is left of an earlier one has yet to be removed.
 
     All that stands in the way of a new one is raised together, as one error.
     """
-    pinned = pinned_plan(hands, spec)
+    pinned = None if anew else pinned_plan(hands, spec)
     if pinned is not None:
         return Prepared(pinned, resumed=True)
     seen = survey(hands, spec, bundles.pin, PriceBook(hands.clock).price)

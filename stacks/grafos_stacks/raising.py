@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from grafos_connectors.contract import State
+from grafos_connectors.contract import Kind, State
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_core.ledger_place import Place
@@ -25,6 +25,7 @@ from grafos_stacks.claiming import MachineOf, claimed, health_of, take
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.failover import make_somewhere
 from grafos_stacks.handover import Handover
+from grafos_stacks.journal import StackRow, StackState
 from grafos_stacks.ledger_moves import move_ledger
 from grafos_stacks.lost_ledger import catch_up_ledger
 from grafos_stacks.making import Made, ensure_held, note_made, pinned_plan
@@ -35,6 +36,7 @@ from grafos_stacks.plan import StackPlan
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
 from grafos_stacks.provision import keep_begun, record_of, refuse_other_account, url_of
 from grafos_stacks.records import OPERATOR, READY, CellHome, CellRecord, SchedulerHome
+from grafos_stacks.teardown import teardown
 
 START_PATIENCE_S = 90.0
 """From software that arrived, or a backup that was taken, to an orchestrator that answers."""
@@ -44,12 +46,14 @@ NOT_YET = ("scheduler_unreachable", "certificate_refused")
 
 
 class Raised(NamedTuple):
-    """The orchestrator, its machine, and where the ledger is. ``filled``: from a backup, in this run."""
+    """The orchestrator, its machine, and where the ledger is. ``filled``: from a backup, in this run; ``moved_from`` is
+    then where it answered before, if that was elsewhere."""
 
     orchestrator: OrchestratorRecord
     machine: CellRecord
     ledger: Place
     filled: bool = False
+    moved_from: str = ""
 
 
 def raise_orchestrator(hands: Hands, plan: StackPlan, bundles: Bundles, archive: bytes = b"") -> Raised:
@@ -60,6 +64,9 @@ def raise_orchestrator(hands: Hands, plan: StackPlan, bundles: Bundles, archive:
     the cloud's refusals, ``cell_not_ready``, ``claim_refused``, ``backup_invalid``, ``interrupted`` on Ctrl-C.
     """
     home = OrchestratorHome(hands.fabric)
+    before = home.record()
+    if archive and (over := ran_out(hands)):
+        _clear_for_the_next(hands, over)
     try:
         with hands.journal.lock(plan.stack):
             pinned = pinned_plan(hands, plan.spec)
@@ -90,7 +97,8 @@ def raise_orchestrator(hands: Hands, plan: StackPlan, bundles: Bundles, archive:
             reached = msgspec.structs.replace(record, state=READY)
             CellHome(hands.fabric, plan.stack).keep_record(reached)
             home.note_restoring(begun=False)
-            return Raised(orchestrator, reached, ledger, filled=bool(archive))
+            moved_from = before.url if archive and before and before.url != orchestrator.url else ""
+            return Raised(orchestrator, reached, ledger, filled=bool(archive), moved_from=moved_from)
     except KeyboardInterrupt:
         again = f"grafos fabric up --on {plan.spec.provider}"
         raise GrafosError(
@@ -98,6 +106,21 @@ def raise_orchestrator(hands: Hands, plan: StackPlan, bundles: Bundles, archive:
             "stopped while the orchestrator was made",
             next=f"{again}   goes on; grafos fabric down   undoes",
         ) from None
+
+
+def ran_out(hands: Hands) -> StackRow | None:
+    """The row of a machine whose time is over, and of which something may be left."""
+    row = hands.journal.stack(STACK)
+    if row is None or row.plan is None or row.state is StackState.GONE or row.plan.expires_at > hands.clock.now():
+        return None
+    return row
+
+
+def _clear_for_the_next(hands: Hands, over: StackRow) -> None:
+    """What is left of a machine that ran out goes, but for the address under which cells look for the next one: its
+    key is the same in the next plan."""
+    no_project = hands.fabric.home  # none has an orchestrator among its cells
+    teardown(hands, STACK, no_project, over.region, over.provider, spared=(Kind.ADDRESS,))
 
 
 # --- what there is already --------------------------------------------------------------------------------------

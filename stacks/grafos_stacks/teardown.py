@@ -7,6 +7,7 @@ again finishes it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from grafos_connectors.contract import TAG_STACK, Found, State
+from grafos_connectors.contract import TAG_STACK, Found, Kind, State
 from grafos_core import ledger as ledgers
 from grafos_core.booking import Ending
 from grafos_core.errors import GrafosError
@@ -55,11 +56,13 @@ def teardown(
     *,
     seen: bool = False,
     engine: str = DIRECT,
+    spared: Collection[Kind] = (),
 ) -> TornDownCell:
     """Takes the cell down and gives the signed receipt that nothing is left; the same receipt if it is gone already.
 
     ``region`` and ``provider`` are used when nothing is known of the cell. ``seen``: a listing shows something of it,
-    so an earlier receipt of its end is not the last word. ``resources_left`` (the receipt is kept, and the hold stays)
+    so an earlier receipt of its end is not the last word. ``spared``: kinds that the next one of the name needs, and
+    that the receipt does not speak of. ``resources_left`` (the receipt is kept, and the hold stays)
     when something is not proved gone, ``cell_unknown`` when neither a record nor the cloud shows such a cell,
     ``cloud_auth`` when the credentials are for another account, ``stack_busy`` when it is not the ``engine``'s,
     ``interrupted`` on Ctrl-C.
@@ -72,7 +75,7 @@ def teardown(
                 return known_end
             _refuse_keeper(hands, cell_id)
             _refuse_other_engine(hands, cell_id, engine)
-            return _take_down(hands, home, project, Place(provider, region))
+            return _take_down(hands, home, project, Place(provider, region), spared)
     except KeyboardInterrupt:
         again = f"grafos cloud teardown {provider} --cell-id {cell_id}"
         raise GrafosError("interrupted", f"stopped while {cell_id} was torn down", next=f"finish it: {again}") from None
@@ -113,12 +116,12 @@ class Place(NamedTuple):
     region: str
 
 
-def _take_down(hands: Hands, home: CellHome, project: Path, place: Place) -> TornDownCell:
+def _take_down(hands: Hands, home: CellHome, project: Path, place: Place, spared: Collection[Kind]) -> TornDownCell:
     account = hands.identity().account
     row = _begun(hands, home, place, account)
     identity = leave(hands, row, DRAIN_PATIENCE_S if _has_machine(hands, row) else 0.0)
     row = _brought_home(hands, row, home)
-    unmade = unmake_stack(hands, row)
+    unmade = unmake_stack(hands, row, spared)
     torn = _signed_for(hands, row, home, unmade, identity)
     home.keep_receipt(torn.signed)
     if unmade.left:

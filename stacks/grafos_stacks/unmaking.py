@@ -9,6 +9,7 @@ rows, so that a teardown which was interrupted tells the whole story when it end
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,14 +72,15 @@ class Listing:
         return any(not is_image(one.tags.get(TAG_STACK, "")) for one in others)
 
 
-def unmake_stack(hands: Hands, cell: StackRow) -> Unmade:
+def unmake_stack(hands: Hands, cell: StackRow, spared: Collection[Kind] = ()) -> Unmade:
     """Deletes a cell's resources, and the shared network if no other cell uses it. The caller holds the stack's lock.
 
-    ``cell`` has been ``UNMAKING`` since ``cell.changed_at``; the journal may know nothing more of it.
+    ``cell`` has been ``UNMAKING`` since ``cell.changed_at``; the journal may know nothing more of it. What is of the
+    ``spared`` kinds is for the next one of the name, and the network stays for it, too.
     """
     site = Site(cell.provider, cell.region)
-    own, listing = _Stack(hands, site, cell.stack, cell.created_at).unmake()
-    if own.left:
+    own, listing = _Stack(hands, site, cell.stack, cell.created_at, spared).unmake()
+    if own.left or spared:
         return own
     network = unmake_network(hands, site, listing, cell.changed_at, leaving=cell.stack)
     return Unmade(own.resources + network.resources, own.failures + network.failures)
@@ -116,8 +118,9 @@ def machine_rows(hands: Hands, cell: StackRow) -> list[ResourceRow]:
 class _Stack:
     """One stack's resources on their way out. ``since``: rows older than that belong to an earlier cell of the name."""
 
-    def __init__(self, hands: Hands, site: Site, stack: str, since: float) -> None:
+    def __init__(self, hands: Hands, site: Site, stack: str, since: float, spared: Collection[Kind] = ()) -> None:
         self._hands, self._site, self._stack, self._since = hands, site, stack, since
+        self._spared = spared
         self._engine = Engine(hands)
         self._dies_with = layout_of(site.provider).dies_with
         self._failures: dict[Place, GrafosError] = {}
@@ -150,13 +153,12 @@ class _Stack:
         hands, until = self._hands, self._hands.clock.now() + PARTS_PATIENCE_S
         while True:
             listing, now = self._list(), hands.clock.now()
-            found = listing.of(self._stack)
+            found = self._found(listing)
             going = [one for one in found if one.state is State.DELETING and one.ref.kind in self._dies_with]
             rows = [row_of(one, self._stack, "", attempt_in(one.tags), now) for one in found if one not in going]
             lag_s = hands.connector.traits.listing_lag_s
             ground = Ground(now, once=False, lag_s=lag_s, lost_at=hands.journal.lost_at)
-            known = hands.journal.resources(self._stack).values()
-            todo = recovery(known, rows, listing.at, ground, self._dies_with)
+            todo = recovery(self._known(), rows, listing.at, ground, self._dies_with)
             if todo.look_not_before:  # also when that moment came while the listing was under way
                 self._engine.wait_until(todo.look_not_before, self._stack)
             elif going and not todo.deletes and now < until:
@@ -169,8 +171,7 @@ class _Stack:
 
     def _note_what_went_along(self) -> None:
         """A rule goes with its firewall, a route with its network: no call of their own, but a look."""
-        known = self._hands.journal.resources(self._stack).values()
-        rows = [row for row in known if row.ref is not None and row.life is not Life.GONE]
+        rows = [row for row in self._known() if row.ref is not None and row.life is not Life.GONE]
         staying = {row.kind for row in rows}
         for row in rows:
             if self._dies_with.get(row.kind, row.kind) not in staying:
@@ -179,7 +180,7 @@ class _Stack:
     def _proved(self, listing: Listing) -> tuple[TornDown, ...]:
         """Every resource that the stack had since then, with what two kinds of read say of it now."""
         rows = sorted(self._rows(), key=lambda row: UNMAKE_ORDER.index(row.kind))
-        listed = {(one.ref.kind, one.ref.id) for one in listing.of(self._stack)}
+        listed = {(one.ref.kind, one.ref.id) for one in self._found(listing)}
         moment = dt.datetime.fromtimestamp(listing.at, dt.UTC).isoformat(timespec="seconds")
         torn = []
         for row in rows:
@@ -194,8 +195,14 @@ class _Stack:
         return tuple(torn)
 
     def _rows(self) -> list[ResourceRow]:
+        return [row for row in self._known() if row.ref is not None and row.changed_at >= self._since]
+
+    def _known(self) -> list[ResourceRow]:
         rows = self._hands.journal.resources(self._stack).values()
-        return [row for row in rows if row.ref is not None and row.changed_at >= self._since]
+        return [row for row in rows if row.kind not in self._spared]
+
+    def _found(self, listing: Listing) -> list[Found]:
+        return [one for one in listing.of(self._stack) if one.ref.kind not in self._spared]
 
     def _seen_gone(self, row: ResourceRow) -> bool:
         """Asks by id; a part that went with another is noted as gone."""

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import boto3
+import msgspec
 import pytest
 from crash_sweep import Abort
 from orchestrator_operator import HOUR_S, QUICK, OrchestratorOperator, reachable_fabric
@@ -27,7 +28,7 @@ from grafos_stacks.lowering import bring_all_home, registered_cells, take_cells_
 from grafos_stacks.making import open_hold
 from grafos_stacks.orchestrator_machine import STACK
 from grafos_stacks.progress import DONE, WAITING
-from grafos_stacks.raising import raise_orchestrator
+from grafos_stacks.raising import raise_orchestrator, ran_out
 from grafos_stacks.records import CellHome, project_cells
 from grafos_stacks.software_change import change_software
 from grafos_stacks.teardown import teardown
@@ -78,8 +79,22 @@ def lose_the_machine(operator: OrchestratorOperator) -> None:
     assert row.ref is not None
     assert row.life is Life.READY
     hands.connector.begin_delete(row.ref)
-    while operator.states() == ["running"]:
+    while operator.machines():
         time.sleep(0.05)
+
+
+def addresses(operator: OrchestratorOperator) -> list[str]:
+    return [thing.id for thing in operator.clouds.world() if "address" in thing.kind.lower()]
+
+
+def let_it_run_out(operator: OrchestratorOperator) -> None:
+    """As if its time were over."""
+    hands = operator.hands()
+    row = hands.journal.stack(STACK)
+    assert row is not None
+    assert row.plan is not None
+    over = msgspec.structs.replace(row.plan, expires_at=int(hands.clock.now()) - 1)
+    hands.journal.write(row.moved(row.state, hands.clock.now(), plan=over))
 
 
 def test_stopped_at_every_step_it_goes_on_and_there_is_one_machine_then_none(operator: OrchestratorOperator) -> None:
@@ -132,7 +147,7 @@ def test_its_end_can_be_moved_and_its_machine_s_timer_follows(on_aws: Orchestrat
     assert on_aws.clouds.world() == ()
 
 
-def test_a_lost_machine_on_aws_comes_back_from_a_backup_at_another_address(on_aws: OrchestratorOperator) -> None:
+def test_a_lost_machine_comes_back_from_a_backup_at_the_same_address(on_aws: OrchestratorOperator) -> None:
     """Stopped at every step; the orchestrator that comes back is the same, by its CA and by what it knows."""
     before = on_aws.up()
     with on_aws.client() as client:
@@ -156,7 +171,8 @@ def test_a_lost_machine_on_aws_comes_back_from_a_backup_at_another_address(on_aw
     on_aws.stop_at = None
     assert raised is not None
     assert raised.machine.machine_id != before.machine.machine_id
-    assert raised.orchestrator.claimed_at == before.orchestrator.claimed_at
+    assert raised.orchestrator == before.orchestrator
+    assert raised.moved_from == ""
     with on_aws.client() as client:
         assert [one.budget_micro_cents for one in client.tenants()] == [777_000_000]
     assert on_aws.up() == raised._replace(filled=False)
@@ -165,6 +181,34 @@ def test_a_lost_machine_on_aws_comes_back_from_a_backup_at_another_address(on_aw
     assert alive.value.code == "config_invalid"
     lower(on_aws)
     assert on_aws.clouds.world() == ()
+
+
+def test_a_machine_that_ran_out_comes_back_at_its_address_and_the_end_takes_that_too(
+    operator: OrchestratorOperator,
+) -> None:
+    """Stopped at every step, too; and a look at the plan takes nothing away."""
+    before = operator.up()
+    with operator.client() as client:
+        archive = client.backup()
+    lose_the_machine(operator)
+    let_it_run_out(operator)
+    there = addresses(operator)
+    operator.plan(anew=True)
+    assert addresses(operator) == there
+    raised = None
+    for step in range(0, STEPS_MAX, 5):
+        operator.stop_at = step
+        with contextlib.suppress(Abort):
+            raised = operator.up(archive, anew=ran_out(operator.hands()) is not None)
+            break
+    operator.stop_at = None
+    assert raised is not None
+    assert raised.orchestrator == before.orchestrator
+    assert (len(operator.machines()), addresses(operator)) == (1, there)
+    held = [one for one in operator.fabric.read_ledger().holds.values() if one.hold_id.startswith("cell/")]
+    assert sorted(one.state for one in held) == ["open", "settled"]
+    lower(operator)
+    assert operator.clouds.world() == ()
 
 
 def test_the_machine_that_is_filled_may_be_lost_too(on_aws: OrchestratorOperator) -> None:

@@ -67,9 +67,9 @@ class OrchestratorOperator:
         connector = open_connector(self.provider, REGIONS[self.provider], environment=self.clouds.environment())
         return Hands(self.fabric, connector, Journal(self.fabric, clock), clock, time.sleep, self.told)
 
-    def plan(self, **inputs: Any) -> StackPlan:
+    def plan(self, *, anew: bool = False, **inputs: Any) -> StackPlan:
         spec = orchestrator_spec(self.provider, REGIONS[self.provider], **{"ttl_s": HOUR_S, **inputs})
-        return prepare(self.hands(), spec, self.bundles).plan
+        return prepare(self.hands(), spec, self.bundles, anew=anew).plan
 
     def up(self, archive: bytes = b"", **inputs: Any) -> Raised:
         return raise_orchestrator(self.hands(), self.plan(**inputs), self.bundles, archive)
