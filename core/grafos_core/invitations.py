@@ -6,8 +6,6 @@ An operator hands her one line:
 
 In it are the orchestrator's address, its CA to pin, and the token (a JWT, see ``signed_claims``). The digits only
 tell that a line was damaged on its way; whether it is true, the token's own signature tells.
-
-The *challenge* that she signs to register her signing key is claims of the same kind: nothing is kept of it.
 """
 
 from __future__ import annotations
@@ -25,7 +23,6 @@ MARK = "grafos-invitation-1"
 LINE_CHARACTERS_MAX = 16_384
 """A line has about fifteen hundred characters."""
 SIGN_IN_AUDIENCE = "grafos-account-login"
-CHALLENGE_AUDIENCE = "grafos-account-signing-key"
 INVITATION = Form(
     audience=SIGN_IN_AUDIENCE,
     noun="invitation",
@@ -33,14 +30,6 @@ INVITATION = Form(
     refused="invitation_refused",
     expired="invitation_expired",
     next="ask the operator for a fresh one: grafos admin invite",
-)
-CHALLENGE = Form(
-    audience=CHALLENGE_AUDIENCE,
-    noun="challenge",
-    whom="key",
-    refused="signing_key_refused",
-    expired="signing_key_refused",
-    next="grafos account verify",
 )
 
 
@@ -58,21 +47,6 @@ class InvitationClaims(msgspec.Struct, frozen=True):
     @property
     def sub(self) -> str:
         return f"{self.tenant}/{self.name}"
-
-
-class ChallengeClaims(msgspec.Struct, frozen=True):
-    """What the holder of one certificate key is to sign with the key that it registers."""
-
-    iss: str
-    jti: str
-    key_sha256: str
-    iat: float
-    exp: float
-    aud: str = CHALLENGE_AUDIENCE
-
-    @property
-    def sub(self) -> str:
-        return self.key_sha256
 
 
 class Invitation(msgspec.Struct, frozen=True):

@@ -11,16 +11,14 @@ that is set makes no difference. Those that were used are kept until they lapse.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import logging
-import random
 
 from grafos_core import trust
 from grafos_core.audit_chain import AuditKind
-from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import RegainProof, SchedulerVoucher, Signed, open_signed
 from grafos_scheduler.authorize import OPERATOR, OPERATOR_RIGHTS
+from grafos_scheduler.challenges import Challenges
 from grafos_scheduler.claim import ClaimDesk
 from grafos_scheduler.credentials import Credentials
 from grafos_scheduler.events import OperatorReplaced
@@ -31,8 +29,6 @@ from grafos_scheduler.shell import Shell
 
 CHALLENGE_S = 60.0
 """A program answers at once."""
-KEY_BITS = 256
-CHALLENGE_BITS = 128
 AGAIN = "run the same command again"
 VOUCHER_NEXT = {
     ORCHESTRATOR: "from the home that has it: grafos fabric claim URL, once; if that home is lost: grafos fabric "
@@ -51,7 +47,7 @@ class RegainDesk:
         self._credentials = credentials
         self._settings = settings
         self._desk = desk
-        self._challenges = Challenges(shell.clock, shell.chance)
+        self._challenges = Challenges(shell.clock, shell.chance, CHALLENGE_S, "claim_refused", AGAIN)
         self._refusals = Refusals(shell, AuditKind.REGAIN_REFUSED, "regain", "claim_refused")
 
     def challenge(self) -> RegainChallenge:
@@ -115,36 +111,3 @@ class RegainDesk:
         if (said.fabric, said.scheduler) != (self._settings.fabric, self._settings.scheduler_id):
             raise GrafosError("claim_refused", "the proof was made for another scheduler", next=AGAIN)
         return said
-
-
-class Challenges:
-    """What this process gave out to be signed. Nothing is kept of one until it is used."""
-
-    def __init__(self, clock: Clock, chance: random.Random) -> None:
-        self._clock = clock
-        self._chance = chance
-        self._key = chance.getrandbits(KEY_BITS).to_bytes(KEY_BITS // 8, "big")
-        self._used: dict[str, float] = {}
-
-    def give(self) -> str:
-        """A fresh one, for ``CHALLENGE_S``."""
-        until_ms = int((self._clock.monotonic() + CHALLENGE_S) * 1000)
-        said = f"{self._chance.getrandbits(CHALLENGE_BITS):032x}.{until_ms}"
-        return f"{said}.{self._mac(said)}"
-
-    def take(self, challenge: str) -> None:
-        """Uses one of ours, once and while it holds; else ``claim_refused``."""
-        now_ms = self._clock.monotonic() * 1000
-        said, _, mac = challenge.rpartition(".")
-        if not hmac.compare_digest(mac.encode(), self._mac(said).encode()):
-            raise GrafosError("claim_refused", "the proof answers no challenge of this process", next=AGAIN)
-        until_ms = int(said.rpartition(".")[2])
-        if until_ms <= now_ms:
-            raise GrafosError("claim_refused", "the challenge lapsed that the proof answers", next=AGAIN)
-        if challenge in self._used:
-            raise GrafosError("claim_refused", "the proof was used already", next=AGAIN)
-        self._used = {used: until for used, until in self._used.items() if until > now_ms}
-        self._used[challenge] = until_ms
-
-    def _mac(self, said: str) -> str:
-        return hmac.new(self._key, b"grafos-regain-1:" + said.encode(), hashlib.sha256).hexdigest()

@@ -13,7 +13,7 @@ import msgspec
 from grafos_core import invitations, signed_claims, trust
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
-from grafos_core.invitations import ChallengeClaims, InvitationClaims
+from grafos_core.invitations import InvitationClaims
 from grafos_core.receipts import Signed, SigningKeyProof, open_signed
 from grafos_scheduler import rows
 from grafos_scheduler.account_messages import (
@@ -24,6 +24,7 @@ from grafos_scheduler.account_messages import (
     SignIn,
 )
 from grafos_scheduler.authorize import TENANT, TENANT_RIGHTS, Caller
+from grafos_scheduler.challenges import Challenges
 from grafos_scheduler.credentials import LEAF_LIFE_S, Credentials
 from grafos_scheduler.events import PersonInvited, SignInAsked, SigningKeyRegistered
 from grafos_scheduler.people import text_of
@@ -33,7 +34,8 @@ from grafos_scheduler.shell import Shell
 
 CHALLENGE_S = 300.0
 """A person's program answers at once."""
-CHALLENGE_BITS = 128
+UNPROVED = "signing_key_refused"
+VERIFY = "grafos account verify"
 PROOF_BYTES_MAX = 4096
 """A proof has about a thousand bytes; it is kept with the account."""
 
@@ -48,6 +50,7 @@ class AccountDesk:
         self._credentials = credentials
         self._settings = settings
         self._issuer = signed_claims.issuer(settings.fabric, settings.scheduler_id)
+        self._challenges = Challenges(shell.clock, shell.chance, CHALLENGE_S, UNPROVED, VERIFY)
         self._refusals = Refusals(shell, AuditKind.SIGN_IN_REFUSED, "sign-in", "invitation_refused")
 
     async def invite(self, asked: InvitationAsked, operator: Caller, client: str) -> InvitationGrant:
@@ -90,11 +93,8 @@ class AccountDesk:
         )
 
     def challenge(self, caller: Caller) -> Challenge:
-        """What the caller is to sign with the key that it registers; nothing is kept of it."""
-        now, chance = self._shell.clock.now(), self._shell.chance
-        token_id = f"{chance.getrandbits(CHALLENGE_BITS):032x}"
-        claims = ChallengeClaims(self._issuer, token_id, caller.key_sha256, iat=now, exp=now + CHALLENGE_S)
-        return Challenge(signed_claims.mint(self._credentials.account_key, claims), claims.exp)
+        """What the caller is to sign with the key that it registers."""
+        return Challenge(self._challenges.give(caller.key_sha256), self._shell.clock.now() + CHALLENGE_S)
 
     async def register(self, signed: Signed, caller: Caller, client: str) -> rows.Person:
         """The caller's signing key from now on, once it is proved: ``signing_key_refused``."""
@@ -111,7 +111,6 @@ class AccountDesk:
 
     def _proved(self, signed: Signed, caller: Caller) -> SigningKeyProof:
         """What the proof says, if the key that it names signed it, for this caller and for a challenge of ours."""
-        now, key = self._shell.clock.now(), self._credentials.account_key
         if len(signed.body) > PROOF_BYTES_MAX or signed.certificate_pem:
             raise _unproved("the proof is too long to be one, or bears a certificate")
         try:
@@ -132,12 +131,9 @@ class AccountDesk:
         )
         if said != wanted:
             raise _unproved("the proof is for another account")
-        form = invitations.CHALLENGE
-        claims = signed_claims.check(key, said.challenge, ChallengeClaims, form, self._issuer, now)
-        if claims.key_sha256 != caller.key_sha256:
-            raise _unproved("the challenge was given to another account")
+        self._challenges.check(said.challenge, caller.key_sha256)
         return said
 
 
 def _unproved(what: str, why: str = "") -> GrafosError:
-    return GrafosError("signing_key_refused", what, why=why, next=invitations.CHALLENGE.next)
+    return GrafosError(UNPROVED, what, why=why, next=VERIFY)

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grafos_core import invitations, signed_claims
+from grafos_core.bootstrap_tokens import FORM, BootstrapClaims
 from grafos_core.errors import GrafosError
-from grafos_core.invitations import CHALLENGE, INVITATION, ChallengeClaims, Invitation, InvitationClaims
+from grafos_core.invitations import INVITATION, Invitation, InvitationClaims
 
 NOW = 1_800_000_000.0
 OURS = signed_claims.issuer("fab-0123456789ab", "orchestrator")
@@ -55,10 +56,10 @@ def test_a_text_that_is_too_long_is_not_read() -> None:
 def test_its_token_is_none_of_the_other_tokens_of_the_same_key() -> None:
     token = signed_claims.mint(KEY, CLAIMS)
     assert signed_claims.check(KEY, token, InvitationClaims, INVITATION, OURS, NOW) == CLAIMS
-    challenge = signed_claims.mint(KEY, ChallengeClaims(OURS, "b" * 32, "c" * 64, NOW, NOW + 300))
+    of_cell = BootstrapClaims(OURS, "b" * 32, "aws", "aws-1", "here", 5, 0.0, NOW, NOW + 300)
     for text, kind, form, code in (
-        (token, ChallengeClaims, CHALLENGE, "signing_key_refused"),
-        (challenge, InvitationClaims, INVITATION, "invitation_refused"),
+        (token, BootstrapClaims, FORM, "enrolment_refused"),
+        (signed_claims.mint(KEY, of_cell), InvitationClaims, INVITATION, "invitation_refused"),
     ):
         with pytest.raises(GrafosError) as caught:
             signed_claims.check(KEY, text, kind, form, OURS, NOW)

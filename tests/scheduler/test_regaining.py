@@ -27,9 +27,9 @@ from grafos_core.errors import GrafosError
 from grafos_core.receipts import RegainProof, SchedulerVoucher, Signed, sign_record
 from grafos_scheduler import events, rows, standing, succession
 from grafos_scheduler.audit_messages import AuditQuery
+from grafos_scheduler.challenges import Challenges
 from grafos_scheduler.client import TIMEOUT_S, SchedulerClient, Wire, decode
 from grafos_scheduler.enrolment_messages import ExpectedCell
-from grafos_scheduler.regaining import CHALLENGE_S, Challenges
 from grafos_scheduler.regaining_client import OwnerClient, regain, voucher_of
 from grafos_scheduler.regaining_messages import RegainChallenge, RegainGrant, RegainRequest
 
@@ -302,12 +302,26 @@ def test_a_record_of_another_kind_is_no_proof(claimed: tuple[Orchestrator, Ident
 
 
 def test_a_challenge_lapses_by_a_clock_that_nobody_sets() -> None:
-    clock = VirtualClock()
-    given = Challenges(clock, random.Random(1))
+    clock, chance = VirtualClock(), random.Random(1)
+    given = Challenges(clock, chance, 60.0, "claim_refused", "ask again")
     used, lapses = given.give(), given.give()
     given.take(used)
-    clock.advance(CHALLENGE_S)
+    assert "used already" in refused(lambda: given.take(used)).what
+    clock.advance(60.0)
     assert "lapsed" in refused(lambda: given.take(lapses)).what
+
+
+def test_a_challenge_is_of_one_door_and_for_whom_it_was_given() -> None:
+    clock, chance = VirtualClock(), random.Random(1)
+    doors = [Challenges(clock, chance, 60.0, "claim_refused", "ask again") for _ in range(2)]
+    challenge = doors[0].give("key-of-bea")
+    refused(lambda: doors[1].check(challenge, "key-of-bea"))
+    for whom in ("key-of-carl", ""):
+        refused(lambda whom=whom: doors[0].check(challenge, whom))
+    for damaged in ("", "..", challenge[:-1], f"0{challenge}", challenge.replace(".", ".9", 1)):
+        refused(lambda damaged=damaged: doors[0].check(damaged, "key-of-bea"))
+    for _ in range(2):
+        doors[0].check(challenge, "key-of-bea")
 
 
 # --- somebody in the middle, and in the place of the orchestrator -----------------------------------------------------
