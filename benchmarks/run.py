@@ -15,7 +15,17 @@ from collections.abc import Iterator
 
 import table
 
-NAMES = ("start_up", "dev_up", "invocation", "durable", "placement", "provisioning", "emulators", "joining")
+NAMES = (
+    "start_up",
+    "dev_up",
+    "invocation",
+    "durable",
+    "placement",
+    "provisioning",
+    "by_pulumi",
+    "emulators",
+    "joining",
+)
 
 
 def main() -> None:

@@ -12,9 +12,11 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NAMES = ("start_up", "dev_up", "invocation", "durable", "placement", "provisioning", "emulators", "joining")
+LONG = ("by_pulumi",)
+"""Even a quick look at six runs of a real engine takes 20 s of processor time."""
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *(pytest.param(name, marks=pytest.mark.deep) for name in LONG)])
 def test_a_benchmark_runs_and_says_what_it_measured(name: str) -> None:
     command = [sys.executable, str(BENCHMARKS / "run.py"), "--quick", "--only", name]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=110)

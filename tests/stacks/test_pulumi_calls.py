@@ -7,7 +7,8 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-from pulumi_ground import CELL, REGION, Spoken, emulated_aws, fabric
+from parts_program import CELL, REGION
+from pulumi_ground import Spoken, emulated_aws, fabric
 
 from grafos_connectors.aws.connector import AwsConnector
 from grafos_core.clock import SystemClock

@@ -10,7 +10,8 @@ from pathlib import Path
 import boto3
 import pytest
 from msgspec.structs import replace
-from pulumi_ground import CELL, emulated_aws, fabric, machines, open_to
+from parts_program import CELL
+from pulumi_ground import emulated_aws, fabric, machines, open_to
 from pulumi_plain import PARTS_ONLY, Plain
 
 from grafos_core import ledger as ledgers

@@ -10,7 +10,8 @@ from typing import Any
 
 import boto3
 import pytest
-from pulumi_ground import CANARY, CELL, REGION, emulated_aws, engine_in_path, fabric, machines, parts_only
+from parts_program import CELL, REGION, parts_only
+from pulumi_ground import CANARY, emulated_aws, engine_in_path, fabric, machines
 
 from grafos_core import ledger as ledgers
 from grafos_core.errors import GrafosError

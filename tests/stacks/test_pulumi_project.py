@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pulumi_ground import REGION, emulated_aws
+from parts_program import REGION
+from pulumi_ground import emulated_aws
 from pulumi_plain import Plain
 
 pytestmark = [pytest.mark.needs("pulumi"), pytest.mark.timeout(600)]

@@ -19,8 +19,9 @@ from google.protobuf import empty_pb2, struct_pb2
 from google.rpc import status_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts_program import CELL, REGION
 from pulumi.runtime.proto import provider_pb2
-from pulumi_ground import CELL, PLACE, REGION, Spoken, emulated_aws, fabric, machines, open_to
+from pulumi_ground import PLACE, Spoken, emulated_aws, fabric, machines, open_to
 
 from grafos_connectors.aws.connector import AwsConnector
 from grafos_core import ledger as ledgers

@@ -16,8 +16,7 @@ from typing import Any
 import boto3
 import grpc
 import parts
-import pulumi
-from loopback_only import REFUSALS_VARIABLE
+from parts_program import CELL, REGION
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
 from grafos_core.clock import SystemClock
@@ -26,13 +25,8 @@ from grafos_core.paths import cache_home
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_emulators.lifecycle import LifecycleTimes
 from grafos_stacks.pulumi.codec import Properties, decode, encode
-from grafos_stacks.pulumi.program import secret_or_plain
-from grafos_stacks.pulumi.resources import Plan, declare_parts
 from grafos_stacks.pulumi.schema import PLAN
-from grafos_stacks.spec import NOT_AT_ALL
 
-REGION = "us-east-1"
-CELL = "aws-one"
 PLACE = {"cellId": CELL, "provider": "aws", "region": REGION}
 QUICK = LifecycleTimes(starting_s=0.05, stopping_s=0.05, ending_s=0.05)
 CALL_TIMEOUT_S = 60
@@ -63,7 +57,12 @@ def emulated_aws(
 
 
 def share_bundles() -> None:
-    """Lets this test's home find the software that an earlier test of the session built."""
+    """Lets this test's home find the software that an earlier test of the session built. A benchmark has the person's
+    cache."""
+    if parts.CACHE_VARIABLE not in os.environ:
+        return
+    from loopback_only import REFUSALS_VARIABLE
+
     built = Path(os.environ[REFUSALS_VARIABLE]).parent / "bundles"
     built.mkdir(mode=0o700, exist_ok=True)
     place = cache_home() / "bundles"
@@ -181,20 +180,3 @@ class Spoken:
 def engine_in_path() -> None:
     """Puts the part's engine where grafos looks for it."""
     os.environ["PATH"] = f"{parts.table().pulumi_engine().parent}{os.pathsep}{os.environ['PATH']}"
-
-
-def parts_only() -> None:
-    """The program of cells whose machines are states only: there is nothing to hand over."""
-    config = pulumi.Config("grafos")
-    count, provider = config.get_int("count") or 1, config.get("provider") or "aws"
-    wanted: dict[str, Any] = {name: config.get(name) for name in ("type", "zone") if config.get(name)}
-    if config.get("allow"):
-        wanted["allow"] = secret_or_plain(config, "allow")
-    for number in range(1, count + 1):
-        name = CELL if count == 1 else f"{CELL}-{number}"
-        place = {"cellId": name, "provider": provider, "region": config.get("region") or REGION}
-        asked = {**place, **wanted, "ttl": config.get("ttl") or "2h", "renewal": config.get_int("renewal") or 0}
-        if provider != "aws":
-            asked["joining"] = NOT_AT_ALL
-        machine = declare_parts(name, provider, place, Plan(f"{name}-plan", asked))["machine"]
-        pulumi.export(name, machine.id)

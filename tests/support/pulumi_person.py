@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pulumi_ground import REGION, fabric, parts_only
+from parts_program import REGION, parts_only
+from pulumi_ground import fabric
 
 from grafos_core.errors import GrafosError
 from grafos_stacks.pulumi.engine import EngineStack, Workplace

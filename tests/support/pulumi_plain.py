@@ -44,7 +44,9 @@ class Plain:
             "PULUMI_BACKEND_URL": f"file://{self.state_folder}",  # by itself it goes to the home that the system knows
             "PULUMI_HOME": str(self.home),
             "PATH": f"{HOST}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": os.pathsep.join((str(SUPPORT), os.environ["PYTHONPATH"])),  # the programs of the tests
+            "PYTHONPATH": os.pathsep.join(
+                (str(SUPPORT), os.environ.get("PYTHONPATH", ""))
+            ),  # the programs of the tests
             "PULUMI_CONFIG_PASSPHRASE": f"{CANARY} of this test",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
@@ -85,8 +87,8 @@ class Plain:
     def up(self, *more: str) -> str:
         return self.done("up", "--yes", "--skip-preview", *more)
 
-    def destroy(self) -> str:
-        return self.done("destroy", "--yes", "--skip-preview")
+    def destroy(self, *more: str) -> str:
+        return self.done("destroy", "--yes", "--skip-preview", *more)
 
     def outputs(self) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(self.done("stack", "output", "--json"))

@@ -1,5 +1,5 @@
 """What Pulumi starts for a project of the tests."""
 
-from pulumi_ground import parts_only
+from parts_program import parts_only
 
 parts_only()
