@@ -120,6 +120,8 @@ class Agent:
                 log.critical("stopping: %s (%s)", error, error.why or error.where)
                 self.stopped.set_result(error)
             return
+        if isinstance(event, LinkUp):
+            self._link.speak()
         for effect in decision.effects:
             self._carry_out(effect)
 

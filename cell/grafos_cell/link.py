@@ -77,12 +77,19 @@ class Link:
         self._listener = listener
         self._chance = chance
         self._writer: asyncio.StreamWriter | None = None
+        self._speaks = False
         self._is_redialling = False
 
     def send(self, frame: frames.UpFrame) -> None:
-        """Queues the frame if the link is up, else drops it."""
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(framing.encode_frame(frame))
+        """Queues the frame if the link is up and ``speak`` was said on it, else drops it."""
+        if self._speaks:
+            self._write(frame)
+
+    def speak(self) -> None:
+        """From here on frames go out. Said when the first of them catches up with what ended while no link was up: that
+        a lease was torn down must not be heard before how its run ended, which would then count for nothing.
+        """
+        self._speaks = self._writer is not None
 
     def redial(self) -> None:
         """Ends the link in good order, if it is up, and dials at once: there is a newer certificate to show."""
@@ -136,7 +143,7 @@ class Link:
         except GrafosError as error:
             return error
         finally:
-            self._writer = None
+            self._writer, self._speaks = None, False
             writer.transport.abort()
 
     async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -173,8 +180,12 @@ class Link:
 
     async def _beat(self, every_s: float) -> None:
         while True:
-            self.send(self._listener.heartbeat())
+            self._write(self._listener.heartbeat())
             await asyncio.sleep(every_s)
+
+    def _write(self, frame: frames.UpFrame) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(framing.encode_frame(frame))
 
 
 class _Frames:

@@ -90,6 +90,7 @@ class PlayedCell:
         return broker.heartbeat(self.state)
 
     async def linked(self) -> None:
+        self._link.speak()
         self._handle(LinkUp())
 
     async def told(self, frame: frames.DownFrame) -> None:

@@ -215,10 +215,10 @@ class JoiningCell(CellProcess):
         if not self.reaches:
             self.later(self.world.chance.uniform(0.1, 3.0), "", self._dial)
             return
-        self.link = Link(self.world, self)
-        self.link.key, self.link.not_after = self.key, self.not_after
+        link = self.open_link()
+        link.key, link.not_after = self.key, self.not_after
         hello = broker.hello(self.state, "1")
-        self.link.up.send(msgspec.structs.replace(hello, instance=self.instance))
+        link.up.send(msgspec.structs.replace(hello, instance=self.instance))
 
     def link_lost(self, link: Link) -> None:
         if link is self.link:

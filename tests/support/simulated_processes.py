@@ -216,6 +216,7 @@ class CellProcess(Process):
         self.settings = holdings.BrokerSettings("fab", self.name, self.total, f"key-{number}".encode(), sign_receipt)
         self.state = holdings.BrokerState(self.settings)
         self.link: Link | None = None
+        self._speaks = False
         self._off_s = chance.uniform(-CLOCK_OFF_S, CLOCK_OFF_S)
 
     @property
@@ -253,6 +254,8 @@ class CellProcess(Process):
             self.disk.commit(decision.batch, self._epoch)
             self.ghost.cell_committed(self, decision.batch)
             self.world.kill_point(self, "after commit")
+        if isinstance(event, broker_events.LinkUp):
+            self._speaks = True
         for effect in decision.effects:
             self.world.kill_point(self, f"before {type(effect).__name__}")
             self._act(effect)
@@ -288,8 +291,12 @@ class CellProcess(Process):
         if not self.world.scheduler.alive:
             self.later(self.world.chance.uniform(0.1, 3.0), "", self._dial)
             return
-        self.link = Link(self.world, self)
-        self.link.up.send(broker.hello(self.state, "1"))
+        self.open_link().up.send(broker.hello(self.state, "1"))
+
+    def open_link(self) -> Link:
+        """Dials; but for its hello it says nothing before it is welcome."""
+        self.link, self._speaks = Link(self.world, self), False
+        return self.link
 
     def _beat(self, link: Link) -> None:
         if link is self.link:
@@ -302,7 +309,7 @@ class CellProcess(Process):
 
     def _act(self, effect: broker_events.Effect) -> None:
         if isinstance(effect, broker_events.Report):
-            if self.link is not None:
+            if self.link is not None and self._speaks:
                 self.ghost.reported(self, effect.frame)
                 self.link.up.send(effect.frame)
         elif isinstance(effect, broker_events.StartWorker):
