@@ -20,7 +20,7 @@ def test_no_credential_is_written_anywhere_and_a_secret_input_never_in_clear(tmp
         os.environ["AWS_SESSION_TOKEN"] = CANARY
         plain = Plain(tmp_path / "project", {"provider": "aws", "region": "us-east-1"}, PARTS_ONLY)
         plain.done("config", "set", "--secret", "grafos:allow", f"{SECRET}/32")
-        plain.up("-v", "3")
+        plain.up()
         written = [file for file in plain.folder.rglob("*") if file.is_file() and not file.is_symlink()]
         logs = [file for file in written if file.is_relative_to(plain.home / "logs")]
         assert len(logs) > 1
