@@ -15,7 +15,7 @@ from grafos_connectors.contract import CloudError, Done, Found, Kind, Operation,
 from grafos_core.errors import GrafosError
 from grafos_stacks.direct import OTHER_IN_USE_PATIENCE_S, Engine
 from grafos_stacks.journal import NEXT_LIVES, Life, ResourceRow
-from grafos_stacks.layouts import UNMAKE_ORDER, layout_of
+from grafos_stacks.layouts import UNMAKE_ORDER, going_along
 from grafos_stacks.names import Ownership, attempt_in, ownership, token_of
 from grafos_stacks.plan import Planned, desired
 from grafos_stacks.progress import BEGUN, DONE, WAITING
@@ -239,7 +239,7 @@ class Creator(Engine):
         """The stack's resources that go when one of that kind goes, in the order in which they can; also what was made
         early for it, which serves nothing else."""
         stack, rows = self._journal.stack(want.what.stack), self._journal.resources(want.what.stack).values()
-        dies_with = layout_of(stack.provider).dies_with if stack is not None else {}
+        dies_with = going_along(stack.plan.spec) if stack is not None and stack.plan is not None else {}
         early = {one.key for one in want.early}
         along = [row for row in rows if row.ref is not None and row.life is not Life.GONE]
         along = [row for row in along if dies_with.get(row.kind) is kind or row.key in early]

@@ -59,6 +59,13 @@ def layout_of(provider: str) -> Layout:
     return _LAYOUTS[provider]
 
 
+def going_along(spec: CellSpec) -> Mapping[Kind, Kind]:
+    """Kinds that go when another goes; not the address of an orchestrator's machine, if it outlives that."""
+    layout = layout_of(spec.provider)
+    stays = Kind.ADDRESS if spec.orchestrates and layout.keeps_address else None
+    return {kind: whole for kind, whole in layout.dies_with.items() if kind is not stays}
+
+
 def left_behind(spec: CellSpec) -> tuple[str, ...]:
     """The parts of the bill that may cost on after the last layer that nobody has to start ended the machine."""
     layout = layout_of(spec.provider)

@@ -14,12 +14,13 @@ import pytest
 from crash_sweep import Abort
 from orchestrator_operator import HOUR_S, QUICK, OrchestratorOperator, reachable_fabric
 
-from grafos_connectors.contract import Kind
+from grafos_connectors.contract import CloudError, Kind
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_core.ledger import set_cap
 from grafos_core.ledger_place import Standing
 from grafos_emulators.emulator import EmulatedClouds, Settings
+from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
 from grafos_stacks.bundle import Bundles, Installer, install_with_uv
 from grafos_stacks.claiming import take
 from grafos_stacks.extending import Wish, extend
@@ -209,6 +210,18 @@ def test_a_machine_that_ran_out_comes_back_at_its_address_and_the_end_takes_that
     assert sorted(one.state for one in held) == ["open", "settled"]
     lower(operator)
     assert operator.clouds.world() == ()
+
+
+def test_a_machine_that_gets_no_hardware_does_not_take_the_address_along(on_azure: OrchestratorOperator) -> None:
+    before = on_azure.up(zone="1")
+    with on_azure.client() as client:
+        archive = client.backup()
+    lose_the_machine(on_azure)
+    full = Fault(Effect.OPERATION_ERROR, ErrorClass.CAPACITY)
+    on_azure.clouds.faults.add(FaultRule(full, provider="azure", operation="virtualMachines.createOrUpdate", times=1))
+    with pytest.raises(CloudError):
+        on_azure.up(archive, zone="1")
+    assert on_azure.up(archive, zone="1").orchestrator == before.orchestrator
 
 
 def test_the_machine_that_is_filled_may_be_lost_too(on_aws: OrchestratorOperator) -> None:
