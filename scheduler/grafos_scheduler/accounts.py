@@ -1,7 +1,8 @@
 """The tenants of an orchestrator, each with one account of the fabric's money.
 
 The account is called ``tenant/<name>`` and has a cap. For admission it is a slice like those of a standalone cell, but
-one that never runs out, so a run is held and settled in the same way in both modes, over all providers together.
+one that never runs out, so a run is held and settled in the same way in both modes, over all providers together. While
+the fabric's ledger is at home nothing is held on it, and its cap stays what it was.
 
 A tenant is gone at once when it is deleted, and its name is never given out again: what it ran and spent stays told,
 and nobody else comes to own it.
@@ -139,12 +140,17 @@ def _view(draft: Draft, tenant: rows.Tenant) -> TenantView:
 
 def _set_cap(draft: Draft, name: str, budget_cents: int) -> None:
     account, amount = tenant_account(name), budget_cents * MICRO_CENTS_PER_CENT
-    money = rows.Slice(account, name, amount, expires_at=0.0, closed=draft.state.lets_nothing_be_held)
-    if money == draft.state.slices.get(account):
+    known = draft.ledger.accounts.get(account)
+    if known is not None and known.cap_micro_cents == amount:
         return
-    draft.put(rows.SLICE, account, money)
-    tenants.note_budget(draft, money)
-    if account not in draft.ledger.accounts:
+    if known is not None and draft.state.lets_nothing_be_held:
+        raise GrafosError(
+            "ledger_elsewhere",
+            f"the fabric's ledger went home from here, and the budget of tenant {name} with it",
+            next="move it here again: grafos fabric claim URL",
+        )
+    tenants.note_budget(draft, account, name, amount)
+    if known is None:
         draft.book(ledger.open_account(draft.ledger, account, amount))
     else:
         draft.book(ledger.set_cap(draft.ledger, account, amount))

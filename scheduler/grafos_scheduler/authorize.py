@@ -56,6 +56,11 @@ CELL_RIGHTS = ("api:read", "cells:link", "cells:register", "cells:renew")
 """What the tokens carry that this version issues; routes.py says where each right is asked for."""
 
 
+def text_of(kind: str, name: str) -> str:
+    """An identity as the audit log names it."""
+    return f"{kind}/{name}"
+
+
 class Caller(NamedTuple):
     """An identity that was proved twice: ``kind`` is "operator", "tenant" or "cell". Its certificate ends at
     ``not_after``."""
@@ -69,7 +74,7 @@ class Caller(NamedTuple):
     @property
     def text(self) -> str:
         """As the audit log names it."""
-        return f"{self.kind}/{self.name}"
+        return text_of(self.kind, self.name)
 
 
 class Gate(NamedTuple):

@@ -34,6 +34,7 @@ from grafos_scheduler import (
     succession,
     tenants,
 )
+from grafos_scheduler.authorize import CELL, OPERATOR, TENANT, text_of
 from grafos_scheduler.draft import Draft
 from grafos_scheduler.events import Decision, Event
 from grafos_scheduler.state import State
@@ -185,19 +186,19 @@ def _by(event: Event) -> str:
     """Who makes the event happen, as far as it says so."""
     match event:
         case events.CellSaid() | events.RunReported() | events.LinkClosed():
-            return f"cell/{event.cell_id}"
+            return text_of(CELL, event.cell_id)
         case events.LinkOpened():
-            return f"cell/{event.hello.cell_id}"
+            return text_of(CELL, event.hello.cell_id)
         case events.CellRegistered():
-            return f"cell/{event.registration.cell_id}"
+            return text_of(CELL, event.registration.cell_id)
         case events.RunRequested() | events.RunCancelAsked():
-            return f"tenant/{event.tenant}"
+            return text_of(TENANT, event.tenant)
         case events.LeaseRevokeAsked() if event.tenant:
-            return f"tenant/{event.tenant}"
+            return text_of(TENANT, event.tenant)
         case events.BootstrapAsked() | events.ProviderMarked() | events.ConformanceReported():
-            return f"operator/{event.operator}"
+            return text_of(OPERATOR, event.operator)
         case events.ClaimAccepted() | events.OperatorReplaced():
-            return f"operator/{event.operator}"
+            return text_of(OPERATOR, event.operator)
         case _:
             return audit.SCHEDULER
 

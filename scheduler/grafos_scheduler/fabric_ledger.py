@@ -81,9 +81,6 @@ def taken(draft: Draft, event: LedgerTaken) -> LedgerView:
     revision = known.revision + 1 if known is not None else 1
     now_is = rows.FabricLedger(rows.OPEN_LEDGER, copy.generation, event.digest, revision, copy.lost)
     draft.put(rows.FABRIC_LEDGER, rows.THE_LEDGER, now_is)
-    for money in draft.state.slices.values():
-        if money.closed:
-            draft.put(rows.SLICE, money.slice_id, replace(money, closed=False))
     draft.note(AuditKind.LEDGER_TAKEN, event.digest, generation=copy.generation, holds=len(copy.holds))
     return _view(now_is, event.digest)
 
@@ -128,10 +125,7 @@ def closed(draft: Draft, event: LedgerClosed) -> LedgerView:
 
 
 def _let_end(draft: Draft, event: LedgerClosed) -> list[Hold]:
-    """Lets tenants hold nothing more; what runs hold now, unless it is to count as spent."""
-    for money in draft.state.slices.values():
-        if not money.closed:
-            draft.put(rows.SLICE, money.slice_id, replace(money, closed=True))
+    """What runs hold now, unless it is to count as spent."""
     running = _running(draft.ledger)
     if not event.spend_running:
         return running

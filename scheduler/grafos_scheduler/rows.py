@@ -72,8 +72,9 @@ class Tenant(msgspec.Struct, frozen=True):
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """Money that a tenant may spend here until ``expires_at`` (0 = never: an orchestrator's own money). It has a
-    ledger account of its own under the same name, so that each slice is settled to the micro-cent by itself."""
+    """Money that a tenant may spend here until ``expires_at`` (0 = never: what one of an orchestrator has, of which
+    there is no row). It has a ledger account of its own under the same name, so that each slice is settled to the
+    micro-cent by itself."""
 
     slice_id: str
     tenant: str

@@ -13,6 +13,7 @@ from operator import add, sub
 from typing import Any
 
 from grafos_core.changes import Change
+from grafos_core.fabric import tenant_account
 from grafos_core.ledger import Ledger
 from grafos_core.resources import Resources
 from grafos_core.tokens import CAPABILITY_TTL_MAX_S
@@ -198,8 +199,13 @@ class State:
         return presence.protocol if presence and presence.link_id else 0
 
     def slices_of(self, tenant: str) -> list[rows.Slice]:
-        """All slices that the tenant was ever given here."""
-        return [self.slices[slice_id] for slice_id in self.slices_by_tenant.get(tenant, ())]
+        """All slices that the tenant was ever given here; at an orchestrator its own account, which is no row."""
+        own = self.ledger.accounts.get(tenant_account(tenant)) if self.settings.enrols else None
+        given = [self.slices[slice_id] for slice_id in self.slices_by_tenant.get(tenant, ())]
+        if own is None:
+            return given
+        money = rows.Slice(own.name, tenant, own.cap_micro_cents, expires_at=0.0, closed=self.lets_nothing_be_held)
+        return [money, *(each for each in given if each.slice_id != own.name)]  # there was a row of it once
 
     def leases_at(self, cell_id: str) -> Iterator[rows.Lease]:
         return (self.leases[lease_id] for lease_id in self.leases_by_cell.get(cell_id, ()))

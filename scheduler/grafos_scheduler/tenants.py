@@ -109,10 +109,9 @@ def note_tenant(draft: Draft, tenant: rows.Tenant, put_out_sha256: str = "") -> 
     )
 
 
-def note_budget(draft: Draft, money: rows.Slice) -> None:
+def note_budget(draft: Draft, account: str, tenant: str, amount_micro_cents: int) -> None:
     """What a tenant may spend from now on, for the audit log."""
-    amount = money.amount_micro_cents
-    draft.note(AuditKind.BUDGET_SET, money.slice_id, tenant=money.tenant, amount_micro_cents=amount)
+    draft.note(AuditKind.BUDGET_SET, account, tenant=tenant, amount_micro_cents=amount_micro_cents)
 
 
 def check_key(state: State, name: str, key_sha256: str) -> None:
@@ -201,7 +200,7 @@ def _take_slice(draft: Draft, wanted: rows.Slice, owned: int) -> None:
     if owned >= SLICES_PER_TENANT_MAX:
         raise GrafosError("limit_exceeded", f"tenant {wanted.tenant} has {owned} slices here, which is the most it may")
     draft.put(rows.SLICE, wanted.slice_id, wanted)
-    note_budget(draft, wanted)
+    note_budget(draft, wanted.slice_id, wanted.tenant, wanted.amount_micro_cents)
     draft.book(ledger.open_account(draft.ledger, wanted.slice_id, wanted.amount_micro_cents))
 
 

@@ -178,8 +178,11 @@ def test_from_closing_on_nobody_holds_anything_and_runs_under_way_are_waited_for
     seen = close(desk)
     assert (seen.state, seen.running) == ("closing", 1)
     assert refused(desk, events.RunRequested("acme", desk.request(run_key="another-key-of-a-run"))) == "budget_exceeded"
-    desk.tell(events.TenantChanged("acme", budget_cents=9_000))
-    assert refused(desk, events.RunRequested("acme", desk.request(run_key="a-third-key-of-a-run"))) == "budget_exceeded"
+    assert refused(desk, events.TenantChanged("acme", budget_cents=9_000)) == "ledger_elsewhere"
+    desk.tell(events.TenantChanged("acme", budget_cents=2_000))  # as it is
+    desk.tell(events.TenantAdmitted("globex", None, 9_000, "key-of-globex"))
+    asked = desk.request(run_key="a-third-key-of-a-run")
+    assert refused(desk, events.RunRequested("globex", asked)) == "budget_exceeded"
     assert refused(desk, events.LedgerTaken(copy_of(), digest_of(copy_of()))) == "ledger_elsewhere"
     desk.report(run)
     assert close(desk).state == "closed"

@@ -156,7 +156,8 @@ def account_lines(state: State) -> tuple[AccountLine, ...]:
                 view.name, view.budget_micro_cents, view.spent_micro_cents, view.held_micro_cents, is_tenant=True
             )
         )
-    others = (account for account in state.ledger.accounts.values() if account.name not in state.slices)
+    tenants_own = {money.slice_id for name in state.tenants for money in state.slices_of(name)}
+    others = (account for account in state.ledger.accounts.values() if account.name not in tenants_own)
     for account in sorted(others, key=lambda one: one.name):
         spent, held = account.spent_micro_cents, account.held_micro_cents
         lines.append(AccountLine(account.name, account.cap_micro_cents, spent, held, is_tenant=False))
