@@ -8,10 +8,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import loopback_only
 import parts
 import pytest
+
+if TYPE_CHECKING:
+    from postgresql import Server
 
 GUARD_FOLDER = Path(loopback_only.__file__).parent
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
@@ -114,3 +118,15 @@ def needed_parts(request: pytest.FixtureRequest, home: Path) -> None:
     """`@pytest.mark.needs("rust")`: skip without the part and say the cure; in CI that is a failure."""
     for mark in request.node.iter_markers("needs"):
         parts.need(mark.args[0], in_ci=IN_CI)
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[Server]:
+    """For tests that need the part `postgresql`; each makes databases of its own in it."""
+    from postgresql import Server
+
+    started = Server()
+    try:
+        yield started.start()
+    finally:
+        started.discard()

@@ -32,15 +32,6 @@ BLOW_AFTER = 40
 KILLED, PAUSED = "killed", "paused"
 
 
-@pytest.fixture(scope="module")
-def database_server() -> Iterator[Server]:
-    started = Server()
-    try:
-        yield started.start()
-    finally:
-        started.discard()
-
-
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[Orchestrator]:
     """One orchestrator on SQLite."""

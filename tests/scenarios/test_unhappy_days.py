@@ -111,15 +111,6 @@ def test_a_cell_that_sends_garbage_gets_nothing_new_and_harms_nobody_else(alone:
     assert {view.state for view in others} == {"finished"}
 
 
-@pytest.fixture
-def database_server() -> Iterator[Server]:
-    started = Server()
-    try:
-        yield started.start()
-    finally:
-        started.discard()
-
-
 @pytest.mark.needs("postgresql")
 def test_an_orchestrator_put_back_from_a_dump_of_its_database_knows_cells_tenants_and_money(
     tmp_path: Path, database_server: Server

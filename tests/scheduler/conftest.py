@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from orchestrator import Orchestrator
-from postgresql import Server
 from standalone import Identity, Standalone, Town
 
 
@@ -36,16 +35,6 @@ def orchestrator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orchestra
 @pytest.fixture(scope="module")
 def operator(orchestrator: Orchestrator) -> Identity:
     return orchestrator.claimed()
-
-
-@pytest.fixture(scope="session")
-def database_server() -> Iterator[Server]:
-    """For tests that need the part `postgresql`; each makes databases of its own in it."""
-    started = Server()
-    try:
-        yield started.start()
-    finally:
-        started.discard()
 
 
 @pytest.fixture
