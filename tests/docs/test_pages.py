@@ -31,7 +31,8 @@ CLOUD = "it needs a machine on a cloud; the page on tearing down runs both"
 ALL_DOWN = "it takes down all that a fabric has on a cloud"
 WITHIN = "it starts the tests within a test"
 FETCHES, PROJECT = "it fetches packages", "it is a file of a project, and the root has it"
-CI, ENGINE = "it is for a CI that is not here", "tests/{}.py runs it where the engine is"
+ENGINE = "tests/{}.py runs it where the engine is"
+STEPS = "tests/stacks/test_pulumi_unhappy.py runs its steps where the engine is"
 NOT_RUN = {
     "docs/tutorial/first-ten-minutes.md": [OURS],
     "docs/how-to/your-own-account.md": [MONEY, MONEY, MONEY, MONEY],
@@ -43,9 +44,9 @@ NOT_RUN = {
         FETCHES,
         PROJECT,
         ENGINE.format("stacks/test_pulumi_project"),
-        CI,
         ENGINE.format("cli/test_by_pulumi"),
     ],
+    "docs/how-to/pulumi-in-ci.md": [STEPS, "tests/stacks/test_pulumi_unhappy.py runs the same commands"],
     "CONTRIBUTING.md": [OURS, ALL, WITHIN, WRITES, WRITES, ASKS],
 }
 """Every block that is not run, in the order of its page; a new one is a choice that is seen here."""

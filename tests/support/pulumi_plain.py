@@ -62,8 +62,17 @@ class Plain:
         (self.folder / f"Pulumi.{STACK}.yaml").write_text(f"{self._salt}config: {json.dumps(config)}\n")
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
+        return self._begin(["pulumi", *words, "--non-interactive", "--color", "never"])
+
+    def step(self, script: str) -> subprocess.Popen[str]:
+        """A step of a CI's job, begun in the way of GitHub's runners; signals go to its first process alone."""
+        file = self.folder / "step.sh"
+        file.write_text(script)
+        return self._begin(["bash", "-e", str(file)])
+
+    def _begin(self, command: list[str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            ["pulumi", *words, "--non-interactive", "--color", "never"],
+            command,
             cwd=self.folder,
             env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
