@@ -202,6 +202,41 @@ def bring_pulumi() -> None:
         unfinished.unlink(missing_ok=True)
 
 
+# --- the base of the cell's image ------------------------------------------------------------------------------------
+
+IMAGE_PACKAGES = (
+    *("dosfstools", "e2fsprogs", "fdisk", "kmod", "libarchive-tools", "mmdebstrap", "mtools", "zstd"),
+    *("ovmf", "qemu-system-x86"),
+)
+IMAGE_CURE = f"apt-get install --yes --no-install-recommends {' '.join(IMAGE_PACKAGES)}, then make test, with a network"
+
+
+def look_for_image() -> None:
+    """The programs that bake and boot an image, and all of it that does not depend on our own code."""
+    from grafos_cellimage import booting, disk, root, tools
+    from grafos_cellimage.bake import base_of
+    from grafos_cellimage.lock import open_lock
+    from grafos_cellimage.plan import plan_for
+
+    plan = plan_for("amd64")
+    try:
+        tools.check((*root.programs(plan), *disk.PROGRAMS, "depmod"))
+        booting.check_emulator(plan.arch)
+        base = base_of(plan, open_lock(plan)[1], cache_home() / "images")
+    except GrafosError as missing:
+        raise MissingError(f"{missing.what}: {missing.next}") from missing
+    if not base.is_dir():
+        raise MissingError("the base of the image is not baked yet")
+
+
+def bring_image() -> None:
+    """Bakes one; the image itself is made anew in each run, and only its base is kept."""
+    apt_install(*IMAGE_PACKAGES)
+    with tempfile.TemporaryDirectory() as scratch:
+        bake = ("cloud", "image", "bake", "--arch", "amd64", "--folder", scratch)
+        run(sys.executable, "-m", "grafos_cli", *bake, environment={})
+
+
 PARTS = {
     part.name: part
     for part in (
@@ -214,6 +249,7 @@ PARTS = {
             "apt-get install --yes --no-install-recommends postgresql",
         ),
         Part("pulumi", look_for_pulumi, bring_pulumi, GO_CURE),
+        Part("image", look_for_image, bring_image, IMAGE_CURE),
         Part("serde", lambda: get_crates("--offline"), get_crates, "make test, with a network"),
     )
 }

@@ -74,16 +74,22 @@ class Ending:
 
 def move_timer(at: int, before: int, say: Callable[[str], object]) -> bool:
     """Whether the operating system switches the machine off at ``at`` now, and no longer at ``before``."""
-    now = time.time()
-    minutes = max(0, math.ceil((at - now) / 60))
+    minutes = max(0, math.ceil((at - time.time()) / 60))
     if _runs(["shutdown", "-P", f"+{minutes}" if minutes else "now"], say):
         return True
-    unit, moment = TIMER_UNIT.format(at=at), max(at, int(now) + 5)  # a moment that has passed would never come
+    return set_timer(at, before, say)
+
+
+def set_timer(at: int, before: int, say: Callable[[str], object]) -> bool:
+    """As ``move_timer``, with a timer of systemd. Where nobody manages log-ins that is the only way: ``shutdown`` with a
+    time takes it for now."""
+    unit, moment = TIMER_UNIT.format(at=at), max(at, int(time.time()) + 5)  # a moment that has passed never comes
     is_set = _runs(["systemctl", "is-active", "--quiet", f"{unit}.timer"], say)  # by one who died before he noted it
     order = ["systemd-run", f"--unit={unit}", f"--on-calendar=@{moment}", "shutdown", "-P", "now"]
     if not is_set and not _runs(order, say):
         return False
-    _runs(["systemctl", "stop", f"{TIMER_UNIT.format(at=before)}.timer"], say)
+    if before:
+        _runs(["systemctl", "stop", f"{TIMER_UNIT.format(at=before)}.timer"], say)
     return True
 
 

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from grafos_cell.baked import CREDENTIAL, Told, read_told
-from grafos_cell.ending import move_timer
+from grafos_cell.ending import set_timer
 from grafos_cell.standalone import say
 from grafos_core.errors import GrafosError
 from grafos_core.paths import write_private
@@ -64,7 +64,7 @@ def main() -> int:
 
 def arm(told: Told) -> None:
     """Sets the machine's own timer, where it is to have one."""
-    if told.timer_at and not move_timer(told.timer_at, 0, say):
+    if told.timer_at and not set_timer(told.timer_at, 0, say):
         say("no timer could be set: the cloud's own deadline and a sweep are left to end the machine")
 
 

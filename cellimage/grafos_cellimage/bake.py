@@ -79,9 +79,8 @@ class Baker:
 
     def _base(self, plan: ImagePlan, lock: Lock, lock_sha256: str, given: software.Software) -> Path:
         """The folder with all that our own code does not change, made if it is not there."""
-        key = hashlib.sha256(f"grafos-image-{FORMAT}:{lock_sha256}:".encode() + msgspec.json.encode(plan)).hexdigest()
-        bases = private_folder(self._cache / "bases")
-        place = bases / key
+        place = base_of(plan, lock_sha256, self._cache)
+        bases = private_folder(place.parent)
         with locked(bases / "lock"):
             if not place.is_dir():
                 self._make_base(plan, lock, given, place)
@@ -130,6 +129,12 @@ class Baker:
         self._steps.began(name)
         yield name
         self._steps.ended(name)
+
+
+def base_of(plan: ImagePlan, lock_sha256: str, cache: Path) -> Path:
+    """Where the base of such an image is kept once it was made: under the digest of all that it is made from."""
+    inputs = f"grafos-image-{FORMAT}:{lock_sha256}:".encode() + msgspec.json.encode(plan)
+    return cache / "bases" / hashlib.sha256(inputs).hexdigest()
 
 
 def _named(plan: ImagePlan, place: Path, uki: Path, lock_sha256: str, folder: Path) -> BakedImage:

@@ -3,6 +3,7 @@ small partition for what outlives a reboot. Nothing is mounted, and nobody has t
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -85,12 +86,26 @@ def table(plan: ImagePlan) -> str:
 def copy_sparsely(source: Path, target: Path, offset: int) -> None:
     """Writes a file's blocks into another from ``offset`` on, and leaves out those that are zero."""
     nothing = bytes(BLOCK_BYTES)
-    with source.open("rb") as given, target.open("r+b") as file:
-        while block := given.read(BLOCK_BYTES):
+    with source.open("rb", buffering=0) as given, target.open("r+b") as file:
+        at = 0
+        while (at := _next_data(given.fileno(), at)) >= 0:
+            at -= at % BLOCK_BYTES
+            given.seek(at)
+            block = given.read(BLOCK_BYTES)
             if block != nothing[: len(block)]:
-                file.seek(offset)
+                file.seek(offset + at)
                 file.write(block)
-            offset += len(block)
+            at += BLOCK_BYTES
+
+
+def _next_data(handle: int, at: int) -> int:
+    """Where the next byte is that may not be zero; -1 if there is none. What is a hole need not be read."""
+    try:
+        return os.lseek(handle, at, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return -1
 
 
 def _write_boot(plan: ImagePlan, uki: Path, target: Path, epoch_s: int) -> None:

@@ -77,25 +77,36 @@ def run(
 ) -> str:
     """Runs a program to its end and gives what it printed, or writes that to ``output``; ``bake_failed``."""
     words = [find(str(command[0])) if "/" not in str(command[0]) else str(command[0]), *map(str, command[1:])]
-    with subprocess.Popen(
-        words,
-        cwd=folder,
-        env={**fixed_environment(epoch_s), **(environment or {})},
-        stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
-        stdout=subprocess.PIPE if output is None else output,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
-        try:
-            out, err = process.communicate(input, timeout=RUN_S_MAX)
-        except subprocess.TimeoutExpired as error:
-            stop(process)
-            raise failed(words[0], f"it did not end within {RUN_S_MAX:g} s") from error
-        except BaseException:
-            stop(process)
-            raise
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process = subprocess.Popen(
+            words,
+            cwd=folder,
+            env={**fixed_environment(epoch_s), **(environment or {})},
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdout=subprocess.PIPE if output is None else output,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        # From here on Ctrl-C finds somebody who ends the program; a moment earlier nobody would have known of it.
+        with process:
+            return _finished(process, words[0], input, before)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _finished(process: subprocess.Popen[bytes], name: str, input: bytes | None, mask: set[int | signal.Signals]) -> str:
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        out, err = process.communicate(input, timeout=RUN_S_MAX)
+    except subprocess.TimeoutExpired as error:
+        stop(process)
+        raise failed(name, f"it did not end within {RUN_S_MAX:g} s") from error
+    except BaseException:
+        stop(process)
+        raise
     if process.returncode != 0:
-        raise failed(words[0], _last_lines(err or out or b"") or f"it ended with {process.returncode}")
+        raise failed(name, _last_lines(err or out or b"") or f"it ended with {process.returncode}")
     return (out or b"").decode("utf-8", "replace")
 
 

@@ -215,8 +215,12 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
         cases=listed(record(texts="cell_id provider region action why note", error=or_none(ERROR), maybe="error note")),
         failures=listed(FAILED_CLOUD),
     ),
+    "cloud claim": record(cell=CELL),
     "cloud handover": record(texts="cell_id before engine"),
     "cloud ls": record(cells=listed(CELL)),
+    "cloud image bake": record(image=IMAGE, numbers="took_s"),
+    "cloud image boot": record(image=IMAGE, texts="cell_id dress", numbers="took_s"),
+    "cloud image lock refresh": record(texts="lock", changed=listed(TEXT)),
     "cloud image ls": record(images=listed(IMAGE)),
     "cloud cost": record(
         cells=COSTS, sums=listed(of(Sum)), counts="total_micro_cents fictional_micro_cents", texts="note"

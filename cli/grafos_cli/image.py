@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from grafos_cli import image_bake, image_boot
 from grafos_cli.taught import new_group, taught, terminal_of
-
-if TYPE_CHECKING:
-    from grafos_cellimage.record import BakedImage
 
 app = new_group(
     help="The cell as one disk image: baked once, and the same bytes on every cloud.",
-    examples=("grafos cloud image ls", "grafos cloud image ls --json"),
-    next="grafos cloud image ls",
+    examples=("grafos cloud image bake", "grafos cloud image boot", "grafos cloud image ls"),
+    next="grafos cloud image bake",
 )
+
+app.command("bake", cls=image_bake.BAKE)(image_bake.bake)
+app.command("boot", cls=image_boot.BOOT)(image_boot.boot)
+app.add_typer(image_bake.lock_app, name="lock")
 
 FOLDER_HELP = "where images are kept (the cache folder)"
 SHOWN_DIGITS = 12
@@ -37,6 +39,7 @@ def ls(
 ) -> None:
     """Lists the images that were baked here, with what they weigh."""
     from grafos_cellimage.record import images_home, list_images
+    from grafos_cli.image_view import image_document
     from grafos_cli.tables import table
 
     terminal = terminal_of(ctx)
@@ -47,19 +50,3 @@ def ls(
     ]
     text = table(("IMAGE", "ARCH", "SUITE", "SYSTEM", "DISK"), rows, terminal, spare=("DISK",))
     terminal.emit({"images": [image_document(image) for image in images]}, text if rows else "No image yet.\n")
-
-
-def image_document(image: BakedImage) -> dict[str, object]:
-    """An image in an answer for programs."""
-    return {
-        "path": str(image.path),
-        "sha256": image.sha256,
-        "size_bytes": image.size_bytes,
-        "arch": image.arch,
-        "suite": image.suite,
-        "lock_sha256": image.lock_sha256,
-        "own_sha256": image.own_sha256,
-        "uki_sha256": image.uki_sha256,
-        "uki_bytes": image.uki_bytes,
-        "tools": image.tools,
-    }

@@ -18,7 +18,7 @@ from grafos_core.paths import cache_home
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "parts.py"
 CACHE_VARIABLE = "TESTS_CACHE_OF_PARTS"
-SHARED_FOLDERS = ("pulumi-engine", "rust", "test-crates")
+SHARED_FOLDERS = ("images", "pulumi-engine", "rust", "test-crates")
 """Of the caller's cache; the product locks what it writes there."""
 
 
