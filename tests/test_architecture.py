@@ -27,16 +27,19 @@ SCHEDULER_FRONT = (
     "grafos_scheduler.messages",
     "grafos_scheduler.frames",
     "grafos_scheduler.framing",
+    "grafos_scheduler.claiming_client",
     "grafos_scheduler.client",
     "grafos_scheduler.account_client",
     "grafos_scheduler.account_messages",
     "grafos_scheduler.audit_messages",
     "grafos_scheduler.enrolment_messages",
+    "grafos_scheduler.ledger_messages",
     "grafos_scheduler.machine_messages",
     "grafos_scheduler.orchestrator_client",
     "grafos_scheduler.regaining_client",
     "grafos_scheduler.regaining_messages",
     "grafos_scheduler.tenant_messages",
+    "grafos_scheduler.wire",
 )
 SEES_ONLY_THE_FRONT = ("cell", "stacks")
 

@@ -24,9 +24,10 @@ from grafos_scheduler.account_messages import (
     InvitationGrant,
     SignIn,
 )
-from grafos_scheduler.client import TIMEOUT_S, SchedulerClient, Wire, decode
+from grafos_scheduler.client import SchedulerClient
 from grafos_scheduler.enrolment_messages import AccountCredentials, CellCredentials, EnrolmentRequest, RenewalRequest
 from grafos_scheduler.ordering import order_of
+from grafos_scheduler.wire import TIMEOUT_S, Wire, decode
 
 Granted = TypeVar("Granted", AccountGrant, CellCredentials)
 

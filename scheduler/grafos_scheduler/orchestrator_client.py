@@ -14,7 +14,6 @@ from grafos_core.ledger import ACCOUNT, HOLD, Ledger
 from grafos_core.ledger_merge import open_holds
 from grafos_core.resources import Resources
 from grafos_scheduler.account_client import AccountClient, let_in
-from grafos_scheduler.client import TIMEOUT_S, decode
 from grafos_scheduler.console.messages import ConsoleLink
 from grafos_scheduler.enrolment_messages import (
     Attestation,
@@ -39,6 +38,7 @@ from grafos_scheduler.messages import CellView, Conformance, TenantGrant, Tenant
 from grafos_scheduler.regaining_client import OwnerClient
 from grafos_scheduler.standing_messages import ProductionMark, TrialRequest
 from grafos_scheduler.tenant_messages import TenantAsked, TenantBudget, TenantRules
+from grafos_scheduler.wire import TIMEOUT_S, decode
 
 LEDGER_READS_MAX = 10
 """A ledger of one page is read at once; one of more anew when somebody books meanwhile."""

@@ -11,8 +11,10 @@ import msgspec
 from grafos_core import trust
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import RegainProof, SchedulerVoucher, Signed, open_signed
-from grafos_scheduler.client import FELL_SILENT, TIMEOUT_S, SchedulerClient, Wire, check_grant, decode
+from grafos_scheduler.claiming_client import check_grant
+from grafos_scheduler.client import SchedulerClient
 from grafos_scheduler.regaining_messages import RegainChallenge, RegainGrant, RegainRequest
+from grafos_scheduler.wire import FELL_SILENT, TIMEOUT_S, Wire, decode
 
 NOTHING_ENTRUSTED = "check the address and this machine's clock; nothing was entrusted to whoever answers there"
 

@@ -18,12 +18,13 @@ from grafos_core import trust
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_core.paths import private_folder
-from grafos_scheduler.client import TIMEOUT_S, Wire, claim, decode
+from grafos_scheduler.claiming_client import claim
 from grafos_scheduler.messages import ClaimGrant, Health
 from grafos_scheduler.orchestrator_client import OrchestratorClient
 from grafos_scheduler.regaining_client import regain, voucher_of
 from grafos_scheduler.regaining_messages import RegainGrant
 from grafos_scheduler.tenant_messages import TenantAsked
+from grafos_scheduler.wire import TIMEOUT_S, Wire, decode
 from grafos_stacks.orchestrators import DEFAULT_TENANT, ORCHESTRATOR, OrchestratorHome, OrchestratorRecord
 from grafos_stacks.records import OPERATOR, SchedulerHome, tenant_name
 

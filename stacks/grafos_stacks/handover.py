@@ -18,7 +18,8 @@ from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric, tenant_account
 from grafos_core.receipts import BudgetSlice
-from grafos_scheduler.client import SchedulerClient, claim
+from grafos_scheduler.claiming_client import claim
+from grafos_scheduler.client import SchedulerClient
 from grafos_scheduler.messages import CellView, ClaimGrant, TenantRequest, Terms
 from grafos_stacks.door import TLS, knock, push
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Progress, Step, unheard

@@ -24,7 +24,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.rowstore import GroupStore
 from grafos_scheduler import messages
 from grafos_scheduler.audit_messages import AuditQuery
-from grafos_scheduler.client import claim
+from grafos_scheduler.claiming_client import claim
 from grafos_scheduler.process import opened
 from grafos_scheduler.refusing import TRIES_AT_ONCE_MAX, TRY_AGAIN_EVERY_S, Tries
 from grafos_scheduler.settings import Settings

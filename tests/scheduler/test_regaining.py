@@ -28,10 +28,11 @@ from grafos_core.receipts import RegainProof, SchedulerVoucher, Signed, sign_rec
 from grafos_scheduler import events, rows, standing, succession
 from grafos_scheduler.audit_messages import AuditQuery
 from grafos_scheduler.challenges import Challenges
-from grafos_scheduler.client import TIMEOUT_S, SchedulerClient, Wire, decode
+from grafos_scheduler.client import SchedulerClient
 from grafos_scheduler.enrolment_messages import ExpectedCell
 from grafos_scheduler.regaining_client import OwnerClient, regain, voucher_of
 from grafos_scheduler.regaining_messages import RegainChallenge, RegainGrant, RegainRequest
+from grafos_scheduler.wire import TIMEOUT_S, Wire, decode
 
 PROBE = "POST", "/api/v1/claim/challenge"
 

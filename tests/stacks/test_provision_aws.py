@@ -19,7 +19,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT, open_fabric, tenant_account
 from grafos_core.receipts import RunReceipt, open_signed_by_cell
 from grafos_emulators.emulator import EmulatedClouds, Settings
-from grafos_scheduler.client import claim
+from grafos_scheduler.claiming_client import claim
 from grafos_scheduler.messages import RunView
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.homecoming import kept_artifacts, kept_runs

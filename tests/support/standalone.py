@@ -17,7 +17,8 @@ from grafos_core import trust
 from grafos_core.fabric import fabric_id
 from grafos_core.receipts import BudgetSlice, Signed, sign_record
 from grafos_scheduler import messages
-from grafos_scheduler.client import SchedulerClient, claim
+from grafos_scheduler.claiming_client import claim
+from grafos_scheduler.client import SchedulerClient
 
 READY_S_MAX = 30.0
 HEARTBEAT_EVERY_S = 0.5
