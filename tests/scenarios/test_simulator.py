@@ -52,7 +52,7 @@ RARE_ENDS = (
 )
 GAVE_WAY = "somebody gave way to a run of a higher tier"
 WITH_A_LEASE_THAT_RUNS_OUT = (92, 285)
-"""Seeds, for the scheduler and for the cell: most leases that nobody renews are struck before, their cell being lost."""
+"""Seeds, for the scheduler and for the cell: most leases that nobody renews are struck before, with their lost cell."""
 RARE_ENDS_AMONG_JOINERS = ("finished", "failed cell_lost", "failed cell_revoked", "failed lease_revoked")
 RARE_AMONG_JOINERS = (
     "is renewed",
