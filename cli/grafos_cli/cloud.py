@@ -17,6 +17,7 @@ from grafos_cli import (
     prices,
     provisioning,
     recover,
+    regaining,
     sweep,
     tearing,
 )
@@ -38,6 +39,7 @@ app.command("apply", cls=applying.TAUGHT)(applying.apply)
 app.command("teardown", cls=tearing.TAUGHT)(tearing.teardown)
 app.command("sweep", cls=sweep.TAUGHT)(sweep.sweep)
 app.command("recover", cls=recover.TAUGHT)(recover.recover)
+app.command("claim", cls=regaining.TAUGHT)(regaining.claim)
 app.command("handover", cls=handing.TAUGHT)(handing.handover)
 app.command("bootstrap-cell", cls=bootstrapping.BOOTSTRAP)(bootstrapping.bootstrap_cell)
 app.command(

@@ -21,6 +21,7 @@ from grafos_core.receipts import BudgetSlice
 from grafos_scheduler.claiming_client import claim
 from grafos_scheduler.client import SchedulerClient
 from grafos_scheduler.messages import CellView, ClaimGrant, TenantRequest, Terms
+from grafos_scheduler.regaining_client import OwnerClient, voucher_of
 from grafos_stacks.door import TLS, knock, push
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Progress, Step, unheard
 from grafos_stacks.records import CellHome, tenant_name
@@ -116,6 +117,15 @@ class Handover:
             self._tell("claim", WAITING, began)
             self.sleep(ASK_EVERY_S)
 
+    def hand_in_voucher(self, client: OwnerClient) -> None:
+        """What proves the cell to another home of the fabric, if this one is lost."""
+        fabric, home = self.fabric, self.home
+        try:
+            client.keep_voucher(voucher_of(fabric.sign, str(fabric.id), home.cell_id, home.newest_ca_pem))
+        except GrafosError as error:
+            if error.code not in ("not_found", "unsupported"):  # its software is of before there was that
+                raise
+
     def register_tenant(self, client: SchedulerClient, tenant: str, budget: ledgers.Hold) -> None:
         """Gives the cell a tenant with its slice of the budget, and keeps the tenant's credentials."""
         who = tenant_name(tenant)
@@ -180,8 +190,10 @@ class Possession(NamedTuple):
 def take_over(handover: Handover, possession: Possession) -> CellView:
     """From a scheduler that starts to a cell that is ready: claim, terms, tenant, readiness."""
     handover.take_possession(possession.secret, possession.operator)
-    with handover.home.client(possession.operator, handover.url, patience_s=CLAIM_PATIENCE_S) as client:
+    home = handover.home
+    with home.open_client(OwnerClient, possession.operator, handover.url, CLAIM_PATIENCE_S) as client:
         client.set_terms(possession.terms)
+        handover.hand_in_voucher(client)
         handover.register_tenant(client, possession.tenant, possession.budget)
         return handover.wait_ready(client)
 

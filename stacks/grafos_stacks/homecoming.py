@@ -10,16 +10,18 @@ All of it may be repeated: what is here already is not fetched again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from grafos_core import ledger as ledgers
-from grafos_core.booking import Ending
+from grafos_core.booking import Ending, ended
+from grafos_core.changes import Batch
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
-from grafos_core.fabric import Fabric
+from grafos_core.fabric import Fabric, tenant_account
 from grafos_core.ids import RUN_ID_PATTERN
 from grafos_core.paths import private_folder, write_private
 from grafos_core.receipts import Settlement, Signed, open_signed_by_cell
@@ -87,14 +89,45 @@ def settle(
             break
         sleep(ASK_EVERY_S)
     spent = sum(settlement.spent_micro_cents for settlement in settlements)
-    for settlement in settlements:
-        if settlement.final:
-            fabric.end(Ending(settlement.slice_id, actual_micro_cents=settlement.spent_micro_cents))
+    _book(fabric, settlements)
     if not settlements:  # the cell never got its slice, so nobody spent of it
         release_slices(fabric, home.cell_id)
     ledger = fabric.ledger_if_reached()
     is_left = open_slices(ledger, home.cell_id) if ledger is not None else not all(one.final for one in settlements)
     return (False, spent, "a run had not ended") if is_left else (True, spent, "")
+
+
+def settle_so_far(fabric: Fabric, home: CellHome, client: SchedulerClient) -> list[Settlement]:
+    """Closes every slice that the cell has, and books those of which nothing is held any more; the others are booked
+    when the cell ends."""
+    settlements = [_checked(fabric, home, signed) for signed in client.settle()]
+    _book(fabric, settlements)
+    return settlements
+
+
+def _book(fabric: Fabric, settlements: list[Settlement]) -> None:
+    final = [one for one in settlements if one.final]
+    for one in final:
+        fabric.end(Ending(one.slice_id, actual_micro_cents=one.spent_micro_cents))
+    ledger = fabric.ledger_if_reached()
+    for one in final:
+        if ledger is not None and one.spent_micro_cents and one.slice_id not in ledger.holds:
+            fabric.book(partial(spent_elsewhere, settlement=one))
+
+
+def spent_elsewhere(ledger: ledgers.Ledger, settlement: Settlement) -> Batch:
+    """Books what was spent of a slice that another ledger held, which is lost: it was spent, whatever is left. Pure."""
+    hold = partial(
+        ledgers.hold,
+        hold_id=settlement.slice_id,
+        account_name=tenant_account(settlement.tenant),
+        amount_micro_cents=0,
+        purpose=f"runs of {settlement.tenant} on {settlement.scheduler}",
+        slice_for=settlement.scheduler,
+        expires_at=settlement.settled_at,
+    )
+    end = Ending(settlement.slice_id, actual_micro_cents=settlement.spent_micro_cents)
+    return ledgers.in_turn(ledger, (hold, partial(ended, ending=end)))
 
 
 def open_slices(ledger: ledgers.Ledger, scheduler: str) -> list[ledgers.Hold]:
