@@ -17,9 +17,9 @@ from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_core.money import format_cents
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, Rates, rates_held, worst_case
+from grafos_stacks.cell_holds import new_hold_id, open_hold
 from grafos_stacks.direct import Hands
 from grafos_stacks.layouts import layout_of
-from grafos_stacks.making import new_hold_id, open_hold
 from grafos_stacks.names import expiry_in
 from grafos_stacks.prices import PriceBook
 from grafos_stacks.recovery import made_at

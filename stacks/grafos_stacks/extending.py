@@ -24,12 +24,12 @@ from grafos_core.receipts import BudgetSlice
 from grafos_scheduler.client import SchedulerClient
 from grafos_scheduler.messages import TenantRequest, Terms
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, worst_case
+from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.creating import Creator
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.handover import SliceWanted, hold_slice
 from grafos_stacks.journal import DIRECT, Life, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import check_ahead, check_clock, layout_of, left_behind
-from grafos_stacks.making import open_hold
 from grafos_stacks.orchestrated import tell_end
 from grafos_stacks.orchestrator_machine import move_end
 from grafos_stacks.owners import check_owner

@@ -14,10 +14,10 @@ import msgspec
 from grafos_connectors.contract import TAG_STACK, CloudError, Found, Kind, State
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
+from grafos_stacks.cell_holds import open_hold_in
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import Journal, Life, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import UNMAKE_ORDER
-from grafos_stacks.making import open_hold_in
 from grafos_stacks.names import expiry_in, plan_name_in
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.records import READY, CellHome, CellRecord

@@ -22,9 +22,9 @@ from grafos_core.ledger import Hold, Ledger
 from grafos_core.ledger_place import LedgerTransaction, Place, Standing
 from grafos_core.receipts import TeardownReceipt, open_signed
 from grafos_stacks.bill import DEAD_MAN_GRACE_S
+from grafos_stacks.cell_holds import reserved
 from grafos_stacks.journal import Journal, StackRow, StackState
 from grafos_stacks.ledger_moves import bring_ledger_home
-from grafos_stacks.making import reserved
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.records import CellHome
 

@@ -6,7 +6,7 @@ journal, so a run that continues another makes the very same thing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -14,17 +14,14 @@ import msgspec
 
 from grafos_connectors.contract import Found, Kind, Scalar
 from grafos_core import ledger as ledgers
-from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
-from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric
 from grafos_core.ids import FabricId
 from grafos_core.money import format_cents
-from grafos_stacks.bill import DEAD_MAN_GRACE_S, rates_billed
-from grafos_stacks.costs import CELL_HOLDS
+from grafos_stacks.cell_holds import NEXT_STEPS, hold_worst_case, holds_of, id_after, id_among, reserved
 from grafos_stacks.creating import Creator, LateInputs
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import DIRECT, Life, Move, ResourceRow, StackRow, StackState
-from grafos_stacks.layouts import check_time_left, layout_of, left_behind
+from grafos_stacks.layouts import check_time_left, layout_of
 from grafos_stacks.names import attempt_in, expiry_in
 from grafos_stacks.owners import check_owner
 from grafos_stacks.plan import Planned, StackPlan
@@ -128,54 +125,6 @@ def note_made(hands: Hands, stack: str) -> None:
     hands.journal.write(row.moved(StackState.MADE, hands.clock.now()))
 
 
-def _hold_prefix(stack: str) -> str:
-    """What the ids of all holds for a cell of that name begin with."""
-    return f"{CELL_HOLDS}{stack}/"
-
-
-def held_from(held: ledgers.Hold) -> float:
-    """When the plan was made that a hold is for, in Unix seconds; the id tells it when the journal is lost."""
-    return float(held.hold_id.rpartition("/")[2])
-
-
-def open_hold(fabric: Fabric, stack: str) -> ledgers.Hold | None:
-    """The cell's open hold, as the ledger has it; found also when the journal is lost."""
-    return open_hold_in(fabric.read_ledger(), stack)
-
-
-def open_hold_in(ledger: ledgers.Ledger, stack: str) -> ledgers.Hold | None:
-    """The same, in a ledger that was read."""
-    own = (held for held in ledger.holds.values() if held.hold_id.startswith(_hold_prefix(stack)))
-    return next((held for held in own if held.state == ledgers.OPEN), None)
-
-
-def _id_among(holds: Iterable[ledgers.Hold], plan: StackPlan) -> str:
-    """The open hold's id, which a run may have left whose journal is lost; else one that no cell of that name had,
-    because nothing is reserved any more under a hold that has ended."""
-    return new_hold_id(holds, plan.stack, plan.made_at)
-
-
-def _id_after(ended: str, plan: StackPlan) -> str:
-    number = int(ended.removeprefix(_hold_prefix(plan.stack)).partition("/")[0])
-    return f"{_hold_prefix(plan.stack)}{number + 1}/{int(plan.made_at)}"
-
-
-def new_hold_id(holds: Iterable[ledgers.Hold], stack: str, made_at: float) -> str:
-    """The id of the hold for a cell, which ``held_from`` reads: of the one that is open, or else of a new one."""
-    own = [held for held in holds if held.hold_id.startswith(_hold_prefix(stack))]
-    left = [held for held in own if held.state == ledgers.OPEN]
-    return left[0].hold_id if left else f"{_hold_prefix(stack)}{len(own) + 1}/{int(made_at)}"
-
-
-def _holds(fabric: Fabric, stack: str, *, in_copy: bool = False) -> list[ledgers.Hold]:
-    if in_copy:
-        with fabric.ledger() as local:
-            known = local.ledger
-    else:
-        known = fabric.read_ledger()
-    return [held for held in known.holds.values() if held.hold_id.startswith(_hold_prefix(stack))]
-
-
 def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
     """Opens several cells and reserves the worst cases of all of them, or of none: before the first create of any.
 
@@ -188,7 +137,7 @@ def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
     kept = {row.stack: row for row in journal.stacks() if row.state is not StackState.GONE}
     holds = some.fabric.read_ledger().holds
     fresh = [plan for plan in plans if plan.stack not in kept]
-    rows = [_new_row(plan, _id_among(holds.values(), plan), now) for plan in fresh]
+    rows = [_new_row(plan, id_among(holds.values(), plan), now) for plan in fresh]
     journal.write(*rows, *(old for plan in fresh for old in _earlier(some, plan.stack)))
     left = [kept[plan.stack] for plan in plans if plan.stack in kept]
     unpaid = [row for row in left if row.state is StackState.MAKING and row.plan and row.hold_id not in holds]
@@ -207,13 +156,6 @@ def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
         raise
 
 
-def reserved(ledger: ledgers.Ledger, hold_id: str, plan: StackPlan, now: float, most: int | None = None) -> Batch:
-    """Holds the worst case of a cell whose plan was made, from ``now`` on; at ``most`` so many micro-cents."""
-    total, purpose = plan.bill.total_micro_cents, f"cell {plan.stack}"
-    amount = total if most is None else min(total, most)
-    return ledgers.hold(ledger, hold_id, OPERATOR_ACCOUNT, amount, purpose, meter=_meter(plan, now))
-
-
 def opened(
     hands: Hands, plan: StackPlan, moves: tuple[Move, ...] = (), *, held_later: bool = False, engine: str = DIRECT
 ) -> StackRow:
@@ -225,9 +167,9 @@ def opened(
         hands.journal.write(row)
         return row
     if held_later and row is not None and row.hold_id:
-        hold_id = _id_after(row.hold_id, plan)  # the copy does not know that it ended, nor perhaps that it ever was
+        hold_id = id_after(row.hold_id, plan)  # the copy does not know that it ended, nor perhaps that it ever was
     else:
-        hold_id = _id_among(_holds(hands.fabric, plan.stack, in_copy=held_later), plan)
+        hold_id = id_among(holds_of(hands.fabric, plan.stack, in_copy=held_later), plan)
     row = msgspec.structs.replace(_new_row(plan, hold_id, hands.clock.now(), moves), engine=engine)
     hands.journal.write(row, *_earlier(hands, plan.stack))
     return row
@@ -252,48 +194,6 @@ def _earlier(hands: Hands, stack: str) -> list[ResourceRow]:
     """Rows of an earlier cell of that name stay, since their attempts are used up; their time is not this cell's."""
     rows = hands.journal.resources(stack).values()
     return [msgspec.structs.replace(old, first_at=0.0) for old in rows if old.life is Life.GONE]
-
-
-def hold_worst_case(hands: Hands, row: StackRow, plan: StackPlan) -> None:
-    """Reserves the worst case; the same hold on every run. A stack that was never paid for ends at once: nothing of it
-    exists. One that could not ask (the ledger is damaged, the disk is full) stays what it was."""
-    try:
-        hands.fabric.book(partial(reserved, hold_id=row.hold_id, plan=plan, now=hands.clock.now()))
-    except GrafosError as error:
-        if error.code in NEXT_STEPS:
-            error.next = NEXT_STEPS[error.code].format(plan=plan)
-            hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
-        raise
-
-
-def ensure_held(hands: Hands, plan: StackPlan) -> None:
-    """Reserves the worst case of a stack that is there already, in a ledger that could not be asked before.
-    ``budget_exceeded`` if it does not fit: the stack stays, and the same call again goes on."""
-    row = hands.journal.stack(plan.stack)
-    assert row is not None, "it was opened before"
-    hands.fabric.book(partial(reserved, hold_id=row.hold_id, plan=plan, now=hands.clock.now()))
-
-
-NEXT_STEPS = {
-    "budget_exceeded": "choose something smaller or shorter, tear down what grafos cloud budget show lists, or "
-    "raise the cap: grafos cloud budget set CENTS",
-    "plan_stale": "first: grafos cloud teardown {plan.spec.provider} --cell-id {plan.stack}",
-}
-"""What helps when nothing can be reserved, by why."""
-
-
-def _meter(plan: StackPlan, now: float) -> ledgers.Meter:
-    """From now until the last moment that the hold pays for a machine; then at the rate of what is left behind."""
-    rates = rates_billed(plan.facts.price, plan.spec.disk_gib, spot=plan.is_spot)
-    behind = left_behind(plan.spec)
-    return ledgers.Meter(
-        provider=plan.spec.provider,
-        rate_micro_cents_per_hour=sum(rates),
-        since=now,
-        until=float(plan.life.held_until + DEAD_MAN_GRACE_S),
-        left_micro_cents_per_hour=sum(rate for name, rate in rates._asdict().items() if name in behind),
-        fictional=plan.facts.price.fictional,
-    )
 
 
 def note_shared(hands: Hands, plan: StackPlan) -> None:

@@ -24,11 +24,11 @@ from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_core.paths import private_folder
+from grafos_stacks.cell_holds import new_hold_id
 from grafos_stacks.creating import Creator
 from grafos_stacks.direct import PATIENCE_S, POLL_S_MAX, Engine, Hands
 from grafos_stacks.journal import Life, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import UNMAKE_ORDER, check_clock
-from grafos_stacks.making import new_hold_id
 from grafos_stacks.names import attempt_in, expiry_in, token_of
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
 from grafos_stacks.publishing_plan import Publication, parts_of

@@ -16,9 +16,9 @@ from grafos_core.booking import Ending
 from grafos_core.errors import GrafosError
 from grafos_core.paths import private_folder, write_private
 from grafos_core.receipts import Signed, TeardownReceipt, open_signed
+from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import StackRow, StackState
-from grafos_stacks.making import open_hold
 from grafos_stacks.names import expiry_in
 from grafos_stacks.publishing_plan import DIGEST_CHARACTERS
 from grafos_stacks.spec import is_image

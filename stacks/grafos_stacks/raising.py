@@ -21,6 +21,7 @@ from grafos_core.ledger_place import Place
 from grafos_scheduler.orchestrator_client import OrchestratorClient
 from grafos_stacks.booting import console_tail
 from grafos_stacks.bundle import Bundles
+from grafos_stacks.cell_holds import ensure_held
 from grafos_stacks.claiming import MachineOf, claimed, health_of, take
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.failover import make_somewhere
@@ -28,7 +29,7 @@ from grafos_stacks.handover import Handover
 from grafos_stacks.journal import StackRow, StackState
 from grafos_stacks.ledger_moves import move_ledger
 from grafos_stacks.lost_ledger import catch_up_ledger
-from grafos_stacks.making import Made, ensure_held, note_made, pinned_plan
+from grafos_stacks.making import Made, note_made, pinned_plan
 from grafos_stacks.names import claim_secret
 from grafos_stacks.orchestrator_machine import STACK, user_data_of
 from grafos_stacks.orchestrators import ORCHESTRATOR, OrchestratorHome, OrchestratorRecord

@@ -26,11 +26,12 @@ from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_stacks.adopted_money import Held, hold_adopted
 from grafos_stacks.batch import Target, teardown_batch
+from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.costs import CELL_HOLDS
 from grafos_stacks.direct import Hands
 from grafos_stacks.inventory import Judged, Verdict
 from grafos_stacks.journal import ResourceRow, StackRow, StackState
-from grafos_stacks.making import SHARED_PATIENCE_S, open_hold
+from grafos_stacks.making import SHARED_PATIENCE_S
 from grafos_stacks.names import TAG_KIND, attempt_in, plan_name_in, token_of
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.records import CellHome

@@ -22,11 +22,11 @@ from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_core.receipts import Signed, TeardownReceipt, open_signed
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, actual_cost, cost_left_behind
+from grafos_stacks.cell_holds import held_from, open_hold, open_hold_in
 from grafos_stacks.direct import ENDED_BY_ITSELF, STOPPED_BY_ITSELF, Engine, Hands
 from grafos_stacks.homecoming import DRAIN_PATIENCE_S, bring_home, open_slices, release_slices, spend_slices
 from grafos_stacks.journal import DIRECT, Homecoming, Life, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import layout_of, left_behind
-from grafos_stacks.making import held_from, open_hold, open_hold_in
 from grafos_stacks.names import expiry_in
 from grafos_stacks.orchestrated import leave
 from grafos_stacks.orchestrator_machine import STACK

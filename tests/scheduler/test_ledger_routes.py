@@ -148,9 +148,7 @@ def test_an_orchestrator_that_was_given_up_joins_what_comes_to_what_it_had(keepe
     with keeper.client() as client:
         client.take_ledger(COPY, digest_of(COPY))
         client.book(Booking((HoldStep(Hold("cell/new/1/6", OPERATOR, 500, "a cell")),)))
-    keeper.restart()
-    again = LedgerCopy(2, COPY.accounts, COPY.holds, lost=(1,))
-    with keeper.client() as client:
+        again = LedgerCopy(2, COPY.accounts, COPY.holds, lost=(1,))
         client.take_ledger(again, digest_of(again))
     keeper.restart()
     view, ledger = seen(keeper)

@@ -28,8 +28,8 @@ from grafos_stacks.candidates import (
     weigh,
     where_it_lives,
 )
+from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.direct import Hands
-from grafos_stacks.making import open_hold
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.spec import NOT_AT_ALL, CellSpec
 

@@ -18,9 +18,9 @@ from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT, open_fabric
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_stacks.bundle import Bundles
+from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.extending import Extended, Wish, extend
 from grafos_stacks.journal import StackRow
-from grafos_stacks.making import open_hold
 from grafos_stacks.names import expiry_in
 from grafos_stacks.records import CellHome, project_cells
 

@@ -19,10 +19,10 @@ from grafos_core.errors import GrafosError
 from grafos_core.fabric import open_fabric
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_stacks.bill import worst_case
+from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.direct import Hands
 from grafos_stacks.extending import Wish, extend
 from grafos_stacks.layouts import layout_of
-from grafos_stacks.making import open_hold
 from grafos_stacks.names import expiry_in
 
 HOUR_S = 3600

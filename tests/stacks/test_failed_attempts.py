@@ -15,7 +15,7 @@ from grafos_core.clock import SystemClock
 from grafos_core.fabric import open_fabric
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
-from grafos_stacks.making import open_hold
+from grafos_stacks.cell_holds import open_hold
 
 HOUR_S = 3600
 

@@ -11,10 +11,11 @@ from twin_ground import TwinGround
 from grafos_connectors.contract import CloudError, Kind, Offer
 from grafos_connectors.twin import Effect, Fault, Limits
 from grafos_stacks.bootstrap import render
+from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.creating import LateInputs
 from grafos_stacks.direct import Hands
 from grafos_stacks.failover import as_it_lives, machines_of, make_somewhere, next_offer
-from grafos_stacks.making import Made, note_made, open_hold, pinned_plan
+from grafos_stacks.making import Made, note_made, pinned_plan
 from grafos_stacks.plan import StackPlan
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")

@@ -23,12 +23,12 @@ from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric, export_key, import_key,
 from grafos_core.ledger import Account, Hold, Ledger, Meter
 from grafos_core.ledger_place import Place, Standing
 from grafos_core.money import from_cents
+from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.claiming import take_orchestrator
 from grafos_stacks.handover import SliceWanted, hold_slice
 from grafos_stacks.homecoming import release_slices, spend_slices
 from grafos_stacks.ledger_moves import bring_ledger_home, check_ledger_is_here, move_ledger
 from grafos_stacks.lost_ledger import catch_up_ledger, reopen_ledger
-from grafos_stacks.making import open_hold
 from grafos_stacks.orchestrators import OrchestratorHome
 
 SPAWN = multiprocessing.get_context("spawn")

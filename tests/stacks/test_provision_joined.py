@@ -30,10 +30,10 @@ from grafos_scheduler.messages import CellView, RunRequest
 from grafos_scheduler.orchestrator_client import enrol
 from grafos_stacks.bootstrap import booted_in
 from grafos_stacks.bundle import Bundles
+from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.direct import Engine
 from grafos_stacks.inviting import Patience
 from grafos_stacks.journal import Life
-from grafos_stacks.making import open_hold
 from grafos_stacks.orchestrated import check_way
 from grafos_stacks.orchestrators import OrchestratorHome, OrchestratorRecord
 from grafos_stacks.provision import provision

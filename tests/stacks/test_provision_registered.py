@@ -24,10 +24,10 @@ from grafos_core.fabric import OPERATOR_ACCOUNT, open_fabric
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_stacks.bootstrap import booted_in
 from grafos_stacks.bundle import Bundles
+from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.extending import Wish, extend
 from grafos_stacks.journal import Life
 from grafos_stacks.layouts import CLOCK_OFF_S_MAX, check_clock
-from grafos_stacks.making import open_hold
 from grafos_stacks.names import expiry_in
 from grafos_stacks.provision import prepare
 from grafos_stacks.records import CellHome, project_cells

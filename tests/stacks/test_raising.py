@@ -22,11 +22,11 @@ from grafos_core.ledger_place import Standing
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
 from grafos_stacks.bundle import Bundles, Installer, install_with_uv
+from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.claiming import take
 from grafos_stacks.extending import Wish, extend
 from grafos_stacks.journal import Life, StackState
 from grafos_stacks.lowering import bring_all_home, registered_cells, take_cells_down, take_machine_down
-from grafos_stacks.making import open_hold
 from grafos_stacks.orchestrator_machine import STACK
 from grafos_stacks.progress import DONE, WAITING
 from grafos_stacks.raising import raise_orchestrator, ran_out

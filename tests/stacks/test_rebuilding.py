@@ -12,9 +12,9 @@ from grafos_core import ledger as ledgers
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_stacks.bill import DEAD_MAN_GRACE_S
+from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.costs import CELL_HOLDS
 from grafos_stacks.journal import Life, ResourceRow, StackState
-from grafos_stacks.making import open_hold
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.provision import begin_anew
 from grafos_stacks.rebuilding import Action, Case, Recovered, carry_out, survey

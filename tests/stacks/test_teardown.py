@@ -17,8 +17,8 @@ from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_core.receipts import TeardownReceipt, open_signed
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, actual_cost
+from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.handover import SliceWanted, hold_slice
-from grafos_stacks.making import open_hold
 from grafos_stacks.records import CellHome, CellRecord
 from grafos_stacks.teardown import teardown
 

@@ -21,10 +21,11 @@ from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_core.ids import FabricId
 from grafos_core.money import format_cents
 from grafos_stacks.allowing import allow
+from grafos_stacks.cell_holds import hold_worst_case, open_hold, open_hold_in
 from grafos_stacks.direct import Hands
 from grafos_stacks.extending import Wish, extend, planned_until
 from grafos_stacks.journal import Journal, Life, StackRow, StackState
-from grafos_stacks.making import hold_worst_case, open_hold, open_hold_in, opened, pinned_plan
+from grafos_stacks.making import opened, pinned_plan
 from grafos_stacks.orchestrated import check_free, check_way, in_the_way
 from grafos_stacks.owners import PULUMI, check_owner
 from grafos_stacks.plan import CellFacts, StackPlan
