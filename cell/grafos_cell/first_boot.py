@@ -102,11 +102,18 @@ def credentials_in(user_data: bytes) -> dict[str, bytes]:
     for entry in document["systemd.credentials"]:
         name = entry.get("name") if isinstance(entry, dict) else None
         if isinstance(name, str) and name.startswith(CREDENTIAL_NAME_START) and "/" not in name:
-            data = entry.get("data")
-            found[name] = base64.b64decode(data, validate=True) if data is not None else str(entry["text"]).encode()
+            found[name] = _bytes(entry.get("text"), entry.get("data"))
     if CREDENTIAL not in found:
         raise ValueError(f"the user data hold no {CREDENTIAL}")
     return found
+
+
+def _bytes(text: object, data: object) -> bytes:
+    if isinstance(data, str):
+        return base64.b64decode(data, validate=True)
+    if isinstance(text, str) and data is None:
+        return text.encode()
+    raise ValueError("a credential has neither a text nor data in base64")
 
 
 def patiently(question: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:

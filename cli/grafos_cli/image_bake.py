@@ -42,8 +42,8 @@ def bake(
 ) -> None:
     """Makes one disk image of the agent, the scheduler and the runtime, and of nothing that a cell does not need.
 
-    Nobody has to be root. The same lock and the same grafos give the same bytes. Packages are fetched once; when only
-    grafos itself changed, it takes seconds.
+    Nobody has to be root. The same lock and the same software give the same bytes. Packages are fetched once; when only
+    our own code has changed, it takes seconds.
     """
     from grafos_cellimage.bake import Baker
     from grafos_cellimage.lock import open_lock

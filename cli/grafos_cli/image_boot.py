@@ -50,7 +50,7 @@ def boot(
     ctx: typer.Context,
     image: Annotated[str, typer.Option(metavar="FILE", help="the disk of an image (the newest that was baked)")] = "",
     cell_id: Annotated[str, typer.Option(metavar="ID", help="the cell's name (a new one)")] = "",
-    dress: Annotated[str, typer.Option(metavar="CLOUD", help="boot as on aws, gcp or azure: their disks")] = "plain",
+    dress: Annotated[str, typer.Option(metavar="CLOUD", help="the machine is like one of aws, azure or gcp")] = "gcp",
     memory: Annotated[int, typer.Option(metavar="MB", help="of the machine")] = 1024,
     until_ready: Annotated[  # noqa: FBT002 - a flag of the command line
         bool, typer.Option("--until-ready", help="end when the cell is ready")
@@ -72,10 +72,9 @@ def boot(
     terminal, began = terminal_of(ctx), time.monotonic()
     home = OrchestratorHome(open_default(terminal))
     name = cell_id or f"booted-{secrets.token_hex(3)}"
-    provider = dress if dress != "plain" else "local"
-    asked = Boot(_chosen(image), name, provider, memory, _dialled(home), int(time.time()) + LIFE_S)
+    asked = Boot(_chosen(image), name, dress, memory, _dialled(home), int(time.time()) + LIFE_S)
     with home.client(OPERATOR) as client:
-        granted = client.bootstrap(BootstrapRequest(provider, name, "here", 0, float(asked.expires_at)))
+        granted = client.bootstrap(BootstrapRequest(dress, name, "here", 0, float(asked.expires_at)))
     with _taken_back(home, name), show_steps(terminal) as steps:
         wanted = Asked(dress, _credential(asked, granted), memory_mb=memory)
         with booted(asked.image, wanted) as machine:

@@ -12,7 +12,7 @@ import pytest
 from command_line import Person
 from metadata_of_a_cloud import serving
 from orchestrator import Orchestrator
-from own_orchestrator import OwnOrchestrator
+from own_orchestrator import QUICK, OwnOrchestrator
 from standalone import Identity
 
 from grafos_cellimage.booting import AWS, AZURE, GCP, HOST, PLAIN, Asked, Machine, booted
@@ -36,6 +36,12 @@ def orchestrator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orchestra
 @pytest.fixture(scope="module")
 def operator(orchestrator: Orchestrator) -> Identity:
     return orchestrator.claimed()
+
+
+class Named(OwnOrchestrator):
+    """With the address in its certificate by which a machine on this one dials it."""
+
+    FLAGS = (*QUICK, "--name", HOST)
 
 
 class Cell:
@@ -107,7 +113,7 @@ def test_a_machine_ends_itself_when_its_time_is_over(
 def test_the_command_boots_an_image_that_joins_the_fabrics_orchestrator(image: BakedImage, tmp_path: Path) -> None:
     """As a person does it; afterwards the machine is gone, and nobody can be that cell again."""
     ada = Person(tmp_path)
-    own = OwnOrchestrator(ada, "--name", HOST)
+    own = Named(ada)
     try:
         assert ada("fabric", "claim", own.url).code == 0
         words = ("cloud", "image", "boot", "--image", str(image.path), "--cell-id", "mine", "--until-ready", "--json")

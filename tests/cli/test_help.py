@@ -62,7 +62,7 @@ def test_every_command_that_help_names_exists(words: tuple[str, ...]) -> None:
         named = line.removeprefix("Next: ").strip()
         if named.startswith("grafos "):
             said = named.split()[1:]
-            longest = max((depth for depth in range(1, 4) if " ".join(said[:depth]) in known), default=0)
+            longest = max((depth for depth in range(1, 5) if " ".join(said[:depth]) in known), default=0)
             path = " ".join(said[:longest])
             assert path in known
             assert not any(name.startswith(f"{path} ") for name in known), "a noun is named with one of its verbs"

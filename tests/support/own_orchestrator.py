@@ -24,7 +24,9 @@ def free_port() -> int:
 
 
 class OwnOrchestrator:
-    """Begun as `grafos fabric init` says it; nobody has claimed it yet."""
+    """Begun as `grafos fabric init` says it, with ``FLAGS`` beside that; nobody has claimed it yet."""
+
+    FLAGS = QUICK
 
     def __init__(self, person: Person, *more: str) -> None:
         self.person = person
@@ -40,7 +42,7 @@ class OwnOrchestrator:
         """A process with the same folders and the same port, which answers."""
         program, *arguments = self.init["command"]
         assert program == "grafos-scheduler"
-        process = Process("grafos_scheduler", [*arguments, *QUICK], self.person.project / "orchestrator.log")
+        process = Process("grafos_scheduler", [*arguments, *self.FLAGS], self.person.project / "orchestrator.log")
         process.wait_ready()
         return process
 
