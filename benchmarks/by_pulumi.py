@@ -23,8 +23,7 @@ import table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
-import parts  # the paths come first
-from pulumi_ground import QUICK, emulated_aws, fabric, machines
+from pulumi_ground import QUICK, emulated_aws, fabric, lacks_engine, machines  # the path comes first
 from pulumi_plain import PARTS_ONLY, Plain
 
 from grafos_core import ledger as ledgers
@@ -50,9 +49,13 @@ class Figures(NamedTuple):
 
 def port_s(folder: Path) -> float:
     """From the start of a provider to the line with its port."""
-    command, pipes = [folder / NAME, "127.0.0.1:1"], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     began = time.perf_counter()
-    with subprocess.Popen(command, env={**os.environ, "PATH": _path()}, **pipes) as provider:
+    with subprocess.Popen(
+        [str(folder / NAME), "127.0.0.1:1"],
+        env={**os.environ, "PATH": _path()},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as provider:
         assert provider.stdout
         assert provider.stdout.readline()
         took = time.perf_counter() - began
@@ -111,7 +114,7 @@ def table_rows(*, quick: bool) -> Iterator[table.Row]:
         goal=table.Goal(figure=PORT_GOAL_S),
         warms=not quick,
     )
-    if missing := parts.lack("pulumi"):
+    if missing := lacks_engine():
         yield table.Row("up, up again and destroy by Pulumi", note=missing)
         return
     for count in (1,) if quick else (1, 64):

@@ -177,6 +177,11 @@ class Spoken:
 # --- the engine ---------------------------------------------------------------------------------------------------
 
 
+def lacks_engine() -> str:
+    """Why it is not there, with the cure; nothing when it is."""
+    return str(parts.lack("pulumi"))
+
+
 def engine_in_path() -> None:
     """Puts the part's engine where grafos looks for it."""
     os.environ["PATH"] = f"{parts.table().pulumi_engine().parent}{os.pathsep}{os.environ['PATH']}"

@@ -84,9 +84,10 @@ class Parts(Replaced):
             name: Found(ref=Ref("", Kind.NETWORK, inputs.needs[role], what.region), state=State.READY)
             for role, name in what.needs.items()
         }
+        known |= _journalled(hands, plan, what)  # of a cell that moved to another zone it knows the other subnet
         early = [one for one in plan.resources if one.early and _last_needed(plan, one) == what.name]
         for one in early:  # what they need besides has been made before, and the journal has it
-            known |= _journalled(hands, plan, one, besides=what.name)
+            known |= {name: found for name, found in _journalled(hands, plan, one).items() if name != what.name}
         try:
             return Creator(hands).make([what, *early], known, self._late(hands, plan, what))[what.name]
         except CloudError as refusal:
@@ -204,12 +205,13 @@ def _check_account(hands: Hands, had: Had) -> None:
         )
 
 
-def _journalled(hands: Hands, plan: StackPlan, one: Planned, besides: str) -> dict[str, Found]:
+def _journalled(hands: Hands, plan: StackPlan, one: Planned) -> dict[str, Found]:
+    """What a resource of the plan needs, as far as the journal knows it to be there."""
     found: dict[str, Found] = {}
     for name in one.needs.values():
         needed = plan.resource(name)
         row = hands.journal.resources(needed.stack).get(needed.key)
-        if name != besides and row is not None and row.ref is not None:
+        if row is not None and row.ref is not None and row.life is Life.READY:
             found[name] = Found(ref=row.ref, state=State.READY)
     return found
 

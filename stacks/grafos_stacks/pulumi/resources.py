@@ -96,13 +96,22 @@ class Handover(pulumi.CustomResource):
 
 
 def declare_parts(
-    name: str, provider: str, place: Mapping[str, str], plan: Plan, parent: pulumi.Resource | None = None
+    name: str,
+    provider: str,
+    place: Mapping[str, str],
+    plan: Plan,
+    parent: pulumi.Resource | None = None,
+    beside: Mapping[str, Part] | None = None,
 ) -> dict[str, Part]:
     """The cloud resources of a plan, by their roles. What a region's cells share is made one after the other, as the
-    plan has it; the rest after what it needs."""
-    parts: dict[str, Part] = {}
-    shared: list[Part] = []
+    plan has it; the rest after what it needs. ``beside`` are those of another cell of the region in the same program,
+    which has declared what they share: an engine writes all that it knows with each step, so what is declared twice
+    costs twice."""
+    declared = {role.name: beside[role.name] for role in roles_on(provider) if beside and role.shared}
+    parts, shared = dict(declared), list(declared.values())
     for role in roles_on(provider):
+        if role.name in declared:
+            continue
         asked = {
             **place,
             "role": role.name,
@@ -124,6 +133,7 @@ class Cell(pulumi.ComponentResource):
     ``cell_id`` is its name in the fabric, the resource's own unless given. ``ttl`` and ``max_ttl`` are written like
     90m, 8h, 2d. ``allow`` is who may reach a standalone cell. A raised ``renewal`` gives one that ran out a new life.
     ``rails`` are guard rails as the schema has them: maxHourlyCents, longestTtl, allowedRegions, allowedTypes.
+    ``beside`` is another cell of the region in the same program, which has declared what they share.
     """
 
     cell_id: pulumi.Output[str]
@@ -134,6 +144,8 @@ class Cell(pulumi.ComponentResource):
     """What it costs by the hour, as people read it."""
     expires_at: pulumi.Output[int]
     """When its machine ends itself (Unix seconds)."""
+    parts: Mapping[str, Part]
+    """Its cloud resources, by their roles."""
 
     def __init__(
         self,
@@ -154,6 +166,7 @@ class Cell(pulumi.ComponentResource):
         allow: pulumi.Input[str] = "",
         joining: str = "",
         rails: Mapping[str, Any] | None = None,
+        beside: Cell | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("grafos:cell:Cell", name, None, opts)
@@ -174,7 +187,7 @@ class Cell(pulumi.ComponentResource):
         place = {"cellId": cell_id or name, "provider": provider, "region": region}
         asked = {**place, "ttl": ttl, **{key: value for key, value in wanted.items() if _is_set(value)}}
         self.plan = Plan(f"{name}-plan", asked, pulumi.ResourceOptions(parent=self))
-        self.parts = declare_parts(name, provider, place, self.plan, self)
+        self.parts = declare_parts(name, provider, place, self.plan, self, beside.parts if beside else None)
         handed = {**place, "machine": self.parts["machine"].id}
         after = [*self.parts.values(), self.plan]
         self.handover = Handover(f"{name}-handover", handed, pulumi.ResourceOptions(parent=self, depends_on=after))
@@ -209,7 +222,10 @@ class Fleet(pulumi.ComponentResource):
         alone = count == 1 and first == 1
         names = [name] if alone else [f"{name}-{number}" for number in range(first, first + count)]
         inner = pulumi.ResourceOptions(parent=self)
-        self.cells = tuple(Cell(each, **cell, opts=inner) for each in names)
+        cells: list[Cell] = []
+        for each in names:
+            cells.append(Cell(each, **cell, beside=cells[0] if cells else None, opts=inner))
+        self.cells = tuple(cells)
         self.register_outputs({"cellIds": [each.cell_id for each in self.cells]})
 
 
