@@ -82,6 +82,7 @@ def _as_now(
     file: PlanFile, hands_of: Mapping[str, Hands], bundles: Bundles, terminal: Terminal
 ) -> tuple[list[Prepared], tuple[Candidate, ...]]:
     """The places of the plan that are as they were. A cell that was begun keeps what it was begun with."""
+    from grafos_cli.guard_rails import within_rails
     from grafos_core.errors import GrafosError
     from grafos_stacks.candidates import live_row, weigh
     from grafos_stacks.planfile import refuse_moved
@@ -94,7 +95,8 @@ def _as_now(
         return [Prepared(begun.plan, resumed=True)], ()
     living = sum(live_row(some, name) is not None for name in file.names)
     specs = [place.plan.spec for place in file.places]
-    found = {one.spec: one for one in weigh(hands_of, specs, bundles, file.max_hourly_cents, len(file.names) - living)}
+    weighed = weigh(hands_of, specs, bundles, file.max_hourly_cents, len(file.names) - living)
+    found = {one.spec: one for one in within_rails(weighed, len(file.names))}
     kept: list[Prepared] = []
     for place in file.places:
         candidate = found[place.plan.spec]

@@ -129,6 +129,7 @@ def _name_of(wish: Wish) -> str:
 
 def _settings_of(wish: Wish, plan_out: str) -> dict[str, str]:
     """The program's settings; ``usage`` for what Pulumi is not asked for."""
+    from grafos_cli.guard_rails import rails_here
     from grafos_cli.regions import region_at_hand
     from grafos_stacks.spec import typed
 
@@ -139,8 +140,10 @@ def _settings_of(wish: Wish, plan_out: str) -> dict[str, str]:
             "Pulumi makes cells at one place, which is named, and keeps plans itself",
             next="leave out --any, --spot-or-on-demand and --plan-out, and name one cloud, region and zone",
         )
-    provider = wish.providers[0]
+    provider, rails = wish.providers[0], rails_here()
     region = next(iter(wish.regions), "") or region_at_hand(provider)
+    bounds = [wish.max_hourly_cents * wish.count] if wish.max_hourly_cents is not None else []
+    bounds += [rails.cents_per_hour] if rails.cents_per_hour else []
     found = {
         "provider": provider,
         "region": region,
@@ -154,7 +157,11 @@ def _settings_of(wish: Wish, plan_out: str) -> dict[str, str]:
         "allow": wish.allow if "/" in wish.allow or not wish.allow else f"{wish.allow}/32",
         "joining": wish.joining,
         "spot": "true" if wish.markets == (True,) else "",
-        "maxHourlyCents": str(wish.max_hourly_cents * wish.count) if wish.max_hourly_cents is not None else "",
+        "maxHourlyCents": str(min(bounds)) if bounds else "",
+        "maxCells": str(rails.cells or ""),
+        "longestTtl": typed(rails.ttl_s) if rails.ttl_s else "",
+        "allowedRegions": ",".join(rails.regions),
+        "allowedTypes": ",".join(rails.types),
     }
     if not region:
         raise GrafosError("usage", "no region was named", where="--region", next="name one with --region")

@@ -81,3 +81,26 @@ def _destroy(stack: str, count: int, terminal: Terminal, steps: Steps) -> None:
     engine.destroy(told_by(steps))
     engine.forget()
     steps.ended(f"pulumi destroy {stack}")
+
+
+def forget_empty_stack(owner: str, terminal: Terminal) -> None:
+    """Takes away the stack at hand that an owner of cells names, if no cell is left to it: it would make them anew."""
+    from grafos_cli.by_pulumi import workplace
+    from grafos_cli.fabric import open_default
+    from grafos_core.clock import SystemClock
+    from grafos_stacks.journal import Journal
+    from grafos_stacks.pulumi.at_hand import cells_of, stack_of
+
+    fabric = open_default(terminal)
+    if not (stack := stack_of(fabric, owner)):
+        return
+    with contextlib.closing(Journal(fabric, SystemClock())) as journal:
+        if cells_of(journal, stack):
+            return
+    try:
+        place = workplace(terminal)
+        from grafos_stacks.pulumi.engine import EngineStack
+
+        EngineStack(place, stack, {}).forget()
+    except GrafosError as error:
+        terminal.note(f"the Pulumi stack {stack} is still there: {error.what}; next: grafos cloud recover")

@@ -12,6 +12,7 @@ from grafos_core.errors import GrafosError
 
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
+    from grafos_stacks.direct import Hands
     from grafos_stacks.extending import Wish
     from grafos_stacks.looking import Look
 
@@ -55,6 +56,7 @@ def extend(
         terminal.confirm(f"Extend cell {cell_id}, and hold what it may cost by then?", "--yes")
     again = "run the same extend again: it finishes that very extension"
     with hands_of(cell_id, terminal) as hands, resumable(f"Stopped while {cell_id} was extended", again):
+        _check_life(hands, cell_id, wish)
         done = extend_cell(hands, cell_id, wish, project_folder())
     note = "An earlier extension was not finished: it is now, and nothing was added to it.\n" if done.finished else ""
     text = (
@@ -68,6 +70,16 @@ def extend(
         "held_micro_cents": done.held_micro_cents,
     }
     terminal.emit(document, text)
+
+
+def _check_life(hands: Hands, cell_id: str, wish: Wish) -> None:
+    """A guard rail for how long a cell may live counts for the longer life too."""
+    from grafos_cli.guard_rails import rails_here
+
+    row = hands.journal.stack(cell_id)
+    if row is not None and row.plan is not None and not row.extending_to:
+        ends_at = wish.until or row.plan.expires_at + wish.more_s
+        rails_here().check_life(ends_at - int(row.plan.made_at))
 
 
 def allow(

@@ -23,9 +23,11 @@ def handover(
     """Gives a cell to the other engine. Nothing of the cell changes, and it goes on running.
 
     After --to pulumi the first Pulumi stack that declares the cell adopts all of it; until then these commands leave it
-    alone. After --to direct they change it again; take it out of the Pulumi program first, with its state (pulumi state
-    delete), or the next pulumi up is refused.
+    alone. After --to direct they change it again. A stack that was made with --engine pulumi is forgotten with the last
+    of its cells; out of a program of yours take the cell first, with its state (pulumi state delete), or the next
+    pulumi up is refused.
     """
+    from grafos_cli.by_pulumi_ends import forget_empty_stack
     from grafos_cli.fabric import open_default
     from grafos_core.clock import SystemClock
     from grafos_stacks.journal import Journal
@@ -38,6 +40,7 @@ def handover(
         before = journal.stack(cell_id)
         given = hand_over_stack(journal, cell_id, to, clock.now())
     came_from = before.engine if before is not None else ""
+    forget_empty_stack(came_from, terminal)
     terminal.emit(
         {"cell_id": cell_id, "before": came_from, "engine": given.engine},
         f"{cell_id} belongs to {given.engine} now (before: {came_from}).\n",

@@ -14,6 +14,7 @@ import msgspec
 from grafos_cli.accounts import ABSENT, ASKED_AT, told_of
 from grafos_cli.clouds import EMULATED_OPERATOR
 from grafos_cli.fabric import open_default
+from grafos_cli.guard_rails import within_rails
 from grafos_cli.interrupts import parting, resumable
 from grafos_cli.project import project_folder
 from grafos_cli.regions import region_at_hand
@@ -195,6 +196,7 @@ def _plan(wish: Wish, hands_of: Mapping[str, Hands]) -> Planned:
             return Planned(hands_of, bundles, names, (Prepared(pinned, resumed=True),))
     living = sum(live_row(some, name) is not None for name in names)
     candidates = weigh(hands_of, specs, bundles, wish.max_hourly_cents, max(1, len(names) - living))
+    candidates = within_rails(candidates, len(names))
     if pinned is not None:
         others = [one.prepared for one in candidates if one.plan is not None and one.prepared is not None]
         places = [Prepared(pinned, resumed=True), *others]

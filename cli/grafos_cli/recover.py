@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from grafos_cli.taught import taught, terminal_of
-from grafos_core.errors import PARTIAL
+from grafos_core.errors import PARTIAL, GrafosError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from grafos_cli.by_pulumi_recover import Interrupted
     from grafos_cli.every_cloud import Cloud, Question
     from grafos_cli.steps import Steps
     from grafos_cli.terminal import Terminal
@@ -40,34 +41,78 @@ def recover(
 ) -> None:
     """After a crash, or with the journal lost: finds what is there, and finishes or undoes what was interrupted.
 
-    A cell that lives and that the journal does not know is taken into it again, by its signed tags.
+    A cell that lives and that the journal does not know is taken into it again, by its signed tags. What Pulumi made
+    here is finished or undone by Pulumi; what belongs to another Pulumi program is left to it.
     """
-    from grafos_cli.accounts import clouds_with_cells
+    from grafos_cli.accounts import ALL, clouds_with_cells
+    from grafos_cli.by_pulumi_recover import interrupted_stacks
     from grafos_cli.every_cloud import failures_document, look_around, tell_failures, work_around
     from grafos_cli.fabric import open_default
 
     terminal = terminal_of(ctx)
     fabric = open_default(terminal)
+    stacks = tuple(one for one in interrupted_stacks(terminal, undo=undo) if provider in (ALL, one.provider))
     around = look_around(provider, _question(fabric, undo=undo), terminal, clouds_with_cells(fabric))
+    clouds = _left_to_us(around.clouds, fabric, terminal, stacks)
     failures = around.failures
-    count = sum(len(cases) for cases in around.found)
-    if dry_run or not count:
-        documents = [_document(cloud.connector, case) for cloud in around.clouds for case in cloud.found]
-        text = _table(around.clouds, terminal) if count else _nothing_text(around.clouds)
+    found = [*((one.provider, one.case) for one in stacks), *_cases_of(clouds)]
+    if dry_run or not found:
+        documents = [_document(where, case) for where, case in found]
+        text = _table(found, terminal) if found else _nothing_text(around.clouds)
     else:
-        terminal.note(_table(around.clouds, terminal).rstrip())
+        terminal.note(_table(found, terminal).rstrip())
         if not yes:
-            terminal.confirm(f"Do this for {count} of them?", "--yes")
-        with_cases = [cloud for cloud in around.clouds if cloud.found]
-        done = work_around(with_cases, fabric, terminal, _carry_out)
+            terminal.confirm(f"Do this for {len(found)} of them?", "--yes")
+        by_pulumi = _by_pulumi(stacks, terminal)
+        done = work_around([cloud for cloud in clouds if cloud.found], fabric, terminal, _carry_out)
         failures = (*failures, *done.failures)
-        documents = [_outcome(cloud.connector, one) for cloud in done.clouds for one in cloud.found]
-        text = "".join(_line(one) for of_cloud in done.found for one in of_cloud)
-    done_all = bool(count) and not dry_run
+        came = [*by_pulumi, *((cloud.connector.provider, one) for cloud in done.clouds for one in cloud.found)]
+        documents = [_outcome(where, one) for where, one in came]
+        text = "".join(_line(one) for _, one in came)
+    done_all = bool(found) and not dry_run
     terminal.emit({"cases": documents, "failures": failures_document(failures), "done": done_all}, text)
     tell_failures(failures, terminal)
     if failures or any(document.get("error") for document in documents):
         raise typer.Exit(PARTIAL)
+
+
+def _left_to_us(
+    clouds: Sequence[Cloud[tuple[Case, ...]]], fabric: Fabric, terminal: Terminal, stacks: Sequence[Interrupted]
+) -> list[Cloud[tuple[Case, ...]]]:
+    """The clouds with the cases that are grafos' own engine's. Those of the stacks at hand are theirs; of a cell that
+    anybody else's Pulumi stack owns it is said who has to see to it."""
+    import contextlib
+
+    from grafos_core.clock import SystemClock
+    from grafos_stacks.journal import DIRECT, Journal, StackState
+    from grafos_stacks.owners import check_owner
+
+    with contextlib.closing(Journal(fabric, SystemClock())) as journal:
+        rows = {row.stack: row for row in journal.stacks() if row.state is not StackState.GONE and row.engine != DIRECT}
+    theirs = frozenset[str]().union(*(one.cells for one in stacks))
+    for case in (case for cloud in clouds for case in cloud.found if case.stack in rows and case.stack not in theirs):
+        try:
+            check_owner(rows[case.stack], DIRECT)
+        except GrafosError as error:
+            terminal.note(f"{error.what}; {case.why}\n  next: {error.next}")
+    others = theirs | rows.keys()
+    return [replace(one, found=tuple(case for case in one.found if case.stack not in others)) for one in clouds]
+
+
+def _cases_of(clouds: Sequence[Cloud[tuple[Case, ...]]]) -> list[tuple[str, Case]]:
+    return [(cloud.connector.provider, case) for cloud in clouds for case in cloud.found]
+
+
+def _by_pulumi(stacks: Sequence[Interrupted], terminal: Terminal) -> list[tuple[str, Recovered]]:
+    from grafos_cli.by_pulumi_recover import carry_out_by_pulumi
+    from grafos_cli.interrupts import resumable
+    from grafos_cli.steps import show_steps
+
+    if not stacks:
+        return []
+    stopping = resumable("Stopped before it was finished", "the same command again goes on from there")
+    with stopping, show_steps(terminal) as steps:
+        return carry_out_by_pulumi(stacks, terminal, steps)
 
 
 def _question(fabric: Fabric, *, undo: bool) -> Question[tuple[Case, ...]]:
@@ -108,14 +153,10 @@ def _nothing_text(clouds: Sequence[Cloud[tuple[Case, ...]]]) -> str:
     return f"Nothing was interrupted, and the journal knows every cell ({looked_at}).\n"
 
 
-def _table(clouds: Sequence[Cloud[tuple[Case, ...]]], terminal: Terminal) -> str:
+def _table(cases: Sequence[tuple[str, Case]], terminal: Terminal) -> str:
     from grafos_cli.tables import table
 
-    rows = [
-        [case.action.value, case.stack, f"{cloud.connector.provider} {case.region}".rstrip(), case.why]
-        for cloud in clouds
-        for case in cloud.found
-    ]
+    rows = [[case.action.value, case.stack, f"{where} {case.region}".rstrip(), case.why] for where, case in cases]
     return table(("TO DO", "CELL", "WHERE", "WHY"), rows, terminal)
 
 
@@ -124,16 +165,16 @@ def _line(one: Recovered) -> str:
     return f"{one.case.stack}: {one.error or one.case.action.value + ': done' + note}\n"
 
 
-def _document(connector: Connector, case: Case) -> dict[str, Any]:
+def _document(provider: str, case: Case) -> dict[str, Any]:
     return {
         "cell_id": case.stack,
-        "provider": connector.provider,
+        "provider": provider,
         "region": case.region,
         "action": case.action.value,
         "why": case.why,
     }
 
 
-def _outcome(connector: Connector, one: Recovered) -> dict[str, Any]:
+def _outcome(provider: str, one: Recovered) -> dict[str, Any]:
     error = one.error.to_wire() if one.error else None
-    return {**_document(connector, one.case), "error": error, "note": one.note}
+    return {**_document(provider, one.case), "error": error, "note": one.note}

@@ -22,10 +22,16 @@ USER_FILE = "config.toml"
 FILE_BYTES_MAX = 256 * 1024
 """Such files are written by hand; a larger one is a mistake."""
 AUTO, ALWAYS, NEVER = "auto", "always", "never"
-_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):[0-9]{1,5}")
-_BACKEND = re.compile(r"(?:file|s3|gs|azblob|postgres)://(?!/*[^/@]*:[^/@]*@).+")
-"""A URL of Pulumi's; a password has no place in settings, and the databases' own tools keep it."""
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_SHAPES = {
+    "HOST:PORT": re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):[0-9]{1,5}"),
+    # A password has no place in settings; the databases' own tools keep it.
+    "BACKEND": re.compile(r"(?:file|s3|gs|azblob|postgres)://(?!/*[^/@]*:[^/@]*@).+"),
+    "LIST": re.compile(r"[\w.-]+(?:, *[\w.-]+)*"),
+    "NAME": re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?"),
+    "NUMBER": re.compile(r"[1-9][0-9]{0,8}"),
+    "TIME": re.compile(r"[1-9][0-9]{0,6}[smhd]"),
+    "URL": re.compile(r"https?://.*"),
+}
 
 
 class Setting(NamedTuple):
@@ -47,8 +53,22 @@ class Setting(NamedTuple):
 
 
 YES_NO = ("true", "false")
-EXAMPLES = {"BACKEND": "s3://BUCKET or postgres://USER@HOST/DATABASE, without a password"}
+EXAMPLES = {
+    "BACKEND": "s3://BUCKET or postgres://USER@HOST/DATABASE, without a password",
+    "LIST": "ONE,TWO",
+    "NUMBER": "20",
+    "TIME": "8h",
+}
 SETTINGS = (
+    Setting(
+        "allowed_regions",
+        "",
+        "",
+        "a guard rail: cells only in these regions, with commas",
+        shape="LIST",
+        in_project=False,
+    ),
+    Setting("allowed_types", "", "", "a guard rail: cells only of these machine types", shape="LIST", in_project=False),
     Setting("color", "--color", AUTO, "when output has colour; auto: on a terminal", (AUTO, ALWAYS, NEVER)),
     Setting(
         "env",
@@ -65,6 +85,16 @@ SETTINGS = (
         "false",
         "cells on azure and gcp enrol by their cloud's word, with no secret in user data: cloud provision --keyless",
         YES_NO,
+        in_project=False,
+    ),
+    Setting("longest_ttl", "", "", "a guard rail: no cell may live longer", shape="TIME", in_project=False),
+    Setting("most_cells", "", "", "a guard rail: at most so many cells at once", shape="NUMBER", in_project=False),
+    Setting(
+        "most_cents_per_hour",
+        "",
+        "",
+        "a guard rail: at most so many US cents an hour for all cells that are asked for at once",
+        shape="NUMBER",
         in_project=False,
     ),
     Setting(
@@ -233,24 +263,18 @@ def _unknown(key: str, known: list[str], path: Path, *, in_project: bool) -> Gra
 
 
 def _refuse_bad(setting: Setting, value: object, where: str, code: str) -> None:
-    fits = isinstance(value, str) and (value in setting.choices if setting.choices else _has_shape(setting, value))
+    fits = isinstance(value, str) and (
+        value in setting.choices if setting.choices else _SHAPES[setting.shape].fullmatch(value)
+    )
     if fits:
         return
     shape = EXAMPLES.get(setting.shape, setting.shape)
     wanted = f"one of {', '.join(setting.choices)}" if setting.choices else f"like {shape}"
+    shown = value if isinstance(value, str) else f"{type(value).__name__!r:.60}"
+    shown = "that" if setting.shape == "BACKEND" else shown  # a password may be in it
     raise GrafosError(
         code or "config_invalid",
-        f"{setting.name} cannot be {value if isinstance(value, str) else type(value).__name__!r:.60}",
+        f"{setting.name} cannot be {shown}",
         where=where,
         next=f"give it a value {wanted}",
     )
-
-
-def _has_shape(setting: Setting, value: str) -> bool:
-    if setting.shape == "URL":
-        return value.startswith(("http://", "https://"))
-    if setting.shape == "BACKEND":
-        return _BACKEND.fullmatch(value) is not None
-    if setting.shape == "NAME":
-        return _NAME.fullmatch(value) is not None
-    return _ADDRESS.fullmatch(value) is not None

@@ -134,6 +134,7 @@ def _look_and_sweep(terminal: Terminal, provider: str, regions: tuple[str, ...],
         terminal.note(_table(sights, terminal).rstrip())
         if not yes:
             terminal.confirm(f"Delete all {todo} that must not be there?", "--yes")
+        failures = (*failures, *_ended_by_pulumi(sights, terminal))
         swept = work_around(around.clouds, fabric, terminal, partial(_sweep_one, regions))
         failures = (*failures, *swept.failures)
         document = {"accounts": [_swept_document(one) for one in swept.found], "deleted": True}
@@ -142,6 +143,22 @@ def _look_and_sweep(terminal: Terminal, provider: str, regions: tuple[str, ...],
     terminal.emit({**document, "failures": failures_document(failures)}, text)
     tell_failures(failures, terminal)
     return left or bool(failures)
+
+
+def _ended_by_pulumi(sights: list[Sight], terminal: Terminal) -> list[tuple[str, GrafosError]]:
+    """What must not be there of cells that Pulumi made here ends by Pulumi; the sweep that follows looks anew."""
+    from grafos_cli.by_pulumi_ends import end_by_pulumi
+    from grafos_cli.steps import show_steps
+    from grafos_stacks.inventory import Verdict
+
+    failures = []
+    for sight in sights:
+        cells = {one.stack for one in sight.condemned if one.verdict is not Verdict.SURPLUS}
+        cells |= {row.stack for row in sight.forgotten}
+        with show_steps(terminal) as steps:
+            refused = end_by_pulumi(cells, sight.provider, terminal, steps).refused
+        failures += [(sight.provider, error) for error in refused.values()]
+    return failures
 
 
 def _question(fabric: Fabric, regions: tuple[str, ...]) -> Question[Sight]:

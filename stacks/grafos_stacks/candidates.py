@@ -21,7 +21,6 @@ import msgspec
 
 from grafos_connectors.contract import CloudError
 from grafos_core.errors import GrafosError
-from grafos_stacks.bill import rates_billed
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands
 from grafos_stacks.failover import MOVES_ON, as_it_lives, left_nothing, machines_of, moved, place_of, told
@@ -32,6 +31,7 @@ from grafos_stacks.planner import instead_of
 from grafos_stacks.preflight import Survey, survey, together
 from grafos_stacks.prices import PriceBook, refuse_over
 from grafos_stacks.provision import Prepared, judged, provision
+from grafos_stacks.rails import hourly
 from grafos_stacks.records import CellRecord
 from grafos_stacks.side_by_side import HandsOf
 from grafos_stacks.spec import CellSpec
@@ -87,11 +87,6 @@ class Provided(NamedTuple):
 
     record: CellRecord
     moves: tuple[Move, ...]
-
-
-def hourly(plan: StackPlan) -> int:
-    """Micro-cents by the hour as they are billed; the hold is by the on-demand price, which bounds it."""
-    return sum(rates_billed(plan.facts.price, plan.spec.disk_gib, spot=plan.is_spot))
 
 
 def ordered(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:

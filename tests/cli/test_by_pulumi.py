@@ -3,15 +3,20 @@ commands go on with by Pulumi's engine."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Person
+from command_line import Person, ends_with
 from pulumi_ground import engine_in_path
 
+PATIENCE_S = 90.0
 PLACE = ("aws", "--region", "us-east-1")
 
 
@@ -76,6 +81,7 @@ def test_without_an_engine_nothing_is_fetched_before_somebody_agrees(somebody: P
 
 
 @pytest.mark.deep
+@pytest.mark.timeout(600)
 @pytest.mark.needs("pulumi")
 def test_a_cell_that_pulumi_made_is_torn_down_by_pulumi(user: Person) -> None:
     """A look leaves no stack behind, nor does the end; until then there is one owner, and other inputs are refused."""
@@ -94,4 +100,63 @@ def test_a_cell_that_pulumi_made_is_torn_down_by_pulumi(user: Person) -> None:
     assert torn.code == 0, torn.err
     assert "build-machine: done in" in torn.err
     assert "0 left" in torn.out
+    assert (cells(user), stacks(user)) == ([("build", "gone")], [])
+
+
+def below(pid: int) -> list[int]:
+    """All processes below that one."""
+    with contextlib.suppress(OSError):
+        threads = Path(f"/proc/{pid}/task").glob("*/children")
+        children = [int(one) for file in threads for one in file.read_text().split()]
+        return children + [deeper for one in children for deeper in below(one)]
+    return []
+
+
+def begun(person: Person, *, until: Callable[[], bool]) -> subprocess.Popen[str]:
+    """A provision that has come so far."""
+    process = person.starts("cloud", "provision", *PLACE, "--cell-id", "build", "--engine", "pulumi", "--yes")
+    give_up = time.monotonic() + PATIENCE_S
+    while not until():
+        assert process.poll() is None, ends_with(process)
+        assert time.monotonic() < give_up, "it never came so far"
+        time.sleep(0.05)
+    return process
+
+
+def has_machine(person: Person) -> bool:
+    return "RunInstances" in person("emulate", "journal", "--limit", "1000").out
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(600)
+@pytest.mark.needs("pulumi")
+def test_what_was_killed_is_recovered_by_pulumi_past_the_lock_of_the_dead(user: Person) -> None:
+    """Command, engine and provider die in a create: recover adopts what they made, and clears the rest."""
+    process = begun(user, until=lambda: has_machine(user))
+    for pid in (*below(process.pid), process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    ends_with(process)
+    shown = user("cloud", "recover", "--dry-run", "--json")
+    assert [(one["cell_id"], one["action"]) for one in shown.document["cases"]] == [("build", "finish")], shown.out
+    done = user("cloud", "recover", "--yes", "--json")
+    assert (done.code, [one["error"] for one in done.document["cases"]]) == (0, [None]), done.out
+    assert cells(user) == [("build", "live")]
+    assert user("cloud", "recover", "--yes", "--json").document["cases"] == []
+    assert user("cloud", "handover", "build", "--to", "direct").code == 0
+    assert stacks(user) == []
+    assert user("cloud", "teardown", "aws", "--cell-id", "build", "--yes").code == 0
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(600)
+@pytest.mark.needs("pulumi")
+def test_the_first_ctrl_c_ends_it_in_order_and_says_how_to_go_on(user: Person) -> None:
+    process = begun(user, until=lambda: has_machine(user))
+    children = below(process.pid)
+    process.send_signal(signal.SIGINT)
+    answer = ends_with(process)
+    assert (answer.code, "grafos cloud teardown aws --cell-id build" in answer.err) == (130, True), answer.err
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+    assert user("cloud", "recover", "--undo", "--yes").code == 0
     assert (cells(user), stacks(user)) == ([("build", "gone")], [])

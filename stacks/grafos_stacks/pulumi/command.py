@@ -28,6 +28,8 @@ OLDEST = VersionInfo(3, 206, 0)
 VERSION_TIMEOUT_S = 60
 INSTALLER = "https://get.pulumi.com"
 """Where the library's installer fetches from."""
+NO_PROXY = "no_grpc_proxy"
+"""The variable by which gRPC is told which hosts no proxy leads to."""
 SAID_MAX = 2000
 """Characters of what it said last."""
 
@@ -120,6 +122,13 @@ def _waited_for(child: subprocess.Popen[bytes]) -> int:
     if stopped:
         raise KeyboardInterrupt
     return code
+
+
+def reach_loopback_directly() -> None:
+    """Tells gRPC in this process and its children that no proxy leads to this machine. Program, engine and provider
+    speak to each other over loopback, and the library of Python would ask a company's proxy for that."""
+    direct = (os.environ.get(NO_PROXY) or os.environ.get("no_proxy") or "").split(",")
+    os.environ[NO_PROXY] = ",".join(dict.fromkeys(filter(None, (*direct, "127.0.0.1", "localhost"))))
 
 
 def _without_pulumi() -> dict[str, str]:

@@ -31,7 +31,7 @@ from grafos_stacks.owners import pulumi_owner
 from grafos_stacks.progress import Progress, unheard
 from grafos_stacks.pulumi.at_hand import BACKEND_FILE, PROJECT, pulumi_home
 from grafos_stacks.pulumi.bench import PROJECT_VARIABLE, Bench
-from grafos_stacks.pulumi.command import Command, find_engine
+from grafos_stacks.pulumi.command import Command, find_engine, reach_loopback_directly
 from grafos_stacks.pulumi.events import Heard, refusal_in
 from grafos_stacks.pulumi.locks import held, holders_in
 from grafos_stacks.pulumi.program import program
@@ -122,6 +122,7 @@ class EngineStack:
         begins: bool = True,
     ) -> None:
         self._place, self.name = place, name
+        reach_loopback_directly()
         home = private_folder(place.home / "home")
         self.command = Command(find_engine(place.home / "engine"), home)
         options = LocalWorkspaceOptions(
@@ -179,8 +180,7 @@ class EngineStack:
             lambda: self._stack.destroy(parallel=SIDE_BY_SIDE, on_event=heard, color="never", continue_on_error=True),
         )
         self._end_what_is_left()
-        if self.is_interrupted:
-            self.refresh(clear_pending=True)
+        self.clear_pending()
 
     def _end_what_is_left(self) -> None:
         bench = Bench()
@@ -202,6 +202,16 @@ class EngineStack:
         state = self.state()
         unfinished = any(one.get("initErrors") for one in state.get("resources", ()))
         return bool(state.get("pending_operations")) or unfinished
+
+    def clear_pending(self) -> None:
+        """Takes back the engine's record of what a killed run had begun, once that was adopted or ended."""
+        if self.state().get("pending_operations"):
+            self.refresh(clear_pending=True)
+
+    def settings(self) -> Mapping[str, str]:
+        """Those of ``grafos:`` that were given to it."""
+        every = self._stack.get_all_config()
+        return {key.removeprefix("grafos:"): one.value for key, one in every.items() if key.startswith("grafos:")}
 
     def cells(self) -> tuple[str, ...]:
         """The cells whose plans are in the state."""

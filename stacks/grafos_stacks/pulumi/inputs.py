@@ -14,6 +14,7 @@ import msgspec
 from grafos_core.durations import read_duration
 from grafos_core.errors import GrafosError
 from grafos_stacks.plan import StackPlan
+from grafos_stacks.rails import Rails
 from grafos_stacks.spec import BY_TOKEN, CELL_PORT, REGISTERED, CellSpec, check_spec
 
 LOOPBACK = "127.0.0.1/32"
@@ -117,41 +118,19 @@ def spec_of(inputs: PlanInputs, *, emulated: bool) -> CellSpec:
 
 
 def check_rails(inputs: PlanInputs) -> None:
-    """``config_invalid`` for what a guard rail bars and the inputs alone tell."""
-    if inputs.allowed_regions and inputs.region not in inputs.allowed_regions:
-        raise _barred("region", inputs.region, inputs.allowed_regions)
-    if inputs.allowed_types and inputs.type and inputs.type not in inputs.allowed_types:
-        raise _barred("type", inputs.type, inputs.allowed_types)
-    longest = read_duration("longestTtl", inputs.longest_ttl) if inputs.longest_ttl else 0
-    wanted = read_duration("ttl", inputs.ttl)
-    if longest and wanted > longest:
-        raise GrafosError(
-            "config_invalid",
-            f"a TTL of {inputs.ttl} is more than {inputs.longest_ttl}",
-            where="ttl",
-            next="ask for less",
-        )
+    """What a guard rail bars and the inputs alone tell; see ``rails``."""
+    _rails_in(inputs).check_asked(spec_of(inputs, emulated=True))  # it only decides on an address that is left open
 
 
 def check_plan(inputs: PlanInputs, plan: StackPlan) -> None:
-    """``config_invalid`` for a type that is not allowed, ``budget_exceeded`` for a rate that is too high."""
-    machine_type = plan.facts.offer.machine_type
-    if inputs.allowed_types and machine_type not in inputs.allowed_types:
-        raise _barred("type", machine_type, inputs.allowed_types)
-    cents = plan.rate_micro_cents_per_hour / 1_000_000
-    if inputs.max_hourly_cents and cents > inputs.max_hourly_cents:
-        raise GrafosError(
-            "budget_exceeded",
-            f"{plan.stack} costs {cents:.2f} cents an hour, and maxHourlyCents is {inputs.max_hourly_cents}",
-            where="maxHourlyCents",
-            next="choose a smaller type, or raise the bound",
-        )
+    """What a guard rail bars and only the plan tells."""
+    _rails_in(inputs).check_planned(plan)
 
 
-def _barred(name: str, value: str, allowed: Sequence[str]) -> GrafosError:
-    return GrafosError(
-        "config_invalid",
-        f"{value} is not among what is allowed here",
-        where=name,
-        next=f"use one of {', '.join(allowed)}",
+def _rails_in(inputs: PlanInputs) -> Rails:
+    return Rails(
+        regions=tuple(inputs.allowed_regions),
+        types=tuple(inputs.allowed_types),
+        ttl_s=read_duration("longestTtl", inputs.longest_ttl) if inputs.longest_ttl else 0,
+        cents_per_hour=inputs.max_hourly_cents,
     )
