@@ -15,13 +15,13 @@ from typing import Any
 
 from grafos_cell import service
 from grafos_cell.agent import Agent
-from grafos_cell.ending import read_moment
 from grafos_cell.holdings import BrokerSettings
 from grafos_cell.identity import capability_key
 from grafos_cell.membership import Membership
 from grafos_cell.settings import Settings
 from grafos_cell.state import open_state
 from grafos_core.clock import Clock, SystemClock
+from grafos_core.machine_files import read_moment
 from grafos_core.program import log_to_stderr, say_ready
 
 LOOK_EVERY_S = 0.5

@@ -18,23 +18,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from grafos_core.machine_files import END_FILE, END_WANTED_FILE, moment_text, read_moment
 from grafos_core.paths import write_private
 
-WANTED_FILE, END_FILE = "end-wanted", "end"
-DIGITS_MAX = 12
-"""Of Unix seconds; enough for thirty thousand years."""
 COMMAND_S_MAX = 10.0
 TIMER_UNIT = "grafos-expiry-{at}"
 """The timer for a moment that the bootstrap makes where ``shutdown`` does not take the order."""
-
-
-def read_moment(path: Path) -> int:
-    """The Unix seconds in the file; 0 if there is none, or something else in it."""
-    try:
-        text = path.read_bytes()[: DIGITS_MAX + 1].decode("ascii", "replace").strip()
-    except OSError:
-        return 0
-    return int(text) if text.isdecimal() and len(text) <= DIGITS_MAX else 0
 
 
 @dataclass
@@ -56,7 +45,7 @@ class Ending:
 
     def follow(self) -> None:
         """Moves the timer to where the operator wants it. Harmless when there is nothing to do, or no disk left."""
-        wanted = read_moment(self.state / WANTED_FILE)
+        wanted = read_moment(self.state / END_WANTED_FILE)
         if not wanted or wanted in (int(self.at), self.refused):
             return
         if wanted > self.at_most:
@@ -69,7 +58,7 @@ class Ending:
 
     def _write(self) -> None:
         with contextlib.suppress(OSError):
-            write_private(self.state / END_FILE, f"{self.at:.0f}\n".encode())
+            write_private(self.state / END_FILE, moment_text(self.at))
 
 
 def move_timer(at: int, before: int, say: Callable[[str], object]) -> bool:
@@ -81,8 +70,8 @@ def move_timer(at: int, before: int, say: Callable[[str], object]) -> bool:
 
 
 def set_timer(at: int, before: int, say: Callable[[str], object]) -> bool:
-    """As ``move_timer``, with a timer of systemd. Where nobody manages log-ins that is the only way: ``shutdown`` with a
-    time takes it for now."""
+    """As ``move_timer``, with a timer of systemd. Where nobody manages log-ins that is the only way: ``shutdown`` takes
+    any time for now."""
     unit, moment = TIMER_UNIT.format(at=at), max(at, int(time.time()) + 5)  # a moment that has passed never comes
     is_set = _runs(["systemctl", "is-active", "--quiet", f"{unit}.timer"], say)  # by one who died before he noted it
     order = ["systemd-run", f"--unit={unit}", f"--on-calendar=@{moment}", "shutdown", "-P", "now"]

@@ -28,13 +28,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from grafos_cell.ending import END_FILE, WANTED_FILE, Ending
+from grafos_cell.ending import Ending
 from grafos_cell.standalone import RUN_ISOLATED, STOP_S_MAX, Program, Supervisor, say
 from grafos_core import trust
+from grafos_core.machine_files import RESTORE_FILE, SOFTWARE_FILE, SOFTWARE_REFUSED_FILE, SOFTWARE_WANTED_FILE
 from grafos_core.paths import write_private
 
-SOFTWARE_WANTED, SOFTWARE_IN_USE, SOFTWARE_REFUSED = "software-wanted", "software-in-use", "software-refused"
-RESTORE_FILE = "restore.tar"
 ANSWER_S_MAX = 90.0
 """What an orchestrator gets to answer after its start; migrating a large store is part of it."""
 ASK_EVERY_S = 0.2
@@ -58,7 +57,7 @@ class OrchestratorSupervisor(Supervisor):
         """Before the first start: what an earlier life left half done, and which software runs."""
         self._put_rows_back()
         self._restore()
-        self._note(SOFTWARE_IN_USE, self.software.name)
+        self._note(SOFTWARE_FILE, self.software.name)
 
     def _is_over(self) -> bool:
         if not super()._is_over():
@@ -72,8 +71,8 @@ class OrchestratorSupervisor(Supervisor):
     def _follow_orders(self) -> None:
         if (self.state / RESTORE_FILE).exists():
             self._restore()
-        wanted = _read(self.state / SOFTWARE_WANTED)
-        refused = _read(self.state / SOFTWARE_REFUSED).partition(" ")[0]
+        wanted = _read(self.state / SOFTWARE_WANTED_FILE)
+        refused = _read(self.state / SOFTWARE_REFUSED_FILE).partition(" ")[0]
         if SHA256.fullmatch(wanted) and wanted not in (self.software.name, refused):
             self._change_software(wanted)
 
@@ -108,28 +107,28 @@ class OrchestratorSupervisor(Supervisor):
         try:
             self._have_software(wanted, after)
         except (OSError, tarfile.TarError, ValueError) as error:
-            self._note(SOFTWARE_REFUSED, f"{wanted} {error}")
+            self._note(SOFTWARE_REFUSED_FILE, f"{wanted} {error}")
             return
         self.say(f"software {wanted[:12]} takes the place of {before.name[:12]}")
         self._stop_program()
         try:
             self._keep_rows()
         except OSError as error:
-            self._note(SOFTWARE_REFUSED, f"{wanted} {error}")
+            self._note(SOFTWARE_REFUSED_FILE, f"{wanted} {error}")
             self._start(before)
             return
         self._start(after)
         why = self._answers()
         if not why:
             self._forget_rows()
-            self._note(SOFTWARE_IN_USE, wanted)
+            self._note(SOFTWARE_FILE, wanted)
             self._forget_old(before)
             self.say(f"software {wanted[:12]} answers")
             return
         self.say(f"software {wanted[:12]} {why}; going back to {before.name[:12]}")
         self._stop_program()
         self._put_rows_back()
-        self._note(SOFTWARE_REFUSED, f"{wanted} {why}")
+        self._note(SOFTWARE_REFUSED_FILE, f"{wanted} {why}")
         self._start(before)
 
     @property
@@ -256,7 +255,6 @@ def orchestrator_arguments(given: argparse.Namespace) -> list[str]:
     words += ["--state", str(state / "scheduler"), "--trust", str(state / "trust")]
     words += ["--claim-secret-file", str(given.claim_secret_file), "--machine-folder", str(state)]
     words += ["--healthy-after-s", f"{given.healthy_after_s:g}", "--heartbeat-every-s", f"{given.heartbeat_every_s:g}"]
-    assert (WANTED_FILE, END_FILE) == ("end-wanted", "end"), "the orchestrator looks for these in the machine's folder"
     for name in given.name:
         words += ["--name", name]
     return words

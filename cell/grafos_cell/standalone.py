@@ -24,7 +24,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from grafos_cell.ending import END_FILE, WANTED_FILE, Ending
+from grafos_cell.ending import Ending
+from grafos_core.machine_files import END_FILE, END_WANTED_FILE
 
 PAUSE_S_FIRST, PAUSE_S_MOST = 0.1, 10.0
 """Before a program that ended is started again."""
@@ -185,7 +186,7 @@ def programs_of(given: argparse.Namespace) -> list[Program]:
     scheduler += ["--provider", given.provider, "--region", given.region]
     scheduler += ["--claim-secret-file", str(given.claim_secret_file)]
     scheduler += ["--healthy-after-s", f"{HEALTHY_AFTER_S:g}", "--heartbeat-every-s", f"{HEARTBEAT_EVERY_S:g}"]
-    scheduler += ["--end-wanted-file", str(state / WANTED_FILE), "--end-file", str(state / END_FILE)]
+    scheduler += ["--end-wanted-file", str(state / END_WANTED_FILE), "--end-file", str(state / END_FILE)]
     for name in given.name:
         scheduler += ["--name", name]
     cell = ["control-server", "--scheduler", f"https://{given.bind}", "--trust", str(trust)]

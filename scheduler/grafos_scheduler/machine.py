@@ -1,12 +1,6 @@
-"""What an orchestrator and the supervisor of its machine tell each other: files in one folder.
+"""An orchestrator's orders to the supervisor of its machine, and what that tells: ``machine_files`` in one folder.
 
-    end-wanted, end       Unix seconds: when the machine is to end, and when its timer makes it end
-    software-wanted       the SHA-256 of the bundle that is to run
-    software-in-use       the one that runs; written by the supervisor
-    software-refused      the one that was tried and given up, and why; written by the supervisor
-    restore.tar           a backup that is to take the place of all there is
-
-The orchestrator has no right to anything but writing them; what they ask for is done by the supervisor, which is root.
+The orchestrator has no right to anything but writing them; what they ask for is done by the supervisor.
 """
 
 from __future__ import annotations
@@ -15,14 +9,19 @@ from pathlib import Path
 
 from grafos_core.errors import GrafosError
 from grafos_core.ids import SHA256_PATTERN
+from grafos_core.machine_files import (
+    END_FILE,
+    END_WANTED_FILE,
+    RESTORE_FILE,
+    SOFTWARE_FILE,
+    SOFTWARE_REFUSED_FILE,
+    SOFTWARE_WANTED_FILE,
+    moment_text,
+    read_moment,
+)
 from grafos_core.paths import write_private
 from grafos_scheduler.machine_messages import MachineView
 
-END_WANTED, END = "end-wanted", "end"
-SOFTWARE_WANTED, SOFTWARE_IN_USE, SOFTWARE_REFUSED = "software-wanted", "software-in-use", "software-refused"
-RESTORE = "restore.tar"
-DIGITS_MAX = 12
-"""Of Unix seconds; enough for thirty thousand years."""
 TEXT_BYTES_MAX = 4096
 
 
@@ -32,22 +31,26 @@ class Machine:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
+    def check_supervised(self) -> None:
+        """``unsupported`` where nobody follows orders."""
+        self._place(RESTORE_FILE)
+
     def order_end(self, ends_at: float) -> None:
-        self._write(END_WANTED, f"{ends_at:.0f}\n".encode())
+        self._write(END_WANTED_FILE, moment_text(ends_at))
 
     def order_software(self, sha256: str) -> None:
         """Also one that was refused before is tried again."""
-        (self._place(SOFTWARE_REFUSED)).unlink(missing_ok=True)
-        self._write(SOFTWARE_WANTED, f"{sha256}\n".encode())
+        (self._place(SOFTWARE_REFUSED_FILE)).unlink(missing_ok=True)
+        self._write(SOFTWARE_WANTED_FILE, f"{sha256}\n".encode())
 
     def order_restore(self, archive: bytes) -> None:
-        self._write(RESTORE, archive)
+        self._write(RESTORE_FILE, archive)
 
     def view(self) -> MachineView:
-        refused, _, why = self._read(SOFTWARE_REFUSED).partition(" ")
-        ends_at, in_use = self._read(END), self._read(SOFTWARE_IN_USE)
+        refused, _, why = self._read(SOFTWARE_REFUSED_FILE).partition(" ")
+        in_use = self._read(SOFTWARE_FILE)
         return MachineView(
-            ends_at=float(ends_at) if ends_at.isdecimal() and len(ends_at) <= DIGITS_MAX else 0.0,
+            ends_at=float(read_moment(self._place(END_FILE))),
             software_sha256=in_use if SHA256_PATTERN.fullmatch(in_use) else "",
             refused=refused,
             why=why,

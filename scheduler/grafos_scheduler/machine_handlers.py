@@ -51,17 +51,20 @@ async def show_machine(services: Services, _: Request) -> MachineView:
 
 async def order_machine(services: Services, request: Request) -> MachineView:
     asked: MachineOrders = request.body
-    machine, who = _machine(services), request.who.text
-    details: tuple[tuple[str, str | int], ...] = ()
+    machine, who, name = _machine(services), request.who.text, services.settings.scheduler_id
+    machine.check_supervised()
+    details: tuple[tuple[str, str | int], ...] = (("ends_at", int(asked.ends_at)),) if asked.ends_at else ()
+    if asked.software_sha256:
+        services.bundles.size_of(asked.software_sha256)
+        details += (("software_sha256", asked.software_sha256),)
+    if details:
+        await services.shell.handle(events.Witnessed(AuditKind.MACHINE_ORDERED, who, name, details=details), by=who)
     if asked.ends_at:
         machine.order_end(asked.ends_at)
-        details += (("ends_at", int(asked.ends_at)),)
+    """What is ordered is in the audit log before anybody can follow it."""
     if asked.software_sha256:
         services.bundles.size_of(asked.software_sha256)
         machine.order_software(asked.software_sha256)
-        details += (("software_sha256", asked.software_sha256),)
-    name = services.settings.scheduler_id
-    await services.shell.handle(events.Witnessed(AuditKind.MACHINE_ORDERED, who, name, details=details), by=who)
     return machine.view()
 
 

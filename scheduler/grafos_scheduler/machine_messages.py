@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
 
+from grafos_scheduler.messages import Hex256, UnixTime
+
+BACKUP_DRAFT = "backup-"
+"""What begins the name of a file or folder of a backup that is being made, beside the rows."""
 BACKUP_BYTES_MAX = 512 * 1024 * 1024
 """A hundred thousand runs with their artifacts; beyond that the folders are copied with the orchestrator stopped."""
 BACKUP_S_MAX = 1800.0
 """For a backup over a slow line."""
-
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class MachineOrders(msgspec.Struct, frozen=True):
     """``PUT /api/v1/admin/machine``: what is given is ordered, the rest stays. ``ends_at`` (Unix seconds) is when the
     machine switches itself off; ``software_sha256`` a bundle that was stored here, to run from now on."""
 
-    ends_at: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    software_sha256: Sha256 | None = None
+    ends_at: UnixTime = 0.0
+    software_sha256: Hex256 | None = None
 
 
 class MachineView(msgspec.Struct, frozen=True):

@@ -14,15 +14,15 @@ from typing import Any, Self
 
 import pytest
 
-from grafos_cell.ending import END_FILE, WANTED_FILE, Ending, move_timer, read_moment
+from grafos_cell.ending import Ending, move_timer
 from grafos_cell.standalone import Program, Supervisor, _parser, programs_of
+from grafos_core.machine_files import END_FILE, END_WANTED_FILE, read_moment
 
 PATIENCE_S = 20.0
 
 # A process that runs a supervisor over one program, which notes each of its starts and then does what it was told.
 RUNNER = """
 import sys
-from grafos_cell.ending import END_FILE, WANTED_FILE, Ending, move_timer, read_moment
 from grafos_cell.standalone import Program, Supervisor
 note, what, expires_at, switch_off = sys.argv[1:]
 child = f"import os, sys, time; print(os.getpid(), file=open({note!r}, 'a'), flush=True); {what}"
@@ -172,7 +172,7 @@ def test_the_operator_s_new_end_moves_the_timer_of_the_operating_system(
     ending.begin()
     assert read_moment(ending.state / END_FILE) == ending.at
     later = int(ending.at) + 3600
-    (ending.state / WANTED_FILE).write_text(f"{later}\n")
+    (ending.state / END_WANTED_FILE).write_text(f"{later}\n")
     ending.follow()
     ending.follow()
     assert (ending.at, read_moment(ending.state / END_FILE)) == (later, later)
@@ -186,11 +186,11 @@ def test_an_end_past_the_last_moment_is_not_taken(tmp_path: Path, monkeypatch: p
     told, lines = tools(tmp_path, monkeypatch, shutdown="true"), list[str]()
     ending = ending_of(tmp_path, lines)
     before = ending.at
-    (ending.state / WANTED_FILE).write_text(f"{int(ending.at_most) + 1}\n")
+    (ending.state / END_WANTED_FILE).write_text(f"{int(ending.at_most) + 1}\n")
     for _ in range(3):
         ending.follow()
     assert (ending.at, told.read_text(), len(lines)) == (before, "", 1)
-    (ending.state / WANTED_FILE).write_text("soon\n")
+    (ending.state / END_WANTED_FILE).write_text("soon\n")
     ending.follow()
     assert ending.at == before
 
@@ -199,7 +199,7 @@ def test_a_timer_that_cannot_be_moved_leaves_the_earlier_end(tmp_path: Path, mon
     tools(tmp_path, monkeypatch, shutdown="exit 1")
     ending = ending_of(tmp_path, [])
     ending.begin()
-    (ending.state / WANTED_FILE).write_text(f"{int(ending.at) + 60}\n")
+    (ending.state / END_WANTED_FILE).write_text(f"{int(ending.at) + 60}\n")
     ending.follow()
     assert read_moment(ending.state / END_FILE) == ending.at
 
@@ -232,7 +232,7 @@ def test_a_supervisor_ends_its_machine_at_the_moved_end_and_not_before(
     told, now = tools(tmp_path, monkeypatch, shutdown="true", off="true"), time.time()
     ending = Ending(tmp_path, now + 1.0, now + 60.0, lambda _: None)
     moved_to = int(now) + 4
-    (tmp_path / WANTED_FILE).write_text(f"{moved_to}\n")
+    (tmp_path / END_WANTED_FILE).write_text(f"{moved_to}\n")
     supervisor = Supervisor([], now + 1.0, [str(tmp_path / "off")], say=lambda _: None, ending=ending)
     thread = threading.Thread(target=_stop_after, args=(told, time.monotonic() + PATIENCE_S), daemon=True)
     thread.start()
@@ -263,7 +263,7 @@ def test_both_programs_get_command_lines_that_they_understand(tmp_path: Path) ->
     assert daemon.trust == told.trust
     assert daemon.on_expiry == ("shutdown", "-P", "now")
     assert daemon.end_file == told.end_file == tmp_path / END_FILE
-    assert told.end_wanted_file == tmp_path / WANTED_FILE
+    assert told.end_wanted_file == tmp_path / END_WANTED_FILE
 
 
 def test_the_programs_run_isolated_and_find_what_the_supervisor_finds(tmp_path: Path) -> None:

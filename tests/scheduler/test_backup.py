@@ -11,8 +11,9 @@ from orchestrator import NAME, Orchestrator
 from standalone import Identity
 
 from grafos_core.errors import GrafosError
+from grafos_core.machine_files import RESTORE_FILE
+from grafos_scheduler.audit_messages import AuditQuery
 from grafos_scheduler.backup import about_in, unpack_backup
-from grafos_scheduler.machine import RESTORE
 from grafos_scheduler.machine_messages import MachineOrders
 
 
@@ -72,8 +73,8 @@ def test_an_empty_orchestrator_takes_a_backup_for_its_supervisor(orchestrator: O
     empty = another(tmp_path / "second", orchestrator, **{"machine-folder": machine}).start()
     with empty.client(operator_of(empty)) as client:
         assert client.restore(archive).size_bytes == len(archive)
-    assert (machine / RESTORE).read_bytes() == archive
-    assert (machine / RESTORE).stat().st_mode & 0o777 == 0o600
+    assert (machine / RESTORE_FILE).read_bytes() == archive
+    assert (machine / RESTORE_FILE).stat().st_mode & 0o777 == 0o600
     empty.discard()
 
 
@@ -114,11 +115,19 @@ def test_orders_stand_where_the_supervisor_looks(orchestrator: Orchestrator, tmp
         view = client.machine()
         assert (view.ends_at, view.refused, view.why) == (1_900_000_000.0, "a" * 64, "it did not answer")
         client.order_machine(MachineOrders(ends_at=2_000_000_000.0))
-        with pytest.raises(GrafosError) as raised:
-            client.order_machine(MachineOrders(software_sha256="b" * 64))
-        assert raised.value.code == "not_found"
+        for orders, code in (
+            (MachineOrders(software_sha256="b" * 64), "not_found"),
+            (MachineOrders(ends_at=1e300), "request_invalid"),
+            (MachineOrders(software_sha256="b" * 64 + "\n"), "request_invalid"),
+        ):
+            with pytest.raises(GrafosError) as raised:
+                client.order_machine(orders)
+            assert raised.value.code == code
+        client.order_machine(MachineOrders())
         sha256 = client.put_bundle(b"software")
         assert client.order_machine(MachineOrders(software_sha256=sha256)).refused == ""
+        records = client.audit(AuditQuery(kind="MachineOrdered")).records
+        assert [record.details for record in records] == [{"ends_at": 2_000_000_000}, {"software_sha256": sha256}]
     assert (machine / "end-wanted").read_text() == "2000000000\n"
     assert (machine / "software-wanted").read_text() == f"{sha256}\n"
     told.discard()
