@@ -50,6 +50,7 @@ async def show_machine(services: Services, _: Request) -> MachineView:
 
 
 async def order_machine(services: Services, request: Request) -> MachineView:
+    """What is ordered is in the audit log before anybody can follow it."""
     asked: MachineOrders = request.body
     machine, who, name = _machine(services), request.who.text, services.settings.scheduler_id
     machine.check_supervised()
@@ -61,9 +62,7 @@ async def order_machine(services: Services, request: Request) -> MachineView:
         await services.shell.handle(events.Witnessed(AuditKind.MACHINE_ORDERED, who, name, details=details), by=who)
     if asked.ends_at:
         machine.order_end(asked.ends_at)
-    """What is ordered is in the audit log before anybody can follow it."""
     if asked.software_sha256:
-        services.bundles.size_of(asked.software_sha256)
         machine.order_software(asked.software_sha256)
     return machine.view()
 
