@@ -1,10 +1,10 @@
-"""How an operator takes possession of a standalone cell, seen from the cell.
+"""How an operator takes possession of a scheduler, a standalone cell's or an orchestrator, seen from there.
 
-The cell was born with a one-time secret that its operator also knows. Each side proves that it knows it, by a MAC over
-the certificate that the server showed, the operator's certificate request and the fabric's public key; the secret
-itself never travels. The answer may be lost, so the same request may be repeated with the same outcome, until the
-operator's first authenticated call shows that it arrived. That call closes the claim: the secret's file is removed,
-and from then on the port demands a client certificate of everybody.
+It was born with a one-time secret that its operator also knows. Each side proves that it knows it, by a MAC over the
+certificate that the server showed, the operator's certificate request and the fabric's public key; the secret itself
+never travels. The answer may be lost, so the same request may be repeated with the same outcome, until the operator's
+first authenticated call shows that it arrived. That call closes the claim: the secret's file is removed, and from then
+on the port of a cell demands a client certificate of everybody.
 
     unclaimed --claim--> claimed --first call of the operator--> closed
 """
