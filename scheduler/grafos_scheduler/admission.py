@@ -112,8 +112,9 @@ def _leases(draft: Draft, run: rows.Run, cell: rows.Cell, wanted: Resources, cha
 
 
 def _note_leases(draft: Draft, run: rows.Run, made: list[rows.Lease]) -> None:
-    """One record for all leases of the run: each costs about three hundredths of an admission."""
-    details: dict[str, audit.Notable] = {}
+    """One record for all leases of the run, with what they are for: each costs about three hundredths of an
+    admission."""
+    details: dict[str, audit.Notable] = {"program": run.request.program, "tier": run.request.tier.value}
     for lease in made:
         details[f"{lease.kind}_lease_id"], details[f"{lease.kind}_amount"] = lease.lease_id, lease.amount
     draft.note(AuditKind.LEASE_ALLOCATED, run.run_id, tenant=run.tenant, cell_id=run.cell_id, **details)

@@ -80,7 +80,8 @@ def test_each_decision_is_noted_by_whom_it_was_and_all_of_it_is_one_chain() -> N
     ]
     allocated = log[5]
     assert (allocated.subject, allocated.tenant, allocated.cell_id) == (run.run_id, "ada", "cell-1")
-    assert allocated.details == {"cpu_lease_id": lease_id, "cpu_amount": 1}
+    what_for = {"program": "prog", "tier": "standard"}
+    assert allocated.details == {"cpu_lease_id": lease_id, "cpu_amount": 1, **what_for}
     assert log[7].details["why"] == "enough"
     head = desk.state.audit_head
     assert (head.sequence, head.event_hash) == (12, follow(log).event_hash)
