@@ -119,7 +119,10 @@ class State:
             rows.AUDIT_MARK: self.audit_marks,
             rows.FLOOD: self.floods,
         }
-        # Derived. Dicts with None as value are sets that keep the order in which things came.
+        self._derive_nothing()
+
+    def _derive_nothing(self) -> None:
+        """What is derived, of no rows yet. Dicts with None as value are sets that keep the order in which things came."""
         self.leased_by_cell: defaultdict[str, Resources] = defaultdict(Resources)
         self.leased_by_tenant: defaultdict[str, Resources] = defaultdict(Resources)
         self.leases_by_cell: defaultdict[str, dict[str, None]] = defaultdict(dict)
