@@ -122,7 +122,7 @@ class State:
         self._derive_nothing()
 
     def _derive_nothing(self) -> None:
-        """What is derived, of no rows yet. Dicts with None as value are sets that keep the order in which things came."""
+        """What is derived, of no rows yet. Dicts with None as value are sets that keep the order in which they came."""
         self.leased_by_cell: defaultdict[str, Resources] = defaultdict(Resources)
         self.leased_by_tenant: defaultdict[str, Resources] = defaultdict(Resources)
         self.leases_by_cell: defaultdict[str, dict[str, None]] = defaultdict(dict)
