@@ -138,13 +138,12 @@ class Sent:
         self.note = note
         os.write(self._file, f"={note}\n".encode())
 
+    def beside(self, suffix: str) -> Path:
+        """A place for what is made of the disk to be sent; it lasts as long as the note does."""
+        return self._path.with_name(self._path.name + suffix)
+
     def close(self) -> None:
         os.close(self._file)
-
-    def forget(self) -> None:
-        """Closes it and removes its file: nothing is to be sent any more."""
-        self.close()
-        self._path.unlink(missing_ok=True)
 
     def _lines(self) -> list[str]:
         try:
@@ -152,6 +151,12 @@ class Sent:
         except (FileNotFoundError, UnicodeDecodeError):
             return []
         return text[: text.rfind("\n") + 1].splitlines() if text.startswith(self._head) else []
+
+
+def forget_sent(path: Path) -> None:
+    """Nothing is to be sent there any more: removes the note of what was, and all that was made beside it."""
+    for each in path.parent.glob(f"{path.name}*"):
+        each.unlink(missing_ok=True)
 
 
 class Filled(msgspec.Struct, frozen=True):

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
+from pathlib import Path
 
 
 class DiskFile:
-    """One disk of a fixed size; what was never written is zeros, and takes no room."""
+    """One disk of a fixed size; what was never written is zeros, and takes no room. It goes when nobody has it."""
 
     def __init__(self, size_bytes: int) -> None:
-        self._file = tempfile.TemporaryFile(prefix="grafos-disk-")  # noqa: SIM115  lives as long as the disk
-        self._file.truncate(size_bytes)
+        self._file, path = tempfile.mkstemp(prefix="grafos-disk-")
+        weakref.finalize(self, os.close, self._file)
+        Path(path).unlink()
+        os.truncate(self._file, size_bytes)
         self.size_bytes = size_bytes
 
     def write(self, offset: int, data: bytes) -> None:
         """Thread-safe, as ``read``."""
         assert offset + len(data) <= self.size_bytes, "whoever writes has checked the place"
-        os.pwrite(self._file.fileno(), data, offset)
+        os.pwrite(self._file, data, offset)
 
     def read(self, offset: int, length: int) -> bytes:
         """So many bytes from there on, fewer at the end."""
-        return os.pread(self._file.fileno(), min(length, self.size_bytes - offset), offset)
-
-    def close(self) -> None:
-        """Gives the room back."""
-        self._file.close()
+        return os.pread(self._file, min(length, self.size_bytes - offset), offset)

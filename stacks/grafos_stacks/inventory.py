@@ -98,7 +98,10 @@ def judge(fabric: Fabric, provider: str, listed: Iterable[Found], known: Known) 
         else:
             whole = _of_network(provider, region, of_cell, known)
         for found in parts:
-            verdicts[id(found)] = Verdict.SURPLUS if _is_surplus(found, whole, parts, known) else whole
+            too_many = (
+                _is_left_over(found, whole, parts) if is_image(stack) else _is_surplus(found, whole, parts, known)
+            )
+            verdicts[id(found)] = Verdict.SURPLUS if too_many else whole
     return tuple(Judged(found, verdicts.get(id(found), Verdict.UNPROVED)) for found in there)
 
 
@@ -124,6 +127,13 @@ def _of_image(stack: str, parts: list[Found], known: Known) -> Verdict:
         return Verdict.ELSEWHERE if known.shared or there else Verdict.ORPHANED
     made = row.state is StackState.MADE and (there or _is_young(stack, known))
     return Verdict.LIVE if made else Verdict.HALF_MADE
+
+
+def _is_left_over(found: Found, whole: Verdict, parts: list[Found]) -> bool:
+    """What led to an image that is there."""
+    kept = whole in (Verdict.LIVE, Verdict.ELSEWHERE)
+    done = any(one.ref.kind is Kind.IMAGE and one.state is State.READY for one in parts)
+    return kept and done and found.ref.kind in (Kind.OBJECT, Kind.BUCKET, Kind.DISK)
 
 
 def _of_cell(stack: str, region: str, parts: list[Found], known: Known) -> Verdict:

@@ -17,8 +17,8 @@ from typing import cast
 
 import msgspec
 
-from grafos_connectors.contract import TAG_STACK, CloudError, Found, Kind, Ref, State
-from grafos_connectors.uploads import FILLED, YES, Disk, Filled, ImageConnector, Sent
+from grafos_connectors.contract import TAG_STACK, CloudError, Connector, Found, Kind, Ref, State
+from grafos_connectors.uploads import FILLED, YES, Disk, Filled, ImageConnector, Sent, forget_sent
 from grafos_core import ledger as ledgers
 from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
@@ -149,7 +149,7 @@ class _Work:
         assert row is not None, "it was opened"
         if row.state is not StackState.MADE:
             self._hands.journal.write(row.moved(StackState.MADE, self._hands.clock.now()))
-        _sent_path(self._hands, self._row.stack).unlink(missing_ok=True)
+        forget_sent(sent_path(self._hands, self._row.stack))
         return Published(self._asked, image, filled, was_there)
 
     def _there(self) -> Found | None:
@@ -191,7 +191,7 @@ class _Work:
         if self._is_full(place):
             return None
         hands.progress(Step("upload", BEGUN, 0.0))
-        sent = Sent(_sent_path(hands, self._row.stack), place, disk.sha256)
+        sent = Sent(sent_path(hands, self._row.stack), place, disk.sha256)
         try:
             filled = self._sent(place, disk, sent, began)
         finally:
@@ -209,7 +209,7 @@ class _Work:
         return filled
 
     def _sent(self, place: Ref, disk: Disk, sent: Sent, began: float) -> Filled:
-        connector, hands = _taker_of_images(self._hands), self._hands
+        connector, hands = taker_of_images(self._hands.connector), self._hands
         for attempt in range(1, FILL_ATTEMPTS + 1):
             try:
                 return connector.fill(place, disk, sent, self._teller(began))
@@ -256,12 +256,13 @@ class _Work:
         return [row_of(one, self._row.stack, "", attempt_in(one.tags), now) for one in own if one.ref.id not in ids]
 
 
-def _sent_path(hands: Hands, stack: str) -> Path:
+def sent_path(hands: Hands, stack: str) -> Path:
+    """Where it is noted what of a disk was sent."""
     return private_folder(hands.fabric.home / "uploads") / stack
 
 
-def _taker_of_images(hands: Hands) -> ImageConnector:
-    """The connector, if its cloud takes images."""
-    if not hasattr(hands.connector, "fill"):
-        raise GrafosError("unsupported", f"no image can be published on {hands.connector.provider}")
-    return cast("ImageConnector", hands.connector)
+def taker_of_images(connector: Connector) -> ImageConnector:
+    """The connector, if its cloud takes images; else ``unsupported``."""
+    if not hasattr(connector, "fill"):
+        raise GrafosError("unsupported", f"no image can be published on {connector.provider}")
+    return cast("ImageConnector", connector)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from grafos_connectors.contract import TAG_STACK, Found, Kind, State
+from grafos_connectors.uploads import forget_sent
 from grafos_core import ledger as ledgers
 from grafos_core.booking import Ending
 from grafos_core.errors import GrafosError
@@ -20,6 +21,7 @@ from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import StackRow, StackState
 from grafos_stacks.names import expiry_in
+from grafos_stacks.publishing import sent_path
 from grafos_stacks.publishing_plan import DIGEST_CHARACTERS
 from grafos_stacks.spec import is_image
 from grafos_stacks.teardown import TornDownCell
@@ -117,7 +119,7 @@ def _taken_down(hands: Hands, stack: str, region: str) -> TornDownCell:
     write_private(_receipt_path(hands, stack), msgspec.json.encode(torn.signed))
     if unmade.left:
         raise _left(unmade, torn.receipt)
-    (hands.fabric.home / "uploads" / stack).unlink(missing_ok=True)
+    forget_sent(sent_path(hands, stack))
     hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
     return torn
 

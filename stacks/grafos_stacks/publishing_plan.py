@@ -124,7 +124,11 @@ def parts_of(fabric: FabricId, asked: Publication) -> tuple[Part, ...]:
         Part(make(Kind.GROUP)),
         Part(make(Kind.GALLERY, {"group": "group"})),
         Part(make(Kind.IMAGE_FAMILY, {"gallery": "gallery"}, {"arch": disk.arch})),
-        Part(make(Kind.DISK, {"group": "group"}, {"upload_bytes": disk.size_bytes}), takes_disk=True, passing=True),
+        Part(
+            make(Kind.DISK, {"group": "group"}, {"arch": disk.arch, "disk_bytes": disk.size_bytes}),
+            takes_disk=True,
+            passing=True,
+        ),
         Part(make(Kind.IMAGE, {"family": "image-family", "disk": "disk"})),
     )
 

@@ -370,9 +370,11 @@ def test_the_list_looks_into_all_regions_with_one_list_of_each_kind(place: GcpPl
         "instances.aggregatedList",
         "disks.aggregatedList",
         "addresses.aggregatedList",
+        "images.list",
         "firewalls.list",
         "subnetworks.aggregatedList",
         "networks.list",
+        "buckets.list",
     ]
 
 

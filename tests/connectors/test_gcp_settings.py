@@ -20,6 +20,7 @@ from grafos_connectors.contract import CloudError, Kind
 from grafos_connectors.gcp.client import BODIES, GcpCalls
 from grafos_connectors.gcp.connector import GcpConnector
 from grafos_connectors.gcp.endpoints import check_region, endpoint_in
+from grafos_connectors.gcp.images import IMAGE_SHAPES
 from grafos_connectors.gcp.shapes import GCP_SHAPES
 from grafos_connectors.gcp.wire import Wire
 from grafos_connectors.registry import open_connector
@@ -262,4 +263,4 @@ def test_a_call_imports_the_client_that_it_needs_and_the_rest_is_there_for_who_a
 def test_the_registry_gives_the_connector(place: GcpPlace) -> None:
     connector: Any = place.open()
     assert (connector.provider, connector.region) == ("gcp", REGION)
-    assert set(connector.traits.kinds) == set(connector.traits.once) == set(GCP_SHAPES)
+    assert set(connector.traits.kinds) == set(connector.traits.once) == set(GCP_SHAPES) | set(IMAGE_SHAPES)

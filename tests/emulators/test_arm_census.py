@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from arm_here import COMPUTE, GROUP, MACHINE, NETWORK, SCHEDULE, ArmHere, address, interface, machine, network, schedule
 
+from grafos_connectors.azure.images import footer, vhd_bytes
+from grafos_connectors.uploads import MIB
 from grafos_core.clock import VirtualClock
 from grafos_emulators.azure.census import KINDS
+from grafos_emulators.disk_files import DiskFile
 from grafos_emulators.faults import Effect, ErrorClass
 
 TAGS = {"of": "a test"}
@@ -19,12 +22,28 @@ DISK = {
     "sku": {"name": "Standard_LRS"},
     "properties": {"creationData": {"createOption": "Empty"}, "diskSizeGB": 4},
 }
+UPLOAD = {
+    "location": "eastus",
+    "properties": {"creationData": {"createOption": "Upload", "uploadSizeBytes": vhd_bytes(MIB)}},
+}
+IDENTIFIER = {"publisher": "p", "offer": "o", "sku": "s"}
+FAMILY = {
+    "location": "eastus",
+    "properties": {"osType": "Linux", "osState": "Specialized", "identifier": IDENTIFIER},
+}
+VERSION = {
+    "location": "eastus",
+    "properties": {"storageProfile": {"osDiskImage": {"source": {"id": f"{COMPUTE}/disks/full"}}}},
+}
 RULE = {"protocol": "Tcp", "access": "Allow", "direction": "Inbound", "priority": 100, "sourceAddressPrefix": "*"}
 RULE |= {"destinationAddressPrefix": "*", "sourcePortRange": "*", "destinationPortRange": "22"}
 
 # By kind: where one more of it goes, beside what ``laid`` has, and what is asked for.
 MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "disk": (f"{COMPUTE}/disks/more", DISK),
+    "gallery": (f"{COMPUTE}/galleries/more", {"location": "eastus"}),
+    "galleryImage": (f"{COMPUTE}/galleries/g/images/more", FAMILY),
+    "galleryImageVersion": (f"{COMPUTE}/galleries/g/images/i/versions/1.0.0", VERSION),
     "networkInterface": (f"{NETWORK}/networkInterfaces/more", interface()),
     "networkSecurityGroup": (f"{NETWORK}/networkSecurityGroups/more", {"location": "eastus"}),
     "publicIPAddress": (f"{NETWORK}/publicIPAddresses/more", address()),
@@ -51,10 +70,25 @@ def more(arm: ArmHere, kind: str) -> tuple[str, dict[str, Any]]:
     path, asked = MORE[kind]
     if kind == "schedule":
         arm.make(MACHINE, machine())
+    if kind.startswith("galleryImage"):
+        arm.make(f"{COMPUTE}/galleries/g", {"location": "eastus"})
+    if kind == "galleryImageVersion":
+        arm.make(f"{COMPUTE}/galleries/g/images/i", FAMILY)
+        make_full_disk(arm)
     if kind == "networkInterface":
         asked = interface()
         del asked["properties"]["ipConfigurations"][0]["properties"]["publicIPAddress"]
     return path, asked if kind in UNTAGGED else {**asked, "tags": TAGS}
+
+
+def make_full_disk(arm: ArmHere) -> None:
+    """One that was filled with a megabyte of zeros."""
+    arm.make(f"{COMPUTE}/disks/full", UPLOAD)
+    full = arm.account.store.get(f"{COMPUTE}/disks/full")
+    assert full is not None
+    pages = DiskFile(vhd_bytes(MIB))
+    pages.write(MIB, footer("0" * 64, MIB))
+    full.runtime |= {"pages": pages, "whole": True}
 
 
 def states(arm: ArmHere, kind: str, path: str) -> list[str]:

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import make_disk
 from gce_here import REGION, ZONE, Gce, GceHere, machine
 
+from grafos_connectors.gcp.tarball import archive_of
 from grafos_core.clock import VirtualClock
+from grafos_emulators.census import Thing
+from grafos_emulators.disk_files import DiskFile
 from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
+from grafos_emulators.gcp.buckets import Bucket, StoredObject
 from grafos_emulators.gcp.compute import Compute
 
 LABELS = {"of": "a-test"}
@@ -19,6 +24,10 @@ LABELS = {"of": "a-test"}
 MORE: dict[str, tuple[str, dict[str, Any]]] = {
     "address": (f"regions/{REGION}/addresses", {"labels": LABELS}),
     "disk": (f"zones/{ZONE}/disks", {"sizeGb": "4", "labels": LABELS}),
+    "image": (
+        "global/images",
+        {"architecture": "X86_64", "rawDisk": {"source": "https://storage.googleapis.com/b/o"}, "labels": LABELS},
+    ),
     "firewall": ("global/firewalls", {"network": "global/networks/net", "allowed": [{"IPProtocol": "tcp"}]}),
     "instance": (f"zones/{ZONE}/instances", machine("more", labels=LABELS)),
     "network": ("global/networks", {"autoCreateSubnetworks": False, "description": "of a test"}),
@@ -37,7 +46,22 @@ def gce(tmp_path: Path) -> Iterator[Gce]:
     with GceHere(tmp_path / "emulator", clock=clock, boots=False) as emulator:
         gce = Gce(emulator, clock)
         gce.network()
+        emulator.gcp.buckets["b"] = Bucket(REGION, {}, {"o": StoredObject({}, archive(tmp_path))})
         yield gce
+
+
+def archive(folder: Path) -> DiskFile:
+    """A disk as Compute Engine takes it."""
+    with make_disk(folder, 4096, ((0, 10),)) as disk:
+        packed = archive_of(disk, folder / "disk.tar.gz").path.read_bytes()
+    content = DiskFile(len(packed))
+    content.write(0, packed)
+    return content
+
+
+def things(gce: Gce) -> list[Thing]:
+    """All but the bucket that an image comes from."""
+    return [thing for thing in gce.emulator.world() if thing.kind not in {"bucket", "object"}]
 
 
 def begun(gce: Gce, kind: str) -> tuple[int, dict[str, Any]]:
@@ -98,7 +122,7 @@ def test_a_thing_whose_deletion_came_to_nothing_is_counted_on(gce: Gce, kind: st
 def test_what_outlives_its_machine_is_counted_and_billed_on(gce: Gce) -> None:
     gce.done(gce.launch(disks=[{**machine("vm")["disks"][0], "autoDelete": False}]))
     gce.done(gce("DELETE", f"zones/{ZONE}/instances/vm"))
-    left = {thing.kind: thing.billable for thing in gce.emulator.world()}
+    left = {thing.kind: thing.billable for thing in things(gce)}
     assert left == {"disk": True, "network": False, "subnetwork": False}
 
 
@@ -106,7 +130,7 @@ def test_a_machine_with_two_disks_of_one_name_is_refused_and_leaves_nothing(gce:
     first = machine("vm")["disks"][0]
     second = {"autoDelete": True, "initializeParams": {"diskName": "vm", "diskSizeGb": "4"}}
     assert gce.launch(disks=[first, second])[0] == 400
-    assert sorted(thing.kind for thing in gce.emulator.world()) == ["network", "subnetwork"]
+    assert sorted(thing.kind for thing in things(gce)) == ["network", "subnetwork"]
 
 
 def test_an_address_is_given_back_when_its_machine_is_gone(gce: Gce) -> None:

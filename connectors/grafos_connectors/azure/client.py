@@ -25,6 +25,7 @@ from grafos_connectors.azure.endpoints import (
     RESOURCE_MANAGER,
     RETAIL_PRICES,
     check_pairing,
+    is_storage,
     same_origin,
 )
 from grafos_connectors.azure.errors import NEXT_STEPS, STATUSES, no_answer, refusal_in, refused, translated
@@ -45,6 +46,7 @@ RESOURCES_API = "2025-04-01"  # of subscriptions and locations; the SDK's packag
 POLL_PAUSE_S = 5.0  # between two questions about an operation, where ARM does not say; a machine takes half a minute
 EMULATED_POLL_PAUSE_S = 0.1
 REMEMBERED_S = 60.0  # what a location offers changes in days; a plan asks several times in a second
+OUTCOME_WAIT_S = 120.0
 READ_CREDENTIAL_TIMEOUT_S = 20  # `az account get-access-token` is a Python program that starts slowly
 TOKEN_MAX_CHARACTERS = 60 * 1024  # of a continuation token: a handle holds 64 KiB, and more than the token
 
@@ -129,6 +131,13 @@ class AzureCalls:
             token = begun.continuation_token()
             return Begun(token if len(token) <= TOKEN_MAX_CHARACTERS else "", poller.initial_status)
 
+    def outcome(self, service: str, operation: str, region: str = "", /, *arguments: Any, **options: Any) -> Any:
+        """What a changing call came to, waited for: for the few that take seconds and may be repeated."""
+        with translated(operation, region, changing=False):
+            call = attrgetter(operation)(self._client(service))
+        with translated(operation, region, changing=True):
+            return _plain(call(*arguments, polling_interval=self.pause_s, **options).result(OUTCOME_WAIT_S))
+
     def step(self, token: str, region: str = "") -> lro.Step:
         """How the operation stands that a changing call began; asks once. Raises when the question was refused."""
         return lro.step(token, self._client("raw"), self.pause_s, region)
@@ -152,6 +161,16 @@ class AzureCalls:
         if self.emulated and not same_origin(url, self.endpoint):
             raise CloudError("cloud_invalid", f"{what} is not on the emulator's own address.", where="azure")
         return self._send("anonymous", HttpRequest("GET", url), what, region)
+
+    def put(self, url: str, headers: Mapping[str, str], content: bytes, what: str, region: str = "") -> None:
+        """Bytes to an address that opens by the signature in it; no credential goes there. ``what`` stands for it."""
+        if self.emulated and not same_origin(url, self.endpoint):
+            raise CloudError("cloud_invalid", f"{what} is not on the emulator's own address.", where="azure")
+        if not self.emulated and not is_storage(url):
+            raise CloudError(
+                "cloud_unknown", f"{what}: Azure told an address that is not its storage's.", where="azure"
+            )
+        self._send("anonymous", HttpRequest("PUT", url, headers=dict(headers), content=content), what, region)
 
     @property
     def retail_prices(self) -> str:

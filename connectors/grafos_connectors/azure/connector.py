@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from grafos_connectors.azure import account, describe, network, permissions, prices, progress, skus, tags, updating
+from grafos_connectors.azure import (
+    account,
+    describe,
+    images,
+    network,
+    permissions,
+    prices,
+    progress,
+    skus,
+    tags,
+    updating,
+)
 from grafos_connectors.azure.client import AzureCalls
 from grafos_connectors.azure.deadline import deadline_body
 from grafos_connectors.azure.ids import ArmId, id_of, parse
@@ -35,6 +46,7 @@ from grafos_connectors.contract import (
     Traits,
 )
 from grafos_connectors.shapes import check_desired, check_token
+from grafos_connectors.uploads import Disk, Filled, KeepingPrice, Sent, Told
 from grafos_core.clock import Clock, SystemClock
 
 LISTING_LAG_S = 30.0  # the list by tag is kept apart from the services, and follows within seconds; not promised
@@ -42,6 +54,7 @@ EMULATED_LISTING_LAG_S = 1.0
 NOTHING_THERE = 204  # how ARM answers the deletion of what does not exist
 EXISTS_CODES = frozenset({"PreconditionFailed", "412"})  # If-None-Match found something
 
+ALL_SHAPES = {**SHAPES, **images.IMAGE_SHAPES}
 BODIES: dict[Kind, Callable[[Desired], dict[str, Any]]] = {
     Kind.GROUP: network.group_body,
     Kind.NETWORK: network.network_body,
@@ -49,6 +62,10 @@ BODIES: dict[Kind, Callable[[Desired], dict[str, Any]]] = {
     Kind.SUBNET: network.subnet_body,
     Kind.ADDRESS: network.address_body,
     Kind.NIC: network.nic_body,
+    Kind.DISK: images.disk_body,
+    Kind.GALLERY: images.gallery_body,
+    Kind.IMAGE_FAMILY: images.family_body,
+    Kind.IMAGE: images.image_body,
 }
 
 
@@ -68,7 +85,7 @@ class AzureConnector:
         self._calls = AzureCalls(region, environment=environment, clock=self._clock, watch=watch)
         usual_lag_s = EMULATED_LISTING_LAG_S if self._calls.emulated else LISTING_LAG_S
         lag_s = usual_lag_s if listing_lag_s is None else listing_lag_s
-        self._traits = Traits(kinds=tuple(SHAPES), once=tuple(SHAPES), listing_lag_s=lag_s)
+        self._traits = Traits(kinds=tuple(ALL_SHAPES), once=tuple(ALL_SHAPES), listing_lag_s=lag_s)
 
     @property
     def provider(self) -> str:
@@ -109,11 +126,14 @@ class AzureConnector:
     def image(self, region: str, arch: str) -> Image:
         return account.image(self._calls, region, arch)
 
+    def keeping_price(self, region: str) -> KeepingPrice:
+        return prices.keeping_price(self._calls, region, self._clock.now())
+
     # Reads -----------------------------------------------------------------------------------------------------------
 
     def find(self, desired: Desired) -> Found | None:
         """What has the name; whether it is ours its tags say."""
-        check_desired(desired, SHAPES)
+        check_desired(desired, ALL_SHAPES)
         return describe.observe(self._calls, id_of(desired, self._calls.subscription), desired.region)
 
     def observe(self, ref: Ref) -> Found:
@@ -129,7 +149,7 @@ class AzureConnector:
     # Changes ---------------------------------------------------------------------------------------------------------
 
     def begin_create(self, desired: Desired, token: str) -> Operation:
-        check_desired(desired, SHAPES)
+        check_desired(desired, ALL_SHAPES)
         check_token(desired, token)
         arm_id = id_of(desired, self._calls.subscription)
         ref = Ref(key=desired.key, kind=desired.kind, id=str(arm_id), region=desired.region, zone=desired.zone)
@@ -148,6 +168,9 @@ class AzureConnector:
             _check_equal(self._there_in_doubt(arm_id, desired.region), arm_id, desired)
             return adopted
         return Operation(verb="create", ref=ref, handle=progress.written(Handle(token=begun.token)), began_at=began_at)
+
+    def fill(self, ref: Ref, disk: Disk, sent: Sent, told: Told) -> Filled:
+        return images.fill_disk(self._calls, ref, disk, sent, told)
 
     def begin_update(self, ref: Ref, desired: Desired) -> Operation:
         began_at = self._clock.now()
@@ -214,7 +237,7 @@ def _check_equal(there: Mapping[str, Any] | None, id: ArmId, desired: Desired) -
     told = describe.found(there, id, desired.region)
     if told.state is State.DELETING:
         raise _taken(id, desired, "what has its name is being deleted")
-    if not SHAPES[desired.kind].tagged:
+    if not ALL_SHAPES[desired.kind].tagged:
         if told.attributes.get("cidr") != desired.inputs["cidr"]:
             raise _taken(id, desired, f"one with the range {told.attributes.get('cidr')} has its name")
         return

@@ -10,9 +10,10 @@ import msgspec
 
 from grafos_connectors.azure import tags
 from grafos_connectors.azure.client import AzureCalls
-from grafos_connectors.azure.ids import ArmId, canonical, parse
+from grafos_connectors.azure.ids import ArmId, canonical, parse, plain_name
 from grafos_connectors.azure.kind_calls import read_resource
 from grafos_connectors.contract import TAG_KEY, CloudError, Found, Kind, Ref, State
+from grafos_connectors.uploads import FILLED, NO, YES
 
 Document = Mapping[str, Any]
 
@@ -39,7 +40,7 @@ POWER_STATES = {
 UNBILLED_POWER = frozenset(
     {"deallocated", "hibernated"}
 )  # one that only switched itself off is billed like one that runs
-PARTS_BILLED = frozenset({Kind.DISK, Kind.ADDRESS})  # by existing, whatever they are joined to
+PARTS_BILLED = frozenset({Kind.DISK, Kind.ADDRESS, Kind.IMAGE})  # by existing, whatever they are joined to
 
 
 def found(document: Document, id: ArmId, region: str = "") -> Found:
@@ -48,7 +49,7 @@ def found(document: Document, id: ArmId, region: str = "") -> Found:
     assert kind is not None, "only kinds that we know are read"
     its_tags = tags.ours(document.get("tags"))
     state = machine_state(document) if kind is Kind.MACHINE else _state(document)
-    attributes = {"name": id.name, **_ATTRIBUTES.get(kind, _nothing)(document, id)}
+    attributes = {"name": plain_name(id), **_ATTRIBUTES.get(kind, _nothing)(document, id)}
     if kind is Kind.DEADLINE and _properties(document).get("status", "Enabled").lower() != "enabled":
         state, attributes["reason"] = State.FAILED, "the schedule is switched off"
     zones = document.get("zones") if kind is Kind.MACHINE else None
@@ -167,6 +168,7 @@ def _machine(document: Document, _: ArmId) -> dict[str, Any]:
     }
 
 
+BEING_FILLED = frozenset({"ReadyToUpload", "ActiveUpload"})
 IMAGE_PARTS = ("publisher", "offer", "sku", "version")
 
 
@@ -205,7 +207,11 @@ def _nic(document: Document, _: ArmId) -> dict[str, Any]:
 
 
 def _disk(document: Document, _: ArmId) -> dict[str, Any]:
-    return {"size_gib": _properties(document).get("diskSizeGB"), "machine": canonical(document.get("managedBy"))}
+    properties = _properties(document)
+    told = {"size_gib": properties.get("diskSizeGB"), "machine": canonical(document.get("managedBy"))}
+    if (properties.get("creationData") or {}).get("createOption") != "Upload":
+        return told
+    return {**told, FILLED: NO if properties.get("diskState") in BEING_FILLED else YES}
 
 
 def _deadline(document: Document, _: ArmId) -> dict[str, Any]:

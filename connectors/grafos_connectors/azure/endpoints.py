@@ -10,6 +10,7 @@ from grafos_core.emulated import EMULATED_SUBSCRIPTION
 
 RESOURCE_MANAGER = "https://management.azure.com"
 RETAIL_PRICES = "https://prices.azure.com/api/retail/prices"
+STORAGE_SUFFIX = ".blob.storage.azure.net"  # where disks take their bytes
 EMULATED_RETAIL_PRICES = "/azure/api/retail/prices"  # below the emulator's endpoint
 
 NEXT_STEP = (
@@ -52,3 +53,9 @@ def mixed(endpoint: str, why: str) -> CloudError:
         why=why,
         next=NEXT_STEP,
     )
+
+
+def is_storage(url: str) -> bool:
+    """Whether an address is of Azure's own storage: HTTPS, under its domain."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" and (parts.hostname or "").endswith(STORAGE_SUFFIX)

@@ -24,6 +24,9 @@ TYPES: dict[Kind, str] = {
     Kind.DISK: "Microsoft.Compute/disks",
     Kind.MACHINE: "Microsoft.Compute/virtualMachines",
     Kind.DEADLINE: "Microsoft.DevTestLab/schedules",
+    Kind.GALLERY: "Microsoft.Compute/galleries",
+    Kind.IMAGE_FAMILY: "Microsoft.Compute/galleries/images",
+    Kind.IMAGE: "Microsoft.Compute/galleries/images/versions",
 }
 KINDS: dict[str, Kind] = {spelled.lower(): kind for kind, spelled in TYPES.items()}
 ROLES: dict[str, Kind] = {
@@ -34,7 +37,12 @@ ROLES: dict[str, Kind] = {
     "address": Kind.ADDRESS,
     "nic": Kind.NIC,
     "machine": Kind.MACHINE,
+    "gallery": Kind.GALLERY,
+    "family": Kind.IMAGE_FAMILY,
+    "disk": Kind.DISK,
 }
+PARENTS: dict[Kind, str] = {Kind.IMAGE_FAMILY: "gallery", Kind.IMAGE: "family"}
+VERSION_NUMBERS = 3
 NAME = re.compile(r"[A-Za-z0-9_.()-]{0,127}[A-Za-z0-9_()-]")  # of anything in an id; none is a way up, as ".." is
 
 
@@ -68,7 +76,7 @@ def parse(id: str) -> ArmId:
     words = id.split("/")
     head = [word.lower() for word in words[:5]]
     named = words[8::2]
-    fits = head[1:2] == ["subscriptions"] and head[3:4] == ["resourcegroups"] and len(words) in {5, 9, 11}
+    fits = head[1:2] == ["subscriptions"] and head[3:4] == ["resourcegroups"] and len(words) in {5, 9, 11, 13}
     fits = fits and head[0] == "" and all(NAME.fullmatch(word) for word in (words[2], words[4], *words[5:]))
     if not fits or (len(words) > 5 and words[5].lower() != "providers"):
         raise CloudError("cloud_invalid", f"{id!r} is no id of an Azure resource.", where="azure")
@@ -90,9 +98,30 @@ def id_of(desired: Desired, subscription: str) -> ArmId:
     if desired.kind is Kind.SUBNET:
         network = needs["network"]
         return ArmId(network.subscription, network.group, TYPES[Kind.SUBNET], (network.name, desired.name))
+    if desired.kind in PARENTS:
+        above = needs[PARENTS[desired.kind]]
+        name = image_version(desired.key) if desired.kind is Kind.IMAGE else desired.name
+        return ArmId(above.subscription, above.group, TYPES[desired.kind], (*above.names, name))
     name = SCHEDULE_PREFIX + needs["machine"].name if desired.kind is Kind.DEADLINE else desired.name
     group = needs["group"]
+    if desired.kind is Kind.GALLERY:  # whose name may have no dash
+        name = name.replace("-", "_")
     return ArmId(group.subscription, group.group, TYPES[desired.kind], (name,))
+
+
+def image_version(key: str) -> str:
+    """A version has three numbers for a name: these hold the beginning of its key."""
+    return f"1.{int(key[:4], 16)}.{int(key[4:8], 16)}"
+
+
+def plain_name(id: ArmId) -> str:
+    """The name as other kinds have it: a gallery's with dashes, a version's after its family with its key's tail."""
+    if id.kind is Kind.GALLERY:
+        return id.name.replace("_", "-")
+    numbers = id.name.split(".")
+    if id.kind is Kind.IMAGE and len(numbers) == VERSION_NUMBERS and all(each.isdecimal() for each in numbers):
+        return f"{id.names[-2].rpartition('-')[0]}-{int(numbers[1]):04x}{int(numbers[2]):04x}"
+    return id.name
 
 
 def _need(desired: Desired, role: str, subscription: str) -> ArmId:

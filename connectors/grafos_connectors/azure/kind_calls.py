@@ -46,6 +46,9 @@ KIND_CALLS: dict[Kind, KindCalls] = {
         read_options={"expand": "instanceView"},
     ),
     Kind.DEADLINE: KindCalls("resources", "resources", by_id=True),
+    Kind.GALLERY: KindCalls("compute", "galleries", update="begin_update", listing="list_by_resource_group"),
+    Kind.IMAGE_FAMILY: KindCalls("compute", "gallery_images", update="begin_update"),
+    Kind.IMAGE: KindCalls("compute", "gallery_image_versions", update="begin_update"),
 }
 
 

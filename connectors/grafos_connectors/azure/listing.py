@@ -12,11 +12,22 @@ from grafos_connectors.azure.kind_calls import any_in_group, read_resource
 from grafos_connectors.contract import TAG_FABRIC, Found, Kind, Scope
 
 # What costs most is listed first. Subnets are not listed: they go with the network that they are part of.
-LISTED = (Kind.MACHINE, Kind.DISK, Kind.ADDRESS, Kind.NIC, Kind.DEADLINE, Kind.FIREWALL, Kind.NETWORK)
+LISTED = (
+    Kind.MACHINE,
+    Kind.DISK,
+    Kind.ADDRESS,
+    Kind.IMAGE,
+    Kind.NIC,
+    Kind.DEADLINE,
+    Kind.FIREWALL,
+    Kind.NETWORK,
+    Kind.IMAGE_FAMILY,
+    Kind.GALLERY,
+)
 FILTER_QUOTE = "''"  # OData's
 READ_ALONE_MAX = 4  # so many machines are read one by one; of more, the lists of all machines are fewer requests
 # What stands in a resource group; subnets and schedules stand there with a network or a machine.
-IN_GROUPS = (Kind.MACHINE, Kind.DISK, Kind.ADDRESS, Kind.NIC, Kind.FIREWALL, Kind.NETWORK)
+IN_GROUPS = (Kind.MACHINE, Kind.DISK, Kind.ADDRESS, Kind.NIC, Kind.FIREWALL, Kind.NETWORK, Kind.GALLERY)
 
 
 def list_scope(calls: AzureCalls, scope: Scope) -> Iterator[tuple[Found, ...]]:

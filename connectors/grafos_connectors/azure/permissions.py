@@ -12,9 +12,20 @@ from grafos_connectors.contract import CloudError
 from grafos_connectors.unanswered import UNANSWERED
 
 ACTIONS = (
+    "Microsoft.Compute/disks/beginGetAccess/action",
     "Microsoft.Compute/disks/delete",
+    "Microsoft.Compute/disks/endGetAccess/action",
     "Microsoft.Compute/disks/read",
     "Microsoft.Compute/disks/write",
+    "Microsoft.Compute/galleries/delete",
+    "Microsoft.Compute/galleries/images/delete",
+    "Microsoft.Compute/galleries/images/read",
+    "Microsoft.Compute/galleries/images/versions/delete",
+    "Microsoft.Compute/galleries/images/versions/read",
+    "Microsoft.Compute/galleries/images/versions/write",
+    "Microsoft.Compute/galleries/images/write",
+    "Microsoft.Compute/galleries/read",
+    "Microsoft.Compute/galleries/write",
     "Microsoft.Compute/locations/publishers/artifacttypes/offers/skus/versions/read",
     "Microsoft.Compute/locations/usages/read",
     "Microsoft.Compute/skus/read",
@@ -57,7 +68,9 @@ ACTIONS = (
 """All that this folder ever does, but for the question about permissions itself."""
 HELPFUL = ("Microsoft.Compute/locations/usages/read", "Microsoft.Network/locations/usages/read")
 """Those that it can do without: a limit may stay unknown."""
-NEEDED = tuple(action for action in ACTIONS if action not in HELPFUL)
+PUBLISHING = tuple(action for action in ACTIONS if "/galleries/" in action or "GetAccess" in action)
+"""Those that only who publishes an image needs."""
+NEEDED = tuple(action for action in ACTIONS if action not in {*HELPFUL, *PUBLISHING})
 PERMISSIONS_API = "2022-04-01"
 PERMISSIONS = "/providers/Microsoft.Authorization/permissions"
 PAGES_MAX = 20  # of the roles that one caller has; each page holds many

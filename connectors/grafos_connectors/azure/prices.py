@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 from grafos_connectors.azure.account import IMAGE_DISK_GIB
 from grafos_connectors.azure.client import AzureCalls
 from grafos_connectors.contract import CloudError, Price
+from grafos_connectors.uploads import KeepingPrice
 from grafos_core.money import CURRENCY, from_usd
 
 PAGES_MAX = 50  # of 100 rows or more; one machine type in one location has about ten rows
@@ -28,6 +29,8 @@ DISK_ROW = re.compile(r"E(\d+) LRS")
 DISK_METER = re.compile(r"E\d+ (LRS )?Disks?")  # not "… Disk Mount", "… Operations", "… Burst"
 # The sizes of the tiers of Standard SSD, https://learn.microsoft.com/azure/virtual-machines/disks-types
 TIER_GIB = {1: 4, 2: 8, 3: 16, 4: 32, 6: 64, 10: 128, 15: 256, 20: 512, 30: 1024, 40: 2048, 50: 4096, 60: 8192}
+SNAPSHOTS = "Standard HDD Managed Disks"
+SNAPSHOT_METERS = frozenset({"LRS Snapshots", "Snapshots LRS", "ZRS Snapshots", "Snapshots ZRS"})
 ADDRESS_METER = "Standard IPv4 Static Public IP"
 EXCLUDED_PRODUCTS = ("Windows", "Cloud Services", "Dedicated")
 SPOT, LOW_PRIORITY = "Spot", "Low Priority"
@@ -50,13 +53,31 @@ def price(calls: AzureCalls, region: str, machine_type: str, now: float) -> Pric
         machine_per_hour=_dearest(on_demand, machine_type, region),
         disk_per_gib_month=disk_per_gib_month(disks, region),
         address_per_hour=_dearest([row for row in addresses if _is_hourly(row)], ADDRESS_METER, region),
-        source="Azure retail prices" + (" (emulated)" if calls.emulated else ""),
+        source=_source(calls),
         as_of=datetime.fromtimestamp(now, UTC)
         .date()
         .isoformat(),  # the list is live, and does not say when it was made
         fictional=calls.emulated,
         spot_per_hour=_dearest(spot, machine_type, region) if spot else 0,
     )
+
+
+def keeping_price(calls: AzureCalls, region: str, now: float) -> KeepingPrice:
+    """What a GiB of a gallery's image costs by the month: it is billed as the snapshot that it is."""
+    calls.check_region(region)
+    rows = _rows(calls, region, productName=SNAPSHOTS, armRegionName=region)
+    fitting = [row for row in rows if row.get("meterName") in SNAPSHOT_METERS and usd_of(row) > 0]
+    return KeepingPrice(
+        region=region,
+        per_gib_month=_dearest(fitting, "snapshots", region),
+        source=_source(calls),
+        as_of=datetime.fromtimestamp(now, UTC).date().isoformat(),
+        fictional=calls.emulated,
+    )
+
+
+def _source(calls: AzureCalls) -> str:
+    return "Azure retail prices" + (" (emulated)" if calls.emulated else "")
 
 
 def machine_rows(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:

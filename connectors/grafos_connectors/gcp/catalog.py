@@ -22,7 +22,7 @@ SKU_PAGE_SIZE = 5000  # the most that the catalog gives at once; it has several 
 HOUR, GIB_HOUR, GIB_MONTH = "h", "GiBy.h", "GiBy.mo"
 KEPT = (
     (re.compile(r" Ram running in "), GIB_HOUR),
-    (re.compile(r"PD Capacity|Hyperdisk Balanced Capacity"), GIB_MONTH),
+    (re.compile(r"PD Capacity|Hyperdisk Balanced Capacity|Storage Image"), GIB_MONTH),
     (re.compile(r"(Core|GPU|Instance with)\b.* running in |External IP Charge"), HOUR),
 )
 NO_LONGER_MADE = {"OBSOLETE", "DELETED"}

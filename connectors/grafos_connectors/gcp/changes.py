@@ -14,6 +14,7 @@ from grafos_connectors.gcp import labels
 from grafos_connectors.gcp.client import GcpCalls
 from grafos_connectors.gcp.describe import Item, by_id, described, fields_of, id_of, path_of
 from grafos_connectors.gcp.errors import says_already_exists, says_not_found
+from grafos_connectors.gcp.images import image_body, same_image
 from grafos_connectors.gcp.machine import machine_body, same_machine
 from grafos_connectors.gcp.network import (
     address_body,
@@ -46,6 +47,7 @@ MAKERS: dict[Kind, Maker] = {
     Kind.SUBNET: Maker("subnetwork_resource", subnet_body, same_subnet),
     Kind.FIREWALL_RULE: Maker("firewall_resource", rule_body, same_rule),
     Kind.ADDRESS: Maker("address_resource", address_body, same_address),
+    Kind.IMAGE: Maker("image_resource", image_body, same_image),
     Kind.MACHINE: Maker("instance_resource", machine_body, same_machine),
 }
 

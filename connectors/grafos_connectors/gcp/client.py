@@ -37,11 +37,13 @@ from grafos_connectors.gcp.login import find_login
 from grafos_connectors.gcp.sdk import client_class, message_class
 from grafos_connectors.gcp.wire import READ_TIMEOUT_S, NobodysCredentials, Watch, Wire, read_retry
 
+LEAST_ERROR = 400  # of HTTP's statuses
 PAGE_SIZE = 500  # the most that Compute Engine gives at once
 # The SDK's messages of request bodies, by the field of the request that holds them.
 BODIES = {
     "address_resource": "Address",
     "firewall_resource": "Firewall",
+    "image_resource": "Image",
     "instance_resource": "Instance",
     "instances_set_labels_request_resource": "InstancesSetLabelsRequest",
     "network_resource": "Network",
@@ -140,6 +142,42 @@ class GcpCalls:
 
         with translated(f"{service} {path.partition('/')[2]}", "gcp", changing=False):
             return read_retry()(once)()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        accepted: tuple[int, ...] = (),
+        changing: bool = True,
+    ) -> Any:
+        """One request to Cloud Storage, by its path or by the address of an upload; gives the response. What changes
+        nothing may be tried three times."""
+        address = path if path.startswith(("http:", "https:")) else f"{self._storage}/{path}"
+
+        def once() -> Any:
+            response = self._session().request(
+                method, address, params=query, json=body, data=data, headers=headers, allow_redirects=False
+            )
+            if response.status_code >= LEAST_ERROR and response.status_code not in accepted:
+                raise api.from_http_response(response)
+            return response
+
+        with translated(f"storage {method}", "gcp", changing=changing):
+            return once() if changing else read_retry()(once)()
+
+    @property
+    def _storage(self) -> str:
+        return f"{self.endpoint}/gcp/storage" if self.emulated else f"https://storage.{UNIVERSE}"
+
+    def check_storage_address(self, address: str) -> None:
+        """Raises ``cloud_unknown`` for an address to which no credential of ours may go."""
+        if not address.startswith(f"{self._storage}/"):
+            raise CloudError("cloud_unknown", "Google Cloud told no address for the upload.", where="gcp", why=address)
 
     # How a client is made --------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from grafos_connectors.contract import (
     Found,
     Identity,
     Image,
+    Kind,
     Offer,
     Operation,
     Price,
@@ -20,16 +21,20 @@ from grafos_connectors.contract import (
     State,
     Traits,
 )
-from grafos_connectors.gcp import account, changes, permissions, prices, progress
+from grafos_connectors.gcp import account, changes, permissions, prices, progress, storage
 from grafos_connectors.gcp.catalog import Catalog
 from grafos_connectors.gcp.client import GcpCalls
 from grafos_connectors.gcp.describe import by_id, described, id_of
+from grafos_connectors.gcp.images import IMAGE_SHAPES
 from grafos_connectors.gcp.listing import list_scope
 from grafos_connectors.gcp.machine import console_output
 from grafos_connectors.gcp.shapes import GCP_SHAPES
 from grafos_connectors.gcp.wire import Watch
 from grafos_connectors.shapes import check_desired, check_token
+from grafos_connectors.uploads import Disk, Filled, KeepingPrice, Sent, Told
 from grafos_core.clock import Clock, SystemClock
+
+ALL_SHAPES = {**GCP_SHAPES, **IMAGE_SHAPES}
 
 LISTING_LAG_S = 10.0  # ``get`` by name is never behind; aggregated lists are, by seconds
 EMULATED_LISTING_LAG_S = 1.0
@@ -59,7 +64,7 @@ class GcpConnector:
         self._pause_s = EMULATED_PAUSE_S if emulated else PAUSE_S
         usual_lag_s = EMULATED_LISTING_LAG_S if emulated else LISTING_LAG_S
         lag_s = usual_lag_s if listing_lag_s is None else listing_lag_s
-        self._traits = Traits(kinds=tuple(GCP_SHAPES), once=tuple(GCP_SHAPES), listing_lag_s=lag_s)
+        self._traits = Traits(kinds=tuple(ALL_SHAPES), once=tuple(ALL_SHAPES), listing_lag_s=lag_s)
 
     @property
     def provider(self) -> str:
@@ -89,7 +94,7 @@ class GcpConnector:
         return account.quotas(self._calls, self._catalog, region, machine_type)
 
     def missing_permissions(self, region: str, actions: Sequence[str] = ()) -> tuple[str, ...]:  # noqa: ARG002  a project's hold everywhere
-        return permissions.missing(self._calls, actions or permissions.ACTIONS)
+        return permissions.missing(self._calls, actions or permissions.NEEDED)
 
     def policy_fragment(self, actions: Sequence[str]) -> str:
         return permissions.fragment(actions)
@@ -100,18 +105,18 @@ class GcpConnector:
     def image(self, region: str, arch: str) -> Image:
         return account.image(self._calls, region, arch)
 
+    def keeping_price(self, region: str) -> KeepingPrice:
+        return prices.keeping_price(self._catalog, region, emulated=self._calls.emulated)
+
     # Reads -----------------------------------------------------------------------------------------------------------
 
     def find(self, desired: Desired) -> Found | None:
         """By name, which the cloud gives once: a stranger's resource under it is shown, with what it bears."""
-        check_desired(desired, GCP_SHAPES)
-        ref = Ref(key=desired.key, kind=desired.kind, id=id_of(desired), region=desired.region, zone=desired.zone)
-        pair = by_id(self._calls, ref)
-        return pair[1] if pair else None
+        check_desired(desired, ALL_SHAPES)
+        return self._read(_ref_of(desired))
 
     def observe(self, ref: Ref) -> Found:
-        pair = by_id(self._calls, ref)
-        return pair[1] if pair else Found(ref=ref, state=State.GONE)
+        return self._read(ref) or Found(ref=ref, state=State.GONE)
 
     def list(self, scope: Scope) -> Iterator[tuple[Found, ...]]:
         return list_scope(self._calls, scope)
@@ -127,12 +132,17 @@ class GcpConnector:
     # Changes ---------------------------------------------------------------------------------------------------------
 
     def begin_create(self, desired: Desired, token: str) -> Operation:
-        check_desired(desired, GCP_SHAPES)
+        check_desired(desired, ALL_SHAPES)
         check_token(desired, token)
-        began_at = self._clock.now()
-        handle = changes.create(self._calls, desired, token)
-        ref = Ref(key=desired.key, kind=desired.kind, id=id_of(desired), region=desired.region, zone=desired.zone)
-        return Operation(verb="create", ref=ref, handle=handle.text(), began_at=began_at)
+        began_at, handle = self._clock.now(), progress.Handle()
+        if desired.kind is Kind.BUCKET:
+            storage.create_bucket(self._calls, desired)
+        else:
+            handle = changes.create(self._calls, desired, token)
+        return Operation(verb="create", ref=_ref_of(desired), handle=handle.text(), began_at=began_at)
+
+    def fill(self, ref: Ref, disk: Disk, sent: Sent, told: Told) -> Filled:
+        return storage.fill_bucket(self._calls, ref, disk, sent, told)
 
     def begin_update(self, ref: Ref, desired: Desired) -> Operation:
         began_at = self._clock.now()
@@ -140,9 +150,12 @@ class GcpConnector:
         return Operation(verb="update", ref=ref, handle=handle.text(), began_at=began_at)
 
     def begin_delete(self, ref: Ref) -> Operation:
-        described(ref.kind)
         began_at = self._clock.now()
-        handle = changes.delete(self._calls, ref)
+        if ref.kind in storage.STORAGE_KINDS:
+            handle = progress.Handle(unseen=not storage.delete(self._calls, ref))
+        else:
+            described(ref.kind)
+            handle = changes.delete(self._calls, ref)
         return Operation(verb="delete", ref=ref, handle=handle.text(), began_at=began_at)
 
     def poll(self, operation: Operation) -> Progress:
@@ -150,7 +163,18 @@ class GcpConnector:
         paths = progress.Handle.of(operation).operations
         seen = progress.Sight(operations=[changes.operation_now(self._calls, path) for path in paths], found=None)
         if not seen.running:  # until then the resource says nothing that decides
-            pair = by_id(self._calls, operation.ref)
-            seen = progress.Sight(operations=seen.operations, found=pair[1] if pair else None)
+            seen = progress.Sight(operations=seen.operations, found=self._read(operation.ref))
         lag_s = self._traits.listing_lag_s
         return judge(operation, seen, now=self._clock.now(), lag_s=lag_s, pause_s=self._pause_s)
+
+    def _read(self, ref: Ref) -> Found | None:
+        if ref.kind in storage.STORAGE_KINDS:
+            return storage.observe(self._calls, ref)
+        pair = by_id(self._calls, ref)
+        return pair[1] if pair else None
+
+
+def _ref_of(desired: Desired) -> Ref:
+    """Ids are made of names that we chose."""
+    path = storage.bucket_id(desired.name) if desired.kind is Kind.BUCKET else id_of(desired)
+    return Ref(key=desired.key, kind=desired.kind, id=path, region=desired.region, zone=desired.zone)

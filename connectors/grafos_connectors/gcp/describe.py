@@ -60,11 +60,18 @@ DISK_STATES = {
     "DELETING": State.DELETING,
     "FAILED": State.FAILED,
 }
+IMAGE_STATES = {
+    "PENDING": State.PENDING,
+    "READY": State.READY,
+    "FAILED": State.FAILED,
+    "DELETING": State.DELETING,
+}
 ADDRESS_STATES = {"RESERVING": State.PENDING, "RESERVED": State.READY, "IN_USE": State.READY}
 BILLED_STATES = {
     Kind.MACHINE: {State.PENDING, State.READY},
     Kind.DISK: {State.PENDING, State.READY, State.FAILED},
     Kind.ADDRESS: {State.PENDING, State.READY},
+    Kind.IMAGE: {State.PENDING, State.READY, State.FAILED},
 }
 BILLED_STATUSES = {"SUSPENDING", "SUSPENDED"}  # of machines: their memory is kept, and paid for
 
@@ -114,6 +121,14 @@ def _firewall_rule(item: Item) -> dict[str, Any]:
     }
 
 
+def _image(item: Item) -> dict[str, Any]:
+    return {
+        "arch": {"X86_64": "amd64", "ARM64": "arm64"}.get(item.get("architecture", ""), ""),
+        "size_gib": item.get("diskSizeGb"),
+        "made_at": unix_seconds(item.get("creationTimestamp", "")),
+    }
+
+
 DESCRIBED: dict[Kind, Described] = {
     Kind.MACHINE: Described(
         "instances",
@@ -143,6 +158,9 @@ DESCRIBED: dict[Kind, Described] = {
         "region",
         lambda item: {"cidr": item.get("ipCidrRange"), "network": path_of(item.get("network", ""))},
         labelled=False,
+    ),
+    Kind.IMAGE: Described(
+        "images", "images", "image", GLOBAL, _image, lambda item: _known(IMAGE_STATES, item.get("status", ""))
     ),
     Kind.NETWORK: Described("networks", "networks", "network", GLOBAL, lambda _: {}, labelled=False),
 }
@@ -192,6 +210,7 @@ def found(kind: Kind, item: Item, region: str = "") -> Found:
     zone = path.split("/")[1] if path.startswith("zones/") else ""
     if of_kind.labelled:
         ours, said_region = labels.ours(item.get("labels", {})), region_of(zone)
+        said_region = said_region or next(iter(item.get("storageLocations", ())), "")
     else:
         ours, said_region = labels.described(item.get("description", ""))
         said_region = path.split("/")[1] if path.startswith("regions/") else said_region

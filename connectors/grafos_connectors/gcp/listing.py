@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,20 +11,21 @@ from grafos_connectors.gcp.client import GcpCalls
 from grafos_connectors.gcp.describe import GLOBAL, described, found
 from grafos_connectors.gcp.endpoints import check_region
 from grafos_connectors.gcp.labels import label_filter
+from grafos_connectors.gcp.storage import list_buckets
 
 # What costs most is listed first.
-LISTED = (Kind.MACHINE, Kind.DISK, Kind.ADDRESS, Kind.FIREWALL_RULE, Kind.SUBNET, Kind.NETWORK)
+LISTED = (Kind.MACHINE, Kind.DISK, Kind.ADDRESS, Kind.IMAGE, Kind.FIREWALL_RULE, Kind.SUBNET, Kind.NETWORK)
 
 
 def list_scope(calls: GcpCalls, scope: Scope) -> Iterator[tuple[Found, ...]]:
     """Pages of what the scope's regions hold, or all regions: one list of each kind covers the whole project."""
     for region in scope.regions:
         check_region(region)
-    for kind in LISTED:
-        for page in _pages(calls, kind, scope.fabric):
-            living = tuple(each for each in page if _wanted(each, scope))
-            if living:
-                yield living
+    pages = (page for kind in LISTED for page in _pages(calls, kind, scope.fabric))
+    for page in itertools.chain(pages, list_buckets(calls, scope.fabric)):
+        living = tuple(each for each in page if _wanted(each, scope))
+        if living:
+            yield living
 
 
 def _wanted(each: Found, scope: Scope) -> bool:
@@ -38,7 +40,7 @@ def _pages(calls: GcpCalls, kind: Kind, fabric: str) -> Iterator[list[Found]]:
     if of_kind.scope == GLOBAL:
         for page in calls.pages(of_kind.client, "list", **wanted):
             check_whole(page)
-            yield [found(kind, item) for item in page.get("items", ()) if _may_be_ours(item)]
+            yield [found(kind, item) for item in page.get("items", ()) if of_kind.labelled or _may_be_ours(item)]
         return
     for page in calls.pages(of_kind.client, "aggregated_list", **wanted):
         check_whole(page)

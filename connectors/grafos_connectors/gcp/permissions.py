@@ -24,6 +24,11 @@ ACTIONS = (
     "compute.firewalls.get",
     "compute.firewalls.list",
     "compute.globalOperations.get",
+    "compute.images.create",
+    "compute.images.delete",
+    "compute.images.get",
+    "compute.images.list",
+    "compute.images.setLabels",
     "compute.instances.create",
     "compute.instances.delete",
     "compute.instances.get",
@@ -49,7 +54,21 @@ ACTIONS = (
     "compute.subnetworks.use",
     "compute.subnetworks.useExternalIp",
     "compute.zoneOperations.get",
+    "storage.buckets.create",
+    "storage.buckets.delete",
+    "storage.buckets.get",
+    "storage.buckets.list",
+    "storage.objects.create",
+    "storage.objects.delete",
+    "storage.objects.get",
 )
+PUBLISHING = tuple(
+    action
+    for action in ACTIONS
+    if action.startswith(("storage.", "compute.images.")) and action != "compute.images.list"
+)
+"""Those that only who publishes an image needs."""
+NEEDED = tuple(action for action in ACTIONS if action not in PUBLISHING)
 """All that this folder's calls of Compute Engine need. Debian's images and the price list are open to everybody."""
 TESTED_AT_ONCE = 100  # projects.testIamPermissions takes that many
 

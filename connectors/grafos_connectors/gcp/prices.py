@@ -14,6 +14,7 @@ from grafos_connectors.contract import CloudError, Price
 from grafos_connectors.gcp.catalog import Catalog, PriceRow
 from grafos_connectors.gcp.describe import Item
 from grafos_connectors.gcp.families import HYPERDISK, SHARED_CORES, disk_type, family_of
+from grafos_connectors.uploads import KeepingPrice
 from grafos_core.money import from_usd
 
 MIB_PER_GIB = 1024
@@ -35,6 +36,7 @@ GPU_WORDS = {
 }
 DISK_ROW = re.compile(r"Balanced PD Capacity(?: in .+)?")
 HYPERDISK_ROW = re.compile(r"Hyperdisk Balanced Capacity(?: in .+)?")
+IMAGE_ROW = re.compile(r"Storage Image(?: in .+)?")
 ADDRESS_ROW = re.compile(r"External IP Charge on a Standard VM.*")
 
 
@@ -55,11 +57,23 @@ def price(catalog: Catalog, region: str, machine_type: str, *, emulated: bool) -
         machine_per_hour=from_usd(machine),
         disk_per_gib_month=from_usd(disk.usd),
         address_per_hour=from_usd(address.usd),
-        source="Cloud Billing Catalog" + (" (emulated)" if emulated else ""),
+        source=_source(emulated=emulated),
         as_of=min(row.as_of for row in (*used, disk, address)),
         fictional=emulated,
         spot_per_hour=_spot(item, rows, region),
     )
+
+
+def keeping_price(catalog: Catalog, region: str, *, emulated: bool) -> KeepingPrice:
+    """What a GiB of an image costs by the month, rounded up."""
+    row = _dearest(list(catalog.price_rows(region)), IMAGE_ROW, ON_DEMAND)
+    if row is None:
+        raise _missing(region, "an image", "the list has no row for it")
+    return KeepingPrice(region, from_usd(row.usd), _source(emulated=emulated), row.as_of, emulated)
+
+
+def _source(*, emulated: bool) -> str:
+    return "Cloud Billing Catalog" + (" (emulated)" if emulated else "")
 
 
 def _spot(item: Item, rows: Sequence[PriceRow], region: str) -> int:

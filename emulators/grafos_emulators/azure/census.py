@@ -21,6 +21,9 @@ KINDS = {
     "microsoft.network/virtualnetworks": "virtualNetwork",
     "microsoft.network/virtualnetworks/subnets": "subnet",
     "microsoft.devtestlab/schedules": "schedule",
+    "microsoft.compute/galleries": "gallery",
+    "microsoft.compute/galleries/images": "galleryImage",
+    "microsoft.compute/galleries/images/versions": "galleryImageVersion",
 }
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from grafos_emulators.azure import catalogue
+from grafos_emulators.azure import catalogue, uploads
+from grafos_emulators.azure.calls import ArmCall
 from grafos_emulators.azure.errors import ArmError, not_emulated
 from grafos_emulators.azure.kind import Ask, Kind
 from grafos_emulators.azure.operations import timestamp
 from grafos_emulators.azure.places import Place
 from grafos_emulators.azure.store import Resource
 from grafos_emulators.azure.type_names import DISK
+from grafos_emulators.faults import Fault
 
 SMALLEST_GIB, LARGEST_GIB = 1, 32_767
 GIB = 1 << 30
@@ -28,8 +30,12 @@ class Disks(Kind):
         option = (properties.get("creationData") or {}).get("createOption")
         if option is None:
             raise ArmError(400, "InvalidParameter", "Required parameter 'disk.creationData' is missing (null).")
-        if option.lower() != "empty" and ask.old is None:
-            raise not_emulated(f"disks made with createOption {option}: only empty ones, and those of machines")
+        if option.lower() == "upload" and ask.old is None:
+            properties["diskSizeGB"] = uploads.checked_gib(properties["creationData"].get("uploadSizeBytes"))
+        elif option.lower() != "empty" and ask.old is None:
+            raise not_emulated(
+                f"disks made with createOption {option}: only empty ones, uploads, and those of machines"
+            )
         check_size(properties.get("diskSizeGB"))
         catalogue.check_zones(list(ask.body.get("zones") or []), ask.location, ask.call.place.name)
         return {**ask.body, "sku": ask.body.get("sku") or {"name": "Standard_LRS"}, "properties": properties}
@@ -65,7 +71,15 @@ class Disks(Kind):
         if set(body) - {"tags"}:
             raise not_emulated(f"changing the disk {resource.name}: only its tags")
 
+    def action(self, resource: Resource, call: ArmCall, fault: Fault | None) -> dict[str, Any] | None:  # noqa: ARG002
+        """Opens a disk for its bytes, and closes it."""
+        if call.place.tail == "begingetaccess":
+            return uploads.open_disk(self.account, resource, call.body())
+        return uploads.close_disk(resource) if call.place.tail == "endgetaccess" else None
+
     def shown_state(self, resource: Resource) -> str:
+        if (being := uploads.state_of(resource)) is not None:
+            return being
         owner = self.account.store.get(resource.runtime.get("machine", ""))
         if owner is None:
             return "Unattached"

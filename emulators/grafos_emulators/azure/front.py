@@ -96,13 +96,15 @@ class AzureFront:
 
     def _beside_arm(self, request: Request) -> Response:
         """What Azure serves at other host names, without ARM's tokens and versions."""
-        from grafos_emulators.azure import retail, serial
+        from grafos_emulators.azure import retail, serial, uploads
         from grafos_emulators.azure.machines import SERIAL_PREFIX
 
         if request.path == retail.PATH:
             return retail.answer(request, self.account.endpoint)
         if request.path.startswith(SERIAL_PREFIX):
             return serial.answer(self.account, request)
+        if request.path.startswith(uploads.PREFIX):
+            return uploads.take_pages(self.account, request)
         return Response(404, f"the emulated Azure has no {request.path}\n".encode())
 
     def _arm(self, request: Request, router: Router) -> Response:

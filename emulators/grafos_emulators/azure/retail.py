@@ -95,6 +95,7 @@ def items() -> tuple[Item, ...]:
         "vm": _machine_rows,
         "disk": _disk_rows,
         "address": _address_rows,
+        "snapshot": _snapshot_rows,
     }
     return tuple(item for row in csv.DictReader(lines) for item in makers[row["kind"]](row))
 
@@ -132,6 +133,19 @@ def _disk_rows(row: dict[str, str]) -> Iterator[Item]:
         service=("Storage", "DZH317F1HKN0", "Storage"),
         arm_sku=f"{arm}_Managed_Disk_{row['name']}",
         unit="1/Month",
+    )
+
+
+def _snapshot_rows(row: dict[str, str]) -> Iterator[Item]:
+    yield _item(
+        product="Standard HDD Managed Disks",
+        sku="Snapshots LRS",
+        meter="LRS Snapshots",
+        usd=float(row["usd"]),
+        region=row["region"],
+        service=("Storage", "DZH317F1HKN0", "Storage"),
+        arm_sku="",
+        unit="1 GB/Month",
     )
 
 

@@ -7,6 +7,7 @@ from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.calls import ArmCall, check_api_version, check_authorization
 from grafos_emulators.azure.disks import Disks
 from grafos_emulators.azure.errors import not_emulated
+from grafos_emulators.azure.galleries import Galleries, GalleryImages, GalleryImageVersions
 from grafos_emulators.azure.groups import Groups
 from grafos_emulators.azure.interfaces import Interfaces
 from grafos_emulators.azure.kind import Kind
@@ -37,6 +38,9 @@ class Router:
             Interfaces(account),
             self.machines,
             Disks(account),
+            Galleries(account),
+            GalleryImages(account),
+            GalleryImageVersions(account),
             Schedules(account, self.machines.deallocate),
         )
         self.kinds = {kind.type.lower(): kind for kind in made}

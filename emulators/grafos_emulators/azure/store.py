@@ -13,6 +13,10 @@ from typing import Any
 
 from grafos_emulators.azure import places
 from grafos_emulators.azure.places import Place
+from grafos_emulators.azure.type_names import GALLERY_IMAGE, GALLERY_IMAGE_VERSION
+
+TRACKED_PARTS = frozenset({GALLERY_IMAGE, GALLERY_IMAGE_VERSION})
+"""Parts of others that have a location and tags of their own."""
 
 
 @dataclass
@@ -57,7 +61,7 @@ class Resource:
     @cached_property
     def is_tracked(self) -> bool:
         """Whether it is listed with the group's resources: a subnet or a rule is not, it is part of another."""
-        return len(self.place.rest) == 2
+        return len(self.place.rest) == 2 or self.type in TRACKED_PARTS
 
 
 class Store:

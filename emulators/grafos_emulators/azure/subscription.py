@@ -12,7 +12,7 @@ from grafos_emulators.azure.verbs import document
 from grafos_emulators.http import Response
 
 _TYPES = {
-    "Microsoft.Compute": ("virtualMachines", "disks"),
+    "Microsoft.Compute": ("virtualMachines", "disks", "galleries"),
     "Microsoft.Network": ("virtualNetworks", "networkSecurityGroups", "publicIPAddresses", "networkInterfaces"),
     "Microsoft.DevTestLab": ("schedules",),
     "Microsoft.Authorization": ("permissions",),

@@ -8,7 +8,7 @@ from grafos_emulators.census import Thing
 from grafos_emulators.gcp.instance_life import Instance
 from grafos_emulators.gcp.project import Project, Resource, region_of
 
-BILLED = frozenset({"disk", "address"})  # as long as they exist; an instance, until it is TERMINATED
+BILLED = frozenset({"disk", "address", "image"})  # as long as they exist; an instance, until it is TERMINATED
 
 
 def things(project: Project) -> Iterator[Thing]:
@@ -27,6 +27,11 @@ def things(project: Project) -> Iterator[Thing]:
             billable=resource.kind in BILLED or (isinstance(resource, Instance) and resource.uses_quota),
             tags=resource.labels | described,
         )
+    for name, bucket in sorted(project.buckets.items()):
+        yield Thing("gcp", "bucket", f"b/{name}", bucket.region, "READY", False, dict(bucket.body.get("labels", {})))
+        for key, each in sorted(bucket.objects.items()):
+            tags = dict(each.body.get("metadata", {}))
+            yield Thing("gcp", "object", f"b/{name}/o/{key}", bucket.region, "READY", True, tags)
 
 
 def _state(resource: Resource) -> str:

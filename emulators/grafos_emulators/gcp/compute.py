@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from grafos_emulators.gcp import disks, networks, offers
+from grafos_emulators.gcp import disks, images, networks, offers
 from grafos_emulators.gcp.calls import ApiCall, Handler, Route, Trouble, read
 from grafos_emulators.gcp.catalog import IMAGE_PROJECT, SCOPES_BY_REGION, SCOPES_BY_ZONE
 from grafos_emulators.gcp.discovery import compute_document
@@ -43,6 +43,7 @@ class Compute:
             **offers.handlers(project),
             **networks.handlers(project),
             **disks.handlers(project),
+            **images.handlers(project),
             **instances.handlers(),
             **_operation_handlers(project),
         }
@@ -76,13 +77,9 @@ class Compute:
     def _handler(self, call: ApiCall) -> Handler:
         project_named, method_id = call.path.get("project", ""), call.method.method_id
         own = project_named in {self._project.project_id, self._project.number}
-        if call.method.collection == "images":
-            handlers = self._image_handlers
-            if own and call.method.verb in {"get", "getFromFamily", "list"}:
-                raise not_emulated("images of a project's own")
-            own = own or project_named == IMAGE_PROJECT
-        else:
-            handlers = self._handlers
+        handlers = self._handlers
+        if call.method.collection == "images" and not own:
+            handlers, own = self._image_handlers, project_named == IMAGE_PROJECT
         if not own:
             raise forbidden(permission_for(method_id), call.target, project_named)
         handler = handlers.get(method_id)

@@ -69,6 +69,9 @@ def _skus_of(row: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         group = "PDStandard" if row["name"] == "Storage PD" else "SSD"
         where = "" if row["region"] == "us-central1" else f" in {_PLACES[row['region']]}"
         yield _sku(row, f"{row['name']} Capacity{where}", ("Storage", group, ON_DEMAND), usd)
+    elif kind == "image":
+        where = "" if row["region"] == "us-central1" else f" in {_PLACES[row['region']]}"
+        yield _sku(row, f"{row['name']}{where}", ("Storage", "StorageImage", ON_DEMAND), usd)
     else:
         category = ("Network", "IpAddress", ON_DEMAND)
         yield _sku(row, "External IP Charge on a Standard VM", category, usd, free=FREE_ADDRESS_HOURS)

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from grafos_core.emulated import EMULATED_PROJECT
 from grafos_emulators.addresses import LoopbackNetwork
+from grafos_emulators.disk_files import DiskFile
+from grafos_emulators.gcp.buckets import Bucket
 from grafos_emulators.gcp.errors import already_exists, not_found, not_ready
 from grafos_emulators.gcp.operations import Operations
 from grafos_emulators.gcp.times import rfc3339
@@ -69,8 +71,9 @@ class Project:
 
     ``architecture`` is GCE's word for the host's, ``X86_64`` or ``ARM64``: only its stock image runs a startup script.
     ``denied`` are IAM permissions that the caller lacks; ``disabled_services`` are APIs that nobody switched on.
-    ``launched`` are the instances that have a machine, by its id. ``quota_limits`` are limits that were set, by metric
-    and region (empty: all regions, or the project's own).
+    ``launched`` are the instances that have a machine, by its id. ``image_archives`` are what the project's own images
+    were made from, by path. ``quota_limits`` are limits that were set, by metric and region (empty: all regions, or the
+    project's own).
     """
 
     world: World
@@ -83,6 +86,8 @@ class Project:
     disabled_services: set[str] = field(default_factory=set)
     quota_limits: dict[tuple[str, str], float] = field(default_factory=dict)
     resources: dict[str, Resource] = field(default_factory=dict)
+    buckets: dict[str, Bucket] = field(default_factory=dict)
+    image_archives: dict[str, DiskFile] = field(default_factory=dict)
     launched: dict[str, Resource] = field(default_factory=dict)
     operations: Operations = field(init=False)
     _users: dict[str, dict[str, None]] = field(default_factory=dict, repr=False)

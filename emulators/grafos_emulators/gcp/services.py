@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from grafos_emulators.gcp import permissions, pricing
+from grafos_emulators.gcp import permissions, pricing, storage
 from grafos_emulators.gcp.errors import JSON, bad_request, forbidden, not_emulated
 from grafos_emulators.gcp.project import Project
 from grafos_emulators.http import Request, Response
@@ -28,6 +28,8 @@ Answer = Callable[[], dict[str, Any]]
 def operation_of(request: Request) -> tuple[str, str]:
     """The service and the operation that a request means, for the journal and for fault rules."""
     service, _, path = request.path.removeprefix(PREFIX).partition("/")
+    if service == storage.SERVICE:
+        return service, storage.operation_of(request)
     named = {
         "cloudresourcemanager": (_TEST_PERMISSIONS, "projects.testIamPermissions"),
         "serviceusage": (_SERVICE, "services.get"),
@@ -42,6 +44,8 @@ def answer(project: Project, request: Request) -> Response:
     service, operation = operation_of(request)
     path = request.path.removeprefix(f"{PREFIX}{service}/")
     body: dict[str, Any]
+    if service == storage.SERVICE:
+        return storage.answer(project, request, operation)
     if operation == "projects.testIamPermissions" and request.method == "POST":
         found = _TEST_PERMISSIONS.fullmatch(path)
         assert found is not None, "the operation follows from the path"
