@@ -58,7 +58,8 @@ def recover(
     found = [*((one.provider, one.case) for one in stacks), *_cases_of(clouds)]
     if dry_run or not found:
         documents = [_document(where, case) for where, case in found]
-        text = _table(found, terminal) if found else _nothing_text(around.clouds)
+        left = len(_cases_of(around.clouds)) > len(_cases_of(clouds))
+        text = _table(found, terminal) if found else _nothing_text(around.clouds, left=left)
     else:
         terminal.note(_table(found, terminal).rstrip())
         if not yes:
@@ -148,8 +149,11 @@ def _carry_out(hands: Hands, cases: tuple[Case, ...], steps: Steps) -> tuple[Rec
     return carry_out(hands, cases, project_folder(), finish, told=told)
 
 
-def _nothing_text(clouds: Sequence[Cloud[tuple[Case, ...]]]) -> str:
+def _nothing_text(clouds: Sequence[Cloud[tuple[Case, ...]]], *, left: bool) -> str:
+    """``left``: something was, and is not for us to bring to an end."""
     looked_at = ", ".join(cloud.connector.provider for cloud in clouds)
+    if left:
+        return f"Nothing else was interrupted ({looked_at}).\n"
     return f"Nothing was interrupted, and the journal knows every cell ({looked_at}).\n"
 
 

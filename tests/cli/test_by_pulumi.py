@@ -151,12 +151,17 @@ def test_what_was_killed_is_recovered_by_pulumi_past_the_lock_of_the_dead(user: 
 @pytest.mark.deep
 @pytest.mark.timeout(600)
 @pytest.mark.needs("pulumi")
-def test_the_first_ctrl_c_ends_it_in_order_and_says_how_to_go_on(user: Person) -> None:
+@pytest.mark.parametrize(
+    "ending", [("recover", "--undo", "--yes"), ("sweep", "--provider", "aws", "--delete", "--yes")]
+)
+def test_the_first_ctrl_c_ends_it_in_order_and_says_how_to_go_on(user: Person, ending: tuple[str, ...]) -> None:
+    """And what it left is undone by Pulumi when recover or sweep are asked for it."""
     process = begun(user, until=lambda: has_machine(user))
     children = below(process.pid)
     process.send_signal(signal.SIGINT)
     answer = ends_with(process)
     assert (answer.code, "grafos cloud teardown aws --cell-id build" in answer.err) == (130, True), answer.err
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
-    assert user("cloud", "recover", "--undo", "--yes").code == 0
+    ended = user("cloud", *ending)
+    assert (ended.code, "pulumi" in ended.err) == (0, True), ended.err + ended.out
     assert (cells(user), stacks(user)) == ([("build", "gone")], [])

@@ -13,7 +13,7 @@ from command_line import Person
 from grafos_core.clock import SystemClock
 from grafos_core.fabric import open_fabric
 from grafos_stacks.journal import DIRECT, Journal, StackRow, StackState
-from grafos_stacks.owners import PULUMI, pulumi_owner
+from grafos_stacks.owners import OWN_PROJECT, PULUMI, pulumi_owner
 
 
 @pytest.fixture
@@ -68,3 +68,40 @@ def test_a_cell_of_pulumi_is_neither_extended_nor_torn_down_here(somebody: Perso
     assert torn.code != 0
     assert "build belongs to the Pulumi stack grafos/dev" in torn.err
     assert "grafos cloud handover build --to direct" in torn.err
+
+
+def at_hand(person: Person, stack: str) -> None:
+    """As if `--engine pulumi` had begun a stack here."""
+    folder = person.fabric_home / "pulumi" / "work" / stack
+    folder.mkdir(parents=True)
+    (folder / "backend").write_text("file:///nowhere")
+
+
+def test_cells_of_one_stack_end_together_and_what_another_program_owns_is_left_to_it(somebody: Person) -> None:
+    """Pulumi would make again what its stack declares; and a teardown or recover of ours keeps off other people's."""
+    with journal_of(somebody) as journal:
+        for name, engine in (
+            ("build-1", pulumi_owner(OWN_PROJECT, "build")),
+            ("build-2", pulumi_owner(OWN_PROJECT, "build")),
+            ("other", pulumi_owner("shop", "dev")),
+        ):
+            journal.write(StackRow(name, "aws", "us-east-1", "", StackState.MAKING, 1.0, 1.0, engine=engine))
+    at_hand(somebody, "build")
+    assert somebody("emulate", "up", "--clouds", "aws").code == 0
+    try:
+        somebody.env.update(somebody("emulate", "env", "--json").document["environment"])
+        part = somebody("cloud", "teardown", "aws", "--cell-id", "build-1", "--yes")
+        assert "build-1 of the Pulumi stack build cannot end without the other cells of it" in part.err
+        assert "--cell-id build-1 --cell-id build-2" in part.err
+        several = somebody("cloud", "teardown", "aws", "--cell-id", "build-1", "--cell-id", "other", "--yes", "--json")
+        codes = {one["cell_id"]: one["code"] for one in several.document["failures"]}
+        assert codes == {"build-1": "stack_busy", "other": "stack_busy"}
+        recovered = somebody("cloud", "recover", "--yes", env={"PATH": "/nowhere"})
+        assert "other belongs to the Pulumi stack shop/dev" in recovered.err
+        assert "use pulumi there; or take it back first: grafos cloud handover other --to direct" in recovered.err
+        assert "the Pulumi stack build cannot be looked at: Pulumi's command line was not found" in recovered.err
+        assert "Nothing else was interrupted" in recovered.out
+    finally:
+        somebody("emulate", "down")
+    with journal_of(somebody) as journal:
+        assert {row.state for row in journal.stacks()} == {StackState.MAKING}
