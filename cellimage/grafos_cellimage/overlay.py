@@ -23,6 +23,8 @@ import runpy, sys
 sys.path.insert(0, "/{place}")
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
+RUNS = {"grafos-first-boot.service": "grafos_cell.first_boot", "grafos-cell.service": "grafos_cell.baked"}
+"""The module that each of our units runs, in the place of ``@module@``."""
 UNITS = "etc/systemd/system"
 OWN_UNITS = "usr/lib/systemd/system"
 
@@ -30,6 +32,9 @@ OWN_UNITS = "usr/lib/systemd/system"
 def overlay(plan: ImagePlan) -> dict[str, Node]:
     """All of it, by its place below the root."""
     tree = {path: Node(data) for path, data in _own_files().items()}
+    for unit, module in RUNS.items():
+        path = f"{UNITS}/{unit}"
+        tree[path] = Node(tree[path].data.replace(b"@module@", module.encode()))
     for target, units in ENABLED.items():
         for unit in units:
             home = UNITS if f"{UNITS}/{unit}" in tree else OWN_UNITS

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 from grafos_cellimage import disk, overlay
@@ -32,6 +34,13 @@ def test_nobody_can_log_in_and_nothing_listens_but_for_what_the_cell_needs() -> 
     for unit in ("getty@.service", "serial-getty@.service", "debug-shell.service", "emergency.service"):
         assert tree[f"etc/systemd/system/{unit}"].link == "/dev/null"
     assert not any(name.endswith(".socket") for name in tree if "wants" in name and "networkd" not in name)
+
+
+def test_each_of_our_units_runs_a_module_of_the_cell_that_exists() -> None:
+    tree = overlay.overlay(plan_for("arm64"))
+    for unit, module in overlay.RUNS.items():
+        assert f"run.py {module}\n" in tree[f"etc/systemd/system/{unit}"].data.decode()
+        assert find_spec(module)
 
 
 def test_every_unit_that_is_started_is_there() -> None:
