@@ -233,11 +233,12 @@ def _text(raised: Raised, took_s: float) -> str:
 
     machine, how = raised.machine, "is back" if raised.filled else "answers"
     moved = ""
+    from grafos_cli.ledger_home import ledger_text
     if raised.moved_from:
         moved = f"It was at {raised.moved_from} before: whatever dials that has to be told, cells by enrolling anew.\n"
     return (
         f"The orchestrator {how} after {took_s:.1f} s: {machine.machine_type} in {zone_of(machine)}, "
-        f"{raised.orchestrator.url}. It keeps the fabric's ledger.\n{moved}"
+        f"{raised.orchestrator.url}. The fabric's ledger: {ledger_text(raised.ledger)}.\n{moved}"
         f"It ends itself:       {moment_text(machine.expires_at)}\n"
         f"Let it live longer:   grafos cloud extend --cell-id {machine.cell_id} --ttl +8h\n"
         "Keep what it keeps:   grafos fabric backup FILE\n"
