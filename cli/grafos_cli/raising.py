@@ -87,11 +87,14 @@ def _planned(
     terminal: Terminal, on: str, region: str, given: dict[str, Any], restore: str
 ) -> Iterator[tuple[Planned, bytes]]:
     """Reads what the plan needs, changing nothing; and the backup."""
+    from importlib.metadata import version
+
     from grafos_cli.fabric import open_default
     from grafos_cli.interrupts import resumable
     from grafos_cli.planning import Planned, hands_for_all
     from grafos_cli.steps import show_steps
     from grafos_connectors.registry import open_connector
+    from grafos_core.backup_archive import about_in, refuse_newer
     from grafos_core.sealed_backup import open_sealed
     from grafos_stacks.bundle import Bundles
     from grafos_stacks.orchestrator_machine import STACK
@@ -100,6 +103,8 @@ def _planned(
     fabric = open_default(terminal)
     refuse_another(fabric)
     archive = open_sealed(fabric, Path(restore)) if restore else b""
+    if archive:
+        refuse_newer(about_in(archive), version("grafos-scheduler"))
     row = living_machine(fabric)
     provider, where = _place(row, on, region)
     again = "nothing was made yet; run it again when you like"
@@ -228,12 +233,12 @@ def _document(raised: Raised) -> dict[str, Any]:
 
 
 def _text(raised: Raised, took_s: float) -> str:
+    from grafos_cli.ledger_home import ledger_text
     from grafos_cli.moments import moment_text
     from grafos_stacks.failover import zone_of
 
     machine, how = raised.machine, "is back" if raised.filled else "answers"
     moved = ""
-    from grafos_cli.ledger_home import ledger_text
     if raised.moved_from:
         moved = f"It was at {raised.moved_from} before: whatever dials that has to be told, cells by enrolling anew.\n"
     return (

@@ -18,7 +18,7 @@ def allow(hands: Hands, cell_id: str, operator_cidr: str, engine: str = DIRECT) 
     """Opens the cell's port to ``operator_cidr`` ("203.0.113.7/32"), closes it to any other, and gives the plan then.
 
     The new rule is made before the old ones go, so whoever is stopped in between is locked out of nothing; the same
-    call again ends it. ``cell_unknown``, ``cell_gone``, ``unsupported`` for a cell without an open port,
+    call again ends it. ``cell_unknown``, ``cell_gone``, ``unsupported`` for what is no standalone cell,
     ``config_invalid`` for an address that is none, ``resources_left`` if the old rule cannot be deleted,
     ``stack_busy`` when it is not the ``engine``'s.
     """
@@ -26,6 +26,12 @@ def allow(hands: Hands, cell_id: str, operator_cidr: str, engine: str = DIRECT) 
         row = hands.journal.stack(cell_id)
         if row is None or row.plan is None:
             raise GrafosError("cell_unknown", f"the journal knows no cell {cell_id!r}", next="grafos cloud ls")
+        if row.plan.spec.orchestrates:
+            raise GrafosError(
+                "unsupported",
+                f"{cell_id} is the machine of the fabric's orchestrator, at whose port its cells arrive, too",
+                next=f"grafos fabric up --allow {operator_cidr}",
+            )
         if row.plan.spec.pattern != STANDALONE:
             raise GrafosError(
                 "unsupported",

@@ -25,8 +25,9 @@ from grafos_scheduler.regaining_client import regain, voucher_of
 from grafos_scheduler.regaining_messages import RegainGrant
 from grafos_scheduler.tenant_messages import TenantAsked
 from grafos_scheduler.wire import TIMEOUT_S, Wire, decode
-from grafos_stacks.orchestrators import DEFAULT_TENANT, ORCHESTRATOR, OrchestratorHome, OrchestratorRecord
+from grafos_stacks.orchestrators import DEFAULT_TENANT, OrchestratorHome, OrchestratorRecord
 from grafos_stacks.records import OPERATOR, SchedulerHome, tenant_name
+from grafos_stacks.spec import ORCHESTRATOR
 
 CLAIM_PATIENCE_S = 5.0
 """An orchestrator that was started just now answers within a second or two."""

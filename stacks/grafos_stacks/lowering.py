@@ -28,13 +28,10 @@ from grafos_stacks.journal import Homecoming, Journal, StackRow, StackState
 from grafos_stacks.ledger_moves import bring_ledger_home
 from grafos_stacks.lost_ledger import reopen_ledger
 from grafos_stacks.orchestrator_machine import STACK
-from grafos_stacks.orchestrators import OrchestratorHome
+from grafos_stacks.orchestrators import REACH_PATIENCE_S, OrchestratorHome
 from grafos_stacks.progress import BEGUN, DONE, Progress, Step, unheard
 from grafos_stacks.records import OPERATOR, kept
 from grafos_stacks.teardown import TornDownCell, teardown
-
-REACH_PATIENCE_S = 10.0
-"""An orchestrator that is just starting again gets this."""
 
 HandsFor = Callable[[str], Hands]
 """What it takes to work on a cloud."""

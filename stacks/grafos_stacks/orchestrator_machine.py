@@ -15,14 +15,14 @@ from grafos_stacks.creating import LateInputs, late_user_data
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.layouts import layout_of
 from grafos_stacks.names import claim_secret
-from grafos_stacks.orchestrators import OrchestratorHome
+from grafos_stacks.orchestrators import REACH_PATIENCE_S, OrchestratorHome
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
 from grafos_stacks.records import OPERATOR
-from grafos_stacks.spec import ORCHESTRATOR, CellSpec
+from grafos_stacks.spec import ORCHESTRATOR, ORCHESTRATOR_ID, CellSpec
 
-STACK = "orchestrator"
-"""Its name as a stack, and as a scheduler: a fabric has one orchestrator."""
+STACK = ORCHESTRATOR_ID
+"""A fabric has one orchestrator."""
 TTL_S_DEFAULT = 12 * 3600
 """Longer than a cell lives by default (8 h), so that one which is made in the first hours ends before its orchestrator;
 and less than the 23 h that an end on Azure may lie ahead."""
@@ -38,8 +38,8 @@ The public one of a Standard kind does not show in Azure's."""
 SUPERVISOR = "grafos_cell.orchestrating"
 TOLD = ("fabric", "cell_id", "region", "healthy_after_s", "heartbeat_every_s", "expires_at", "ends_at_most")
 """What the supervisor is told, by the names of settings."""
-TIMER_PATIENCE_S, REACH_PATIENCE_S = 15.0, 10.0
-"""How long the supervisor gets to move its timer, which it looks at every second; and how long to reach the machine."""
+TIMER_PATIENCE_S = 15.0
+"""How long the supervisor gets to move its timer, which it looks at every second."""
 ASK_EVERY_S = 0.2
 HEALTHY_AFTER_S, HEARTBEAT_EVERY_S = 30.0, 5.0
 """The public design's time of steady heartbeats before a cell counts as healthy."""

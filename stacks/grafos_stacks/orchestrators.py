@@ -31,9 +31,11 @@ from grafos_scheduler.account_client import Signer
 from grafos_scheduler.account_messages import AccountView
 from grafos_scheduler.orchestrator_client import OrchestratorClient
 from grafos_stacks.records import SCHEMA_VERSION, SchedulerHome, kept, tenant_name
+from grafos_stacks.spec import ORCHESTRATOR_ID
 
-ORCHESTRATOR = "orchestrator"
 DEFAULT_TENANT = "default"
+REACH_PATIENCE_S = 10.0
+"""What an orchestrator gets that is just starting again, before it counts as away."""
 SECRET_BYTES = 32
 RENEW_AT_FRACTION = 0.5
 """Credentials are renewed when they are used past this part of their life."""
@@ -56,7 +58,7 @@ class OrchestratorHome(SchedulerHome):
     """What the fabric's home keeps of its orchestrator."""
 
     def __init__(self, fabric: Fabric) -> None:
-        super().__init__(fabric.home / ORCHESTRATOR, ORCHESTRATOR)
+        super().__init__(fabric.home / ORCHESTRATOR_ID, ORCHESTRATOR_ID)
         self._fabric = fabric
         self._record_file = fabric.home / "orchestrator.json"
 

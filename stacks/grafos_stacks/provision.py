@@ -35,6 +35,7 @@ from grafos_stacks.journal import Move, StackState
 from grafos_stacks.making import Made, note_made, opened, pinned_plan
 from grafos_stacks.names import claim_secret
 from grafos_stacks.orchestrated import check_free, check_way, in_the_way
+from grafos_stacks.orchestrators import DEFAULT_TENANT
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.planner import plan_cell
 from grafos_stacks.preflight import Survey, quota_refusals, survey, together, unknown_limits
@@ -52,7 +53,6 @@ from grafos_stacks.records import (
 from grafos_stacks.spec import STANDALONE, CellSpec
 from grafos_stacks.teardown import teardown
 
-TENANT = "default"
 PATIENCE = Patience()
 
 
@@ -259,7 +259,7 @@ def hand_over(hands: Hands, made: Made, bundles: Bundles) -> CellRecord:
         # What was cut for a machine that is lost is not given twice, and one machine gets no two: each has its own.
         slice_id=f"slice-{plan.stack}-{machine.ref.id}",
         scheduler=plan.stack,
-        tenant=TENANT,
+        tenant=DEFAULT_TENANT,
         most_micro_cents=worst_case(plan.facts.price, plan.spec.disk_gib, plan.spec.ttl_s).total_micro_cents,
         expires_at=float(plan.expires_at + DEAD_MAN_GRACE_S),
     )
@@ -267,14 +267,14 @@ def hand_over(hands: Hands, made: Made, bundles: Bundles) -> CellRecord:
     handover.bring_software(bundles.path)
     terms = Terms(plan.rate_micro_cents_per_hour, float(plan.expires_at))
     secret = bytes.fromhex(claim_secret(hands.fabric, plan.machine.key, made.attempt))
-    take_over(handover, Possession(secret, OPERATOR, terms, TENANT, budget))
+    take_over(handover, Possession(secret, OPERATOR, terms, DEFAULT_TENANT, budget))
     return _in_state(home, record, READY)
 
 
 def _forget_lost_machine(hands: Hands, home: CellHome) -> None:
     """Its credentials open nothing on the next one. Its slice comes back if it had no tenant to spend it; else what it
     spent is unknown, and all of it counts as spent."""
-    if home.is_granted(tenant_name(TENANT)):
+    if home.is_granted(tenant_name(DEFAULT_TENANT)):
         spend_slices(hands.fabric, home.cell_id)
     else:
         release_slices(hands.fabric, home.cell_id)
@@ -298,7 +298,7 @@ def record_of(hands: Hands, made: Made) -> CellRecord:
         machine_id=machine.ref.id,
         zone=machine.ref.zone,
         emulated=plan.facts.emulated,
-        tenant=TENANT,
+        tenant=DEFAULT_TENANT,
         pattern=plan.spec.pattern,
         state=MAKING,
     )

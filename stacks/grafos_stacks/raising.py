@@ -32,7 +32,7 @@ from grafos_stacks.lost_ledger import catch_up_ledger
 from grafos_stacks.making import Made, note_made, pinned_plan
 from grafos_stacks.names import claim_secret
 from grafos_stacks.orchestrator_machine import STACK, user_data_of
-from grafos_stacks.orchestrators import ORCHESTRATOR, OrchestratorHome, OrchestratorRecord
+from grafos_stacks.orchestrators import OrchestratorHome, OrchestratorRecord
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
 from grafos_stacks.provision import keep_begun, record_of, refuse_other_account, url_of
@@ -70,22 +70,17 @@ def raise_orchestrator(hands: Hands, plan: StackPlan, bundles: Bundles, archive:
         _clear_for_the_next(hands, over)
     try:
         with hands.journal.lock(plan.stack):
-            pinned = pinned_plan(hands, plan.spec)
-            if pinned is not None:
-                refuse_other_account(hands, pinned)
-            check_standing(hands, pinned, with_backup=bool(archive))
-            if pinned is None:
-                CellHome(hands.fabric, plan.stack).begin_anew()
+            wanted = _planned(hands, plan, bundles, with_backup=bool(archive))
             if archive:
                 home.note_restoring(begun=True)
             # The ledger that such a machine held is in the backup, and cannot be asked before it is filled.
             later = bool(archive) and not hands.fabric.ledger_place().is_here
-            made = make_somewhere(hands, pinned or plan, lambda tried: user_data_of(hands, tried), later=later)
+            made = make_somewhere(hands, wanted, lambda tried: user_data_of(hands, tried), later=later)
             record = _recorded(hands, made)
             _software(hands, made, record, bundles)
             secret = bytes.fromhex(claim_secret(hands.fabric, made.plan.machine.key, made.attempt))
             if archive:
-                empty = SchedulerHome(home.folder / f"empty-{made.plan.machine.key}-{made.attempt}", ORCHESTRATOR)
+                empty = SchedulerHome(home.folder / f"empty-{made.plan.machine.key}-{made.attempt}", STACK)
                 _fill(hands, home, empty, Filling(record.url, secret, archive))
             orchestrator = _claimed(hands, made, record, secret)
             ledger = move_ledger(hands.fabric, clock=hands.clock, progress=hands.progress)
@@ -109,6 +104,19 @@ def raise_orchestrator(hands: Hands, plan: StackPlan, bundles: Bundles, archive:
         ) from None
 
 
+def _planned(hands: Hands, plan: StackPlan, bundles: Bundles, *, with_backup: bool) -> StackPlan:
+    """The plan to go by: the one of an earlier run, if there is one."""
+    pinned = pinned_plan(hands, plan.spec)
+    if pinned is not None:
+        refuse_other_account(hands, pinned)
+    check_standing(hands, pinned, with_backup=with_backup)
+    if pinned is None:
+        CellHome(hands.fabric, plan.stack).begin_anew()
+        return plan
+    is_lost = with_backup and _machine_state(hands, pinned) is State.GONE
+    return _with_software_of_here(pinned, bundles) if is_lost else pinned
+
+
 def ran_out(hands: Hands) -> StackRow | None:
     """The row of a machine whose time is over, and of which something may be left."""
     row = hands.journal.stack(STACK)
@@ -129,10 +137,13 @@ def _clear_for_the_next(hands: Hands, over: StackRow) -> None:
 
 def check_standing(hands: Hands, pinned: StackPlan | None, *, with_backup: bool) -> None:
     """``cell_gone`` if the orchestrator's machine is lost and there is no backup, ``config_invalid`` for a backup where
-    none is wanted, and for an orchestrator that is somewhere else."""
+    none is wanted, and for an orchestrator that is somewhere else; ``unsupported`` for a port that shall be open to
+    others than it was made for, where that cannot be changed."""
     home = OrchestratorHome(hands.fabric)
     record = home.record()
     refuse_another(hands.fabric)
+    if pinned is not None:
+        _refuse_unchangeable(hands, pinned)
     if with_backup and not home.is_granted(OPERATOR):
         raise GrafosError(
             "credentials_missing",
@@ -172,6 +183,20 @@ def refuse_another(fabric: Fabric) -> None:
         )
 
 
+def _refuse_unchangeable(hands: Hands, pinned: StackPlan) -> None:
+    """What a port is open to may be written with its firewall, once."""
+    row = hands.journal.stack(STACK)
+    before = row.plan.resources if row is not None and row.plan is not None else ()
+    written = {what.key: what.inputs for what in before if what.kind is Kind.FIREWALL}
+    if any(written.get(what.key, what.inputs) != what.inputs for what in pinned.resources):
+        raise GrafosError(
+            "unsupported",
+            f"on {pinned.spec.provider} the orchestrator's port stays open to those for whom it was made",
+            where="--allow",
+            next="leave --allow out; its network security group can be changed in the cloud's console",
+        )
+
+
 def _machine_state(hands: Hands, pinned: StackPlan | None) -> State:
     """How the cloud has the machine of that plan; ``GONE`` for one that never was."""
     row = hands.journal.resources(STACK).get(pinned.machine.key) if pinned is not None else None
@@ -184,6 +209,13 @@ def _needs_backup(what: str) -> GrafosError:
         what,
         next="grafos fabric up --restore FILE; without a backup: grafos fabric down --lost, then begin anew",
     )
+
+
+def _with_software_of_here(pinned: StackPlan, bundles: Bundles) -> StackPlan:
+    """The plan of a machine that is lost, for the next one: a backup may be of newer software than that one had."""
+    facts = pinned.facts
+    bundle = bundles.pin(facts.image.arch, facts.image.python)
+    return msgspec.structs.replace(pinned, facts=msgspec.structs.replace(facts, bundle=bundle))
 
 
 # --- the steps --------------------------------------------------------------------------------------------------

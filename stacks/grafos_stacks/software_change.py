@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from grafos_core.errors import GrafosError
 from grafos_scheduler.machine_messages import MachineOrders, MachineView
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands
+from grafos_stacks.journal import StackRow
 from grafos_stacks.orchestrator_machine import STACK
 from grafos_stacks.orchestrators import OrchestratorHome
+from grafos_stacks.plan import BundlePin, StackPlan
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
 from grafos_stacks.records import OPERATOR
 
@@ -32,8 +36,13 @@ def change_software(hands: Hands, bundles: Bundles) -> Changed:
     """Brings the software that is installed here to the orchestrator's machine, and has it run that.
 
     ``cell_unknown`` where grafos made no such machine, ``upgrade_failed`` when the new one did not answer and the old
-    one runs again, ``cell_not_ready`` when neither answers in time.
+    one runs again, ``cell_not_ready`` when neither answers in time, ``stack_busy`` while another command works on it.
     """
+    with hands.journal.lock(STACK):
+        return _change(hands, bundles)
+
+
+def _change(hands: Hands, bundles: Bundles) -> Changed:
     row = hands.journal.stack(STACK)
     if row is None or row.plan is None:
         raise GrafosError(
@@ -48,6 +57,7 @@ def change_software(hands: Hands, bundles: Bundles) -> Changed:
     with home.client(OPERATOR) as client:
         before = client.machine()
         if before.software_sha256 == pin.sha256:
+            _note(hands, row, row.plan, pin)
             return Changed(pin.sha256, pin.sha256, client.health().version)
         client.put_bundle(bundles.path(pin.sha256).read_bytes())
         client.order_machine(MachineOrders(software_sha256=pin.sha256))
@@ -61,8 +71,16 @@ def change_software(hands: Hands, bundles: Bundles) -> Changed:
             where=home.known().url,
             next="its state is as it was; see why: grafos cloud logs --cell-id orchestrator",
         )
+    _note(hands, row, row.plan, pin)
     hands.progress(Step("restart", DONE, hands.clock.monotonic() - began, version))
     return Changed(before.software_sha256, pin.sha256, version)
+
+
+def _note(hands: Hands, row: StackRow, plan: StackPlan, pin: BundlePin) -> None:
+    """Whoever looks at the plan finds what runs."""
+    if plan.facts.bundle != pin:
+        facts = msgspec.structs.replace(plan.facts, bundle=pin)
+        hands.journal.write(row.moved(row.state, hands.clock.now(), plan=msgspec.structs.replace(plan, facts=facts)))
 
 
 def _settled(hands: Hands, home: OrchestratorHome, wanted: str, began: float) -> tuple[MachineView, str]:

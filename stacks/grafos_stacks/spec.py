@@ -30,6 +30,8 @@ SHARED_PREFIX = "net-"
 """Stacks of shared networks begin with it; a cell's stack bears the cell's name."""
 IMAGE_PREFIX = "img-"
 """Stacks of published images begin with it."""
+ORCHESTRATOR_ID = "orchestrator"
+"""The fabric's orchestrator: its name as a scheduler and as a stack, and its folder in the fabric's home; no cell's."""
 STANDALONE, REGISTERED, ORCHESTRATOR = "standalone", "registered", "orchestrator"
 PATTERNS = {"aws": STANDALONE, "gcp": REGISTERED, "azure": REGISTERED}
 """How cells are built on each cloud: as a fabric of their own behind one open port, or dialling out and open to nobody.
@@ -142,6 +144,8 @@ def check_spec(spec: CellSpec) -> CellSpec:
     for prefix, owner in ((SHARED_PREFIX, "shared networks"), (IMAGE_PREFIX, "published images")):
         if spec.cell_id.startswith(prefix):
             raise GrafosError("name_invalid", f"names that begin with {prefix!r} are taken by {owner}")
+    if spec.cell_id == ORCHESTRATOR_ID and not spec.orchestrates:
+        raise GrafosError("name_invalid", f"the name {ORCHESTRATOR_ID!r} is taken by the fabric's orchestrator")
     if not spec.region:
         raise _invalid("region", "no region was given", "name one with --region")
     if not TTL_S_MIN <= spec.ttl_s <= TTL_S_MAX:

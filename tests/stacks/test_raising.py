@@ -21,6 +21,7 @@ from grafos_core.ledger import set_cap
 from grafos_core.ledger_place import Standing
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
+from grafos_stacks.allowing import allow
 from grafos_stacks.bundle import Bundles, Installer, install_with_uv
 from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.claiming import take
@@ -32,6 +33,7 @@ from grafos_stacks.progress import DONE, WAITING
 from grafos_stacks.raising import raise_orchestrator, ran_out
 from grafos_stacks.records import CellHome, project_cells
 from grafos_stacks.software_change import change_software
+from grafos_stacks.spec import CellSpec, check_spec
 from grafos_stacks.teardown import teardown
 
 STEPS_MAX = 100
@@ -224,7 +226,7 @@ def test_a_machine_that_gets_no_hardware_does_not_take_the_address_along(on_azur
     assert on_azure.up(archive, zone="1").orchestrator == before.orchestrator
 
 
-def test_the_machine_that_is_filled_may_be_lost_too(on_aws: OrchestratorOperator) -> None:
+def test_the_machine_that_is_filled_may_be_lost_too(on_aws: OrchestratorOperator, tmp_path: Path) -> None:
     on_aws.up()
     with on_aws.client() as client:
         archive = client.backup()
@@ -236,8 +238,12 @@ def test_the_machine_that_is_filled_may_be_lost_too(on_aws: OrchestratorOperator
     assert list(on_aws.home.folder.glob("empty*/operator-token"))
     assert on_aws.home.is_restoring
     lose_the_machine(on_aws)
+    on_aws.bundles = Bundles(tmp_path / "newer", _with(""))
     assert on_aws.up(archive).filled
     assert list(on_aws.home.folder.glob("empty*")) == []
+    with on_aws.client() as client:  # the next one runs what is installed here, of which the backup may be
+        image = on_aws.plan().facts.image
+        assert client.machine().software_sha256 == on_aws.bundles.pin(image.arch, image.python).sha256
 
 
 def test_a_home_whose_place_another_took_before_the_backup_restores_it(on_aws: OrchestratorOperator) -> None:
@@ -297,6 +303,7 @@ def test_new_software_runs_on_and_what_does_not_answer_is_taken_back(
     newer = Bundles(tmp_path / "newer", _with(""))
     changed = change_software(on_azure.hands(), newer)
     assert changed.before != changed.after
+    assert on_azure.plan().facts.bundle.sha256 == changed.after
     assert change_software(on_azure.hands(), newer) == changed._replace(before=changed.after)
 
     broken = Bundles(tmp_path / "broken", _with("raise ImportError('not today')\n"))
@@ -323,6 +330,30 @@ def test_one_that_was_stopped_from_outside_is_not_taken_for_lost(on_aws: Orchest
         on_aws.up()
     assert stopped.value.code == "cloud_conflict"
     assert "start it in the cloud's console" in stopped.value.next
+
+
+def test_who_may_come_to_its_port_is_changed_where_that_can_be_and_refused_elsewhere(
+    operator: OrchestratorOperator,
+) -> None:
+    operator.up()
+    with pytest.raises(GrafosError) as by_allow:
+        allow(operator.hands(), STACK, "127.0.0.0/8")
+    assert by_allow.value.next == "grafos fabric up --allow 127.0.0.0/8"
+    if operator.provider == "azure":
+        with pytest.raises(GrafosError) as fixed:
+            operator.up(cidr="127.0.0.0/8")
+        assert (fixed.value.code, fixed.value.where) == ("unsupported", "--allow")
+        return
+    operator.up(cidr="127.0.0.0/8")
+    rows = operator.hands().journal.resources(STACK).values()
+    [rule] = [row for row in rows if row.kind is Kind.FIREWALL_RULE and row.life is Life.READY]
+    assert rule.key in {what.key for what in operator.plan(cidr="127.0.0.0/8").resources}
+
+
+def test_no_cell_has_the_orchestrator_s_name() -> None:
+    with pytest.raises(GrafosError) as taken:
+        check_spec(CellSpec(provider="gcp", cell_id=STACK, region="us-central1", operator_cidr=""))
+    assert taken.value.code == "name_invalid"
 
 
 def test_it_is_not_torn_down_while_it_keeps_the_ledger_and_has_cells(on_aws: OrchestratorOperator) -> None:
