@@ -54,10 +54,11 @@ class Story:
         self.spent_by_runs: dict[str, int] = {}
         self.common_spent = spent
 
-    def run_here(self, account: str, cost: int) -> None:
-        """A run at the orchestrator: nothing of it stays but what was spent."""
-        known = self.here.accounts[account]
-        self.here.accounts[account] = replace(known, spent_micro_cents=known.spent_micro_cents + cost)
+    def run(self, side: str, account: str, cost: int) -> None:
+        """A run at the orchestrator: nothing of it stays but what was spent. The home's was at another orchestrator,
+        from which the ledger came home meanwhile."""
+        accounts = getattr(self, side).accounts
+        accounts[account] = replace(accounts[account], spent_micro_cents=accounts[account].spent_micro_cents + cost)
         self.spent_by_runs[account] = self.spent_by_runs.get(account, 0) + cost
 
 
@@ -65,7 +66,7 @@ AMOUNTS = st.integers(0, 1_000)
 PLACES = st.sampled_from(("here", "home"))
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("run"), st.sampled_from(ACCOUNTS), AMOUNTS),
+        st.tuples(st.just("run"), PLACES, st.sampled_from(ACCOUNTS), AMOUNTS),
         st.tuples(st.just("hold"), PLACES, st.sampled_from(ACCOUNTS), AMOUNTS),
         st.tuples(st.just("end"), PLACES, st.integers(0, 30), AMOUNTS),
     ),
@@ -78,7 +79,7 @@ def played(common: list[tuple[str, int]], spent: int, steps: list[Any]) -> Story
     story = Story([(f"common-{n}", account, amount) for n, (account, amount) in enumerate(common)], spent)
     for number, step in enumerate(steps):
         if step[0] == "run":
-            story.run_here(*step[1:])
+            story.run(*step[1:])
             continue
         ledger = getattr(story, step[1])
         if step[0] == "hold":
@@ -115,7 +116,7 @@ def test_given_up_twice_it_still_counts_once(
     story.here, story.basis = given_twice, beside_holds(story.home.accounts.values(), story.home.holds.values())
     for number, step in enumerate(later):
         if step[0] == "run":
-            story.run_here(*step[1:])
+            story.run(*step[1:])
         elif step[0] == "hold":
             ledger = getattr(story, step[1])
             ledger.apply(ledgers.hold(ledger, f"later-{step[1]}-{number}", step[2], step[3], "x"))

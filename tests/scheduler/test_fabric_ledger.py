@@ -259,6 +259,15 @@ def test_what_was_spent_at_an_orchestrator_that_was_given_up_is_spent_beside_wha
     assert desk.state.ledger.accounts[TENANT].held_micro_cents == 0
 
 
+def test_what_was_spent_at_two_orchestrators_is_spent_at_both() -> None:
+    """The home gave one up, moved its ledger to another, fetched it there, and meets the first again."""
+    desk, _, spent_here = given_up()
+    operators, tenants = at_home().accounts
+    elsewhere = replace(tenants, spent_micro_cents=tenants.spent_micro_cents + spent_here + 40)
+    take(desk, replace(at_home(), generation=3, accounts=(operators, elsewhere)))
+    assert desk.state.ledger.accounts[TENANT].spent_micro_cents == 155 + spent_here + spent_here + 40
+
+
 def test_given_up_twice_in_a_row_it_is_spent_once() -> None:
     desk, run, spent_here = given_up()
     take(desk, at_home())
