@@ -299,7 +299,7 @@ def mutated(chance: random.Random, kind: type) -> bytes:
 
 def test_a_certificate_that_runs_out_on_an_open_connection_is_refused_from_then_on(town: Any, tmp_path: Path) -> None:
     """TLS looks at a certificate once, when the connection is made; the scheduler looks at every call."""
-    folder, now, key = town.cell.trust, time.time(), trust.new_key()
+    folder, now, key = town.cell.trust, time.time(), trust.key_from_pem(town.acme.key.read_bytes())
     ca_key = trust.key_from_pem((folder / "ca-key.pem").read_bytes())
     uri = trust.spiffe_id(town.cell.fabric.id, "tenant", "acme")
     pem = trust.sign_csr(town.cell.ca_pem, ca_key, trust.make_csr(key, "acme"), uri, now, 2.0)
