@@ -30,8 +30,6 @@ FORMAT = 1
 BASES_KEPT = 4
 LAYER, ROOT_FOLDER = "base.zst", "python"
 KEPT = ("mmdebstrap", "bsdtar", "zstd", "depmod")
-ROOM_BYTES = 2 << 30
-"""What a bake may write before it is over: half of it is the unpacked root."""
 
 
 class Steps(Protocol):
@@ -51,31 +49,37 @@ class Baker:
     def bake(self, plan: ImagePlan, lock: Lock, lock_sha256: str, given: software.Software, folder: Path) -> BakedImage:
         """The image, in ``folder``. The same plan, lock and software give the same bytes.
 
-        ``tool_missing`` before anything else; ``bake_failed``, ``lock_stale``.
+        ``tool_missing`` before anything else; ``bake_failed``, also when the disk here is full; ``lock_stale``.
         """
         tools.check((*root.programs(plan), *disk.PROGRAMS, "depmod"))
-        base = self._base(plan, lock, lock_sha256, given)
-        private_folder(folder)
-        with tempfile.TemporaryDirectory(prefix=".bake-", dir=folder) as scratch:
-            place = Path(scratch)
-            with self._step("the cell's own code"):
-                tree = overlay.overlay(plan) | software.own(
-                    lock, given, software.Interpreter(plan, base / ROOT_FOLDER), place
-                )
-                layers.pack(tree, place / "own.tar", lock.epoch_s)
-                layers.compress([place / "own.tar"], place / "own.zst", lock.epoch_s)
-            with self._step("one program of all"):
-                uki = place / "cell.efi"
-                (place / "os-release").write_text(overlay.os_release(plan))
-                parts = disk.UkiParts(
-                    base, lock.kernel_release, f"@{place / 'os-release'}", (base / LAYER, place / "own.zst")
-                )
-                disk.write_uki(plan, parts, uki, lock.epoch_s)
-            with self._step("the disk"):
-                disk.write_disk(plan, uki, place / "disk.raw", lock.epoch_s)
-                image = _named(plan, place, uki, lock_sha256, folder)
-        write_record(image)
+        try:
+            base = self._base(plan, lock, lock_sha256, given)
+            private_folder(folder)
+            with tempfile.TemporaryDirectory(prefix=".bake-", dir=folder) as scratch:
+                image = self._finish(plan, lock, base, given, Path(scratch))
+                (Path(scratch) / image.path).replace(folder / image.path)
+            image = msgspec.structs.replace(image, path=folder / image.path, lock_sha256=lock_sha256)
+            write_record(image)
+        except OSError as error:
+            raise tools.failed("the bake", str(error)) from error
         return image
+
+    def _finish(self, plan: ImagePlan, lock: Lock, base: Path, given: software.Software, place: Path) -> BakedImage:
+        """Our own code, the one program and the disk, in the folder ``place``."""
+        with self._step("the cell's own code"):
+            interpreter = software.Interpreter(plan, base / ROOT_FOLDER)
+            tree = overlay.overlay(plan) | software.own(lock, given, interpreter, place)
+            layers.pack(tree, place / "own.tar", lock.epoch_s)
+            layers.compress([place / "own.tar"], place / "own.zst", lock.epoch_s)
+        with self._step("one program of all"):
+            uki = place / "cell.efi"
+            (place / "os-release").write_text(overlay.os_release(plan))
+            both = (base / LAYER, place / "own.zst")
+            parts = disk.UkiParts(base, lock.kernel_release, f"@{place / 'os-release'}", both)
+            disk.write_uki(plan, parts, uki, lock.epoch_s)
+        with self._step("the disk"):
+            disk.write_disk(plan, uki, place / "disk.raw", lock.epoch_s)
+            return _named(plan, place, uki)
 
     def _base(self, plan: ImagePlan, lock: Lock, lock_sha256: str, given: software.Software) -> Path:
         """The folder with all that our own code does not change, made if it is not there."""
@@ -89,6 +93,7 @@ class Baker:
         return place
 
     def _make_base(self, plan: ImagePlan, lock: Lock, given: software.Software, place: Path) -> None:
+        root.check_foreign(plan)
         with self._step("Debian's packages") as step:
             files = fetching.fetch(
                 lock.packages, self._mirrors, self._cache / "packages", lambda text: self._steps.changed(step, text)
@@ -137,21 +142,19 @@ def base_of(plan: ImagePlan, lock_sha256: str, cache: Path) -> Path:
     return cache / "bases" / hashlib.sha256(inputs).hexdigest()
 
 
-def _named(plan: ImagePlan, place: Path, uki: Path, lock_sha256: str, folder: Path) -> BakedImage:
+def _named(plan: ImagePlan, place: Path, uki: Path) -> BakedImage:
     """The disk under its final name, which says what it is."""
     sha256 = sha256_of(place / "disk.raw")
-    path = folder / f"cell-{plan.name}-{sha256[:12]}.raw"
-    image = BakedImage(
-        path=path,
+    path = place / f"cell-{plan.name}-{sha256[:12]}.raw"
+    (place / "disk.raw").rename(path)
+    return BakedImage(
+        path=Path(path.name),
         sha256=sha256,
         size_bytes=plan.sizes.disk,
         arch=plan.arch,
         suite=plan.suite,
-        lock_sha256=lock_sha256,
         own_sha256=sha256_of(place / "own.tar"),
         uki_sha256=sha256_of(uki),
         uki_bytes=uki.stat().st_size,
         tools=tools.versions(disk.PROGRAMS) | {"python": sys.version.split()[0]},
     )
-    (place / "disk.raw").replace(path)
-    return image

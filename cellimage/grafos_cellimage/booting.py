@@ -24,6 +24,7 @@ import msgspec
 from grafos_cellimage import tools
 from grafos_cellimage.disk import copy_sparsely
 from grafos_cellimage.record import BakedImage
+from grafos_cellimage.root import NATIVE
 from grafos_core.errors import GrafosError
 
 HOST, NETWORK, FIRST, METADATA = "169.254.169.2", "169.254.169.0/24", "169.254.169.15", "169.254.169.254"
@@ -132,12 +133,11 @@ def command(image: BakedImage, asked: Asked, folder: Path, *, accelerated: bool)
     return words
 
 
-def is_accelerated(arch: str, processor: str, *, has_kvm: bool) -> bool:
+def is_accelerated(arch: str, processor: str, *, has_kvm: bool, machine: str) -> bool:
     """Whether this machine's processor can run the image itself: it is of that kind, and says that it virtualizes. The
     device alone says little: it is there in machines that cannot."""
-    native = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine)
     words = set(processor.split())
-    return has_kvm and native == arch and (arch == "arm64" or bool(words & {"svm", "vmx"}))
+    return has_kvm and NATIVE.get(machine) == arch and (arch == "arm64" or bool(words & {"svm", "vmx"}))
 
 
 class Machine:
@@ -179,7 +179,8 @@ class Machine:
     def switch_on(self) -> None:
         (self.folder / "control").unlink(missing_ok=True)
         processor = Path("/proc/cpuinfo").read_text()
-        accelerated = is_accelerated(self.image.arch, processor, has_kvm=os.access("/dev/kvm", os.R_OK | os.W_OK))
+        has_kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
+        accelerated = is_accelerated(self.image.arch, processor, has_kvm=has_kvm, machine=os.uname().machine)
         words = command(self.image, self.asked, self.folder, accelerated=accelerated)
         with (self.folder / "emulator.log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -38,6 +38,22 @@ def programs(plan: ImagePlan) -> tuple[str, ...]:
     return tuple(needed)
 
 
+def check_foreign(plan: ImagePlan) -> None:
+    """``tool_missing`` if the plan's architecture is another one and this machine cannot run a program of it: Debian's
+    packages bring scripts that run while they are set up."""
+    if NATIVE.get(os.uname().machine) == plan.arch:
+        return
+    try:
+        tools.run(("arch-test", plan.arch))
+    except GrafosError as error:
+        raise GrafosError(
+            "tool_missing",
+            f"this machine cannot run programs of {plan.arch} while it sets them up",
+            why=error.why,
+            next="apt-get install --no-install-recommends binfmt-support qemu-user-static, with binfmt_misc mounted",
+        ) from error
+
+
 def set_up(plan: ImagePlan, lock: Lock, files: Mapping[Package, Path], target: Path) -> None:
     """Writes the tar of the root. Ctrl-C lets mmdebstrap take down what it had mounted."""
     system = lock.of_role(SYSTEM)

@@ -96,6 +96,14 @@ def test_what_breaks_off_leaves_nothing_under_a_final_name(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_that_cannot_be_written_to_is_told_in_one_line(tmp_path: Path) -> None:
+    lock, digest = open_lock(PLAN)
+    (tmp_path / "file").touch()
+    with software_of(PLAN) as software, pytest.raises(GrafosError) as refused:
+        Baker(cache(), NOWHERE, Silent()).bake(PLAN, lock, digest, software, tmp_path / "file" / "images")
+    assert (refused.value.code, "file" in refused.value.why) == ("bake_failed", True)
+
+
 def test_the_base_holds_nothing_that_lets_somebody_in_or_installs() -> None:
     _, digest = open_lock(PLAN)
     layer = base_of(PLAN, digest, cache()) / LAYER

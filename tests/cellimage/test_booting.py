@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import Person
+from command_line import HELLO, Person
 from metadata_of_a_cloud import serving
 from orchestrator import Orchestrator
 from own_orchestrator import QUICK, OwnOrchestrator
 from standalone import Identity
+from wasmtime import wat2wasm
 
 from grafos_cellimage.booting import AWS, AZURE, GCP, HOST, PLAIN, Asked, Machine, booted
 from grafos_cellimage.record import BakedImage
+from grafos_scheduler import messages
 
 pytestmark = [pytest.mark.needs("image"), pytest.mark.timeout(900)]
 
@@ -66,6 +69,18 @@ class Cell:
         with self.at.client(self.operator) as client:
             return any(cell.cell_id == self.cell_id and cell.ready for cell in client.cells())
 
+    def answer(self) -> messages.RunView:
+        """How a tasklet ends there."""
+        ada = self.at.employ(self.operator, f"tenant-of-{self.cell_id}")
+        with self.at.client(ada) as client:
+            module = client.put_blob(bytes(wat2wasm(HELLO)))
+            asked = messages.RunRequest(secrets.token_hex(8), self.provider, "prog", "main", module, "")
+            view = client.start_run(asked)
+            until = time.monotonic() + BOOT_S_MAX
+            while not view.ended_at and time.monotonic() < until:
+                view = client.run(view.run_id, wait_s=5.0)
+            return view
+
     def becomes(self, machine: Machine, *, ready: bool) -> None:
         until = time.monotonic() + BOOT_S_MAX
         while self.is_ready is not ready:
@@ -73,12 +88,14 @@ class Cell:
             time.sleep(0.5)
 
 
-def test_an_image_that_boots_becomes_a_ready_cell_and_is_the_same_one_after_the_power_was_gone(
+def test_an_image_that_boots_runs_tasklets_as_a_ready_cell_and_is_the_same_one_after_the_power_was_gone(
     image: BakedImage, orchestrator: Orchestrator, operator: Identity, tmp_path: Path
 ) -> None:
     cell = Cell(orchestrator, operator, "gcp-booted")
     with booted(image, Asked(PLAIN, cell.told()), tmp_path / "machine") as machine:
         cell.becomes(machine, ready=True)
+        run = cell.answer()
+        assert (run.state, run.cell_id) == ("finished", cell.cell_id), f"{run}\n{machine.console[-4000:]}"
         machine.switch_off()
         cell.becomes(machine, ready=False)
         machine.switch_on()

@@ -1,0 +1,71 @@
+"""What a booted machine consists of, without booting one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from grafos_cellimage.booting import AWS, AZURE, DRESSES, GCP, METADATA, PLAIN, Asked, Machine, command, is_accelerated
+from grafos_cellimage.record import GIB, BakedImage
+from grafos_core.errors import GrafosError
+
+IMAGE = BakedImage(path=Path("cell.raw"), sha256="0" * 64, size_bytes=GIB, arch="amd64", suite="trixie")
+HERE = Path("/here")
+
+
+def words(asked: Asked, image: BakedImage = IMAGE) -> str:
+    return " ".join(command(image, asked, HERE, accelerated=False))
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+def test_a_machine_has_one_card_and_that_in_a_network_of_its_own(dress: str) -> None:
+    told = words(Asked(dress))
+    assert told.count("-netdev ") == told.count("-netdev user,id=net,net=169.254.169.0/24") == 1
+    assert "hostfwd" not in told
+    assert not any(way in told for way in ("tap", "bridge", "-virtfs", "vhost"))
+
+
+@pytest.mark.parametrize(
+    ("dress", "disk", "firmware"),
+    [
+        (PLAIN, "virtio-blk-pci", ""),
+        (AWS, "nvme", "vendor=Amazon EC2"),
+        (GCP, "virtio-scsi-pci", "product=Google Compute Engine"),
+        (AZURE, "virtio-scsi-pci", "asset=7783-7084-3265-9085-8269-3286-77"),
+    ],
+)
+def test_a_machine_is_dressed_as_its_clouds(dress: str, disk: str, firmware: str) -> None:
+    told = words(Asked(dress))
+    assert f"-device {disk}" in told
+    assert firmware in told
+    assert ("-smbios" in told) is bool(firmware)
+
+
+def test_what_a_machine_is_told_stands_on_no_command_line() -> None:
+    """Everybody on this machine can read those."""
+    told = words(Asked(PLAIN, "a-secret"))
+    assert "a-secret" not in told
+    assert "name=opt/io.systemd.credentials/grafos.cell,file=/here/credential" in told
+    assert "io.systemd.credentials" not in words(Asked(PLAIN))
+
+
+def test_the_metadata_service_is_there_if_there_is_one() -> None:
+    assert f"guestfwd=tcp:{METADATA}:80-cmd:" in words(Asked(GCP, metadata_port=4711))
+    assert METADATA not in words(Asked(GCP)).replace("dhcpstart", "")
+
+
+def test_the_processor_helps_only_where_it_says_that_it_can() -> None:
+    assert is_accelerated("amd64", "flags : fpu vmx sse", has_kvm=True, machine="x86_64")
+    assert not is_accelerated("amd64", "flags : fpu sse", has_kvm=True, machine="x86_64")
+    assert not is_accelerated("amd64", "flags : fpu vmx sse", has_kvm=False, machine="x86_64")
+    assert not is_accelerated("arm64", "flags : fpu vmx sse", has_kvm=True, machine="x86_64")
+    assert is_accelerated("arm64", "Features : fp asimd", has_kvm=True, machine="aarch64")
+
+
+@pytest.mark.parametrize("asked", [Asked(PLAIN, memory_mb=512), Asked("moon")], ids=["too little memory", "no cloud"])
+def test_a_machine_that_could_not_boot_it_is_refused_before_anything_is_made(asked: Asked, tmp_path: Path) -> None:
+    with pytest.raises(GrafosError) as refused:
+        Machine(IMAGE, asked, tmp_path / "machine")
+    assert refused.value.code == "config_invalid"
+    assert not (tmp_path / "machine").exists()
