@@ -116,7 +116,10 @@ def _book(fabric: Fabric, settlements: list[Settlement]) -> None:
 
 
 def spent_elsewhere(ledger: ledgers.Ledger, settlement: Settlement) -> Batch:
-    """Books what was spent of a slice that another ledger held, which is lost: it was spent, whatever is left. Pure."""
+    """Books what was spent of a slice that another ledger held, which is lost: it was spent, whatever is left. Nothing
+    for a slice that this one knows. Pure."""
+    if settlement.slice_id in ledger.holds:
+        return ()
     hold = partial(
         ledgers.hold,
         hold_id=settlement.slice_id,
