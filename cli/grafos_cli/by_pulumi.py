@@ -23,12 +23,13 @@ def provision_by_pulumi(wish: Wish, plan_out: str, terminal: Terminal, *, dry_ru
     """Shows what Pulumi would do, asks, does it, and tells what the program gave. Until then nothing is kept."""
     from grafos_cli.accounts import told_by
     from grafos_cli.interrupts import resumable
+    from grafos_cli.settings import value_of
     from grafos_cli.steps import show_steps
     from grafos_stacks.owners import PULUMI
 
     settings = _settings_of(wish, plan_out)
     name = _name_of(wish)
-    place = workplace(terminal)
+    place = workplace(terminal, value_of("pulumi_backend"))
     ensure_engine(place, terminal, yes=yes)
     changes = _previewed(place, name, settings, terminal)
     document: dict[str, Any] = {"engine": PULUMI, "stack": name, "dry_run": dry_run, "changes": changes, "outputs": {}}
@@ -46,11 +47,11 @@ def provision_by_pulumi(wish: Wish, plan_out: str, terminal: Terminal, *, dry_ru
     terminal.emit({**document, "outputs": outputs}, _made_text(name, outputs))
 
 
-def workplace(terminal: Terminal) -> Workplace:
-    """Where Pulumi works for the person's fabric; ``unsupported`` without what speaks to it."""
+def workplace(terminal: Terminal, backend: str = "") -> Workplace:
+    """Where Pulumi works for the person's fabric; ``unsupported`` without what speaks to it. ``backend`` is for stacks
+    that begin; one that is there stays where its state is."""
     from grafos_cli.fabric import open_default
     from grafos_cli.project import project_folder
-    from grafos_cli.settings import value_of
 
     try:
         from grafos_stacks.pulumi.engine import Workplace
@@ -61,7 +62,7 @@ def workplace(terminal: Terminal) -> Workplace:
             why=f"there is no module {missing.name}",
             next="pip install 'grafos-stacks[pulumi]'",
         ) from missing
-    return Workplace(open_default(terminal), project_folder(), value_of("pulumi_backend"))
+    return Workplace(open_default(terminal), project_folder(), backend)
 
 
 def ensure_engine(place: Workplace, terminal: Terminal, *, yes: bool) -> None:

@@ -71,11 +71,11 @@ def _check_whole(stack: str, living: Collection[str], mine: Collection[str], pro
 
 def _destroy(stack: str, count: int, terminal: Terminal, steps: Steps) -> None:
     from grafos_cli.accounts import told_by
-    from grafos_cli.by_pulumi import ensure_engine, workplace
-    from grafos_stacks.pulumi.engine import EngineStack
+    from grafos_cli.by_pulumi import workplace
 
     place = workplace(terminal)
-    ensure_engine(place, terminal, yes=False)
+    from grafos_stacks.pulumi.engine import EngineStack
+
     steps.began(f"pulumi destroy {stack}", f"{count} cell{'' if count == 1 else 's'}")
     engine = EngineStack(place, stack, {})
     engine.destroy(told_by(steps))

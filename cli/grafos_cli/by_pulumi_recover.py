@@ -55,11 +55,11 @@ def interrupted_stacks(terminal: Terminal, *, undo: bool) -> tuple[Interrupted, 
 
 
 def _opened(name: str, terminal: Terminal) -> EngineStack:
-    from grafos_cli.by_pulumi import ensure_engine, workplace
-    from grafos_stacks.pulumi.engine import EngineStack
+    from grafos_cli.by_pulumi import workplace
 
     place = workplace(terminal)
-    ensure_engine(place, terminal, yes=False)
+    from grafos_stacks.pulumi.engine import EngineStack
+
     return EngineStack(place, name, {})
 
 

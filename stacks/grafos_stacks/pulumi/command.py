@@ -42,7 +42,7 @@ def find_engine(private: Path) -> Path:
             "unsupported",
             "Pulumi's command line was not found",
             where="PATH",
-            next="install it (https://www.pulumi.com/docs/install), or leave out --engine pulumi",
+            next="install it: https://www.pulumi.com/docs/install; cloud provision --engine pulumi fetches it too",
         )
     return Path(found)
 
