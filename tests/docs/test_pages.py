@@ -45,6 +45,7 @@ NOT_RUN = {
         PROJECT,
         ENGINE.format("stacks/test_pulumi_project"),
         ENGINE.format("cli/test_by_pulumi"),
+        ENGINE.format("stacks/test_pulumi_backends"),
     ],
     "docs/how-to/pulumi-in-ci.md": [STEPS, "tests/stacks/test_pulumi_unhappy.py runs the same commands"],
     "CONTRIBUTING.md": [OURS, ALL, WITHIN, WRITES, WRITES, ASKS],
