@@ -21,6 +21,8 @@ from grafos_core.errors import GrafosError
 
 NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}
 LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/doc/*")
+OWN_MOUNTS = ("unshare", "--mount", "--propagation", "private")
+"""For root, whom mmdebstrap would let mount among the machine's own: so they end with it, however that ends."""
 COMPILE_LIBRARY = (
     'chroot "$1" python3 -I -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python3 /usr/lib/python{0}'
 )
@@ -30,9 +32,7 @@ seconds more."""
 
 def programs(plan: ImagePlan) -> tuple[str, ...]:
     """What has to be on this machine to set up a root for the plan."""
-    needed = ["mmdebstrap", "dpkg-deb", "apt-get"]
-    if os.geteuid() != 0:
-        needed.append("newuidmap")
+    needed = ["mmdebstrap", "dpkg-deb", "apt-get", "unshare" if os.geteuid() == 0 else "newuidmap"]
     if NATIVE.get(os.uname().machine) != plan.arch:
         needed += ["arch-test", plan.machine.user_emulator]
     return tuple(needed)
@@ -56,11 +56,12 @@ def check_foreign(plan: ImagePlan) -> None:
 
 def set_up(plan: ImagePlan, lock: Lock, files: Mapping[Package, Path], target: Path) -> None:
     """Writes the tar of the root. Ctrl-C lets mmdebstrap take down what it had mounted."""
-    system = lock.of_role(SYSTEM)
+    system, is_root = lock.of_role(SYSTEM), os.geteuid() == 0
     with _archive(lock, {package: files[package] for package in system}) as archive, draft(target) as part:
         options = [f"--dpkgopt=path-exclude={place}" for place in LEFT_OUT]
         command = [
-            *("mmdebstrap", "--verbose", f"--mode={'root' if os.geteuid() == 0 else 'unshare'}", "--variant=essential"),
+            *(OWN_MOUNTS if is_root else ()),
+            *("mmdebstrap", "--verbose", f"--mode={'root' if is_root else 'unshare'}", "--variant=essential"),
             *(f"--architectures={plan.arch}", f"--include={','.join(package.name for package in system)}"),
             *("--format=tar", "--dpkgopt=force-unsafe-io", "--aptopt=APT::Install-Recommends false"),
             *(*options, "--dpkgopt=path-include=/usr/share/doc/*/copyright"),
