@@ -150,7 +150,7 @@ def revoke_account(
     with home.client(OPERATOR) as client:
         view = client.remove_account(tenant, name)
     what = f"{tenant}/{name} is out; the key is worth nothing."
-    text = what if view.key_sha256 else f"The invitation of {tenant}/{name} is taken back."
+    text = what if view.key_sha256 else f"{tenant}/{name} is not in, and no invitation for that name counts any more."
     terminal.emit({"account": msgspec.to_builtins(_told(view))}, f"{text}\n")
 
 

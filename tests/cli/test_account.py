@@ -139,9 +139,10 @@ def test_the_operator_sees_her_and_puts_her_out_at_once(
     out = carl("account", "logout")
     assert (out.code, "worth nothing there before" in out.out) == (0, True)
     assert not (carl.fabric_home / "account").exists()
-    taken = ada("admin", "revoke-account", "--tenant", "acme", "--name", "dora", "--yes")
-    assert "taken back" in taken.out
-    refused(ada("admin", "revoke-account", "--tenant", "acme", "--name", "dora", "--yes"), 2, "not_found")
+    for name in ("dora", "dora", "carl"):
+        again = ada("admin", "revoke-account", "--tenant", "acme", "--name", name, "--yes")
+        assert (again.code, "no invitation for that name counts" in again.out) == (0, True)
+    refused(ada("admin", "revoke-account", "--tenant", "acme", "--name", "never-here", "--yes"), 2, "not_found")
 
 
 def test_who_logs_out_leaves_nothing_here_and_no_key_there(
