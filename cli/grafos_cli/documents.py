@@ -22,6 +22,7 @@ from grafos_cli.schemas import (
     record,
 )
 from grafos_connectors.pricing.table import PriceRow
+from grafos_connectors.uploads import Filled
 from grafos_core.audit_chain import AuditRecord
 from grafos_core.receipts import Inventory, RunReceipt, Signed, TeardownReceipt
 from grafos_core.resources import Resources
@@ -158,6 +159,16 @@ IMAGE = record(
     texts="path sha256 arch suite lock_sha256 own_sha256 uki_sha256", counts="size_bytes uki_bytes", tools=mapped(TEXT)
 )
 """One image of `cloud image`."""
+PUBLICATION = record(
+    texts="name provider region sha256 arch", counts="size_bytes held_micro_cents", moments="ends_at",
+    price=record(counts="micro_cents_per_gib_month", texts="source as_of", flags="fictional"),
+    parts=listed(record(texts="name how", counts="micro_cents")), excluded=listed(TEXT),
+)  # fmt: skip
+PUBLISHED = record(texts="name image_id", flags="was_there", filled=or_none(of(Filled)))
+KEPT_IMAGE = record(
+    texts="stack provider region digest state image_id arch", counts="rate_micro_cents_per_hour parts",
+    moments="ends_at",
+)  # fmt: skip
 
 
 DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
@@ -221,7 +232,12 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "cloud image bake": record(image=IMAGE, numbers="took_s"),
     "cloud image boot": record(image=IMAGE, texts="cell_id dress", numbers="took_s"),
     "cloud image lock refresh": record(texts="lock", changed=listed(TEXT)),
-    "cloud image ls": record(images=listed(IMAGE)),
+    "cloud image ls": (
+        record(images=listed(IMAGE)),
+        record(images=listed(KEPT_IMAGE), failures=listed(FAILED_CLOUD)),
+    ),
+    "cloud image publish": record(plan=PUBLICATION, published=or_none(PUBLISHED)),
+    "cloud image rm": record(receipt=RECEIPT),
     "cloud cost": record(
         cells=COSTS, sums=listed(of(Sum)), counts="total_micro_cents fictional_micro_cents", texts="note"
     ),
