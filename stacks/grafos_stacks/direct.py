@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from grafos_connectors.contract import (
     CloudError,
@@ -32,6 +32,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_stacks.asking import Answer, ask, identity_of
 from grafos_stacks.journal import Journal, Life, ResourceRow
+from grafos_stacks.listings import Listings
 from grafos_stacks.names import ours_among
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Progress, Step, unheard
 from grafos_stacks.recovery import (
@@ -56,7 +57,7 @@ POLL_S_MIN, POLL_S_MAX = 0.02, 5.0
 
 @dataclass(frozen=True)
 class Hands:
-    """What the engine works with. ``sleep`` takes seconds."""
+    """What the engine works with. ``sleep`` takes seconds. ``listings`` are those of the connector's account."""
 
     fabric: Fabric
     connector: Connector
@@ -64,6 +65,7 @@ class Hands:
     clock: Clock
     sleep: Callable[[float], object]
     progress: Progress = unheard
+    listings: Listings = field(default_factory=Listings)
 
     def identity(self) -> Identity:
         """Who asks the cloud; a cloud that asks for fewer requests is given its minute here too."""
@@ -129,7 +131,10 @@ class Engine:
 
     def tagged(self, regions: tuple[str, ...] = ()) -> tuple[float, tuple[Found, ...]]:
         """All that bears the fabric's tag in these regions, in every region without any, whoever put it there."""
-        at, scope = self._now(), Scope(str(self._fabric.id), regions)
+        return self._hands.listings.ask(regions, lambda: self._tagged(Scope(str(self._fabric.id), regions)))
+
+    def _tagged(self, scope: Scope) -> tuple[float, tuple[Found, ...]]:
+        at = self._now()
         pages = self._ask(lambda: list(self._connector.list(scope)))
         return at, tuple(found for page in pages for found in page)
 

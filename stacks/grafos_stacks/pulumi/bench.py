@@ -17,6 +17,7 @@ from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands
 from grafos_stacks.far_books import FarBooks
 from grafos_stacks.journal import Journal
+from grafos_stacks.listings import Listings
 
 LOCK_PATIENCE_S = 120.0
 """How long one resource of a cell waits for another one; each is a call or two of the cloud."""
@@ -33,7 +34,7 @@ class Bench:
         self._stopping = threading.Event()
         self._guard = threading.Lock()
         self._fabric: Fabric | None = None
-        self._connectors: dict[tuple[str, str], Connector] = {}
+        self._connectors: dict[tuple[str, str], tuple[Connector, Listings]] = {}
 
     @property
     def fabric(self) -> Fabric:
@@ -48,18 +49,19 @@ class Bench:
         """Whose record of cells is kept."""
         return Path(os.environ.get(PROJECT_VARIABLE) or Path.cwd())
 
-    def connector(self, provider: str, region: str) -> Connector:
-        """The account; opened once for each region."""
+    def _account(self, provider: str, region: str) -> tuple[Connector, Listings]:
+        """Opened once for each region."""
         with self._guard:
             if (provider, region) not in self._connectors:
-                self._connectors[provider, region] = open_connector(provider, region)
+                self._connectors[provider, region] = (open_connector(provider, region), Listings())
             return self._connectors[provider, region]
 
     @contextlib.contextmanager
     def hands(self, provider: str, region: str) -> Iterator[Hands]:
         """For one call, in one thread."""
         with contextlib.closing(Journal(self.fabric, self.clock)) as journal:
-            yield Hands(self.fabric, self.connector(provider, region), journal, self.clock, self.sleep)
+            connector, listings = self._account(provider, region)
+            yield Hands(self.fabric, connector, journal, self.clock, self.sleep, listings=listings)
 
     @contextlib.contextmanager
     def hands_on(self, cell_id: str, provider: str, region: str) -> Iterator[Hands]:
