@@ -214,6 +214,19 @@ def test_a_machine_that_ran_out_comes_back_at_its_address_and_the_end_takes_that
     assert operator.clouds.world() == ()
 
 
+def test_one_whose_address_was_swept_away_says_where_it_was_before(on_aws: OrchestratorOperator) -> None:
+    before = on_aws.up()
+    with on_aws.client() as client:
+        archive = client.backup()
+    lose_the_machine(on_aws)
+    let_it_run_out(on_aws)
+    teardown(on_aws.hands(), STACK, on_aws.project)  # as a sweep of what ran out does
+    assert on_aws.clouds.world() == ()
+    raised = on_aws.up(archive)
+    assert raised.moved_from == before.orchestrator.url != raised.orchestrator.url
+    assert on_aws.home.known().url == raised.orchestrator.url
+
+
 def test_a_machine_that_gets_no_hardware_does_not_take_the_address_along(on_azure: OrchestratorOperator) -> None:
     before = on_azure.up(zone="1")
     with on_azure.client() as client:
