@@ -83,10 +83,11 @@ def bootstrap_cell(
     from grafos_scheduler.enrolment_messages import BootstrapRequest
     from grafos_stacks.orchestrators import OrchestratorHome
     from grafos_stacks.records import OPERATOR
+    from grafos_stacks.spec import check_cell_id
 
     terminal = terminal_of(ctx)
     check_name("provider", provider)
-    check_name("cell", cell_id)
+    check_cell_id(cell_id)
     expires_at = float(round(time.time()) + read_duration("--ttl", ttl)) if ttl else 0.0
     asked = BootstrapRequest(provider, cell_id, region, _micro_cents(rate), expires_at)
     fabric = open_default(terminal)

@@ -134,9 +134,17 @@ def new_cell_id(provider: str, chance: random.Random) -> str:
     return f"{provider}-{random_text(6, chance)}"
 
 
+def check_cell_id(cell_id: str) -> None:
+    """``name_invalid`` for what is no name of a cell, or is the orchestrator's."""
+    check_name("cell", cell_id)
+    if cell_id == ORCHESTRATOR_ID:
+        raise GrafosError("name_invalid", f"the name {ORCHESTRATOR_ID!r} is taken by the fabric's orchestrator")
+
+
 def check_spec(spec: CellSpec) -> CellSpec:
     """``spec`` if it can be planned, else an error that names the input: ``config_invalid`` or ``name_invalid``."""
-    check_name("cell", spec.cell_id)
+    if not spec.orchestrates:
+        check_cell_id(spec.cell_id)
     if len(spec.cell_id) > CELL_ID_CHARACTERS_MAX:
         raise GrafosError(
             "name_invalid", f"a cell's name has at most {CELL_ID_CHARACTERS_MAX} characters", where=spec.cell_id
@@ -144,8 +152,6 @@ def check_spec(spec: CellSpec) -> CellSpec:
     for prefix, owner in ((SHARED_PREFIX, "shared networks"), (IMAGE_PREFIX, "published images")):
         if spec.cell_id.startswith(prefix):
             raise GrafosError("name_invalid", f"names that begin with {prefix!r} are taken by {owner}")
-    if spec.cell_id == ORCHESTRATOR_ID and not spec.orchestrates:
-        raise GrafosError("name_invalid", f"the name {ORCHESTRATOR_ID!r} is taken by the fabric's orchestrator")
     if not spec.region:
         raise _invalid("region", "no region was given", "name one with --region")
     if not TTL_S_MIN <= spec.ttl_s <= TTL_S_MAX:

@@ -81,6 +81,11 @@ def test_one_that_will_never_answer_again_is_left_with_what_is_known_here(own: O
     assert person("fabric", "show", "--json").document["ledger"]["standing"] == "here"
 
 
+def test_no_cell_is_bootstrapped_under_the_orchestrator_s_name(tmp_path: Path) -> None:
+    asked = ("cloud", "bootstrap-cell", "--provider", "aws", "--cell-id", "orchestrator", "--rate", "1")
+    assert Person(tmp_path)(*asked).error_code == "name_invalid"
+
+
 def test_every_command_warns_from_an_hour_before_the_machine_ends(tmp_path: Path) -> None:
     fabric = open_fabric(VirtualClock(), name="warned")
     record, said = fabric.cell_home("orchestrator") / "cell.json", list[str]()
