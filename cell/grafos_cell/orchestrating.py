@@ -31,6 +31,8 @@ from pathlib import Path
 from grafos_cell.ending import Ending
 from grafos_cell.standalone import RUN_ISOLATED, STOP_S_MAX, Program, Supervisor, say
 from grafos_core import trust
+from grafos_core.backup_archive import unpack_backup
+from grafos_core.errors import GrafosError
 from grafos_core.machine_files import RESTORE_FILE, SOFTWARE_FILE, SOFTWARE_REFUSED_FILE, SOFTWARE_WANTED_FILE
 from grafos_core.paths import write_private
 
@@ -84,10 +86,10 @@ class OrchestratorSupervisor(Supervisor):
             return
         shutil.rmtree(part, ignore_errors=True)
         try:
-            _unpack(archive, part, "r:")
-            for name in ("trust", "state"):
-                (part / name).mkdir(exist_ok=True)
-        except (OSError, tarfile.TarError) as error:
+            unpack_backup(archive, part)
+            (part / "state").mkdir(exist_ok=True)  # without one when its rows are on a PostgreSQL
+            os.sync()
+        except (OSError, GrafosError) as error:
             self.say(f"the backup is not taken: {error}")
             archive.unlink()
             return
@@ -96,6 +98,7 @@ class OrchestratorSupervisor(Supervisor):
             shutil.rmtree(place, ignore_errors=True)
             (part / name).replace(place)
             place.chmod(0o700)
+        os.sync()
         archive.unlink()
         shutil.rmtree(part, ignore_errors=True)
         self.say("a backup took the place of what was there")
@@ -166,7 +169,7 @@ class OrchestratorSupervisor(Supervisor):
             raise ValueError("the bundle is damaged")
         part = folder.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
-        _unpack(bundle, part, "r:gz")
+        _unpack(bundle, part)
         os.sync()
         part.replace(folder)
 
@@ -265,10 +268,10 @@ def command_of(software: Path, arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", RUN_ISOLATED, str(software), "grafos_scheduler", *arguments]
 
 
-def _unpack(archive: Path, target: Path, mode: str) -> None:
+def _unpack(bundle: Path, target: Path) -> None:
     """What the operator brought, who may do anything here anyway; still nothing but plain files below ``target``."""
     target.mkdir(parents=True)
-    with tarfile.open(archive, mode) as packed:  # type: ignore[call-overload]
+    with tarfile.open(bundle, "r:gz") as packed:
         for member in packed:
             if not (member.isreg() or member.isdir()) or member.name.startswith("/") or ".." in member.name.split("/"):
                 raise tarfile.TarError(f"it holds {member.name[:80]!r}")

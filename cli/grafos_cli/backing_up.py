@@ -37,9 +37,9 @@ def backup(
     """
     from grafos_cli.fabric import open_default
     from grafos_cli.steps import show_steps
+    from grafos_core.backup_archive import POSTGRESQL, about_in
     from grafos_core.errors import GrafosError
     from grafos_core.sealed_backup import keep_sealed
-    from grafos_scheduler.backup import POSTGRESQL, about_in
     from grafos_stacks.orchestrators import OrchestratorHome
     from grafos_stacks.records import OPERATOR
 
@@ -85,10 +85,10 @@ def restore(
     import tempfile
 
     from grafos_cli.fabric import open_default
+    from grafos_core.backup_archive import unpack_backup
     from grafos_core.errors import GrafosError
     from grafos_core.paths import private_folder
     from grafos_core.sealed_backup import open_sealed
-    from grafos_scheduler.backup import unpack_backup
 
     terminal = terminal_of(ctx)
     fabric = open_default(terminal)

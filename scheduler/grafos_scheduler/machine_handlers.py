@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.metadata import version
 
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
@@ -27,21 +28,25 @@ async def backup(services: Services, request: Request) -> Stream:
 
 async def restore(services: Services, request: Request) -> RestoreTaken:
     """Only into an orchestrator that nobody uses: there is no way back from it."""
-    from grafos_scheduler.backup import about_in
+    from grafos_core.backup_archive import check_backup, refuse_newer
 
-    about = about_in(request.body)
-    state = services.shell.state
+    about = await asyncio.to_thread(check_backup, request.body)
+    refuse_newer(about, version("grafos-scheduler"))
+    state, machine = services.shell.state, _machine(services)
     if about.fabric != services.settings.fabric:
         raise GrafosError(
             "backup_invalid", f"the backup is of fabric {about.fabric[:40]}", where=services.settings.fabric
         )
-    if state.identities or state.tenants:
+    if state.identities or state.tenants or state.fabric_ledger is not None:
         raise GrafosError(
             "request_invalid",
-            "this orchestrator has tenants or cells, and a backup would take their place",
+            "this orchestrator has tenants, cells or the ledger, and a backup would take their place",
             next="restore into one that was just started: grafos fabric up --restore FILE",
         )
-    await asyncio.to_thread(_machine(services).order_restore, request.body)
+    machine.check_supervised()
+    # What is admitted from here on would be gone with all the rest.
+    await services.shell.handle(events.DrainAsked("", draining=True), by=request.who.text)
+    await asyncio.to_thread(machine.order_restore, request.body)
     return RestoreTaken(len(request.body))
 
 

@@ -8,6 +8,7 @@ import errno
 import logging
 import random
 import resource
+import shutil
 import signal
 import socket
 import ssl
@@ -31,6 +32,7 @@ from grafos_scheduler.following import Follower, answering
 from grafos_scheduler.frames import LINK_ALPN
 from grafos_scheduler.handlers import Services
 from grafos_scheduler.link import LinkServices
+from grafos_scheduler.machine_messages import BACKUP_DRAFT
 from grafos_scheduler.openapi import document
 from grafos_scheduler.protocol import CONNECTIONS_MAX, HTTP_ALPN, ORCHESTRATOR_CONNECTIONS_MAX, Listener
 from grafos_scheduler.regaining import RegainDesk
@@ -146,6 +148,7 @@ async def opened(settings: Settings, store: Store) -> AsyncIterator[Opened]:
     """Everything but the port, from what is durable; the store is closed at the end."""
     clock, chance = SystemClock(), random.SystemRandom()
     try:
+        _forget_drafts(settings)
         credentials = open_credentials(settings, clock)
         stored, possession = load(store)
         kept = state.State.load(_rules(settings), stored, clock.now())
@@ -166,6 +169,15 @@ async def opened(settings: Settings, store: Store) -> AsyncIterator[Opened]:
         yield Opened(services, links, Listener(Application(services, tls), links, connections_max), tls)
     finally:
         await store.close()
+
+
+def _forget_drafts(settings: Settings) -> None:
+    """What an earlier life was packing for a backup when it was killed."""
+    for left in settings.state.glob(f"{BACKUP_DRAFT}*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def blobs_in_use(kept: state.State, tenant: str) -> set[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
 from grafos_cell.orchestrating import ROWS, OrchestratorSupervisor
+from grafos_cell.standalone import Program
+from grafos_core.machine_files import RESTORE_FILE
 
 PATIENCE_S = 20.0
 RUNNER = """
@@ -51,3 +55,32 @@ def test_what_an_upgrade_left_that_was_cut_off_is_put_back_and_half_a_copy_is_no
     (kept / ROWS[0]).write_text("before")
     supervisor.begin()
     assert ((rows / ROWS[0]).read_text(), kept.exists()) == ("before", False)
+
+
+def test_a_backup_without_keys_takes_no_place_and_a_whole_one_takes_all(tmp_path: Path) -> None:
+    about = b'{"fabric":"fab-1","name":"orchestrator","version":"1","made_at":1.0,"store":"sqlite","format":1}'
+    trust, rows = tmp_path / "trust", tmp_path / "scheduler"
+    for folder, name in ((trust, "ca.pem"), (rows, ROWS[0])):
+        folder.mkdir()
+        (folder / name).write_text("before")
+    supervisor = OrchestratorSupervisor(
+        [Program("orchestrator", [])], 0.0, state=tmp_path, software=tmp_path / "software"
+    )
+
+    def given(**files: bytes) -> None:
+        with tarfile.open(tmp_path / RESTORE_FILE, "w") as archive:
+            for name, data in {"about.json": about, **files}.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                archive.addfile(entry, io.BytesIO(data))
+        supervisor.begin()
+        assert not (tmp_path / RESTORE_FILE).exists()
+
+    given(**{"state/scheduler.db": b"after"})
+    given(**{"trust/ca.pem": b"after"})
+    given(**{"trust/ca.pem": b"after", "state/scheduler.db": b"after", "state/up/../../../out": b"after"})
+    assert ((trust / "ca.pem").read_text(), (rows / ROWS[0]).read_text()) == ("before", "before")
+    given(**{"trust/ca.pem": b"after", "state/scheduler.db": b"after", "state/blobs/acme/b": b"blob"})
+    assert ((trust / "ca.pem").read_text(), (rows / ROWS[0]).read_text()) == ("after", "after")
+    assert (rows / "blobs" / "acme" / "b").read_text() == "blob"
+    assert {path.stat().st_mode & 0o777 for path in (trust, rows, rows / "blobs" / "acme")} == {0o700}

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from orchestrator import NAME, Orchestrator
 from standalone import Identity
 
+from grafos_core.backup_archive import About, about_in, unpack_backup
+from grafos_core.booking import LedgerCopy, digest_of
 from grafos_core.errors import GrafosError
 from grafos_core.machine_files import RESTORE_FILE
 from grafos_scheduler.audit_messages import AuditQuery
-from grafos_scheduler.backup import about_in, unpack_backup
+from grafos_scheduler.backup import Backup
 from grafos_scheduler.machine_messages import MachineOrders
+from grafos_scheduler.settings import read_settings
 
 
 @pytest.fixture
@@ -78,6 +83,50 @@ def test_an_empty_orchestrator_takes_a_backup_for_its_supervisor(orchestrator: O
     empty.discard()
 
 
+def test_one_that_ordered_a_restore_admits_nothing_that_would_be_gone_with_the_rest(
+    orchestrator: Orchestrator, tmp_path: Path
+) -> None:
+    with orchestrator.client(operator_of(orchestrator)) as client:
+        archive = client.backup()
+    machine = _made(tmp_path / "machine")
+    empty = another(tmp_path / "second", orchestrator, **{"machine-folder": machine}).start()
+    operator = operator_of(empty)
+    with empty.client(operator) as client:
+        client.restore(archive)
+        assert client.drain().draining
+    empty.discard()
+
+
+def test_one_that_keeps_the_ledger_takes_no_backup(orchestrator: Orchestrator) -> None:
+    with orchestrator.client(operator_of(orchestrator)) as client:
+        archive = client.backup()
+        copy = LedgerCopy(1, (), ())
+        client.take_ledger(copy, digest_of(copy))
+        with pytest.raises(GrafosError) as raised:
+            client.restore(archive)
+        assert raised.value.code == "request_invalid"
+
+
+def test_what_was_being_packed_when_it_was_killed_is_gone_at_the_next_start(orchestrator: Orchestrator) -> None:
+    operator = operator_of(orchestrator)
+    (orchestrator.state / "backup-file").write_bytes(b"keys")
+    (_made(orchestrator.state / "backup-folder") / "scheduler.db").write_bytes(b"rows")
+    orchestrator.discard()
+    orchestrator.start()
+    assert list(orchestrator.state.glob("backup-*")) == []
+    with orchestrator.client(operator) as client:
+        client.backup()
+
+
+def test_a_backup_has_no_name_while_it_is_sent(orchestrator: Orchestrator) -> None:
+    """Whoever looks into the folder after a kill finds no keys."""
+    operator_of(orchestrator)
+    backup = Backup(read_settings(orchestrator.arguments()), [], 1.0)
+    assert backup.size_bytes
+    assert list(orchestrator.state.glob("backup-*")) == []
+    backup.discard()
+
+
 def test_one_that_has_tenants_takes_no_backup(orchestrator: Orchestrator, tmp_path: Path) -> None:
     operator = operator_of(orchestrator)
     orchestrator.employ(operator, "acme")
@@ -93,7 +142,9 @@ def test_a_backup_of_another_fabric_and_what_is_none_are_refused(orchestrator: O
         foreign = client.backup()
     other.discard()
     with orchestrator.client(operator_of(orchestrator)) as client:
-        for archive in (foreign, foreign[:700], b"", b"nothing"):
+        ours = client.backup()
+        cut = ours[: ours.index(b"state/scheduler.db") + 1000]
+        for archive in (foreign, foreign[:700], cut, _newer(ours, tmp_path), b"", b"nothing"):
             with pytest.raises(GrafosError) as raised:
                 client.restore(archive)
             assert raised.value.code == "backup_invalid"
@@ -145,6 +196,21 @@ def test_nothing_is_unpacked_outside_of_its_folder(tmp_path: Path) -> None:
         assert raised.value.code == "backup_invalid"
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "in" / "out").exists()
+
+
+def _newer(archive: bytes, folder: Path) -> bytes:
+    """The same, made by a version that is not out yet."""
+    file, newer = folder / "ours.tar", folder / "newer.tar"
+    file.write_bytes(archive)
+    with tarfile.open(file) as old, tarfile.open(newer, "w") as new:
+        for member in old:
+            data = old.extractfile(member).read()  # type: ignore[union-attr]  # all are plain files
+            if member.name == "about.json":
+                about = msgspec.json.decode(data, type=About)
+                data = msgspec.json.encode(msgspec.structs.replace(about, version="999.0"))
+                member.size = len(data)
+            new.addfile(member, io.BytesIO(data))
+    return newer.read_bytes()
 
 
 def _made(folder: Path) -> Path:
