@@ -20,6 +20,7 @@ from grafos_connectors.uploads import Disk
 from grafos_core import ledger as ledgers
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
+from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
 from grafos_stacks import rebuilding, sweeping
 from grafos_stacks.inventory import Verdict
 from grafos_stacks.publishing import publish
@@ -218,6 +219,16 @@ def test_killed_anywhere_a_sweep_leaves_nothing(cloud: EmulatedCloud, tmp_path: 
         sweeping.sweep(ground.hands(), project(ground.hands()))
         assert ground.live() == [], f"killed at moment {point}"
         assert held(ground.hands()) == 0, f"killed at moment {point}"
+
+
+BUSY = {"aws": "PutSnapshotBlock", "gcp": "objects.upload", "azure": "disks.beginGetAccess"}
+
+
+def test_a_cloud_that_is_busy_for_a_moment_is_asked_again(ground: EmulatedGround, disk: Disk) -> None:
+    busy = Fault(Effect.REFUSE, ErrorClass.UNAVAILABLE)
+    ground.cloud.clouds.faults.add(FaultRule(busy, operation=BUSY[ground.cloud.provider], times=2))
+    published(ground.hands(), disk)
+    assert kinds(ground) == whole(ground)
 
 
 def test_an_interrupted_publishing_is_for_recover_to_undo(ground: EmulatedGround, disk: Disk, tmp_path: Path) -> None:
