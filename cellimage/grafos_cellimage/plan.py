@@ -130,6 +130,7 @@ DROPPED = (
     "usr/share/locale/*",
     "usr/share/man/*",
     "usr/share/perl5/*",
+    "usr/share/python3/*",
     "usr/share/zoneinfo/*",
     "var/cache/*",
     "var/lib/apt/*",

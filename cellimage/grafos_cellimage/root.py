@@ -23,9 +23,7 @@ NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}
 LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/doc/*")
 OWN_MOUNTS = ("unshare", "--mount", "--propagation", "private")
 """For root, whom mmdebstrap would let mount among the machine's own: so they end with it, however that ends."""
-COMPILE_LIBRARY = (
-    'chroot "$1" python3 -I -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python3 /usr/lib/python{0}'
-)
+COMPILE_LIBRARY = 'chroot "$1" python3 -I -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python{0}'
 """Bytecode that is good whatever time a file bears: in memory all of them bear another. Without it a start takes
 seconds more."""
 
