@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from collections.abc import Iterator
@@ -20,7 +21,18 @@ from grafos_stacks.pulumi.at_hand import PROJECT
 from grafos_stacks.pulumi.engine import EngineStack, Workplace
 from grafos_stacks.records import project_cells
 
-pytestmark = [pytest.mark.needs("pulumi"), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.needs("pulumi"),
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def swept() -> Iterator[None]:
+    """Pulumi's library leaves the loop of a program that was refused unclosed; no later test is to be blamed for it."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
