@@ -68,7 +68,7 @@ def issue_cert(
 ) -> None:
     """Issues the client certificate of a tenant: `tenant-NAME-key.pem` and `tenant-NAME-cert.pem`.
 
-    A scheduler wants an API token beside it, and an orchestrator counts a tenant's keys: create-tenant sees to both.
+    A scheduler wants an API token beside it, and counts a tenant's keys: create-tenant sees to both.
     """
     from grafos_core.ids import check_name
 

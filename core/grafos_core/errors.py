@@ -90,7 +90,6 @@ CODES: dict[str, CodeFacts] = {
     "identity_not_pinned": CodeFacts(AUTH, 401, False, "The certificate chain does not end in the pinned key."),
     "image_invalid": CodeFacts(FAILURE, 422, False, "A disk image or its record cannot be read, or they do not belong together."),
     "image_unknown": CodeFacts(FAILURE, 404, False, "Neither the journal nor the cloud shows such a published image."),
-    "image_unknown": CodeFacts(FAILURE, 404, False, "Neither the journal nor the cloud shows such a published image."),
     "internal": CodeFacts(FAILURE, 500, False, "A bug in grafos; the report says where."),
     "interrupted": CodeFacts(INTERRUPTED, 499, True, "Stopped by Ctrl-C or SIGTERM; the next command continues or undoes."),
     "invitation_expired": CodeFacts(AUTH, 401, False, "The invitation lapsed before anybody signed in with it."),
