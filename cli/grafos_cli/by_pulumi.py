@@ -132,6 +132,7 @@ def _settings_of(wish: Wish, plan_out: str) -> dict[str, str]:
     """The program's settings; ``usage`` for what Pulumi is not asked for."""
     from grafos_cli.guard_rails import rails_here
     from grafos_cli.regions import region_at_hand
+    from grafos_stacks.pulumi.shares import CELLS_OF_A_STACK_MAX
     from grafos_stacks.spec import typed
 
     several = len(wish.providers) != 1 or len(wish.regions) > 1 or len(wish.zones) > 1 or len(wish.markets) > 1
@@ -140,6 +141,13 @@ def _settings_of(wish: Wish, plan_out: str) -> dict[str, str]:
             "usage",
             "Pulumi makes cells at one place, which is named, and keeps plans itself",
             next="leave out --any, --spot-or-on-demand and --plan-out, and name one cloud, region and zone",
+        )
+    if wish.count > CELLS_OF_A_STACK_MAX:
+        raise GrafosError(
+            "limit_exceeded",
+            f"a Pulumi stack has {CELLS_OF_A_STACK_MAX} cells at most: its engine writes all of its state at each step",
+            where="--count",
+            next="make several, each with a --cell-id of its own; or leave --engine out",
         )
     provider, rails = wish.providers[0], rails_here()
     region = next(iter(wish.regions), "") or region_at_hand(provider)

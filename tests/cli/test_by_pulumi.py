@@ -66,6 +66,7 @@ def made(person: Person, *more: str, cell_id: str = "build") -> dict[str, Any]:
         (("--any", "--engine", "pulumi"), "Pulumi makes cells at one place"),
         (("aws", "--region", "us-east-1", "--engine", "pulumi", "--plan-out", "p"), "keeps plans itself"),
         (("aws", "--engine", "pulumi"), "no region was named"),
+        (("aws", "--count", "65", "--engine", "pulumi"), "a Pulumi stack has 64 cells at most"),
     ],
 )
 def test_what_pulumi_is_not_asked_for_is_told(somebody: Person, words: tuple[str, ...], told: str) -> None:
