@@ -9,7 +9,7 @@ import pytest
 from source_tree import ROOT
 
 PAGE = (ROOT / "docs" / "reference" / "coverage.md").read_text()
-SUBJECTS = ("Cells that join", "Pulumi", "The cell image", "Programs that share memory")
+SUBJECTS = ("The cell image", "Programs that share memory")
 SECTIONS = 12
 """Command line, files, ABI, services, leases, tokens, cells, refusals, errors, native services, runs, endpoints."""
 TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
