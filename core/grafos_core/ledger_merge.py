@@ -48,7 +48,9 @@ def merged(
         if basis is None:
             beside = max(spent_here.get(name, 0), spent_there.get(name, 0))
         else:
-            beside = spent_there.get(name, 0) + spent_here.get(name, 0) - basis.get(name, 0)
+            # No copy since tells less than its basis, but one of a home from a backup of before.
+            told = max(spent_there.get(name, 0), basis.get(name, 0))
+            beside = told + spent_here.get(name, 0) - basis.get(name, 0)
         account = known.get(name) or there[name]
         spent, held = beside + ended.get(name, 0), held_now.get(name, 0) + running.get(name, 0)
         accounts.append(replace(account, spent_micro_cents=spent, held_micro_cents=held))
@@ -79,8 +81,8 @@ def _sums(amounts: Iterable[tuple[str, int]]) -> Amounts:
 
 
 def _joined(came: Hold, here: Hold | None) -> Hold:
-    """The one that went further. Of two that ended, the home's is what it found out afterwards, unless the one here
-    only ran out."""
+    """The one that went further. Of two that ended, the one here counts, which was told by who knew; unless it only ran
+    out: then the home's."""
     if here is None or here == came:
         return came
     if came.state == ledgers.OPEN and here.state == ledgers.OPEN:

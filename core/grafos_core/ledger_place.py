@@ -1,6 +1,6 @@
 """Where a fabric's ledger is kept: in the fabric's home, or at its orchestrator. Never in both open for writing.
 
-    here ──begin──> moving ──taken there──> moved ──begin──> coming ──arrived──> here, of a later generation
+    here ──begin, of a later generation──> moving ──taken there──> moved ──begin──> coming ──arrived──> here
 
 From ``moving`` on nothing is booked in the home's file; the row that says so lies in that very file, under its lock. It
 keeps what it held, as a copy, until the ledger comes home again. Whoever finds ``moving`` or ``coming`` goes on with
@@ -103,20 +103,23 @@ class LedgerTransaction:
         accounts, holds = tuple(self.ledger.accounts.values()), tuple(self.ledger.holds.values())
         return LedgerCopy(generation, accounts, holds, self.place.lost)
 
-    def come_home(self, copy: LedgerCopy, place: Place) -> None:
-        """Takes ``copy`` in place of all that the file held, and is open for writing again; what waited is booked.
-        ``request_invalid`` for a copy that is no ledger."""
+    def follow(self, copy: LedgerCopy, place: Place) -> None:
+        """Takes ``copy`` in place of all that the file held, which is at ``place`` from now on; what waits goes on
+        waiting. ``request_invalid`` for a copy that is no ledger."""
         check_adds_up(copy)
-        gone = [
+        batch: Batch = (
             *(Change(ledgers.ACCOUNT, name, None) for name in self.ledger.accounts),
             *(Change(ledgers.HOLD, hold_id, None) for hold_id in self.ledger.holds),
-        ]
-        come = [
             *(Change(ledgers.ACCOUNT, account.name, account) for account in copy.accounts),
             *(Change(ledgers.HOLD, held.hold_id, held) for held in copy.holds),
-        ]
+        )
         self.go(place)
-        self.write((*gone, *come))
+        self._file.write(batch)
+        self.ledger.apply(batch)
+
+    def come_home(self, copy: LedgerCopy, place: Place) -> None:
+        """The same for one that is open here for writing again; what waited is booked."""
+        self.follow(copy, place)
         for ending in self.waiting.values():
             self.write(ended(self.ledger, ending))
         self.forget_waiting(frozenset(self.waiting))

@@ -23,6 +23,7 @@ from grafos_core.booking import LedgerCopy, digest_of
 from grafos_core.clock import Clock, SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
+from grafos_core.ledger import Ledger
 from grafos_core.ledger_place import Place, Standing
 from grafos_scheduler.ledger_messages import LedgerView
 from grafos_scheduler.orchestrator_client import OrchestratorClient
@@ -62,9 +63,9 @@ def move_ledger(fabric: Fabric, *, clock: Clock | None = None, progress: Progres
     began = clock.monotonic()
     with home.client(OPERATOR) as client:
         if place.standing is not Standing.MOVING:
-            seen = client.ledger()[0]
+            seen, ledger = client.ledger_without_runs()
             if seen.generation >= place.generation or place.standing is Standing.COMING:
-                return _followed(fabric, place, seen)
+                return _followed(fabric, place, _copy_there(seen, ledger), home, record, clock)
         # An orchestrator that lives on from a backup of before the move has to be told again.
         progress(Step("hand ledger over", BEGUN, 0.0, f"{len(copy.holds)} holds"))
         client.take_ledger(copy, place.digest)
@@ -96,11 +97,16 @@ def bring_ledger_home(
     if take_over and (record := home.record()) is not None:
         _adopted(fabric, home, record, clock, take_over=True)
     place = fabric.ledger_place()
+    if not place.is_here:
+        check_keeper(home, place)
     if place.standing is Standing.MOVING:
         place = move_ledger(fabric, clock=clock, progress=progress)
     if place.is_here:
         return CameHome(place)
-    check_keeper(home, place)
+    if take_over:
+        with home.client(OPERATOR) as client:
+            copy = _copy_there(*client.ledger_without_runs())
+        place = _followed(fabric, place, copy, home, home.known(), clock)
     # Since when it is away stays: should it never come, what came to pass since then is booked anew.
     drawn = f"{(chance or random.SystemRandom()).getrandbits(FETCH_BITS):032x}"
     place = _noted(fabric, place, replace(place, standing=Standing.COMING, fetch=drawn))
@@ -245,18 +251,24 @@ def _adopted(
                 where=record.url,
                 next="work there; if that home is lost: grafos fabric bring-home --lost, then claim again",
             )
-        copy = LedgerCopy(seen.generation, tuple(ledger.accounts.values()), tuple(ledger.holds.values()))
-        local.come_home(copy, Place(generation=seen.generation, since=clock.now(), lost=seen.lost))
-        local.go(_kept_by(Standing.MOVED, local.copy(seen.generation), home, record, clock))
+        copy = _copy_there(seen, ledger)
+        local.follow(copy, _kept_by(Standing.MOVED, copy, home, record, clock))
 
 
-def _followed(fabric: Fabric, place: Place, seen: LedgerView) -> Place:
-    """The place, of the generation that is there: another home may have fetched the ledger and moved it there again."""
+def _followed(
+    fabric: Fabric, place: Place, copy: LedgerCopy, home: OrchestratorHome, record: OrchestratorRecord, clock: Clock
+) -> Place:
+    """The place, of the generation that is there: another home may have fetched the ledger and moved it there again.
+    Then the copy of that generation takes the place of the one here, which tells less than was spent by then."""
     with fabric.ledger() as local:
-        if local.place == place and place.generation < seen.generation:
-            lost = tuple(sorted({*place.lost, *seen.lost}))
-            local.go(replace(place, standing=Standing.MOVED, generation=seen.generation, fetch="", lost=lost))
+        if local.place == place and place.generation < copy.generation:
+            local.follow(copy, _kept_by(Standing.MOVED, copy, home, record, clock))
         return local.place
+
+
+def _copy_there(seen: LedgerView, ledger: Ledger) -> LedgerCopy:
+    """What the orchestrator has, as a home's copy tells it."""
+    return LedgerCopy(seen.generation, tuple(ledger.accounts.values()), tuple(ledger.holds.values()), seen.lost)
 
 
 def _kept_by(

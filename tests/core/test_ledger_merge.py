@@ -166,3 +166,10 @@ def test_what_runs_hold_here_stays_held_beside_what_the_copy_holds() -> None:
     copy = LedgerCopy(2, (Account("tenant/a", CAP, held_micro_cents=5),), (Hold("s", "tenant/a", 5, "x"),))
     made = merged((account,), (), copy, {}, {"tenant/a": 30})
     assert made.accounts[0].held_micro_cents == 35
+
+
+def test_a_copy_that_tells_less_than_was_taken_here_takes_nothing_back() -> None:
+    """A home from a backup of before the copy that was taken here does not know what that one said was spent."""
+    here, old = ledger_of(spent_beside=57), ledger_of(spent_beside=0)
+    after = joined(here, copy_of(old, lost=(1,)), dict.fromkeys(ACCOUNTS, 50))
+    assert {account.spent_micro_cents for account in after.accounts.values()} == {57}

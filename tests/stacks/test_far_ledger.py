@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from crash_sweep import CELL, make, spec, undo
 from far_ledger import Keeper, hold_all_it_gets, move_until, opened
@@ -17,6 +18,7 @@ from twin_ground import TwinGround
 
 from grafos_core import ledger as ledgers
 from grafos_core.booking import Ending
+from grafos_core.changes import Change
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric, export_key, import_key, open_fabric, tenant_account
@@ -364,6 +366,85 @@ def test_a_home_that_came_later_gives_up_no_more_than_the_first(keeper: Keeper, 
     keeper.start()
     assert move_ledger(second).generation == 2
     assert refused(move_ledger, first).code == "operator_replaced"
+
+
+def moved_again(keeper: Keeper, second: Fabric) -> int:
+    """The first home fetches the ledger and moves it there again; what was spent on the tenant's account by then."""
+    first = keeper.opened
+    take_orchestrator(first, keeper.url, None)
+    bring_ledger_home(first)
+    with first.ledger() as local:  # as runs at another orchestrator did
+        account = local.ledger.account(tenant_account("default"))
+        spent = account.spent_micro_cents + 50
+        local.write((Change(ledgers.ACCOUNT, account.name, msgspec.structs.replace(account, spent_micro_cents=spent)),))
+    assert move_ledger(first).generation == 2
+    take_orchestrator(second, keeper.url, None)
+    return spent
+
+
+def test_a_home_that_followed_the_ledger_has_a_copy_of_that_generation_to_give_up(
+    keeper: Keeper, tmp_path: Path
+) -> None:
+    move_ledger(keeper.opened)
+    second = another_home(keeper, tmp_path)
+    move_ledger(second)
+    spent = moved_again(keeper, second)
+    assert move_ledger(second).generation == 2
+    keeper.stop()
+    assert second.end(Ending("cell/web/1/5", actual_micro_cents=9))
+    reopen_ledger(second)
+    assert second.read_ledger().account(tenant_account("default")).spent_micro_cents == spent
+    assert second.read_ledger().holds["cell/web/1/5"].actual_micro_cents == 9, "what waited is booked"
+    keeper.start()
+    assert move_ledger(second).generation == 3
+    assert second.read_ledger().account(tenant_account("default")).spent_micro_cents == spent
+
+
+def test_what_waits_in_a_home_is_booked_at_the_orchestrator_after_it_followed_the_ledger(
+    keeper: Keeper, tmp_path: Path
+) -> None:
+    move_ledger(keeper.opened)
+    second = another_home(keeper, tmp_path)
+    move_ledger(second)
+    keeper.stop()
+    assert second.end(Ending("cell/web/1/5", actual_micro_cents=9))
+    keeper.start()
+    moved_again(keeper, second)
+    move_ledger(second)
+    assert second.read_ledger().holds["cell/web/1/5"].actual_micro_cents == 9
+
+
+def test_a_home_that_followed_the_ledger_tells_an_orchestrator_from_an_older_backup_again(
+    keeper: Keeper, tmp_path: Path
+) -> None:
+    move_ledger(keeper.opened)
+    second = another_home(keeper, tmp_path)
+    move_ledger(second)
+    keeper.stop()
+    shutil.copytree(keeper.state, keeper.folder / "backup")
+    keeper.start()
+    moved_again(keeper, second)
+    before = (move_ledger(second), contents(second.read_ledger()))
+    keeper.stop()
+    shutil.rmtree(keeper.state)
+    (keeper.folder / "backup").rename(keeper.state)
+    keeper.start()
+    take_orchestrator(second, keeper.url, None)
+    assert (move_ledger(second).generation, contents(second.read_ledger())) == (before[0].generation, before[1])
+
+
+def test_given_up_in_a_home_that_has_not_followed_yet_the_ledger_of_later_comes_home_whole(
+    keeper: Keeper, tmp_path: Path
+) -> None:
+    move_ledger(keeper.opened)
+    second = another_home(keeper, tmp_path)
+    move_ledger(second)
+    moved_again(keeper, second)
+    with OrchestratorHome(second).client("operator") as client:
+        before = contents(client.ledger()[1])
+    assert reopen_ledger(second).notes == ()
+    assert contents(second.read_ledger()) == before
+    assert second.ledger_place().lost == ()
 
 
 # --- other orchestrators ------------------------------------------------------------------------------------------
