@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from grafos_cli import choosing
-from grafos_cli.reach import resolve
+from grafos_cli.reach import LOCAL, recorded, resolve
 from grafos_cli.run_keys import RUN_KEY_BYTES, Place
 from grafos_cli.running import (
     Asking,
@@ -21,6 +21,7 @@ from grafos_cli.running import (
 )
 from grafos_cli.settings import value_of
 from grafos_core.errors import GrafosError
+from grafos_core.guest import open_guest
 
 if TYPE_CHECKING:
     from grafos_cli.reach import Reach
@@ -54,7 +55,8 @@ def run_on_cheapest(wish: Wish, fabric: Fabric, project: Path, terminal: Termina
     reaches = choosing.reaches_of(wish.provider, fabric, project, wish.cell_id, terminal)
     reaches = [_as_tenant(reach, asking) for reach in reaches]
     before = pending_place(asking, project)
-    if before is not None and (there := _at(before, reaches)) is not None:
+    if before is not None and (there := _at(before, reaches) or _recorded(before, fabric)) is not None:
+        there = _as_tenant(there, asking)
         return _run_again(asking._replace(cell_id=before.pin), there, project, terminal)
     if before is not None:
         terminal.note(f"note: {before.scheduler}, which was asked for this run before, is gone; it is asked for anew")
@@ -104,6 +106,25 @@ def _at(place: Place, reaches: Sequence[Reach]) -> Reach | None:
         if (str(reach.fabric.id), reach.cell_id) == (place.fabric, place.scheduler):
             return reach._replace(provider=place.provider, note="")
     return None
+
+
+def _recorded(place: Place, fabric: Fabric) -> Reach | None:
+    """The scheduler of that place as its record has it, though it is none of those to choose from: past the end that we
+    know of, or not the newest. None only where it is known to be gone; a record that cannot be read is its own error,
+    and ``credentials_missing`` is for a fabric that is no more ours."""
+    if place.provider == LOCAL:
+        return None
+    if place.fabric == str(fabric.id):
+        return recorded(fabric, place.scheduler, place.provider)
+    guest = open_guest()
+    if guest is not None and place.fabric == str(guest.id):
+        return recorded(guest, place.scheduler, place.provider)
+    raise GrafosError(
+        "credentials_missing",
+        f"{place.scheduler} may have begun this run before, and its fabric is none that you have here now",
+        where=f"fabric {place.fabric}",
+        next="sign in there again: grafos account login; another --provider runs it once more",
+    )
 
 
 def _as_tenant(reach: Reach, asking: Asking) -> Reach:

@@ -110,6 +110,22 @@ def known_reaches(fabric: Fabric, project: Path, terminal: Terminal) -> list[Rea
     return [_as_addressed(found, "any provider")] if address else found
 
 
+def recorded(fabric: Fabric, scheduler: str, provider: str) -> Reach | None:
+    """The scheduler of that name, also past the end that its record tells: it may have been extended from another home.
+    None if it is known to be gone; ``fabric_invalid`` for a record that cannot be read."""
+    from grafos_stacks.records import CellHome
+    from grafos_stacks.spec import ORCHESTRATOR
+
+    for each in _orchestrator(fabric, provider):
+        if (each.fabric.id, each.cell_id) == (fabric.id, scheduler):
+            return each
+    if scheduler not in fabric.cell_ids() or not CellHome(fabric, scheduler).is_recorded:
+        return None
+    record = CellHome(fabric, scheduler).record()
+    is_over = record.gone_at or not record.url or record.pattern == ORCHESTRATOR
+    return None if is_over else _reach(fabric, record)
+
+
 @contextlib.contextmanager
 def _as_remark(terminal: Terminal) -> Iterator[None]:
     """Inside, what goes wrong is told and nothing more."""

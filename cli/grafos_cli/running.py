@@ -36,8 +36,11 @@ SHOW_AGAIN_AFTER_S = 0.5
 """A run that takes longer is looked at once more, so that a person sees that it runs; then its end is waited for."""
 NO_ANSWER = (
     "answer_invalid",
+    "certificate_expired",
     "certificate_refused",
+    "credentials_missing",
     "internal",
+    "operator_replaced",
     "order_refused",
     "rights_missing",
     "scheduler_unreachable",

@@ -83,6 +83,9 @@ def test_the_old_home_is_told_what_happened_whatever_it_does(lost: OwnOrchestrat
         assert answer.error_code == "operator_replaced", (words, answer)
         assert "another home of this fabric became the operator at" in answer.err
         assert "grafos fabric claim URL" in answer.err
+    assert list((lost.person.project / ".grafos" / "runs").glob("pending-*.json")), (
+        "it may have begun the run before: once this home is in again, the same run is asked for"
+    )
     assert "became the operator at" in lost.person("admin", "list-tenants").err
     assert new("admin", "list-tenants").code == 0
 
