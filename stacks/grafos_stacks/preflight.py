@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
+from grafos_connectors.aws.permissions import LASTING_ADDRESS
 from grafos_connectors.contract import (
     ON_DEMAND,
     SPOT,
@@ -54,6 +55,9 @@ MORE_QUOTA = {
 KEYLESS_ACTIONS = {"gcp": ("iam.serviceAccounts.actAs",)}
 """What it takes beside the connector's own to make a machine for whose identity the cloud vouches. A project tells only
 what is granted on all of it, and these may be granted on the one account: so one that is missing there is a note."""
+
+ORCHESTRATOR_ACTIONS = {"aws": LASTING_ADDRESS}
+"""What an orchestrator's machine takes beside what every cell does; without it none is made."""
 
 Told = TypeVar("Told")
 
@@ -189,6 +193,8 @@ class _Asking:
 
 def _of_rights(connector: Connector, spec: CellSpec) -> _Beside:
     missing = connector.missing_permissions(spec.region)
+    beside = ORCHESTRATOR_ACTIONS.get(spec.provider, ()) if spec.orchestrates else ()
+    missing += connector.missing_permissions(spec.region, beside) if beside else ()
     refusals = (missing_rights(connector, spec.region, missing),) if missing else ()
     wanted = KEYLESS_ACTIONS.get(spec.provider, ()) if spec.joins and spec.joining == BY_WORD else ()
     doubtful = connector.missing_permissions(spec.region, wanted) if wanted else ()

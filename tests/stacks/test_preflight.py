@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from twin_ground import TwinGround
 
+from grafos_connectors.aws.permissions import LASTING_ADDRESS
 from grafos_connectors.contract import CloudError, Kind, Quota
 from grafos_connectors.registry import open_connector
 from grafos_connectors.twin import Effect, Fault, Limits
@@ -27,7 +28,7 @@ from grafos_stacks.plan import BundlePin
 from grafos_stacks.preflight import distinct, shortages, survey, together, unknown_limits
 from grafos_stacks.prices import PriceBook
 from grafos_stacks.provision import Prepared, judged, prepare
-from grafos_stacks.spec import BY_WORD, NOT_AT_ALL, CellSpec
+from grafos_stacks.spec import BY_WORD, NOT_AT_ALL, ORCHESTRATOR_ID, CellSpec
 
 REGIONS = {"aws": "us-east-1", "gcp": "us-central1", "azure": "eastus"}
 SPEC = CellSpec("gcp", "one", "us-central1", "")
@@ -188,7 +189,8 @@ def ask_for(provider: str, clouds: EmulatedClouds, **inputs: Any) -> Prepared:
     bundles = Bundles(install=lambda lock, folder, platform, python: folder.joinpath("nothing").write_text(""))
     operator = "127.0.0.1/32" if provider == "aws" else ""
     joining = {} if provider == "aws" else {"joining": NOT_AT_ALL}
-    return prepare(hands, CellSpec(provider, "one", region, operator, **{**joining, **inputs}), bundles)
+    named = {"cell_id": "one", **joining, **inputs}
+    return prepare(hands, CellSpec(provider, region=region, operator_cidr=operator, **named), bundles)
 
 
 def no_cores_left(provider: str, clouds: EmulatedClouds) -> None:
@@ -275,6 +277,18 @@ def test_a_right_that_only_keyless_cells_need_is_asked_for_with_them_and_its_lac
             assert seen.refusals == ()
             told[joining] = [note for note in seen.notes if "iam.serviceAccounts.actAs" in note]
         assert [len(told[BY_WORD]), len(told[NOT_AT_ALL])] == [1, 0]
+
+
+def test_rights_that_only_an_orchestrator_needs_are_asked_for_with_it_and_its_lack_is_refused(tmp_path: Path) -> None:
+    """Its address outlives its machine; who makes cells alone has no use for such rights."""
+    with EmulatedClouds(tmp_path / "cloud", Settings(clouds=("aws",), boots=False)) as clouds:
+        clouds.aws.denied |= set(LASTING_ADDRESS)
+        assert hands_at("aws", clouds).connector.missing_permissions(REGIONS["aws"]) == ()
+        ask_for("aws", clouds)
+        with pytest.raises(GrafosError) as refused:
+            ask_for("aws", clouds, cell_id=ORCHESTRATOR_ID, orchestrates=True)
+    assert refused.value.code == "cloud_denied"
+    assert refused.value.context["missing"] == list(LASTING_ADDRESS)
 
 
 MISTYPED = {

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from grafos_connectors.aws.client import AwsCalls
 from grafos_connectors.contract import CloudError
 from grafos_connectors.unanswered import UNANSWERED
+
+if TYPE_CHECKING:
+    from grafos_connectors.aws.client import AwsCalls  # the SDK comes with it, and others read the tables here
 
 ACTIONS = (
     "ebs:CompleteSnapshot",
@@ -73,7 +75,9 @@ PUBLISHING = (
     "ec2:RegisterImage",
 )
 """Those that only who publishes an image needs."""
-NEEDED = tuple(action for action in ACTIONS if action not in {*HELPFUL, *PUBLISHING})
+LASTING_ADDRESS = ("ec2:AllocateAddress", "ec2:AssociateAddress", "ec2:DisassociateAddress")
+"""Those that only a machine needs whose address outlives it: an orchestrator's."""
+NEEDED = tuple(action for action in ACTIONS if action not in {*HELPFUL, *PUBLISHING, *LASTING_ADDRESS})
 SIMULATED_AT_ONCE = 100  # SimulatePrincipalPolicy takes that many actions
 ASSUMED_ROLE = re.compile(r"arn:([^:]+):sts::(\d+):assumed-role/([^/]+)/.*")
 ROLE_ARN = r"arn:\1:iam::\2:role/\3"
