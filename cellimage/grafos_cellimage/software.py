@@ -50,9 +50,12 @@ class Interpreter:
         wanted = (f"usr/bin/python{plan.python}", f"usr/lib/python{plan.python}/", f"{machine.libraries}/")
         with tarfile.open(root) as given:
             for entry in given:
-                if entry.name.startswith(wanted) and not entry.issym():
-                    entry.mode |= 0o200 if entry.isreg() else 0o700
-                    given.extract(entry, folder, filter="tar")
+                content = given.extractfile(entry) if entry.isreg() or entry.islnk() else None
+                if content is not None and entry.name.startswith(wanted):
+                    place = folder / entry.name
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_bytes(content.read())
+                    place.chmod(0o700)
             _link_again(given, wanted, folder)
         return cls(plan, folder)
 
