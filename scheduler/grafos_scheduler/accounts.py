@@ -19,7 +19,6 @@ from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import tenant_account
 from grafos_core.money import MICRO_CENTS_PER_CENT
-from grafos_core.resources import Resources
 from grafos_scheduler import leases, rows, tenants
 from grafos_scheduler.messages import TenantView
 from grafos_scheduler.tenant_messages import BUDGET_CENTS_DEFAULT
@@ -28,10 +27,6 @@ if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
     from grafos_scheduler.events import TenantAdmitted, TenantChanged
     from grafos_scheduler.state import State
-
-KEYS_MAX = 16
-"""Keys that speak for one tenant. With one more of the operator's, the oldest that an operator made no longer does; a
-person is put out by nobody's coming."""
 
 
 def admitted(draft: Draft, event: TenantAdmitted) -> TenantView:
@@ -45,18 +40,17 @@ def admitted(draft: Draft, event: TenantAdmitted) -> TenantView:
         )
     tenant = known or rows.Tenant(event.name, draft.state.settings.default_quota)
     put_out = _put_out_for(draft.state, tenant, event.key_sha256)
-    kept = tuple(key for key in tenant.keys if key != put_out)
-    keys = kept if event.key_sha256 in kept else (*kept, event.key_sha256)
+    tenant = tenants.without_keys(draft, tenant, (put_out,))
+    keys = tenant.keys if event.key_sha256 in tenant.keys else (*tenant.keys, event.key_sha256)
     tenant = replace(tenant, quota=event.quota or tenant.quota, keys=keys)
     if tenant != known:
         draft.put(rows.TENANT, tenant.name, tenant)
         tenants.note_tenant(draft, tenant, put_out)
-        _forget_people(draft, (put_out,))
     if event.budget_cents is not None:
         _set_cap(draft, tenant.name, event.budget_cents)
     elif known is None:
         _set_cap(draft, tenant.name, BUDGET_CENTS_DEFAULT)
-    return _view(draft, tenant)
+    return tenants.view(draft.state, tenant, draft.ledger.accounts)
 
 
 def changed(draft: Draft, event: TenantChanged) -> TenantView:
@@ -70,7 +64,7 @@ def changed(draft: Draft, event: TenantChanged) -> TenantView:
         tenants.note_tenant(draft, tenant)
     if event.budget_cents is not None:
         _set_cap(draft, tenant.name, event.budget_cents)
-    return _view(draft, tenant)
+    return tenants.view(draft.state, tenant, draft.ledger.accounts)
 
 
 def deleted(draft: Draft, name: str) -> TenantView:
@@ -78,7 +72,7 @@ def deleted(draft: Draft, name: str) -> TenantView:
     state = draft.state
     known = state.tenants.get(name)
     if known is not None and known.deleted_at:
-        return _view(draft, known)
+        return tenants.view(draft.state, known)
     tenant = tenants.living(state, name)
     standing = sum(lease.tenant == name and leases.counts(lease) for lease in state.leases.values())
     running = sum(run.tenant == name for run in state.runs_under_way())
@@ -89,13 +83,12 @@ def deleted(draft: Draft, name: str) -> TenantView:
             next="wait until its runs have ended, or revoke its leases",
             context={"tenant": name, "leases": standing, "runs": running},
         )
-    draft.put(rows.TENANT, name, replace(tenant, keys=(), deleted_at=draft.now))
-    _forget_people(draft, tenant.keys)
+    draft.put(rows.TENANT, name, replace(tenants.without_keys(draft, tenant, tenant.keys), deleted_at=draft.now))
     for invitation in state.invitations.values():
         if invitation.tenant == name:
             draft.remove(rows.INVITATION, invitation.token_id)
     draft.note(AuditKind.TENANT_DELETED, name, tenant=name)
-    return _view(draft, tenant)
+    return tenants.view(draft.state, tenant)
 
 
 def made_by_operator(state: State, tenant: rows.Tenant) -> list[str]:
@@ -106,7 +99,7 @@ def made_by_operator(state: State, tenant: rows.Tenant) -> list[str]:
 
 def _put_out_for(state: State, tenant: rows.Tenant, key_sha256: str) -> str:
     """The key that makes room for this one, empty where there is room; ``limit_exceeded`` where all are people's."""
-    if key_sha256 in tenant.keys or len(tenant.keys) < KEYS_MAX:
+    if key_sha256 in tenant.keys or len(tenant.keys) < tenants.KEYS_PER_TENANT_MAX:
         return ""
     for oldest in made_by_operator(state, tenant):
         return oldest
@@ -114,27 +107,6 @@ def _put_out_for(state: State, tenant: rows.Tenant, key_sha256: str) -> str:
         "limit_exceeded",
         f"tenant {tenant.name} has {len(tenant.keys)} people, as many as it may",
         next="put somebody out first: grafos admin list-accounts",
-    )
-
-
-def _forget_people(draft: Draft, keys: tuple[str, ...]) -> None:
-    """These keys speak for nobody any more."""
-    for key in keys:
-        if key in draft.state.people:
-            draft.remove(rows.PERSON, key)
-
-
-def _view(draft: Draft, tenant: rows.Tenant) -> TenantView:
-    account = draft.ledger.account(tenant_account(tenant.name))
-    return TenantView(
-        name=tenant.name,
-        budget_micro_cents=account.cap_micro_cents,
-        held_micro_cents=account.held_micro_cents,
-        spent_micro_cents=account.spent_micro_cents,
-        quota=tenant.quota,
-        leased=draft.state.leased_by_tenant.get(tenant.name, Resources()),
-        signed=tenants.must_sign(draft.state, tenant),
-        highest_tier=tenant.highest_tier,
     )
 
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_core.invitations import INVITATION
-from grafos_scheduler import accounts, rows, single_use, tenants
+from grafos_scheduler import rows, single_use, tenants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 OPEN_MAX = 1000
 """Invitations that are kept at once."""
-PUT_OUT_MAX = 16
-"""Names that are kept of those who were put out of a tenant: as many as it may have keys."""
+PUT_OUT_NAMES_MAX = tenants.KEYS_PER_TENANT_MAX
+"""Names that are kept of those who were put out of a tenant."""
 NAMELESS_DIGITS = 8
 """Of its key, in the name of credentials that an operator made."""
 
@@ -92,7 +92,7 @@ def signed_in(draft: Draft, event: SignInAsked) -> rows.Person:
         )
     tenant = tenants.living(state, invitation.tenant)
     _check_free(state, tenant.name, invitation.name)
-    if len(tenant.keys) >= accounts.KEYS_MAX:
+    if len(tenant.keys) >= tenants.KEYS_PER_TENANT_MAX:
         what = f"tenant {tenant.name} has {len(tenant.keys)} keys, which is the most it may"
         raise GrafosError("limit_exceeded", what, next="have the operator put somebody out: grafos admin list-accounts")
     person = rows.Person(key, tenant.name, invitation.name, since=draft.now, invited_by=invitation.asked_by)
@@ -122,11 +122,9 @@ def removed(draft: Draft, event: PersonRemoved) -> rows.Person:
         draft.remove(rows.INVITATION, each.token_id)
     if person is None:
         person = rows.Person("", event.tenant, event.name, since=0.0)
-    else:
-        draft.remove(rows.PERSON, person.key_sha256)
-    keys = tuple(key for key in tenant.keys if key != person.key_sha256)
+    tenant = tenants.without_keys(draft, tenant, (person.key_sha256,))
     before = tuple(name for name in tenant.put_out if name != event.name)
-    tenant = replace(tenant, keys=keys, put_out=(*before, event.name)[-PUT_OUT_MAX:])
+    tenant = replace(tenant, put_out=(*before, event.name)[-PUT_OUT_NAMES_MAX:])
     draft.put(rows.TENANT, tenant.name, tenant)
     draft.note(AuditKind.PERSON_REMOVED, whom, tenant=event.tenant, key_sha256=person.key_sha256)
     return person

@@ -57,16 +57,17 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 class Tenant(msgspec.Struct, frozen=True):
-    """``keys`` are the fingerprints that may speak for it, the newest last; empty where nobody counted them. The row
-    of one that was deleted (``deleted_at`` is not 0) keeps its name from being given to somebody else. From
-    ``signs_since`` on (0: not yet) nothing is run at its cost that nobody signed. Its runs are of no tier above
-    ``highest_tier``. ``put_out`` are the names of those who were put out last, so that it can be said again."""
+    """``keys`` are the fingerprints that may speak for it, the newest last; empty where nobody counted them, at a cell
+    of before. The row of one that was deleted (``deleted_at`` is not 0) keeps its name from being given to somebody
+    else. From ``signs_since`` on nothing is run at its cost that nobody signed: 0 where an operator lifted that, None
+    where nobody has said, as in every row of before. Its runs are of no tier above ``highest_tier``. ``put_out`` are
+    the names of those who were put out last, so that it can be said again."""
 
     name: str
     quota: Resources
     keys: tuple[str, ...] = ()
     deleted_at: float = 0.0
-    signs_since: float = 0.0
+    signs_since: float | None = None
     highest_tier: Tier = Tier.GUARANTEED
     put_out: tuple[str, ...] = ()
 

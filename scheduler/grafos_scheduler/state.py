@@ -14,7 +14,7 @@ from typing import Any
 
 from grafos_core.changes import Change
 from grafos_core.fabric import tenant_account
-from grafos_core.ledger import Ledger
+from grafos_core.ledger import Account, Ledger
 from grafos_core.resources import Resources
 from grafos_core.tokens import CAPABILITY_TTL_MAX_S
 from grafos_scheduler import leases, rows, runs, standing
@@ -201,9 +201,11 @@ class State:
         presence = self.presences.get(cell_id)
         return presence.protocol if presence and presence.link_id else 0
 
-    def slices_of(self, tenant: str) -> list[rows.Slice]:
-        """All slices that the tenant was ever given here; at an orchestrator its own account, which is no row."""
-        own = self.ledger.accounts.get(tenant_account(tenant)) if self.settings.enrols else None
+    def slices_of(self, tenant: str, accounts: dict[str, Account] | None = None) -> list[rows.Slice]:
+        """All slices that the tenant was ever given here; at an orchestrator its own account, which is no row, as in
+        ``accounts``, where those are of a decision in the making."""
+        known = self.ledger.accounts if accounts is None else accounts
+        own = known.get(tenant_account(tenant)) if self.settings.enrols else None
         given = [self.slices[slice_id] for slice_id in self.slices_by_tenant.get(tenant, ())]
         if own is None:
             return given

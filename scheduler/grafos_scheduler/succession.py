@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
-from grafos_scheduler import accounts, rows
+from grafos_scheduler import accounts, rows, tenants
 from grafos_scheduler.authorize import OPERATOR
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from grafos_scheduler.single_use import Ticket
     from grafos_scheduler.state import State
 
-PUT_OUT_MAX = 512
-"""Keys of which it is told what became of them; those before are refused in general words."""
+PUT_OUT_KEYS_MAX = 512
+"""Keys of which it is told what became of them; those before are refused in general words, since they are in no
+tenant's row any more (``tenants.check_key``)."""
 BACK_HERE = "if it was you, work where you did that; to work here again: "
 
 
@@ -48,7 +49,7 @@ def replaced(draft: Draft, event: OperatorReplaced) -> None:
         operator=event.operator,
         key_sha256=event.key_sha256,
         regained_at=draft.now,
-        put_out=tuple(gone[-PUT_OUT_MAX:]),
+        put_out=tuple(gone[-PUT_OUT_KEYS_MAX:]),
     )
     draft.put(rows.CLAIM, rows.THE_CLAIM, claim)
     draft.note(
@@ -82,12 +83,9 @@ def check_key(state: State, kind: str, key_sha256: str) -> None:
 
 def _drop_own(draft: Draft, tenant: rows.Tenant) -> list[str]:
     """The tenant's keys that an operator had made; they speak for nobody any more."""
-    people, gone = draft.state.people, accounts.made_by_operator(draft.state, tenant)
+    gone = accounts.made_by_operator(draft.state, tenant)
     if gone:
-        draft.put(rows.TENANT, tenant.name, replace(tenant, keys=tuple(key for key in tenant.keys if key not in gone)))
-        for key in gone:
-            if key in people:
-                draft.remove(rows.PERSON, key)
+        draft.put(rows.TENANT, tenant.name, tenants.without_keys(draft, tenant, gone))
     return gone
 
 

@@ -23,12 +23,15 @@ from grafos_core.tiers import Tier
 from grafos_scheduler import messages, rows
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from grafos_scheduler.draft import Draft
     from grafos_scheduler.events import SliceClosed, TenantRegistered
     from grafos_scheduler.state import State
 
-OPERATORS_KEYS_MAX = 16
-"""Keys that speak for one tenant of a standalone cell; its operator makes a second one only in another home."""
+KEYS_PER_TENANT_MAX = 16
+"""Keys that speak for one tenant. With one more of the operator's, the oldest that an operator made no longer does; a
+person of an orchestrator's tenant is put out by nobody's coming."""
 SLICES_PER_TENANT_MAX = 1000
 """Bounds what one tenant adds to memory; a slice a day lasts for years."""
 
@@ -54,12 +57,31 @@ def registered(draft: Draft, event: TenantRegistered) -> messages.TenantView:
 
 def _with_key(keys: tuple[str, ...], key_sha256: str) -> tuple[str, ...]:
     """All of them are of one operator's making; whoever takes that operator's place puts them out."""
-    return keys if not key_sha256 or key_sha256 in keys else (*keys, key_sha256)[-OPERATORS_KEYS_MAX:]
+    return keys if not key_sha256 or key_sha256 in keys else (*keys, key_sha256)[-KEYS_PER_TENANT_MAX:]
 
 
-def view(state: State, tenant: rows.Tenant) -> messages.TenantView:
-    """The tenant's money and leases over all its slices."""
-    return _view(state, tenant, state.slices_of(tenant.name), state.ledger.accounts)
+def without_keys(draft: Draft, tenant: rows.Tenant, gone: Collection[str]) -> rows.Tenant:
+    """The tenant for which these keys speak no more, for the caller to put; their people are forgotten.
+
+    Where people of it sign, it is put down with it that they do, unless somebody has said so already: it is to hold
+    when the last of them has gone.
+    """
+    gone = [key for key in tenant.keys if key in gone]
+    if not gone:
+        return tenant
+    signs_since = tenant.signs_since
+    if signs_since is None and must_sign(draft.state, tenant):
+        signs_since = draft.now
+    for key in gone:
+        if key in draft.state.people:
+            draft.remove(rows.PERSON, key)
+    return replace(tenant, keys=tuple(key for key in tenant.keys if key not in gone), signs_since=signs_since)
+
+
+def view(state: State, tenant: rows.Tenant, accounts: dict[str, Account] | None = None) -> messages.TenantView:
+    """The tenant's money and leases over all its slices; ``accounts`` are those of a decision in the making."""
+    accounts = state.ledger.accounts if accounts is None else accounts
+    return _view(state, tenant, state.slices_of(tenant.name, accounts), accounts)
 
 
 def living(state: State, name: str) -> rows.Tenant:
@@ -95,7 +117,11 @@ def note_tenant(draft: Draft, tenant: rows.Tenant, put_out_sha256: str = "") -> 
     kind = AuditKind.TENANT_CHANGED if tenant.name in draft.state.tenants else AuditKind.TENANT_CREATED
     quota = {f"quota_{name}": getattr(tenant.quota, name) for name in tenant.quota.__struct_fields__}
     newest = tenant.keys[-1] if tenant.keys else ""
-    rules = {"signed": "yes" if tenant.signs_since else "no", "highest_tier": tenant.highest_tier.value}
+    rules = {
+        "signed": "yes" if must_sign(draft.state, tenant) else "no",
+        "signed_rule": "unsaid" if tenant.signs_since is None else "set" if tenant.signs_since else "lifted",
+        "highest_tier": tenant.highest_tier.value,
+    }
     put_out = {"put_out_key_sha256": put_out_sha256} if put_out_sha256 else {}
     draft.note(
         kind,
@@ -116,11 +142,11 @@ def note_budget(draft: Draft, account: str, tenant: str, amount_micro_cents: int
 
 def check_key(state: State, name: str, key_sha256: str) -> None:
     """Whether a tenant's certificate still counts: ``tenant_unknown``, or ``certificate_refused`` for a key that the
-    tenant does not have. Where keys are not counted, the certificate itself is enough."""
-    tenant = state.tenants.get(name)
-    if tenant is None or tenant.deleted_at:
-        raise GrafosError("tenant_unknown", f"there is no tenant {name!r} here", next="register it again")
-    if (tenant.keys or state.settings.enrols) and key_sha256 not in tenant.keys:
+    tenant does not have. The certificate itself is enough only at a cell of which nobody counted the tenant's keys,
+    and there no longer once another home has got in, which lets nothing of the home before stand."""
+    tenant = living(state, name)
+    is_regained = state.claim is not None and state.claim.regained_at > 0
+    if (tenant.keys or state.settings.enrols or is_regained) and key_sha256 not in tenant.keys:
         raise GrafosError(
             "certificate_refused",
             f"the certificate is not one that tenant {name!r} has",
@@ -131,7 +157,7 @@ def check_key(state: State, name: str, key_sha256: str) -> None:
 def must_sign(state: State, tenant: rows.Tenant) -> bool:
     """Whether what runs at the tenant's cost is signed by whoever asks for it."""
     people = state.people
-    return tenant.signs_since > 0 or any(people[key].signing_key_pem for key in tenant.keys if key in people)
+    return bool(tenant.signs_since) or any(people[key].signing_key_pem for key in tenant.keys if key in people)
 
 
 def check_tier(tenant: rows.Tenant, asked: Tier) -> None:

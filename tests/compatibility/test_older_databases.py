@@ -21,6 +21,7 @@ from orchestrator import Orchestrator
 from standalone import Process, Standalone
 
 from grafos_core.audit_chain import ChainCheck
+from grafos_core.changes import Change
 from grafos_core.errors import CODES
 from grafos_core.rowfile import RowFile
 from grafos_scheduler import claim, events, rows, runs, tenants, views
@@ -94,6 +95,21 @@ def test_it_goes_on_from_there_and_what_was_under_way_comes_to_a_typed_end(older
         audit.take(record)
     assert audit.event_hash == again.audit_head.event_hash
     file.close()
+
+
+def test_a_tenant_of_which_somebody_signs_goes_on_signing_when_she_is_put_out(older: Older) -> None:
+    """No older version put down with the tenant that its runs are signed."""
+    if not older.is_orchestrator:
+        return  # a cell's tenants have no people
+    file, state = opened(older, now := max(run["created_at"] for run in older.found["runs"].values()))
+    file.close()
+    [tenant] = state.tenants.values()
+    [key] = tenant.keys
+    state.apply((Change(rows.PERSON, key, rows.Person(key, tenant.name, "bea", now, signing_key_pem="a-signing-key")),))
+    for event in (events.PersonRemoved(tenant.name, "bea"), events.TenantAdmitted(tenant.name, None, None, "another")):
+        assert tenants.must_sign(state, state.tenants[tenant.name])
+        state.apply(decide(state, event, now, random.Random(1)).changes)
+    assert tenants.must_sign(state, state.tenants[tenant.name])
 
 
 @pytest.fixture

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from desk import ORCHESTRATOR, Desk
+from msgspec.structs import replace
 
 from grafos_core.audit_chain import AuditRecord
+from grafos_core.changes import Change
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import Signed
 from grafos_core.tiers import Tier
-from grafos_scheduler import accounts, events, order_check, rows
+from grafos_scheduler import events, order_check, rows, tenants
 from grafos_scheduler.messages import TenantView
 
 
@@ -31,7 +33,7 @@ def without_keys() -> Desk:
 
 def test_one_more_key_of_the_operators_puts_out_the_oldest_that_an_operator_made_and_no_person() -> None:
     desk = without_keys()
-    people = [f"p{number}" for number in range(accounts.KEYS_MAX - 2)]
+    people = [f"p{number}" for number in range(tenants.KEYS_PER_TENANT_MAX - 2)]
     join(desk, people[0])
     for key in ("made-second", "made-third"):
         desk.tell(events.TenantAdmitted("acme", None, None, key))
@@ -48,7 +50,7 @@ def test_one_more_key_of_the_operators_puts_out_the_oldest_that_an_operator_made
 
 def test_where_all_keys_are_peoples_one_more_is_refused_and_nobody_is_put_out() -> None:
     desk = without_keys()
-    for number in range(accounts.KEYS_MAX):
+    for number in range(tenants.KEYS_PER_TENANT_MAX):
         join(desk, f"p{number}")
     before = desk.state.tenants["acme"]
     with pytest.raises(GrafosError) as caught:
@@ -91,6 +93,61 @@ def test_a_tenant_whose_last_signer_has_gone_still_runs_nothing_unsigned(gone: e
         check_unsigned(desk)
     assert caught.value.code == "order_refused"
     assert changed(desk).signed
+
+
+GOING = {
+    "a signer is put out": [events.PersonRemoved("acme", "bea")],
+    "the signing key that an operator made gives way": [
+        events.TenantAdmitted("acme", None, None, f"made-{number}") for number in range(tenants.KEYS_PER_TENANT_MAX)
+    ],
+    "another home is the operator": [events.OperatorReplaced("op", "a-third-operator")],
+}
+
+
+def signed_before(desk: Desk, key: str, invited_by: str) -> None:
+    """Whoever has the key registered a signing key, at a version that put nothing down of it with the tenant."""
+    tenant = desk.state.tenants["acme"]
+    person = rows.Person(key, "acme", "bea", since=desk.now, invited_by=invited_by, signing_key_pem="a-signing-key")
+    known = replace(tenant, keys=(*tenant.keys, key), signs_since=None)
+    desk.state.apply((Change(rows.PERSON, key, person), Change(rows.TENANT, "acme", known)))
+
+
+@pytest.mark.parametrize("going", GOING.values(), ids=GOING)
+def test_a_tenant_that_signed_before_it_was_put_down_with_it_goes_on_signing(going: list[events.Event]) -> None:
+    desk = without_keys()
+    signed_before(desk, "key-of-bea", "op" if isinstance(going[0], events.PersonRemoved) else "")
+    for event in going:
+        desk.tell(event)
+    assert "key-of-bea" not in desk.state.people
+    with pytest.raises(GrafosError) as caught:
+        check_unsigned(desk)
+    assert caught.value.code == "order_refused"
+    assert not changed(desk, signed=False).signed
+    check_unsigned(desk)
+
+
+def test_what_an_operator_lifted_is_not_put_down_again_when_the_last_signer_goes() -> None:
+    desk = without_keys()
+    signed_before(desk, "key-of-bea", "op")
+    assert changed(desk, signed=False).signed
+    desk.tell(events.PersonRemoved("acme", "bea"))
+    check_unsigned(desk)
+
+
+def rules_noted(desk: Desk, event: events.Event) -> tuple[Any, Any]:
+    """What the audit log says of a tenant's signing."""
+    [details] = [change.row.details for change in desk.tell(event).batch if isinstance(change.row, AuditRecord)]
+    return details["signed"], details["signed_rule"]
+
+
+def test_the_audit_log_says_of_signing_what_holds_and_what_an_operator_said() -> None:
+    desk = without_keys()
+    signed_before(desk, "key-of-bea", "op")
+    assert rules_noted(desk, events.TenantChanged("acme", highest_tier=Tier.STANDARD)) == ("yes", "unsaid")
+    assert rules_noted(desk, events.TenantChanged("acme", signed=False)) == ("yes", "lifted")
+    desk.tell(events.PersonRemoved("acme", "bea"))
+    assert rules_noted(desk, events.TenantChanged("acme", highest_tier=Tier.SCAVENGER)) == ("no", "lifted")
+    assert rules_noted(desk, events.TenantChanged("acme", signed=True)) == ("yes", "set")
 
 
 def test_an_operator_says_whether_runs_are_signed_and_who_signs_keeps_it_so() -> None:

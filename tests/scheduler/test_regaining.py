@@ -27,9 +27,11 @@ from grafos_core.errors import GrafosError
 from grafos_core.receipts import RegainProof, SchedulerVoucher, Signed, sign_record
 from grafos_scheduler import events, rows, standing, succession
 from grafos_scheduler.audit_messages import AuditQuery
+from grafos_scheduler.authorize import Caller
 from grafos_scheduler.challenges import Challenges
 from grafos_scheduler.client import SchedulerClient
 from grafos_scheduler.enrolment_messages import ExpectedCell
+from grafos_scheduler.handlers import check_standing
 from grafos_scheduler.regaining_client import OwnerClient, regain, voucher_of
 from grafos_scheduler.regaining_messages import RegainChallenge, RegainGrant, RegainRequest
 from grafos_scheduler.wire import TIMEOUT_S, Wire, decode
@@ -473,6 +475,23 @@ def test_people_who_were_invited_stay_and_what_the_operator_made_goes() -> None:
     assert desk.tell(events.OperatorReplaced("op", "new-key")).batch == ()
     desk.tell(events.OperatorReplaced("op", "operator-key"))
     succession.check_key(desk.state, "operator", "operator-key")
+
+
+def test_at_a_regained_cell_no_key_of_before_speaks_for_a_tenant_however_many_there_were() -> None:
+    desk = Desk()
+    names = [f"tenant-{number}" for number in range(succession.PUT_OUT_KEYS_MAX)]  # and the operator's key
+    for name in names:
+        desk.give_slice(f"slice-{name}", 5, name, key=f"key-of-{name}")
+    desk.tell(events.OperatorReplaced("op", "new-key"))
+    refused(lambda: check_tenant(desk, names[0]), "certificate_refused")
+    for name in names[1:]:
+        refused(lambda name=name: check_tenant(desk, name), "operator_replaced")
+    desk.give_slice("slice-fresh", 5, names[0], key="key-of-the-new-home")
+    check_tenant(desk, names[0], "key-of-the-new-home")
+
+
+def check_tenant(desk: Desk, name: str, key: str = "") -> None:
+    check_standing(desk.state, Caller("tenant", name, "", key or f"key-of-{name}", desk.now + 60))
 
 
 def test_what_the_operator_before_had_handed_out_and_nobody_used_is_worth_nothing() -> None:

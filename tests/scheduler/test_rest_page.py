@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 from grafos_scheduler import (
-    accounts,
     audit_messages,
     audit_reading,
     blobs,
@@ -24,6 +23,7 @@ from grafos_scheduler import (
     refusing,
     server,
     shell,
+    tenants,
 )
 from grafos_scheduler import route as routing
 from grafos_scheduler.authorize import CELL_RIGHTS, OPERATOR_RIGHTS, TENANT_RIGHTS
@@ -71,7 +71,7 @@ def test_the_page_names_the_limits_that_hold() -> None:
         f"{bundles.KEPT_MAX} are kept; {bundles.FETCHES_MAX} fetches at once, each within {bundles.FETCH_S_MAX:g} s |",
         f"| a bootstrap token | one use, {enrolment_messages.BOOTSTRAP_S_MAX:g} s; {enrolment.OPEN_MAX} at once |",
         f"| a cell's certificate at an orchestrator | {credentials.CELL_LIFE_S:g} s |",
-        f"| keys of a tenant at an orchestrator | {accounts.KEYS_MAX}; a further person is refused",
+        f"| keys of a tenant at an orchestrator | {tenants.KEYS_PER_TENANT_MAX}; a further person is refused",
         f"| an invitation | one use, a day at most; {people.OPEN_MAX} at once |",
         f"| an order | {order_check.ORDER_AGE_S_MAX:g} s old at most",
         f"{link.HELLO_BYTES_MAX // 1024**2} MiB, within {link.HELLO_S_MAX:g} s",

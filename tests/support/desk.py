@@ -90,8 +90,10 @@ class Desk:
         tenant: str = "ada",
         life_s: float = 86400.0,
         quota: Resources | None = None,
+        key: str = "",
     ) -> Any:
-        return self.tell(events.TenantRegistered(tenant, quota, slice_id, amount, self.now + life_s)).answer
+        key = key or f"key-of-{tenant}"
+        return self.tell(events.TenantRegistered(tenant, quota, slice_id, amount, self.now + life_s, key)).answer
 
     def register(self, cell_id: str = "cell-1", *, provider: str = "aws", cores: int = 2, mem: int = 2 * MIB) -> None:
         total = Resources(cpu_cores=cores, mem_bytes=mem)
