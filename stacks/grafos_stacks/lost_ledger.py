@@ -23,11 +23,20 @@ from grafos_core.ledger_place import LedgerTransaction, Place, Standing
 from grafos_core.receipts import TeardownReceipt, open_signed
 from grafos_stacks.bill import DEAD_MAN_GRACE_S
 from grafos_stacks.cell_holds import reserved
+from grafos_stacks.claiming import health_of
 from grafos_stacks.journal import Journal, StackRow, StackState
 from grafos_stacks.ledger_moves import bring_ledger_home
+from grafos_stacks.orchestrators import OrchestratorHome
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.records import CellHome
 
+LOST = frozenset({"scheduler_unreachable", "ledger_elsewhere", "claim_refused"})
+"""Nobody answers; the fabric has another orchestrator; or the one that answers does not have the ledger, or belongs to
+nobody, as after a backup of before."""
+KEPT_OUT = frozenset(
+    {"certificate_refused", "certificate_expired", "token_refused", "token_expired", "credentials_missing"}
+)
+"""Ours are worth nothing there: another one answers at its address, or it lives and lets us in again by the key."""
 SPENT = "{} runs had not ended: what they held counts as spent."
 
 
@@ -42,18 +51,38 @@ def reopen_ledger(fabric: Fabric, clock: Clock | None = None) -> Reopened:
     """Opens the ledger here though its orchestrator, or the home that has fetched it from there, is lost. A ledger that
     is here stays.
 
-    An orchestrator that answers after all gives it whole, also if another home had it closed. Of one that does not, the
-    home's copy is opened, as far up to date as journal and receipts tell. If it answers later there are two ledgers,
-    until this one moves there again; then what is there is joined to it.
+    An orchestrator that answers after all gives it whole, also if another home had it closed. Of one that does not, or
+    does not have it any more, the home's copy is opened, as far up to date as journal and receipts tell. If it answers
+    later there are two ledgers, until this one moves there again; then what is there is joined to it.
+
+    What is no loss comes as it is: ``operator_replaced`` and the like from one that lives, and whatever may be asked
+    again.
     """
     clock = clock or SystemClock()
     try:
         came = bring_ledger_home(fabric, clock=clock, take_over=True)
     except GrafosError as error:
+        if error.code not in LOST:
+            _check_lost(OrchestratorHome(fabric), error)
         reopened = _copy_opened(fabric, clock)
         why = f"The orchestrator did not give the ledger: {error.what}."
         return reopened._replace(notes=(why, *reopened.notes))
     return Reopened(came.place, (SPENT.format(came.running),) if came.running else ())
+
+
+def _check_lost(home: OrchestratorHome, error: GrafosError) -> None:
+    """Raises ``error`` again, unless it says that we are kept out by one that is not the fabric's orchestrator, whose
+    CA was pinned."""
+    if error.code not in KEPT_OUT:
+        raise error
+    url = home.known().url
+    try:
+        lives = health_of(url, 0.0, home.newest_ca_pem).claimed
+    except GrafosError:
+        return
+    if lives:
+        error.next = f"it answers, so it is not lost: grafos fabric claim {url}, then: grafos fabric bring-home"
+        raise error
 
 
 def _copy_opened(fabric: Fabric, clock: Clock) -> Reopened:

@@ -32,6 +32,7 @@ from grafos_stacks.homecoming import release_slices, spend_slices
 from grafos_stacks.ledger_moves import bring_ledger_home, check_ledger_is_here, move_ledger
 from grafos_stacks.lost_ledger import catch_up_ledger, reopen_ledger
 from grafos_stacks.orchestrators import OrchestratorHome
+from grafos_stacks.records import OPERATOR
 
 SPAWN = multiprocessing.get_context("spawn")
 CAP = from_cents(2000)
@@ -81,9 +82,9 @@ def killed_after(steps: int, name: str, verb: str) -> bool:
     return process.exitcode != 0
 
 
-def open_places(keeper: Keeper) -> list[str]:
-    """Where the ledger is open for writing at this moment."""
-    fabric = keeper.opened
+def open_places(keeper: Keeper, name: str = "") -> list[str]:
+    """Where the ledger is open for writing at this moment, as the home of that name sees it."""
+    fabric = opened(name) if name else keeper.opened
     with OrchestratorHome(fabric).client("operator") as client:
         there = client.ledger()[0].state == "open"
     return [name for name, is_open in (("here", fabric.ledger_place().is_here), ("there", there)) if is_open]
@@ -445,6 +446,44 @@ def test_given_up_in_a_home_that_has_not_followed_yet_the_ledger_of_later_comes_
     assert reopen_ledger(second).notes == ()
     assert contents(second.read_ledger()) == before
     assert second.ledger_place().lost == ()
+
+
+# --- what is no loss ----------------------------------------------------------------------------------------------
+
+
+def test_an_orchestrator_that_another_home_works_with_is_not_given_up(keeper: Keeper, tmp_path: Path) -> None:
+    first = keeper.opened
+    move_ledger(first)
+    move_ledger(another_home(keeper, tmp_path))
+    error = refused(reopen_ledger, first)
+    assert (error.code, "grafos fabric claim" in error.next) == ("operator_replaced", True)
+    assert open_places(keeper, f"{keeper.name}-other") == ["there"]
+    assert not first.ledger_place().is_here
+
+
+def test_without_credentials_an_orchestrator_is_given_up_only_if_it_does_not_answer_as_itself(keeper: Keeper) -> None:
+    fabric = keeper.opened
+    move_ledger(fabric)
+    OrchestratorHome(fabric).forget_grant(OPERATOR)
+    error = refused(reopen_ledger, fabric)
+    assert (error.code, keeper.url in error.next) == ("credentials_missing", True)
+    assert not fabric.ledger_place().is_here
+    keeper.stop()
+    assert reopen_ledger(fabric).place.is_here
+
+
+def test_one_whose_address_another_orchestrator_has_now_is_given_up(keeper: Keeper, tmp_path: Path) -> None:
+    fabric = keeper.opened
+    move_ledger(fabric)
+    (tmp_path / "other").mkdir()
+    other = Keeper(tmp_path / "other", keeper.name)
+    try:
+        other.start()
+        home = OrchestratorHome(fabric)
+        home.keep_record(msgspec.structs.replace(home.known(), url=other.url))
+        assert reopen_ledger(fabric).place.is_here
+    finally:
+        other.discard()
 
 
 # --- other orchestrators ------------------------------------------------------------------------------------------
