@@ -270,7 +270,7 @@ def _refuse_bad(setting: Setting, value: object, where: str, code: str) -> None:
         return
     shape = EXAMPLES.get(setting.shape, setting.shape)
     wanted = f"one of {', '.join(setting.choices)}" if setting.choices else f"like {shape}"
-    shown = value if isinstance(value, str) else f"{type(value).__name__!r:.60}"
+    shown = f"{value if isinstance(value, str) else type(value).__name__!r:.60}"
     shown = "that" if setting.shape == "BACKEND" else shown  # a password may be in it
     raise GrafosError(
         code or "config_invalid",

@@ -82,6 +82,16 @@ def test_a_key_or_value_that_is_none_is_refused_with_its_file(text: str, told: s
     assert grafos("runs", "ls", "--help", cwd=tmp_path).code == 0
 
 
+def test_a_value_that_is_none_is_shown_quoted_and_cut(tmp_path: Path, home: Path) -> None:
+    """It may be a stranger's: neither what orders a terminal about nor a book of it is printed."""
+    write_user(home, 'color = "\\u001b[31mred' + "x" * 200_000 + '"')
+    answer = grafos("runs", "ls", cwd=tmp_path)
+    assert answer.error_code == "config_invalid"
+    assert "\x1b" not in answer.err
+    assert r"color cannot be '\x1b[31mred" in answer.err
+    assert len(answer.err) < 1000
+
+
 def test_a_wrong_variable_is_told_by_its_name(tmp_path: Path) -> None:
     answer = grafos("config", "show", cwd=tmp_path, env={"GRAFOS_WIDE": "perhaps"})
     assert (answer.code, answer.error_code) == (2, "config_invalid")
