@@ -108,13 +108,14 @@ def booked(draft: Draft, event: LedgerBooked) -> LedgerRows:
 
 def closed(draft: Draft, event: LedgerClosed) -> LedgerView:
     """Lets nothing more be held here, by nobody; closed for good once no run holds anything. It goes to one home: that
-    which first said what it drew, until another one says that the first is lost."""
+    which first said what it drew (of an older version: nothing), until another one says that the first is lost."""
     known = draft.state.fabric_ledger
     if known is None or known.generation != event.generation:
         raise _not_open(known)
-    if known.fetch and event.fetch != known.fetch and not event.take_over:
+    is_promised = known.state != rows.OPEN_LEDGER
+    if is_promised and event.fetch != known.fetch and not event.take_over:
         raise _fetched_by_another(known)
-    running = _let_end(draft, event) if known.state != rows.CLOSED else []
+    running = _settle_or_wait(draft, event) if known.state != rows.CLOSED else []
     now_is = replace(known, state=rows.CLOSING if running else rows.CLOSED, fetch=event.fetch)
     if now_is != known:
         draft.put(rows.FABRIC_LEDGER, rows.THE_LEDGER, now_is)
@@ -124,8 +125,8 @@ def closed(draft: Draft, event: LedgerClosed) -> LedgerView:
     return _view(now_is, digest, len(running))
 
 
-def _let_end(draft: Draft, event: LedgerClosed) -> list[Hold]:
-    """What runs hold now, unless it is to count as spent."""
+def _settle_or_wait(draft: Draft, event: LedgerClosed) -> list[Hold]:
+    """Settles what runs hold where that is to count as spent; gives those that are waited for."""
     running = _running(draft.ledger)
     if not event.spend_running:
         return running

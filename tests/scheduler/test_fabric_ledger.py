@@ -336,6 +336,20 @@ def test_from_a_home_that_is_lost_the_fetching_is_taken_over_and_then_that_one_g
     assert [record.details["fetch"] for record in noted[-2:]] == [MINE, ANOTHERS]
 
 
+@pytest.mark.parametrize("running", [False, True])
+def test_a_ledger_that_an_older_version_closed_goes_to_the_home_that_asked_for_it_then(running: bool) -> None:
+    """Which drew no word; a home that says one has to say that the first is lost."""
+    desk = orchestrator()
+    take(desk, copy_of())
+    if running:
+        desk.start(tenant="acme")
+    seen = close(desk)
+    assert refused(desk, events.LedgerClosed(1, fetch=MINE)) == "ledger_elsewhere"
+    assert close(desk) == seen
+    assert close(desk, fetch=MINE, take_over=True).state == seen.state
+    assert refused(desk, events.LedgerClosed(1)) == "ledger_elsewhere"
+
+
 def test_the_next_generation_is_anybodys_to_fetch() -> None:
     desk = orchestrator()
     take(desk, copy_of())
