@@ -70,6 +70,7 @@ class Ending(msgspec.Struct, frozen=True):
     """Open holds that end: the one of that id, all whose ids begin with ``prefix``, or all slices of a scheduler.
 
     ``actual_micro_cents`` None: of each what was held, since nobody can tell any more. ``released``: nothing was spent.
+    ``unknown`` is the hold of that id, over nothing, that is begun in a ledger that never had it.
     """
 
     hold_id: str = ""
@@ -78,6 +79,7 @@ class Ending(msgspec.Struct, frozen=True):
     actual_micro_cents: int | None = None
     released: bool = False
     ended_at: float = 0.0
+    unknown: Hold | None = None
 
 
 def booking_of(ledger: Ledger, batch: Batch) -> Booking:
@@ -112,7 +114,11 @@ def taken(ledger: Ledger, booking: Booking) -> Batch:
 
 
 def ended(ledger: Ledger, ending: Ending) -> Batch:
-    """What an ending comes to in ``ledger``; nothing if the holds have ended by now."""
+    """What an ending comes to in ``ledger``; nothing if the holds have ended by now, or are on no account of it."""
+    if ending.unknown is not None and ending.hold_id not in ledger.holds:
+        if ending.unknown.account not in ledger.accounts:
+            return ()
+        return ledgers.in_turn(ledger, (partial(_begun, after=ending.unknown), partial(ended, ending=ending)))
     return ledgers.in_turn(ledger, [partial(_ended, held=held, ending=ending) for held in _meant(ledger, ending)])
 
 

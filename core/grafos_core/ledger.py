@@ -167,7 +167,8 @@ def hold(
         return ()
     account = ledger.account(account_name)
     asked = f"{purpose} may cost {format_cents(amount_micro_cents)}{_label(meter)}"
-    _refuse_unless_it_fits(account, amount_micro_cents, asked)
+    if amount_micro_cents or not slice_for:  # a slice of nothing lets nobody spend, and fits wherever it is noted
+        _refuse_unless_it_fits(account, amount_micro_cents, asked)
     made = Hold(
         hold_id, account_name, amount_micro_cents, purpose, slice_for=slice_for, expires_at=expires_at, meter=meter
     )

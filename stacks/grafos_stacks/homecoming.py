@@ -10,19 +10,18 @@ All of it may be repeated: what is here already is not fetched again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from grafos_core import ledger as ledgers
-from grafos_core.booking import Ending, ended
-from grafos_core.changes import Batch
+from grafos_core.booking import Ending
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric, tenant_account
 from grafos_core.ids import RUN_ID_PATTERN
+from grafos_core.ledger import Hold
 from grafos_core.paths import private_folder, write_private
 from grafos_core.receipts import Settlement, Signed, open_signed_by_cell
 from grafos_scheduler.client import SchedulerClient
@@ -94,7 +93,15 @@ def settle(
         release_slices(fabric, home.cell_id)
     ledger = fabric.ledger_if_reached()
     is_left = open_slices(ledger, home.cell_id) if ledger is not None else not all(one.final for one in settlements)
-    return (False, spent, "a run had not ended") if is_left else (True, spent, "")
+    if is_left:
+        return False, spent, "a run had not ended"
+    nobodys = [one.tenant for one in settlements if ledger is not None and _is_nobodys(ledger, one)]
+    return (False, spent, f"the ledger has no account of {', '.join(nobodys)}") if nobodys else (True, spent, "")
+
+
+def _is_nobodys(ledger: ledgers.Ledger, settlement: Settlement) -> bool:
+    """Whether what was spent is on no account of the ledger, so that it could not be booked."""
+    return bool(settlement.spent_micro_cents) and tenant_account(settlement.tenant) not in ledger.accounts
 
 
 def settle_so_far(fabric: Fabric, home: CellHome, client: SchedulerClient) -> list[Settlement]:
@@ -106,31 +113,24 @@ def settle_so_far(fabric: Fabric, home: CellHome, client: SchedulerClient) -> li
 
 
 def _book(fabric: Fabric, settlements: list[Settlement]) -> None:
-    final = [one for one in settlements if one.final]
-    for one in final:
-        fabric.end(Ending(one.slice_id, actual_micro_cents=one.spent_micro_cents))
-    ledger = fabric.ledger_if_reached()
-    for one in final:
-        if ledger is not None and one.spent_micro_cents and one.slice_id not in ledger.holds:
-            fabric.book(partial(spent_elsewhere, settlement=one))
+    for settlement in settlements:
+        if settlement.final:
+            fabric.end(ending_of(settlement))
 
 
-def spent_elsewhere(ledger: ledgers.Ledger, settlement: Settlement) -> Batch:
-    """Books what was spent of a slice that another ledger held, which is lost: it was spent, whatever is left. Nothing
-    for a slice that this one knows. Pure."""
-    if settlement.slice_id in ledger.holds:
-        return ()
-    hold = partial(
-        ledgers.hold,
-        hold_id=settlement.slice_id,
-        account_name=tenant_account(settlement.tenant),
-        amount_micro_cents=0,
-        purpose=f"runs of {settlement.tenant} on {settlement.scheduler}",
+def ending_of(settlement: Settlement) -> Ending:
+    """How a slice ended. What was spent of one that another ledger held, which is lost, was spent, whatever is left.
+    Pure."""
+    never_had = Hold(
+        settlement.slice_id,
+        tenant_account(settlement.tenant),
+        0,
+        f"runs of {settlement.tenant} on {settlement.scheduler}",
         slice_for=settlement.scheduler,
         expires_at=settlement.settled_at,
     )
-    end = Ending(settlement.slice_id, actual_micro_cents=settlement.spent_micro_cents)
-    return ledgers.in_turn(ledger, (hold, partial(ended, ending=end)))
+    spent = settlement.spent_micro_cents
+    return Ending(settlement.slice_id, actual_micro_cents=spent, unknown=never_had if spent else None)
 
 
 def open_slices(ledger: ledgers.Ledger, scheduler: str) -> list[ledgers.Hold]:

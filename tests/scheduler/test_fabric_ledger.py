@@ -337,7 +337,7 @@ def test_from_a_home_that_is_lost_the_fetching_is_taken_over_and_then_that_one_g
 
 
 @pytest.mark.parametrize("running", [False, True])
-def test_a_ledger_that_an_older_version_closed_goes_to_the_home_that_asked_for_it_then(running: bool) -> None:
+def test_a_ledger_that_an_older_version_closed_goes_to_the_home_that_asked_for_it_then(*, running: bool) -> None:
     """Which drew no word; a home that says one has to say that the first is lost."""
     desk = orchestrator()
     take(desk, copy_of())

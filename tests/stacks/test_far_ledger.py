@@ -25,10 +25,11 @@ from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric, export_key, import_key,
 from grafos_core.ledger import Account, Hold, Ledger, Meter
 from grafos_core.ledger_place import Place, Standing
 from grafos_core.money import from_cents
+from grafos_core.receipts import Settlement
 from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.claiming import take_orchestrator
 from grafos_stacks.handover import SliceWanted, hold_slice
-from grafos_stacks.homecoming import release_slices, spend_slices
+from grafos_stacks.homecoming import ending_of, release_slices, spend_slices
 from grafos_stacks.ledger_moves import bring_ledger_home, check_ledger_is_here, move_ledger
 from grafos_stacks.lost_ledger import catch_up_ledger, reopen_ledger
 from grafos_stacks.orchestrators import OrchestratorHome
@@ -225,6 +226,19 @@ def test_without_the_orchestrator_nothing_is_held_and_what_ends_waits(keeper: Ke
     assert ledger.accounts[tenant_account("default")].spent_micro_cents == from_cents(50)
     with fabric.ledger() as local:
         assert local.waiting == {}
+
+
+def test_what_was_spent_of_a_slice_that_the_ledger_never_had_is_booked_when_it_can_be_reached(keeper: Keeper) -> None:
+    fabric = keeper.opened
+    move_ledger(fabric)
+    before = fabric.read_ledger().account(tenant_account("default"))
+    keeper.stop()
+    assert fabric.end(ending_of(Settlement(str(fabric.id), "slice-before", "aws-1", "default", 7, True, 5.0)))
+    keeper.start()
+    ledger = opened(keeper.name).read_ledger()
+    assert ledger.account(before.name).spent_micro_cents == before.spent_micro_cents + 7
+    assert ledger.account(before.name).held_micro_cents == before.held_micro_cents
+    assert ledger.holds["slice-before"].actual_micro_cents == 7
 
 
 def test_a_provision_is_refused_before_anything_exists_while_the_orchestrator_is_down(keeper: Keeper) -> None:

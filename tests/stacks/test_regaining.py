@@ -14,7 +14,7 @@ from grafos_core.fabric import open_fabric, tenant_account
 from grafos_core.receipts import Settlement
 from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_stacks.direct import Hands
-from grafos_stacks.homecoming import spent_elsewhere
+from grafos_stacks.homecoming import ending_of
 from grafos_stacks.journal import Journal, StackRow, StackState
 from grafos_stacks.regaining import regain_cell
 
@@ -55,12 +55,18 @@ def test_what_is_no_standalone_cell_that_runs_is_refused(
     assert not (hands.fabric.cell_home(cell_id) / "operator-key.pem").exists(), "nothing was asked for"
 
 
-def test_what_was_spent_of_a_slice_that_this_ledger_never_had_is_booked_once_whatever_is_left(hands: Hands) -> None:
+def test_what_was_spent_of_slices_that_this_ledger_never_had_is_booked_once_whatever_is_left(hands: Hands) -> None:
     fabric = hands.fabric
     account = fabric.read_ledger().account(tenant_account("default"))
     spent = account.cap_micro_cents + 1
-    said = Settlement(str(fabric.id), "slice-1", "aws-1", "default", spent, final=True, settled_at=5.0)
-    for _ in range(2):
-        ledger = fabric.book(lambda known: spent_elsewhere(known, said))
-        after = ledger.account(account.name)
-        assert (after.spent_micro_cents, after.held_micro_cents) == (spent, 0)
+    for slice_id in ("slice-1", "slice-1", "slice-2"):
+        fabric.end(ending_of(Settlement(str(fabric.id), slice_id, "aws-1", "default", spent, True, 5.0)))
+    after = fabric.read_ledger().account(account.name)
+    assert (after.spent_micro_cents, after.held_micro_cents) == (2 * spent, 0)
+
+
+def test_of_a_tenant_that_this_ledger_never_had_nothing_is_booked_and_nothing_waits_for_ever(hands: Hands) -> None:
+    fabric = hands.fabric
+    before = fabric.read_ledger().accounts
+    fabric.end(ending_of(Settlement(str(fabric.id), "slice-1", "aws-1", "acme", 5, True, 5.0)))
+    assert fabric.read_ledger().accounts == before
