@@ -29,12 +29,16 @@ from grafos_scheduler.credentials import Credentials
 from grafos_scheduler.events import ClaimAccepted, OperatorReplaced
 from grafos_scheduler.messages import ClaimGrant, ClaimRequest
 from grafos_scheduler.refusing import Refusals, Told
-from grafos_scheduler.settings import Settings
+from grafos_scheduler.settings import CELL, ORCHESTRATOR, Settings
 from grafos_scheduler.shell import Shell
 
 POSSESSION = "possession"
 """The kind of this module's only row, and its key."""
 SECRET_BYTES_MIN = 16
+IF_NOT_YOU = {
+    CELL: "if it was not you who claimed it, tear the cell down",
+    ORCHESTRATOR: "if it was not you who claimed it, end it and start an orchestrator with a fresh state and secret",
+}
 log = logging.getLogger("grafos.security")
 
 
@@ -52,7 +56,7 @@ KINDS: dict[str, type[msgspec.Struct]] = {POSSESSION: Possession}
 
 
 class ClaimDesk:
-    """Answers claims until the claim is closed. ``possession`` is what the store held, None for an unclaimed cell."""
+    """Answers claims until the claim is closed. ``possession`` is what the store held, None before."""
 
     def __init__(
         self, shell: Shell, credentials: Credentials, settings: Settings, possession: Possession | None
@@ -82,13 +86,15 @@ class ClaimDesk:
 
     @property
     def fabric_key(self) -> trust.PublicKey:
-        """The key of the fabric that claimed this cell, or ``claim_refused`` when nobody has yet."""
+        """The key of the fabric that claimed this scheduler, or ``claim_refused`` when nobody has yet."""
         if self._possession is None:
-            raise GrafosError("claim_refused", "nobody has claimed this cell yet", next="claim it first")
+            raise GrafosError(
+                "claim_refused", f"nobody has claimed this {self._settings.mode} yet", next="claim it first"
+            )
         return trust.public_key_from_pem(self._possession.fabric_key_pem)
 
     async def claim(self, request: ClaimRequest, client: str) -> ClaimGrant:
-        """The operator's credentials and the cell's proof; ``claim_refused`` for anybody else."""
+        """The operator's credentials and the scheduler's proof; ``claim_refused`` for anybody else."""
         self._refusals.check(client)
         try:
             # A claim that is repeated while the first call closes it must not open it again behind that call's back.
@@ -101,7 +107,7 @@ class ClaimDesk:
     async def _claim(self, request: ClaimRequest, client: str) -> ClaimGrant:
         secret = self._check_proof(request)
         if self._possession is not None and self._possession.csr_pem != request.csr_pem:
-            raise _refused("the secret was used already, for another certificate request")
+            raise self._refused("the secret was used already, for another certificate request")
         key_sha256 = trust.key_sha256(trust.csr_key(request.csr_pem))
         possession = Possession(request.fabric_key_pem, request.csr_pem)
         event = ClaimAccepted(request.fabric, request.operator, key_sha256)
@@ -115,8 +121,8 @@ class ClaimDesk:
         async with self._turn:
             if self._possession is None:
                 # Its certificate is good, so the trust folder is the old one and the state is not.
-                what = "this scheduler's state knows of no claim"
-                raise GrafosError("claim_refused", what, next="claim the cell again")
+                what = f"this {self._settings.mode}'s state knows of no claim"
+                raise GrafosError("claim_refused", what, next="claim it again")
             closed = msgspec.structs.replace(self._possession, closed=True)
             await self._shell.put((Change(POSSESSION, POSSESSION, closed),))
             self._possession = closed
@@ -141,22 +147,26 @@ class ClaimDesk:
             forget_secret(self._settings.claim_secret_file)
 
     def _check_proof(self, request: ClaimRequest) -> bytes:
-        """The secret, if the caller knows it too and speaks for this cell's fabric."""
+        """The secret, if the caller knows it too and speaks for this scheduler's fabric."""
+        mode = self._settings.mode
         if self.is_closed:
-            raise _refused("this cell was claimed, and its secret is worthless now")
-        secret = read_secret(self._settings.claim_secret_file)
+            raise self._refused(f"this {mode} was claimed, and its secret is worthless now")
+        secret = read_secret(self._settings.claim_secret_file, mode)
         wanted = trust.claim_mac(
             secret, "operator", self._credentials.server_der, request.csr_pem, request.fabric_key_pem
         )
         if not hmac.compare_digest(wanted, request.mac):
-            raise _refused("the proof is not made with this cell's secret, certificate and request")
+            raise self._refused(f"the proof is not made with this {mode}'s secret, certificate and request")
         try:
             named = fabric_id(trust.public_key_from_pem(request.fabric_key_pem))
         except ValueError as error:
             raise GrafosError("request_invalid", "the fabric's public key cannot be read") from error
         if not request.fabric == named == self._settings.fabric:
-            raise _refused(f"this cell belongs to fabric {self._settings.fabric}")
+            raise self._refused(f"this {mode} belongs to fabric {self._settings.fabric}")
         return secret
+
+    def _refused(self, what: str) -> GrafosError:
+        return GrafosError("claim_refused", what, next=IF_NOT_YOU[self._settings.mode])
 
     def _grant(self, request: ClaimRequest, secret: bytes, key_sha256: str) -> ClaimGrant:
         now, credentials = self._shell.clock.now(), self._credentials
@@ -169,20 +179,17 @@ class ClaimDesk:
         )
 
 
-def _refused(what: str) -> GrafosError:
-    return GrafosError("claim_refused", what, next="if it was not you who claimed it, tear the cell down")
-
-
-def read_secret(path: Path | None) -> bytes:
-    """The one-time secret, hex in a file; ``claim_refused`` when there is none that can be used."""
+def read_secret(path: Path | None, mode: str) -> bytes:
+    """The one-time secret, hex in a file; ``claim_refused`` when the cell, or orchestrator, has none that can be
+    used."""
     try:
         secret = bytes.fromhex(path.read_text().strip()) if path is not None else b""
     except (OSError, ValueError) as error:
         raise GrafosError(
-            "claim_refused", "this cell has no secret that can be read", why=type(error).__name__
+            "claim_refused", f"this {mode} has no secret that can be read", why=type(error).__name__
         ) from error
     if len(secret) < SECRET_BYTES_MIN:
-        raise GrafosError("claim_refused", "this cell was started without a secret to claim it with")
+        raise GrafosError("claim_refused", f"this {mode} was started without a secret to claim it with")
     return secret
 
 

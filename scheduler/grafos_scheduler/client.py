@@ -28,6 +28,7 @@ from grafos_scheduler.wire import (
     ASK_ANOTHER,
     FELL_SILENT,
     TIMEOUT_S,
+    WITH_FRESH_CREDENTIALS,
     Answer,
     Wire,
     check_silence,
@@ -66,7 +67,7 @@ class SchedulerClient:
                 "token_refused",
                 "the API token is damaged: it holds characters that no token has",
                 where=url,
-                next="claim the cell, or register the tenant, again",
+                next=WITH_FRESH_CREDENTIALS,
             )
         self._headers = {"authorization": f"Bearer {api_token}"}
         self._patience_s = patience_s
@@ -78,7 +79,7 @@ class SchedulerClient:
                 "the credentials for the scheduler cannot be read",
                 where=f"{certificate}, {key}",
                 why=str(error),
-                next="claim the cell, or register the tenant, again",
+                next=WITH_FRESH_CREDENTIALS,
             ) from error
         self._wire = Wire(url, context, timeout_s)
 

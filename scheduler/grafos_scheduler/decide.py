@@ -232,7 +232,7 @@ def _claimed(draft: Draft, event: events.ClaimAccepted) -> None:
     elif (known.fabric, known.key_sha256) != (event.fabric, event.key_sha256):
         raise GrafosError(
             "claim_refused",
-            "this cell has been claimed already",
+            "this scheduler has been claimed already",
             where=f"fabric {known.fabric}",
-            next="if it was not you, tear the cell down",
+            next="if it was not you, tear it down",
         )

@@ -3,9 +3,7 @@
     a challenge --signed by the fabric's key, over it, the server's certificate and the request--> the operator
 
 The scheduler knows the fabric's public key since the claim. It proves itself in turn by the *voucher*: its CA, signed
-by the fabric's key, which the operator hands in right after each claim. Challenges are told by a MAC under a key of
-this very process and by its own clock, so anybody may ask for any number of them, none outlives a restart, and a clock
-that is set makes no difference. Those that were used are kept until they lapse.
+by the fabric's key, which the operator hands in right after each claim. For what a challenge is, see ``challenges``.
 """
 
 from __future__ import annotations
@@ -62,7 +60,7 @@ class RegainDesk:
             if self._desk.voucher is None:
                 what = f"nothing is kept here by which this {self._settings.mode} could prove itself to another home"
                 next_step = VOUCHER_NEXT[self._settings.mode]
-                raise GrafosError("claim_refused", what, why="it was claimed before there was that", next=next_step)
+                raise GrafosError("claim_refused", what, why="its home did not hand it in", next=next_step)
             key_sha256 = trust.key_sha256(trust.csr_key(asked.csr_pem))
             self._challenges.take(proof.challenge)
             await self._desk.hand_over(OperatorReplaced(proof.operator, key_sha256), asked.csr_pem)

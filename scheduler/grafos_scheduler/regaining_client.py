@@ -62,11 +62,7 @@ def regain(
         data = msgspec.json.encode(RegainRequest(csr_pem, sign(proof)))
         grant = decode(wire.exchange("POST", "/api/v1/claim/regain", data, {}), RegainGrant)
     _check_voucher(grant, fabric, fabric_key_pem)
-    try:
-        check_grant(grant, server_der, csr_pem, fabric, operator, scheduler)
-    except GrafosError as error:
-        error.next = NOTHING_ENTRUSTED
-        raise
+    check_grant(grant, server_der, csr_pem, fabric, operator, scheduler, NOTHING_ENTRUSTED)
     return grant
 
 

@@ -38,10 +38,11 @@ async def report_conformance(services: Services, request: Request) -> messages.C
 
 
 async def list_offers(services: Services, request: Request) -> Offers:
-    await services.shell.settled()
     shell, found = services.shell, []
+    await shell.settled()
     for offer in offers.of_each(shell.state, request.who.name, request.body, shell.clock.now()):
         found.append(offer)
         if len(found) % OFFERS_AT_ONCE == 0:
             await asyncio.sleep(0)
+    await shell.settled()  # what others decided meanwhile may be in the later ones
     return offers.best(found)

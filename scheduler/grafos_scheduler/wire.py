@@ -26,6 +26,9 @@ LEADERS_ASKED_MAX = 4
 ASK_ANOTHER = frozenset({"scheduler_unreachable", "store_fenced"})
 """Whoever was asked is not there, or leads no more and is about to end."""
 
+WITH_FRESH_CREDENTIALS = "claim the scheduler, register the tenant, or sign in, again"
+"""What is left where ours are not taken: the operator does the first, and others get theirs from it."""
+
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 
@@ -154,7 +157,7 @@ class Wire:
                 "the scheduler does not accept the certificate that it was shown",
                 where=self._url,
                 why=error.reason,
-                next="claim the cell, or register the tenant, again",
+                next=WITH_FRESH_CREDENTIALS,
             )
         is_gone = isinstance(error, OSError)
         is_closed = isinstance(error, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError)
@@ -186,5 +189,5 @@ def check_silence(first: GrafosError, second: GrafosError) -> None:
             "certificate_refused",
             "the scheduler closes the connection once it has seen our certificate, or that there is none",
             where=second.where,
-            next="claim the cell, or register the tenant, again",
+            next=WITH_FRESH_CREDENTIALS,
         )

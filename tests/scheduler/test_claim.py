@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from orchestrator import Orchestrator
 from standalone import CELL_ID, OPERATOR, FabricKey, Standalone
 
 from grafos_core import trust
@@ -107,6 +108,30 @@ def test_the_secret_and_its_proof_for_another_server_are_never_on_the_wire(uncla
     connection.close()
 
 
+@pytest.mark.parametrize(
+    ("made", "mode", "other"), [(Standalone, "cell", "orchestrator"), (Orchestrator, "orchestrator", "cell")]
+)
+def test_a_refused_claim_speaks_of_what_was_to_be_claimed(
+    tmp_path: Path, made: type[Standalone], mode: str, other: str
+) -> None:
+    at = made(tmp_path)
+    try:
+        at.start()
+        right, csr_pem = at.secret, at.request("operator")
+        at.secret = b"w" * 32
+        told = [refused(lambda: at.claim(csr_pem))]
+        at.secret = right
+        at.claim(csr_pem)
+        told.append(refused(lambda: at.claim(at.request("somebody-else"))))
+    finally:
+        at.discard()
+    for error in told:
+        assert error.code == "claim_refused"
+        assert f"this {mode}" in error.what or "the secret was used already" in error.what
+        assert mode in error.next
+        assert other not in error.what + error.next
+
+
 def test_a_request_without_possession_of_its_key_is_refused(unclaimed: Standalone) -> None:
     csr_pem = unclaimed.request("operator")
     lines = csr_pem.splitlines()
@@ -141,7 +166,7 @@ def test_a_secret_that_cannot_be_removed_does_not_keep_the_claim_open(unclaimed:
         assert client.tenants() == []
     assert "cannot be removed" in unclaimed.scheduler.log.read_text()
     for _ in range(2):
-        assert refused(lambda: unclaimed.claim(csr_pem)).what.startswith("the cell lets nobody in")
+        assert refused(lambda: unclaimed.claim(csr_pem)).what.startswith("it lets nobody in")
         assert unclaimed.scheduler.end() == 0
         unclaimed.start()
 
@@ -326,6 +351,8 @@ def test_whoever_does_not_know_the_secret_is_not_taken_for_the_cell(
         )
     )
     assert error.code == "claim_refused"
+    assert "nothing was entrusted" in error.next
+    assert "cell" not in error.what + error.next  # it may be an orchestrator that was to be claimed
     assert (b"s" * 32) not in impostor.seen[0]
     assert (b"s" * 32).hex().encode() not in impostor.seen[0]
 

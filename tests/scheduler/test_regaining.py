@@ -148,6 +148,7 @@ def test_a_claimed_orchestrator_without_a_voucher_lets_nobody_in_and_says_what_t
         operator = at.claimed()
         error = refused(lambda: regained(at, "new-laptop"))
         assert "from the home that has it: grafos fabric claim URL" in error.next
+        assert error.why == "its home did not hand it in"
         with at.client(operator) as client:  # and nobody was put out
             client.tenants()
         hand_in(at, operator)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from grafos_core.changes import Batch
 from grafos_core.clock import VirtualClock
@@ -16,7 +18,10 @@ from grafos_core.resources import Resources
 from grafos_core.rowfile import RowMemory
 from grafos_core.rowstore import MemoryStore
 from grafos_scheduler import events, frames, messages
+from grafos_scheduler.authorize import Caller
+from grafos_scheduler.handlers import Request
 from grafos_scheduler.shell import Shell
+from grafos_scheduler.standing_handlers import OFFERS_AT_ONCE, list_offers
 from grafos_scheduler.state import Settings, State
 from grafos_scheduler.store import CODEC
 
@@ -104,6 +109,27 @@ def test_no_frame_and_no_answer_before_the_disk_has_it() -> None:
         view = await asking
         assert view.state == "admitted"
         assert [type(frame) for frame in scene.wire.frames] == [frames.GrantLease]
+
+    play(story)
+
+
+def test_a_long_listing_waits_for_what_was_decided_while_it_was_made() -> None:
+    async def story(scene: Scene) -> None:
+        shell = scene.shell
+        for number in range(2, OFFERS_AT_ONCE + 3):
+            await shell.handle(events.CellRegistered(replace(CELL, cell_id=f"cell-{number}"), "0" * 64))
+        asked = Request(Caller("tenant", "acme", "", "", 0.0), "", {}, None, replace(REQUEST, provider="local"))
+        services: Any = SimpleNamespace(shell=shell)
+        listing = asyncio.create_task(list_offers(services, asked))
+        await asyncio.sleep(0)
+        scene.store.gate.clear()
+        drain = asyncio.create_task(shell.handle(events.DrainAsked("cell-1")))
+        await let_others_run()
+        assert shell.state.draining("cell-1")
+        assert not listing.done()
+        scene.store.gate.set()
+        await drain
+        assert len((await listing).offers) == OFFERS_AT_ONCE + 2
 
     play(story)
 
