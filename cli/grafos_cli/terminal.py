@@ -161,12 +161,17 @@ def _told(value: Any, name: str = "") -> Any:
         return value
     if isinstance(value, Mapping):
         told = {key: _told(each, str(key)) for key, each in value.items()}
-        return {**told, "currency": _currency()} if any(is_money(str(key)) for key in told) else told
+        return {**told, "currency": _currency()} if any(_is_amount(key, each) for key, each in told.items()) else told
     if isinstance(value, (list, tuple)):
         return [_told(each, name) for each in value]
     if is_moment(name) and isinstance(value, (int, float)):
         return moment_text(value)
     return value
+
+
+def _is_amount(name: object, value: Any) -> bool:
+    """Not so of a setting that bounds one, where a schema describes it."""
+    return is_money(str(name)) and not isinstance(value, Mapping)
 
 
 def _currency() -> str:
