@@ -187,7 +187,9 @@ def _spec(row: StackRow | None, provider: str, region: str, given: dict[str, Any
 
 
 def _prepared(hands: Hands, spec: CellSpec, bundles: Any, archive: bytes) -> Any:
-    """The plan; for a machine that ran out it is a new one, if there is a backup to go on with."""
+    """The plan, inside of the guard rails; for a machine that ran out it is a new one, if there is a backup to go on
+    with."""
+    from grafos_cli.guard_rails import rails_here
     from grafos_core.errors import GrafosError
     from grafos_stacks.provision import prepare
     from grafos_stacks.raising import check_standing, ran_out
@@ -198,6 +200,10 @@ def _prepared(hands: Hands, spec: CellSpec, bundles: Any, archive: bytes) -> Any
         if error.code == "cell_gone":
             error.next = "grafos fabric up --restore FILE; without a backup: grafos fabric down --lost"
         raise
+    if not prepared.resumed:
+        rails = rails_here()
+        rails.check_asked(spec)
+        rails.check_planned(prepared.plan)
     check_standing(hands, prepared.plan if prepared.resumed else None, with_backup=bool(archive))
     return prepared
 

@@ -100,3 +100,21 @@ def test_what_was_asked_for_is_what_is_planned_and_stays(newcomer: OrchestratedP
     assert (facts["offer"]["zone"], facts["offer"]["machine_type"]) == ("us-central1-b", "e2-standard-2")
     [rule] = [what for what in plan["resources"] if what["kind"] == "firewall_rule"]
     assert (rule["inputs"]["port"], rule["inputs"]["cidr"]) == (9443, "127.0.0.1/32")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "asked", "code"),
+    [
+        ("GRAFOS_LONGEST_TTL", "8h", (), "config_invalid"),
+        ("GRAFOS_LONGEST_TTL", "8h", ("--ttl", "1h", "--max-ttl", "9h"), "config_invalid"),
+        ("GRAFOS_ALLOWED_REGIONS", "europe-west1", (), "config_invalid"),
+        ("GRAFOS_ALLOWED_TYPES", "e2-small", ("--type", "e2-standard-2"), "config_invalid"),
+        ("GRAFOS_MOST_CENTS_PER_HOUR", "1", (), "budget_exceeded"),
+    ],
+)
+def test_a_guard_rail_binds_an_orchestrator_as_it_binds_a_cell(
+    newcomer: OrchestratedPerson, variable: str, value: str, asked: tuple[str, ...], code: str
+) -> None:
+    """Else it would be made for longer than it may be extended to."""
+    newcomer.person.env[variable] = value
+    assert newcomer.refused("fabric", "up", "--on", "gcp", "--region", "us-central1", *asked, "--dry-run") == code
