@@ -47,6 +47,7 @@ def down(
     from grafos_stacks.orchestrators import OrchestratorHome
 
     terminal = terminal_of(ctx)
+    _refuse_both(force=force, lost=lost)
     fabric = open_default(terminal)
     record = OrchestratorHome(fabric).record()
     provider = _provider(fabric)
@@ -69,6 +70,19 @@ def _provider(fabric: Fabric) -> str:
 
     row = living_machine(fabric)
     return row.provider if row is not None else ""
+
+
+def _refuse_both(*, force: bool, lost: bool) -> None:
+    """``usage``: of a lost one nobody knows all its cells, and whose identity is taken back there is for it to do."""
+    from grafos_core.errors import GrafosError
+
+    if force and lost:
+        raise GrafosError(
+            "usage",
+            "An orchestrator that is lost can end no cells of its own",
+            where="--force and --lost",
+            next="first: grafos cloud teardown  for those that grafos made; then: grafos fabric down --lost",
+        )
 
 
 def _refuse_nothing(there_is_one: bool) -> None:  # noqa: FBT001  a fact, and not a flag

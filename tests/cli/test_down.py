@@ -46,6 +46,9 @@ def test_one_that_does_not_answer_is_forgotten_only_as_lost_and_what_is_lost_is_
     silent = somebody("fabric", "down", "--yes")
     assert silent.error_code == "scheduler_unreachable"
     assert "grafos fabric down --lost" in silent.err
+    both = somebody("fabric", "down", "--lost", "--force", "--yes")
+    assert both.error_code == "usage", "no cell would go first, and all of them would bill on"
+    assert "grafos cloud teardown" in both.err
     lost = somebody("fabric", "down", "--lost", "--yes", "--json")
     assert lost.code == 0, lost.err
     assert "Runs and audit log" in " ".join(lost.document["notes"])
