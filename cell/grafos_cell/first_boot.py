@@ -27,9 +27,9 @@ from pathlib import Path
 
 from grafos_cell.baked import CREDENTIAL, Told, read_told
 from grafos_cell.ending import set_timer
-from grafos_cell.standalone import say
 from grafos_core.errors import GrafosError
 from grafos_core.paths import write_private
+from grafos_core.program import say
 
 STORE = Path("/run/credstore")
 DMI = Path("/sys/class/dmi/id")

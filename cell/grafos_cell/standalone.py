@@ -26,6 +26,7 @@ from pathlib import Path
 
 from grafos_cell.ending import Ending
 from grafos_core.machine_files import END_FILE, END_WANTED_FILE
+from grafos_core.program import say
 
 PAUSE_S_FIRST, PAUSE_S_MOST = 0.1, 10.0
 """Before a program that ended is started again."""
@@ -44,12 +45,6 @@ RUN_ISOLATED = (
     "import os, runpy, sys; sys.path[:0] = sys.argv[1].split(os.pathsep); "
     "sys.argv[:] = sys.argv[2:]; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
 )
-
-
-def say(text: str) -> None:
-    """To the console, which may be a file on a disk that is full."""
-    with contextlib.suppress(OSError):
-        print(f"grafos: {text}", flush=True)  # noqa: T201  the console
 
 
 @dataclass

@@ -1,4 +1,5 @@
-"""What our long-running programs have in common: flags, last words, the log, and telling a parent process "ready"."""
+"""What our long-running programs have in common: flags, last words, the log, the console, and telling a parent process
+"ready"."""
 
 from __future__ import annotations
 
@@ -59,6 +60,12 @@ def _is_journal() -> bool:
     except (OSError, ValueError):
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{there.st_dev}:{there.st_ino}"
+
+
+def say(text: str) -> None:
+    """A line for the machine's console, which may be a file on a disk that is full."""
+    with contextlib.suppress(OSError):
+        print(f"grafos: {text}", flush=True)  # noqa: T201  the console
 
 
 def say_ready(ready_fd: int | None, told: Mapping[str, Any]) -> None:

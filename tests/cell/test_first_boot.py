@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,11 @@ TOLD = {
     "ca_pem": "-----BEGIN CERTIFICATE-----",
     "bootstrap_token": "a-token",
 }
+
+
+def test_the_first_program_of_a_machine_loads_no_supervisor() -> None:
+    program = "import sys, grafos_cell.first_boot; sys.exit('grafos_cell.standalone' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def user_data(**entry: object) -> bytes:
