@@ -28,13 +28,12 @@ from grafos_core.ledger import OPEN, Account, Hold, Ledger
 from grafos_core.ledger_merge import beside_holds, merged, open_holds
 from grafos_scheduler import rows
 from grafos_scheduler.events import LedgerBooked, LedgerClosed, LedgerTaken
-from grafos_scheduler.ledger_messages import LedgerRows, LedgerView
+from grafos_scheduler.ledger_messages import LedgerRows, LedgerState, LedgerView
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
     from grafos_scheduler.state import State
 
-NONE = "none"
 TENANT_PREFIX = tenant_account("")
 
 
@@ -47,11 +46,11 @@ def view(state: State) -> LedgerView:
     """How the ledger stands here."""
     known = state.fabric_ledger
     if known is None:
-        return LedgerView(NONE)
+        return LedgerView(LedgerState.NONE)
     digest = known.digest
-    if known.state == rows.CLOSED:
+    if known.state == LedgerState.CLOSED:
         digest = booking.digest_of(_copy(state.ledger, known.generation))
-    running = len(_running(state.ledger)) if known.state == rows.CLOSING else 0
+    running = len(_running(state.ledger)) if known.state == LedgerState.CLOSING else 0
     return _view(known, digest, running)
 
 
@@ -72,14 +71,14 @@ def taken(draft: Draft, event: LedgerTaken) -> LedgerView:
     if booking.digest_of(copy) != event.digest:
         raise GrafosError("request_invalid", "the ledger does not have the digest that came with it")
     if known is not None:
-        if (known.state, known.generation, known.digest) == (rows.OPEN_LEDGER, copy.generation, event.digest):
+        if (known.state, known.generation, known.digest) == (LedgerState.OPEN, copy.generation, event.digest):
             return view(draft.state)
         if copy.generation <= known.generation:
             raise _another(known)
     _check_copy(copy)
     _join(draft, copy, known)
     revision = known.revision + 1 if known is not None else 1
-    now_is = rows.FabricLedger(rows.OPEN_LEDGER, copy.generation, event.digest, revision, copy.lost)
+    now_is = rows.FabricLedger(LedgerState.OPEN, copy.generation, event.digest, revision, copy.lost)
     draft.put(rows.FABRIC_LEDGER, rows.THE_LEDGER, now_is)
     draft.note(AuditKind.LEDGER_TAKEN, event.digest, generation=copy.generation, holds=len(copy.holds))
     return _view(now_is, event.digest)
@@ -88,7 +87,7 @@ def taken(draft: Draft, event: LedgerTaken) -> LedgerView:
 def booked(draft: Draft, event: LedgerBooked) -> LedgerRows:
     """Books what an operator decided; ``ledger_conflict`` when that no longer fits what is here."""
     known = draft.state.fabric_ledger
-    if known is None or known.state != rows.OPEN_LEDGER:
+    if known is None or known.state != LedgerState.OPEN:
         raise _not_open(known)
     _check_booking(event.booking)
     batch = booking.taken(draft.ledger, event.booking)
@@ -112,11 +111,11 @@ def closed(draft: Draft, event: LedgerClosed) -> LedgerView:
     known = draft.state.fabric_ledger
     if known is None or known.generation != event.generation:
         raise _not_open(known)
-    is_promised = known.state != rows.OPEN_LEDGER
+    is_promised = known.state != LedgerState.OPEN
     if is_promised and event.fetch != known.fetch and not event.take_over:
         raise _fetched_by_another(known)
-    running = _settle_or_wait(draft, event) if known.state != rows.CLOSED else []
-    now_is = replace(known, state=rows.CLOSING if running else rows.CLOSED, fetch=event.fetch)
+    running = _settle_or_wait(draft, event) if known.state != LedgerState.CLOSED else []
+    now_is = replace(known, state=LedgerState.CLOSING if running else LedgerState.CLOSED, fetch=event.fetch)
     if now_is != known:
         draft.put(rows.FABRIC_LEDGER, rows.THE_LEDGER, now_is)
         generation, fetch = known.generation, event.fetch
@@ -246,7 +245,7 @@ def _not_the_operators(account: str) -> GrafosError:
 
 
 def _another(known: rows.FabricLedger) -> GrafosError:
-    has = "keeps" if known.state == rows.OPEN_LEDGER else "had"
+    has = "keeps" if known.state == LedgerState.OPEN else "had"
     return GrafosError(
         "ledger_elsewhere",
         f"this orchestrator {has} generation {known.generation} of the fabric's ledger, and what came is not that one",
@@ -270,5 +269,5 @@ def _not_open(known: rows.FabricLedger | None) -> GrafosError:
         "ledger_elsewhere",
         f"the fabric's ledger {has}",
         next="move it here: grafos fabric claim URL",
-        context={"state": known.state if known is not None else NONE},
+        context={"state": known.state if known is not None else LedgerState.NONE},
     )

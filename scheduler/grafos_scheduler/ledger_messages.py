@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import msgspec
@@ -15,6 +16,15 @@ HOLDS_PAGE_MAX = 2_000
 FETCH_PATTERN = r"^([0-9a-f]{32})?$"
 
 
+class LedgerState(StrEnum):
+    """How the ledger stands at an orchestrator; ``none``: it was never there."""
+
+    NONE = "none"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
 class LedgerQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``after`` is the ``next`` of the page before."""
 
@@ -23,14 +33,14 @@ class LedgerQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LedgerView(msgspec.Struct, frozen=True):
-    """How the ledger stands here: ``state`` is ``none`` (it was never here), ``open``, ``closing`` or ``closed``.
+    """How the ledger stands here.
 
     ``generation`` and ``digest`` are those of the copy that came; once it is closed, the digest is that of what goes.
     ``revision`` grows with every booking. ``running`` runs still hold money of tenants while it is closing. ``lost`` is
     what the copy said of generations that never came home.
     """
 
-    state: str
+    state: LedgerState
     generation: int = 0
     digest: str = ""
     revision: int = 0

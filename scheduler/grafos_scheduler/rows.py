@@ -14,6 +14,7 @@ from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
 from grafos_core.tiers import Tier
+from grafos_scheduler.ledger_messages import LedgerState
 from grafos_scheduler.messages import Conformance, RunRequest
 
 CLAIM, TERMS, TENANT, SLICE = "claim", "terms", "tenant", "slice"
@@ -29,7 +30,6 @@ THE_CLAIM = "claim"
 """Key of the only claim."""
 THE_LEDGER = "ledger"
 """Key of the only row that says how the fabric's ledger stands here."""
-OPEN_LEDGER, CLOSING, CLOSED = "open", "closing", "closed"
 WHOLE_SCHEDULER = ""
 """Key of the drain that closes admission altogether; the others are cell ids."""
 THE_HEAD = "head"
@@ -85,11 +85,11 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 class FabricLedger(msgspec.Struct, frozen=True):
-    """How the fabric's ledger stands here: ``open``, ``closing`` or ``closed``. ``generation`` and ``digest`` are those
-    of the copy that came, and ``lost`` what it said of generations that never came home; ``revision`` grows with every
-    booking. ``fetch`` was drawn by the home that it goes to; empty until then."""
+    """How the fabric's ledger stands here. ``generation`` and ``digest`` are those of the copy that came, and ``lost``
+    what it said of generations that never came home; ``revision`` grows with every booking. ``fetch`` was drawn by the
+    home that it goes to; empty until then, and where that home is of an older version."""
 
-    state: str
+    state: LedgerState
     generation: int
     digest: str
     revision: int

@@ -18,6 +18,7 @@ from grafos_core.ledger import Account, Ledger
 from grafos_core.resources import Resources
 from grafos_core.tokens import CAPABILITY_TTL_MAX_S
 from grafos_scheduler import leases, rows, runs, standing
+from grafos_scheduler.ledger_messages import LedgerState
 from grafos_scheduler.placement_index import PlacementIndex, Shape
 
 DEFAULT_QUOTA = Resources(cpu_cores=1024, mem_bytes=1 << 40, block_bytes=1 << 44, gpu_count=64, nic_count=64)
@@ -185,7 +186,7 @@ class State:
     @property
     def lets_nothing_be_held(self) -> bool:
         """Whether the fabric's ledger is on its way home, or there."""
-        return self.fabric_ledger is not None and self.fabric_ledger.state != rows.OPEN_LEDGER
+        return self.fabric_ledger is not None and self.fabric_ledger.state != LedgerState.OPEN
 
     def draining(self, cell_id: str) -> bool:
         """Whether the cell, or all of this scheduler, admits nothing."""

@@ -20,6 +20,7 @@ from grafos_core.fabric import Fabric
 from grafos_core.ledger import Decide, Ledger
 from grafos_core.ledger_place import Standing
 from grafos_core.paths import locked
+from grafos_scheduler.ledger_messages import LedgerState
 from grafos_scheduler.orchestrator_client import OrchestratorClient
 from grafos_stacks.ledger_moves import bring_ledger_home, check_keeper, move_ledger
 from grafos_stacks.orchestrators import OrchestratorHome
@@ -27,7 +28,6 @@ from grafos_stacks.records import OPERATOR
 
 TRIES_MAX = 50
 """Each try that fails is one that somebody else's booking won, so so many commands may book at once."""
-OPEN = "open"
 PAUSE_FIRST_S, PAUSE_MOST_S = 0.01, 0.5
 Answer = TypeVar("Answer")
 UNREACHABLE_NEXT = "start the orchestrator again; what takes machines down works without it: grafos cloud teardown"
@@ -76,7 +76,7 @@ class FarBooks:
         """The ledger there; ``ledger_elsewhere`` if it is not the one that moved there, as after an old backup."""
         seen, ledger = _told(client.ledger)
         place = self._fabric.ledger_place()
-        if (seen.state, seen.generation) != (OPEN, place.generation):
+        if (seen.state, seen.generation) != (LedgerState.OPEN, place.generation):
             raise GrafosError(
                 "ledger_elsewhere",
                 f"the orchestrator {place.keeper} does not have the ledger that moved there",

@@ -25,7 +25,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_core.ledger import Ledger
 from grafos_core.ledger_place import Place, Standing
-from grafos_scheduler.ledger_messages import LedgerView
+from grafos_scheduler.ledger_messages import LedgerState, LedgerView
 from grafos_scheduler.orchestrator_client import OrchestratorClient
 from grafos_stacks.orchestrators import OrchestratorHome, OrchestratorRecord
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Progress, Step, unheard
@@ -34,7 +34,6 @@ from grafos_stacks.records import OPERATOR
 RUNS_PATIENCE_S = 30.0
 """What runs under way get to end, before what they hold counts as spent in full."""
 ASK_EVERY_S = 0.2
-OPEN, CLOSED = "open", "closed"
 FETCHES_MAX = 5
 """A tenant that is made meanwhile changes what goes home."""
 FETCH_BITS = 128
@@ -174,7 +173,7 @@ def _close_there(
 ) -> int:
     """How many runs were counted as having spent all that they held."""
     began = clock.monotonic()
-    while (seen := client.close_ledger(place.generation, fetch=place.fetch)).state != CLOSED:
+    while (seen := client.close_ledger(place.generation, fetch=place.fetch)).state != LedgerState.CLOSED:
         waited_s = clock.monotonic() - began
         if waited_s >= patience_s:
             client.close_ledger(place.generation, spend_running=True, fetch=place.fetch)
@@ -188,7 +187,7 @@ def _fetched(client: OrchestratorClient, place: Place) -> LedgerCopy:
     for _ in range(FETCHES_MAX):
         seen, ledger = client.ledger()
         copy = LedgerCopy(place.generation, tuple(ledger.accounts.values()), tuple(ledger.holds.values()))
-        if seen.state == CLOSED and digest_of(copy) == seen.digest:
+        if seen.state == LedgerState.CLOSED and digest_of(copy) == seen.digest:
             return copy
     raise GrafosError(
         "answer_invalid",
@@ -244,7 +243,7 @@ def _adopted(
                 "key again, then claim again",
                 context={"holds": sorted(local.ledger.holds)},
             )
-        if seen.state != OPEN and not take_over:
+        if seen.state != LedgerState.OPEN and not take_over:
             raise GrafosError(
                 "ledger_elsewhere",
                 f"another home of the fabric has fetched its ledger from the orchestrator {record.name}",

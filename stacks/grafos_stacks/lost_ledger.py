@@ -18,8 +18,8 @@ from grafos_core.changes import Batch
 from grafos_core.clock import Clock, SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric
-from grafos_core.ledger import Hold, Ledger
-from grafos_core.ledger_place import LedgerTransaction, Place, Standing
+from grafos_core.ledger import Decide, Hold, Ledger
+from grafos_core.ledger_place import Place, Standing
 from grafos_core.receipts import TeardownReceipt, open_signed
 from grafos_stacks.bill import DEAD_MAN_GRACE_S
 from grafos_stacks.cell_holds import reserved
@@ -38,6 +38,8 @@ KEPT_OUT = frozenset(
 )
 """Ours are worth nothing there: another one answers at its address, or it lives and lets us in again by the key."""
 SPENT = "{} runs had not ended: what they held counts as spent."
+
+BOOKED = "{}: booked as the journal has it"
 
 
 class Reopened(NamedTuple):
@@ -93,7 +95,15 @@ def _copy_opened(fabric: Fabric, clock: Clock) -> Reopened:
             return Reopened(place, ())
         lost = tuple(sorted({*place.lost, place.generation}))
         local.come_home(local.copy(place.generation), Place(generation=place.generation, since=clock.now(), lost=lost))
-        notes = [note for row in rows if (note := _caught_up(fabric, local, row, since=place.since))]
+        notes = []
+        for row in rows:
+            try:
+                batch = _as_known(fabric, row, place.since)(local.ledger)
+            except GrafosError as error:
+                notes.append(_unheld(row, error))
+            else:
+                local.write(batch)
+                notes += [BOOKED.format(row.stack)] if batch else []
         moved_on = time.strftime("%Y-%m-%d %H:%M", time.gmtime(place.since))
         if place.standing is not Standing.MOVING:
             told = f"What tenants spent at {place.keeper} since {moved_on} UTC, slices that were cut since, and"
@@ -106,18 +116,13 @@ def catch_up_ledger(fabric: Fabric, clock: Clock | None = None) -> tuple[str, ..
     a backup. What is to be told of it."""
     ledger, since, notes = fabric.read_ledger(), fabric.ledger_place().since, []
     for row in _stacks(fabric, clock or SystemClock()):
-        receipt = _receipt(fabric, row)
-        catch_up = partial(
-            caught_up, row=row, cost_micro_cents=receipt.cost_micro_cents if receipt else None, since=since
-        )
+        as_known = _as_known(fabric, row, since)
         try:
-            if catch_up(ledger):
-                fabric.book(catch_up)
-                notes.append(f"{row.stack}: booked as the journal has it")
+            if as_known(ledger):
+                fabric.book(as_known)
+                notes.append(BOOKED.format(row.stack))
         except GrafosError as error:
-            if error.code not in ("budget_exceeded", "plan_stale"):
-                raise
-            notes.append(f"{row.stack} bills, and nothing is held for it: {error.what}; {error.next}")
+            notes.append(_unheld(row, error))
     return tuple(notes)
 
 
@@ -128,18 +133,20 @@ def _stacks(fabric: Fabric, clock: Clock) -> list[StackRow]:
         return [row for row in journal.stacks() if row.plan is not None and row.hold_id]
 
 
-def _caught_up(fabric: Fabric, local: LedgerTransaction, row: StackRow, *, since: float) -> str:
-    """Books what the journal knows of a cell and the copy does not; what is to be told of it."""
+def _as_known(fabric: Fabric, row: StackRow, since: float) -> Decide:
+    """Books a cell as the journal and its receipt have it, in a ledger that was last written at ``since``."""
     receipt = _receipt(fabric, row)
-    try:
-        batch = caught_up(local.ledger, row, receipt.cost_micro_cents if receipt else None, since=since)
-    except GrafosError as error:
-        return f"{row.stack} bills, and nothing is held for it: {error.what}; {error.next}"
-    local.write(batch)
-    return f"{row.stack}: booked as the journal has it" if batch else ""
+    return partial(_cell, row=row, cost_micro_cents=receipt.cost_micro_cents if receipt else None, since=since)
 
 
-def caught_up(ledger: Ledger, row: StackRow, cost_micro_cents: int | None, *, since: float) -> Batch:
+def _unheld(row: StackRow, error: GrafosError) -> str:
+    """What is told of a cell for which the ledger has no room; any other error is raised again."""
+    if error.code not in ("budget_exceeded", "plan_stale"):
+        raise error
+    return f"{row.stack} bills, and nothing is held for it: {error.what}; {error.next}"
+
+
+def _cell(ledger: Ledger, row: StackRow, cost_micro_cents: int | None, *, since: float) -> Batch:
     """What a cell's row of the journal comes to in a ledger that was last written at ``since``. Pure.
 
     ``cost_micro_cents`` is what its teardown signed for; None for one that lives, or left no receipt.
