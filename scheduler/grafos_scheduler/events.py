@@ -69,7 +69,7 @@ class TenantRegistered:
     slice_id: str
     slice_micro_cents: int
     slice_expires_at: float
-    key_sha256: str = ""
+    key_sha256: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def registered(draft: Draft, event: TenantRegistered) -> messages.TenantView:
 
 def _with_key(keys: tuple[str, ...], key_sha256: str) -> tuple[str, ...]:
     """All of them are of one operator's making; whoever takes that operator's place puts them out."""
-    return keys if not key_sha256 or key_sha256 in keys else (*keys, key_sha256)[-KEYS_PER_TENANT_MAX:]
+    return keys if key_sha256 in keys else (*keys, key_sha256)[-KEYS_PER_TENANT_MAX:]
 
 
 def without_keys(draft: Draft, tenant: rows.Tenant, gone: Collection[str]) -> rows.Tenant:

@@ -128,7 +128,7 @@ def one_of_each(desk: Desk) -> list[events.Event]:
         events.ClaimAccepted("fab", "op", "operator-key"),
         events.OperatorReplaced("op", "another-operator-key"),
         events.TermsSet("cell-1", 5, 0.0),
-        events.TenantRegistered("eve", None, "slice-eve", 5, desk.now + 5.0),
+        events.TenantRegistered("eve", None, "slice-eve", 5, desk.now + 5.0, "key-of-eve"),
         events.TenantAdmitted("bob", None, 5, "key-of-bob"),
         events.TenantChanged("joe", budget_cents=5),
         events.TenantDeleted("joe"),

@@ -73,7 +73,7 @@ class Scene:
     async def set_up(self) -> None:
         now = self.clock.now()
         await self.shell.handle(events.TermsSet("cell-1", 36_000_000, 0.0))
-        await self.shell.handle(events.TenantRegistered("acme", None, "slice-1", 10**9, now + 3600))
+        await self.shell.handle(events.TenantRegistered("acme", None, "slice-1", 10**9, now + 3600, "key-of-acme"))
         await self.shell.handle(events.CellRegistered(CELL, "0" * 64))
         link_id = self.shell.add_link("cell-1", self.wire)
         await self.shell.handle(events.LinkOpened(link_id, frames.Hello("cell-1", 1, "test"), "0" * 64))

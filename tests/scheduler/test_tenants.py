@@ -25,7 +25,7 @@ def test_registering_a_tenant_again_with_its_slice_changes_nothing() -> None:
     desk = Desk()
     expires_at = desk.state.slices["slice-1"].expires_at
     desk.clock.advance(10.0)
-    again = desk.tell(events.TenantRegistered("ada", None, "slice-1", 1_000_000_000, expires_at))
+    again = desk.tell(events.TenantRegistered("ada", None, "slice-1", 1_000_000_000, expires_at, "key-of-ada"))
     assert not again.batch
     assert isinstance(again.answer, messages.TenantView)
     assert again.answer.budget_micro_cents == 1_000_000_000
@@ -99,7 +99,7 @@ def test_a_closed_slice_stays_closed_when_it_is_handed_in_again() -> None:
     desk = Desk()
     settlement(desk)
     row = desk.state.slices["slice-1"]
-    desk.tell(events.TenantRegistered("ada", None, "slice-1", row.amount_micro_cents, row.expires_at))
+    desk.tell(events.TenantRegistered("ada", None, "slice-1", row.amount_micro_cents, row.expires_at, "key-of-ada"))
     assert desk.state.slices["slice-1"].closed
 
 

@@ -200,7 +200,9 @@ class SchedulerProcess(Process):
             self.handle(events.TermsSet(f"cell-{number}", 3_000_000 + number * 500_000, 0.0))
         for tenant in TENANTS:
             slice_id = f"slice-{tenant}"
-            self.handle(events.TenantRegistered(tenant, None, slice_id, scene.budget_micro_cents, until))
+            self.handle(
+                events.TenantRegistered(tenant, None, slice_id, scene.budget_micro_cents, until, f"key-of-{tenant}")
+            )
 
 
 class CellProcess(Process):
