@@ -65,11 +65,11 @@ def down(
 
 
 def _provider(fabric: Fabric) -> str:
-    """The cloud of its machine; empty where grafos made none that lives."""
-    from grafos_cli.raising import living_machine
+    """The cloud of its machine; empty where grafos made none of which anything is there."""
+    from grafos_core.clock import SystemClock
+    from grafos_stacks.lowering import cloud_of_machine
 
-    row = living_machine(fabric)
-    return row.provider if row is not None else ""
+    return cloud_of_machine(fabric, SystemClock())
 
 
 def _refuse_both(*, force: bool, lost: bool) -> None:

@@ -19,11 +19,11 @@ from grafos_core.money import format_cents
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, Rates, rates_held, worst_case
 from grafos_stacks.cell_holds import new_hold_id, open_hold
 from grafos_stacks.direct import Hands
-from grafos_stacks.layouts import layout_of
+from grafos_stacks.layouts import left_behind
 from grafos_stacks.names import expiry_in
 from grafos_stacks.prices import PriceBook
 from grafos_stacks.recovery import made_at
-from grafos_stacks.spec import DISK_GIB_DEFAULTS
+from grafos_stacks.spec import DISK_GIB_DEFAULTS, ORCHESTRATOR_ID
 
 
 class Adopted(NamedTuple):
@@ -91,15 +91,15 @@ def _price(hands: Hands, cell: Adopted) -> Price:
 
 def _hold(hands: Hands, cell: Adopted, price: Price) -> tuple[str, int]:
     provider = hands.connector.provider
-    left_behind = layout_of(provider).left_behind
+    behind = left_behind(provider, orchestrates=cell.stack == ORCHESTRATOR_ID)
     rates: Rates = rates_held(price, cell.disk_gib)
-    amount = worst_case(price, cell.disk_gib, cell.ends_at - cell.made_at, left_behind, provider).total_micro_cents
+    amount = worst_case(price, cell.disk_gib, cell.ends_at - cell.made_at, behind, provider).total_micro_cents
     meter = ledgers.Meter(
         provider=provider,
         rate_micro_cents_per_hour=sum(rates),
         since=cell.made_at,
         until=cell.ends_at + DEAD_MAN_GRACE_S,
-        left_micro_cents_per_hour=sum(rate for name, rate in rates._asdict().items() if name in left_behind),
+        left_micro_cents_per_hour=sum(rate for name, rate in rates._asdict().items() if name in behind),
         fictional=price.fictional,
     )
 

@@ -29,7 +29,6 @@ ZONE_LETTERS = "abcdefghijklmnop"
 class AwsLayout:
     """See the module."""
 
-    keeps_address = True
     default_types: Mapping[str, str] = {"arm64": "t4g.medium", "amd64": "t3.medium"}
     dies_with: Mapping[Kind, Kind] = {
         Kind.FIREWALL_RULE: Kind.FIREWALL,
@@ -43,7 +42,7 @@ class AwsLayout:
     ahead_s_max = TTL_S_MAX
     make_ahead_s_min = 0
     moves_deadline = True
-    left_behind: tuple[str, ...] = ()  # whoever switches the machine off ends it, and all that bills goes with it
+    left_behind: tuple[str, ...] = ()  # whoever switches the machine off ends it, and all that bills of a cell with it
 
     def timer_at(self, life: Lifetime) -> int:
         """When the operating system switches the machine off, which terminates it."""

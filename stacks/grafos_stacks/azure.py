@@ -44,7 +44,6 @@ DOOR = "door"
 class AzureLayout:
     """See the module."""
 
-    keeps_address = True
     default_types: Mapping[str, str] = {"amd64": "Standard_B2s", "arm64": "Standard_B2pls_v2"}
     dies_with: Mapping[Kind, Kind] = {
         Kind.SUBNET: Kind.NETWORK,

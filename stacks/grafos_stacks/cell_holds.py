@@ -109,7 +109,7 @@ NEXT_STEPS = {
 def _meter(plan: StackPlan, now: float) -> ledgers.Meter:
     """From now until the last moment that the hold pays for a machine; then at the rate of what is left behind."""
     rates = rates_billed(plan.facts.price, plan.spec.disk_gib, spot=plan.is_spot)
-    behind = left_behind(plan.spec)
+    behind = left_behind(plan.spec.provider, orchestrates=plan.spec.orchestrates)
     return ledgers.Meter(
         provider=plan.spec.provider,
         rate_micro_cents_per_hour=sum(rates),

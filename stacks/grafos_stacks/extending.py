@@ -182,13 +182,14 @@ def planned_until(plan: StackPlan, ends_at: int) -> StackPlan:
     layout, held_until = layout_of(plan.spec.provider), max(plan.life.held_until, ends_at)
     life = Lifetime(ends_at, held_until)
     longest_s = held_until - int(plan.made_at)
+    behind = left_behind(plan.spec.provider, orchestrates=plan.spec.orchestrates)
     return msgspec.structs.replace(
         plan,
         expires_at=ends_at,
         held_until=held_until,
         timer_at=max(plan.timer_at, layout.timer_at(life)),
         resources=layout.resources(FabricId(plan.fabric), plan.spec, plan.facts, life),
-        bill=worst_case(plan.facts.price, plan.spec.disk_gib, longest_s, left_behind(plan.spec), plan.spec.provider),
+        bill=worst_case(plan.facts.price, plan.spec.disk_gib, longest_s, behind, plan.spec.provider),
     )
 
 
@@ -228,7 +229,7 @@ def _is_there(hands: Hands, what: Planned) -> bool:
 def _retag(hands: Hands, plan: StackPlan) -> None:
     """What else bears the expiry in its tags: by it a sweep knows what is overdue."""
     for what in plan.resources:
-        if what.stack == plan.stack and what.kind is not Kind.DEADLINE:
+        if what.stack == plan.stack and what.kind is not Kind.DEADLINE and what.expires_at:
             _update(hands, plan, what)
 
 

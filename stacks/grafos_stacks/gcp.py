@@ -32,7 +32,6 @@ TIMER_AFTER_S = 45
 class GcpLayout:
     """See the module."""
 
-    keeps_address = True
     default_types: Mapping[str, str] = {"amd64": "e2-medium", "arm64": "t2a-standard-1"}
     dies_with: Mapping[Kind, Kind] = {Kind.DISK: Kind.MACHINE}
     ahead_s_min = TTL_S_MIN

@@ -170,13 +170,15 @@ def _is_young(stack: str, known: Known) -> bool:
 
 
 def _is_surplus(found: Found, whole: Verdict, parts: list[Found], known: Known) -> bool:
-    """A part whose machine is gone, or a machine beside the one that the journal knows, in a cell that lives."""
+    """A part whose machine is gone, or a machine or an address beside the one that the journal knows, in a cell that
+    lives."""
     stack = found.tags[TAG_STACK]
     row = known.stacks.get(stack)
     if whole is not Verdict.LIVE or row is None or row.state is not StackState.MADE or _is_young(stack, known):
         return False
-    if found.ref.kind is Kind.MACHINE:
-        rows = [one for one in known.resources.get(stack, ()) if one.kind is Kind.MACHINE and one.life is Life.READY]
+    kind = found.ref.kind
+    if kind in (Kind.MACHINE, Kind.ADDRESS) and found.tags.get(TAG_KIND) == kind.value:
+        rows = [one for one in known.resources.get(stack, ()) if one.kind is kind and one.life is Life.READY]
         ids = {one.ref.id for one in rows if one.ref is not None}
         return bool(ids) and found.ref.id not in ids
     if found.tags.get(TAG_KIND) != Kind.MACHINE.value or stack in known.disguised:

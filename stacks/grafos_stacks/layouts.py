@@ -33,8 +33,6 @@ class Layout(Protocol):
     """Whether the end of a machine that runs can be moved past what was held for from the start."""
     left_behind: tuple[str, ...]
     """Parts of the bill that may cost on after the last layer that nobody has to start ended the machine."""
-    keeps_address: bool
-    """Whether the address of an orchestrator's machine outlives it."""
 
     def timer_at(self, life: Lifetime) -> int:
         """When the operating system's own timer fires (Unix seconds)."""
@@ -60,17 +58,20 @@ def layout_of(provider: str) -> Layout:
 
 
 def going_along(spec: CellSpec) -> Mapping[Kind, Kind]:
-    """Kinds that go when another goes; not the address of an orchestrator's machine, if it outlives that."""
-    layout = layout_of(spec.provider)
-    stays = Kind.ADDRESS if spec.orchestrates and layout.keeps_address else None
-    return {kind: whole for kind, whole in layout.dies_with.items() if kind is not stays}
+    """Kinds that go when another goes; not the address of an orchestrator's machine, which outlives that."""
+    stays = Kind.ADDRESS if spec.orchestrates else None
+    return {kind: whole for kind, whole in layout_of(spec.provider).dies_with.items() if kind is not stays}
 
 
-def left_behind(spec: CellSpec) -> tuple[str, ...]:
+def outliving(*, orchestrates: bool) -> tuple[str, ...]:
+    """The parts of the bill that cost on when the machine is gone: the address at which an orchestrator is dialled."""
+    return ("address",) if orchestrates else ()
+
+
+def left_behind(provider: str, *, orchestrates: bool) -> tuple[str, ...]:
     """The parts of the bill that may cost on after the last layer that nobody has to start ended the machine."""
-    layout = layout_of(spec.provider)
-    kept = ("address",) if spec.orchestrates and layout.keeps_address else ()
-    return tuple(dict.fromkeys((*layout.left_behind, *kept)))
+    kept = outliving(orchestrates=orchestrates)
+    return tuple(dict.fromkeys((*layout_of(provider).left_behind, *kept)))
 
 
 def check_ahead(provider: str, ends_at: float, now: float) -> None:

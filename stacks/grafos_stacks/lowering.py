@@ -11,7 +11,7 @@ the record that the fabric has an orchestrator. All of it may be interrupted and
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -32,6 +32,7 @@ from grafos_stacks.orchestrators import REACH_PATIENCE_S, OrchestratorHome
 from grafos_stacks.progress import BEGUN, DONE, Progress, Step, unheard
 from grafos_stacks.records import OPERATOR, kept
 from grafos_stacks.teardown import TornDownCell, teardown
+from grafos_stacks.unmaking import is_anything_of
 
 HandsFor = Callable[[str], Hands]
 """What it takes to work on a cloud."""
@@ -76,6 +77,16 @@ def check_machine(fabric: Fabric, clock: Clock, *, lost: bool = False) -> None:
         where=record.url,
         next=f"take it into the journal: grafos cloud recover{where}   then this again",
     )
+
+
+def cloud_of_machine(fabric: Fabric, clock: Clock) -> str:
+    """The cloud on which something of its machine is; empty where the journal knows of nothing. An address that was
+    kept for the next machine is something, too."""
+    with _opened(fabric, clock) as journal:
+        row = journal.stack(STACK) if journal is not None else None
+        if journal is None or row is None:
+            return ""
+        return row.provider if row.state is not StackState.GONE or is_anything_of(journal, STACK) else ""
 
 
 def registered_cells(fabric: Fabric) -> tuple[str, ...]:
@@ -157,10 +168,18 @@ def take_machine_down(hands: Hands, project: Path, came: CameHome | None = None)
 
 def _rows(fabric: Fabric, clock: Clock) -> list[StackRow]:
     """What the journal knows, if there is one."""
+    with _opened(fabric, clock) as journal:
+        return journal.stacks() if journal is not None else []
+
+
+@contextlib.contextmanager
+def _opened(fabric: Fabric, clock: Clock) -> Iterator[Journal | None]:
+    """The journal, if there is one."""
     if not (fabric.home / "journal.db").exists():
-        return []
+        yield None
+        return
     with contextlib.closing(Journal(fabric, clock)) as journal:
-        return journal.stacks()
+        yield journal
 
 
 def _note_file(fabric: Fabric) -> Path:

@@ -69,11 +69,14 @@ def pinned_plan(hands: Hands, spec: CellSpec, engine: str = DIRECT) -> StackPlan
 
 
 def _for_address(plan: StackPlan, operator_cidr: str) -> StackPlan:
-    """The same plan for an operator who comes from another address now: another rule of the firewall, nothing else."""
+    """The same plan for an operator who comes from another address now: another rule of the firewall, nothing else.
+    What an earlier version made in another way stays as it is."""
     if operator_cidr == plan.spec.operator_cidr:
         return plan
     spec = msgspec.structs.replace(plan.spec, operator_cidr=operator_cidr)
-    resources = layout_of(spec.provider).resources(FabricId(plan.fabric), spec, plan.facts, plan.life)
+    by_now = layout_of(spec.provider).resources(FabricId(plan.fabric), spec, plan.facts, plan.life)
+    doors = {what.name: what for what in by_now if what.kind in (Kind.FIREWALL, Kind.FIREWALL_RULE)}
+    resources = tuple(doors.get(what.name, what) for what in plan.resources)
     return msgspec.structs.replace(plan, spec=spec, resources=resources)
 
 

@@ -108,12 +108,18 @@ class OrchestratorHome(SchedulerHome):
         """Whether a machine is being filled from a backup."""
         return self._restoring_file.exists()
 
+    @property
+    def restored_from(self) -> str:
+        """Where the orchestrator answered before the machine was lost that is being replaced; empty if nobody knows."""
+        return self._restoring_file.read_text() if self.is_restoring else ""
+
     def note_restoring(self, *, begun: bool) -> None:
-        """Noted before the first step, and forgotten after the last."""
-        if begun:
-            kept(self._restoring_file, b"")
-        else:
+        """Noted before the first step, with where it answered then, and forgotten after the last."""
+        if not begun:
             self._restoring_file.unlink(missing_ok=True)
+        elif not self.is_restoring:
+            record = self.record()
+            kept(self._restoring_file, record.url.encode() if record is not None else b"")
 
     @property
     def _restoring_file(self) -> Path:

@@ -65,6 +65,7 @@ def plan_cell(spec: CellSpec, facts: CellFacts, fabric: FabricId, now: float) ->
     check_ahead(spec.provider, now + spec.ttl_s, now)
     life = Lifetime(int(now) + spec.ttl_s, int(now) + spec.longest_s)
     resources = layout.resources(fabric, spec, facts, life)
+    behind = left_behind(spec.provider, orchestrates=spec.orchestrates)
     return StackPlan(
         fabric=fabric,
         stack=spec.cell_id,
@@ -74,7 +75,7 @@ def plan_cell(spec: CellSpec, facts: CellFacts, fabric: FabricId, now: float) ->
         made_at=now,
         expires_at=life.expires_at,
         resources=resources,
-        bill=worst_case(facts.price, spec.disk_gib, spec.longest_s, left_behind(spec), spec.provider),
+        bill=worst_case(facts.price, spec.disk_gib, spec.longest_s, behind, spec.provider),
         predicted_s=_predicted(resources, emulated=facts.emulated) + (PREDICTED_JOIN_S if spec.joins else 0.0),
         held_until=life.held_until,
         timer_at=layout.timer_at(life),

@@ -9,7 +9,6 @@ the orchestrator that the backup is of. Its cells know it by its CA, and by its 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -31,19 +30,18 @@ from grafos_stacks.ledger_moves import move_ledger
 from grafos_stacks.lost_ledger import catch_up_ledger
 from grafos_stacks.making import Made, note_made, pinned_plan
 from grafos_stacks.names import claim_secret
-from grafos_stacks.orchestrator_machine import STACK, user_data_of
+from grafos_stacks.orchestrator_machine import STACK, addresses_of, user_data_of
 from grafos_stacks.orchestrators import OrchestratorHome, OrchestratorRecord
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
 from grafos_stacks.provision import keep_begun, record_of, refuse_other_account, url_of
 from grafos_stacks.records import OPERATOR, READY, CellHome, CellRecord, SchedulerHome
 from grafos_stacks.teardown import teardown
+from grafos_stacks.unmaking import is_anything_of
 
 START_PATIENCE_S = 90.0
 """From software that arrived, or a backup that was taken, to an orchestrator that answers."""
 ASK_EVERY_S = 0.2
-NOT_YET = ("scheduler_unreachable", "certificate_refused")
-"""How an orchestrator answers that starts anew under the CA of its backup."""
 
 
 class Raised(NamedTuple):
@@ -65,8 +63,8 @@ def raise_orchestrator(hands: Hands, plan: StackPlan, bundles: Bundles, archive:
     the cloud's refusals, ``cell_not_ready``, ``claim_refused``, ``backup_invalid``, ``interrupted`` on Ctrl-C.
     """
     home = OrchestratorHome(hands.fabric)
-    before = home.record()
     if archive and (over := ran_out(hands)):
+        home.note_restoring(begun=True)  # so that what finishes an interrupted teardown spares the address, too
         _clear_for_the_next(hands, over)
     try:
         with hands.journal.lock(plan.stack):
@@ -92,8 +90,8 @@ def raise_orchestrator(hands: Hands, plan: StackPlan, bundles: Bundles, archive:
             note_made(hands, plan.stack)
             reached = msgspec.structs.replace(record, state=READY)
             CellHome(hands.fabric, plan.stack).keep_record(reached)
+            moved_from = home.restored_from if home.restored_from != orchestrator.url else ""
             home.note_restoring(begun=False)
-            moved_from = before.url if archive and before and before.url != orchestrator.url else ""
             return Raised(orchestrator, reached, ledger, filled=bool(archive), moved_from=moved_from)
     except KeyboardInterrupt:
         again = f"grafos fabric up --on {plan.spec.provider}"
@@ -110,6 +108,7 @@ def _planned(hands: Hands, plan: StackPlan, bundles: Bundles, *, with_backup: bo
     if pinned is not None:
         refuse_other_account(hands, pinned)
     check_standing(hands, pinned, with_backup=with_backup)
+    _refuse_elsewhere(hands, plan)
     if pinned is None:
         CellHome(hands.fabric, plan.stack).begin_anew()
         return plan
@@ -197,6 +196,19 @@ def _refuse_unchangeable(hands: Hands, pinned: StackPlan) -> None:
         )
 
 
+def _refuse_elsewhere(hands: Hands, plan: StackPlan) -> None:
+    """An address that was kept for the next machine bills on until that takes it, or it is given back."""
+    row, here = hands.journal.stack(STACK), (plan.spec.provider, plan.spec.region)
+    if row is None or (row.provider, row.region) == here or not is_anything_of(hands.journal, STACK):
+        return
+    raise GrafosError(
+        "plan_stale",
+        f"the orchestrator's address on {row.provider} in {row.region} was kept for its next machine",
+        next=f"make that there: --on {row.provider} --region {row.region}; or first give it back: "
+        f"grafos cloud teardown {row.provider} --cell-id {STACK}",
+    )
+
+
 def _machine_state(hands: Hands, pinned: StackPlan | None) -> State:
     """How the cloud has the machine of that plan; ``GONE`` for one that never was."""
     row = hands.journal.resources(STACK).get(pinned.machine.key) if pinned is not None else None
@@ -223,8 +235,9 @@ def _with_software_of_here(pinned: StackPlan, bundles: Bundles) -> StackPlan:
 
 def _recorded(hands: Hands, made: Made) -> CellRecord:
     """The record of the machine before it is anything, under the address that it is dialled at."""
-    # Its address may have come to it after it was made.
-    url = url_of(made.plan, Engine(hands).observe(made.machine.ref), in_public=True)
+    kept = addresses_of(hands, made.plan)
+    # A read of the machine may not show yet what was put at it after it was made.
+    url = f"https://{kept[0]}:{made.plan.spec.port}" if kept else url_of(made.plan, made.machine, in_public=True)
     record = msgspec.structs.replace(record_of(hands, made), url=url, tenant="")
     return keep_begun(CellHome(hands.fabric, made.plan.stack), record)
 
@@ -278,14 +291,14 @@ def _fill(hands: Hands, home: OrchestratorHome, empty: SchedulerHome, how: Filli
     are at the one of this very machine."""
     began, url = hands.clock.monotonic(), how.url
     hands.progress(Step("restore", BEGUN, 0.0, f"{len(how.archive) / 1e6:.1f} MB"))
-    if not _until_known(hands, lambda: _is_the_old_one(home, url), began):
+    if not _until_known(hands, home, url, began):
         if not empty.is_granted(OPERATOR):
             granted = claimed(hands.fabric, empty, url, how.secret, STACK)
             empty.pin_ca(granted.ca_pem)
             empty.keep_grant(OPERATOR, granted.certificate_pem, granted.api_token)
         with empty.open_client(OrchestratorClient, OPERATOR, url, START_PATIENCE_S) as client:
             client.restore(how.archive)
-    while not _until_known(hands, lambda: _is_the_old_one(home, url), began):
+    while not _until_known(hands, home, url, began):
         if hands.clock.monotonic() - began > START_PATIENCE_S:
             raise GrafosError(
                 "cell_not_ready",
@@ -313,12 +326,12 @@ def _is_the_old_one(home: OrchestratorHome, url: str) -> bool:
     return True
 
 
-def _until_known(hands: Hands, question: Callable[[], bool], began: float) -> bool:
-    """The answer, once there is one."""
+def _until_known(hands: Hands, home: OrchestratorHome, url: str, began: float) -> bool:
+    """Whether it is the old one, once somebody answers: while it starts anew nobody does."""
     while True:
         try:
-            return question()
+            return _is_the_old_one(home, url)
         except GrafosError as error:
-            if error.code not in NOT_YET or hands.clock.monotonic() - began > START_PATIENCE_S:
+            if error.code != "scheduler_unreachable" or hands.clock.monotonic() - began > START_PATIENCE_S:
                 raise
         hands.sleep(ASK_EVERY_S)

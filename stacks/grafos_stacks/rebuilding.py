@@ -33,11 +33,12 @@ from grafos_stacks.inventory import Judged, Verdict
 from grafos_stacks.journal import ResourceRow, StackRow, StackState
 from grafos_stacks.making import SHARED_PATIENCE_S
 from grafos_stacks.names import TAG_KIND, attempt_in, plan_name_in, token_of
+from grafos_stacks.orchestrators import OrchestratorHome
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.records import CellHome
 from grafos_stacks.recovery import made_at, row_of
 from grafos_stacks.side_by_side import Told
-from grafos_stacks.spec import SHARED_PREFIX
+from grafos_stacks.spec import ORCHESTRATOR_ID, SHARED_PREFIX
 from grafos_stacks.sweeping import Sight, look, remove_networks
 
 Finish = Callable[[StackPlan], object]
@@ -124,7 +125,11 @@ def _each(cases: Iterable[Case], action: Action, do: Callable[[Case], str | None
 def _cases(hands: Hands, sight: Sight, regions: tuple[str, ...]) -> list[Case]:
     rows = {row.stack: row for row in hands.journal.stacks()}
     cases = [*_shown(hands, sight, rows), *_not_shown(hands, sight), *_held_for_nothing(hands, sight, rows, regions)]
-    return [*cases, *_empty_networks(sight, cases)]
+    cases += _empty_networks(sight, cases)
+    if not OrchestratorHome(hands.fabric).is_restoring:
+        return cases
+    # Whoever goes on with it, from a backup, keeps its address.
+    return [case for case in cases if (case.stack, case.action) != (ORCHESTRATOR_ID, Action.UNDO)]
 
 
 def _shown(hands: Hands, sight: Sight, rows: dict[str, StackRow]) -> Iterable[Case]:

@@ -26,7 +26,7 @@ from grafos_stacks.cell_holds import held_from, open_hold, open_hold_in
 from grafos_stacks.direct import ENDED_BY_ITSELF, STOPPED_BY_ITSELF, Engine, Hands
 from grafos_stacks.homecoming import DRAIN_PATIENCE_S, bring_home, open_slices, release_slices, spend_slices
 from grafos_stacks.journal import DIRECT, Homecoming, Life, ResourceRow, StackRow, StackState
-from grafos_stacks.layouts import layout_of, left_behind
+from grafos_stacks.layouts import layout_of, left_behind, outliving
 from grafos_stacks.names import expiry_in
 from grafos_stacks.orchestrated import leave
 from grafos_stacks.orchestrator_machine import STACK
@@ -34,7 +34,7 @@ from grafos_stacks.owners import check_owner
 from grafos_stacks.progress import BEGUN, DONE, Step
 from grafos_stacks.records import OPERATOR, CellHome, drop_from_project
 from grafos_stacks.spec import SHARED_PREFIX
-from grafos_stacks.unmaking import Unmade, machine_rows, unmake_stack
+from grafos_stacks.unmaking import Unmade, is_anything_of, machine_rows, unmake_stack
 
 REACH_PATIENCE_S = 5.0
 """How long a teardown tries to reach a cell whose machine runs; a cell that is just starting again gets this."""
@@ -131,9 +131,9 @@ def _take_down(hands: Hands, home: CellHome, project: Path, place: Place, spared
 
 
 def _known_end(hands: Hands, home: CellHome) -> TornDownCell | None:
-    """The receipt of a cell whose end was signed for."""
+    """The receipt of a cell whose end was signed for; none while something of it is there that was spared then."""
     row, signed = hands.journal.stack(home.cell_id), home.receipt()
-    if row is None or row.state is not StackState.GONE or signed is None:
+    if row is None or row.state is not StackState.GONE or signed is None or is_anything_of(hands.journal, row.stack):
         return None
     return TornDownCell(signed, open_signed(signed, TeardownReceipt, hands.fabric.key.public_key()))
 
@@ -144,7 +144,7 @@ def _known_end(hands: Hands, home: CellHome) -> TornDownCell | None:
 def _begun(hands: Hands, home: CellHome, place: Place, account: str) -> StackRow:
     """The stack's row in the state ``unmaking``; made from the cloud's listing if no journal knows it."""
     row = hands.journal.stack(home.cell_id)
-    if row is None or row.state is StackState.GONE:
+    if row is None or (row.state is StackState.GONE and not is_anything_of(hands.journal, row.stack)):
         row = _from_listing(hands, home, place, account)
     if row.account != account:
         raise GrafosError(
@@ -314,12 +314,15 @@ def _ended_at(row: StackRow, machine: ResourceRow) -> int:
 
 
 def _left_cost(row: StackRow, machine: ResourceRow) -> int:
-    """What hung on a machine that had stopped itself, from then until it was deleted."""
-    if row.plan is None or machine.why != STOPPED_BY_ITSELF:
+    """What hung on a machine that had stopped itself, from then until it was deleted; what outlives one that had
+    ended itself."""
+    if row.plan is None or machine.why not in (ENDED_BY_ITSELF, STOPPED_BY_ITSELF):
         return 0
+    spec = row.plan.spec
+    stopped = left_behind(spec.provider, orchestrates=spec.orchestrates)
+    parts = stopped if machine.why == STOPPED_BY_ITSELF else outliving(orchestrates=spec.orchestrates)
     left_s = machine.changed_at - (machine.first_at or row.created_at) - _billed_s(row, machine)
-    parts = left_behind(row.plan.spec)
-    return cost_left_behind(row.plan.facts.price, row.plan.spec.disk_gib, left_s, parts)
+    return cost_left_behind(row.plan.facts.price, spec.disk_gib, left_s, parts)
 
 
 def _cost(row: StackRow, home: CellHome, held: ledgers.Hold | None, machines: list[ResourceRow], seconds: float) -> int:

@@ -17,7 +17,7 @@ from grafos_connectors.contract import TAG_STACK, Found, Kind, State
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import TornDown
 from grafos_stacks.direct import Engine, Hands
-from grafos_stacks.journal import Life, ResourceRow, StackRow, StackState
+from grafos_stacks.journal import Journal, Life, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import UNMAKE_ORDER, layout_of
 from grafos_stacks.making import SHARED_PATIENCE_S
 from grafos_stacks.names import attempt_in
@@ -113,6 +113,11 @@ def machine_rows(hands: Hands, cell: StackRow) -> list[ResourceRow]:
     rows = hands.journal.resources(cell.stack).values()
     machines = [row for row in rows if row.kind is Kind.MACHINE and row.ref is not None]
     return [row for row in machines if row.changed_at >= cell.created_at]
+
+
+def is_anything_of(journal: Journal, stack: str) -> bool:
+    """Whether anything that was made of it is not known to be gone."""
+    return any(row.ref is not None and row.life is not Life.GONE for row in journal.resources(stack).values())
 
 
 class _Stack:

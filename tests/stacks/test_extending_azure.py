@@ -22,7 +22,7 @@ from grafos_stacks.bill import worst_case
 from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.direct import Hands
 from grafos_stacks.extending import Wish, extend
-from grafos_stacks.layouts import layout_of
+from grafos_stacks.layouts import left_behind
 from grafos_stacks.names import expiry_in
 
 HOUR_S = 3600
@@ -63,7 +63,8 @@ def check_paid(operator: RegisteredOperator, ends: set[int]) -> None:
     assert row.plan is not None
     assert held is not None
     longest_s = max(shown.values()) - int(row.plan.made_at)
-    bound = worst_case(row.plan.facts.price, row.plan.spec.disk_gib, longest_s, layout_of("azure").left_behind)
+    parts = left_behind("azure", orchestrates=False)
+    bound = worst_case(row.plan.facts.price, row.plan.spec.disk_gib, longest_s, parts)
     assert held.amount_micro_cents >= bound.total_micro_cents
 
 

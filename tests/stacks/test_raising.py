@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import boto3
 import msgspec
@@ -14,7 +16,7 @@ import pytest
 from crash_sweep import Abort
 from orchestrator_operator import HOUR_S, QUICK, OrchestratorOperator, reachable_fabric
 
-from grafos_connectors.contract import CloudError, Kind
+from grafos_connectors.contract import CloudError, Connector, Found, Kind, Ref
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_core.ledger import set_cap
@@ -100,6 +102,21 @@ def let_it_run_out(operator: OrchestratorOperator) -> None:
     hands.journal.write(row.moved(row.state, hands.clock.now(), plan=over))
 
 
+class WithoutAddress:
+    """A connector whose reads of a machine do not show the address that came to it after it was made."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connector, name)
+
+    def observe(self, ref: Ref) -> Found:
+        found = self._connector.observe(ref)
+        shown = {name: value for name, value in found.attributes.items() if name != "public_ip"}
+        return msgspec.structs.replace(found, attributes=shown) if ref.kind is Kind.MACHINE else found
+
+
 def test_stopped_at_every_step_it_goes_on_and_there_is_one_machine_then_none(operator: OrchestratorOperator) -> None:
     raised = None
     for step in range(STEPS_MAX):
@@ -140,7 +157,12 @@ def test_stopped_at_every_step_it_goes_on_and_there_is_one_machine_then_none(ope
 
 
 def test_its_end_can_be_moved_and_its_machine_s_timer_follows(on_aws: OrchestratorOperator) -> None:
-    before = on_aws.up()
+    """Also where the answer was lost by which its address came to it, and a read of it does not show that yet."""
+    lost = Fault(Effect.LOST_ANSWER)
+    on_aws.clouds.faults.add(FaultRule(lost, provider="aws", operation="AssociateAddress", times=1))
+    hands, plan = on_aws.hands(), on_aws.plan()
+    slow: Any = WithoutAddress(hands.connector)
+    before = raise_orchestrator(replace(hands, connector=slow), plan, on_aws.bundles)
     extended = extend(on_aws.hands(), STACK, Wish(more_s=HOUR_S), on_aws.project)
     assert extended.record.expires_at == before.machine.expires_at + HOUR_S
     with on_aws.client() as client:
@@ -222,6 +244,10 @@ def test_one_whose_address_was_swept_away_says_where_it_was_before(on_aws: Orche
     let_it_run_out(on_aws)
     teardown(on_aws.hands(), STACK, on_aws.project)  # as a sweep of what ran out does
     assert on_aws.clouds.world() == ()
+    on_aws.stop_on = ("claim", DONE)
+    with pytest.raises(Abort):
+        on_aws.up(archive)
+    on_aws.stop_on = None
     raised = on_aws.up(archive)
     assert raised.moved_from == before.orchestrator.url != raised.orchestrator.url
     assert on_aws.home.known().url == raised.orchestrator.url
