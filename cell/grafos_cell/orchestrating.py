@@ -29,12 +29,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from grafos_cell.ending import Ending
-from grafos_cell.standalone import RUN_ISOLATED, STOP_S_MAX, Program, Supervisor, say
+from grafos_cell.standalone import RUN_ISOLATED, STOP_S_MAX, Program, Supervisor
 from grafos_core import trust
 from grafos_core.backup_archive import unpack_backup
 from grafos_core.errors import GrafosError
 from grafos_core.machine_files import RESTORE_FILE, SOFTWARE_FILE, SOFTWARE_REFUSED_FILE, SOFTWARE_WANTED_FILE
 from grafos_core.paths import write_private
+from grafos_core.program import say
 
 ANSWER_S_MAX = 90.0
 """What an orchestrator gets to answer after its start; migrating a large store is part of it."""
