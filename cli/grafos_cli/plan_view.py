@@ -90,10 +90,9 @@ def _parts_of(plan: StackPlan) -> list[tuple[str, str]]:
 
 
 def _rate_text(plan: StackPlan) -> str:
-    from grafos_stacks.rails import hourly
-
     most = f"{format_cents(plan.rate_micro_cents_per_hour)} an hour"
-    return f"{format_cents(hourly(plan))} an hour as a spot machine now, at most {most}" if plan.is_spot else most
+    now = format_cents(plan.billed_micro_cents_per_hour)
+    return f"{now} an hour as a spot machine now, at most {most}" if plan.is_spot else most
 
 
 def _ends(plan: StackPlan) -> str:

@@ -175,7 +175,7 @@ def request_for(asking: Asking, provider: str, run_key: str) -> messages.RunRequ
 
 def pending_place(asking: Asking, project: Path) -> Place | None:
     """Where this very asking went before whose end was not seen, whichever scheduler is the cheapest by now."""
-    pending = RunKeys(project).find(_identity(asking, None))
+    pending = RunKeys(project).find(_identity_among(asking))
     return pending.place if pending is not None else None
 
 
@@ -183,13 +183,13 @@ def settle_place(asking: Asking, reach: Reach, project: Path) -> Place:
     """That the run is asked for at ``reach``, on the disk; or where another command settled it just before."""
     place = _place(asking, reach)
     assert place is not None, "one of several"
-    pending = RunKeys(project).key_for(_identity(asking, None), secrets.token_hex(RUN_KEY_BYTES), place)
+    pending = RunKeys(project).key_for(_identity_among(asking), secrets.token_hex(RUN_KEY_BYTES), place)
     return pending.place or place
 
 
 def forget_pending(asking: Asking, project: Path) -> None:
     """The scheduler that was asked is none of the fabric's any more; the next asking is a new one."""
-    keys, asked = RunKeys(project), _identity(asking, None)
+    keys, asked = RunKeys(project), _identity_among(asking)
     if (pending := keys.find(asked)) is not None:
         keys.done(asked, pending.run_key)
 
@@ -234,10 +234,18 @@ def _stopped_waiting(view: messages.RunView, reach: Reach, terminal: Terminal) -
     return interrupted(f"Run {run_id} is {ended.state}", f"grafos runs show {run_id}")
 
 
-def _identity(asking: Asking, reach: Reach | None) -> dict[str, object]:
+def _identity(asking: Asking, reach: Reach) -> dict[str, object]:
     """Everything by which an asking is the same one. Which of several schedulers it went to is no part of that."""
+    return _identity_among(asking) if asking.among else {**_asked_at(asking, reach), **_what(asking)}
+
+
+def _identity_among(asking: Asking) -> dict[str, object]:
+    """The same of an asking that may go to any of several schedulers."""
+    return {"among": asking.among, **_what(asking)}
+
+
+def _what(asking: Asking) -> dict[str, object]:
     return {
-        **({"among": asking.among} if reach is None or asking.among else _asked_at(asking, reach)),
         "program": asking.program,
         "tasklet": asking.tasklet.name,
         "module_sha256": sha256_of(asking.module),

@@ -31,7 +31,6 @@ from grafos_stacks.planner import instead_of
 from grafos_stacks.preflight import Survey, survey, together
 from grafos_stacks.prices import PriceBook, refuse_over
 from grafos_stacks.provision import Prepared, judged, provision
-from grafos_stacks.rails import hourly
 from grafos_stacks.records import CellRecord
 from grafos_stacks.side_by_side import HandsOf
 from grafos_stacks.spec import CellSpec
@@ -74,7 +73,7 @@ class Candidate(NamedTuple):
     @property
     def hourly_micro_cents(self) -> int | None:
         """What it is ordered by: its price by the hour as it is billed, for a spot machine the spot price of now."""
-        return hourly(self.prepared.plan) if self.prepared is not None else None
+        return self.prepared.plan.billed_micro_cents_per_hour if self.prepared is not None else None
 
     @property
     def why_not(self) -> str:
@@ -154,7 +153,8 @@ def _candidate(hands: Hands, spec: CellSpec, seen: Survey, max_hourly_cents: int
         if spec.spot and not plan.facts.price.spot_per_hour:
             refusals.append(no_spot_price(plan))
         try:
-            refuse_over(hourly(plan), max_hourly_cents, place_of(plan), fictional=plan.facts.price.fictional)
+            rate, fictional = plan.billed_micro_cents_per_hour, plan.facts.price.fictional
+            refuse_over(rate, max_hourly_cents, place_of(plan), fictional=fictional)
         except GrafosError as error:
             refusals.append(error)
     return Candidate(spec, prepared, tuple(refusals))

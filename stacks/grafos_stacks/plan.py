@@ -14,7 +14,7 @@ import msgspec
 from grafos_connectors.contract import Desired, Image, Kind, Offer, Price, Scalar
 from grafos_core.fabric import Fabric
 from grafos_core.ids import FabricId
-from grafos_stacks.bill import Bill, rate_per_hour
+from grafos_stacks.bill import Bill, rate_per_hour, rates_billed
 from grafos_stacks.names import cloud_name, key_of, sealed_tags, token_of
 from grafos_stacks.spec import SHARED_PREFIX, TTL_S_MAX, CellSpec
 
@@ -99,6 +99,11 @@ class StackPlan(msgspec.Struct, frozen=True):
     def rate_micro_cents_per_hour(self) -> int:
         """What the cell costs by the hour; its runs are priced by it."""
         return rate_per_hour(self.facts.price, self.spec.disk_gib)
+
+    @property
+    def billed_micro_cents_per_hour(self) -> int:
+        """What the cell costs by the hour as it is billed now; the hold is by the on-demand price, which bounds it."""
+        return sum(rates_billed(self.facts.price, self.spec.disk_gib, spot=self.is_spot))
 
     @property
     def is_spot(self) -> bool:

@@ -13,14 +13,8 @@ import msgspec
 
 from grafos_core.errors import GrafosError
 from grafos_core.money import format_cents, from_cents
-from grafos_stacks.bill import rates_billed
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.spec import CellSpec, typed
-
-
-def hourly(plan: StackPlan) -> int:
-    """Micro-cents by the hour as they are billed; the hold is by the on-demand price, which bounds it."""
-    return sum(rates_billed(plan.facts.price, plan.spec.disk_gib, spot=plan.is_spot))
 
 
 class Rails(msgspec.Struct, frozen=True):
@@ -43,7 +37,7 @@ class Rails(msgspec.Struct, frozen=True):
         if self.cells and count > self.cells:
             raise GrafosError(
                 "limit_exceeded",
-                f"{count} cells are more than the {self.cells} that are allowed here at once",
+                f"{count} cells are more than the {self.cells} that the guard rails allow at once",
                 where="count",
                 next=f"ask for {self.cells} or less",
             )
@@ -53,7 +47,7 @@ class Rails(msgspec.Struct, frozen=True):
         if self.ttl_s and seconds > self.ttl_s:
             raise GrafosError(
                 "config_invalid",
-                f"a life of {typed(seconds)} is more than the {typed(self.ttl_s)} that are allowed here",
+                f"a life of {typed(seconds)} is more than the {typed(self.ttl_s)} that the guard rails allow",
                 where="ttl",
                 next=f"ask for {typed(self.ttl_s)} or less",
             )
@@ -62,14 +56,13 @@ class Rails(msgspec.Struct, frozen=True):
         """``config_invalid`` for a machine that is not allowed, ``budget_exceeded`` for a rate that is too high."""
         if self.types and plan.facts.offer.machine_type not in self.types:
             raise _barred("type", plan.facts.offer.machine_type, self.types)
-        rate = count * hourly(plan)
+        rate = count * plan.billed_micro_cents_per_hour
         if self.cents_per_hour and rate > from_cents(self.cents_per_hour):
             cells = f"{count} cells like {plan.stack} cost" if count > 1 else f"{plan.stack} costs"
             raise GrafosError(
                 "budget_exceeded",
-                f"{cells} {format_cents(rate)} an hour, disk and address included, and at most "
-                f"{format_cents(from_cents(self.cents_per_hour))} are allowed here",
-                where="maxHourlyCents",
+                f"{cells} {format_cents(rate)} an hour, disk and address included, and the guard rails allow "
+                f"at most {format_cents(from_cents(self.cents_per_hour))}",
                 next="choose a smaller type, or less of them",
             )
 
@@ -77,7 +70,7 @@ class Rails(msgspec.Struct, frozen=True):
 def _barred(name: str, value: str, allowed: Sequence[str]) -> GrafosError:
     return GrafosError(
         "config_invalid",
-        f"{value} is not among what is allowed here",
+        f"{value} is not among what the guard rails allow",
         where=name,
         next=f"use one of {', '.join(allowed)}",
     )

@@ -93,7 +93,7 @@ def _enter(hands: Hands, home: CellHome, machine: Found, url: str) -> None:
     """As its operator; whose credentials are good already stays who it is."""
     if _obeys(home, url):
         return
-    if home.is_recorded or home.folder.is_dir():
+    if home.folder.is_dir():
         home.forget_credentials()
     fabric = hands.fabric
     try:

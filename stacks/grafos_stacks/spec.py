@@ -135,23 +135,23 @@ def new_cell_id(provider: str, chance: random.Random) -> str:
 
 
 def check_cell_id(cell_id: str) -> None:
-    """``name_invalid`` for what is no name of a cell, or is the orchestrator's."""
+    """``name_invalid`` for what is no name of a cell, or is the orchestrator's, a shared network's, or an image's."""
     check_name("cell", cell_id)
     if cell_id == ORCHESTRATOR_ID:
         raise GrafosError("name_invalid", f"the name {ORCHESTRATOR_ID!r} is taken by the fabric's orchestrator")
+    if len(cell_id) > CELL_ID_CHARACTERS_MAX:
+        raise GrafosError(
+            "name_invalid", f"a cell's name has at most {CELL_ID_CHARACTERS_MAX} characters", where=cell_id
+        )
+    for prefix, owner in ((SHARED_PREFIX, "shared networks"), (IMAGE_PREFIX, "published images")):
+        if cell_id.startswith(prefix):
+            raise GrafosError("name_invalid", f"names that begin with {prefix!r} are taken by {owner}")
 
 
 def check_spec(spec: CellSpec) -> CellSpec:
     """``spec`` if it can be planned, else an error that names the input: ``config_invalid`` or ``name_invalid``."""
     if not spec.orchestrates:
         check_cell_id(spec.cell_id)
-    if len(spec.cell_id) > CELL_ID_CHARACTERS_MAX:
-        raise GrafosError(
-            "name_invalid", f"a cell's name has at most {CELL_ID_CHARACTERS_MAX} characters", where=spec.cell_id
-        )
-    for prefix, owner in ((SHARED_PREFIX, "shared networks"), (IMAGE_PREFIX, "published images")):
-        if spec.cell_id.startswith(prefix):
-            raise GrafosError("name_invalid", f"names that begin with {prefix!r} are taken by {owner}")
     if not spec.region:
         raise _invalid("region", "no region was given", "name one with --region")
     if not TTL_S_MIN <= spec.ttl_s <= TTL_S_MAX:

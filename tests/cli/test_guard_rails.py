@@ -16,8 +16,8 @@ INSIDE = {
     "GRAFOS_MOST_CENTS_PER_HOUR": "1000",
 }
 OUTSIDE = (
-    ("GRAFOS_ALLOWED_REGIONS", "eu-central-1", "us-east-1 is not among what is allowed here"),
-    ("GRAFOS_ALLOWED_TYPES", "t3.large", "t3.medium is not among what is allowed here"),
+    ("GRAFOS_ALLOWED_REGIONS", "eu-central-1", "us-east-1 is not among what the guard rails allow"),
+    ("GRAFOS_ALLOWED_TYPES", "t3.large", "t3.medium is not among what the guard rails allow"),
     ("GRAFOS_LONGEST_TTL", "90m", "a life of 2h is more than the 90m"),
     ("GRAFOS_MOST_CELLS", "1", "2 cells are more than the 1"),
     ("GRAFOS_MOST_CENTS_PER_HOUR", "1", "at most 1.00¢"),
@@ -37,6 +37,7 @@ def test_what_is_outside_of_a_guard_rail_is_not_planned(somebody: Person) -> Non
         assert inside.code == 0, inside.out
         for variable, value, told in OUTSIDE:
             refused = somebody(*ASKED, env={**INSIDE, variable: value})
+            assert "maxHourlyCents" not in refused.out, "that is what Pulumi calls it"
             assert (refused.code != 0, told in refused.document["error"]["what"]) == (True, True), refused.out
     finally:
         somebody("emulate", "down")

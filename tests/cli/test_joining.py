@@ -220,6 +220,7 @@ def test_a_cell_that_enrolled_and_never_came_up_says_what_it_lacks(joined: OwnOr
     ("words", "code", "kind"),
     [
         (("--provider", "gcp", "--cell-id", "Gross"), 2, "name_invalid"),
+        (("--provider", "gcp", "--cell-id", "net-x"), 2, "name_invalid"),
         (("--provider", "gcp", "--cell-id", "one", "--rate", "much"), 2, "usage"),
         (("--provider", "gcp", "--cell-id", "one", "--rate", "-1"), 2, "usage"),
         (("--provider", "gcp", "--cell-id", "one", "--ttl", "soon"), 2, "usage"),

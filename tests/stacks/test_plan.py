@@ -28,7 +28,7 @@ from grafos_stacks.layouts import UNMAKE_ORDER, layout_of
 from grafos_stacks.names import token_of
 from grafos_stacks.plan import BundlePin, StackPlan, desired
 from grafos_stacks.planner import plan_cell, read_facts
-from grafos_stacks.spec import CellSpec, check_spec
+from grafos_stacks.spec import CellSpec, check_cell_id, check_spec
 
 PRICE = Price("us-east-1", "t3.medium", 4_160_000, 8_000_000, 500_000, "test", "2026-11-21", fictional=True)
 
@@ -164,6 +164,14 @@ def test_what_does_not_go_together_is_refused_before_anything_is_made(inputs: di
     assert refused.value.code == code
     assert refused.value.next
     assert ground.live() == []
+
+
+@pytest.mark.parametrize("name", ["a" * 31, "net-x", "img-x", "orchestrator", "Aws"])
+def test_a_name_that_no_stack_of_a_cell_can_have_is_none_of_a_cell_elsewhere_either(name: str) -> None:
+    """As of a cell on a machine of one's own, which has no stack."""
+    with pytest.raises(GrafosError) as refused:
+        check_cell_id(name)
+    assert refused.value.code == "name_invalid"
 
 
 @pytest.mark.parametrize(
