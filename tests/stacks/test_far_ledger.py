@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import shutil
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 from crash_sweep import CELL, make, spec, undo
-from far_ledger import Keeper, hold_all_it_gets, move_until, opened
+from far_ledger import (
+    CAP,
+    Keeper,
+    contents,
+    hold,
+    hold_all_it_gets,
+    keeper_of,
+    killed_after,
+    open_places,
+    opened,
+    refused,
+    wanted,
+)
 from twin_ground import TwinGround
 
 from grafos_core import ledger as ledgers
 from grafos_core.booking import Ending
-from grafos_core.changes import Change
 from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
-from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric, export_key, import_key, open_fabric, tenant_account
-from grafos_core.ledger import Account, Hold, Ledger, Meter
-from grafos_core.ledger_place import Place, Standing
+from grafos_core.fabric import OPERATOR_ACCOUNT, open_fabric, tenant_account
+from grafos_core.ledger import Account
+from grafos_core.ledger_place import Standing
 from grafos_core.money import from_cents
 from grafos_core.receipts import Settlement
 from grafos_stacks.cell_holds import open_hold
@@ -32,63 +39,14 @@ from grafos_stacks.handover import SliceWanted, hold_slice
 from grafos_stacks.homecoming import ending_of, release_slices, spend_slices
 from grafos_stacks.ledger_moves import bring_ledger_home, check_ledger_is_here, move_ledger
 from grafos_stacks.lost_ledger import catch_up_ledger, reopen_ledger
-from grafos_stacks.orchestrators import OrchestratorHome
-from grafos_stacks.records import OPERATOR
 
 SPAWN = multiprocessing.get_context("spawn")
-CAP = from_cents(2000)
-METER = Meter("gcp", 3_600, since=1_000.0, until=5_000.0, fictional=True)
-_numbers = itertools.count(1)
 
 
 @pytest.fixture
 def keeper(tmp_path: Path) -> Iterator[Keeper]:
     """A claimed orchestrator; the fabric's ledger, with three holds, is still in its home."""
-    started = Keeper(tmp_path, f"far-{next(_numbers)}")
-    try:
-        fabric = started.begin()
-        hold(fabric, "cell/web/1/5", from_cents(300), meter=METER)
-        hold(fabric, "cell/old/1/4", from_cents(100))
-        fabric.end(Ending("cell/old/1/4", actual_micro_cents=70))
-        hold_slice(fabric, SystemClock(), wanted("web"))
-        yield started
-    finally:
-        started.discard()
-
-
-def wanted(scheduler: str) -> SliceWanted:
-    return SliceWanted(f"slice-{scheduler}", scheduler, "default", from_cents(50), time.time() + 3600)
-
-
-def hold(fabric: Fabric, hold_id: str, amount: int, meter: Meter | None = None) -> Ledger:
-    return fabric.book(lambda ledger: ledgers.hold(ledger, hold_id, OPERATOR_ACCOUNT, amount, "a cell", meter=meter))
-
-
-def contents(ledger: Ledger) -> tuple[dict[str, Account], dict[str, Hold]]:
-    return ledger.accounts, ledger.holds
-
-
-def refused(action: object, *args: object, **kwargs: object) -> GrafosError:
-    with pytest.raises(GrafosError) as caught:
-        action(*args, **kwargs)  # type: ignore[operator]
-    return caught.value
-
-
-def killed_after(steps: int, name: str, verb: str) -> bool:
-    """Whether the process was killed at that step; one that has no such step ends by itself."""
-    process = SPAWN.Process(target=move_until, args=(name, verb, steps))
-    process.start()
-    process.join(60)
-    assert process.exitcode in (0, -signal.SIGKILL)
-    return process.exitcode != 0
-
-
-def open_places(keeper: Keeper, name: str = "") -> list[str]:
-    """Where the ledger is open for writing at this moment, as the home of that name sees it."""
-    fabric = opened(name) if name else keeper.opened
-    with OrchestratorHome(fabric).client("operator") as client:
-        there = client.ledger()[0].state == "open"
-    return [name for name, is_open in (("here", fabric.ledger_place().is_here), ("there", there)) if is_open]
+    yield from keeper_of(tmp_path)
 
 
 # --- moving -------------------------------------------------------------------------------------------------------
@@ -308,196 +266,6 @@ def test_a_cell_that_came_and_went_while_the_ledger_was_away_has_cost_what_its_r
     [held] = [one for one in ledger.holds.values() if one.hold_id.startswith(f"cell/{CELL}/")]
     assert (held.state, held.actual_micro_cents) == ("settled", torn.receipt.cost_micro_cents)
     assert ledger.accounts[OPERATOR_ACCOUNT].spent_micro_cents == 70 + torn.receipt.cost_micro_cents
-
-
-# --- two homes ----------------------------------------------------------------------------------------------------
-
-
-def another_home(keeper: Keeper, folder: Path) -> Fabric:
-    """Of the same fabric: by its key it became the operator at the orchestrator."""
-    export_key(keeper.opened, folder / "exported.pem")
-    import_key(SystemClock(), folder / "exported.pem", f"{keeper.name}-other")
-    fabric = opened(f"{keeper.name}-other")
-    take_orchestrator(fabric, keeper.url, None)
-    return fabric
-
-
-def test_a_ledger_that_another_home_fetched_is_not_opened_twice(keeper: Keeper, tmp_path: Path) -> None:
-    first = keeper.opened
-    move_ledger(first)
-    second = another_home(keeper, tmp_path)
-    move_ledger(second)
-    assert bring_ledger_home(second).place.is_here
-    take_orchestrator(first, keeper.url, None)
-    error = refused(bring_ledger_home, first)
-    assert (error.code, "--lost" in error.next) == ("ledger_elsewhere", True)
-    assert refused(hold, first, "cell/new/1/6", 5).code == "ledger_elsewhere"
-    assert [fabric.ledger_place().is_here for fabric in (first, second)] == [False, True]
-    take_orchestrator(second, keeper.url, None)
-    assert move_ledger(second).generation == 2
-    take_orchestrator(first, keeper.url, None)
-    assert (move_ledger(first).standing, first.ledger_place().generation) == (Standing.MOVED, 2)
-    assert hold(first, "cell/new/1/6", 5).holds["cell/new/1/6"].state == "open"
-
-
-def test_a_home_that_never_had_the_ledger_does_not_begin_with_one_that_another_fetched(
-    keeper: Keeper, tmp_path: Path
-) -> None:
-    first = keeper.opened
-    move_ledger(first)
-    hold(first, "cell/new/1/6", from_cents(200))
-    before = first.read_ledger()
-    bring_ledger_home(first)
-    second = another_home(keeper, tmp_path)
-    error = refused(move_ledger, second)
-    assert (error.code, "--lost" in error.next) == ("ledger_elsewhere", True)
-    assert second.ledger_place() == Place()
-    assert reopen_ledger(second) == (second.ledger_place(), ())
-    assert contents(second.read_ledger()) == contents(before), "the copy that stayed is the whole ledger"
-    assert move_ledger(second).generation == 2
-
-
-def test_given_up_too_early_the_ledger_comes_home_whole(keeper: Keeper) -> None:
-    fabric = keeper.opened
-    move_ledger(fabric)
-    hold(fabric, "cell/new/1/6", from_cents(200))
-    there = fabric.read_ledger()
-    assert killed_after(2, keeper.name, "home")
-    assert reopen_ledger(fabric).notes == ()
-    assert contents(fabric.read_ledger()) == contents(there)
-    assert open_places(keeper) == ["here"]
-
-
-def test_a_home_that_came_later_gives_up_no_more_than_the_first(keeper: Keeper, tmp_path: Path) -> None:
-    """What both copies say is the ledger as it moved there, whatever was held there by then."""
-    first = keeper.opened
-    move_ledger(first)
-    second = another_home(keeper, tmp_path)
-    move_ledger(second)
-    keeper.stop()
-    for fabric in (first, second):
-        reopen_ledger(fabric)
-    assert contents(first.read_ledger()) == contents(second.read_ledger())
-    keeper.start()
-    assert move_ledger(second).generation == 2
-    assert refused(move_ledger, first).code == "operator_replaced"
-
-
-def moved_again(keeper: Keeper, second: Fabric) -> int:
-    """The first home fetches the ledger and moves it there again; what was spent on the tenant's account by then."""
-    first = keeper.opened
-    take_orchestrator(first, keeper.url, None)
-    bring_ledger_home(first)
-    with first.ledger() as local:  # as runs at another orchestrator did
-        account = local.ledger.account(tenant_account("default"))
-        spent = account.spent_micro_cents + 50
-        local.write((Change(ledgers.ACCOUNT, account.name, msgspec.structs.replace(account, spent_micro_cents=spent)),))
-    assert move_ledger(first).generation == 2
-    take_orchestrator(second, keeper.url, None)
-    return spent
-
-
-def test_a_home_that_followed_the_ledger_has_a_copy_of_that_generation_to_give_up(
-    keeper: Keeper, tmp_path: Path
-) -> None:
-    move_ledger(keeper.opened)
-    second = another_home(keeper, tmp_path)
-    move_ledger(second)
-    spent = moved_again(keeper, second)
-    assert move_ledger(second).generation == 2
-    keeper.stop()
-    assert second.end(Ending("cell/web/1/5", actual_micro_cents=9))
-    reopen_ledger(second)
-    assert second.read_ledger().account(tenant_account("default")).spent_micro_cents == spent
-    assert second.read_ledger().holds["cell/web/1/5"].actual_micro_cents == 9, "what waited is booked"
-    keeper.start()
-    assert move_ledger(second).generation == 3
-    assert second.read_ledger().account(tenant_account("default")).spent_micro_cents == spent
-
-
-def test_what_waits_in_a_home_is_booked_at_the_orchestrator_after_it_followed_the_ledger(
-    keeper: Keeper, tmp_path: Path
-) -> None:
-    move_ledger(keeper.opened)
-    second = another_home(keeper, tmp_path)
-    move_ledger(second)
-    keeper.stop()
-    assert second.end(Ending("cell/web/1/5", actual_micro_cents=9))
-    keeper.start()
-    moved_again(keeper, second)
-    move_ledger(second)
-    assert second.read_ledger().holds["cell/web/1/5"].actual_micro_cents == 9
-
-
-def test_a_home_that_followed_the_ledger_tells_an_orchestrator_from_an_older_backup_again(
-    keeper: Keeper, tmp_path: Path
-) -> None:
-    move_ledger(keeper.opened)
-    second = another_home(keeper, tmp_path)
-    move_ledger(second)
-    keeper.stop()
-    shutil.copytree(keeper.state, keeper.folder / "backup")
-    keeper.start()
-    moved_again(keeper, second)
-    before = (move_ledger(second), contents(second.read_ledger()))
-    keeper.stop()
-    shutil.rmtree(keeper.state)
-    (keeper.folder / "backup").rename(keeper.state)
-    keeper.start()
-    take_orchestrator(second, keeper.url, None)
-    assert (move_ledger(second).generation, contents(second.read_ledger())) == (before[0].generation, before[1])
-
-
-def test_given_up_in_a_home_that_has_not_followed_yet_the_ledger_of_later_comes_home_whole(
-    keeper: Keeper, tmp_path: Path
-) -> None:
-    move_ledger(keeper.opened)
-    second = another_home(keeper, tmp_path)
-    move_ledger(second)
-    moved_again(keeper, second)
-    with OrchestratorHome(second).client("operator") as client:
-        before = contents(client.ledger()[1])
-    assert reopen_ledger(second).notes == ()
-    assert contents(second.read_ledger()) == before
-    assert second.ledger_place().lost == ()
-
-
-# --- what is no loss ----------------------------------------------------------------------------------------------
-
-
-def test_an_orchestrator_that_another_home_works_with_is_not_given_up(keeper: Keeper, tmp_path: Path) -> None:
-    first = keeper.opened
-    move_ledger(first)
-    move_ledger(another_home(keeper, tmp_path))
-    error = refused(reopen_ledger, first)
-    assert (error.code, "grafos fabric claim" in error.next) == ("operator_replaced", True)
-    assert open_places(keeper, f"{keeper.name}-other") == ["there"]
-    assert not first.ledger_place().is_here
-
-
-def test_without_credentials_an_orchestrator_is_given_up_only_if_it_does_not_answer_as_itself(keeper: Keeper) -> None:
-    fabric = keeper.opened
-    move_ledger(fabric)
-    OrchestratorHome(fabric).forget_grant(OPERATOR)
-    error = refused(reopen_ledger, fabric)
-    assert (error.code, keeper.url in error.next) == ("credentials_missing", True)
-    assert not fabric.ledger_place().is_here
-    keeper.stop()
-    assert reopen_ledger(fabric).place.is_here
-
-
-def test_one_whose_address_another_orchestrator_has_now_is_given_up(keeper: Keeper, tmp_path: Path) -> None:
-    fabric = keeper.opened
-    move_ledger(fabric)
-    (tmp_path / "other").mkdir()
-    other = Keeper(tmp_path / "other", keeper.name)
-    try:
-        other.start()
-        home = OrchestratorHome(fabric)
-        home.keep_record(msgspec.structs.replace(home.known(), url=other.url))
-        assert reopen_ledger(fabric).place.is_here
-    finally:
-        other.discard()
 
 
 # --- other orchestrators ------------------------------------------------------------------------------------------

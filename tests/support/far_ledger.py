@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
 import os
 import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from orchestrator import Orchestrator
 
+from grafos_core import ledger as ledgers
+from grafos_core.booking import Ending
 from grafos_core.clock import SystemClock
-from grafos_core.fabric import Fabric, open_fabric
+from grafos_core.errors import GrafosError
+from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric, open_fabric
+from grafos_core.ledger import Account, Hold, Ledger, Meter
+from grafos_core.money import from_cents
 from grafos_stacks.claiming import take_orchestrator
 from grafos_stacks.far_books import FarBooks
+from grafos_stacks.handover import SliceWanted, hold_slice
 from grafos_stacks.ledger_moves import bring_ledger_home, move_ledger
+from grafos_stacks.orchestrators import OrchestratorHome
 from grafos_stacks.progress import Step
+
+SPAWN = multiprocessing.get_context("spawn")
+CAP = from_cents(2000)
+METER = Meter("gcp", 3_600, since=1_000.0, until=5_000.0, fictional=True)
 
 
 def opened(name: str) -> Fabric:
@@ -44,6 +60,58 @@ class Keeper(Orchestrator):
         self.scheduler.end(signal.SIGKILL)
 
 
+_numbers = itertools.count(1)
+
+
+def keeper_of(folder: Path) -> Iterator[Keeper]:
+    """A claimed orchestrator; the fabric's ledger, with three holds, is still in its home. It ends with the test."""
+    started = Keeper(folder, f"far-{next(_numbers)}")
+    try:
+        fabric = started.begin()
+        hold(fabric, "cell/web/1/5", from_cents(300), meter=METER)
+        hold(fabric, "cell/old/1/4", from_cents(100))
+        fabric.end(Ending("cell/old/1/4", actual_micro_cents=70))
+        hold_slice(fabric, SystemClock(), wanted("web"))
+        yield started
+    finally:
+        started.discard()
+
+
+def wanted(scheduler: str) -> SliceWanted:
+    return SliceWanted(f"slice-{scheduler}", scheduler, "default", from_cents(50), time.time() + 3600)
+
+
+def hold(fabric: Fabric, hold_id: str, amount: int, meter: Meter | None = None) -> Ledger:
+    return fabric.book(lambda ledger: ledgers.hold(ledger, hold_id, OPERATOR_ACCOUNT, amount, "a cell", meter=meter))
+
+
+def contents(ledger: Ledger) -> tuple[dict[str, Account], dict[str, Hold]]:
+    return ledger.accounts, ledger.holds
+
+
+def refused(action: object, *args: object, **kwargs: object) -> GrafosError:
+    with pytest.raises(GrafosError) as caught:
+        action(*args, **kwargs)  # type: ignore[operator]
+    return caught.value
+
+
+def killed_after(steps: int, name: str, verb: str) -> bool:
+    """Whether the process was killed at that step; one that has no such step ends by itself."""
+    process = SPAWN.Process(target=move_until, args=(name, verb, steps))
+    process.start()
+    process.join(60)
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
+
+
+def open_places(keeper: Keeper, name: str = "") -> list[str]:
+    """Where the ledger is open for writing at this moment, as the home of that name sees it."""
+    fabric = opened(name) if name else keeper.opened
+    with OrchestratorHome(fabric).client("operator") as client:
+        there = client.ledger()[0].state == "open"
+    return [name for name, is_open in (("here", fabric.ledger_place().is_here), ("there", there)) if is_open]
+
+
 def move_until(name: str, verb: str, steps: int) -> None:
     """In a process of its own: moves the ledger, or brings it home, and is killed after so many of its steps."""
     told: list[Step] = []
@@ -61,9 +129,6 @@ def move_until(name: str, verb: str, steps: int) -> None:
 
 def hold_all_it_gets(name: str, who: str, count: int, amount: int) -> None:
     """In a process of its own: holds as often as there is room, each time under another id; exits with how often."""
-    from grafos_core import ledger as ledgers
-    from grafos_core.errors import GrafosError
-
     fabric, got = opened(name), 0
     for number in range(count):
         hold_id = f"cell/{who}/{number}/5"
