@@ -224,7 +224,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if name in self.ledger.holds:
             refused = "plan_stale" if name not in self.open or amount > self.open[name][0] else ""
         else:
-            refused = "budget_exceeded" if self.used + amount > self.cap else ""
+            is_empty_slice = expires and not amount  # nobody can spend of it
+            refused = "budget_exceeded" if self.used + amount > self.cap and not is_empty_slice else ""
         scheduler = "s" if expires else ""
         if self.does(refused, "hold", name, "operator", amount, "x", slice_for=scheduler, expires_at=expires):
             self.open.setdefault(name, (amount, expires))
