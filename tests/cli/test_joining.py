@@ -302,7 +302,7 @@ def test_which_cell_it_is_nobody_but_the_orchestrator_says(joined: OwnOrchestrat
 def test_a_run_at_an_orchestrator_is_cancelled_and_its_log_read(joined: OwnOrchestrator) -> None:
     joined.person.write_program(FOR_EVER, fuel=10**12, deadline_s=60)
     waiting = joined.person.starts("deploy", "run", "--provider", "gcp")
-    until(lambda: joined.person.only_run()["state"] == "running")
+    until(lambda: any(run["state"] == "running" for run in joined.person("runs", "ls", "--json").document["runs"]))
     run_id = joined.person.only_run()["run_id"]
     assert joined.person("runs", "cancel", run_id, "--json").document["run"]["state"] == "cancelled"
     waiting.communicate()
