@@ -21,7 +21,7 @@ class Noun(NamedTuple):
 
 
 NOUNS = (
-    Noun("demo", "grafos_cli.demo", "Start here", "the whole path on an emulated cloud, in under a minute"),
+    Noun("demo", "grafos_cli.demo", "Start here", "the whole path on emulated clouds, in about a minute"),
     Noun("init", "grafos_cli.init", "Start here", "from nothing to the first answer, on this machine"),
     Noun("doctor", "grafos_cli.doctor", "Start here", "what is in order here, what is not, and what to do about it"),
     Noun("new", "grafos_cli.new", "Programs", "make the folder of a new program"),
