@@ -206,8 +206,10 @@ def bring_pulumi() -> None:
 
 IMAGE_PACKAGES = (
     *("dosfstools", "e2fsprogs", "fdisk", "kmod", "libarchive-tools", "mmdebstrap", "mtools", "zstd"),
-    *("ovmf", "qemu-system-x86"),
+    *("ovmf", "qemu-system-x86", "qemu-utils", "systemd"),
 )
+IMAGE_JUDGES = ("qemu-img", "systemd-analyze")
+"""No bake needs them: tests ask them what they think of a disk and of a unit."""
 IMAGE_CURE = f"apt-get install --yes --no-install-recommends {' '.join(IMAGE_PACKAGES)}, then make test, with a network"
 
 
@@ -220,7 +222,7 @@ def look_for_image() -> None:
 
     plan = plan_for("amd64")
     try:
-        tools.check((*root.programs(plan), *disk.PROGRAMS, "depmod"))
+        tools.check((*root.programs(plan), *disk.PROGRAMS, "depmod", *IMAGE_JUDGES))
         booting.check_emulator(plan.arch)
         base = base_of(plan, open_lock(plan)[1], cache_home() / "images")
     except GrafosError as missing:

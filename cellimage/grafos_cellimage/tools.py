@@ -30,10 +30,12 @@ PACKAGE_OF = {
     "mmdebstrap": "mmdebstrap",
     "newuidmap": "uidmap",
     "qemu-aarch64-static": "qemu-user-static",
+    "qemu-img": "qemu-utils",
     "qemu-system-aarch64": "qemu-system-arm",
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-x86_64-static": "qemu-user-static",
     "sfdisk": "fdisk",
+    "systemd-analyze": "systemd",
     "unshare": "util-linux",
     "zstd": "zstd",
 }

@@ -6,7 +6,6 @@ import contextlib
 import secrets
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 from urllib.parse import urlsplit
 
@@ -63,7 +62,7 @@ def boot(
     """
     from grafos_cellimage.booting import Asked, booted
     from grafos_cli.fabric import open_default
-    from grafos_cli.image_view import image_document
+    from grafos_cli.image_view import chosen_image, image_document
     from grafos_cli.steps import show_steps
     from grafos_scheduler.enrolment_messages import BootstrapRequest
     from grafos_stacks.orchestrators import OrchestratorHome
@@ -72,7 +71,7 @@ def boot(
     terminal, began = terminal_of(ctx), time.monotonic()
     home = OrchestratorHome(open_default(terminal))
     name = cell_id or f"booted-{secrets.token_hex(3)}"
-    asked = Boot(_chosen(image), name, dress, memory, _dialled(home), int(time.time()) + LIFE_S)
+    asked = Boot(chosen_image(image), name, dress, memory, _dialled(home), int(time.time()) + LIFE_S)
     with home.client(OPERATOR) as client:
         granted = client.bootstrap(BootstrapRequest(dress, name, "here", 0, float(asked.expires_at)))
     with _taken_back(home, name), show_steps(terminal) as steps:
@@ -85,21 +84,6 @@ def boot(
             terminal.emit(document, text if until_ready else f"{text}Ctrl-C switches it off.\n")
             if not until_ready:
                 _stay(machine, terminal)
-
-
-def _chosen(image: str) -> BakedImage:
-    from grafos_cellimage.record import images_home, list_images, read_record, verify
-    from grafos_core.errors import GrafosError
-
-    if image:
-        chosen = read_record(Path(image))
-    else:
-        baked = sorted(list_images(images_home()), key=lambda one: one.path.stat().st_mtime)
-        if not baked:
-            raise GrafosError("image_invalid", "no image was baked here yet", next="grafos cloud image bake")
-        chosen = baked[-1]
-    verify(chosen)
-    return chosen
 
 
 def _dialled(home: OrchestratorHome) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -61,6 +60,7 @@ def publish(
     """
     from grafos_cli.accounts import hands_for, open_account, provider_named, told_by
     from grafos_cli.fabric import open_default
+    from grafos_cli.image_view import chosen_image
     from grafos_cli.steps import show_steps
     from grafos_connectors.uploads import Disk
     from grafos_stacks.publishing import publish as publish_image
@@ -126,22 +126,6 @@ def list_published(provider: str, terminal: Terminal) -> None:
     tell_failures(around.failures, terminal)
     if around.failures:
         raise typer.Exit(PARTIAL)
-
-
-def chosen_image(image: str, arch: str) -> BakedImage:
-    """The image of that file, else the newest of that architecture; its bytes are read and found to be its own."""
-    from grafos_cellimage.record import images_home, list_images, read_record, verify
-
-    if image:
-        chosen = read_record(Path(image))
-    else:
-        baked = [one for one in list_images(images_home()) if one.arch == arch]
-        if not baked:
-            bake = f"grafos cloud image bake --arch {arch}"
-            raise GrafosError("image_invalid", f"no image for {arch} was baked here yet", next=bake)
-        chosen = max(baked, key=lambda one: one.path.stat().st_mtime)
-    verify(chosen)
-    return chosen
 
 
 def _asked(hands: Hands, baked: BakedImage, region: str, keep: str) -> Publication:

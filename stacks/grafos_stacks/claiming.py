@@ -7,6 +7,7 @@ credentials gets in by that key (``_regain``), and knows the orchestrator by wha
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -145,18 +146,26 @@ def _enter(fabric: Fabric, home: OrchestratorHome, url: str, told: Health, secre
         _regain(fabric, home, url, told)
 
 
+def regained(
+    fabric: Fabric, home: SchedulerHome, url: str, scheduler: str, context: ssl.SSLContext | None = None
+) -> RegainGrant:
+    """The operator's credentials at a scheduler that the fabric's key opens; ``context`` lets a visitor in."""
+    return regain(
+        url,
+        fabric.sign,
+        fabric=str(fabric.id),
+        fabric_key_pem=fabric.public_key_pem,
+        operator=OPERATOR,
+        csr_pem=home.request_for(OPERATOR),
+        scheduler=scheduler,
+        context=context,
+    )
+
+
 def _regain(fabric: Fabric, home: OrchestratorHome, url: str, told: Health) -> None:
     private_folder(home.folder)
     try:
-        granted = regain(
-            url,
-            fabric.sign,
-            fabric=str(fabric.id),
-            fabric_key_pem=fabric.public_key_pem,
-            operator=OPERATOR,
-            csr_pem=home.request_for(OPERATOR),
-            scheduler=told.name,
-        )
+        granted = regained(fabric, home, url, told.name)
     except GrafosError as error:
         error.where = error.where or url
         raise

@@ -23,6 +23,7 @@ from grafos_core.ids import FabricId
 from grafos_core.receipts import BudgetSlice
 from grafos_scheduler.client import SchedulerClient
 from grafos_scheduler.messages import TenantRequest, Terms
+from grafos_stacks.asking import check_account
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, worst_case
 from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.creating import Creator
@@ -113,13 +114,7 @@ def _living(hands: Hands, cell_id: str) -> tuple[StackRow, StackPlan]:
         )
     identity = hands.identity()
     check_clock(identity, hands.clock.now())
-    account = identity.account
-    if row.account != account:
-        raise GrafosError(
-            "cloud_auth",
-            f"{cell_id} was made in account {row.account}, and these credentials are for {account}",
-            next="use the credentials of that account",
-        )
+    check_account(f"{cell_id} was made", row.account, identity.account)
     if max(row.plan.expires_at, row.extending_to) <= hands.clock.now():
         raise GrafosError(
             "cell_gone",

@@ -19,7 +19,7 @@ import msgspec
 from grafos_connectors.contract import Found, Quota
 from grafos_core.errors import GrafosError
 from grafos_scheduler.messages import Terms
-from grafos_stacks.asking import ask
+from grafos_stacks.asking import USE_THAT_ACCOUNT, ask, check_account
 from grafos_stacks.bill import DEAD_MAN_GRACE_S, worst_case
 from grafos_stacks.booting import console_tail, wait_booted
 from grafos_stacks.bootstrap import Joining
@@ -168,12 +168,8 @@ def _torn_down(hands: Hands, plan: StackPlan, project: Path, reason: GrafosError
 def refuse_other_account(hands: Hands, begun: StackPlan) -> None:
     """What was begun in one account looks gone in another: a second machine would be made there, under one hold."""
     account = ask(hands.connector.identity, hands.sleep).account
-    if account != begun.facts.account:
-        raise GrafosError(
-            "cloud_auth",
-            f"{begun.stack} was begun in account {begun.facts.account}, and these credentials are for {account}",
-            next="use the credentials of that account, or name another cell",
-        )
+    next_step = f"{USE_THAT_ACCOUNT}, or name another cell"
+    check_account(f"{begun.stack} was begun", begun.facts.account, account, next_step)
 
 
 def begin_anew(hands: Hands, home: CellHome) -> None:

@@ -24,6 +24,7 @@ from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_core.paths import private_folder
+from grafos_stacks.asking import check_account
 from grafos_stacks.cell_holds import new_hold_id
 from grafos_stacks.creating import Creator
 from grafos_stacks.direct import PATIENCE_S, POLL_S_MAX, Engine, Hands
@@ -76,12 +77,7 @@ def _opened(hands: Hands, asked: Publication) -> StackRow:
     check_clock(identity, now)
     row = hands.journal.stack(asked.stack)
     if row is not None and row.state is not StackState.GONE:
-        if row.account != identity.account:
-            raise GrafosError(
-                "cloud_auth",
-                f"{row.stack} was published in account {row.account}, and these credentials are for {identity.account}",
-                next="use the credentials of that account",
-            )
+        check_account(f"{row.stack} was published", row.account, identity.account)
         if row.state is StackState.UNMAKING:
             next_step = f"finish it: grafos cloud image rm {row.stack}"
             raise GrafosError("stack_busy", f"{row.stack} is being removed", next=next_step)

@@ -25,7 +25,7 @@ from grafos_stacks.publishing import sent_path
 from grafos_stacks.publishing_plan import DIGEST_CHARACTERS
 from grafos_stacks.spec import is_image
 from grafos_stacks.teardown import TornDownCell
-from grafos_stacks.unmaking import Unmade, unmake_image
+from grafos_stacks.unmaking import Unmade, begin_unmaking, resources_left, unmake_image
 
 
 class Kept(NamedTuple):
@@ -104,21 +104,12 @@ def _taken_down(hands: Hands, stack: str, region: str) -> TornDownCell:
         if not found:
             return _known_end(hands, stack)
         row = _row_of(hands, stack, found)
-    account = hands.identity().account
-    if row.account != account:
-        raise GrafosError(
-            "cloud_auth",
-            f"{stack} was published in account {row.account}, and these credentials are for {account}",
-            next="use the credentials of that account: in another one everything looks gone",
-        )
-    if row.state is not StackState.UNMAKING:
-        row = row.moved(StackState.UNMAKING, hands.clock.now())
-        hands.journal.write(row)
+    row = begin_unmaking(hands, row, hands.identity().account, f"{stack} was published")
     unmade = unmake_image(hands, row)
     torn = _signed_for(hands, row, unmade)
     write_private(_receipt_path(hands, stack), msgspec.json.encode(torn.signed))
     if unmade.left:
-        raise _left(unmade, torn.receipt)
+        raise resources_left(unmade, row)
     forget_sent(sent_path(hands, stack))
     hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
     return torn
@@ -190,15 +181,3 @@ def _known_end(hands: Hands, stack: str) -> TornDownCell:
 
 def _receipt_path(hands: Hands, stack: str) -> Path:
     return private_folder(hands.fabric.home / "images") / f"{stack}.receipt.json"
-
-
-def _left(unmade: Unmade, receipt: TeardownReceipt) -> GrafosError:
-    left = [f"{torn.kind} {torn.id} ({torn.proof})" for torn in unmade.left]
-    first = unmade.failures[0] if unmade.failures else None
-    return GrafosError(
-        "resources_left",
-        f"{receipt.left} of {len(receipt.resources)} resources are not proved gone: {'; '.join(left)}",
-        where=f"{receipt.provider} {receipt.region}",
-        why=first.why or first.what if first else "",
-        next="run the same command again; if it stays, delete them in the cloud's console",
-    )

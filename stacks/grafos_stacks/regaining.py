@@ -18,8 +18,8 @@ from grafos_core.errors import GrafosError
 from grafos_core.ledger import Hold
 from grafos_scheduler.client import SchedulerClient
 from grafos_scheduler.messages import CellView
-from grafos_scheduler.regaining_client import regain
 from grafos_stacks.bill import DEAD_MAN_GRACE_S
+from grafos_stacks.claiming import regained
 from grafos_stacks.direct import Hands
 from grafos_stacks.handover import Handover, SliceWanted, hold_slice
 from grafos_stacks.homecoming import settle_so_far
@@ -97,16 +97,8 @@ def _enter(hands: Hands, home: CellHome, machine: Found, url: str) -> None:
         home.forget_credentials()
     fabric = hands.fabric
     try:
-        granted = regain(
-            url,
-            fabric.sign,
-            fabric=str(fabric.id),
-            fabric_key_pem=fabric.public_key_pem,
-            operator=OPERATOR,
-            csr_pem=home.request_for(OPERATOR),
-            scheduler=home.cell_id,
-            context=trust.visitor_context(str(fabric.id), fabric.key, hands.clock.now()),
-        )
+        context = trust.visitor_context(str(fabric.id), fabric.key, hands.clock.now())
+        granted = regained(fabric, home, url, home.cell_id, context)
     except GrafosError as error:
         if error.code == "scheduler_unreachable":
             error.next = _let_in(hands, home.cell_id, machine, url)

@@ -34,7 +34,7 @@ from grafos_stacks.owners import check_owner
 from grafos_stacks.progress import BEGUN, DONE, Step
 from grafos_stacks.records import OPERATOR, CellHome, drop_from_project
 from grafos_stacks.spec import SHARED_PREFIX
-from grafos_stacks.unmaking import Unmade, is_anything_of, machine_rows, unmake_stack
+from grafos_stacks.unmaking import Unmade, begin_unmaking, is_anything_of, machine_rows, resources_left, unmake_stack
 
 REACH_PATIENCE_S = 5.0
 """How long a teardown tries to reach a cell whose machine runs; a cell that is just starting again gets this."""
@@ -125,7 +125,7 @@ def _take_down(hands: Hands, home: CellHome, project: Path, place: Place, spared
     torn = _signed_for(hands, row, home, unmade, identity)
     home.keep_receipt(torn.signed)
     if unmade.left:
-        raise _left(unmade, torn.receipt)
+        raise resources_left(unmade, row)
     _close(hands, row, home, project)
     return torn
 
@@ -146,16 +146,7 @@ def _begun(hands: Hands, home: CellHome, place: Place, account: str) -> StackRow
     row = hands.journal.stack(home.cell_id)
     if row is None or (row.state is StackState.GONE and not is_anything_of(hands.journal, row.stack)):
         row = _from_listing(hands, home, place, account)
-    if row.account != account:
-        raise GrafosError(
-            "cloud_auth",
-            f"{home.cell_id} was made in account {row.account}, and these credentials are for {account}",
-            next="use the credentials of that account: in another one everything looks gone",
-        )
-    if row.state is not StackState.UNMAKING:
-        row = row.moved(StackState.UNMAKING, hands.clock.now())
-        hands.journal.write(row)
-    return row
+    return begin_unmaking(hands, row, account, f"{home.cell_id} was made")
 
 
 def _from_listing(hands: Hands, home: CellHome, place: Place, account: str) -> StackRow:
@@ -340,19 +331,6 @@ def _cost(row: StackRow, home: CellHome, held: ledgers.Hold | None, machines: li
     held_until = max(expiry_in(machine.tags) for machine in machines) + DEAD_MAN_GRACE_S
     part = Fraction(seconds) / Fraction(max(1.0, held_until - held_from(held)))
     return min(held.amount_micro_cents, ceil(held.amount_micro_cents * part))
-
-
-def _left(unmade: Unmade, receipt: TeardownReceipt) -> GrafosError:
-    left = [f"{torn.kind} {torn.id} ({torn.proof})" for torn in unmade.left]
-    first = unmade.failures[0] if unmade.failures else None
-    return GrafosError(
-        "resources_left",
-        f"{receipt.left} of {len(receipt.resources)} resources are not proved gone: {'; '.join(left)}",
-        where=f"{receipt.provider} {receipt.region}",
-        why=first.why or first.what if first else "",
-        next="run the same command again; if it stays, delete them in the cloud's console",
-        context={"left": [msgspec.to_builtins(torn) for torn in unmade.left]},
-    )
 
 
 def _close(hands: Hands, row: StackRow, home: CellHome, project: Path) -> None:

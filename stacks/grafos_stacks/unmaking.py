@@ -13,9 +13,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
 from grafos_connectors.contract import TAG_STACK, Found, Kind, State
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import TornDown
+from grafos_stacks.asking import USE_THAT_ACCOUNT, check_account
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import Journal, Life, ResourceRow, StackRow, StackState
 from grafos_stacks.layouts import UNMAKE_ORDER, layout_of
@@ -70,6 +73,30 @@ class Listing:
         known = (leaving, shared_stack_of(site.provider, site.region))
         others = (one for one in self.found if one.tags.get(TAG_STACK) not in known and one.state is not State.GONE)
         return any(not is_image(one.tags.get(TAG_STACK, "")) for one in others)
+
+
+def begin_unmaking(hands: Hands, row: StackRow, account: str, what: str) -> StackRow:
+    """The stack on its way out; ``cloud_auth`` when ``what`` ("cell-1 was made") was done in another ``account``."""
+    everything_gone = f"{USE_THAT_ACCOUNT}: in another one everything looks gone"
+    check_account(what, row.account, account, everything_gone)
+    if row.state is not StackState.UNMAKING:
+        row = row.moved(StackState.UNMAKING, hands.clock.now())
+        hands.journal.write(row)
+    return row
+
+
+def resources_left(unmade: Unmade, row: StackRow) -> GrafosError:
+    """That something of the stack is not proved gone, and what."""
+    left = [f"{torn.kind} {torn.id} ({torn.proof})" for torn in unmade.left]
+    first = unmade.failures[0] if unmade.failures else None
+    return GrafosError(
+        "resources_left",
+        f"{len(left)} of {len(unmade.resources)} resources are not proved gone: {'; '.join(left)}",
+        where=f"{row.provider} {row.region}",
+        why=first.why or first.what if first else "",
+        next="run the same command again; if it stays, delete them in the cloud's console",
+        context={"left": [msgspec.to_builtins(torn) for torn in unmade.left]},
+    )
 
 
 def unmake_stack(hands: Hands, cell: StackRow, spared: Collection[Kind] = ()) -> Unmade:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +16,7 @@ SERVICES = ("grafos-cell.service", "grafos-first-boot.service")
 
 
 @pytest.mark.parametrize("unit", SERVICES)
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="only systemd can tell how a unit is closed off")
+@pytest.mark.needs("image")
 def test_a_daemon_is_closed_off_from_what_it_does_not_need(unit: str) -> None:
     command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", "--json=short", str(UNITS / unit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -162,9 +161,7 @@ def test_the_footer_is_a_vhds_and_the_same_each_time(tmp_path: Path) -> None:
     assert padded_bytes(MIB + 1) == 2 * MIB
 
 
-@pytest.mark.skipif(
-    shutil.which("qemu-img") is None, reason="qemu-img is not installed; the footer's fields are tested"
-)
+@pytest.mark.needs("image")
 def test_qemu_takes_the_vhd_for_the_raw_disk(tmp_path: Path) -> None:
     with make_disk(tmp_path) as disk:
         vhd = tmp_path / "disk.vhd"

@@ -16,6 +16,7 @@ import msgspec
 
 from grafos_connectors.contract import CloudError, Found, Kind, Ref, Scalar, State
 from grafos_core.errors import GrafosError
+from grafos_stacks.asking import check_account
 from grafos_stacks.creating import Creator, LateInputs, no_late_inputs
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.failover import CAPACITY, make_somewhere
@@ -197,12 +198,8 @@ def _check_key(what: Planned, inputs: PartInputs) -> None:
 def _check_account(hands: Hands, had: Had) -> None:
     """In another account everything looks gone."""
     made_in, account = str(had.outputs.get("account", "")), hands.identity().account
-    if made_in and made_in != account:
-        raise GrafosError(
-            "cloud_auth",
-            f"{had.id} was made in account {made_in}, and these credentials are for {account}",
-            next="use the credentials of that account",
-        )
+    if made_in:
+        check_account(f"{had.id} was made", made_in, account)
 
 
 def _journalled(hands: Hands, plan: StackPlan, one: Planned) -> dict[str, Found]:
