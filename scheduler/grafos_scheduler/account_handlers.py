@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafos_core.receipts import Signed
-from grafos_scheduler import events, rows, tenants
+from grafos_scheduler import rows, tenant_events, tenants
 from grafos_scheduler.account_messages import (
     AccountGrant,
     AccountList,
@@ -42,7 +42,7 @@ async def list_accounts(services: Services, _: Request) -> AccountList:
 
 
 async def remove(services: Services, request: Request) -> AccountView:
-    event = events.PersonRemoved(request.path["tenant"], request.path["name"])
+    event = tenant_events.PersonRemoved(request.path["tenant"], request.path["name"])
     return _removed(await services.shell.handle(event, by=request.who.text))
 
 
@@ -55,7 +55,7 @@ async def show(services: Services, request: Request) -> AccountShown:
 
 async def leave(services: Services, request: Request) -> AccountView:
     person = _person(services, request)
-    event = events.PersonRemoved(person.tenant, person.name)
+    event = tenant_events.PersonRemoved(person.tenant, person.name)
     return _removed(await services.shell.handle(event, by=request.who.text))
 
 

@@ -25,8 +25,8 @@ from grafos_scheduler.tenant_messages import BUDGET_CENTS_DEFAULT
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
-    from grafos_scheduler.events import TenantAdmitted, TenantChanged
     from grafos_scheduler.state import State
+    from grafos_scheduler.tenant_events import TenantAdmitted, TenantChanged
 
 
 def admitted(draft: Draft, event: TenantAdmitted) -> TenantView:

@@ -23,7 +23,8 @@ from grafos_scheduler import audit, judging, leases, preempting, rows, runs, ten
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
-    from grafos_scheduler.events import Decision, RunRequested
+    from grafos_scheduler.effects import Decision
+    from grafos_scheduler.events import RunRequested
     from grafos_scheduler.state import State
 
 

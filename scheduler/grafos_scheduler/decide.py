@@ -32,11 +32,13 @@ from grafos_scheduler import (
     rows,
     standing,
     succession,
+    tenant_events,
     tenants,
 )
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT, text_of
 from grafos_scheduler.draft import Draft
-from grafos_scheduler.events import Decision, Event
+from grafos_scheduler.effects import Decision
+from grafos_scheduler.events import Event
 from grafos_scheduler.state import State
 
 
@@ -49,7 +51,7 @@ def decide(  # noqa: C901  # one arm per event
     Reads the state and changes nothing. Raises the ``GrafosError`` that refuses the event.
     """
     draft = Draft(state, now, by or _by(event))
-    if isinstance(event, events.OfTenants):
+    if isinstance(event, tenant_events.OfTenants):
         return draft.decision(_of_tenants(draft, event, chance))
     match event:
         case events.RunRequested():
@@ -109,26 +111,26 @@ def decide(  # noqa: C901  # one arm per event
     return draft.decision()
 
 
-def _of_tenants(draft: Draft, event: events.OfTenants, chance: random.Random) -> msgspec.Struct:
+def _of_tenants(draft: Draft, event: tenant_events.OfTenants, chance: random.Random) -> msgspec.Struct:
     """What comes to pass with tenants, their people and their money."""
     match event:
-        case events.TenantRegistered():
+        case tenant_events.TenantRegistered():
             return tenants.registered(draft, event)
-        case events.TenantAdmitted():
+        case tenant_events.TenantAdmitted():
             return accounts.admitted(draft, event)
-        case events.TenantChanged():
+        case tenant_events.TenantChanged():
             return accounts.changed(draft, event)
-        case events.TenantDeleted():
+        case tenant_events.TenantDeleted():
             return accounts.deleted(draft, event.name)
-        case events.SliceClosed():
+        case tenant_events.SliceClosed():
             return tenants.close_slice(draft, event)
-        case events.PersonInvited():
+        case tenant_events.PersonInvited():
             return people.invited(draft, event, chance)
-        case events.SignInAsked():
+        case tenant_events.SignInAsked():
             return people.signed_in(draft, event)
-        case events.PersonRemoved():
+        case tenant_events.PersonRemoved():
             return people.removed(draft, event)
-        case events.SigningKeyRegistered():
+        case tenant_events.SigningKeyRegistered():
             return people.signing_key_registered(draft, event)
         case _:
             assert_never(event)

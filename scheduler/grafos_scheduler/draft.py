@@ -12,7 +12,7 @@ from grafos_core.changes import Batch, Change, last_of_each
 from grafos_core.errors import GrafosError
 from grafos_core.ledger import Account, Hold, Ledger
 from grafos_scheduler import audit, frames, rows
-from grafos_scheduler.events import CloseLink, Decision, Effect, RunMoved, SendToCell
+from grafos_scheduler.effects import CloseLink, Decision, Effect, RunMoved, SendToCell
 from grafos_scheduler.state import State
 
 

@@ -1,15 +1,8 @@
-"""What can happen to a scheduler, and what a decision comes to.
+"""What can happen to a scheduler.
 
 An event is a frozen record that was checked once, where it entered: identities are those of verified certificates,
-signatures hold, frames have their documented shape. ``decide`` turns one event into one ``Decision``:
-
-    decision = decide(state, event, clock.now(), chance)     # pure; a GrafosError refuses and changes nothing
-    state.apply(decision.changes)                            # later decisions build on it at once
-    await store.commit(decision.batch, epoch)                # durable
-    ...only now carry out decision.effects, in order, and give decision.answer (or decision.refusal) to the asker
-
-When the commit fails, nothing was promised to anybody: the process ends and starts again from the store.
-Effects may be lost (a crash, a cut link): all of them are decided anew from state when the link opens again.
+signatures hold, frames have their documented shape. What comes to pass with tenants stands in ``tenant_events``, what
+an event comes to in ``effects``.
 """
 
 from __future__ import annotations
@@ -17,19 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import msgspec
-
 from grafos_core.audit_chain import AuditKind
 from grafos_core.booking import Booking, LedgerCopy
-from grafos_core.changes import Batch
-from grafos_core.errors import GrafosError
 from grafos_core.receipts import RunReceipt, Signed
-from grafos_core.resources import Resources
-from grafos_core.tiers import Tier
 from grafos_scheduler import enrolment_messages, frames, messages
 from grafos_scheduler.attested import Attested, Roots
-
-# --- what happens ---------------------------------------------------------------------------------------------
+from grafos_scheduler.tenant_events import OfTenants
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,96 +43,6 @@ class TermsSet:
     cell_id: str
     rate_micro_cents_per_hour: int
     expires_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class TenantRegistered:
-    """A tenant with a verified slice of its budget, and the key that speaks for it. The same slice again changes
-    nothing. ``quota`` None leaves the quota as it is. Answer: ``messages.TenantView``."""
-
-    name: str
-    quota: Resources | None
-    slice_id: str
-    slice_micro_cents: int
-    slice_expires_at: float
-    key_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class TenantAdmitted:
-    """A tenant of an orchestrator, with a key that may speak for it. What is None stays as it is, or gets its default.
-    Answer: ``messages.TenantView``."""
-
-    name: str
-    quota: Resources | None
-    budget_cents: int | None
-    key_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class TenantChanged:
-    """An operator sets a tenant's quota, its budget, its rules. What is None stays. Answer: ``messages.TenantView``."""
-
-    name: str
-    quota: Resources | None = None
-    budget_cents: int | None = None
-    signed: bool | None = None
-    highest_tier: Tier | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TenantDeleted:
-    """An operator ends a tenant. Answer: ``messages.TenantView``; ``tenant_in_use`` while it has leases or runs."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class PersonInvited:
-    """An operator lets one person work as one of a tenant's. Answer: ``rows.Invitation``, from which the token is
-    minted."""
-
-    tenant: str
-    name: str
-    valid_s: float
-    operator: str
-
-
-@dataclass(frozen=True, slots=True)
-class SignInAsked:
-    """Somebody holds an invitation whose signature and time were checked, and the key ``key_sha256``. Answer:
-    ``rows.Person``, whom a certificate may be signed for. ``invitation_refused`` for a second use."""
-
-    token_id: str
-    key_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class PersonRemoved:
-    """A person leaves, or an operator puts her out, with whatever invitation there is for the name: her key is worth
-    nothing from then on. Answer: ``rows.Person``; without a ``key_sha256`` for a name that nobody signed in under."""
-
-    tenant: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class SigningKeyRegistered:
-    """A person proved that she has a signing key. Answer: ``rows.Person``; ``signing_key_refused`` where she has
-    another."""
-
-    tenant: str
-    key_sha256: str
-    signing_key_pem: str
-    proof: Signed
-
-
-@dataclass(frozen=True, slots=True)
-class SliceClosed:
-    """The operator takes a slice home: nothing more is admitted on it. Answer: ``receipts.Settlement``, not yet
-    signed; ``final`` once no run holds any of it, so ask again until it is."""
-
-    slice_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,19 +279,6 @@ class Tick:
     """Time passed; to be sent at least every second."""
 
 
-OfTenants = (
-    TenantRegistered
-    | TenantAdmitted
-    | TenantChanged
-    | TenantDeleted
-    | PersonInvited
-    | SignInAsked
-    | PersonRemoved
-    | SigningKeyRegistered
-    | SliceClosed
-)
-"""What comes to pass with tenants, their people and their money."""
-
 Event = (
     ClaimAccepted
     | OperatorReplaced
@@ -426,54 +309,3 @@ Event = (
     | Witnessed
     | Tick
 )
-
-
-# --- what is to be done ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SendToCell:
-    """Send ``frame`` over this very link; if it is closed or another has taken its place, drop the frame."""
-
-    cell_id: str
-    link_id: int
-    frame: frames.DownFrame
-
-
-@dataclass(frozen=True, slots=True)
-class CloseLink:
-    """End a link whose place another has taken."""
-
-    cell_id: str
-    link_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunMoved:
-    """The run has a new state; wake whoever waits for it."""
-
-    run_id: str
-
-
-Effect = SendToCell | CloseLink | RunMoved
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What one event comes to.
-
-    ``batch`` must be durable before any effect is carried out or anything is answered. ``volatile`` is state that a
-    restart may forget (who is connected, tokens in hand); it is never stored. ``refusal`` takes the place of the
-    answer when a refusal is itself a record (a refused run); it is an error to the asker all the same.
-    """
-
-    batch: Batch = ()
-    effects: tuple[Effect, ...] = ()
-    answer: msgspec.Struct | None = None
-    volatile: Batch = ()
-    refusal: GrafosError | None = None
-
-    @property
-    def changes(self) -> Batch:
-        """All that ``State.apply`` takes in."""
-        return self.batch + self.volatile

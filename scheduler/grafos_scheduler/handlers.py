@@ -17,7 +17,19 @@ import msgspec
 from grafos_core import receipts, trust
 from grafos_core.errors import GrafosError
 from grafos_core.ids import check_sha256
-from grafos_scheduler import ending, enrolment, events, messages, order_check, rows, runs, succession, tenants, views
+from grafos_scheduler import (
+    ending,
+    enrolment,
+    events,
+    messages,
+    order_check,
+    rows,
+    runs,
+    succession,
+    tenant_events,
+    tenants,
+    views,
+)
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT, TENANT_RIGHTS, Caller
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.bundles import BundleStore
@@ -114,7 +126,7 @@ async def register_tenant(services: Services, request: Request) -> messages.Tena
     asked: messages.TenantRequest = request.body
     key_sha256 = trust.key_sha256(trust.csr_key(asked.csr_pem))
     granted = _open_slice(services, asked)
-    event = events.TenantRegistered(
+    event = tenant_events.TenantRegistered(
         asked.name, asked.quota, granted.slice_id, granted.amount_micro_cents, granted.expires_at, key_sha256
     )
     await services.shell.handle(event, by=request.who.text)
@@ -150,7 +162,7 @@ async def settle(services: Services, request: Request) -> messages.Settlements:
     """Closes every slice, so that nothing more is held on any, and signs what was spent."""
     signed = []
     for slice_id in list(services.shell.state.slices):
-        settlement = await services.shell.handle(events.SliceClosed(slice_id), by=request.who.text)
+        settlement = await services.shell.handle(tenant_events.SliceClosed(slice_id), by=request.who.text)
         assert isinstance(settlement, receipts.Settlement)
         credentials = services.credentials
         signed.append(receipts.sign_record(settlement, credentials.server_key, credentials.server_pem))

@@ -8,7 +8,7 @@ from grafos_core import trust
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_core.ids import check_sha256
-from grafos_scheduler import bundles, events, messages, providers, rows
+from grafos_scheduler import bundles, events, messages, providers, rows, tenant_events
 from grafos_scheduler.attested import Roots
 from grafos_scheduler.enrolment_messages import (
     AccountCredentials,
@@ -136,32 +136,32 @@ async def get_bundle(services: Services, request: Request) -> Stream:
 async def create_tenant(services: Services, request: Request) -> messages.TenantGrant:
     asked: TenantAsked = request.body
     key_sha256 = trust.key_sha256(trust.csr_key(asked.csr_pem))
-    event = events.TenantAdmitted(asked.name, asked.quota, asked.budget_cents, key_sha256)
+    event = tenant_events.TenantAdmitted(asked.name, asked.quota, asked.budget_cents, key_sha256)
     await services.shell.handle(event, by=request.who.text)
     return grant_tenant(services, asked.name, asked.csr_pem, key_sha256)
 
 
 async def delete_tenant(services: Services, request: Request) -> messages.TenantView:
     name = request.path["name"]
-    answer = await services.shell.handle(events.TenantDeleted(name), by=request.who.text)
+    answer = await services.shell.handle(tenant_events.TenantDeleted(name), by=request.who.text)
     await services.blobs.forget(name)
     return _tenant(answer)
 
 
 async def set_quota(services: Services, request: Request) -> messages.TenantView:
-    event = events.TenantChanged(request.path["name"], quota=request.body)
+    event = tenant_events.TenantChanged(request.path["name"], quota=request.body)
     return _tenant(await services.shell.handle(event, by=request.who.text))
 
 
 async def set_budget(services: Services, request: Request) -> messages.TenantView:
     asked: TenantBudget = request.body
-    event = events.TenantChanged(request.path["name"], budget_cents=asked.budget_cents)
+    event = tenant_events.TenantChanged(request.path["name"], budget_cents=asked.budget_cents)
     return _tenant(await services.shell.handle(event, by=request.who.text))
 
 
 async def set_rules(services: Services, request: Request) -> messages.TenantView:
     asked: TenantRules = request.body
-    event = events.TenantChanged(request.path["name"], signed=asked.signed, highest_tier=asked.highest_tier)
+    event = tenant_events.TenantChanged(request.path["name"], signed=asked.signed, highest_tier=asked.highest_tier)
     return _tenant(await services.shell.handle(event, by=request.who.text))
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from grafos_scheduler.draft import Draft
-    from grafos_scheduler.events import PersonInvited, PersonRemoved, SignInAsked, SigningKeyRegistered
     from grafos_scheduler.state import State
+    from grafos_scheduler.tenant_events import PersonInvited, PersonRemoved, SignInAsked, SigningKeyRegistered
 
 OPEN_MAX = 1000
 """Invitations that are kept at once."""

@@ -25,7 +25,8 @@ from grafos_core.errors import GrafosError
 from grafos_core.rowstore import Store
 from grafos_scheduler import frames, runs
 from grafos_scheduler.decide import decide
-from grafos_scheduler.events import CloseLink, Decision, Effect, Event, RunMoved, SendToCell, Tick
+from grafos_scheduler.effects import CloseLink, Decision, Effect, RunMoved, SendToCell
+from grafos_scheduler.events import Event, Tick
 from grafos_scheduler.state import State
 
 TICK_EVERY_S = 0.5

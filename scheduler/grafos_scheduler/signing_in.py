@@ -26,11 +26,11 @@ from grafos_scheduler.account_messages import (
 from grafos_scheduler.authorize import TENANT, TENANT_RIGHTS, Caller
 from grafos_scheduler.challenges import Challenges
 from grafos_scheduler.credentials import LEAF_LIFE_S, Credentials
-from grafos_scheduler.events import PersonInvited, SignInAsked, SigningKeyRegistered
 from grafos_scheduler.people import text_of
 from grafos_scheduler.refusing import Refusals, Told
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
+from grafos_scheduler.tenant_events import PersonInvited, SignInAsked, SigningKeyRegistered
 
 CHALLENGE_S = 300.0
 """A person's program answers at once."""

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from grafos_scheduler.draft import Draft
-    from grafos_scheduler.events import SliceClosed, TenantRegistered
     from grafos_scheduler.state import State
+    from grafos_scheduler.tenant_events import SliceClosed, TenantRegistered
 
 KEYS_PER_TENANT_MAX = 16
 """Keys that speak for one tenant. With one more of the operator's, the oldest that an operator made no longer does; a

@@ -6,7 +6,7 @@ from grafos_core.ledger import Hold
 from grafos_core.money import cents
 from grafos_core.resources import Resources
 from grafos_scheduler import cells, lease_messages, messages, rows, runs, standing
-from grafos_scheduler.events import Decision
+from grafos_scheduler.effects import Decision
 from grafos_scheduler.state import State
 
 

@@ -24,7 +24,7 @@ from grafos_core.audit_chain import ChainCheck
 from grafos_core.changes import Change
 from grafos_core.errors import CODES
 from grafos_core.rowfile import RowFile
-from grafos_scheduler import claim, events, rows, runs, tenants, views
+from grafos_scheduler import claim, events, rows, runs, tenant_events, tenants, views
 from grafos_scheduler.decide import decide
 from grafos_scheduler.state import Settings, State
 from grafos_scheduler.store import CODEC, NOUN
@@ -106,7 +106,10 @@ def test_a_tenant_of_which_somebody_signs_goes_on_signing_when_she_is_put_out(ol
     [tenant] = state.tenants.values()
     [key] = tenant.keys
     state.apply((Change(rows.PERSON, key, rows.Person(key, tenant.name, "bea", now, signing_key_pem="a-signing-key")),))
-    for event in (events.PersonRemoved(tenant.name, "bea"), events.TenantAdmitted(tenant.name, None, None, "another")):
+    for event in (
+        tenant_events.PersonRemoved(tenant.name, "bea"),
+        tenant_events.TenantAdmitted(tenant.name, None, None, "another"),
+    ):
         assert tenants.must_sign(state, state.tenants[tenant.name])
         state.apply(decide(state, event, now, random.Random(1)).changes)
     assert tenants.must_sign(state, state.tenants[tenant.name])

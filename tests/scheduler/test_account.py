@@ -22,7 +22,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.invitations import InvitationClaims
 from grafos_core.receipts import RunOrder, Signed, SigningKeyProof, open_signed, sign_record
-from grafos_scheduler import events, messages, rows
+from grafos_scheduler import messages, rows, tenant_events
 from grafos_scheduler.account_client import Signer, sign_in
 from grafos_scheduler.account_messages import InvitationAsked, InvitationGrant
 from grafos_scheduler.audit_messages import AuditQuery
@@ -399,12 +399,12 @@ def test_who_is_put_out_while_she_still_sends_has_said_nothing(
 def test_a_key_that_was_put_out_registers_no_signing_key() -> None:
     """It speaks for nobody, and its signature would bind the tenant for good."""
     desk = Desk(ORCHESTRATOR)
-    desk.tell(events.TenantAdmitted("acme", None, None, "key-of-acme"))
-    invitation = desk.tell(events.PersonInvited("acme", "bea", 60.0, "op")).answer
+    desk.tell(tenant_events.TenantAdmitted("acme", None, None, "key-of-acme"))
+    invitation = desk.tell(tenant_events.PersonInvited("acme", "bea", 60.0, "op")).answer
     assert isinstance(invitation, rows.Invitation)
-    desk.tell(events.SignInAsked(invitation.token_id, "key-of-bea"))
-    desk.tell(events.PersonRemoved("acme", "bea"))
-    asked = events.SigningKeyRegistered("acme", "key-of-bea", "a pem", Signed("signing-key", b"", b""))
+    desk.tell(tenant_events.SignInAsked(invitation.token_id, "key-of-bea"))
+    desk.tell(tenant_events.PersonRemoved("acme", "bea"))
+    asked = tenant_events.SigningKeyRegistered("acme", "key-of-bea", "a pem", Signed("signing-key", b"", b""))
     assert refused(desk.tell, asked).code == "certificate_refused"
     assert "key-of-bea" not in desk.state.people
 

@@ -23,7 +23,7 @@ from grafos_core.audit_chain import (
 )
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
-from grafos_scheduler import audit, events, frames, rows
+from grafos_scheduler import audit, events, frames, rows, tenant_events
 
 
 def records(desk: Desk) -> list[AuditRecord]:
@@ -93,12 +93,12 @@ def test_each_decision_is_noted_by_whom_it_was_and_all_of_it_is_one_chain() -> N
 
 def test_what_asks_for_nothing_new_leaves_no_record() -> None:
     desk = Desk(ORCHESTRATOR)
-    desk.tell(events.TenantAdmitted("joe", None, 5, "key"))
+    desk.tell(tenant_events.TenantAdmitted("joe", None, 5, "key"))
     desk.enrol(desk.mint("cell-1"))
     before = len(records(desk))
     desk.tell(events.ClaimAccepted("fab", "op", "operator-key"))
-    desk.tell(events.TenantAdmitted("joe", None, 5, "key"))
-    desk.tell(events.TenantChanged("joe", budget_cents=5))
+    desk.tell(tenant_events.TenantAdmitted("joe", None, 5, "key"))
+    desk.tell(tenant_events.TenantChanged("joe", budget_cents=5))
     desk.set_terms()
     desk.set_terms()
     assert len(records(desk)) == before

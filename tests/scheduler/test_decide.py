@@ -14,7 +14,7 @@ from grafos_core.booking import Booking, LedgerCopy, digest_of
 from grafos_core.changes import RowCodec
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import Signed
-from grafos_scheduler import events, leases, messages, rows
+from grafos_scheduler import events, leases, messages, rows, tenant_events
 from grafos_scheduler.attested import Roots
 from grafos_scheduler.decide import decide
 from grafos_scheduler.enrolment_messages import ExpectedCell
@@ -36,10 +36,10 @@ def a_busy_desk() -> Desk:
     desk.report(fenced)
     desk.tear_down(fenced, fenced=True)
     desk.tell(events.DrainAsked("cell-2"))
-    desk.tell(events.TenantAdmitted("joe", None, None, "key-of-joe"))
-    desk.tell(events.PersonInvited("joe", "bea", 60.0, "op"))
+    desk.tell(tenant_events.TenantAdmitted("joe", None, None, "key-of-joe"))
+    desk.tell(tenant_events.PersonInvited("joe", "bea", 60.0, "op"))
     invitation = next(iter(desk.state.invitations))
-    desk.tell(events.SignInAsked(invitation, "key-of-bea"))
+    desk.tell(tenant_events.SignInAsked(invitation, "key-of-bea"))
     ordered = events.Ordered("ada/bea", "a-key", Signed("order", b"", b""))
     desk.tell(events.RunRequested("ada", desk.request(run_key="key-of-an-ordered-run"), ordered))
     desk.enrol(desk.mint("cell-3"))
@@ -128,15 +128,15 @@ def one_of_each(desk: Desk) -> list[events.Event]:
         events.ClaimAccepted("fab", "op", "operator-key"),
         events.OperatorReplaced("op", "another-operator-key"),
         events.TermsSet("cell-1", 5, 0.0),
-        events.TenantRegistered("eve", None, "slice-eve", 5, desk.now + 5.0, "key-of-eve"),
-        events.TenantAdmitted("bob", None, 5, "key-of-bob"),
-        events.TenantChanged("joe", budget_cents=5),
-        events.TenantDeleted("joe"),
-        events.PersonInvited("joe", "carl", 60.0, "op"),
-        events.SignInAsked(next(iter(desk.state.invitations)), "key-of-bea"),
-        events.PersonRemoved("joe", "bea"),
-        events.SigningKeyRegistered("joe", "key-of-bea", "a-key", Signed("signing-key", b"", b"")),
-        events.SliceClosed("slice-1"),
+        tenant_events.TenantRegistered("eve", None, "slice-eve", 5, desk.now + 5.0, "key-of-eve"),
+        tenant_events.TenantAdmitted("bob", None, 5, "key-of-bob"),
+        tenant_events.TenantChanged("joe", budget_cents=5),
+        tenant_events.TenantDeleted("joe"),
+        tenant_events.PersonInvited("joe", "carl", 60.0, "op"),
+        tenant_events.SignInAsked(next(iter(desk.state.invitations)), "key-of-bea"),
+        tenant_events.PersonRemoved("joe", "bea"),
+        tenant_events.SigningKeyRegistered("joe", "key-of-bea", "a-key", Signed("signing-key", b"", b"")),
+        tenant_events.SliceClosed("slice-1"),
         events.CellRegistered(registration, "key-of-cell-1"),
         events.BootstrapAsked(BootstrapRequest("aws", "cell-5", "here", 5), "op"),
         events.EnrolmentAsked(next(iter(desk.state.enrolments)), "key-of-cell-3"),

@@ -12,7 +12,7 @@ from grafos_core import ledger as ledgers
 from grafos_core.booking import Booking, CapStep, HoldStep, LedgerCopy, booking_of, check_adds_up, digest_of
 from grafos_core.errors import GrafosError
 from grafos_core.ledger import Account, Decide, Hold, Ledger
-from grafos_scheduler import events, fabric_ledger, rows
+from grafos_scheduler import events, fabric_ledger, rows, tenant_events
 from grafos_scheduler.ledger_messages import LedgerRows, LedgerView
 
 OPERATOR, TENANT = "operator", "tenant/acme"
@@ -35,7 +35,7 @@ def orchestrator() -> Desk:
     token = desk.mint("cell-1")
     desk.enrol(token)
     desk.add_cell()
-    desk.tell(events.TenantAdmitted("acme", None, None, "key-of-acme"))
+    desk.tell(tenant_events.TenantAdmitted("acme", None, None, "key-of-acme"))
     return desk
 
 
@@ -178,9 +178,9 @@ def test_from_closing_on_nobody_holds_anything_and_runs_under_way_are_waited_for
     seen = close(desk)
     assert (seen.state, seen.running) == ("closing", 1)
     assert refused(desk, events.RunRequested("acme", desk.request(run_key="another-key-of-a-run"))) == "budget_exceeded"
-    assert refused(desk, events.TenantChanged("acme", budget_cents=9_000)) == "ledger_elsewhere"
-    desk.tell(events.TenantChanged("acme", budget_cents=2_000))  # as it is
-    desk.tell(events.TenantAdmitted("globex", None, 9_000, "key-of-globex"))
+    assert refused(desk, tenant_events.TenantChanged("acme", budget_cents=9_000)) == "ledger_elsewhere"
+    desk.tell(tenant_events.TenantChanged("acme", budget_cents=2_000))  # as it is
+    desk.tell(tenant_events.TenantAdmitted("globex", None, 9_000, "key-of-globex"))
     asked = desk.request(run_key="a-third-key-of-a-run")
     assert refused(desk, events.RunRequested("globex", asked)) == "budget_exceeded"
     assert refused(desk, events.LedgerTaken(copy_of(), digest_of(copy_of()))) == "ledger_elsewhere"
@@ -283,7 +283,7 @@ def test_given_up_twice_in_a_row_it_is_spent_once() -> None:
 def test_what_was_booked_at_an_orchestrator_that_was_given_up_is_still_held_and_was_spent() -> None:
     """By another home of the fabric, whose journal the one that gave it up does not have; or for a new tenant."""
     desk, _, _ = given_up()
-    desk.tell(events.TenantAdmitted("globex", None, None, "key-of-globex"))
+    desk.tell(tenant_events.TenantAdmitted("globex", None, None, "key-of-globex"))
     slice_of = replace(SLICE, hold_id="slice-new", account="tenant/globex", amount_micro_cents=70, slice_for="new")
     for held in (Hold("cell/new/1/6", OPERATOR, 500, "cell new"), slice_of):
         desk.tell(events.LedgerBooked(Booking((HoldStep(held),))))

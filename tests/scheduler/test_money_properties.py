@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from grafos_core.errors import GrafosError
-from grafos_scheduler import events, frames, rows
+from grafos_scheduler import frames, rows, tenant_events
 
 REFUSALS = {
     "budget_exceeded",
@@ -80,7 +80,7 @@ class Money(RuleBasedStateMachine):
     @precondition(lambda self: "slice-2" in self.desk.state.slices)
     @rule()
     def close_slice(self) -> None:
-        self.desk.tell(events.SliceClosed("slice-2"))
+        self.desk.tell(tenant_events.SliceClosed("slice-2"))
 
     @invariant()
     def no_slice_is_overdrawn(self) -> None:

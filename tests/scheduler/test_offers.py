@@ -8,7 +8,7 @@ from desk import ORCHESTRATOR, Desk
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
 from grafos_core.tiers import Tier
-from grafos_scheduler import events, offers
+from grafos_scheduler import events, offers, tenant_events
 from grafos_scheduler.standing_messages import Offers
 
 
@@ -90,8 +90,8 @@ def test_what_an_offer_says_is_what_admission_does() -> None:
         (events.DrainAsked(""), {}),
         (events.DrainAsked("cell-b"), {}),
         (events.ProviderMarked("gcp", production=True, operator="op"), {}),
-        (events.TenantChanged("ada", highest_tier=Tier.STANDARD), {"tier": Tier.GUARANTEED}),
-        (events.TenantChanged("ada", quota=Resources()), {}),
+        (tenant_events.TenantChanged("ada", highest_tier=Tier.STANDARD), {"tier": Tier.GUARANTEED}),
+        (tenant_events.TenantChanged("ada", quota=Resources()), {}),
         (events.Tick(), {"max_micro_cents": 499}),
         (events.Tick(), {"lease_gpu_count": 1}),
         (events.Tick(), {"lease_mem_bytes": 1 << 40}),
@@ -99,7 +99,7 @@ def test_what_an_offer_says_is_what_admission_does() -> None:
 )
 def test_what_an_offer_refuses_is_what_admission_refuses(event: events.Event, changed: dict[str, object]) -> None:
     desk = a_fleet()
-    desk.tell(events.TenantAdmitted("ada", None, 1_000, "key-of-ada"))
+    desk.tell(tenant_events.TenantAdmitted("ada", None, 1_000, "key-of-ada"))
     desk.tell(event)
     [offer] = asked(desk, "gcp", **changed).offers
     with pytest.raises(GrafosError) as refusal:

@@ -19,7 +19,7 @@ from grafos_core.resources import Resources
 from grafos_core.tiers import Tier
 from grafos_scheduler import events, frames, leases, messages, rows
 from grafos_scheduler.decide import decide
-from grafos_scheduler.events import Decision
+from grafos_scheduler.effects import Decision
 from grafos_scheduler.placement import Candidate, Demand, choose, vetoes
 from grafos_scheduler.placement_index import BUCKET_CELLS_MAX, Column, PlacementIndex, Rank, Shape
 from grafos_scheduler.state import State

@@ -11,7 +11,7 @@ from desk import SETTINGS, Desk
 from grafos_core.clock import VirtualClock
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
-from grafos_scheduler import cells, events, frames, messages, views
+from grafos_scheduler import cells, effects, events, frames, messages, views
 from grafos_scheduler.state import Settings
 
 
@@ -199,8 +199,8 @@ def test_a_new_link_takes_the_place_of_the_old_one() -> None:
     desk = Desk()
     desk.add_cell()
     second = desk.dial()
-    assert desk.effects[0] == events.CloseLink("cell-1", 1)
-    assert {effect.link_id for effect in desk.effects if isinstance(effect, events.SendToCell)} == {second}
+    assert desk.effects[0] == effects.CloseLink("cell-1", 1)
+    assert {effect.link_id for effect in desk.effects if isinstance(effect, effects.SendToCell)} == {second}
     desk.tell(events.LinkClosed("cell-1", 1))
     assert desk.state.link_of("cell-1") == second, "the end of the old link is old news"
 

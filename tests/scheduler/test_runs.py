@@ -7,7 +7,7 @@ from desk import RATE, Desk
 
 from grafos_core.clock import VirtualClock
 from grafos_core.ledger import HOLD
-from grafos_scheduler import events, frames, outcomes, rows, runs, views
+from grafos_scheduler import effects, events, frames, outcomes, rows, runs, views
 
 
 def ready() -> Desk:
@@ -30,7 +30,7 @@ def test_a_finished_run_is_settled_by_its_receipt_and_acknowledged() -> None:
     assert ended.cost_micro_cents == RATE * 2 // 3600 // 2
     assert money(desk) == (ended.cost_micro_cents, 0)
     assert frames.RunEndedNoted(run.run_id) in desk.sent
-    assert events.RunMoved(run.run_id) in desk.effects
+    assert effects.RunMoved(run.run_id) in desk.effects
 
 
 def test_a_view_shows_the_cost_in_whole_micro_cents_and_in_cents() -> None:

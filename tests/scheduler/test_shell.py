@@ -17,7 +17,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
 from grafos_core.rowfile import RowMemory
 from grafos_core.rowstore import MemoryStore
-from grafos_scheduler import events, frames, messages
+from grafos_scheduler import events, frames, messages, tenant_events
 from grafos_scheduler.authorize import Caller
 from grafos_scheduler.handlers import Request
 from grafos_scheduler.shell import Shell
@@ -73,7 +73,9 @@ class Scene:
     async def set_up(self) -> None:
         now = self.clock.now()
         await self.shell.handle(events.TermsSet("cell-1", 36_000_000, 0.0))
-        await self.shell.handle(events.TenantRegistered("acme", None, "slice-1", 10**9, now + 3600, "key-of-acme"))
+        await self.shell.handle(
+            tenant_events.TenantRegistered("acme", None, "slice-1", 10**9, now + 3600, "key-of-acme")
+        )
         await self.shell.handle(events.CellRegistered(CELL, "0" * 64))
         link_id = self.shell.add_link("cell-1", self.wire)
         await self.shell.handle(events.LinkOpened(link_id, frames.Hello("cell-1", 1, "test"), "0" * 64))

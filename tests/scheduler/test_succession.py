@@ -9,7 +9,7 @@ from desk import ORCHESTRATOR, Desk
 
 from grafos_core.audit_chain import AuditRecord
 from grafos_core.errors import GrafosError
-from grafos_scheduler import events, rows, standing, succession
+from grafos_scheduler import events, rows, standing, succession, tenant_events
 from grafos_scheduler.authorize import Caller
 from grafos_scheduler.enrolment_messages import ExpectedCell
 from grafos_scheduler.handlers import check_standing
@@ -23,15 +23,15 @@ def refused(action: Callable[[], object], code: str) -> None:
 
 
 def invitation_for(desk: Desk, name: str) -> rows.Invitation:
-    made = desk.tell(events.PersonInvited("acme", name, 60.0, "op")).answer
+    made = desk.tell(tenant_events.PersonInvited("acme", name, 60.0, "op")).answer
     assert isinstance(made, rows.Invitation)
     return made
 
 
 def test_people_who_were_invited_stay_and_what_the_operator_made_goes() -> None:
     desk = Desk(ORCHESTRATOR)
-    desk.tell(events.TenantAdmitted("acme", None, 5, "made-by-the-operator"))
-    desk.tell(events.SignInAsked(invitation_for(desk, "bea").token_id, "key-of-bea"))
+    desk.tell(tenant_events.TenantAdmitted("acme", None, 5, "made-by-the-operator"))
+    desk.tell(tenant_events.SignInAsked(invitation_for(desk, "bea").token_id, "key-of-bea"))
     desk.tell(events.OperatorReplaced("op", "new-key"))
     assert desk.state.tenants["acme"].keys == ("key-of-bea",)
     succession.check_key(desk.state, "tenant", "key-of-bea")
@@ -63,9 +63,9 @@ def check_tenant(desk: Desk, name: str, key: str = "") -> None:
 def test_what_the_operator_before_had_handed_out_and_nobody_used_is_worth_nothing() -> None:
     """The home before may be a thief's: what lies in it must let nobody in."""
     desk = Desk(ORCHESTRATOR)
-    desk.tell(events.TenantAdmitted("acme", None, 5, "made-by-the-operator"))
+    desk.tell(tenant_events.TenantAdmitted("acme", None, 5, "made-by-the-operator"))
     used, unused = (invitation_for(desk, name) for name in ("bea", "carl"))
-    desk.tell(events.SignInAsked(used.token_id, "key-of-bea"))
+    desk.tell(tenant_events.SignInAsked(used.token_id, "key-of-bea"))
     of_one, of_another = desk.mint("aws-1"), desk.mint("aws-2")
     expected = desk.tell(events.BootstrapAsked(ExpectedCell("aws", "aws-3", "here", 5, account="1"), "op")).answer
     assert isinstance(expected, rows.Enrolment)
@@ -75,9 +75,9 @@ def test_what_the_operator_before_had_handed_out_and_nobody_used_is_worth_nothin
     told = desk.tell(events.OperatorReplaced("op", "new-key"))
     [details] = [change.row.details for change in told.batch if isinstance(change.row, AuditRecord)]
     assert (details["invitations"], details["bootstrap_tokens"]) == (1, 2)
-    refused(lambda: desk.tell(events.SignInAsked(unused.token_id, "key-of-carl")), "invitation_refused")
+    refused(lambda: desk.tell(tenant_events.SignInAsked(unused.token_id, "key-of-carl")), "invitation_refused")
     refused(lambda: desk.enrol(of_another), "enrolment_refused")
     refused(lambda: desk.tell(events.ExpectedMachineNamed(expected.token_id, "i-1")), "not_found")
     assert not standing.is_on_trial(desk.state, "aws-1", "acme", desk.now)
-    assert desk.tell(events.SignInAsked(used.token_id, "key-of-bea")).answer is not None
+    assert desk.tell(tenant_events.SignInAsked(used.token_id, "key-of-bea")).answer is not None
     assert desk.state.identities["aws-1"].key_sha256 == "key-of-aws-1"

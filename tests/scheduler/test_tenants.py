@@ -8,7 +8,7 @@ from desk import Desk
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import Settlement
 from grafos_core.resources import Resources
-from grafos_scheduler import events, messages, tenants, views
+from grafos_scheduler import events, messages, tenant_events, tenants, views
 from grafos_scheduler.state import DEFAULT_QUOTA
 
 
@@ -25,7 +25,7 @@ def test_registering_a_tenant_again_with_its_slice_changes_nothing() -> None:
     desk = Desk()
     expires_at = desk.state.slices["slice-1"].expires_at
     desk.clock.advance(10.0)
-    again = desk.tell(events.TenantRegistered("ada", None, "slice-1", 1_000_000_000, expires_at, "key-of-ada"))
+    again = desk.tell(tenant_events.TenantRegistered("ada", None, "slice-1", 1_000_000_000, expires_at, "key-of-ada"))
     assert not again.batch
     assert isinstance(again.answer, messages.TenantView)
     assert again.answer.budget_micro_cents == 1_000_000_000
@@ -76,7 +76,7 @@ def test_a_view_sums_the_tenants_slices() -> None:
 
 
 def settlement(desk: Desk) -> Settlement:
-    answer = desk.tell(events.SliceClosed("slice-1")).answer
+    answer = desk.tell(tenant_events.SliceClosed("slice-1")).answer
     assert isinstance(answer, Settlement)
     return answer
 
@@ -99,13 +99,15 @@ def test_a_closed_slice_stays_closed_when_it_is_handed_in_again() -> None:
     desk = Desk()
     settlement(desk)
     row = desk.state.slices["slice-1"]
-    desk.tell(events.TenantRegistered("ada", None, "slice-1", row.amount_micro_cents, row.expires_at, "key-of-ada"))
+    desk.tell(
+        tenant_events.TenantRegistered("ada", None, "slice-1", row.amount_micro_cents, row.expires_at, "key-of-ada")
+    )
     assert desk.state.slices["slice-1"].closed
 
 
 def test_an_unknown_slice_cannot_be_closed() -> None:
     with pytest.raises(GrafosError) as refusal:
-        Desk().tell(events.SliceClosed("slice-9"))
+        Desk().tell(tenant_events.SliceClosed("slice-9"))
     assert refusal.value.code == "not_found"
 
 

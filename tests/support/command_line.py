@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +16,7 @@ import documents_held
 from forked import GRAFOS, forks
 
 GOLDEN = Path(__file__).parents[1] / "cli" / "golden"
-TIMEOUT_S = 100
+TIMEOUT_S = 200
 
 MODULE = """\
 (module
@@ -139,9 +140,14 @@ def record_of(person: Person) -> dict[str, object]:
     return record
 
 
-def ends_with(process: subprocess.Popen[str]) -> Answer:
-    """What a started command did in the end."""
-    out, err = process.communicate(timeout=TIMEOUT_S)
+def ends_with(process: subprocess.Popen[str], timeout_s: float = TIMEOUT_S) -> Answer:
+    """What a started command did in the end. One that takes too long is interrupted, and so leaves nothing running."""
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=TIMEOUT_S)
+        raise AssertionError(f"it did not end in {timeout_s} s:\n{out}\n{err}") from None
     return Answer(process.returncode, out, err)
 
 

@@ -15,7 +15,7 @@ from grafos_core.clock import VirtualClock
 from grafos_core.receipts import RunReceipt, Signed
 from grafos_core.resources import Resources
 from grafos_core.rowfile import RowMemory
-from grafos_scheduler import events, frames, messages, rows
+from grafos_scheduler import effects, events, frames, messages, rows, tenant_events
 from grafos_scheduler.decide import decide
 from grafos_scheduler.enrolment_messages import BootstrapRequest
 from grafos_scheduler.state import Settings, State
@@ -41,7 +41,7 @@ class Desk:
         self.memory = RowMemory(RowCodec(rows.STORED_KINDS))
         self.epoch = self.memory.take()
         self.state = State(settings, self.clock.now())
-        self.effects: tuple[events.Effect, ...] = ()
+        self.effects: tuple[effects.Effect, ...] = ()
         self._links = 0
         self.tell(events.ClaimAccepted("fab", "op", "operator-key"))
         self.give_slice("slice-1", budget_micro_cents)
@@ -53,9 +53,9 @@ class Desk:
     @property
     def sent(self) -> list[Any]:
         """The frames that the last event sent to cells."""
-        return [effect.frame for effect in self.effects if isinstance(effect, events.SendToCell)]
+        return [effect.frame for effect in self.effects if isinstance(effect, effects.SendToCell)]
 
-    def tell(self, event: events.Event) -> events.Decision:
+    def tell(self, event: events.Event) -> effects.Decision:
         """Decides and applies; a refusal is raised, whether it left a record or not."""
         before = contents(self.state)
         try:
@@ -93,7 +93,7 @@ class Desk:
         key: str = "",
     ) -> Any:
         key = key or f"key-of-{tenant}"
-        return self.tell(events.TenantRegistered(tenant, quota, slice_id, amount, self.now + life_s, key)).answer
+        return self.tell(tenant_events.TenantRegistered(tenant, quota, slice_id, amount, self.now + life_s, key)).answer
 
     def register(self, cell_id: str = "cell-1", *, provider: str = "aws", cores: int = 2, mem: int = 2 * MIB) -> None:
         total = Resources(cpu_cores=cores, mem_bytes=mem)

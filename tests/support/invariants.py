@@ -32,7 +32,7 @@ from grafos_core.money import cost_micro_cents
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
 from grafos_core.tiers import Tier
-from grafos_scheduler import events, frames, leases, messages, rows, runs
+from grafos_scheduler import effects, frames, leases, messages, rows, runs
 from grafos_scheduler.state import State
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ class Ghost:
             assert state.ledger.accounts[name].spent_micro_cents >= spent, "spent money came back"
         self._check_money(state)
 
-    def decided(self, state: State, decision: events.Decision) -> None:
+    def decided(self, state: State, decision: effects.Decision) -> None:
         for effect in decision.effects:
-            if isinstance(effect, events.SendToCell):
+            if isinstance(effect, effects.SendToCell):
                 self._check_instance(state, effect)
         if any(change.kind in (ledger.ACCOUNT, ledger.HOLD, rows.RUN) for change in decision.batch):
             self._check_money(state)
@@ -133,7 +133,7 @@ class Ghost:
             elif kind == ledger.ACCOUNT:
                 self._spent[key] = row.spent_micro_cents
 
-    def _check_instance(self, state: State, effect: events.SendToCell) -> None:
+    def _check_instance(self, state: State, effect: effects.SendToCell) -> None:
         """Of two machines that are one cell, only the one that started later is spoken to."""
         link = self.world.scheduler.links.get(effect.link_id)
         if link is not None and link.instance:
@@ -159,7 +159,7 @@ class Ghost:
         new = {key for kind, key, row in batch if kind == rows.LEASE and row and key not in self._asked_generation}
         assert new <= noted, f"leases {new - noted} came without a record"
 
-    def sent_down(self, effect: events.SendToCell) -> None:
+    def sent_down(self, effect: effects.SendToCell) -> None:
         """Nothing leaves the scheduler that a crash could take back."""
         frame = effect.frame
         if isinstance(frame, frames.GrantLease):

@@ -20,7 +20,7 @@ from grafos_core.audit_chain import AuditKind
 from grafos_core.changes import RowCodec
 from grafos_core.errors import GrafosError
 from grafos_core.rowfile import RowMemory
-from grafos_scheduler import enrolment, events, frames, messages, rows
+from grafos_scheduler import effects, enrolment, events, frames, messages, rows
 from grafos_scheduler.enrolment_messages import BootstrapRequest
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ class OrchestratorProcess(SchedulerProcess):
         enrolment.check_key(self.state, cell_id, key)
         return events.Witnessed(AuditKind.CREDENTIALS_RENEWED, f"cell/{cell_id}", cell_id, cell_id=cell_id)
 
-    def _act(self, effect: events.Effect) -> None:
-        link = self.links.get(effect.link_id) if isinstance(effect, events.SendToCell) else None
+    def _act(self, effect: effects.Effect) -> None:
+        link = self.links.get(effect.link_id) if isinstance(effect, effects.SendToCell) else None
         super()._act(effect)
-        if link is not None and isinstance(effect, events.SendToCell) and isinstance(effect.frame, frames.Goodbye):
+        if link is not None and isinstance(effect, effects.SendToCell) and isinstance(effect.frame, frames.Goodbye):
             self._end(link)
 
     def _say_goodbye(self, link: Link, why: GrafosError) -> None:
@@ -150,7 +150,7 @@ class JoiningCell(CellProcess):
         elif self.token:
             self._call(machine, events.EnrolmentAsked(self.token, self.key), self._enrolled)
 
-    def _enrolled(self, _: events.Decision) -> None:
+    def _enrolled(self, _: effects.Decision) -> None:
         if not self.not_after:
             self.world.say(f"{self.name} is in with {self.key}")
             self._certified()
@@ -187,13 +187,13 @@ class JoiningCell(CellProcess):
         """A call over the net, and its answer once that is durable; some refusals end the machine."""
         scheduler = self.world.scheduler
 
-        def answer(decision: events.Decision) -> None:
+        def answer(decision: effects.Decision) -> None:
             if machine == self.machines and not self.world.happens(self.world.faults.lose):
                 heard(decision)
 
         life = self.life
 
-        def heard(decision: events.Decision) -> None:
+        def heard(decision: effects.Decision) -> None:
             if self.alive and self.life == life:
                 then(decision)
 
@@ -309,7 +309,7 @@ class Landlord(Operator):
             return
         machine = cell.machines
 
-        def minted(decision: events.Decision) -> None:
+        def minted(decision: effects.Decision) -> None:
             if isinstance(decision.answer, rows.Enrolment) and machine == cell.machines and not cell.token:
                 cell.token = decision.answer.token_id
 

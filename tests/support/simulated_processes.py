@@ -22,7 +22,7 @@ from grafos_core.receipts import RunReceipt, Signed
 from grafos_core.resources import Resources
 from grafos_core.rowfile import RowMemory
 from grafos_core.tiers import Tier
-from grafos_scheduler import events, frames, messages, rows, runs
+from grafos_scheduler import effects, events, frames, messages, rows, runs, tenant_events
 from grafos_scheduler.decide import decide
 from grafos_scheduler.state import Settings, State
 
@@ -110,7 +110,7 @@ class SchedulerProcess(Process):
         self.state = State(self.settings, 0.0)
         self.connections: list[Link] = []
         self.links: dict[int, Link] = {}
-        self._pending: list[tuple[events.Decision, Callable[[events.Decision], None]]] = []
+        self._pending: list[tuple[effects.Decision, Callable[[effects.Decision], None]]] = []
         self._chance = random.Random(world.seed + 1)
 
     def boot(self) -> None:
@@ -128,7 +128,7 @@ class SchedulerProcess(Process):
             link.cut()
         self.connections.clear()
 
-    def handle(self, event: events.Event, then: Callable[[events.Decision], None] = lambda decision: None) -> None:
+    def handle(self, event: events.Event, then: Callable[[effects.Decision], None] = lambda decision: None) -> None:
         """Decides and applies at once; commit, effects and ``then`` follow together."""
         decision = decide(self.state, event, self.world.clock.now(), self._chance)
         self.state.apply(decision.changes)
@@ -177,13 +177,13 @@ class SchedulerProcess(Process):
             self.world.ghost.scheduler_committed(batch)
             self.world.kill_point(self, "after commit")
 
-    def _act(self, effect: events.Effect) -> None:
-        if isinstance(effect, events.SendToCell):
+    def _act(self, effect: effects.Effect) -> None:
+        if isinstance(effect, effects.SendToCell):
             link = self.links.get(effect.link_id)
             if link is not None:
                 self.world.ghost.sent_down(effect)
                 link.down.send(effect.frame)
-        elif isinstance(effect, events.CloseLink):
+        elif isinstance(effect, effects.CloseLink):
             link = self.links.pop(effect.link_id, None)
             if link is not None:
                 link.cut()
@@ -201,7 +201,9 @@ class SchedulerProcess(Process):
         for tenant in TENANTS:
             slice_id = f"slice-{tenant}"
             self.handle(
-                events.TenantRegistered(tenant, None, slice_id, scene.budget_micro_cents, until, f"key-of-{tenant}")
+                tenant_events.TenantRegistered(
+                    tenant, None, slice_id, scene.budget_micro_cents, until, f"key-of-{tenant}"
+                )
             )
 
 
@@ -396,7 +398,7 @@ class Client:
         arrive = scheduler.guarded(lambda: scheduler.handle(event, self._told))
         world.later(world.chance.uniform(0.001, 0.05), "", arrive)
 
-    def _told(self, decision: events.Decision) -> None:
+    def _told(self, decision: effects.Decision) -> None:
         world = self.world
         if self.over or world.happens(world.faults.lose):
             return
