@@ -6,8 +6,8 @@ What stands in the way is looked for from outside: the processes by their parent
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -28,6 +28,8 @@ SUPPORT = Path(__file__).resolve().parents[1] / "support"
 SOME_TIME = LifecycleTimes(starting_s=1.0, stopping_s=0.05, ending_s=0.3)
 """So that a kill may fall into a machine's start."""
 CELLS = 2
+CALLS_MIN = 10
+"""Of the making of one cell; it ends a sweep that looked at nothing."""
 PATIENCE_S = 240.0
 WHO = ("engine", "provider", "both", "all")
 
@@ -39,15 +41,15 @@ def aws(tmp_path: Path) -> Iterator[EmulatedClouds]:
         yield aws
 
 
-def begin(verb: str, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(SUPPORT / "pulumi_person.py"), verb, str(folder), str(CELLS)]
+def begin(verb: str, folder: Path, cells: int = CELLS) -> subprocess.Popen[bytes]:
+    command = [sys.executable, str(SUPPORT / "pulumi_person.py"), verb, str(folder), str(cells)]
     paths = os.pathsep.join((str(SUPPORT), os.environ.get("PYTHONPATH", "")))
     with (folder / "said.txt").open("ab") as said:
         return subprocess.Popen(command, stdout=said, stderr=said, env={**os.environ, "PYTHONPATH": paths})
 
 
-def to_its_end(verb: str, folder: Path) -> None:
-    assert begin(verb, folder).wait(PATIENCE_S) == 0, (folder / "said.txt").read_text()[-4000:]
+def to_its_end(verb: str, folder: Path, cells: int = CELLS) -> None:
+    assert begin(verb, folder, cells).wait(PATIENCE_S) == 0, (folder / "said.txt").read_text()[-4000:]
 
 
 def children(pid: int, named: str) -> list[int]:
@@ -124,17 +126,30 @@ def test_killed_at_any_call_a_rerun_makes_exactly_what_is_wanted(aws: EmulatedCl
 
 
 @pytest.mark.deep
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("who", WHO)
-@pytest.mark.parametrize("seed", range(3))
-def test_whoever_only_destroys_after_a_kill_is_left_with_nothing(
-    aws: EmulatedClouds, tmp_path: Path, who: str, seed: int
+@pytest.mark.parametrize("goes_on", [True, False], ids=["up-again", "destroy-only"])
+def test_killed_at_each_call_of_its_own_whoever_goes_on_has_it_and_whoever_destroys_has_nothing(
+    aws: EmulatedClouds, tmp_path: Path, who: str, goes_on: bool
 ) -> None:
-    chance = random.Random(f"{who}-{seed}")
-    person = begin("up", tmp_path)
-    if at_call(aws, chance.randint(1, 11), person):
+    """One cell, as often as its making changes something: killed at that call, then up and destroy, or destroy alone."""
+    for number in itertools.count(1):
+        person = begin("up", tmp_path, cells=1)
+        if not at_call(aws, number, person):
+            break
         kill(who, person)
-    to_its_end("destroy", tmp_path)
+        if goes_on:
+            to_its_end("up", tmp_path, cells=1)
+            assert len(machines(aws)) == 1
+        to_its_end("destroy", tmp_path, cells=1)
+        check_nothing_is_left(aws)
+    assert number > CALLS_MIN, (tmp_path / "said.txt").read_text()[-4000:]
+    assert len(machines(aws)) == 1
+    to_its_end("destroy", tmp_path, cells=1)
     check_nothing_is_left(aws)
+    print(
+        f"{who}: killed at each of {number - 1} calls, then {'up, destroy' if goes_on else 'destroy'}: 0 left each time"
+    )
 
 
 @pytest.mark.deep
