@@ -128,17 +128,17 @@ def test_killed_at_any_call_a_rerun_makes_exactly_what_is_wanted(aws: EmulatedCl
 @pytest.mark.deep
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("who", WHO)
-@pytest.mark.parametrize("goes_on", [True, False], ids=["up-again", "destroy-only"])
+@pytest.mark.parametrize("then", ["up and destroy", "destroy alone"])
 def test_killed_at_each_call_of_its_own_whoever_goes_on_has_it_and_whoever_destroys_has_nothing(
-    aws: EmulatedClouds, tmp_path: Path, who: str, goes_on: bool
+    aws: EmulatedClouds, tmp_path: Path, who: str, then: str
 ) -> None:
-    """One cell, as often as its making changes something: killed at that call, then up and destroy, or destroy alone."""
+    """One cell, in an empty world for each call that its making takes."""
     for number in itertools.count(1):
         person = begin("up", tmp_path, cells=1)
         if not at_call(aws, number, person):
             break
         kill(who, person)
-        if goes_on:
+        if then == "up and destroy":
             to_its_end("up", tmp_path, cells=1)
             assert len(machines(aws)) == 1
         to_its_end("destroy", tmp_path, cells=1)
