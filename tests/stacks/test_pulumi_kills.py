@@ -147,9 +147,7 @@ def test_killed_at_each_call_of_its_own_whoever_goes_on_has_it_and_whoever_destr
     assert len(machines(aws)) == 1
     to_its_end("destroy", tmp_path, cells=1)
     check_nothing_is_left(aws)
-    print(
-        f"{who}: killed at each of {number - 1} calls, then {'up, destroy' if goes_on else 'destroy'}: 0 left each time"
-    )
+    print(f"{who}: killed at each of {number - 1} calls, then {then}: nothing left each time")
 
 
 @pytest.mark.deep
