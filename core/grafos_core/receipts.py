@@ -53,6 +53,28 @@ class RunReceipt(msgspec.Struct, frozen=True):
     version: int = RECEIPT_VERSION
 
 
+class InstanceReceipt(msgspec.Struct, frozen=True):
+    """One instance of a service: what ran, where, for how long, and how it ended; signed by the cell. Hashes are
+    SHA-256 in hex, times Unix seconds. ``code`` is "finished" or the code of the failure."""
+
+    fabric: str
+    instance_id: str
+    service: str
+    generation: int
+    tenant: str
+    provider: str
+    cell_id: str
+    region: str
+    module_sha256: str
+    code: str
+    fuel_used: int
+    sessions_served: int
+    started_at: float
+    ended_at: float
+    boot_epoch: int
+    version: int = RECEIPT_VERSION
+
+
 class BudgetSlice(msgspec.Struct, frozen=True):
     """Leave for one scheduler to spend this much of a tenant's budget until it runs out; signed by the fabric."""
 
@@ -207,6 +229,7 @@ Record = TypeVar("Record", bound=msgspec.Struct)
 
 _KINDS: dict[str, type[msgspec.Struct]] = {
     "run": RunReceipt,
+    "instance": InstanceReceipt,
     "slice": BudgetSlice,
     "settlement": Settlement,
     "teardown": TeardownReceipt,
@@ -238,7 +261,7 @@ def open_signed_by_cell(signed: Signed, record_type: type[Record], pinned_ca_pem
     """The record if a key signed it whose certificate a pinned CA issued for that very cell or scheduler.
 
     The certificate must have been valid at the time that the record itself states in ``at_field``, and stand for
-    whoever the record names as its signer: the cell of a run receipt, the scheduler of a settlement. Else
+    whoever the record names as its signer: the cell of a receipt, the scheduler of a settlement. Else
     ``receipt_invalid``, ``identity_not_pinned``, or ``certificate_refused`` for what is no certificate at all.
     """
     record = open_signed(signed, record_type, trust.certificate_key(signed.certificate_pem))
@@ -251,7 +274,7 @@ def open_signed_by_cell(signed: Signed, record_type: type[Record], pinned_ca_pem
 
 def _signer_of(record: msgspec.Struct) -> str:
     """Whose certificate must stand beside the record's signature."""
-    if isinstance(record, RunReceipt):
+    if isinstance(record, RunReceipt | InstanceReceipt):
         return trust.spiffe_id(record.fabric, "cell", record.cell_id, record.provider)
     assert isinstance(record, Settlement), "the fabric signs all other records, without a certificate"
     return trust.spiffe_id(record.fabric, "scheduler", record.scheduler)

@@ -20,6 +20,8 @@ FIELD_OF_KIND = {
     "net": "nic_count",
 }
 """Which amount a lease of a kind takes."""
+LISTENER = "listener"
+"""A lease of this kind has one port of a cell alone; the port is its amount, and it takes nothing of ``Resources``."""
 KINDS_ON_DISK = frozenset({"block"})
 """The kinds whose contents outlive the daemon of their cell."""
 
@@ -35,8 +37,8 @@ class Resources(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, kind: str, amount: int) -> Resources:
-        """So much of one kind, a key of ``FIELD_OF_KIND``."""
-        return cls(**{FIELD_OF_KIND[kind]: amount})
+        """So much of one kind: a key of ``FIELD_OF_KIND``, or ``LISTENER``, which takes nothing."""
+        return cls() if kind == LISTENER else cls(**{FIELD_OF_KIND[kind]: amount})
 
     def of_kind(self, kind: str) -> int:
         """The amount of one kind; 0 for a kind that does not exist."""

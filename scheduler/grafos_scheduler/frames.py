@@ -6,25 +6,15 @@ Unknown fields are ignored, so that a newer peer may add some; an unknown frame 
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
 
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
-from grafos_scheduler.messages import END, PROTOCOL_MAX, PROTOCOL_MIN, Hex256, InputHash, Name, Text
+from grafos_scheduler.frame_parts import Id, Ids, LeaseId
+from grafos_scheduler.messages import PROTOCOL_MAX, PROTOCOL_MIN, Hex256, InputHash, Name, Text
+from grafos_scheduler.service_frames import ServiceDown, ServiceUp
 
 LINK_ALPN = "grafos-link/1"
-
-ID_CHARACTERS_MAX = 128
-"""Of a run id, lease id or code in a frame; ours have less than half of it."""
-IDS_LISTED_MAX = 100_000
-"""Runs or leases named in one frame; far more than a cell has, far less than a frame can hold."""
-
-Id = Annotated[str, msgspec.Meta(max_length=ID_CHARACTERS_MAX)]
-LeaseId = Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{32}}{END}")]
-"""Where a lease is made: it names a file of the cell."""
-Ids = Annotated[tuple[Id, ...], msgspec.Meta(max_length=IDS_LISTED_MAX)]
 
 # --- up ---------------------------------------------------------------------------------------------------------
 
@@ -130,7 +120,7 @@ class GrantLease(msgspec.Struct, frozen=True, tag="grant_lease"):
     lease_id: LeaseId
     generation: int
     tenant: str
-    kind: str  # "cpu" | "mem" | "block" | "gpu" | "net"
+    kind: str  # "cpu" | "mem" | "block" | "gpu" | "net" | "listener", whose amount is a port
     amount: int
     expires_at: float
 
@@ -189,8 +179,26 @@ class ClearFence(msgspec.Struct, frozen=True, tag="clear_fence"):
 
 
 UpFrame = (
-    Hello | Heartbeat | LeaseGranted | LeaseRefused | LeaseTornDown | LeaseRevoked | RunStarted | BlobWanted | RunEnded
+    Hello
+    | Heartbeat
+    | LeaseGranted
+    | LeaseRefused
+    | LeaseTornDown
+    | LeaseRevoked
+    | RunStarted
+    | BlobWanted
+    | RunEnded
+    | ServiceUp
 )
 DownFrame = (
-    Welcome | Goodbye | GrantLease | StartRun | BlobData | RunEndedNoted | TearDownLease | RevokeLease | ClearFence
+    Welcome
+    | Goodbye
+    | GrantLease
+    | StartRun
+    | BlobData
+    | RunEndedNoted
+    | TearDownLease
+    | RevokeLease
+    | ClearFence
+    | ServiceDown
 )

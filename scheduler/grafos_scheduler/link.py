@@ -24,6 +24,7 @@ from grafos_scheduler.authorize import BEARER, CELL, Gate, authorize
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.credentials import Credentials
 from grafos_scheduler.events import CellFaulted, CellSaid, LinkClosed, LinkOpened, RunReported
+from grafos_scheduler.service_frames import ServiceUp
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
 
@@ -218,6 +219,8 @@ class CellLink(asyncio.Protocol):
         elif isinstance(frame, frames.RunEnded):
             receipt = self._open_receipt(frame)
             heard.append(RunReported(self._peer.name, self._link_id, frame, receipt))
+        elif isinstance(frame, ServiceUp):
+            raise GrafosError("unsupported", f"this scheduler starts no instances, so no {type(frame).__name__} is due")
         else:
             heard.append(CellSaid(self._peer.name, self._link_id, frame))
 

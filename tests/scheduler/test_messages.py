@@ -10,10 +10,10 @@ from desk import Desk
 
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
-from grafos_scheduler import frames, framing, messages
+from grafos_scheduler import frame_parts, frames, framing, messages
 
-LONG = "x" * (frames.ID_CHARACTERS_MAX + 1)
-MANY = ("x",) * (frames.IDS_LISTED_MAX + 1)
+LONG = "x" * (frame_parts.ID_CHARACTERS_MAX + 1)
+MANY = ("x",) * (frame_parts.IDS_LISTED_MAX + 1)
 
 
 def request(**changed: str) -> bytes:
