@@ -13,6 +13,7 @@ that switches the machine off stands before the daemon starts.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import contextlib
 import http.client
@@ -22,9 +23,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from grafos_cell.attesting import ENDPOINT, LINK_LOCAL
 from grafos_cell.baked import CREDENTIAL, Told, read_told
 from grafos_cell.ending import set_timer
 from grafos_core.errors import GrafosError
@@ -33,7 +35,6 @@ from grafos_core.program import say
 
 STORE = Path("/run/credstore")
 DMI = Path("/sys/class/dmi/id")
-METADATA = "http://169.254.169.254"
 TIMEOUT_S = 2.0
 PATIENCE_S = 120.0
 """The network may come up after us, and some metadata services after that."""
@@ -46,13 +47,17 @@ NO_ANSWER = (OSError, ValueError, http.client.HTTPException)
 AWS, GCP, AZURE = "aws", "gcp", "azure"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when the cell may start, 1 if nobody told what it is."""
+    parser = argparse.ArgumentParser(prog="grafos_cell.first_boot", allow_abbrev=False)
+    parser.add_argument("--firmware", type=Path, default=DMI, help="where the kernel shows the firmware's words")
+    parser.add_argument("--store", type=Path, default=STORE, help="where systemd looks for credentials")
+    given = parser.parse_args(arguments)
     here = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent")) / CREDENTIAL
     try:
         if not here.is_file():
-            keep(patiently(lambda: from_user_data(cloud_of(DMI))), STORE)
-            here = STORE / CREDENTIAL
+            keep(patiently(lambda: from_user_data(cloud_of(given.firmware))), given.store)
+            here = given.store / CREDENTIAL
         told = read_told(here.read_bytes())
     except (GrafosError, *NO_ANSWER) as error:
         say(f"this machine was not told which cell it is: {error}")
@@ -149,7 +154,8 @@ USER_DATA: Mapping[str, Callable[[], bytes]] = {AWS: _of_aws, GCP: _of_gcp, AZUR
 
 def ask(path: str, headers: Mapping[str, str], method: str = "GET") -> bytes:
     """No proxy, and no name to look up: the service is on the machine's own link."""
-    request = urllib.request.Request(METADATA + path, method=method, headers=dict(headers))  # noqa: S310  it speaks http
+    place = os.environ.get(ENDPOINT, LINK_LOCAL).rstrip("/")
+    request = urllib.request.Request(place + path, method=method, headers=dict(headers))  # noqa: S310  it speaks http
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=TIMEOUT_S) as answer:
         data: bytes = answer.read(ANSWER_BYTES_MAX + 1)

@@ -102,7 +102,7 @@ def test_what_the_emulator_does_not_know_says_so(arm: ArmHere) -> None:
         ),
         (lambda body: body["properties"]["storageProfile"]["osDisk"].update(diskSizeGB=8), "OperationNotAllowed", None),
         (lambda body: body.update(identity={"type": "SystemAssigned"}), "NotEmulated", None),
-        (lambda body: body["properties"].update(userData="eA=="), "NotEmulated", None),
+        (lambda body: body["properties"].update(userData="no base64"), "InvalidParameter", "userData"),
         (lambda body: body.update(zones=["4"]), "InvalidAvailabilityZone", None),
         (
             lambda body: body["properties"]["networkProfile"].update(

@@ -32,15 +32,17 @@ def machine_body(calls: AzureCalls, desired: Desired) -> dict[str, Any]:
     user_data = str(desired.inputs["user_data"]).encode()
     if len(user_data) > USER_DATA_MAX_BYTES:
         raise CloudError("cloud_invalid", f"The user data has more than {USER_DATA_MAX_BYTES} bytes.", where="azure")
-    image = image_reference(desired)
+    baked = bool(desired.inputs.get("baked"))
+    image = {"id": str(desired.inputs["image"])} if baked else image_reference(desired)
     card = {"id": desired.needs["nic"], "properties": {"primary": True, "deleteOption": "Delete"}}
     properties: dict[str, Any] = {
         "hardwareProfile": {"vmSize": desired.inputs["machine_type"]},
         "storageProfile": {"imageReference": image, "osDisk": _os_disk(desired)},
-        "osProfile": _os_profile(desired.name, user_data),
+        **_told(desired.name, user_data, baked=baked),
         "networkProfile": {"networkInterfaces": [card]},
         "diagnosticsProfile": {"bootDiagnostics": {"enabled": True}},  # kept by Azure, in no storage of the account
-        **_security(calls, desired, image),
+        # What was baked is signed by no key that Azure knows.
+        **({"securityProfile": {"securityType": "Standard"}} if baked else _security(calls, desired, image)),
     }
     if desired.inputs.get("spot"):
         properties |= {
@@ -71,6 +73,13 @@ def _os_disk(desired: Desired) -> dict[str, Any]:
         "caching": "ReadWrite",
         "managedDisk": {"storageAccountType": DISK_TYPE},
     }
+
+
+def _told(name: str, user_data: bytes, *, baked: bool) -> dict[str, Any]:
+    """An image of our own is specialized: it has no profile, is told nothing at its making, and reads user data."""
+    if baked:
+        return {"userData": base64.b64encode(user_data).decode()}
+    return {"osProfile": _os_profile(name, user_data)}
 
 
 def _os_profile(name: str, user_data: bytes) -> dict[str, Any]:

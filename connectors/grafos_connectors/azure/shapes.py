@@ -13,11 +13,12 @@ SHAPES: dict[Kind, Shape] = {
     Kind.SUBNET: Shape(needs=("network",), inputs={"cidr": str}, tagged=False),
     Kind.ADDRESS: Shape(needs=("group",)),
     Kind.NIC: Shape(needs=("group", "subnet", "firewall", "address"), optional={"keeps_address": bool}),
+    # With ``baked`` its image is one of the subscription's own, by its id.
     # Without a zone the machine is the region's: Azure chooses where it stands.
     Kind.MACHINE: Shape(
         needs=("group", "nic"),
         inputs={"machine_type": str, "image": str, "disk_gib": int, "user_data": str},
-        optional={"spot": bool},
+        optional={"spot": bool, "baked": bool},
     ),
     Kind.DEADLINE: Shape(needs=("group", "machine"), inputs={"ends_at": int}),
 }

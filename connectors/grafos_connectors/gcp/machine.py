@@ -12,7 +12,7 @@ from grafos_connectors.gcp.client import GcpCalls
 from grafos_connectors.gcp.describe import Item, fields_of, last_part, path_of, unix_seconds
 from grafos_connectors.gcp.families import HYPERDISK, disk_type, is_arm, stays_through_maintenance
 
-STARTUP_SCRIPT = "startup-script"
+STARTUP_SCRIPT, SYSTEMD_USER_DATA = "startup-script", "systemd-userdata"
 USER_DATA_MAX_BYTES = 256 * 1024  # Compute Engine's limit of one metadata value
 # With these alone a machine's own access token opens nothing of the project, whatever rights its account has there.
 IDENTITY_SCOPES = ("https://www.googleapis.com/auth/userinfo.email",)
@@ -39,7 +39,7 @@ def machine_body(desired: Desired, project: str) -> dict[str, Any]:
     if len(user_data.encode()) > USER_DATA_MAX_BYTES:
         raise CloudError("cloud_invalid", f"The user data has more than {USER_DATA_MAX_BYTES} bytes.", where="gcp")
     machine_type = str(inputs["machine_type"])
-    metadata = {**METADATA, STARTUP_SCRIPT: user_data}
+    metadata = {**METADATA, user_data_key(desired): user_data}
     return {
         "name": desired.name,
         "machineType": f"zones/{desired.zone}/machineTypes/{machine_type}",
@@ -49,7 +49,8 @@ def machine_body(desired: Desired, project: str) -> dict[str, Any]:
         "metadata": {"items": [{"key": key, "value": value} for key, value in sorted(metadata.items())]},
         "scheduling": _scheduling(desired, machine_type),
         "shieldedInstanceConfig": {
-            "enableSecureBoot": not is_arm(machine_type),  # Compute Engine has it for x86 only
+            # Compute Engine has it for x86 only; and what was baked is signed by no key that it knows.
+            "enableSecureBoot": not is_arm(machine_type) and not inputs.get("baked"),
             "enableVtpm": True,
             "enableIntegrityMonitoring": True,
         },
@@ -62,6 +63,12 @@ def machine_body(desired: Desired, project: str) -> dict[str, Any]:
             else {}
         ),
     }
+
+
+def user_data_key(desired: Desired) -> str:
+    """Under which metadata key the machine looks for what it is told: a stock image runs a script, a cell's own image
+    reads credentials."""
+    return SYSTEMD_USER_DATA if desired.inputs.get("baked") else STARTUP_SCRIPT
 
 
 def _root_disk(desired: Desired) -> dict[str, Any]:
@@ -113,7 +120,7 @@ def same_machine(item: Item, desired: Desired) -> bool:
     wanted_tags = [desired.inputs["network_tag"]] if "network_tag" in desired.inputs else []
     return (
         last_part(item.get("machineType", "")) == desired.inputs["machine_type"]
-        and metadata.get(STARTUP_SCRIPT) == desired.inputs[PRIVATE_INPUT]
+        and metadata.get(user_data_key(desired)) == desired.inputs[PRIVATE_INPUT]
         and path_of(interface.get("subnetwork", "")) == desired.needs["subnet"]
         and unix_seconds(scheduling.get("terminationTime", "")) == str(desired.inputs["ends_at"])
         and (scheduling.get("provisioningModel") == "SPOT") == bool(desired.inputs.get("spot"))

@@ -14,16 +14,14 @@ from grafos_emulators.azure.errors import ArmError, not_emulated
 from grafos_emulators.azure.places import Place
 from grafos_emulators.azure.references import referenced, sub_id
 from grafos_emulators.azure.store import Resource
-from grafos_emulators.azure.type_names import NETWORK_INTERFACE, VIRTUAL_MACHINE
+from grafos_emulators.azure.type_names import GALLERY_IMAGE_VERSION, NETWORK_INTERFACE, VIRTUAL_MACHINE
 
 MAX_CUSTOM_DATA_CHARACTERS = 87_380  # 64 KiB in base64
 _RESERVED_NAMES = frozenset({"admin", "administrator", "root", "user", "test", "guest"})
 _KEY_TYPES = ("ssh-rsa", "ssh-ed25519")
 _MIN_PASSWORD, _MAX_PASSWORD = 12, 72
 # What would change what a machine is or does, and is not heeded here.
-_UNHEEDED = frozenset(
-    {"userData", "availabilitySet", "virtualMachineScaleSet", "host", "hostGroup", "capacityReservation"}
-)
+_UNHEEDED = frozenset({"availabilitySet", "virtualMachineScaleSet", "host", "hostGroup", "capacityReservation"})
 _UNHEEDED_BESIDE = frozenset({"identity", "plan", "extendedLocation", "placement"})
 _FIXED = (
     ("osProfile", "customData"),
@@ -81,11 +79,19 @@ def sku_not_available(size: str, location: str) -> ArmError:
     )
 
 
-def check_image(properties: dict[str, Any], size: catalogue.Size) -> dict[str, Any]:
+def check_image(
+    account: AzureAccount, properties: dict[str, Any], size: catalogue.Size, by: str, location: str
+) -> dict[str, Any]:
     """The image reference with its exact version."""
     image = dict(demanded(properties, "storageProfile", "imageReference"))
-    if image.get("id") or image.get("sharedGalleryImageId") or image.get("communityGalleryImageId"):
-        raise not_emulated("images of one's own: only Debian's of the catalogue")
+    if image.get("sharedGalleryImageId") or image.get("communityGalleryImageId"):
+        raise not_emulated("images that others share: only Debian's of the catalogue, and those of galleries here")
+    if image.get("id"):
+        own = referenced(account, str(image["id"]), GALLERY_IMAGE_VERSION, by, location)
+        family = account.store.get(own.place.parent.id)
+        assert family is not None, "what holds others stays while it does"
+        _check_architecture(str(family.properties.get("architecture", "x64")), size)
+        return {"id": own.id, "exactVersion": own.name}
     for field in ("publisher", "offer", "sku", "version"):
         demanded({"imageReference": image}, "imageReference", field)
     known = catalogue.IMAGES.get(image["sku"].lower())
@@ -99,14 +105,23 @@ def check_image(properties: dict[str, Any], size: catalogue.Size) -> dict[str, A
             "available. Verify that all fields in the storage profile are correct. For more details about storage "
             "profile information, please refer to https://aka.ms/storageprofile",
         )
-    if known != size.architecture:
+    _check_architecture(known, size)
+    return {**image, "exactVersion": version}
+
+
+def is_own_image(properties: dict[str, Any]) -> bool:
+    """Whether a machine is made from an image of a gallery. All that are emulated are specialized."""
+    return bool(_at(properties, ("storageProfile", "imageReference", "id")))
+
+
+def _check_architecture(of_image: str, size: catalogue.Size) -> None:
+    if of_image != size.architecture:
         raise ArmError(
             400,
             "BadRequest",
-            f"The selected VM size '{size.name}' cannot boot the image's CPU architecture '{known}': it is "
+            f"The selected VM size '{size.name}' cannot boot the image's CPU architecture '{of_image}': it is "
             f"'{size.architecture}'.",
         )
-    return {**image, "exactVersion": version}
 
 
 def check_storage(properties: dict[str, Any]) -> None:
@@ -118,7 +133,7 @@ def check_storage(properties: dict[str, Any]) -> None:
         raise not_emulated("data disks")
     if disk.get("diskSizeGB") is not None:
         check_size(disk["diskSizeGB"])
-        if disk["diskSizeGB"] < catalogue.DEFAULT_DISK_GIB:
+        if disk["diskSizeGB"] < catalogue.DEFAULT_DISK_GIB and not is_own_image(properties):
             raise ArmError(
                 400,
                 "OperationNotAllowed",
@@ -129,7 +144,13 @@ def check_storage(properties: dict[str, Any]) -> None:
 
 
 def check_os(properties: dict[str, Any]) -> None:
-    """A name, and a key or a password to come in with: ARM makes no machine without."""
+    """A name, and a key or a password to come in with: ARM makes no machine without, but from a specialized image, for
+    which it takes neither."""
+    _decoded(properties.get("userData"), "userData", "User data")
+    if is_own_image(properties):
+        if properties.get("osProfile"):
+            raise invalid("osProfile", "Parameter 'osProfile' is not allowed.")
+        return
     user = str(demanded(properties, "osProfile", "adminUsername"))
     demanded(properties, "osProfile", "computerName")
     if user.lower() in _RESERVED_NAMES:
@@ -170,16 +191,18 @@ def _check_key(key: dict[str, Any], user: str) -> None:
 
 def custom_data(properties: dict[str, Any]) -> bytes:
     """The decoded custom data; empty without."""
-    text = str((properties.get("osProfile") or {}).get("customData") or "")
+    return _decoded((properties.get("osProfile") or {}).get("customData"), "customData", "Custom data in OSProfile")
+
+
+def _decoded(text: Any, target: str, what: str) -> bytes:
     try:
-        if len(text) <= MAX_CUSTOM_DATA_CHARACTERS:
-            return base64.b64decode(text, validate=True)
+        if len(str(text or "")) <= MAX_CUSTOM_DATA_CHARACTERS:
+            return base64.b64decode(str(text or ""), validate=True)
     except binascii.Error:
         pass
     raise invalid(
-        "customData",
-        "Custom data in OSProfile must be in Base64 encoding and with a maximum length of "
-        f"{MAX_CUSTOM_DATA_CHARACTERS} characters.",
+        target,
+        f"{what} must be in Base64 encoding and with a maximum length of {MAX_CUSTOM_DATA_CHARACTERS} characters.",
     )
 
 

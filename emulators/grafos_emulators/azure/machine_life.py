@@ -13,9 +13,9 @@ from grafos_emulators import imds
 from grafos_emulators.azure import catalogue
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.errors import ArmError
-from grafos_emulators.azure.machine_checks import custom_data
+from grafos_emulators.azure.machine_checks import custom_data, is_own_image
 from grafos_emulators.azure.store import Resource
-from grafos_emulators.boot.driver import MachineSetup
+from grafos_emulators.boot.driver import AZURE, MachineSetup
 from grafos_emulators.lifecycle import Happening, MachineState
 from grafos_emulators.world import Machine
 
@@ -54,11 +54,13 @@ class MachineLife:
         """Takes hardware and boots; ``up`` is called when it runs, ``overtaken`` if it is ended before."""
         runtime = machine.runtime
         vm_id: str = runtime["vm_id"]
+        own_image = is_own_image(machine.properties)
         setup = MachineSetup(
             machine_id=vm_id,
             address=address,
             user_data=custom_data(machine.properties),
-            runs_user_data=True,  # every image of the catalogue is our own stock image
+            runs_user_data=not own_image,  # every image of the catalogue is our own stock image
+            runs_image=AZURE if own_image else "",
             environment={imds.VARIABLE: imds.endpoint_of(vm_id, self._account.endpoint)},
         )
         runtime |= {"allocated": True, "power": "starting", "intent": "stop", "launched": True, "address": address}

@@ -23,14 +23,16 @@ def model_view(machine: Resource) -> dict[str, Any]:
     """The machine as it was asked for, without its secrets."""
     shown = copy.deepcopy(machine.body)
     properties = shown["properties"]
-    for name in _SECRETS:
-        properties["osProfile"].pop(name, None)
-    properties["osProfile"] = {
-        "secrets": [],
-        "allowExtensionOperations": True,
-        "requireGuestProvisionSignal": True,
-        **properties["osProfile"],
-    }
+    properties.pop("userData", None)
+    if "osProfile" in properties:  # no machine from a specialized image has one
+        for name in _SECRETS:
+            properties["osProfile"].pop(name, None)
+        properties["osProfile"] = {
+            "secrets": [],
+            "allowExtensionOperations": True,
+            "requireGuestProvisionSignal": True,
+            **properties["osProfile"],
+        }
     properties["vmId"] = machine.runtime["vm_id"]
     properties["timeCreated"] = timestamp(machine.made_at)
     return shown
@@ -49,7 +51,8 @@ def instance_view(machine: Resource, disk: str) -> dict[str, Any]:
         "statuses": statuses,
     }
     if runtime.get("power") == "running":
-        view |= {"computerName": machine.properties["osProfile"]["computerName"], "osName": "debian", "osVersion": "13"}
+        profile = machine.properties.get("osProfile") or {"computerName": machine.name}
+        view |= {"computerName": profile["computerName"], "osName": "debian", "osVersion": "13"}
     if boot_diagnostics_on(machine):
         view["bootDiagnostics"] = {}
     return view

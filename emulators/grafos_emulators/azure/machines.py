@@ -50,7 +50,7 @@ class Machines(Kind):
         catalogue.check_zones(zones, ask.location, ask.call.place.name)
         size = machine_checks.check_size_name(self.account, properties, ask.location, zones)
         machine_checks.check_storage(properties)
-        image = machine_checks.check_image(properties, size)
+        image = machine_checks.check_image(self.account, properties, size, ask.call.place.id, ask.location)
         machine_checks.check_os(properties)
         machine_checks.check_priority(properties, size)
         machine_checks.check_interfaces(self.account, ask.call, properties, ask.location)
@@ -70,8 +70,8 @@ class Machines(Kind):
         machine_checks.check_unchanged(old, body)
         machine_checks.check_not_emulated_changes(old, body)
         properties = {**old.properties, **(body.get("properties") or {})}
-        for name in ("osProfile", "storageProfile", "hardwareProfile", "networkProfile"):
-            properties[name] = old.properties[name]
+        kept = ("osProfile", "storageProfile", "hardwareProfile", "networkProfile")
+        properties |= {name: old.properties[name] for name in kept if name in old.properties}
         return {**old.body, **body, "properties": properties}
 
     def begin_make(self, resource: Resource, operation: Operation, fault: Fault | None) -> None:

@@ -94,17 +94,15 @@ class MetadataService:
 
     def _compute(self, machine: Resource) -> dict[str, Any]:
         properties = machine.properties
-        image = properties["storageProfile"]["imageReference"]
+        image = {"offer": "", "publisher": "", "sku": "", **properties["storageProfile"]["imageReference"]}
+        profile = properties.get("osProfile") or {"adminUsername": "", "computerName": ""}
         disk = properties["storageProfile"]["osDisk"]
         return {
             "azEnvironment": "AzurePublicCloud",
             "location": machine.location,
             "name": machine.name,
             "offer": image["offer"],
-            "osProfile": {
-                "adminUsername": properties["osProfile"]["adminUsername"],
-                "computerName": properties["osProfile"]["computerName"],
-            },
+            "osProfile": {"adminUsername": profile["adminUsername"], "computerName": profile["computerName"]},
             "osType": "Linux",
             "priority": "Spot" if is_spot(machine) else "",
             "evictionPolicy": properties.get("evictionPolicy", ""),
@@ -117,7 +115,7 @@ class MetadataService:
             "subscriptionId": machine.place.subscription,
             "tags": ";".join(f"{name}:{value}" for name, value in machine.tags.items()),
             "tagsList": [{"name": name, "value": value} for name, value in machine.tags.items()],
-            "userData": "",
+            "userData": properties.get("userData", ""),
             "version": image["exactVersion"],
             "vmId": machine.runtime["vm_id"],
             "vmSize": properties["hardwareProfile"]["vmSize"],

@@ -10,14 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+GCP, AZURE = "gcp", "azure"
+
 
 @dataclass(frozen=True)
 class MachineSetup:
     """All that a machine is booted with.
 
-    ``address`` is the machine's own loopback address. ``runs_user_data`` is set for our own stock images only: nothing
-    else is ever executed. ``runs_at_each_boot``: the user data runs at every boot, not at the first alone (a startup
-    script). ``environment`` is what every process of the machine finds beside the usual variables.
+    ``address`` is the machine's own loopback address. ``runs_user_data`` is set for our own stock images only: no other
+    script is ever executed. ``runs_image`` names the cloud as whose machine one comes up that was made from an image
+    which was published there: then not the user data are run, but what the image's units run, which read them.
+    ``runs_at_each_boot``: the user data runs at every boot, not at the first alone (a startup script).
+    ``environment`` is what every process of the machine finds beside the usual variables.
     """
 
     machine_id: str
@@ -26,6 +30,7 @@ class MachineSetup:
     runs_user_data: bool
     environment: Mapping[str, str] = field(default_factory=dict)
     runs_at_each_boot: bool = False
+    runs_image: str = ""
 
 
 class WentOff(Protocol):

@@ -7,14 +7,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from grafos_emulators.boot.driver import MachineSetup
+from grafos_emulators.boot.driver import AZURE, GCP, MachineSetup
+from grafos_emulators.boot.image_units import FIRMWARE, SOFTWARE
 from grafos_emulators.boot.orders import POWER_COMMANDS
 
+FIRMWARE_WORDS = {
+    GCP: ("product_name", "Google Compute Engine"),
+    AZURE: ("chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77"),
+}
+"""What a cloud's firmware says of its machines."""
 _DIRECTORIES = ("usr/bin", "usr/lib", "var/lib/grafos", "var/lib/cloud/scripts", "root", "tmp", "run")
 
 
@@ -25,7 +32,9 @@ def lay_out(root: Path, setup: MachineSetup) -> None:
     root.chmod(0o700)
     script = root / "var/lib/cloud/scripts/part-001"
     script.unlink(missing_ok=True)
-    if setup.user_data:
+    if setup.runs_image:
+        _install_image(root, setup.runs_image, script)
+    elif setup.user_data:
         script.touch(mode=0o700)
         script.write_bytes(setup.user_data)
     if not (root / "usr/pyvenv.cfg").exists():
@@ -44,8 +53,17 @@ def environment(root: Path, setup: MachineSetup) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "TMPDIR": str(root / "tmp"),
         "STATE_DIRECTORY": str(root / "var/lib/grafos"),  # systemd's name for a service's own directory
+        **({SOFTWARE: os.pathsep.join(filter(None, sys.path))} if setup.runs_image else {}),
         **setup.environment,
     }
+
+
+def _install_image(root: Path, cloud: str, script: Path) -> None:
+    """What the image's units run, and the firmware by which they know whose machine they are on."""
+    _copy_program("grafos_emulators.boot.image_units", script)
+    name, word = FIRMWARE_WORDS[cloud]
+    (root / FIRMWARE).mkdir(parents=True, exist_ok=True)
+    (root / FIRMWARE / name).write_text(f"{word}\n")
 
 
 def _install_python(usr: Path) -> None:
@@ -58,10 +76,14 @@ def _install_python(usr: Path) -> None:
 def _install_commands(usr: Path) -> None:
     (usr / "bin/sh").symlink_to("/bin/sh")
     tool = usr / "lib/machine-tool"
-    source = find_spec("grafos_emulators.boot.tools")
-    assert source is not None, "the tools are part of this package"
-    assert source.origin is not None, "and a file"
-    shutil.copyfile(source.origin, tool)
-    tool.chmod(0o755)
+    _copy_program("grafos_emulators.boot.tools", tool)
     for name in sorted(POWER_COMMANDS):
         (usr / "bin" / name).symlink_to("../lib/machine-tool")
+
+
+def _copy_program(module: str, to: Path) -> None:
+    source = find_spec(module)
+    assert source is not None, "the program is part of this package"
+    assert source.origin is not None, "and a file"
+    shutil.copyfile(source.origin, to)
+    to.chmod(0o755)

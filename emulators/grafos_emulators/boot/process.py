@@ -85,7 +85,7 @@ class ProcessDriver:
             directory.mkdir(parents=True, mode=0o700)
 
     def start(self, setup: MachineSetup, went_off: WentOff) -> Handle | None:
-        if not setup.runs_user_data:
+        if not (setup.runs_user_data or setup.runs_image):
             return None
         root = self._machines / setup.machine_id
         lay_out(root, setup)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from grafos_emulators.gcp import quotas
 from grafos_emulators.gcp.calls import ApiCall, Handler
-from grafos_emulators.gcp.catalog import IMAGE_GIB, SCOPES_BY_ZONE, Image, check_zone, image_of
+from grafos_emulators.gcp.catalog import IMAGE_GIB, SCOPES_BY_ZONE, check_zone, image_of
 from grafos_emulators.gcp.changes import delete, make
 from grafos_emulators.gcp.errors import invalid
+from grafos_emulators.gcp.images import own_image
 from grafos_emulators.gcp.labels import checked, setter
 from grafos_emulators.gcp.listing import readers
 from grafos_emulators.gcp.networks import refuse_used
@@ -59,12 +60,12 @@ def type_in(body: Mapping[str, Any]) -> str:
 
 def disk_body(project: Project, scope: str, asked: Mapping[str, Any], where: str) -> dict[str, Any]:
     """A disk's fields from an instance's ``initializeParams``; ``invalid`` for what Compute Engine does not take."""
-    image = _image(asked.get("sourceImage"), where)
+    image = _source(project, asked.get("sourceImage"), where)
     disk_type = str(asked.get("diskType") or DEFAULT_TYPE).rpartition("/")[2]
     if disk_type not in TYPES:
         raise invalid(f"{where}.diskType", asked["diskType"], "The referenced diskType resource cannot be found.")
-    size_gib = int(asked.get("diskSizeGb") or (IMAGE_GIB if image else DEFAULT_GIB))
-    smallest = max(IMAGE_GIB if image else SMALLEST_GIB, HYPERDISK_SMALLEST_GIB if "hyper" in disk_type else 0)
+    size_gib = int(asked.get("diskSizeGb") or (image.size_gib if image else DEFAULT_GIB))
+    smallest = max(image.size_gib if image else SMALLEST_GIB, HYPERDISK_SMALLEST_GIB if "hyper" in disk_type else 0)
     if size_gib < smallest:
         why = f"Requested disk size cannot be smaller than the image size ({smallest} GB)"
         raise invalid(f"{where}.diskSizeGb", size_gib, why if image else f"The smallest size is {smallest} GB.")
@@ -80,14 +81,25 @@ def disk_body(project: Project, scope: str, asked: Mapping[str, Any], where: str
     if asked.get("description"):
         body["description"] = asked["description"]
     if image is not None:
-        body |= {"sourceImage": f"{project.endpoint}{API_PATH}{image.path}", "architecture": image.architecture}
+        body |= {"sourceImage": image.link, "architecture": image.architecture}
     return body
 
 
-def _image(reference: str | None, where: str) -> Image | None:
+class _Source(NamedTuple):
+    """An image to make a disk of."""
+
+    link: str
+    architecture: str
+    size_gib: int
+
+
+def _source(project: Project, reference: str | None, where: str) -> _Source | None:
+    """A public image, or one of the project's own."""
     if not reference:
         return None
-    image = image_of(reference)
-    if image is None:
+    public, own = image_of(reference), own_image(project, reference)
+    if public is not None:
+        return _Source(f"{project.endpoint}{API_PATH}{public.path}", public.architecture, IMAGE_GIB)
+    if own is None:
         raise invalid(f"{where}.sourceImage", reference, "The referenced image resource cannot be found.")
-    return image
+    return _Source(project.link(own.path), str(own.body["architecture"]), int(own.body["diskSizeGb"]))

@@ -63,6 +63,14 @@ def handlers(project: Project) -> dict[str, Handler]:
     return readers(project, "images", "image", view) | own | setter(project, "images")
 
 
+def own_image(project: Project, reference: str) -> Resource | None:
+    """The image of the project's own that a full or partial URL names, once it is ready."""
+    path = f"global/images/{reference.rpartition('/')[2]}"
+    names = {path, f"projects/{project.project_id}/{path}"}
+    found = project.resources.get(path) if f"/{reference}".endswith(tuple(f"/{name}" for name in names)) else None
+    return found if found is not None and found.ready and not found.leaving else None
+
+
 def _archive(project: Project, source: str) -> DiskFile:
     """The object that an address names."""
     parts = urlsplit(source)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grafos_emulators import imds
-from grafos_emulators.boot.driver import MachineSetup
+from grafos_emulators.boot.driver import GCP, MachineSetup
 from grafos_emulators.gcp.calls import Trouble
 from grafos_emulators.gcp.errors import OperationError
 from grafos_emulators.gcp.instance_plan import STARTUP_SCRIPT, InstancePlan
@@ -109,6 +109,7 @@ class Life:
             address=instance.address,
             user_data=instance.items.get(STARTUP_SCRIPT, "").encode(),
             runs_user_data=instance.plan.runs_script,
+            runs_image=GCP if instance.plan.runs_image else "",
             runs_at_each_boot=True,
             environment={imds.VARIABLE: imds.endpoint_of(instance.machine_id, project.endpoint)},
         )

@@ -11,6 +11,7 @@ from grafos_emulators.gcp.calls import ApiCall, only
 from grafos_emulators.gcp.catalog import MachineType, check_zone, image_of, machine_type_in
 from grafos_emulators.gcp.disks import disk_body, type_in
 from grafos_emulators.gcp.errors import bad_request, in_use, invalid, not_emulated
+from grafos_emulators.gcp.images import own_image
 from grafos_emulators.gcp.labels import checked
 from grafos_emulators.gcp.networks import referenced
 from grafos_emulators.gcp.project import Project, Resource, fingerprint, region_of
@@ -38,7 +39,7 @@ class NewDisk:
 @dataclass(frozen=True)
 class InstancePlan:
     """``body`` lacks what the cloud adds: addresses, status. ``reserved`` is the path of its reserved address, if any.
-    ``runs_script``: its image is a stock image of ours."""
+    ``runs_script``: its image is a stock image of ours; ``runs_image``: it is one that was published here."""
 
     path: str
     zone: str
@@ -47,6 +48,7 @@ class InstancePlan:
     body: Mapping[str, Any]
     disks: tuple[NewDisk, ...]
     runs_script: bool
+    runs_image: bool
     external: bool
     reserved: str = ""
 
@@ -87,9 +89,12 @@ def plan(project: Project, call: ApiCall) -> InstancePlan:
         accelerator = project.link(f"{call.scope}/acceleratorTypes/{machine_type.gpu}")
         fields["guestAccelerators"] = [{"acceleratorType": accelerator, "acceleratorCount": machine_type.gpus}]
     image = image_of(boot_image)
-    runs = image is not None and image.architecture == project.architecture
+    native = machine_type.architecture == project.architecture
+    runs_script, runs_image = image is not None and native, own_image(project, boot_image) is not None and native
     external = "accessConfigs" in interface
-    return InstancePlan(path, zone, machine_type, scheduling, fields, new_disks, runs, external, reserved)
+    return InstancePlan(
+        path, zone, machine_type, scheduling, fields, new_disks, runs_script, runs_image, external, reserved
+    )
 
 
 def metadata(asked: Mapping[str, Any], where: str) -> dict[str, Any]:
