@@ -28,8 +28,8 @@ SUPPORT = Path(__file__).resolve().parents[1] / "support"
 SOME_TIME = LifecycleTimes(starting_s=1.0, stopping_s=0.05, ending_s=0.3)
 """So that a kill may fall into a machine's start."""
 CELLS = 2
-CALLS_MIN = 10
-"""Of the making of one cell; it ends a sweep that looked at nothing."""
+CALLS_MIN = 8
+"""That change something in the making of one cell's parts: a sweep of fewer has not looked at all."""
 PATIENCE_S = 240.0
 WHO = ("engine", "provider", "both", "all")
 
@@ -143,7 +143,7 @@ def test_killed_at_each_call_of_its_own_whoever_goes_on_has_it_and_whoever_destr
             assert len(machines(aws)) == 1
         to_its_end("destroy", tmp_path, cells=1)
         check_nothing_is_left(aws)
-    assert number > CALLS_MIN, (tmp_path / "said.txt").read_text()[-4000:]
+    assert number - 1 >= CALLS_MIN, (tmp_path / "said.txt").read_text()[-4000:]
     assert len(machines(aws)) == 1
     to_its_end("destroy", tmp_path, cells=1)
     check_nothing_is_left(aws)
