@@ -19,7 +19,7 @@ from typing import Protocol
 
 import msgspec
 
-from grafos_cellimage import disk, fetching, layers, overlay, root, software, tools
+from grafos_cellimage import disk, fetching, layers, overlay, root, sbom, software, tools
 from grafos_cellimage.lock import STUB, TOOL, Lock
 from grafos_cellimage.plan import ImagePlan
 from grafos_cellimage.record import BakedImage, sha256_of, write_record
@@ -57,7 +57,8 @@ class Baker:
             private_folder(folder)
             with tempfile.TemporaryDirectory(prefix=".bake-", dir=folder) as scratch:
                 image = self._finish(plan, lock, base, given, Path(scratch))
-                (Path(scratch) / image.path).replace(folder / image.path)
+                for name in (image.path.with_suffix(sbom.SUFFIX), image.path):
+                    (Path(scratch) / name).replace(folder / name)
             image = msgspec.structs.replace(image, path=folder / image.path, lock_sha256=lock_sha256)
             write_record(image)
         except OSError as error:
@@ -69,6 +70,8 @@ class Baker:
         with self._step("the cell's own code"):
             interpreter = software.Interpreter(plan, base / ROOT_FOLDER)
             tree = overlay.overlay(plan) | software.own(lock, given, interpreter, place)
+            contents = _contents(plan, lock, base, tree)
+            tree[overlay.DIGEST] = layers.Node(f"{contents}\n".encode())
             layers.pack(tree, place / "own.tar", lock.epoch_s)
             layers.compress([place / "own.tar"], place / "own.zst", lock.epoch_s)
         with self._step("one program of all"):
@@ -79,7 +82,12 @@ class Baker:
             disk.write_uki(plan, parts, uki, lock.epoch_s)
         with self._step("the disk"):
             disk.write_disk(plan, uki, place / "disk.raw", lock.epoch_s)
-            return _named(plan, place, uki)
+            image = msgspec.structs.replace(_named(plan, place, uki), contents_sha256=contents)
+        with self._step("what it consists of"):
+            licences = sbom.licences_in(base / LAYER, place)
+            document = sbom.document(plan, lock, licences, given.own, image.sha256)
+            (place / image.path.with_suffix(sbom.SUFFIX)).write_bytes(document)
+            return msgspec.structs.replace(image, sbom_sha256=hashlib.sha256(document).hexdigest())
 
     def _base(self, plan: ImagePlan, lock: Lock, lock_sha256: str, given: software.Software) -> Path:
         """The folder with all that our own code does not change, made if it is not there."""
@@ -140,6 +148,13 @@ def base_of(plan: ImagePlan, lock_sha256: str, cache: Path) -> Path:
     """Where the base of such an image is kept once it was made: under the digest of all that it is made from."""
     inputs = f"grafos-image-{FORMAT}:{lock_sha256}:".encode() + msgspec.json.encode(plan)
     return cache / "bases" / hashlib.sha256(inputs).hexdigest()
+
+
+def _contents(plan: ImagePlan, lock: Lock, base: Path, tree: layers.Tree) -> str:
+    """What the one program consists of, as one digest. The program itself has it inside, so it cannot be its own."""
+    files = [sha256_of(base / name) for name in (LAYER, "vmlinuz", "stub.efi")]
+    words = [plan.command_line, overlay.os_release(plan), lock.kernel_release, layers.digest(tree)]
+    return hashlib.sha256(msgspec.json.encode([FORMAT, *files, *words])).hexdigest()
 
 
 def _named(plan: ImagePlan, place: Path, uki: Path) -> BakedImage:

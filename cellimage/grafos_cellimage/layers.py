@@ -5,6 +5,7 @@ A layer is made as a tar, whose bytes depend on its files alone, and becomes wha
 
 from __future__ import annotations
 
+import hashlib
 import io
 import stat
 import tarfile
@@ -50,6 +51,14 @@ def pack(tree: Tree, target: Path, epoch_s: int) -> None:
             else:
                 entry.size = len(node.data)
                 archive.addfile(entry, io.BytesIO(node.data))
+
+
+def digest(tree: Tree) -> str:
+    """A tree as one SHA-256, whatever it is packed into."""
+    whole = hashlib.sha256()
+    for name, node in sorted(tree.items()):
+        whole.update(f"{name}\0{node.link}\0{node.mode:o}\0{hashlib.sha256(node.data).hexdigest()}\n".encode())
+    return whole.hexdigest()
 
 
 def trim(source: Path, target: Path, dropped: Sequence[str], epoch_s: int) -> None:

@@ -25,6 +25,8 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 RUNS = {"grafos-first-boot.service": "grafos_cell.first_boot", "grafos-cell.service": "grafos_cell.baked"}
 """The module that each of our units runs, in the place of ``@module@``."""
+DIGEST = "usr/lib/grafos/image-sha256"
+"""Where the image says of which contents it is; ``grafos_cell.inventory`` reads it there."""
 UNITS = "etc/systemd/system"
 OWN_UNITS = "usr/lib/systemd/system"
 

@@ -23,7 +23,10 @@ class BakedImage(msgspec.Struct, frozen=True, kw_only=True):
     """A raw disk and what is known of it. In the record ``path`` is the disk's bare name, so both can move.
 
     ``lock_sha256`` is of the lock with its packages and wheels, ``own_sha256`` of our own code and settings in it,
-    ``uki_sha256`` of the one program that the firmware starts. What an image was made from is empty if nobody knows.
+    ``uki_sha256`` of the one program that the firmware starts. ``contents_sha256`` is of what that program consists of:
+    the image bears it inside, so that a cell can say of which image it is. ``unsigned_sha256`` and
+    ``unsigned_uki_sha256`` are of the image that this one was before its program was signed for Secure Boot, with the
+    certificate ``certificate_sha256``. What nobody knows is empty.
     """
 
     path: Path
@@ -35,6 +38,11 @@ class BakedImage(msgspec.Struct, frozen=True, kw_only=True):
     own_sha256: str = ""
     uki_sha256: str = ""
     uki_bytes: int = 0
+    contents_sha256: str = ""
+    sbom_sha256: str = ""
+    unsigned_sha256: str = ""
+    unsigned_uki_sha256: str = ""
+    certificate_sha256: str = ""
     tools: dict[str, str] = {}
     """The programs that wrote it, with their versions: another version may write other bytes."""
 

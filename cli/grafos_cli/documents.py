@@ -156,8 +156,10 @@ EVENT = record(texts="kind name what cell_id detail", moments="at")
 SAID = record(texts="program line")
 
 IMAGE = record(
-    texts="path sha256 arch suite lock_sha256 own_sha256 uki_sha256", counts="size_bytes uki_bytes", tools=mapped(TEXT)
-)
+    texts="path sha256 arch suite lock_sha256 own_sha256 uki_sha256 contents_sha256 sbom_sha256 unsigned_sha256 "
+    "relocked_from",
+    counts="size_bytes uki_bytes", tools=mapped(TEXT), lock_changes=listed(TEXT),
+)  # fmt: skip
 """One image of `cloud image`."""
 PUBLICATION = record(
     texts="name provider region sha256 arch", counts="size_bytes held_micro_cents", moments="ends_at",

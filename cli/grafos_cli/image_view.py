@@ -40,5 +40,8 @@ def image_document(image: BakedImage) -> dict[str, object]:
         "own_sha256": image.own_sha256,
         "uki_sha256": image.uki_sha256,
         "uki_bytes": image.uki_bytes,
+        "contents_sha256": image.contents_sha256,
+        "sbom_sha256": image.sbom_sha256,
+        "unsigned_sha256": image.unsigned_sha256,
         "tools": image.tools,
     }
