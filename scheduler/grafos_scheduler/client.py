@@ -22,7 +22,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.receipts import Signed
 from grafos_core.revoking import GRACE_S_DEFAULT
-from grafos_scheduler import audit_messages, lease_messages, messages, standing_messages
+from grafos_scheduler import audit_messages, lease_messages, messages, reservation_messages, standing_messages
 from grafos_scheduler.wire import (
     ANSWER_BYTES_MAX,
     ASK_ANOTHER,
@@ -208,6 +208,18 @@ class SchedulerClient:
 
     def artifacts(self, run_id: str) -> messages.Artifacts:
         return self._get(f"/api/v1/runs/{run_id}/artifacts", messages.Artifacts)
+
+    def keep_artifact(self, run_id: str, part: str) -> messages.BlobStored:
+        """Has the scheduler store the run's ``output`` or ``response`` as a blob, so that a run may be given it."""
+        return self._call("POST", f"/api/v1/runs/{run_id}/artifacts/{part}/blob", messages.BlobStored)
+
+    def reserve(self, request: reservation_messages.ReservationRequest) -> reservation_messages.ReservationView:
+        """Holds money for the runs that name the key. Asked again with the same key it is the same reservation."""
+        return self._call("POST", "/api/v1/reservations", reservation_messages.ReservationView, request)
+
+    def end_reservation(self, key: str) -> reservation_messages.ReservationView:
+        """Lets no more runs be held on it; what they do not need is the tenant's again."""
+        return self._call("DELETE", f"/api/v1/reservations/{key}", reservation_messages.ReservationView)
 
     # --- how ---
 

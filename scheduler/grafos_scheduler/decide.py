@@ -26,6 +26,8 @@ from grafos_scheduler import (
     people,
     preempting,
     renewing,
+    reservation_events,
+    reservations,
     retention,
     revocation,
     revoking,
@@ -53,6 +55,8 @@ def decide(  # noqa: C901  # one arm per event
     draft = Draft(state, now, by or _by(event))
     if isinstance(event, tenant_events.OfTenants):
         return draft.decision(_of_tenants(draft, event, chance))
+    if isinstance(event, reservation_events.OfReservations):
+        return draft.decision(reservations.decided(draft, event))
     match event:
         case events.RunRequested():
             return admission.requested(draft, event, chance)
@@ -141,6 +145,7 @@ def _time_passed(draft: Draft) -> None:
     renewing.renew_due(draft)
     preempting.ask_where_there_is_room(draft)
     outcomes.give_up_overdue(draft)
+    reservations.time_passed(draft)
     retention.collect(draft)
     revocation.carry_out_due(draft)
     enrolment.collect_lapsed(draft)
@@ -193,7 +198,12 @@ def _by(event: Event) -> str:
             return text_of(CELL, event.hello.cell_id)
         case events.CellRegistered():
             return text_of(CELL, event.registration.cell_id)
-        case events.RunRequested() | events.RunCancelAsked():
+        case (
+            events.RunRequested()
+            | events.RunCancelAsked()
+            | reservation_events.ReservationAsked()
+            | reservation_events.ReservationEnded()
+        ):
             return text_of(TENANT, event.tenant)
         case events.LeaseRevokeAsked() if event.tenant:
             return text_of(TENANT, event.tenant)

@@ -15,6 +15,7 @@ from grafos_core.booking import Booking, LedgerCopy
 from grafos_core.receipts import RunReceipt, Signed
 from grafos_scheduler import enrolment_messages, frames, messages
 from grafos_scheduler.attested import Attested, Roots
+from grafos_scheduler.reservation_events import OfReservations
 from grafos_scheduler.tenant_events import OfTenants
 
 
@@ -284,6 +285,7 @@ Event = (
     | OperatorReplaced
     | TermsSet
     | OfTenants
+    | OfReservations
     | LedgerTaken
     | LedgerBooked
     | LedgerClosed

@@ -298,14 +298,7 @@ async def list_runs(services: Services, request: Request) -> messages.RunPage:
 
 async def artifacts(services: Services, request: Request) -> messages.Artifacts:
     run = _run(services, request)
-    await services.shell.settled()
-    kept: rows.Artifact | None = await services.shell.store.read(rows.ARTIFACT, run.run_id)
-    if kept is None:
-        raise GrafosError(
-            "artifact_missing",
-            f"run {run.run_id} left no artifacts",
-            why=f"its state is {run.state}{': ' + run.what if run.what else ''}",
-        )
+    kept = await kept_artifact(services, request)
     order: rows.Order | None = await services.shell.store.read(rows.ORDER, run.run_id) if run.signed_by else None
     return messages.Artifacts(
         run=views.run_view(services.shell.state, run),
@@ -317,6 +310,20 @@ async def artifacts(services: Services, request: Request) -> messages.Artifacts:
         order=order.order if order else None,
         signing_key_pem=order.signing_key_pem if order else "",
     )
+
+
+async def kept_artifact(services: Services, request: Request) -> rows.Artifact:
+    """What the run that the path names left; ``artifact_missing``."""
+    run = _run(services, request)
+    await services.shell.settled()
+    kept: rows.Artifact | None = await services.shell.store.read(rows.ARTIFACT, run.run_id)
+    if kept is None:
+        raise GrafosError(
+            "artifact_missing",
+            f"run {run.run_id} left no artifacts",
+            why=f"its state is {run.state}{': ' + run.what if run.what else ''}",
+        )
+    return kept
 
 
 def _batched(outcome: msgspec.Struct | GrafosError | None) -> messages.BatchedRun:

@@ -16,7 +16,18 @@ from grafos_core.errors import GrafosError
 from grafos_core.money import format_cents
 from grafos_core.resources import Resources
 from grafos_core.tiers import Tier
-from grafos_scheduler import cells, leases, messages, placement, preempting, rows, runs, standing, tenants
+from grafos_scheduler import (
+    cells,
+    leases,
+    messages,
+    placement,
+    preempting,
+    reservations,
+    rows,
+    runs,
+    standing,
+    tenants,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +83,11 @@ def demanded(
 ) -> tuple[placement.Demand, list[Account]]:
     """What the run needs if its leases are asked for at ``begins_at`` (Unix seconds), and the accounts that may pay."""
     until = begins_at + runs.GRANT_WITHIN_S + leases.needed_s(asked) + state.settings.clock_skew_max_s
-    purse = tenants.purses(state, tenant, until + runs.REPORT_WITHIN_S)
+    paid_until = until + runs.REPORT_WITHIN_S
+    if asked.reservation:
+        purse = reservations.purse(state, tenant.name, asked.reservation, paid_until)
+    else:
+        purse = tenants.purses(state, tenant, paid_until)
     most = max((account.free_micro_cents for account in purse), default=-1)  # of no account, not even a free run
     if asked.max_micro_cents is not None:
         most = min(most, asked.max_micro_cents)

@@ -222,16 +222,21 @@ class BlobStored(msgspec.Struct, frozen=True):
 # --- runs -------------------------------------------------------------------------------------------------------
 
 
+_KEY = "[A-Za-z0-9_-]{16,64}"
+RunKey = Annotated[str, msgspec.Meta(pattern=f"^{_KEY}{END}")]
+
+
 class RunRequest(msgspec.Struct, frozen=True):
     """``run_key`` was made and stored by the client before it asked: the same key never runs or charges twice.
 
     ``memory_bytes`` bounds the linear memory; what begins with ``lease_`` is leased from the cell. Seconds are wall
     time. With a ``cell_id`` it is to be that cell of the provider and no other. The run costs at most
-    ``max_micro_cents``, where that is given. ``order`` is a signed ``RunOrder`` that says the same; it is asked for
-    where somebody of the tenant has registered a signing key.
+    ``max_micro_cents``, where that is given, and is held on the reservation of the key ``reservation``, where one is
+    named. ``order`` is a signed ``RunOrder`` that says the same; it is asked for where somebody of the tenant has
+    registered a signing key.
     """
 
-    run_key: Annotated[str, msgspec.Meta(min_length=16, max_length=64, pattern=f"^[A-Za-z0-9_-]+{END}")]
+    run_key: RunKey
     provider: Name
     program: Name
     tasklet: Name
@@ -247,6 +252,7 @@ class RunRequest(msgspec.Struct, frozen=True):
     tier: Tier = Tier.STANDARD
     cell_id: Annotated[str, msgspec.Meta(max_length=40)] = ""
     max_micro_cents: Count | None = None
+    reservation: Annotated[str, msgspec.Meta(pattern=f"^({_KEY})?{END}")] = ""
     order: Signed | None = None
 
 

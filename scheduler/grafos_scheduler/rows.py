@@ -17,7 +17,7 @@ from grafos_core.tiers import Tier
 from grafos_scheduler.ledger_messages import LedgerState
 from grafos_scheduler.messages import Conformance, RunRequest
 
-CLAIM, TERMS, TENANT, SLICE = "claim", "terms", "tenant", "slice"
+CLAIM, TERMS, TENANT, SLICE, RESERVATION = "claim", "terms", "tenant", "slice", "reservation"
 CELL, DRAIN, LEASE, RUN, ARTIFACT = "cell", "drain", "lease", "run", "artifact"
 PRODUCTION, CONFORMANCE, FAULT = "production", "conformance", "fault"
 ENROLMENT, IDENTITY, REVOKED_KEY = "enrolment", "identity", "revoked_key"
@@ -82,6 +82,20 @@ class Slice(msgspec.Struct, frozen=True):
     amount_micro_cents: int
     expires_at: float
     closed: bool = False
+
+
+class Reservation(msgspec.Struct, frozen=True):
+    """One hold for many runs of a tenant. ``account`` names the account that they are held on, and the hold of it on
+    the tenant's; both are gone once that was settled, at ``settled_at``, for ``spent_micro_cents``."""
+
+    account: str
+    tenant: str
+    key: str
+    amount_micro_cents: int
+    expires_at: float
+    closed: bool = False
+    settled_at: float = 0.0
+    spent_micro_cents: int = 0
 
 
 class FabricLedger(msgspec.Struct, frozen=True):
@@ -394,6 +408,7 @@ STORED_KINDS: dict[str, type[msgspec.Struct]] = {
     TERMS: Terms,
     TENANT: Tenant,
     SLICE: Slice,
+    RESERVATION: Reservation,
     FABRIC_LEDGER: FabricLedger,
     LEDGER_BASIS: LedgerBasis,
     CELL: Cell,

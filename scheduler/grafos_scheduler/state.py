@@ -70,6 +70,7 @@ class State:
         self.terms: dict[str, rows.Terms] = {}
         self.tenants: dict[str, rows.Tenant] = {}
         self.slices: dict[str, rows.Slice] = {}
+        self.reservations: dict[str, rows.Reservation] = {}
         self.fabric_ledgers: dict[str, rows.FabricLedger] = {}
         self.ledger_bases: dict[str, rows.LedgerBasis] = {}
         self.cells: dict[str, rows.Cell] = {}
@@ -97,6 +98,7 @@ class State:
             rows.TERMS: self.terms,
             rows.TENANT: self.tenants,
             rows.SLICE: self.slices,
+            rows.RESERVATION: self.reservations,
             rows.FABRIC_LEDGER: self.fabric_ledgers,
             rows.LEDGER_BASIS: self.ledger_bases,
             rows.CELL: self.cells,

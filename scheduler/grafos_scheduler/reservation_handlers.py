@@ -1,0 +1,36 @@
+"""What the REST routes for programs of several tasklets do; see ``handlers`` for the others."""
+
+from __future__ import annotations
+
+from grafos_core.errors import GrafosError
+from grafos_core.ids import sha256_of
+from grafos_scheduler import handlers, messages, reservation_messages
+from grafos_scheduler.handlers import Request, Services
+from grafos_scheduler.reservation_events import ReservationAsked, ReservationEnded
+
+
+async def reserve(services: Services, request: Request) -> reservation_messages.ReservationView:
+    asked: reservation_messages.ReservationRequest = request.body
+    expires_at = services.shell.clock.now() + asked.ttl_s
+    event = ReservationAsked(request.who.name, asked.reservation_key, asked.micro_cents, expires_at)
+    answer = await services.shell.handle(event, by=request.who.text)
+    assert isinstance(answer, reservation_messages.ReservationView)
+    return answer
+
+
+async def end(services: Services, request: Request) -> reservation_messages.ReservationView:
+    event = ReservationEnded(request.who.name, request.path["key"])
+    answer = await services.shell.handle(event, by=request.who.text)
+    assert isinstance(answer, reservation_messages.ReservationView)
+    return answer
+
+
+async def keep_artifact(services: Services, request: Request) -> messages.BlobStored:
+    part = request.path["part"]
+    kept = await handlers.kept_artifact(services, request)
+    if part not in ("output", "response"):
+        raise GrafosError("not_found", f"a run leaves a response and an output, and no {part[:40]!r}")
+    data = kept.output if part == "output" else kept.response_json.encode()
+    sha256 = sha256_of(data)
+    await services.blobs.put(request.who.name, sha256, data)
+    return messages.BlobStored(sha256, len(data))

@@ -1,0 +1,125 @@
+"""One hold for many runs: a tenant has the worst case of a whole program held at once, and its runs are paid from that.
+
+A reservation is a hold on one account of the tenant's, and an account of its own with just that to spend. A run that
+names it is held there and nowhere else. It ends when its tenant says so, or at its time; and when no run holds anything
+of it any more, its hold is settled for what its runs came to.
+
+    open --closed, ran out--> closing --no run holds any of it--> (settled, forgotten a while later)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from grafos_core import ledger
+from grafos_core.errors import GrafosError
+from grafos_scheduler import reservation_messages, rows, tenants
+from grafos_scheduler.reservation_events import OfReservations, ReservationAsked, ReservationEnded
+from grafos_scheduler.retention import KEY_KEPT_S
+
+if TYPE_CHECKING:
+    from grafos_core.ledger import Account
+    from grafos_scheduler.draft import Draft
+    from grafos_scheduler.state import State
+
+PER_TENANT_MAX = 1000
+"""Bounds what one tenant adds to memory; each is one program under way, or one that ended within the hour."""
+
+
+def decided(draft: Draft, event: OfReservations) -> reservation_messages.ReservationView:
+    """What such an event comes to."""
+    return asked(draft, event) if isinstance(event, ReservationAsked) else ended(draft, event)
+
+
+def asked(draft: Draft, event: ReservationAsked) -> reservation_messages.ReservationView:
+    """Holds the amount, or ``budget_exceeded``. The same key again is the same reservation, as it stands by now;
+    ``run_key_reused`` for another amount."""
+    state = draft.state
+    tenant = tenants.living(state, event.tenant)
+    name = account_of(event.tenant, event.key)
+    known = state.reservations.get(name)
+    if known is not None:
+        if known.amount_micro_cents != event.micro_cents:
+            raise GrafosError(
+                "run_key_reused",
+                f"reservation {event.key} is one of another amount",
+                next="make a new key for each reservation",
+            )
+        return view(draft, known)
+    if sum(each.tenant == event.tenant for each in state.reservations.values()) >= PER_TENANT_MAX:
+        raise GrafosError(
+            "limit_exceeded",
+            f"tenant {event.tenant} has {PER_TENANT_MAX} reservations, which is the most it may",
+            next="close some",
+        )
+    purse = tenants.purses(state, tenant, event.expires_at)
+    tenants.check_affordable(tenant, purse, event.micro_cents)
+    made = rows.Reservation(name, event.tenant, event.key, event.micro_cents, event.expires_at)
+    draft.put(rows.RESERVATION, name, made)
+    tenants.hold(draft, purse, name, event.micro_cents, f"program {event.key[:8]}")
+    draft.book(ledger.open_account(draft.ledger, name, event.micro_cents))
+    return view(draft, made)
+
+
+def ended(draft: Draft, event: ReservationEnded) -> reservation_messages.ReservationView:
+    """Lets no more runs be held on it. ``not_found`` for one that the tenant does not have."""
+    known = draft.state.reservations.get(account_of(event.tenant, event.key))
+    if known is None:
+        raise GrafosError("not_found", f"tenant {event.tenant} has no reservation {event.key} here")
+    return view(draft, _closed(draft, known))
+
+
+def time_passed(draft: Draft) -> None:
+    """Closes what ran out, settles what no run holds any more, and forgets it when nobody asks again."""
+    for known in draft.state.reservations.values():
+        if not known.settled_at and (known.closed or known.expires_at <= draft.now):
+            _closed(draft, known)
+        elif known.settled_at and known.settled_at + KEY_KEPT_S <= draft.now:
+            draft.remove(rows.RESERVATION, known.account)
+
+
+def purse(state: State, tenant: str, key: str, until: float) -> list[Account]:
+    """The reservation's account, for a run lasting ``until``; ``not_found`` for one that is not open so long."""
+    known = state.reservations.get(account_of(tenant, key))
+    if known is None or known.closed or known.expires_at < until:
+        raise GrafosError(
+            "not_found",
+            f"tenant {tenant} has no reservation {key} here that outlasts the run",
+            next="reserve anew",
+        )
+    return [state.ledger.account(known.account)]
+
+
+def account_of(tenant: str, key: str) -> str:
+    """The name of the reservation's account, and of its hold on the tenant's."""
+    return f"reservation/{tenant}/{key}"
+
+
+def view(draft: Draft, row: rows.Reservation) -> reservation_messages.ReservationView:
+    account = None if row.settled_at else draft.ledger.account(row.account)
+    return reservation_messages.ReservationView(
+        reservation_key=row.key,
+        amount_micro_cents=row.amount_micro_cents,
+        held_micro_cents=account.held_micro_cents if account else 0,
+        spent_micro_cents=account.spent_micro_cents if account else row.spent_micro_cents,
+        expires_at=row.expires_at,
+        closed=row.closed,
+    )
+
+
+def _closed(draft: Draft, known: rows.Reservation) -> rows.Reservation:
+    """The reservation closed, and settled if nothing of it is held."""
+    if known.settled_at:
+        return known
+    account = draft.ledger.account(known.account)
+    now = replace(known, closed=True)
+    if account.held_micro_cents == 0:
+        now = replace(now, settled_at=draft.now, spent_micro_cents=account.spent_micro_cents)
+        draft.book(ledger.settle(draft.ledger, known.account, account.spent_micro_cents))
+        draft.remove(ledger.HOLD, known.account)
+        draft.remove(ledger.ACCOUNT, known.account)
+    if now != known:
+        draft.put(rows.RESERVATION, known.account, now)
+    return now
