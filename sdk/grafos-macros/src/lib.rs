@@ -1,4 +1,4 @@
-//! The attribute `#[grafos_std::tasklet]` and the derive `ToJson`, without a dependency.
+//! The attribute `#[grafos_std::tasklet]` and the derives `ToJson` and `Wire`, without a dependency.
 //!
 //! They read the few tokens that matter and leave the rest to the compiler. What they cannot take is a compile error
 //! at the place where it stands, with what to write there.
@@ -28,6 +28,12 @@ pub fn tasklet(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_derive(ToJson)]
 pub fn derive_to_json(item: TokenStream) -> TokenStream {
     derive::to_json(item).unwrap_or_else(Fault::into_tokens)
+}
+
+/// Makes a struct with named fields something that leased memory keeps: the bytes of one field after the other.
+#[proc_macro_derive(Wire)]
+pub fn derive_wire(item: TokenStream) -> TokenStream {
+    derive::wire(item).unwrap_or_else(Fault::into_tokens)
 }
 
 /// What is wrong, and where.

@@ -19,6 +19,12 @@ pub fn init(handle: u32, length: u32) {
 
 /// `_grafos_tasklet_run` for a tasklet that takes its whole input.
 pub fn run_with_input<R: Outcome>(handle: u32, length: u32, tasklet: fn(&[u8]) -> R) -> i32 {
+    run_any(handle, length, tasklet)
+}
+
+/// As `run_with_input`, also for what holds values of its own. The attribute names a plain function, so that a wrong
+/// one is told in the plainest words.
+pub(crate) fn run_any<R: Outcome>(handle: u32, length: u32, tasklet: impl FnOnce(&[u8]) -> R) -> i32 {
     host::keep_input(handle, length);
     match Tasklet::input().to_vec() {
         Ok(input) => finish(tasklet(&input)),

@@ -18,8 +18,11 @@ pub enum FabricError {
     Unsupported,
     /// The lease was revoked.
     Revoked,
-    /// Anything else, with the status as it came; -22 is an argument that is not valid.
+    /// Anything else, with the status as it came; -22 is an argument that is not valid, -200 bytes that do not hold the
+    /// value that is wanted, -201 a value that does not fit into its place.
     IoError(i32),
+    /// A GPU session went wrong, with the session's status. No cell answers it yet.
+    GpuSessionFailed(u8),
 }
 
 impl FabricError {
@@ -37,8 +40,13 @@ impl FabricError {
         }
     }
 
+    /// Whether asking again may help. What the call was to change may have been changed all the same.
+    pub fn is_transient(&self) -> bool {
+        *self == FabricError::Disconnected
+    }
+
     /// A status as a result: what is 0 or more is a count.
-    pub(crate) fn check(status: i32) -> Result<usize, FabricError> {
+    pub fn check(status: i32) -> Result<usize, FabricError> {
         match FabricError::from_status(status) {
             None => Ok(status as usize),
             Some(error) => Err(error),
@@ -67,6 +75,7 @@ impl fmt::Display for FabricError {
             FabricError::Unsupported => f.write_str("unsupported"),
             FabricError::Revoked => f.write_str("revoked"),
             FabricError::IoError(status) => write!(f, "io_error {status}"),
+            FabricError::GpuSessionFailed(status) => write!(f, "gpu_session_failed {status}"),
         }
     }
 }

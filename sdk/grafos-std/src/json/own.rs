@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::{separate, write_text, Json, ToJson};
 use crate::error::Failure;
+use crate::lease::LeaseRef;
 
 macro_rules! as_displayed {
     ($($type:ty)*) => {$(
@@ -52,6 +53,13 @@ impl ToJson for String {
 impl ToJson for Json {
     fn to_json(&self, out: &mut String) -> Result<(), Failure> {
         self.write(out);
+        Ok(())
+    }
+}
+
+impl ToJson for LeaseRef {
+    fn to_json(&self, out: &mut String) -> Result<(), Failure> {
+        out.push_str(self.as_str());
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use serde::ser::{Error as _, Serialize, SerializeMap, Serializer};
 
 use super::{Json, ToJson};
 use crate::error::Failure;
+use crate::lease::LeaseRef;
 
 impl<T: Serialize + ?Sized> ToJson for T {
     fn to_json(&self, out: &mut String) -> Result<(), Failure> {
@@ -37,5 +38,11 @@ impl Serialize for Json {
                 map.end()
             }
         }
+    }
+}
+
+impl Serialize for LeaseRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.as_json().serialize(serializer)
     }
 }

@@ -1,16 +1,33 @@
 //! The mock that stands for a cell where there is none.
 
+mod fabric;
+mod faults;
+mod regions;
+mod services;
+mod tasklets;
+mod turns;
+
 use std::cell::RefCell;
 
-use crate::block::BLOCK_BYTES;
+pub use fabric::{MockFabric, MockLease};
+pub use faults::MockFaults;
+pub use regions::*;
+pub use services::MockSession;
+pub use tasklets::MockTasklet;
+
+use crate::cpu::Ended;
 use crate::entry;
+use crate::error::FabricError;
 use crate::json::Json;
+use crate::lease::Kind;
 use crate::output::Outcome;
 use crate::running::Context;
 
-const INVALID: i32 = -22;
+const DISCONNECTED: i32 = -1;
+const LEASE_EXPIRED: i32 = -2;
 const CAPACITY_EXCEEDED: i32 = -4;
 const UNSUPPORTED: i32 = -5;
+const INVALID: i32 = -22;
 
 const CONTEXT_HANDLE: u32 = 1;
 const INPUT_HANDLE: u32 = 2;
@@ -22,17 +39,10 @@ const LOG_ENTRY_BYTES_MAX: usize = 4 * 1024;
 const FAIL_TEXT_BYTES_MAX: usize = 1024;
 const FUEL_DEFAULT: u64 = 500_000;
 
-/// How a run in the mock ended and what it left.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ran {
-    /// `finished`, `program_error`, `response_invalid` or `output_too_large`, as a cell names it.
-    pub code: &'static str,
-    /// The text of a program error.
-    pub text: String,
-    pub response: Option<String>,
-    pub output: Vec<u8>,
-    pub log: Vec<String>,
-}
+pub use crate::cpu::Ended as Ran;
+
+/// What runs a module that a test provided.
+type Provided = std::sync::Arc<dyn Fn(&[u8]) -> Ended + Send + Sync>;
 
 #[derive(Clone)]
 struct Cell {
@@ -49,13 +59,23 @@ struct Cell {
     fail_text: String,
     fuel: u64,
     fuel_used: u64,
-    memory: Option<Vec<u8>>,
-    blocks: Option<Vec<[u8; BLOCK_BYTES]>>,
-    lease_status: i32,
+    fabric: MockFabric,
+    memory: Vec<MockLease>,
+    blocks: Vec<MockLease>,
+    claimed: [u32; 3],
+    /// Of the tasklets of its fabric, and how many calls on regions it made: its faults follow from both.
+    number: u64,
+    calls: u64,
+    /// Its place among tasklets that run side by side.
+    lane: Option<usize>,
 }
 
 impl Cell {
     fn new() -> Cell {
+        Cell::of(MockFabric::new())
+    }
+
+    fn of(fabric: MockFabric) -> Cell {
         let context = br#"{"provider":"local","cell_id":"local-mock","region":"here","run_id":"run-mock","tasklet":"mock","module_sha256":""}"#;
         Cell {
             context: context.to_vec(),
@@ -71,9 +91,13 @@ impl Cell {
             fail_text: String::new(),
             fuel: FUEL_DEFAULT,
             fuel_used: 0,
-            memory: None,
-            blocks: None,
-            lease_status: 0,
+            number: fabric.begin(),
+            fabric,
+            memory: Vec::new(),
+            blocks: Vec::new(),
+            claimed: [0; 3],
+            calls: 0,
+            lane: None,
         }
     }
 
@@ -81,18 +105,17 @@ impl Cell {
         self.fuel_used += 1 + moved as u64;
     }
 
-    /// The range of a region of `size` bytes, or the status that refuses it.
-    fn range(&self, size: Option<usize>, offset: u64, length: usize) -> Result<std::ops::Range<usize>, i32> {
-        let size = size.ok_or(UNSUPPORTED)?;
-        if self.lease_status < 0 {
-            return Err(self.lease_status);
-        }
-        let start = usize::try_from(offset).map_err(|_| CAPACITY_EXCEEDED)?;
-        let end = start.checked_add(length).ok_or(CAPACITY_EXCEEDED)?;
-        if end > size {
-            Err(CAPACITY_EXCEEDED)
-        } else {
-            Ok(start..end)
+    fn next_fault(&mut self) -> Option<faults::Fault> {
+        self.calls += 1;
+        self.fabric.state().faults.of_call(self.number, self.calls)
+    }
+
+    /// The first lease of a kind; a test that sets it anew gets a fresh one.
+    fn set_first(&mut self, lease: MockLease) {
+        let leases = if lease.kind == Kind::Blocks { &mut self.blocks } else { &mut self.memory };
+        match leases.first_mut() {
+            Some(first) => *first = lease,
+            None => leases.push(lease),
         }
     }
 }
@@ -107,6 +130,21 @@ fn with<T>(act: impl FnOnce(&mut Cell) -> T) -> T {
 
 fn status(result: Result<(), i32>) -> i32 {
     result.err().unwrap_or(0)
+}
+
+/// Lets other tasklets that run side by side with this one make their calls first, if chance wants it.
+fn turn(is_idle: bool) {
+    let place = with(|cell| cell.lane.map(|lane| (cell.fabric.clone(), lane)));
+    if let Some((fabric, lane)) = place {
+        turns::pass(&fabric, lane, is_idle);
+    }
+}
+
+/// As `turn`, for who waits in that fabric.
+fn turn_of(fabric: &MockFabric, is_idle: bool) {
+    if with(|cell| cell.fabric.is(fabric)) {
+        turn(is_idle);
+    }
 }
 
 // --- what a test sets and sees ---------------------------------------------------------------------------------
@@ -150,18 +188,34 @@ pub fn mock_set_fuel(units: u64) {
 
 /// A memory lease of so many bytes, all zero, in slot 0.
 pub fn mock_set_fbmu_arena_size(bytes: u64) {
-    with(|cell| cell.memory = Some(vec![0; bytes as usize]));
+    with(|cell| cell.set_first(cell.fabric.lease_memory(bytes)));
 }
 
 /// A block lease of so many blocks, all zero, in slot 0.
 pub fn mock_set_fbbu_num_blocks(blocks: u64) {
-    with(|cell| cell.blocks = Some(vec![[0; BLOCK_BYTES]; blocks as usize]));
+    with(|cell| cell.set_first(cell.fabric.lease_blocks(blocks)));
 }
 
-/// The state of every lease: 0, or the status that all calls on them answer from now on, such as -2 for one that
-/// ran out.
+/// The state of every lease of the run: 0, or the status that all calls on them answer from now on, such as -2 for one
+/// that ran out.
 pub fn mock_set_lease_status(status: i32) {
-    with(|cell| cell.lease_status = status);
+    with(|cell| cell.memory.iter().chain(&cell.blocks).for_each(|lease| cell.fabric.set_status(*lease, status)));
+}
+
+/// The time of day at the cell, in seconds, by which leases end.
+pub fn mock_set_unix_time_secs(seconds: u64) {
+    with(|cell| cell.fabric.set_time_s(seconds));
+}
+
+/// The fabric that this thread's runs are in: one of their own, unless they were begun in another.
+pub fn mock_fabric() -> MockFabric {
+    with(|cell| cell.fabric.clone())
+}
+
+/// From now on `CpuBuilder` starts this tasklet for that module.
+pub fn mock_provide<R: Outcome + 'static>(module: &[u8], tasklet: fn(&[u8]) -> R) {
+    let run = move |input: &[u8]| mock_run(tasklet, input);
+    with(|cell| cell.fabric.state().modules.insert(module.to_vec(), std::sync::Arc::new(run)));
 }
 
 /// The entries of the log so far.
@@ -171,10 +225,11 @@ pub fn mock_log() -> Vec<String> {
 
 /// Runs a tasklet as a cell would: with this input, to its end. What was set before stays set; what an earlier run
 /// wrote is gone. A tasklet that takes no input runs as `mock_run(|_| tasklet(), b"")`.
-pub fn mock_run<R: Outcome>(tasklet: fn(&[u8]) -> R, input: &[u8]) -> Ran {
+pub fn mock_run<R: Outcome>(tasklet: impl FnOnce(&[u8]) -> R, input: &[u8]) -> Ran {
     mock_set_input(input);
     with(|cell| {
-        let before = std::mem::replace(cell, Cell::new());
+        let fresh = Cell::of(cell.fabric.clone());
+        let before = std::mem::replace(cell, fresh);
         cell.context = before.context;
         cell.context_handle = before.context_handle;
         cell.input = before.input;
@@ -182,9 +237,9 @@ pub fn mock_run<R: Outcome>(tasklet: fn(&[u8]) -> R, input: &[u8]) -> Ran {
         cell.fuel = before.fuel;
         cell.memory = before.memory;
         cell.blocks = before.blocks;
-        cell.lease_status = before.lease_status;
+        cell.lane = before.lane;
     });
-    let returned = entry::run_with_input(INPUT_HANDLE, input.len() as u32, tasklet);
+    let returned = entry::run_any(INPUT_HANDLE, input.len() as u32, tasklet);
     with(|cell| {
         let code = match (returned, cell.response_refused, cell.output_refused) {
             (0, 0, false) => "finished",
@@ -281,60 +336,52 @@ pub fn fuel_remaining() -> u64 {
     })
 }
 
-pub fn fbmu_size(slot: u32) -> i64 {
-    with(|cell| match &cell.memory {
-        Some(memory) if slot == 0 && cell.lease_status == 0 => memory.len() as i64,
-        Some(_) if slot == 0 => i64::from(cell.lease_status),
-        _ => i64::from(UNSUPPORTED),
-    })
+fn here() -> MockFabric {
+    turn(false);
+    mock_fabric()
 }
 
-pub fn fbmu_read(slot: u32, offset: u64, into: &mut [u8]) -> i32 {
+pub fn svc_listen(cap: u32, port: u32, max_sessions: u32) -> i32 {
+    services::listen(&here(), cap, port, max_sessions).unwrap_or_else(|status| status)
+}
+
+pub fn svc_accept(listener: u32) -> i32 {
+    services::accept(&here(), listener)
+}
+
+pub fn svc_read(session: u32, into: &mut [u8]) -> i32 {
+    services::read(&here(), session, into)
+}
+
+pub fn svc_write(session: u32, data: &[u8]) -> i32 {
+    services::write(&here(), session, data).unwrap_or_else(|status| status)
+}
+
+pub fn svc_close(session: u32) -> i32 {
+    services::close(&here(), session)
+}
+
+pub(crate) fn launch(module: &[u8], fuel: u64, input: &[u8]) -> Result<Ended, FabricError> {
+    let fabric = mock_fabric();
+    let provided = fabric.state().modules.get(module).cloned().ok_or(FabricError::Unsupported)?;
+    let fresh = Cell { fuel, ..Cell::of(fabric) };
+    let before = with(|cell| std::mem::replace(cell, fresh));
+    let ended = provided(input);
+    with(|cell| *cell = before);
+    Ok(ended)
+}
+
+pub(crate) fn claim(kind: Kind, slot: u32) -> bool {
     with(|cell| {
-        let size = cell.memory.as_ref().filter(|_| slot == 0).map(Vec::len);
-        status(cell.range(size, offset, into.len()).map(|range| {
-            into.copy_from_slice(&cell.memory.as_ref().expect("there is a size")[range]);
-            cell.pay(into.len());
-        }))
+        let before = cell.claimed[kind as usize];
+        cell.claimed[kind as usize] |= 1 << slot;
+        before & (1 << slot) == 0
     })
 }
 
-pub fn fbmu_write(slot: u32, offset: u64, data: &[u8]) -> i32 {
-    with(|cell| {
-        let size = cell.memory.as_ref().filter(|_| slot == 0).map(Vec::len);
-        status(cell.range(size, offset, data.len()).map(|range| {
-            cell.memory.as_mut().expect("there is a size")[range].copy_from_slice(data);
-            cell.pay(data.len());
-        }))
-    })
-}
-
-pub fn fbbu_get_num_blocks(slot: u32) -> i64 {
-    with(|cell| match &cell.blocks {
-        Some(blocks) if slot == 0 && cell.lease_status == 0 => blocks.len() as i64,
-        Some(_) if slot == 0 => i64::from(cell.lease_status),
-        _ => i64::from(UNSUPPORTED),
-    })
-}
-
-pub fn fbbu_read_block(slot: u32, lba: u64, into: &mut [u8; BLOCK_BYTES]) -> i32 {
-    with(|cell| {
-        let count = cell.blocks.as_ref().filter(|_| slot == 0).map(Vec::len);
-        status(cell.range(count, lba, 1).map(|range| {
-            *into = cell.blocks.as_ref().expect("there is a count")[range.start];
-            cell.pay(BLOCK_BYTES);
-        }))
-    })
-}
-
-pub fn fbbu_write_block(slot: u32, lba: u64, block: &[u8; BLOCK_BYTES]) -> i32 {
-    with(|cell| {
-        let count = cell.blocks.as_ref().filter(|_| slot == 0).map(Vec::len);
-        status(cell.range(count, lba, 1).map(|range| {
-            cell.blocks.as_mut().expect("there is a count")[range.start] = *block;
-            cell.pay(BLOCK_BYTES);
-        }))
-    })
+/// A lease that outlives its thread has nothing left to release.
+pub(crate) fn release(kind: Kind, slot: u32) {
+    let _ = CELL.try_with(|cell| cell.borrow_mut().claimed[kind as usize] &= !(1 << slot));
 }
 
 pub(crate) fn keep_context(handle: u32, length: u32) {

@@ -1,0 +1,166 @@
+//! The calls on leased memory and blocks.
+
+use super::fabric::MockLease;
+use super::{status, turn, with, Cell, CAPACITY_EXCEEDED, INVALID, UNSUPPORTED};
+use crate::block::BLOCK_BYTES;
+use crate::lease::LEASES_MAX;
+
+const WORD_BYTES: usize = 8;
+
+fn held(leases: &[MockLease], slot: u32) -> Result<MockLease, i32> {
+    leases.get(slot as usize).copied().ok_or(UNSUPPORTED)
+}
+
+/// Units of the region, or the status, as a call of 64 bits answers it.
+fn size(cell: &Cell, leases: &[MockLease], slot: u32, unit_bytes: usize) -> i64 {
+    match held(leases, slot).and_then(|lease| cell.fabric.size(lease)) {
+        Ok(bytes) => (bytes / unit_bytes) as i64,
+        Err(status) => i64::from(status),
+    }
+}
+
+/// Carries out a call on `length` bytes of a region.
+fn move_bytes<T>(
+    leases: impl FnOnce(&Cell) -> &[MockLease],
+    slot: u32,
+    offset: u64,
+    length: usize,
+    effect: impl FnOnce(&mut [u8]) -> Result<T, i32>,
+) -> Result<T, i32> {
+    turn(false);
+    with(|cell| {
+        let lease = held(leases(cell), slot)?;
+        let fault = cell.next_fault();
+        let done = cell.fabric.carry_out(lease, fault, |data| {
+            let start = usize::try_from(offset).map_err(|_| CAPACITY_EXCEEDED)?;
+            let end = start.checked_add(length).ok_or(CAPACITY_EXCEEDED)?;
+            effect(data.get_mut(start..end).ok_or(CAPACITY_EXCEEDED)?)
+        })?;
+        cell.pay(length);
+        Ok(done)
+    })
+}
+
+pub fn fbmu_size(slot: u32) -> i64 {
+    with(|cell| size(cell, &cell.memory, slot, 1))
+}
+
+pub fn fbmu_read(slot: u32, offset: u64, into: &mut [u8]) -> i32 {
+    status(move_bytes(
+        |cell| &cell.memory,
+        slot,
+        offset,
+        into.len(),
+        |data| {
+            into.copy_from_slice(data);
+            Ok(())
+        },
+    ))
+}
+
+pub fn fbmu_write(slot: u32, offset: u64, data: &[u8]) -> i32 {
+    status(move_bytes(
+        |cell| &cell.memory,
+        slot,
+        offset,
+        data.len(),
+        |place| {
+            place.copy_from_slice(data);
+            Ok(())
+        },
+    ))
+}
+
+/// Changes a number in one step; gives what it was.
+fn change_word(slot: u32, offset: u64, found: &mut u64, change: impl FnOnce(u64) -> u64) -> i32 {
+    let done = move_bytes(
+        |cell| &cell.memory,
+        slot,
+        offset,
+        WORD_BYTES,
+        |place| {
+            if offset % WORD_BYTES as u64 != 0 {
+                return Err(INVALID);
+            }
+            let before = u64::from_le_bytes(place.try_into().expect("a word has eight bytes"));
+            place.copy_from_slice(&change(before).to_le_bytes());
+            Ok(before)
+        },
+    );
+    status(done.map(|before| *found = before))
+}
+
+pub fn fbmu_compare_exchange(slot: u32, offset: u64, expected: u64, new: u64, found: &mut u64) -> i32 {
+    change_word(slot, offset, found, |before| if before == expected { new } else { before })
+}
+
+pub fn fbmu_fetch_add(slot: u32, offset: u64, delta: u64, found: &mut u64) -> i32 {
+    change_word(slot, offset, found, |before| before.wrapping_add(delta))
+}
+
+pub fn fbmu_ref(slot: u32, into: &mut [u8]) -> i32 {
+    with(|cell| {
+        let text = match held(&cell.memory, slot).and_then(|lease| cell.fabric.reference(lease)) {
+            Ok(text) => text,
+            Err(status) => return status,
+        };
+        let Some(place) = into.get_mut(..text.len()) else { return CAPACITY_EXCEEDED };
+        place.copy_from_slice(text.as_bytes());
+        cell.pay(text.len());
+        text.len() as i32
+    })
+}
+
+pub fn fbmu_attach(reference: &[u8]) -> i32 {
+    turn(false);
+    with(|cell| {
+        let lease = match cell.fabric.find(reference) {
+            Ok(lease) => lease,
+            Err(status) => return status,
+        };
+        cell.pay(reference.len());
+        if let Some(slot) = cell.memory.iter().position(|held| *held == lease) {
+            return slot as i32;
+        }
+        if cell.memory.len() >= LEASES_MAX as usize {
+            return CAPACITY_EXCEEDED;
+        }
+        cell.memory.push(lease);
+        cell.memory.len() as i32 - 1
+    })
+}
+
+pub fn fbbu_get_num_blocks(slot: u32) -> i64 {
+    with(|cell| size(cell, &cell.blocks, slot, BLOCK_BYTES))
+}
+
+/// Where a block begins; one that lies beyond all numbers lies beyond every region.
+fn offset_of(lba: u64) -> u64 {
+    lba.saturating_mul(BLOCK_BYTES as u64)
+}
+
+pub fn fbbu_read_block(slot: u32, lba: u64, into: &mut [u8; BLOCK_BYTES]) -> i32 {
+    status(move_bytes(
+        |cell| &cell.blocks,
+        slot,
+        offset_of(lba),
+        BLOCK_BYTES,
+        |data| {
+            into.copy_from_slice(data);
+            Ok(())
+        },
+    ))
+}
+
+pub fn fbbu_write_block(slot: u32, lba: u64, block: &[u8; BLOCK_BYTES]) -> i32 {
+    status(move_bytes(
+        |cell| &cell.blocks,
+        slot,
+        offset_of(lba),
+        BLOCK_BYTES,
+        |place| {
+            place.copy_from_slice(block);
+            Ok(())
+        },
+    ))
+}
