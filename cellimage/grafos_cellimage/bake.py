@@ -11,11 +11,10 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -23,6 +22,7 @@ from grafos_cellimage import disk, fetching, layers, overlay, root, sbom, softwa
 from grafos_cellimage.lock import STUB, TOOL, Lock
 from grafos_cellimage.plan import ImagePlan
 from grafos_cellimage.record import BakedImage, sha256_of, write_record
+from grafos_cellimage.unfinished import unfinished
 from grafos_core.paths import locked, private_folder
 
 FORMAT = 1
@@ -30,6 +30,16 @@ FORMAT = 1
 BASES_KEPT = 4
 LAYER, ROOT_FOLDER = "base.zst", "python"
 KEPT = ("mmdebstrap", "bsdtar", "zstd", "depmod")
+
+
+class Relocked(NamedTuple):
+    """Which lock was asked for when another one had to be made in its place, and what differs between the two."""
+
+    stale_sha256: str = ""
+    changes: tuple[str, ...] = ()
+
+
+NOT_RELOCKED = Relocked()
 
 
 class Steps(Protocol):
@@ -44,9 +54,17 @@ class Baker:
     """Bakes images, and keeps in ``cache`` what the next bake can use again."""
 
     def __init__(self, cache: Path, mirrors: Mapping[str, str], steps: Steps) -> None:
-        self._cache, self._mirrors, self._steps = private_folder(cache), mirrors, steps
+        self._cache, self.mirrors, self._steps = private_folder(cache), mirrors, steps
 
-    def bake(self, plan: ImagePlan, lock: Lock, lock_sha256: str, given: software.Software, folder: Path) -> BakedImage:
+    def bake(
+        self,
+        plan: ImagePlan,
+        lock: Lock,
+        lock_sha256: str,
+        given: software.Software,
+        folder: Path,
+        relocked: Relocked = NOT_RELOCKED,
+    ) -> BakedImage:
         """The image, in ``folder``. The same plan, lock and software give the same bytes.
 
         ``tool_missing`` before anything else; ``bake_failed``, also when the disk here is full; ``lock_stale``.
@@ -55,11 +73,17 @@ class Baker:
         try:
             base = self._base(plan, lock, lock_sha256, given)
             private_folder(folder)
-            with tempfile.TemporaryDirectory(prefix=".bake-", dir=folder) as scratch:
-                image = self._finish(plan, lock, base, given, Path(scratch))
+            with unfinished(folder, ".bake-") as scratch:
+                image = self._finish(plan, lock, base, given, scratch)
                 for name in (image.path.with_suffix(sbom.SUFFIX), image.path):
-                    (Path(scratch) / name).replace(folder / name)
-            image = msgspec.structs.replace(image, path=folder / image.path, lock_sha256=lock_sha256)
+                    (scratch / name).replace(folder / name)
+            image = msgspec.structs.replace(
+                image,
+                path=folder / image.path,
+                lock_sha256=lock_sha256,
+                relocked_from=relocked.stale_sha256,
+                lock_changes=relocked.changes,
+            )
             write_record(image)
         except OSError as error:
             raise tools.failed("the bake", str(error)) from error
@@ -67,23 +91,23 @@ class Baker:
 
     def _finish(self, plan: ImagePlan, lock: Lock, base: Path, given: software.Software, place: Path) -> BakedImage:
         """Our own code, the one program and the disk, in the folder ``place``."""
-        with self._step("the cell's own code"):
+        with self.step("the cell's own code"):
             interpreter = software.Interpreter(plan, base / ROOT_FOLDER)
             tree = overlay.overlay(plan) | software.own(lock, given, interpreter, place)
             contents = _contents(plan, lock, base, tree)
             tree[overlay.DIGEST] = layers.Node(f"{contents}\n".encode())
             layers.pack(tree, place / "own.tar", lock.epoch_s)
             layers.compress([place / "own.tar"], place / "own.zst", lock.epoch_s)
-        with self._step("one program of all"):
+        with self.step("one program of all"):
             uki = place / "cell.efi"
             (place / "os-release").write_text(overlay.os_release(plan))
             both = (base / LAYER, place / "own.zst")
             parts = disk.UkiParts(base, lock.kernel_release, f"@{place / 'os-release'}", both)
             disk.write_uki(plan, parts, uki, lock.epoch_s)
-        with self._step("the disk"):
+        with self.step("the disk"):
             disk.write_disk(plan, uki, place / "disk.raw", lock.epoch_s)
             image = msgspec.structs.replace(_named(plan, place, uki), contents_sha256=contents)
-        with self._step("what it consists of"):
+        with self.step("what it consists of"):
             licences = sbom.licences_in(base / LAYER, place)
             document = sbom.document(plan, lock, licences, given.own, image.sha256)
             (place / image.path.with_suffix(sbom.SUFFIX)).write_bytes(document)
@@ -101,20 +125,20 @@ class Baker:
         return place
 
     def _make_base(self, plan: ImagePlan, lock: Lock, given: software.Software, place: Path) -> None:
-        root.check_foreign(plan)
-        with self._step("Debian's packages") as step:
+        before = root.apart(plan)
+        with self.step("Debian's packages") as step:
             files = fetching.fetch(
-                lock.packages, self._mirrors, self._cache / "packages", lambda text: self._steps.changed(step, text)
+                lock.packages, self.mirrors, self._cache / "packages", lambda text: self._steps.changed(step, text)
             )
-        with tempfile.TemporaryDirectory(prefix=".base-", dir=place.parent) as scratch:
-            part, work = Path(scratch) / "base", Path(scratch) / "work"
+        with unfinished(place.parent, ".base-") as scratch:
+            part, work = scratch / "base", scratch / "work"
             part.mkdir()
             work.mkdir()
-            with self._step("the root"):
-                root.set_up(plan, lock, files, work / "root.tar")
-                layers.trim(work / "root.tar", work / "trimmed.tar", plan.dropped, lock.epoch_s)
+            with self.step("the root"):
+                whole = root.set_up(plan, lock, files, before, work)
+                layers.trim(whole, work / "trimmed.tar", plan.dropped, lock.epoch_s)
                 interpreter = software.Interpreter.unpacked(plan, work / "trimmed.tar", part / ROOT_FOLDER)
-            with self._step("the kernel"):
+            with self.step("the kernel"):
                 kernel = root.Kernel(plan, lock, files, work)
                 layers.pack(kernel.tree(), work / "kernel.tar", lock.epoch_s)
                 shutil.copyfile(kernel.program, part / "vmlinuz")
@@ -124,24 +148,25 @@ class Baker:
                 shutil.copyfile(found, part / "stub.efi")
                 for tool in lock.of_role(TOOL):
                     tools.run(("dpkg-deb", "--extract", files[tool], part / "ukify"))
-            with self._step("the wheels"):
+            with self.step("the wheels"):
                 layers.pack(software.wheels(plan, lock, given, interpreter, work), work / "wheels.tar", lock.epoch_s)
-            with self._step("the base of it"):
+            with self.step("the base of it"):
                 tars = [work / f"{name}.tar" for name in ("trimmed", "kernel", "wheels")]
                 layers.compress(tars, part / LAYER, lock.epoch_s)
                 (part / "tools.json").write_bytes(msgspec.json.encode(tools.versions(KEPT)))
             part.rename(place)
 
+    @contextmanager
+    def step(self, name: str) -> Iterator[str]:
+        """Tells that a part of the bake began, and that it ended well."""
+        self._steps.began(name)
+        yield name
+        self._steps.ended(name)
+
     def _forget_old(self, bases: Path) -> None:
         kept = sorted((path for path in bases.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
         for path in kept[:-BASES_KEPT]:
             shutil.rmtree(path, ignore_errors=True)
-
-    @contextmanager
-    def _step(self, name: str) -> Iterator[str]:
-        self._steps.began(name)
-        yield name
-        self._steps.ended(name)
 
 
 def base_of(plan: ImagePlan, lock_sha256: str, cache: Path) -> Path:

@@ -46,6 +46,8 @@ class Machine(msgspec.Struct, frozen=True):
     """Where the root has its libraries, and in there the program that loads programs: so an interpreter of the root
     runs without a chroot."""
     user_emulator: str
+    elf_machine: int
+    """The number by which a program says that it is for this architecture."""
     options: tuple[str, ...] = ()
 
 
@@ -58,6 +60,7 @@ MACHINES = {
         "usr/lib/x86_64-linux-gnu",
         "ld-linux-x86-64.so.2",
         "qemu-x86_64-static",
+        62,
         # A host that is busy lets the kernel believe that there is no timer; every cloud's machine has one.
         ("no_timer_check",),
     ),
@@ -70,6 +73,7 @@ MACHINES = {
         "usr/lib/aarch64-linux-gnu",
         "ld-linux-aarch64.so.1",
         "qemu-aarch64-static",
+        183,
     ),
 }
 PYTHONS = {"trixie": "3.13"}

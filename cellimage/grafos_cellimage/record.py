@@ -43,6 +43,10 @@ class BakedImage(msgspec.Struct, frozen=True, kw_only=True):
     unsigned_sha256: str = ""
     unsigned_uki_sha256: str = ""
     certificate_sha256: str = ""
+    relocked_from: str = ""
+    lock_changes: tuple[str, ...] = ()
+    """The lock that was asked for, if it no longer resolved, and a line for each package that differs from it: the one
+    that was used lies beside the disk."""
     tools: dict[str, str] = {}
     """The programs that wrote it, with their versions: another version may write other bytes."""
 

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from grafos_cellimage import tools
 from grafos_cellimage.lock import KERNEL, STUB, SYSTEM, TOOL, Archive, Lock, Package, Wheel
 from grafos_cellimage.mirrors import MAIN, SECURITY
@@ -52,16 +54,23 @@ def resolve(plan: ImagePlan, software: Software, mirrors: Mapping[str, str]) -> 
 
     ``bake_failed`` with apt's or uv's own words, ``tool_missing``.
     """
+    packages = resolve_packages(plan, mirrors)
+    with tempfile.TemporaryDirectory(prefix="grafos-uv-") as scratch:
+        return msgspec.structs.replace(packages, wheels=resolve_wheels(plan, software, Path(scratch)))
+
+
+def resolve_packages(plan: ImagePlan, mirrors: Mapping[str, str], keyring: Path = KEYRING) -> Lock:
+    """A lock of the newest packages of the plan's suite, without any wheel. ``keyring`` signs the mirrors' lists."""
     tools.check(("apt-get", "apt-cache", "dpkg-deb"))
-    if not KEYRING.is_file():
+    if not keyring.is_file():
         raise GrafosError(
             "tool_missing",
             "the keys of Debian's archive are not on this machine",
-            where=str(KEYRING),
+            where=str(keyring),
             next="apt-get install debian-archive-keyring",
         )
     with tempfile.TemporaryDirectory(prefix="grafos-apt-") as scratch:
-        apt = Apt(Path(scratch), plan, mirrors)
+        apt = Apt(Path(scratch), plan, mirrors, keyring)
         kernel = apt.kernel()
         packages = (
             *apt.needed(SYSTEM, ("?essential", *plan.packages, f"libpython{plan.python}-stdlib")),
@@ -70,22 +79,20 @@ def resolve(plan: ImagePlan, software: Software, mirrors: Mapping[str, str]) -> 
             *(apt.one(TOOL, name) for name in TOOL_PACKAGES),
         )
         archives = apt.archives()
-        wheels = resolve_wheels(plan, software, Path(scratch))
     epoch_s = max(int(email.utils.parsedate_to_datetime(archive.date).timestamp()) for archive in archives)
-    return Lock(
-        plan.suite, plan.arch, plan.python, kernel.removeprefix("linux-image-"), epoch_s, archives, packages, wheels
-    )
+    release = kernel.removeprefix("linux-image-")
+    return Lock(plan.suite, plan.arch, plan.python, release, epoch_s, archives, packages, ())
 
 
 class Apt:
     """apt in a folder of its own, which knows the plan's suite and nothing else."""
 
-    def __init__(self, folder: Path, plan: ImagePlan, mirrors: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, plan: ImagePlan, mirrors: Mapping[str, str], keyring: Path) -> None:
         self._folder, self._mirrors = folder, {name: url.rstrip("/") for name, url in mirrors.items()}
         for name in ("etc/apt.conf.d", "etc/preferences.d", "state/lists/partial", "cache/archives/partial"):
             (folder / name).mkdir(parents=True)
         suites = ((MAIN, plan.suite), (MAIN, f"{plan.suite}-updates"), (SECURITY, f"{plan.suite}-security"))
-        lines = [f"deb [signed-by={KEYRING}] {self._mirrors[mirror]} {suite} main\n" for mirror, suite in suites]
+        lines = [f"deb [signed-by={keyring}] {self._mirrors[mirror]} {suite} main\n" for mirror, suite in suites]
         (folder / "sources.list").write_text("".join(lines))
         (folder / "status").touch()
         (folder / "apt.conf").write_text(APT_CONF.format(folder=folder, arch=plan.arch))

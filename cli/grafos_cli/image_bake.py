@@ -43,22 +43,28 @@ def bake(
     """Makes one disk image of the agent, the scheduler and the runtime, and of nothing that a cell does not need.
 
     Nobody has to be root. The same lock and the same software give the same bytes. Packages are fetched once; when only
-    our own code has changed, it takes seconds.
+    our own code has changed, it takes seconds. Where Debian has dropped packages of the lock, the bake goes on with a
+    copy of it, beside the image, and tells what differs.
     """
     from grafos_cellimage.bake import Baker
     from grafos_cellimage.lock import open_lock
     from grafos_cellimage.mirrors import mirrors
     from grafos_cellimage.record import images_home
+    from grafos_cellimage.relock import bake_or_relock, copy_of
     from grafos_cli.image_view import image_document
     from grafos_cli.steps import show_steps
 
     terminal, plan, began = terminal_of(ctx), _plan(arch), time.monotonic()
-    opened, lock_sha256 = open_lock(plan, Path(lock) if lock else None)
+    asked, place = open_lock(plan, Path(lock) if lock else None), Path(folder) if folder else images_home()
     sources = mirrors(mirror, security_mirror)
     with _software(plan) as software, show_steps(terminal) as steps:
         baker = Baker(images_home(), sources, steps)
-        image = baker.bake(plan, opened, lock_sha256, software, Path(folder) if folder else images_home())
+        image = bake_or_relock(baker, plan, asked, software, place)
     took_s = time.monotonic() - began
+    if image.relocked_from:
+        terminal.note(f"Packages of the lock are gone from Debian. Baked from a new one: {copy_of(plan, asked, place)}")
+        for line in image.lock_changes:
+            terminal.note(f"  {line}")
     text = (
         f"{image.path}\n"
         f"sha256 {image.sha256}, {image.uki_bytes / 1e6:.1f} MB of system on a disk of {image.size_bytes >> 30} GiB, "

@@ -43,5 +43,7 @@ def image_document(image: BakedImage) -> dict[str, object]:
         "contents_sha256": image.contents_sha256,
         "sbom_sha256": image.sbom_sha256,
         "unsigned_sha256": image.unsigned_sha256,
+        "relocked_from": image.relocked_from,
+        "lock_changes": list(image.lock_changes),
         "tools": image.tools,
     }

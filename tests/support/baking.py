@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from parts import CACHE_VARIABLE
@@ -28,11 +29,17 @@ class Silent:
     def ended(self, name: str, detail: str = "") -> None: ...
 
 
+@cache
+def rooms() -> Mapping[str, bytes]:
+    """Our own packages as they were first: two bakes are of the same software though somebody edits it meanwhile."""
+    return bundle.rooms()
+
+
 @contextmanager
 def software_of(plan: ImagePlan) -> Iterator[Software]:
     with bundle.lock_file() as requirements:
         platform = bundle.PLATFORMS[plan.arch]
-        yield Software(requirements, platform, bundle.install_with_uv, bundle.shipped, bundle.rooms())
+        yield Software(requirements, platform, bundle.install_with_uv, bundle.shipped, rooms())
 
 
 def bake(arch: str, folder: Path) -> BakedImage:

@@ -1,0 +1,96 @@
+"""A lock whose packages Debian has dropped: a mirror on loopback has the newer ones alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from baking import Silent, software_of
+from comparing import differing_images
+from debian_mirror import DebianMirror, shown
+from parts import CACHE_VARIABLE
+
+from grafos_cellimage.bake import Baker
+from grafos_cellimage.lock import Lock, changes, open_lock, write_lock
+from grafos_cellimage.plan import plan_for
+from grafos_cellimage.record import read_record
+from grafos_cellimage.relock import Locked, bake_or_relock, copy_of, relock
+from grafos_cellimage.resolving import resolve_packages
+from grafos_core.errors import GrafosError
+
+pytestmark = [pytest.mark.needs("image"), pytest.mark.timeout(900)]
+
+PLAN = plan_for("amd64")
+LATER = "Sat, 02 Jan 2027 03:04:05 UTC"
+
+
+def stale() -> Locked:
+    """grafos' own lock as it might have been earlier: one of its packages had another version, and other bytes."""
+    lock, _ = open_lock(PLAN)
+    packages = [earlier(package) if package.name == "netbase" else package for package in lock.packages]
+    told = msgspec.structs.replace(lock, packages=tuple(packages))
+    return told, hashlib.sha256(write_lock(told).encode()).hexdigest()
+
+
+def earlier(package):
+    path = package.path.replace(package.version, "6.0")
+    return msgspec.structs.replace(package, version="6.0", path=path, sha256=hashlib.sha256(b"6.0").hexdigest())
+
+
+def newer_netbase(lock: Lock) -> list[str]:
+    return [f"netbase 6.0 -> {package.version}" for package in lock.packages if package.name == "netbase"]
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DebianMirror, dict[str, str]]]:
+    """With the packages of grafos' own lock."""
+    folder, kept = tmp_path_factory.mktemp("mirror"), Path(os.environ[CACHE_VARIABLE]) / "images" / "packages"
+    made = DebianMirror(folder, open_lock(PLAN)[0], kept)
+    with shown(folder) as url:
+        yield made, made.addresses(url)
+
+
+def test_what_debian_has_dropped_is_taken_newer_and_everything_else_as_it_was(mirror, tmp_path: Path) -> None:
+    made, addresses = mirror
+    lock, _ = open_lock(PLAN)
+    was, _ = asked = stale()
+    copy = copy_of(PLAN, asked, tmp_path / "images")
+    fresh, sha256 = relock(PLAN, was, addresses, copy, made.keyring)
+    assert (fresh.packages, fresh.wheels, fresh.epoch_s) == (lock.packages, was.wheels, lock.epoch_s)
+    assert changes(was, fresh) == newer_netbase(lock)
+    assert (sha256, open_lock(PLAN, copy)) == (hashlib.sha256(copy.read_bytes()).hexdigest(), (fresh, sha256))
+
+
+def test_a_list_that_debian_has_not_signed_is_believed_in_nothing(mirror) -> None:
+    _, addresses = mirror
+    with pytest.raises(GrafosError) as refused:
+        resolve_packages(PLAN, addresses)
+    assert refused.value.code == "bake_failed"
+    assert "not signed" in refused.value.why or "NO_PUBKEY" in refused.value.why
+
+
+@pytest.mark.deep
+def test_a_bake_goes_on_with_a_copy_says_so_and_the_next_takes_the_same_one(mirror, tmp_path: Path) -> None:
+    """Also when Debian's lists are of another day by then; and in a place that has nothing of the first bake but the
+    copy."""
+    made, addresses = mirror
+    asked, images = stale(), []
+    for name in ("one", "other"):
+        folder = tmp_path / name / "images"
+        if images:
+            folder.mkdir(parents=True)
+            copy_of(PLAN, asked, folder).write_bytes(copy_of(PLAN, asked, tmp_path / "one" / "images").read_bytes())
+            made.publish({archive.suite: LATER for archive in asked[0].archives})
+        with software_of(PLAN) as software:
+            baker = Baker(tmp_path / name, addresses, Silent())
+            images.append(bake_or_relock(baker, PLAN, asked, software, folder, made.keyring))
+    assert differing_images(*images) == []
+    for image in images:
+        copy = copy_of(PLAN, asked, image.path.parent)
+        told = read_record(image.path)
+        assert (told.relocked_from, list(told.lock_changes)) == (asked[1], newer_netbase(open_lock(PLAN)[0]))
+        assert told.lock_sha256 == hashlib.sha256(copy.read_bytes()).hexdigest()
