@@ -204,6 +204,7 @@ class Agent:
             region=self._settings.region,
             agent_version=version("grafos-cell"),
             total=self.state.settings.total,
+            image_sha256=self._membership.image(),
         )
         with SchedulerClient(
             self._settings.scheduler,

@@ -74,6 +74,12 @@ def gpus(root: Path) -> int:
     return listed or sum(entry.name.removeprefix("nvidia").isdecimal() for entry in _entries(root / "dev", "nvidia*"))
 
 
+def image_sha256(root: Path) -> str:
+    """The digest of its contents that a baked image bears; "" on a machine of any other."""
+    told = _text(root / "usr/lib/grafos/image-sha256")
+    return told if len(told) == 64 and not set(told) - set("0123456789abcdef") else ""
+
+
 # --- control groups -----------------------------------------------------------------------------------------------
 
 

@@ -40,6 +40,9 @@ class Membership(Protocol):
     def inventory(self) -> Resources:
         """What the cell leases out, told at each registration."""
 
+    def image(self) -> str:
+        """The digest that the image bears which this machine runs; "" on any other machine."""
+
     async def keep(self, identity: Identity, member: Member) -> None:
         """Goes on beside the agent, for as long as it serves."""
 
@@ -57,6 +60,9 @@ class BesideScheduler:
 
     def inventory(self) -> Resources:
         return self._settings.total
+
+    def image(self) -> str:
+        return ""
 
     async def keep(self, identity: Identity, member: Member) -> None:  # noqa: ARG002  # its scheduler sees to it
         await asyncio.Event().wait()
@@ -86,6 +92,9 @@ class Registered:
         """What the machine has now; a flag stands over what was found."""
         found, wanted = inventory.found(Path("/"), self._settings.blocks), self._settings.total
         return Resources(*(told or seen for told, seen in zip(wanted.amounts(), found.amounts(), strict=True)))
+
+    def image(self) -> str:
+        return inventory.image_sha256(Path("/"))
 
     async def keep(self, identity: Identity, member: Member) -> None:
         async with asyncio.TaskGroup() as group:

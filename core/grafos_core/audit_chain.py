@@ -54,6 +54,7 @@ class AuditKind(StrEnum):
     CELL_REVOKED = "CellRevoked"
     CELL_FAULTED = "CellFaulted"
     PROVIDER_MARKED = "ProviderMarked"
+    IMAGES_DEMANDED = "ImagesDemanded"
     TRIAL_OPENED = "TrialOpened"
     CONFORMANCE_RECORDED = "ConformanceRecorded"
     CONSOLE_LINK_MADE = "ConsoleLinkMade"

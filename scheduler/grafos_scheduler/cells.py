@@ -75,10 +75,11 @@ def registered(draft: Draft, event: CellRegistered) -> messages.CellRegistered:
         registered_at=known.registered_at if known else draft.now,
         boot_epoch=known.boot_epoch if known else 0,
         instance=known.instance if known else "",
+        image_sha256=asked.image_sha256,
     )
     if cell != known:
         draft.put(rows.CELL, cell.cell_id, cell)
-    if known is None:
+    if known is None or known.image_sha256 != cell.image_sha256:
         draft.note(
             AuditKind.CELL_REGISTERED,
             cell.cell_id,
@@ -86,6 +87,7 @@ def registered(draft: Draft, event: CellRegistered) -> messages.CellRegistered:
             provider=cell.provider,
             region=cell.region,
             key_sha256=cell.key_sha256,
+            **({"image_sha256": cell.image_sha256} if cell.image_sha256 else {}),
         )
     enrolment.registered(draft, cell.cell_id)
     return messages.CellRegistered(protocol, state.settings.heartbeat_every_s)

@@ -21,6 +21,7 @@ from grafos_scheduler import (
     fabric_ledger,
     fences,
     frames,
+    image_demands,
     leases,
     outcomes,
     people,
@@ -41,6 +42,7 @@ from grafos_scheduler.authorize import CELL, OPERATOR, TENANT, text_of
 from grafos_scheduler.draft import Draft
 from grafos_scheduler.effects import Decision
 from grafos_scheduler.events import Event
+from grafos_scheduler.image_messages import ImagesDemanded
 from grafos_scheduler.state import State
 
 
@@ -87,6 +89,8 @@ def decide(  # noqa: C901  # one arm per event
             return draft.decision(expecting.machine_named(draft, event))
         case events.AttestationRootsSet():
             return draft.decision(expecting.set_roots(draft, event))
+        case ImagesDemanded():
+            return draft.decision(image_demands.demanded(draft, event))
         case events.CellRevokeAsked():
             return draft.decision(revocation.asked(draft, event))
         case events.ProviderMarked():
@@ -207,7 +211,7 @@ def _by(event: Event) -> str:
             return text_of(TENANT, event.tenant)
         case events.LeaseRevokeAsked() if event.tenant:
             return text_of(TENANT, event.tenant)
-        case events.BootstrapAsked() | events.ProviderMarked() | events.ConformanceReported():
+        case events.BootstrapAsked() | events.ProviderMarked() | events.ConformanceReported() | ImagesDemanded():
             return text_of(OPERATOR, event.operator)
         case events.ClaimAccepted() | events.OperatorReplaced():
             return text_of(OPERATOR, event.operator)

@@ -15,6 +15,7 @@ from grafos_core.booking import Booking, LedgerCopy
 from grafos_core.receipts import RunReceipt, Signed
 from grafos_scheduler import enrolment_messages, frames, messages
 from grafos_scheduler.attested import Attested, Roots
+from grafos_scheduler.image_messages import ImagesDemanded
 from grafos_scheduler.reservation_events import OfReservations
 from grafos_scheduler.tenant_events import OfTenants
 
@@ -294,6 +295,7 @@ Event = (
     | EnrolmentAsked
     | ExpectedMachineNamed
     | AttestationRootsSet
+    | ImagesDemanded
     | CellRevokeAsked
     | ProviderMarked
     | TrialOpened

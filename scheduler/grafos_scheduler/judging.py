@@ -18,6 +18,7 @@ from grafos_core.resources import Resources
 from grafos_core.tiers import Tier
 from grafos_scheduler import (
     cells,
+    image_demands,
     leases,
     messages,
     placement,
@@ -236,4 +237,5 @@ def _candidate_of(state: State, cell: rows.Cell, asked: messages.RunRequest, wan
         ends_at=terms.expires_at,
         draining=state.draining(cell.cell_id),
         worst_case_micro_cents=placement.worst_case_micro_cents(cell.total, rate, wanted, asked.deadline_s),
+        image_veto=image_demands.veto(state, cell),
     )

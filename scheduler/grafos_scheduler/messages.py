@@ -151,7 +151,8 @@ class TenantList(msgspec.Struct, frozen=True):
 
 
 class CellRegistration(msgspec.Struct, frozen=True):
-    """``POST /api/v1/cells/register``: who the cell is and what it has."""
+    """``POST /api/v1/cells/register``: who the cell is, what it has, and the digest that its image bears (empty: it is
+    on no baked image)."""
 
     cell_id: Name
     provider: Name
@@ -160,6 +161,7 @@ class CellRegistration(msgspec.Struct, frozen=True):
     total: Resources
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
+    image_sha256: InputHash = ""
 
 
 class CellRegistered(msgspec.Struct, frozen=True):
@@ -188,7 +190,8 @@ class Conformance(msgspec.Struct, frozen=True):
 
 class CellView(msgspec.Struct, frozen=True):
     """``readiness`` has the six signals by name. ``conformance`` is what was last recorded, if anything; ``fault`` says
-    what the cell did for which it gets no runs any more."""
+    what the cell did for which it gets no runs any more. ``image_sha256`` is what it tells of its image, ``image_veto``
+    why it gets no runs for that."""
 
     cell_id: str
     provider: str
@@ -203,6 +206,8 @@ class CellView(msgspec.Struct, frozen=True):
     last_heartbeat_at: float
     conformance: Conformance | None = None
     fault: str = ""
+    image_sha256: str = ""
+    image_veto: str = ""
 
 
 class CellList(msgspec.Struct, frozen=True):

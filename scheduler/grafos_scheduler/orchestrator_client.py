@@ -32,6 +32,7 @@ from grafos_scheduler.enrolment_messages import (
     ProviderView,
     RenewalRequest,
 )
+from grafos_scheduler.image_messages import ImageDemand, ImageDemandView
 from grafos_scheduler.ledger_messages import LedgerClosing, LedgerMove, LedgerPage, LedgerRows, LedgerView
 from grafos_scheduler.machine_messages import BACKUP_BYTES_MAX, MachineOrders, MachineView, RestoreTaken
 from grafos_scheduler.messages import CellView, Conformance, TenantGrant, TenantView, Terms
@@ -70,6 +71,14 @@ class OrchestratorClient(AccountClient, OwnerClient):
 
     def attestation_roots(self, provider: str) -> AttestationRootsView:
         return self._get(f"/api/v1/admin/attestation-roots/{_in_path(provider)}", AttestationRootsView)
+
+    def demand_images(self, digests: tuple[str, ...]) -> ImageDemandView:
+        """Says which images cells must be of, in place of what was said before; of any, if there is none."""
+        return self._call("PUT", "/api/v1/admin/cell-images", ImageDemandView, ImageDemand(digests))
+
+    def demanded_images(self) -> ImageDemandView:
+        """Which images cells must be of, and who is not."""
+        return self._get("/api/v1/admin/cell-images", ImageDemandView)
 
     def revoke_cell(self, cell_id: str, *, why: str, grace_s: float = 30.0, drain_s: float = 0.0) -> IdentityView:
         """Takes the cell's identity back; ask again with the same call to see how far that is."""

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from grafos_core.resources import Resources
-from grafos_scheduler import enrolment_messages, messages, orchestrator_handlers, standing_handlers, tenant_messages
+from grafos_scheduler import (
+    enrolment_messages,
+    image_handlers,
+    messages,
+    orchestrator_handlers,
+    standing_handlers,
+    tenant_messages,
+)
 from grafos_scheduler.authorize import CELL, OPERATOR, TENANT
 from grafos_scheduler.bundles import BUNDLE_BYTES_MAX, UPLOAD_S_MAX
 from grafos_scheduler.console import linking
 from grafos_scheduler.console.messages import ConsoleLink
+from grafos_scheduler.image_messages import ImageDemand, ImageDemandView
 from grafos_scheduler.route import Route, gate
 from grafos_scheduler.settings import ORCHESTRATOR
 from grafos_scheduler.standing_messages import ProductionMark, TrialRequest
@@ -64,6 +72,25 @@ ORCHESTRATOR_ROUTES: tuple[Route, ...] = (
         orchestrator_handlers.show_attestation_roots,
         "What a cloud's word for its machines is verified with, where it came from and when.",
         enrolment_messages.AttestationRootsView,
+        only=ORCHESTRATOR,
+    ),
+    Route(
+        "PUT",
+        "/api/v1/admin/cell-images",
+        gate("account:write", OPERATOR),
+        image_handlers.demand_images,
+        "Say which images the cells must be of that runs are given to, in place of what was said before.",
+        ImageDemandView,
+        body=ImageDemand,
+        only=ORCHESTRATOR,
+    ),
+    Route(
+        "GET",
+        "/api/v1/admin/cell-images",
+        gate("cells:read", OPERATOR),
+        image_handlers.show_demand,
+        "Which images the cells must be of, and the cells that are of none of them.",
+        ImageDemandView,
         only=ORCHESTRATOR,
     ),
     Route(

@@ -40,7 +40,8 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A ready cell. ``ends_at`` 0 means never; ``worst_case_micro_cents`` is what this run could cost there."""
+    """A ready cell. ``ends_at`` 0 means never; ``worst_case_micro_cents`` is what this run could cost there;
+    ``image_veto`` is why its image is not let in, if it is not."""
 
     cell_id: str
     total: Resources
@@ -48,6 +49,7 @@ class Candidate:
     ends_at: float
     draining: bool
     worst_case_micro_cents: int
+    image_veto: str = ""
 
 
 def choose(candidates: Iterable[Candidate], demand: Demand, not_ready: Mapping[str, str] = NOBODY) -> Candidate:
@@ -93,6 +95,8 @@ def vetoes(candidate: Candidate, demand: Demand) -> list[str]:
     against = []
     if candidate.draining:
         against.append("draining")
+    if candidate.image_veto:
+        against.append(candidate.image_veto)
     free = candidate.total - candidate.leased
     against += [
         f"{kind}: {getattr(demand.wanted, kind)} wanted, {max(0, getattr(free, kind))} of "

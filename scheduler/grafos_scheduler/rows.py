@@ -14,6 +14,7 @@ from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
 from grafos_core.tiers import Tier
+from grafos_scheduler import image_messages
 from grafos_scheduler.ledger_messages import LedgerState
 from grafos_scheduler.messages import Conformance, RunRequest
 
@@ -120,7 +121,8 @@ class LedgerBasis(msgspec.Struct, frozen=True):
 
 class Cell(msgspec.Struct, frozen=True):
     """A cell that registered. ``key_sha256`` is the key that its identity is bound to; ``boot_epoch`` the newest
-    start of its daemon that a link told of (0: none yet), ``instance`` what that start drew for itself."""
+    start of its daemon that a link told of (0: none yet), ``instance`` what that start drew for itself.
+    ``image_sha256`` is the digest that the image bears which it says to run (empty: none)."""
 
     cell_id: str
     provider: str
@@ -131,6 +133,7 @@ class Cell(msgspec.Struct, frozen=True):
     registered_at: float
     boot_epoch: int = 0
     instance: str = ""
+    image_sha256: str = ""
 
 
 class Drain(msgspec.Struct, frozen=True):
@@ -430,6 +433,7 @@ STORED_KINDS: dict[str, type[msgspec.Struct]] = {
     AUDIT_HEAD: AuditHead,
     AUDIT_MARK: AuditMark,
     **ledger.KINDS,
+    **image_messages.KINDS,
 }
 """What the store holds, for its ``RowCodec``."""
 

@@ -17,7 +17,8 @@ from grafos_core.fabric import tenant_account
 from grafos_core.ledger import Account, Ledger
 from grafos_core.resources import Resources
 from grafos_core.tokens import CAPABILITY_TTL_MAX_S
-from grafos_scheduler import leases, rows, runs, standing
+from grafos_scheduler import image_demands, leases, rows, runs, standing
+from grafos_scheduler.image_messages import IMAGE_DEMAND, ImageDemandRow
 from grafos_scheduler.ledger_messages import LedgerState
 from grafos_scheduler.placement_index import PlacementIndex, Shape
 
@@ -85,6 +86,7 @@ class State:
         self.conformed: dict[str, rows.Conformed] = {}
         self.faults: dict[str, rows.Fault] = {}
         self.trials: dict[str, rows.Trial] = {}
+        self.image_demands: dict[str, ImageDemandRow] = {}
         self.leases: dict[str, rows.Lease] = {}
         self.runs: dict[str, rows.Run] = {}
         self.presences: dict[str, rows.Presence] = {}
@@ -113,6 +115,7 @@ class State:
             rows.CONFORMANCE: self.conformed,
             rows.FAULT: self.faults,
             rows.TRIAL: self.trials,
+            IMAGE_DEMAND: self.image_demands,
             rows.LEASE: self.leases,
             rows.RUN: self.runs,
             rows.PRESENCE: self.presences,
@@ -243,6 +246,8 @@ class State:
             _regroup(self.slices_by_tenant, "tenant", "slice_id", before, after)
         elif kind == rows.IDENTITY:
             self._derive_identities(key, before, after)
+        elif kind == IMAGE_DEMAND:
+            moved.update(dict.fromkeys(self.cells))
         elif kind == rows.PRODUCTION:
             moved.update(self.cells_by_provider.get(key, {}))
         elif kind in (rows.TERMS, rows.DRAIN, rows.CONFORMANCE, rows.FAULT) or (
@@ -276,7 +281,7 @@ class State:
         """Lets the index know what changed with the cell, if it did; what holds only for the moment is not in it."""
         cell, terms = self.cells.get(cell_id), self.terms.get(cell_id)
         is_off = not self.link_of(cell_id) or cell_id in self.drains
-        if cell is None or terms is None or is_off or standing.bars(self, cell):
+        if cell is None or terms is None or is_off or standing.bars(self, cell) or image_demands.veto(self, cell):
             self.placement.drop(cell_id)
             return
         shape = Shape(cell.provider, cell.total, terms.rate_micro_cents_per_hour)

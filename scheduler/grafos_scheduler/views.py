@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafos_core.ledger import Hold
 from grafos_core.money import cents
 from grafos_core.resources import Resources
-from grafos_scheduler import cells, lease_messages, messages, rows, runs, standing
+from grafos_scheduler import cells, image_demands, lease_messages, messages, rows, runs, standing
 from grafos_scheduler.effects import Decision
 from grafos_scheduler.state import State
 
@@ -95,4 +95,6 @@ def cell_view(state: State, cell: rows.Cell, now: float) -> messages.CellView:
         last_heartbeat_at=presence.last_heartbeat_at if presence else 0.0,
         conformance=known.said if (known := state.conformed.get(cell.cell_id)) else None,
         fault=standing.fault_of(state, cell),
+        image_sha256=cell.image_sha256,
+        image_veto=image_demands.veto(state, cell),
     )
