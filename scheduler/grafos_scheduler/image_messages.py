@@ -25,7 +25,8 @@ class ImageDemand(msgspec.Struct, frozen=True):
 
 
 class ImageDemandView(msgspec.Struct, frozen=True):
-    """What is demanded, since when and by whom; empty where nothing is. ``vetoed`` are the cells that do not meet it."""
+    """What is demanded, since when and by whom; empty where nothing is. ``vetoed`` are the cells that do not meet
+    it."""
 
     digests: tuple[str, ...] = ()
     set_by: str = ""
