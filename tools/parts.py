@@ -206,10 +206,10 @@ def bring_pulumi() -> None:
 
 IMAGE_PACKAGES = (
     *("dosfstools", "e2fsprogs", "fdisk", "kmod", "libarchive-tools", "mmdebstrap", "mtools", "zstd"),
-    *("ovmf", "qemu-system-x86", "qemu-utils", "systemd"),
+    *("gpg", "gpg-agent", "ovmf", "qemu-system-x86", "qemu-utils", "systemd"),
 )
-IMAGE_JUDGES = ("qemu-img", "systemd-analyze")
-"""No bake needs them: tests ask them what they think of a disk and of a unit."""
+IMAGE_JUDGES = ("gpg", "qemu-img", "systemd-analyze")
+"""No bake needs them: tests ask them what they think of a disk and of a unit, and sign a mirror's lists."""
 IMAGE_CURE = f"apt-get install --yes --no-install-recommends {' '.join(IMAGE_PACKAGES)}, then make test, with a network"
 
 
@@ -239,6 +239,48 @@ def bring_image() -> None:
         run(sys.executable, "-m", "grafos_cli", *bake, environment={})
 
 
+# --- what bakes and boots the image for arm64, on whatever machine ---------------------------------------------------
+
+ARM64_PACKAGES = (*IMAGE_PACKAGES, "arch-test", "qemu-efi-aarch64", "qemu-system-arm", "qemu-user-static")
+ARM64_CURE = f"apt-get install --yes --no-install-recommends {' '.join(ARM64_PACKAGES)}, then make test, with a network"
+
+
+def look_for_arm64() -> None:
+    """The programs, and the packages of its lock. A bake takes minutes, and is for the deep tests alone."""
+    from grafos_cellimage import booting, disk, fetching, root, tools
+    from grafos_cellimage.lock import open_lock
+    from grafos_cellimage.plan import plan_for
+
+    plan = plan_for("arm64")
+    try:
+        tools.check((*root.programs(plan), *disk.PROGRAMS, "depmod"))
+        root.apart(plan)
+        booting.check_emulator(plan.arch)
+    except GrafosError as missing:
+        raise MissingError(f"{missing.what}: {missing.next}") from missing
+    kept = cache_home() / "images" / "packages"
+    if not all((kept / fetching.file_of(package)).is_file() for package in open_lock(plan)[0].packages):
+        raise MissingError("the packages of the image for arm64 are not here yet")
+
+
+def bring_arm64() -> None:
+    """Fetches what a bake without a network needs: Debian's packages, and the wheels into uv's cache."""
+    from grafos_cellimage.fetching import fetch
+    from grafos_cellimage.lock import open_lock
+    from grafos_cellimage.mirrors import mirrors
+    from grafos_cellimage.plan import plan_for
+    from grafos_stacks import bundle
+
+    apt_install(*ARM64_PACKAGES)
+    plan = plan_for("arm64")
+    try:
+        fetch(open_lock(plan)[0].packages, mirrors(), cache_home() / "images" / "packages", lambda _: None)
+        with tempfile.TemporaryDirectory() as scratch, bundle.lock_file() as asked:
+            bundle.install_with_uv(asked, Path(scratch) / "site", bundle.PLATFORMS[plan.arch], plan.python)
+    except GrafosError as failed:
+        raise MissingError(f"{failed.what}: {failed.why}") from failed
+
+
 PARTS = {
     part.name: part
     for part in (
@@ -252,6 +294,7 @@ PARTS = {
         ),
         Part("pulumi", look_for_pulumi, bring_pulumi, GO_CURE),
         Part("image", look_for_image, bring_image, IMAGE_CURE),
+        Part("arm64", look_for_arm64, bring_arm64, ARM64_CURE),
         Part("serde", lambda: get_crates("--offline"), get_crates, "make test, with a network"),
     )
 }

@@ -23,6 +23,7 @@ PACKAGE_OF = {
     "bsdtar": "libarchive-tools",
     "depmod": "kmod",
     "dpkg-deb": "dpkg",
+    "gpg": "gpg",
     "mcopy": "mtools",
     "mke2fs": "e2fsprogs",
     "mkfs.vfat": "dosfstools",

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
-from baking import NOWHERE, Silent, bake, software_of
+from baking import NOWHERE, Silent, bake, baked_from_nothing, kept, software_of
 from comparing import differing_images, differing_layers, files_of
-from parts import CACHE_VARIABLE
 
 from grafos_cellimage import layers
 from grafos_cellimage.bake import LAYER, Baker, base_of
 from grafos_cellimage.disk import UKI_BYTES_MAX
 from grafos_cellimage.lock import changes, open_lock, write_lock
-from grafos_cellimage.plan import ImagePlan, plan_for
+from grafos_cellimage.plan import plan_for
 from grafos_cellimage.record import GIB, BakedImage, read_record, verify
 from grafos_core.errors import GrafosError
 
 pytestmark = [pytest.mark.needs("image"), pytest.mark.timeout(900)]
 
 PLAN = plan_for("amd64")
-
-
-def cache() -> Path:
-    return Path(os.environ[CACHE_VARIABLE]) / "images"
-
-
-def baked_from_nothing(plan: ImagePlan, whole: Path) -> BakedImage:
-    """Baked in a place of its own, which has the packages and no base."""
-    whole.mkdir(exist_ok=True)
-    (whole / "packages").symlink_to(cache() / "packages")
-    with software_of(plan) as software:
-        return Baker(whole, NOWHERE, Silent()).bake(plan, *open_lock(plan), software, whole / "images")
 
 
 def test_two_bakes_in_two_folders_are_the_same_bytes(image: BakedImage, tmp_path: Path) -> None:
@@ -63,12 +49,12 @@ def test_an_image_is_small_whole_and_sparse(image: BakedImage) -> None:
 
 def test_a_change_of_our_own_code_changes_the_image_and_not_its_base(image: BakedImage, tmp_path: Path) -> None:
     lock, digest = open_lock(PLAN)
-    before = (base_of(PLAN, digest, cache()) / LAYER).stat()
+    before = (base_of(PLAN, digest, kept()) / LAYER).stat()
     with software_of(PLAN) as software:
         own = {**software.own, "grafos_cell/__init__.py": b"# changed\n"}
-        changed = Baker(cache(), NOWHERE, Silent()).bake(PLAN, lock, digest, software._replace(own=own), tmp_path)
+        changed = Baker(kept(), NOWHERE, Silent()).bake(PLAN, lock, digest, software._replace(own=own), tmp_path)
     assert changed.sha256 != image.sha256
-    assert (base_of(PLAN, digest, cache()) / LAYER).stat().st_mtime_ns == before.st_mtime_ns
+    assert (base_of(PLAN, digest, kept()) / LAYER).stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_what_breaks_off_leaves_nothing_under_a_final_name(tmp_path: Path) -> None:
@@ -76,7 +62,7 @@ def test_what_breaks_off_leaves_nothing_under_a_final_name(tmp_path: Path) -> No
     with software_of(PLAN) as software:
         broken = software._replace(own={"grafos_cell/__init__.py": b"this is ( no python"})
         with pytest.raises(GrafosError):
-            Baker(cache(), NOWHERE, Silent()).bake(PLAN, lock, digest, broken, tmp_path)
+            Baker(kept(), NOWHERE, Silent()).bake(PLAN, lock, digest, broken, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -84,13 +70,13 @@ def test_a_place_that_cannot_be_written_to_is_told_in_one_line(tmp_path: Path) -
     lock, digest = open_lock(PLAN)
     (tmp_path / "file").touch()
     with software_of(PLAN) as software, pytest.raises(GrafosError) as refused:
-        Baker(cache(), NOWHERE, Silent()).bake(PLAN, lock, digest, software, tmp_path / "file" / "images")
+        Baker(kept(), NOWHERE, Silent()).bake(PLAN, lock, digest, software, tmp_path / "file" / "images")
     assert (refused.value.code, "file" in refused.value.why) == ("bake_failed", True)
 
 
 def test_the_base_holds_nothing_that_lets_somebody_in_or_installs() -> None:
     _, digest = open_lock(PLAN)
-    layer = base_of(PLAN, digest, cache()) / LAYER
+    layer = base_of(PLAN, digest, kept()) / LAYER
     files = files_of(layer.read_bytes())
     programs = {name.rpartition("/")[2] for name in files if "/bin/" in name or "/sbin/" in name}
     assert {"python3.13", "systemctl"} <= programs
@@ -105,7 +91,7 @@ def test_every_unit_of_debian_that_is_started_is_in_the_base(image: BakedImage) 
     from grafos_cellimage.overlay import overlay
 
     _, digest = open_lock(PLAN)
-    layer = base_of(PLAN, digest, cache()) / LAYER
+    layer = base_of(PLAN, digest, kept()) / LAYER
     files = files_of(layer.read_bytes())
     tree = overlay(PLAN)
     started = {node.link.removeprefix("/") for name, node in tree.items() if ".wants/" in name}

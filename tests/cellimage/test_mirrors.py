@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import functools
 import hashlib
-import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from debian_mirror import shown
 
 from grafos_cellimage.fetching import fetch
 from grafos_cellimage.lock import SYSTEM, Package
@@ -15,23 +13,13 @@ from grafos_cellimage.mirrors import mirrors
 from grafos_core.errors import GrafosError
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
 def mirror(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """A mirror on loopback, and the folder that it shows."""
     folder = tmp_path / "mirror"
     folder.mkdir()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", folder
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with shown(folder) as url:
+        yield url, folder
 
 
 def package(name: str, data: bytes) -> Package:

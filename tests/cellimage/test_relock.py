@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from baking import Silent, software_of
+from baking import Silent, kept, software_of
 from comparing import differing_images
 from debian_mirror import DebianMirror, shown
-from parts import CACHE_VARIABLE
 
 from grafos_cellimage.bake import Baker
 from grafos_cellimage.lock import Lock, changes, open_lock, write_lock
@@ -48,8 +46,8 @@ def newer_netbase(lock: Lock) -> list[str]:
 @pytest.fixture(scope="module")
 def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DebianMirror, dict[str, str]]]:
     """With the packages of grafos' own lock."""
-    folder, kept = tmp_path_factory.mktemp("mirror"), Path(os.environ[CACHE_VARIABLE]) / "images" / "packages"
-    made = DebianMirror(folder, open_lock(PLAN)[0], kept)
+    folder = tmp_path_factory.mktemp("mirror")
+    made = DebianMirror(folder, open_lock(PLAN)[0], kept() / "packages")
     with shown(folder) as url:
         yield made, made.addresses(url)
 

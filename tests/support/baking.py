@@ -21,6 +21,11 @@ NOWHERE = {"debian": "http://127.0.0.1:9/debian", "debian-security": "http://127
 """What is baked in a test comes from the cache."""
 
 
+def kept() -> Path:
+    """The caller's cache of packages and bases."""
+    return Path(os.environ[CACHE_VARIABLE]) / "images"
+
+
 class Silent:
     """Nobody is told how far it is."""
 
@@ -46,5 +51,13 @@ def bake(arch: str, folder: Path) -> BakedImage:
     plan = plan_for(arch)
     lock, digest = open_lock(plan)
     with software_of(plan) as software:
-        baker = Baker(Path(os.environ[CACHE_VARIABLE]) / "images", NOWHERE, Silent())
+        baker = Baker(kept(), NOWHERE, Silent())
         return baker.bake(plan, lock, digest, software, folder)
+
+
+def baked_from_nothing(plan: ImagePlan, whole: Path) -> BakedImage:
+    """Baked in a place of its own, which has the packages and no base."""
+    whole.mkdir(exist_ok=True)
+    (whole / "packages").symlink_to(kept() / "packages")
+    with software_of(plan) as software:
+        return Baker(whole, NOWHERE, Silent()).bake(plan, *open_lock(plan), software, whole / "images")
