@@ -68,6 +68,8 @@ FENCED = -3
 CAPACITY_EXCEEDED = -4
 UNSUPPORTED = -5
 REVOKED = -6
+DRAINING = -9
+"""No session will come any more: a service finishes what it has and returns."""
 INVALID_ARGUMENT = -22
 """Reads as ``IoError(-22)`` in the public SDK, whose table ends at -6; the number is that of EINVAL."""
 
@@ -130,6 +132,7 @@ IMPORTS: dict[str, dict[str, Signature]] = {
     },
     SERVICE_MODULE: {
         "svc_listen": Signature(("i32", "i32", "i32"), ("i32",)),
+        "svc_wait": Signature(("i32",), ("i32",)),
         "svc_accept": Signature(("i32",), ("i32",)),
         "svc_read": Signature(("i32", "i32", "i32"), ("i32",)),
         "svc_write": Signature(("i32", "i32", "i32"), ("i32",)),
@@ -152,9 +155,24 @@ def gpu_signature_allowed(signature: Signature) -> bool:
 
 CONTEXT_HANDLE = 1
 INPUT_HANDLE = 2
+LISTENER_HANDLE = 1
+"""Of the one listener of a service. Listener and sessions share their numbers, and have nothing to do with buffers."""
+FIRST_SESSION_HANDLE = 2
+SESSION_HANDLE_MAX = 2**31 - 1
+"""The largest answer that is no status. Handles are given out in turn, and begin again after this one."""
 
 
-class RunContext(msgspec.Struct, frozen=True):
+class ServiceContext(msgspec.Struct, frozen=True):
+    """What an instance of a service is told of itself."""
+
+    name: str
+    port: int
+    max_sessions: int
+    instance_id: str
+    generation: int
+
+
+class RunContext(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a run runs, as the guest sees it; filled in by the cell. The fields come in the order of the page."""
 
     provider: str
@@ -163,6 +181,7 @@ class RunContext(msgspec.Struct, frozen=True):
     run_id: str
     tasklet: str
     module_sha256: str
+    service: ServiceContext | None = None
 
     def to_json(self) -> bytes:
         """The context's bytes: compact JSON, the same for the same fields everywhere."""

@@ -16,7 +16,7 @@ from grafos_cell.hostcalls import HostCalls
 from grafos_cell.instance import Instance, address_of
 from grafos_cell.traps import Watchdog, invalid, reason_of
 
-_BOUND = {abi.TASKLET_MODULE, abi.MEMORY_MODULE, abi.BLOCK_MODULE}
+_BOUND = {abi.TASKLET_MODULE, abi.MEMORY_MODULE, abi.BLOCK_MODULE, abi.SERVICE_MODULE}
 
 
 class Compiled:

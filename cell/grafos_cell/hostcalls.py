@@ -10,7 +10,7 @@ Source: ``docs/reference/tasklet-abi.md``, section 4.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -44,6 +44,10 @@ class Guest(Protocol):
 
     def pay(self, units: int) -> bool:
         """Takes so many units, or all there are; whether they were enough."""
+        ...
+
+    def refuel(self, units: int) -> None:
+        """Gives so many units more."""
         ...
 
 
@@ -110,7 +114,8 @@ class HostCalls:
         blocks: Sequence[LeasedBlocks] = (),
     ) -> None:
         self._buffers = {abi.CONTEXT_HANDLE: context, abi.INPUT_HANDLE: input_bytes}
-        self._fuel = fuel
+        self.fuel_given = fuel
+        """Units that the run was given so far; a service is given more as it goes on."""
         self._regions = regions
         self._blocks = blocks
         self._log: list[str] = []
@@ -183,7 +188,7 @@ class HostCalls:
         return abi.OK
 
     def clock_ns(self) -> int:
-        return self._fuel - self.guest.fuel_left()
+        return self.fuel_given - self.guest.fuel_left()
 
     def fuel_remaining(self) -> int:
         return self.guest.fuel_left()
@@ -246,8 +251,16 @@ class HostCalls:
     # --- what they share --------------------------------------------------------------------------------------------
 
     def unsupported(self, *_arguments: int) -> int:
-        """What every import answers that is known and not there yet."""
+        """What every import answers that is known, and not there for this run."""
         return abi.UNSUPPORTED
+
+    # grafos_svc_v0, in a tasklet that is no service; ``svc_calls`` has a service's.
+    svc_listen: Callable[..., int] = unsupported
+    svc_wait: Callable[..., int] = unsupported
+    svc_accept: Callable[..., int] = unsupported
+    svc_read: Callable[..., int] = unsupported
+    svc_write: Callable[..., int] = unsupported
+    svc_close: Callable[..., int] = unsupported
 
     def _region(self, slot: int) -> tuple[int, LeasedMemory | None]:
         slot &= _U32

@@ -246,6 +246,11 @@ class Instance:
         _set_fuel(context, fuel)
         return is_enough
 
+    def refuel(self, units: int) -> None:
+        _get_fuel(self._context, self._fuel_at)
+        self._fuel.value += units
+        _set_fuel(self._context, self._fuel)
+
 
 def define(linker: Linker, module: str, name: str, function_type: FuncType, callback: Any) -> None:
     """Binds an import to what ``callback_of`` made; whoever links it keeps it alive."""

@@ -7,6 +7,7 @@ section 8 of ``docs/reference/tasklet-abi.md``.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
@@ -26,6 +27,10 @@ MODULES_KEPT_MAX = 32
 """Compiled modules that one process keeps."""
 MODULE_BYTES_KEPT_MAX = 32 * 1024 * 1024
 """Of their source bytes; compiled code is a few times larger."""
+
+
+MakeHostCalls = Callable[[bytes, bytes, int, Sequence[LeasedMemory], Sequence[LeasedBlocks]], HostCalls]
+"""Makes the host calls of one run from its context, input, fuel, memory and blocks."""
 
 
 class LoadedModule:
@@ -100,8 +105,11 @@ class Runtime:
             self._loaded.popitem(last=False)
         return loaded
 
-    def run(self, module: LoadedModule, spec: RunSpec, desk: LeaseDesk = no_desk) -> RunOutcome:
+    def run(
+        self, module: LoadedModule, spec: RunSpec, desk: LeaseDesk = no_desk, host_calls: MakeHostCalls = HostCalls
+    ) -> RunOutcome:
         """Runs the module's hooks, whose leases are at ``desk``. Every end of the guest's making is an outcome.
+        ``host_calls`` are what it may call, a service's for an instance of one.
 
         Whoever takes the spec in has had ``check_spec`` look at it. Raises ``blob_mismatch`` for another module's.
         """
@@ -120,7 +128,7 @@ class Runtime:
             what = f"the cell has no room left for the {sum(one.size_bytes for one in spec.memory_leases)} bytes"
             return RunOutcome("placement_failed", f"{what} of memory that the run leases")
         blocks = [LeasedBlocks(lease.blocks, slot, desk) for slot, lease in enumerate(spec.block_leases)]
-        host = HostCalls(context, data, spec.fuel, regions, blocks)
+        host = host_calls(context, data, spec.fuel, regions, blocks)
         try:
             ending, fuel_used = self._call_hooks(module, spec, host, len(context), len(data))
         except GrafosError as error:
@@ -167,7 +175,7 @@ class Runtime:
             stopped.what if stopped else "",
             size,
             _is_full(size, module.facts.memory_max_bytes, spec.memory_bytes),
-        ), spec.fuel - fuel_left
+        ), host.fuel_given - fuel_left
 
     def _kept_bytes(self) -> int:
         return sum(loaded.facts.size_bytes for loaded in self._loaded.values())
@@ -239,7 +247,7 @@ def _name_end(ending: Ending, host: HostCalls, spec: RunSpec) -> tuple[str, str]
 
 def _name_stop(ending: Ending, host: HostCalls, spec: RunSpec) -> tuple[str, str]:
     if ending.stopped == "fuel":
-        return "fuel_exhausted", f"the tasklet used up its fuel of {spec.fuel} units in {ending.hook}"
+        return "fuel_exhausted", f"the tasklet used up its fuel of {host.fuel_given} units in {ending.hook}"
     if ending.stopped == "deadline":
         return (
             "deadline_exceeded",

@@ -12,12 +12,17 @@ import os
 import resource
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import BinaryIO
 
 from grafos_cell import abi
 from grafos_cell.confinement import confine, seal
 from grafos_cell.run import LeaseAnswer, LeaseCall, RunOutcome, RunSpec, aged
-from grafos_cell.runtime import Runtime
+from grafos_cell.runtime import LoadedModule, Runtime
+from grafos_cell.service_messages import FromInstance, Listen, Serve, ToInstance
+from grafos_cell.svc_calls import ServiceCalls
 from grafos_cell.worker_messages import (
     CODE_FRAME_BYTES_MAX,
     CodeRefused,
@@ -61,30 +66,42 @@ class Worker:
     def serve(self) -> None:
         self._send(Ready(os.getpid(), self._unsealed))
         while (message := self._receive()) is not None:
-            if isinstance(message, Job):
-                self._work(message.spec)
+            if isinstance(message, Job | Serve):
+                self._work(message)
             elif isinstance(message, Compile):
                 self._send(self._compile(message.module))
 
-    def _work(self, spec: RunSpec) -> None:
+    def _work(self, job: Job | Serve) -> None:
         came_at = time.monotonic()
-        module = self._runtime.find(spec.context.module_sha256)
+        module = self._find_or_ask(job.spec.context.module_sha256)
         if module is None:
-            self._send(CodeWanted())
-            message = self._receive()
-            if not isinstance(message, ModuleCode):
-                return  # the parent is gone
-            try:
-                module = self._runtime.adopt(message)
-            except GrafosError as error:
-                self._send(CodeRefused(error.why))
-                return
+            return
         self._send(Started())
+        spec = aged(job.spec, time.monotonic() - came_at)
         try:
-            outcome = self._runtime.run(module, aged(spec, time.monotonic() - came_at), self._ask)
+            if isinstance(job, Serve):
+                channel = ServiceChannel(self._send, self._receive)
+                outcome = self._runtime.run(module, spec, channel.ask, partial(ServiceCalls, job, channel))
+            else:
+                outcome = self._runtime.run(module, spec, self._ask)
         except GrafosError as error:
             outcome = RunOutcome(error.code, error.what)
         self._send(Done(outcome))
+
+    def _find_or_ask(self, sha256: str) -> LoadedModule | None:
+        """The module, compiled; None when it cannot be had, which the parent knows."""
+        module = self._runtime.find(sha256)
+        if module is not None:
+            return module
+        self._send(CodeWanted())
+        message = self._receive()
+        if not isinstance(message, ModuleCode):
+            return None  # the parent is gone
+        try:
+            return self._runtime.adopt(message)
+        except GrafosError as error:
+            self._send(CodeRefused(error.why))
+            return None
 
     def _ask(self, call: LeaseCall) -> LeaseAnswer:
         """In the middle of a run: the guest waits, and its deadline goes on."""
@@ -111,6 +128,42 @@ class Worker:
         length = frame_length(head, CODE_FRAME_BYTES_MAX)
         body = self._source.read(length)
         return decode_down(body) if len(body) == length else None
+
+
+class ServiceChannel:
+    """An instance's way to the daemon: an answer is waited for, and what else comes before it is kept in its order."""
+
+    def __init__(self, send: Callable[[Up], None], receive: Callable[[], Down | None]) -> None:
+        self._send = send
+        self._receive = receive
+        self._kept: deque[ToInstance] = deque()
+
+    def send(self, message: FromInstance) -> None:
+        self._send(message)
+
+    def receive(self) -> ToInstance:
+        return self._kept.popleft() if self._kept else self._next()
+
+    def listen(self, listen: Listen) -> LeaseAnswer:
+        return self.ask(listen)
+
+    def ask(self, question: LeaseCall | Listen) -> LeaseAnswer:
+        self._send(question)
+        while not isinstance(message := self._any(), LeaseAnswer):
+            self._kept.append(message)
+        return message
+
+    def _next(self) -> ToInstance:
+        message = self._any()
+        if isinstance(message, LeaseAnswer):
+            raise EOFError("the daemon answers what nobody asked")
+        return message
+
+    def _any(self) -> ToInstance | LeaseAnswer:
+        message = self._receive()
+        if not isinstance(message, ToInstance | LeaseAnswer):
+            raise EOFError("the daemon is gone")
+        return message
 
 
 def main() -> int:

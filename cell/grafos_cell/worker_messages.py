@@ -12,6 +12,8 @@ Each message is one frame: four bytes of length, big-endian, and a msgpack map w
 A process that is to compile hears one other message, and is ended after its answer:
 
     Compile(module)              ModuleCode, or Refused
+
+One that is to be an instance of a service hears ``Serve`` in place of the first ``Job``: ``service_messages``.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import msgspec
 from grafos_cell import abi
 from grafos_cell.module import ModuleFacts
 from grafos_cell.run import LeaseAnswer, LeaseCall, RunOutcome, RunSpec
+from grafos_cell.service_messages import FromInstance, Serve, ToInstance
 from grafos_core.errors import GrafosError
 
 FRAME_BYTES_MAX = abi.MODULE_BYTES_MAX + abi.OUTPUT_BYTES_MAX + 4 * 1024 * 1024
@@ -85,8 +88,8 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     outcome: RunOutcome
 
 
-Down = Job | ModuleCode | Compile | LeaseAnswer
-Up = Ready | CodeWanted | CodeRefused | Started | LeaseCall | Done | ModuleCode | Refused
+Down = Job | ModuleCode | Compile | LeaseAnswer | Serve | ToInstance
+Up = Ready | CodeWanted | CodeRefused | Started | LeaseCall | Done | ModuleCode | Refused | FromInstance
 
 decode_down = msgspec.msgpack.Decoder(Down).decode
 decode_up = msgspec.msgpack.Decoder(Up).decode

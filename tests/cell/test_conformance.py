@@ -15,6 +15,7 @@ from call_layers import new_engine
 from source_tree import ROOT
 
 from grafos_cell.conformance.case import Case, Expected, judge
+from grafos_cell.conformance.service_cases import SERVICE_CASES, run_service_case
 from grafos_cell.conformance.suite import CASES, run_suite, table
 from grafos_cell.conformance.wat import tasklet_text
 from grafos_cell.run import LeaseDesk, RunOutcome, RunSpec
@@ -50,7 +51,7 @@ def rules_on_the_page() -> set[str]:
     for kind in ("Allowed", "Refused"):
         (sentence,) = re.findall(rf"{kind}: .*?\.", SECTIONS["1"], re.DOTALL)
         rules |= {f"1 {kind.lower()}: {feature.replace('-', ' ')}" for feature in listed(sentence)}
-    for number in ("1", "3", "4.1", "4.2", "4.3", "4.4", "4.5", "5", "8", "9", "10"):
+    for number in ("1", "3", "4.1", "4.2", "4.3", "4.4", "4.5", "4.6", "5", "8", "9", "10"):
         names = list(first_column(SECTIONS[number]))
         # A table's head may be the name of one of its rows, as with the limit of a module.
         rows = names[1:] if names[0] in heads or not names[0] else names
@@ -59,7 +60,7 @@ def rules_on_the_page() -> set[str]:
 
 
 def test_every_rule_of_the_page_has_a_case_and_every_case_a_rule() -> None:
-    covered = {case.rule for case in CASES}
+    covered = {case.rule for case in (*CASES, *SERVICE_CASES)}
     named = {rule for rule in covered if " " in rule or rule.startswith("2.")}
     wanted = rules_on_the_page() - NO_MODULES_DOING
     assert (wanted - named, named - wanted) == (set(), set())
@@ -67,13 +68,15 @@ def test_every_rule_of_the_page_has_a_case_and_every_case_a_rule() -> None:
 
 
 def test_every_section_of_the_page_has_a_case() -> None:
-    covered = {case.section for case in CASES} | {case.section.partition(".")[0] for case in CASES}
+    sections = {case.section for case in (*CASES, *SERVICE_CASES)}
+    covered = sections | {section.partition(".")[0] for section in sections}
     assert set(SECTIONS) - covered == set()
     assert len([number for number in SECTIONS if "." not in number]) == 11
 
 
 def test_no_two_cases_have_one_name() -> None:
-    assert [name for name, count in Counter(case.name for case in CASES).items() if count > 1] == []
+    names = Counter(case.name for case in (*CASES, *SERVICE_CASES))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 async def on_this_layer(module: bytes, spec: RunSpec, desk: LeaseDesk) -> RunOutcome:
@@ -85,6 +88,12 @@ def test_every_case_comes_to_its_end() -> None:
     rows = asyncio.run(run_suite(on_this_layer))
     assert [row for row in rows if not row.is_as_expected] == []
     assert len(rows) == len(CASES)
+
+
+@pytest.mark.usefixtures("call_layer")
+def test_every_case_of_a_service_comes_to_its_end() -> None:
+    rows = [run_service_case(case, new_engine()) for case in SERVICE_CASES]
+    assert [row for row in rows if not row.is_as_expected] == []
 
 
 # --- the suite itself -----------------------------------------------------------------------------------------------

@@ -318,6 +318,9 @@ class WideGuest:
         self.fuel -= units
         return self.fuel >= 0
 
+    def refuel(self, units: int) -> None:
+        self.fuel += units
+
 
 def test_a_long_text_of_fail_costs_its_length_and_no_memory_of_the_cell() -> None:
     host, guest = HostCalls(b"", b"", abi.FUEL_MAX), WideGuest()

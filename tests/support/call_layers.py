@@ -104,6 +104,9 @@ class PlainInstance:
         self._store.set_fuel(max(left, 0))
         return left >= 0
 
+    def refuel(self, units: int) -> None:
+        self._store.set_fuel(self.fuel_left() + units)
+
     def _base(self) -> int:
         return ctypes.addressof(self._exports[abi.MEMORY_EXPORT].data_ptr(self._store).contents)
 

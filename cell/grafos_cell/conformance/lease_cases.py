@@ -1,4 +1,4 @@
-"""Leased memory and blocks, and what is known and not there yet: sections 4.1, 4.3 to 4.5 and 11 of the ABI page."""
+"""Leased memory and blocks, and what is not there for a run: sections 4.1 and 4.3 to 4.6 of the ABI page."""
 
 from __future__ import annotations
 
@@ -107,10 +107,11 @@ BLOCK_CASES = (
 )
 
 
-def _service(name: str, rule: str = "4.5 grafos_svc_v0", case: str = "") -> Case:
+def _service(name: str, rule: str = "", case: str = "") -> Case:
     count = len(abi.IMPORTS[abi.SERVICE_MODULE][name].params)
     source = tasklet_text(f"(call ${name} {constants(*range(count))})")
-    return Case(case or name.replace("_", "-"), rule, source, Expected("program_error", returned=abi.UNSUPPORTED))
+    expected = Expected("program_error", returned=abi.UNSUPPORTED)
+    return Case(case or f"{name.replace('_', '-')}-in-no-service", rule or f"4.5 {name}", source, expected)
 
 
 _GPU = f'(import "{abi.GPU_MODULE}" "whatever" (func $gpu (param i32 i64 f32 f64) (result i64)))'
@@ -121,16 +122,15 @@ _GPU_WRONG = f'(import "{abi.GPU_MODULE}" "whatever" (func (param funcref) (resu
 LATER_CASES = (
     *(_service(name) for name in abi.IMPORTS[abi.SERVICE_MODULE]),
     _service("svc_read", "4.1 -5", "answer-unsupported"),
-    _service("svc_listen", "11", "services-are-not-there-yet"),
     Case(
         "gpu",
-        "4.5 fabricbios_gpu_v1",
+        "4.6 fabricbios_gpu_v1",
         bare_text(_GPU, run=_GPU_RUN),
         Expected("program_error", returned=abi.UNSUPPORTED),
     ),
     Case(
         "gpu-of-another-type",
-        "4.5 fabricbios_gpu_v1",
+        "4.6 fabricbios_gpu_v1",
         bare_text(_GPU_WRONG),
         Expected("module_invalid", "takes numbers and returns one integer"),
     ),
