@@ -8,7 +8,8 @@ else in the machine's user data, in the form that systemd itself reads from ther
     {"systemd.credentials": [{"name": "grafos.cell", "text": "{...}"}]}
 
 Nothing else in the image knows where it came from. The credential is laid where systemd looks for it, and the timer
-that switches the machine off stands before the daemon starts.
+that switches the machine off stands before the daemon starts. A machine that nobody tells what it is, or whose clock
+nobody sets, does not stay on: ``grafos-first-boot.service`` gives up after some tries and switches it off.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import contextlib
 import http.client
 import json
 import os
+import signal
+import ssl
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from grafos_cell.attesting import ENDPOINT, LINK_LOCAL
 from grafos_cell.baked import CREDENTIAL, Told, read_told
@@ -36,35 +40,116 @@ from grafos_core.program import say
 STORE = Path("/run/credstore")
 DMI = Path("/sys/class/dmi/id")
 TIMEOUT_S = 2.0
+ANSWER_S_MAX = 10.0
+"""Of one answer as a whole: who sends a byte a second is not listened to for hours."""
 PATIENCE_S = 120.0
-"""The network may come up after us, and some metadata services after that."""
+"""The network may come up after us, and some metadata services after that; likewise whoever sets the clock."""
 PAUSE_S_FIRST, PAUSE_S_MOST = 0.2, 5.0
 ANSWER_BYTES_MAX = 64 * 1024
 CREDENTIAL_NAME_START = "grafos."
 AZURE_CHASSIS = "7783-7084-3265-9085-8269-3286-77"
-NO_ANSWER = (OSError, ValueError, http.client.HTTPException)
+MIB = 1 << 20
+MEMORY_MIB_MIN, MEMORY_MIB_SOLD = 600, 768
+"""What the kernel has to have, and how much memory a machine has whose kernel has that. The root alone takes two
+hundred, and a daemon without memory fails in ways that nobody understands."""
+LIFE_S_MAX = 32 * 86400
+"""No cell is made for longer than thirty days: a clock by which it has more to go is wrong."""
+NO_ANSWER = (OSError, ValueError, RecursionError, http.client.HTTPException)
+UNTOLD, UNFIT = 1, 2
+"""Exit codes: the first is tried again, the second would be the same again."""
 
 AWS, GCP, AZURE = "aws", "gcp", "azure"
 
+Answer = TypeVar("Answer")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 when the cell may start, 1 if nobody told what it is."""
+    """Exit code 0 when the cell may start, 1 if nobody told yet what it is, 2 on a machine that can be no cell.
+
+    After either failure the unit switches the machine off, in the end: one that does no work is to cost nothing.
+    """
     parser = argparse.ArgumentParser(prog="grafos_cell.first_boot", allow_abbrev=False)
     parser.add_argument("--firmware", type=Path, default=DMI, help="where the kernel shows the firmware's words")
     parser.add_argument("--store", type=Path, default=STORE, help="where systemd looks for credentials")
     given = parser.parse_args(arguments)
+    if little := too_little(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MIB):
+        say(little)
+        return UNFIT
     here = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent")) / CREDENTIAL
+    cloud = cloud_of(given.firmware)
     try:
-        if not here.is_file():
-            keep(patiently(lambda: from_user_data(cloud_of(given.firmware))), given.store)
-            here = given.store / CREDENTIAL
-        told = read_told(here.read_bytes())
+        told = told_of(here.read_bytes(), cloud) if here.is_file() else learn(cloud, given.store)
+        begins = beginning_of(told.ca_pem)
     except (GrafosError, *NO_ANSWER) as error:
         say(f"this machine was not told which cell it is: {error}")
-        return 1
+        return UNTOLD
     arm(told)
+    if wrong := patient_with_clock(lambda: wrong_clock(begins, told.timer_at, time.time())):
+        say(f"nobody sets the clock: {wrong}")
+        return UNTOLD
     say(f"booted cell={told.cell_id} timer={told.timer_at or 'none'} machine=baked place={told.region or 'unknown'}")
     return 0
+
+
+def too_little(memory_mib: int) -> str:
+    """What is to be said of a machine with so little memory that it can be no cell; "" if it has enough."""
+    if memory_mib >= MEMORY_MIB_MIN:
+        return ""
+    return f"this machine has too little memory, {memory_mib} MB: a cell needs a machine with {MEMORY_MIB_SOLD}"
+
+
+def learn(cloud: str, store: Path) -> Told:
+    """What the user data tell, and kept where systemd looks for it: only what is a cell's."""
+
+    def question() -> tuple[Told, dict[str, bytes]]:
+        found = from_user_data(cloud)
+        return told_of(found[CREDENTIAL], cloud), found
+
+    told, credentials = patiently(question)
+    keep(credentials, store)
+    return told
+
+
+def told_of(data: bytes, cloud: str) -> Told:
+    """What a cell is told. ``ValueError`` if it is nothing of the kind, or names another cloud than the firmware does:
+    whoever tells that may tell something else when asked again."""
+    try:
+        told = read_told(data)
+    except GrafosError as error:
+        raise ValueError(str(error)) from error
+    if cloud and told.provider != cloud:
+        raise ValueError(f"it is told to be a cell of {told.provider[:20]!r}, and this is a machine of {cloud}")
+    return told
+
+
+# --- the clock ----------------------------------------------------------------------------------------------------
+
+
+def beginning_of(ca_pem: str) -> float:
+    """When the CA begins to hold, in Unix seconds; ``OSError`` if it is none."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.load_verify_locations(cadata=ca_pem)
+    return max((ssl.cert_time_to_seconds(str(each["notBefore"])) for each in tls.get_ca_certs()), default=0)
+
+
+def wrong_clock(begins: float, timer_at: int, now: float) -> str:
+    """Why the clock cannot be right; "" if it can. What it is told is younger than the CA in it, and no cell lives for
+    longer than it may: a clock that stands in the past would keep the machine for years, and trusts no certificate."""
+    shown = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
+    if now < begins:
+        return f"it says {shown}, and the orchestrator to join is younger"
+    return f"it says {shown}, too long before this machine's end" if timer_at - now > LIFE_S_MAX else ""
+
+
+def patient_with_clock(look: Callable[[], str]) -> str:
+    """Waits until the clock can be right; after a while why it cannot."""
+    until, wrong = time.monotonic() + PATIENCE_S, look()
+    if wrong:
+        say(f"the clock is wrong: {wrong}; waiting until somebody sets it")
+    while wrong and time.monotonic() < until:
+        time.sleep(PAUSE_S_FIRST)
+        wrong = look()
+    return wrong
 
 
 def arm(told: Told) -> None:
@@ -91,11 +176,11 @@ def cloud_of(dmi: Path) -> str:
     return AZURE if chassis == AZURE_CHASSIS else ""
 
 
-def from_user_data(cloud: str) -> dict[str, bytes]:
+def from_user_data(cloud: str, place: Place | None = None) -> dict[str, bytes]:
     """The credentials in the machine's user data; ``OSError`` or ``ValueError`` if there are none, or not yet."""
     if cloud not in USER_DATA:
         raise GrafosError("config_invalid", "the firmware names no cloud that is known, so there is no user data")
-    return credentials_in(USER_DATA[cloud]())
+    return credentials_in(USER_DATA[cloud](place or Place(os.environ.get(ENDPOINT, LINK_LOCAL))))
 
 
 def credentials_in(user_data: bytes) -> dict[str, bytes]:
@@ -121,7 +206,7 @@ def _bytes(text: object, data: object) -> bytes:
     raise ValueError("a credential has neither a text nor data in base64")
 
 
-def patiently(question: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
+def patiently(question: Callable[[], Answer]) -> Answer:
     """What it answers, asked with growing pauses; after a while whatever keeps it from answering."""
     until, pause_s = time.monotonic() + PATIENCE_S, PAUSE_S_FIRST
     while True:
@@ -135,33 +220,59 @@ def patiently(question: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
         pause_s = min(2 * pause_s, PAUSE_S_MOST)
 
 
-def _of_aws() -> bytes:
-    token = ask("/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}, "PUT")
-    return ask("/latest/user-data", {"X-aws-ec2-metadata-token": token.decode("ascii")})
+class Place(NamedTuple):
+    """Where the metadata service is, and how long one answer may take."""
+
+    url: str
+    answer_s: float = ANSWER_S_MAX
 
 
-def _of_gcp() -> bytes:
-    return ask("/computeMetadata/v1/instance/attributes/systemd-userdata", {"Metadata-Flavor": "Google"})
+def _of_aws(place: Place) -> bytes:
+    token = ask(place, "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}, "PUT")
+    return ask(place, "/latest/user-data", {"X-aws-ec2-metadata-token": token.decode("ascii")})
 
 
-def _of_azure() -> bytes:
+def _of_gcp(place: Place) -> bytes:
+    return ask(place, "/computeMetadata/v1/instance/attributes/systemd-userdata", {"Metadata-Flavor": "Google"})
+
+
+def _of_azure(place: Place) -> bytes:
     path = "/metadata/instance/compute/userData?api-version=2021-02-01&format=text"
-    return base64.b64decode(ask(path, {"Metadata": "true"}), validate=True)
+    return base64.b64decode(ask(place, path, {"Metadata": "true"}), validate=True)
 
 
-USER_DATA: Mapping[str, Callable[[], bytes]] = {AWS: _of_aws, GCP: _of_gcp, AZURE: _of_azure}
+USER_DATA: Mapping[str, Callable[[Place], bytes]] = {AWS: _of_aws, GCP: _of_gcp, AZURE: _of_azure}
 
 
-def ask(path: str, headers: Mapping[str, str], method: str = "GET") -> bytes:
-    """No proxy, and no name to look up: the service is on the machine's own link."""
-    place = os.environ.get(ENDPOINT, LINK_LOCAL).rstrip("/")
-    request = urllib.request.Request(place + path, method=method, headers=dict(headers))  # noqa: S310  it speaks http
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=TIMEOUT_S) as answer:
-        data: bytes = answer.read(ANSWER_BYTES_MAX + 1)
+def ask(place: Place, path: str, headers: Mapping[str, str], method: str = "GET") -> bytes:
+    """No proxy, no name to look up, and nobody else to be sent to: the service is on the machine's own link."""
+    url = urlsplit(place.url.rstrip("/") + path)
+    connection = http.client.HTTPConnection(url.netloc, timeout=TIMEOUT_S)
+    with _in_time(place.answer_s), contextlib.closing(connection):
+        connection.request(method, url.path + (f"?{url.query}" if url.query else ""), headers=dict(headers))
+        answer = connection.getresponse()
+        if answer.status != http.client.OK:
+            raise OSError(f"the metadata service answers {answer.status}")
+        data = answer.read(ANSWER_BYTES_MAX + 1)
     if len(data) > ANSWER_BYTES_MAX:
         raise ValueError("the user data are larger than any of ours")
     return data
+
+
+@contextlib.contextmanager
+def _in_time(seconds: float) -> Iterator[None]:
+    """``TimeoutError`` out of whatever the block waits for then. This program has one thread."""
+
+    def over(_: int, __: FrameType | None) -> None:
+        raise TimeoutError(f"no whole answer in {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _word(file: Path) -> str:

@@ -1,8 +1,6 @@
 """Boots an image for real: QEMU with a cloud's firmware, disk and network, and nothing of it leaves this machine.
 
-The machine has one card in QEMU's own user-mode network, which needs no rights and touches no card of the host. From
-inside, ``HOST`` is this machine's loopback, where the scheduler is; ``METADATA`` leads to an emulated cloud's metadata
-service, if one is given. Nothing in the image knows that it is not on a cloud.
+What the machine consists of, and what it reaches, is in ``grafos_core.virtual_machines``.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,120 +21,63 @@ import msgspec
 from grafos_cellimage import tools
 from grafos_cellimage.disk import copy_sparsely
 from grafos_cellimage.record import BakedImage
-from grafos_cellimage.root import NATIVE
 from grafos_core.errors import GrafosError
+from grafos_core.virtual_machines import (
+    CONTROL,
+    DISK,
+    DRESSES,
+    EMULATORS,
+    FIRMWARE,
+    HOST,
+    MEMORY_MB,
+    METADATA,
+    METADATA_PORT,
+    PLAIN,
+    TOLD,
+    Hardware,
+    can_accelerate,
+    command,
+    escaped,
+    way_to,
+)
 
-HOST, NETWORK, FIRST, METADATA = "169.254.169.2", "169.254.169.0/24", "169.254.169.15", "169.254.169.254"
-"""The machine's network: a piece of link-local space, for there the metadata service has its place in every cloud."""
-CREDENTIAL = "grafos.cell"
-MEMORY_MB, CORES = 1024, 2
+CONSOLE = "console.log"
+LOOPBACK = "127.0.0.1"
 MEMORY_MB_MIN = 768
 """The root alone takes two hundred; with 512 the firmware has no room left to unpack it."""
-PLAIN, AWS, GCP, AZURE = "plain", "aws", "gcp", "azure"
 POLL_S = 0.2
-RELAY = """
-import os, socket, threading
-there = socket.create_connection(("127.0.0.1", {port}))
-def answers():
-    while data := there.recv(65536):
-        os.write(1, data)
-    os._exit(0)
-threading.Thread(target=answers).start()
-while data := os.read(0, 65536):
-    there.sendall(data)
-there.shutdown(socket.SHUT_WR)
-"""
-"""One connection of the machine's to the metadata service, over this program's input and output."""
-
-
-class Dress(msgspec.Struct, frozen=True):
-    """How a cloud's machine looks from inside: how its disk is attached, and what its firmware says of itself."""
-
-    disk: tuple[str, ...]
-    firmware: tuple[str, ...] = ()
-
-
-DRESSES = {
-    PLAIN: Dress(("virtio-blk-pci,drive=disk",)),
-    AWS: Dress(("nvme,drive=disk,serial=vol0",), ("type=0,vendor=Amazon EC2,uefi=on",)),
-    GCP: Dress(("virtio-scsi-pci,id=scsi", "scsi-hd,drive=disk,bus=scsi.0"), ("type=1,product=Google Compute Engine",)),
-    AZURE: Dress(
-        ("virtio-scsi-pci,id=scsi", "scsi-hd,drive=disk,bus=scsi.0"), ("type=3,asset=7783-7084-3265-9085-8269-3286-77",)
-    ),
-}
-"""Azure's own bus for disks is Hyper-V's, which QEMU has not; the firmware's words are what the image goes by."""
-
-
-class Emulator(msgspec.Struct, frozen=True):
-    """QEMU for one architecture, and where Debian keeps the firmware for it: its code, and a fresh memory of it."""
-
-    program: str
-    machine: str
-    processor: str
-    code: str
-    memory: str
-    package: str
-
-
-EMULATORS = {
-    "amd64": Emulator(
-        "qemu-system-x86_64",
-        "q35,sata=off,usb=off",
-        "max,-cx16",
-        "/usr/share/OVMF/OVMF_CODE_4M.fd",
-        "/usr/share/OVMF/OVMF_VARS_4M.fd",
-        "ovmf",
-    ),
-    "arm64": Emulator(
-        "qemu-system-aarch64",
-        "virt",
-        "max,pauth-impdef=on",
-        "/usr/share/AAVMF/AAVMF_CODE.fd",
-        "/usr/share/AAVMF/AAVMF_VARS.fd",
-        "qemu-efi-aarch64",
-    ),
-}
-"""QEMU 7.2 emulates one instruction of the newest processors wrongly (``cx16``), and the kernel falls over it."""
 
 
 class Asked(msgspec.Struct, frozen=True):
     """One boot: how the machine is dressed, what it is told by its firmware, and where its cloud's metadata service
-    listens here (0: it has none)."""
+    listens here (0: it has none).
+
+    ``reaches`` are the places of this machine's loopback (``127.0.0.1:8443``) that it finds at ``HOST``, and then it
+    reaches nothing else; None lets it go wherever this machine may. ``clock``: where its clock stands at the start.
+    """
 
     dress: str = PLAIN
     credential: str = ""
     metadata_port: int = 0
     memory_mb: int = MEMORY_MB
+    reaches: tuple[str, ...] | None = None
+    clock: str = "utc"
 
-
-def command(image: BakedImage, asked: Asked, folder: Path, *, accelerated: bool) -> list[str]:
-    """QEMU's command line for a machine whose disk and firmware lie in ``folder``."""
-    emulator, dress = EMULATORS[image.arch], DRESSES[asked.dress]
-    network = f"user,id=net,net={NETWORK},host={HOST},dhcpstart={FIRST}"
-    if asked.metadata_port:
-        relay = folder / "relay.py"
-        network += f",guestfwd=tcp:{METADATA}:80-cmd:{sys.executable} -I -S {relay}"
-    words = [emulator.program, "-machine", emulator.machine, "-smp", str(CORES), "-m", str(asked.memory_mb)]
-    words += ["-accel", "kvm", "-cpu", "host"] if accelerated else ["-accel", "tcg", "-cpu", emulator.processor]
-    words += ["-nodefaults", "-no-user-config", "-display", "none", "-rtc", "base=utc"]
-    words += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={emulator.code}"]
-    words += ["-drive", f"if=pflash,unit=1,format=raw,file={folder / 'firmware'}"]
-    words += ["-drive", f"if=none,id=disk,format=raw,discard=unmap,file={folder / 'disk.raw'}"]
-    words += [word for device in dress.disk for word in ("-device", device)]
-    words += [word for line in dress.firmware for word in ("-smbios", line)]
-    words += ["-netdev", network, "-device", "virtio-net-pci,netdev=net,romfile="]
-    words += ["-device", "virtio-rng-pci"]
-    words += ["-serial", f"file:{folder / 'console.log'}", "-qmp", f"unix:{folder / 'control'},server=on,wait=off"]
-    if asked.credential:
-        words += ["-fw_cfg", f"name=opt/io.systemd.credentials/{CREDENTIAL},file={folder / 'credential'}"]
-    return words
-
-
-def is_accelerated(arch: str, processor: str, *, has_kvm: bool, machine: str) -> bool:
-    """Whether this machine's processor can run the image itself: it is of that kind, and says that it virtualizes. The
-    device alone says little: it is there in machines that cannot."""
-    words = set(processor.split())
-    return has_kvm and NATIVE.get(machine) == arch and (arch == "arm64" or bool(words & {"svm", "vmx"}))
+    def hardware(self, arch: str) -> Hardware:
+        """The machine that this comes to."""
+        places = [place.rpartition(":") for place in self.reaches or ()]
+        ways = [way_to(HOST, int(port), address, int(port)) for address, _, port in places]
+        if self.metadata_port:
+            ways.append(way_to(METADATA, METADATA_PORT, LOOPBACK, self.metadata_port))
+        return Hardware(
+            arch=arch,
+            dress=self.dress,
+            has_credential=bool(self.credential),
+            ways=tuple(ways),
+            is_apart=self.reaches is not None,
+            memory_mb=self.memory_mb,
+            clock=self.clock,
+        )
 
 
 class Machine:
@@ -154,21 +94,20 @@ class Machine:
             )
         check_emulator(image.arch)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        disk = folder / "disk.raw"
+        disk = folder / DISK
         if not disk.exists():
             with disk.open("wb") as file:
                 file.truncate(image.size_bytes)
             copy_sparsely(image.path, disk, 0)
-            (folder / "firmware").write_bytes(Path(EMULATORS[image.arch].memory).read_bytes())
-        for name, text in (("credential", asked.credential), ("relay.py", RELAY.format(port=asked.metadata_port))):
-            (folder / name).touch(mode=0o600)
-            (folder / name).write_text(text)
+            (folder / FIRMWARE).write_bytes(Path(EMULATORS[image.arch].memory).read_bytes())
+        (folder / TOLD).touch(mode=0o600)
+        (folder / TOLD).write_text(asked.credential)
 
     @property
     def console(self) -> str:
         """All that the machine has said."""
         try:
-            return (self.folder / "console.log").read_text("utf-8", "replace")
+            return (self.folder / CONSOLE).read_text("utf-8", "replace")
         except OSError:
             return ""
 
@@ -177,11 +116,9 @@ class Machine:
         return self._process is not None and self._process.poll() is None
 
     def switch_on(self) -> None:
-        (self.folder / "control").unlink(missing_ok=True)
-        processor = Path("/proc/cpuinfo").read_text()
-        has_kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
-        accelerated = is_accelerated(self.image.arch, processor, has_kvm=has_kvm, machine=os.uname().machine)
-        words = command(self.image, self.asked, self.folder, accelerated=accelerated)
+        (self.folder / CONTROL).unlink(missing_ok=True)
+        arch, console = self.image.arch, f"file:{escaped(str(self.folder / CONSOLE))}"
+        words = command(self.asked.hardware(arch), self.folder, console, accelerated=can_accelerate(arch))
         with (self.folder / "emulator.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [tools.find(words[0]), *words[1:]],
@@ -233,7 +170,7 @@ class Machine:
     def _tell(self, order: str) -> None:
         with socket.socket(socket.AF_UNIX) as way:
             way.settimeout(10.0)
-            way.connect(str(self.folder / "control"))
+            way.connect(str(self.folder / CONTROL))
             lines = way.makefile("rw")
             lines.readline()
             for execute in ("qmp_capabilities", order):

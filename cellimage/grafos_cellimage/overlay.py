@@ -45,7 +45,7 @@ def overlay(plan: ImagePlan) -> dict[str, Node]:
     tree[f"{UNITS}/default.target"] = Node(link=f"/{OWN_UNITS}/multi-user.target")
     tree["etc/machine-id"] = Node(b"uninitialized\n", mode=0o444)
     tree["etc/hostname"] = Node(b"cell\n")
-    tree["etc/resolv.conf"] = Node(link="../run/systemd/resolve/stub-resolv.conf")
+    tree["etc/resolv.conf"] = Node(link="../run/systemd/resolve/resolv.conf")
     tree["etc/shells"] = Node(b"# nobody logs in here\n")
     tree["usr/lib/grafos/run.py"] = Node(RUN.format(place=PLACE).encode())
     tree["init"] = Node(link="usr/lib/systemd/systemd")

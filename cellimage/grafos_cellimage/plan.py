@@ -218,6 +218,8 @@ class ImagePlan(msgspec.Struct, frozen=True):
         consoles = (f"console={console}" for console in self.machine.consoles)
         others = (
             "rdinit=/usr/lib/systemd/systemd",
+            # The root is not held to half of the memory: a machine that has too little comes far enough to say so.
+            "rootfstype=ramfs",
             "panic=-1",
             "quiet",
             "systemd.show_status=no",

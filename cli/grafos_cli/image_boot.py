@@ -91,8 +91,8 @@ def _dialled(home: OrchestratorHome) -> str:
     and the orchestrator's certificate has to name it: a machine believes no other."""
     import ipaddress
 
-    from grafos_cellimage.booting import HOST
     from grafos_core.errors import GrafosError
+    from grafos_core.virtual_machines import HOST
 
     url = home.known().url
     parts = urlsplit(url)

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from grafos_cellimage.booting import AWS, AZURE, DRESSES, GCP, METADATA, PLAIN, Asked, Machine, command, is_accelerated
+from grafos_cellimage.booting import Asked, Machine
 from grafos_cellimage.record import GIB, BakedImage
 from grafos_core.errors import GrafosError
+from grafos_core.virtual_machines import AWS, AZURE, DRESSES, GCP, HOST, METADATA, PLAIN, command, is_accelerated
 
 IMAGE = BakedImage(path=Path("cell.raw"), sha256="0" * 64, size_bytes=GIB, arch="amd64", suite="trixie")
 HERE = Path("/here")
 
 
 def words(asked: Asked, image: BakedImage = IMAGE) -> str:
-    return " ".join(command(image, asked, HERE, accelerated=False))
+    return " ".join(command(asked.hardware(image.arch), HERE, "file:/here/console.log", accelerated=False))
 
 
 @pytest.mark.parametrize("dress", DRESSES)
@@ -24,6 +25,23 @@ def test_a_machine_has_one_card_and_that_in_a_network_of_its_own(dress: str) -> 
     assert told.count("-netdev ") == told.count("-netdev user,id=net,net=169.254.169.0/24") == 1
     assert "hostfwd" not in told
     assert not any(way in told for way in ("tap", "bridge", "-virtfs", "vhost"))
+
+
+def test_a_machine_that_is_kept_apart_reaches_the_one_place_that_it_may() -> None:
+    told = words(Asked(PLAIN, reaches=("127.0.0.1:8443",)))
+    assert "restrict=on" in told
+    assert told.count("guestfwd=") == told.count(f"guestfwd=tcp:{HOST}:8443-cmd:") == 1
+    assert told.count("carrying.py 127.0.0.1 8443") == 1
+    assert "restrict" not in words(Asked(PLAIN)), "one that is not may go wherever this machine may"
+
+
+def test_a_clock_can_stand_anywhere_when_a_machine_is_switched_on() -> None:
+    assert "-rtc base=1970-01-01 " in words(Asked(PLAIN, clock="1970-01-01"))
+
+
+def test_a_folder_with_a_comma_is_one_folder() -> None:
+    told = " ".join(command(Asked().hardware("amd64"), Path("/a,b"), "null", accelerated=False))
+    assert "file=/a,,b/disk.raw" in told
 
 
 @pytest.mark.parametrize(

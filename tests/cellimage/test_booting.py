@@ -17,9 +17,10 @@ from own_orchestrator import QUICK, OwnOrchestrator
 from standalone import Identity
 from wasmtime import wat2wasm
 
-from grafos_cellimage.booting import AWS, AZURE, GCP, HOST, PLAIN, Asked, Machine, booted
+from grafos_cellimage.booting import Asked, Machine, booted
 from grafos_cellimage.record import BakedImage
 from grafos_core.errors import CODES
+from grafos_core.virtual_machines import AWS, AZURE, GCP, HOST, PLAIN
 from grafos_scheduler import messages
 
 pytestmark = [pytest.mark.needs("image"), pytest.mark.timeout(900)]
