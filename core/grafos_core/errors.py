@@ -134,6 +134,8 @@ CODES: dict[str, CodeFacts] = {
     "runtime_not_ready": CodeFacts(CAPACITY, 503, True, "The provider has no healthy cell."),
     "scheduler_unreachable": CodeFacts(FAILURE, 503, True, "The scheduler did not answer."),
     "schema_newer": CodeFacts(FAILURE, 500, False, "The stored state was written by a newer grafos."),
+    "service_fenced": CodeFacts(CONFLICT, 409, True, "The instance may not serve any more; its sessions are over."),
+    "service_unknown": CodeFacts(USAGE, 404, False, "There is no such service of this tenant."),
     "signing_key_refused": CodeFacts(AUTH, 403, False, "The signing key is not proved, or the person has another one."),
     "slice_refused": CodeFacts(BUDGET, 403, False, "The slice is not signed by the fabric, is for another scheduler, or ran out."),
     "stack_busy": CodeFacts(CONFLICT, 409, True, "Another process works on the same stack."),

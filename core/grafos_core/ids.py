@@ -14,16 +14,20 @@ from typing import NewType
 from grafos_core.errors import GrafosError
 
 FabricId = NewType("FabricId", str)  # fab-<12 hex of the SHA-256 of the fabric's public key>
+InstanceId = NewType("InstanceId", str)  # inst-<fabric tag>-<scheduler tag>-<16 base32>
 RunId = NewType("RunId", str)  # run-<fabric tag>-<scheduler tag>-<16 base32>
 LeaseId = NewType("LeaseId", str)  # 32 hex: 128 bits, the first byte tells the resource kind
 Sha256 = NewType("Sha256", str)  # 64 lower-case hex
 
-LEASE_KIND_TAGS = {"mem": 0x01, "block": 0x02, "cpu": 0x03, "gpu": 0x04, "net": 0x05}
+LEASE_KIND_TAGS = {"mem": 0x01, "block": 0x02, "cpu": 0x03, "gpu": 0x04, "net": 0x05, "listener": 0x06}
 """First byte of a lease id. 0x01 is the public SDK's ``LEASE_TAG_MEM``; the others are our completion."""
 
 NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 RUN_ID_PATTERN = re.compile(r"run-([0-9a-f]{6})-([0-9a-f]{6})-([a-z2-7]{16})")
+
+INSTANCE_PREFIX = "inst-"
+"""How the id of an instance begins, and of nothing else that may have leases."""
 
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 
@@ -66,6 +70,11 @@ def short_tag(text: str) -> str:
 def new_run_id(fabric: FabricId, scheduler: str, chance: random.Random) -> RunId:
     """A run id names its fabric and its scheduler, so that a run is found when its cell is long gone."""
     return RunId(f"run-{short_tag(fabric)}-{short_tag(scheduler)}-{random_text(16, chance)}")
+
+
+def new_instance_id(fabric: FabricId, scheduler: str, chance: random.Random) -> InstanceId:
+    """The id of an instance of a service, made as that of a run."""
+    return InstanceId(f"{INSTANCE_PREFIX}{short_tag(fabric)}-{short_tag(scheduler)}-{random_text(16, chance)}")
 
 
 def new_lease_id(kind: str, chance: random.Random) -> LeaseId:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
-from grafos_scheduler import enrolment, frames, leases, messages, rows, runs, standing
+from grafos_scheduler import enrolment, frames, leases, messages, rows, runs, service_outcomes, standing
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
@@ -175,6 +175,7 @@ def _catch_up(draft: Draft, cell: rows.Cell, hello: frames.Hello, *, restarted: 
         else:
             what = f"cell {cell.cell_id} restarted while the run was on it, and kept no end of it"
             runs.end(draft, run, runs.FAILED, "cell_lost", what)
+    service_outcomes.link_opened(draft, cell.cell_id, hello, restarted=restarted)
     return frozenset(asked_anew)
 
 

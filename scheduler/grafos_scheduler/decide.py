@@ -33,6 +33,10 @@ from grafos_scheduler import (
     revocation,
     revoking,
     rows,
+    service_deciding,
+    service_events,
+    service_leases,
+    services,
     standing,
     succession,
     tenant_events,
@@ -59,6 +63,8 @@ def decide(  # noqa: C901  # one arm per event
         return draft.decision(_of_tenants(draft, event, chance))
     if isinstance(event, reservation_events.OfReservations):
         return draft.decision(reservations.decided(draft, event))
+    if isinstance(event, service_events.OfServices):
+        return draft.decision(service_deciding.decided(draft, event, chance))
     match event:
         case events.RunRequested():
             return admission.requested(draft, event, chance)
@@ -74,7 +80,7 @@ def decide(  # noqa: C901  # one arm per event
             if _is_current(state, event.cell_id, event.link_id):
                 outcomes.reported(draft, event.cell_id, event.ended, event.receipt)
         case events.Tick():
-            _time_passed(draft)
+            _time_passed(draft, chance)
         case events.LinkOpened():
             cells.link_opened(draft, event)
         case events.LinkClosed():
@@ -144,9 +150,10 @@ def _of_tenants(draft: Draft, event: tenant_events.OfTenants, chance: random.Ran
             assert_never(event)
 
 
-def _time_passed(draft: Draft) -> None:
+def _time_passed(draft: Draft, chance: random.Random) -> None:
     leases.lapse_overdue(draft)
     renewing.renew_due(draft)
+    services.time_passed(draft, chance)
     preempting.ask_where_there_is_room(draft)
     outcomes.give_up_overdue(draft)
     reservations.time_passed(draft)
@@ -176,6 +183,10 @@ def _frame(draft: Draft, event: events.CellSaid) -> None:
     if not _is_current(draft.state, event.cell_id, event.link_id):
         return
     match event.frame:
+        case frames.LeaseGranted() | frames.LeaseRefused() | frames.LeaseTornDown() if service_leases.is_of_instance(
+            draft.state, event.frame
+        ):
+            service_leases.heard(draft, event.cell_id, event.frame)
         case frames.Heartbeat():
             cells.heartbeat(draft, event.cell_id, event.frame)
         case frames.LeaseGranted():
@@ -198,6 +209,10 @@ def _by(event: Event) -> str:
     match event:
         case events.CellSaid() | events.RunReported() | events.LinkClosed():
             return text_of(CELL, event.cell_id)
+        case service_events.InstanceSaid() | service_events.InstanceReported():
+            return text_of(CELL, event.cell_id)
+        case service_events.Asked():
+            return text_of(TENANT, event.tenant)
         case events.LinkOpened():
             return text_of(CELL, event.hello.cell_id)
         case events.CellRegistered():

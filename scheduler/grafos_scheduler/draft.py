@@ -13,6 +13,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.ledger import Account, Hold, Ledger
 from grafos_scheduler import audit, frames, rows
 from grafos_scheduler.effects import CloseLink, Decision, Effect, RunMoved, SendToCell
+from grafos_scheduler.service_rows import SERVICE, Service
 from grafos_scheduler.state import State
 
 
@@ -33,6 +34,7 @@ class Draft:
         self._noted: list[AuditInput] = []
         self._effects: list[Effect] = []
         self._links: dict[str, tuple[int, int]] = {}
+        self._services: dict[str, Service] = {}
 
     def put(self, kind: str, key: str, row: msgspec.Struct) -> None:
         self._batch.append(Change(kind, key, row))
@@ -47,6 +49,19 @@ class Draft:
 
     def put_lease(self, lease: rows.Lease) -> None:
         self.put(rows.LEASE, lease.lease_id, lease)
+
+    def put_service(self, service: Service) -> None:
+        """The service as it is from now on, also for the rest of this decision."""
+        self._services[service.key] = service
+        self.put(SERVICE, service.key, service)
+
+    def service(self, key: str) -> Service | None:
+        """The service as this decision has it so far; None once it is gone."""
+        return self._services.get(key) or self.state.services.get(key)
+
+    def do(self, effect: Effect) -> None:
+        """Something to be done once the decision is durable."""
+        self._effects.append(effect)
 
     def note(
         self, kind: AuditKind, subject: str, /, *, tenant: str = "", cell_id: str = "", **details: audit.Notable

@@ -46,7 +46,14 @@ class RunMoved:
     run_id: str
 
 
-Effect = SendToCell | CloseLink | RunMoved
+@dataclass(frozen=True, slots=True)
+class InstanceMoved:
+    """The instance of a service has a new state; its sessions may have to end."""
+
+    instance_id: str
+
+
+Effect = SendToCell | CloseLink | RunMoved | InstanceMoved
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from grafos_scheduler import enrolment_messages, frames, messages
 from grafos_scheduler.attested import Attested, Roots
 from grafos_scheduler.image_messages import ImagesDemanded
 from grafos_scheduler.reservation_events import OfReservations
+from grafos_scheduler.service_events import OfServices
 from grafos_scheduler.tenant_events import OfTenants
 
 
@@ -287,6 +288,7 @@ Event = (
     | TermsSet
     | OfTenants
     | OfReservations
+    | OfServices
     | LedgerTaken
     | LedgerBooked
     | LedgerClosed

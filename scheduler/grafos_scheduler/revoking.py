@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_core.revoking import RevokeState, moved
-from grafos_scheduler import frames, leases, rows, runs, views
+from grafos_scheduler import frames, leases, rows, runs, service_leases, views
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
@@ -27,6 +27,8 @@ def asked(draft: Draft, event: LeaseRevokeAsked) -> LeaseView:
     lease = draft.state.leases.get(event.lease_id)
     if lease is None or (event.tenant and lease.tenant != event.tenant):
         raise GrafosError("lease_unknown", f"there is no lease {event.lease_id[:80]!r} here")
+    if lease.is_of_instance:
+        return views.lease_view(service_leases.revoke(draft, lease, event.why))
     return views.lease_view(take_back(draft, lease, event.grace_s, event.why))
 
 

@@ -10,11 +10,12 @@ import msgspec
 
 from grafos_core import ledger
 from grafos_core.audit_chain import GENESIS, AuditRecord
+from grafos_core.ids import INSTANCE_PREFIX
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
 from grafos_core.tiers import Tier
-from grafos_scheduler import image_messages
+from grafos_scheduler import image_messages, service_rows
 from grafos_scheduler.ledger_messages import LedgerState
 from grafos_scheduler.messages import Conformance, RunRequest
 
@@ -288,6 +289,11 @@ class Lease(msgspec.Struct, frozen=True):
     revoke_why: str = ""
 
     @property
+    def is_of_instance(self) -> bool:
+        """Whether what has it is an instance of a service: then ``run_id`` is the id of that one."""
+        return self.run_id.startswith(INSTANCE_PREFIX)
+
+    @property
     def resources(self) -> Resources:
         """The lease as a vector over the resource kinds."""
         return Resources.of(self.kind, self.amount)
@@ -434,8 +440,9 @@ STORED_KINDS: dict[str, type[msgspec.Struct]] = {
     AUDIT_MARK: AuditMark,
     **ledger.KINDS,
     **image_messages.KINDS,
+    **service_rows.STORED_KINDS,
 }
 """What the store holds, for its ``RowCodec``."""
 
-COLD_KINDS = frozenset({ARTIFACT, AUDIT, ORDER})
+COLD_KINDS = frozenset({ARTIFACT, AUDIT, ORDER, service_rows.INSTANCE_LOG})
 """Stored, but not loaded into memory."""

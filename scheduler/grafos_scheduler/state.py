@@ -17,7 +17,7 @@ from grafos_core.fabric import tenant_account
 from grafos_core.ledger import Account, Ledger
 from grafos_core.resources import Resources
 from grafos_core.tokens import CAPABILITY_TTL_MAX_S
-from grafos_scheduler import image_demands, leases, rows, runs, standing
+from grafos_scheduler import image_demands, leases, rows, runs, service_rows, standing
 from grafos_scheduler.image_messages import IMAGE_DEMAND, ImageDemandRow
 from grafos_scheduler.ledger_messages import LedgerState
 from grafos_scheduler.placement_index import PlacementIndex, Shape
@@ -35,9 +35,9 @@ class Settings:
     A cell is healthy after ``healthy_after_s`` of heartbeats of which none was missed; it has missed when nothing
     came for ``missed_beats_max`` times the interval. ``clock_skew_max_s`` is how far a cell's clock may be off.
     ``lease_ttl_s`` is the longest that a lease lasts without being renewed: no longer than a token, so that both end
-    together. Of each tenant ``runs_kept_max`` ended runs are kept, for ``runs_kept_s``; of the audit log
-    ``audit_kept_max`` records, for ``audit_kept_s``. ``enrols``: its cells come from elsewhere and count only while
-    their identity stands (see ``enrolment``).
+    together; ``service_lease_s`` is the same for instances of services. Of each tenant ``runs_kept_max`` ended runs
+    are kept, for ``runs_kept_s``; of the audit log ``audit_kept_max`` records, for ``audit_kept_s``. ``enrols``: its
+    cells come from elsewhere and count only while their identity stands (see ``enrolment``).
     """
 
     scheduler: str
@@ -48,6 +48,7 @@ class Settings:
     clock_skew_max_s: float = 5.0
     default_quota: Resources = DEFAULT_QUOTA
     lease_ttl_s: float = float(CAPABILITY_TTL_MAX_S)
+    service_lease_s: float = 30.0
     runs_kept_s: float = 30 * 86400.0
     runs_kept_max: int = 10_000
     audit_kept_s: float = 400 * 86400.0
@@ -95,6 +96,9 @@ class State:
         self.audit_heads: dict[str, rows.AuditHead] = {}
         self.audit_marks: dict[str, rows.AuditMark] = {}
         self.floods: dict[str, rows.Flood] = {}
+        self.services: dict[str, service_rows.Service] = {}
+        self.instances: dict[str, service_rows.Instance] = {}
+        self.instance_loads: dict[str, service_rows.InstanceLoad] = {}
         self._by_kind: dict[str, dict[str, Any]] = {
             rows.CLAIM: self.claims,
             rows.TERMS: self.terms,
@@ -124,6 +128,9 @@ class State:
             rows.AUDIT_HEAD: self.audit_heads,
             rows.AUDIT_MARK: self.audit_marks,
             rows.FLOOD: self.floods,
+            service_rows.SERVICE: self.services,
+            service_rows.INSTANCE: self.instances,
+            service_rows.LOAD: self.instance_loads,
         }
         self._derive_nothing()
 
@@ -141,13 +148,17 @@ class State:
         self.waiting: dict[str, None] = {}  # the runs that wait for the leases of others to be gone
         self.leaving: dict[str, None] = {}  # the cells whose identity is being taken back
         self.cell_of_key: dict[str, str] = {}
+        self.standing_instances: defaultdict[str, dict[str, None]] = defaultdict(dict)  # of each service
+        self.ended_instances: defaultdict[str, dict[str, None]] = defaultdict(dict)  # the oldest end first
+        self.instances_by_cell: defaultdict[str, dict[str, None]] = defaultdict(dict)  # those that have not ended
         self.placement = PlacementIndex()
 
     @classmethod
     def load(cls, settings: Settings, stored: Iterable[tuple[str, str, Any]], started_at: float) -> State:
         """The state whose rows are ``stored`` as ``(kind, key, row)``, in a process that started at ``started_at``."""
         state = cls(settings, started_at)
-        in_order = sorted(stored, key=lambda row: row[2].ended_at if row[0] == rows.RUN else 0.0)
+        ends = {rows.RUN, service_rows.INSTANCE}
+        in_order = sorted(stored, key=lambda row: row[2].ended_at if row[0] in ends else 0.0)
         state.apply(Change(*row) for row in in_order)
         return state
 
@@ -229,6 +240,18 @@ class State:
         """All runs that were admitted and have not ended."""
         return (self.runs[run_id] for members in self.runs_by_cell.values() for run_id in members)
 
+    def instances_of(self, service_key: str) -> list[service_rows.Instance]:
+        """The instances of a service that have not ended."""
+        return [self.instances[instance_id] for instance_id in self.standing_instances.get(service_key, ())]
+
+    def instances_at(self, cell_id: str) -> list[service_rows.Instance]:
+        """The instances on a cell that have not ended."""
+        return [self.instances[instance_id] for instance_id in self.instances_by_cell.get(cell_id, ())]
+
+    def all_instances(self) -> Iterator[service_rows.Instance]:
+        """All instances that have not ended."""
+        return (self.instances[key] for members in self.standing_instances.values() for key in members)
+
     def leases_of(self, run: rows.Run) -> list[rows.Lease]:
         """The run's leases that still have a row."""
         return [self.leases[lease_id] for lease_id in run.lease_ids if lease_id in self.leases]
@@ -239,6 +262,8 @@ class State:
             self._derive_leases(before, after, moved)
         elif kind == rows.RUN:
             self._derive_runs(before, after)
+        elif kind == service_rows.INSTANCE:
+            self._derive_instances(before, after)
         elif kind == rows.CELL:
             _regroup(self.cells_by_provider, "provider", "cell_id", before, after)
             moved[key] = None
@@ -276,6 +301,13 @@ class State:
             self.leaving[cell_id] = None
         else:
             self.leaving.pop(cell_id, None)
+
+    def _derive_instances(self, before: service_rows.Instance | None, after: service_rows.Instance | None) -> None:
+        stood, stands = (row if row is not None and not row.ended_at else None for row in (before, after))
+        _regroup(self.standing_instances, "service_key", "instance_id", stood, stands)
+        _regroup(self.instances_by_cell, "cell_id", "instance_id", stood, stands)
+        was_over, is_over = (row if row is not None and row.ended_at else None for row in (before, after))
+        _regroup(self.ended_instances, "service_key", "instance_id", was_over, is_over)
 
     def _place(self, cell_id: str) -> None:
         """Lets the index know what changed with the cell, if it did; what holds only for the moment is not in it."""
