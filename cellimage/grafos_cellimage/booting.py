@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from grafos_cellimage.record import BakedImage
 from grafos_core.errors import GrafosError
 from grafos_core.virtual_machines import (
     CONTROL,
+    CREDENTIAL,
     DISK,
     DRESSES,
     EMULATORS,
@@ -33,11 +34,11 @@ from grafos_core.virtual_machines import (
     METADATA,
     METADATA_PORT,
     PLAIN,
-    TOLD,
     Hardware,
     can_accelerate,
     command,
     escaped,
+    told_file,
     way_to,
 )
 
@@ -54,6 +55,7 @@ class Asked(msgspec.Struct, frozen=True):
 
     ``reaches`` are the places of this machine's loopback (``127.0.0.1:8443``) that it finds at ``HOST``, and then it
     reaches nothing else; None lets it go wherever this machine may. ``clock``: where its clock stands at the start.
+    ``beside`` are further credentials by name. Whoever has the firmware may set systemd's own too, and look inside.
     """
 
     dress: str = PLAIN
@@ -62,6 +64,12 @@ class Asked(msgspec.Struct, frozen=True):
     memory_mb: int = MEMORY_MB
     reaches: tuple[str, ...] | None = None
     clock: str = "utc"
+    beside: Mapping[str, str] = {}
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """All that its firmware tells it, by name."""
+        return {**({CREDENTIAL: self.credential} if self.credential else {}), **self.beside}
 
     def hardware(self, arch: str) -> Hardware:
         """The machine that this comes to."""
@@ -72,7 +80,7 @@ class Asked(msgspec.Struct, frozen=True):
         return Hardware(
             arch=arch,
             dress=self.dress,
-            has_credential=bool(self.credential),
+            credentials=tuple(self.credentials),
             ways=tuple(ways),
             is_apart=self.reaches is not None,
             memory_mb=self.memory_mb,
@@ -100,8 +108,9 @@ class Machine:
                 file.truncate(image.size_bytes)
             copy_sparsely(image.path, disk, 0)
             (folder / FIRMWARE).write_bytes(Path(EMULATORS[image.arch].memory).read_bytes())
-        (folder / TOLD).touch(mode=0o600)
-        (folder / TOLD).write_text(asked.credential)
+        for name, text in asked.credentials.items():
+            told_file(folder, name).touch(mode=0o600)
+            told_file(folder, name).write_text(text)
 
     @property
     def console(self) -> str:

@@ -41,8 +41,15 @@ class Boot(NamedTuple):
     cell_id: str
     provider: str
     memory_mb: int
-    url: str
+    dialled: Dialled
     expires_at: int
+
+
+class Dialled(NamedTuple):
+    """Where the machine dials the orchestrator, and what of this machine's loopback it finds there."""
+
+    url: str
+    reaches: tuple[str, ...] | None
 
 
 def boot(
@@ -58,7 +65,10 @@ def boot(
     """Starts an image on this machine and waits until it is a ready cell of the fabric's orchestrator.
 
     It runs until Ctrl-C; then the machine is switched off, its disk is gone and the cell's identity is taken back. The
-    image stays as it was. The machine is told by its firmware which cell it is, as on a cloud by its user data.
+    image stays as it was. The machine is told by its firmware which cell it is, as on a cloud by its user data. It
+    reaches the orchestrator and nothing else; where that is on another machine, it reaches whatever this one does.
+
+    Without an orchestrator, `grafos fabric init` prints the command that starts one here.
     """
     from grafos_cellimage.booting import Asked, booted
     from grafos_cli.fabric import open_default
@@ -75,7 +85,7 @@ def boot(
     with home.client(OPERATOR) as client:
         granted = client.bootstrap(BootstrapRequest(dress, name, "here", 0, float(asked.expires_at)))
     with _taken_back(home, name), show_steps(terminal) as steps:
-        wanted = Asked(dress, _credential(asked, granted), memory_mb=memory)
+        wanted = Asked(dress, _credential(asked, granted), memory_mb=memory, reaches=asked.dialled.reaches)
         with booted(asked.image, wanted) as machine:
             _until_ready(home, asked, machine, steps)
             took_s = time.monotonic() - began
@@ -86,9 +96,9 @@ def boot(
                 _stay(machine, terminal)
 
 
-def _dialled(home: OrchestratorHome) -> str:
-    """Where the machine reaches the orchestrator. What is at this machine's loopback has another address from inside,
-    and the orchestrator's certificate has to name it: a machine believes no other."""
+def _dialled(home: OrchestratorHome) -> Dialled:
+    """What is at this machine's loopback has another address from inside, which an orchestrator there names in its
+    certificate: a machine believes no other."""
     import ipaddress
 
     from grafos_core.errors import GrafosError
@@ -98,16 +108,16 @@ def _dialled(home: OrchestratorHome) -> str:
     parts = urlsplit(url)
     assert parts.hostname is not None, "the record holds a whole address"
     if not ipaddress.ip_address(parts.hostname).is_loopback:
-        return url
+        return Dialled(url, None)
     if not _names(home, parts.hostname, parts.port or 0, HOST):
         raise GrafosError(
             "config_invalid",
             "the orchestrator's certificate does not name the address that a machine on this one dials",
             where=url,
-            why=f"from inside, this machine is {HOST}",
-            next=f"start the orchestrator with --name {HOST} as well",
+            why=f"from inside, this machine is {HOST}; an older version made the certificate",
+            next="stop the orchestrator, and start it again with the same command",
         )
-    return f"https://{HOST}:{parts.port}"
+    return Dialled(f"https://{HOST}:{parts.port}", (parts.netloc,))
 
 
 def _names(home: OrchestratorHome, address: str, port: int, name: str) -> bool:
@@ -138,7 +148,7 @@ def _credential(asked: Boot, granted: BootstrapGrant) -> str:
     told = Told(
         cell_id=asked.cell_id,
         provider=asked.provider,
-        orchestrator=asked.url,
+        orchestrator=asked.dialled.url,
         ca_pem=granted.ca_pem,
         bootstrap_token=granted.token,
         region="here",

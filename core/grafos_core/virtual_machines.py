@@ -24,8 +24,8 @@ CREDENTIAL = "grafos.cell"
 CORES = 2
 MEMORY_MB = 1024
 PLAIN, AWS, AZURE, GCP = "plain", "aws", "azure", "gcp"
-DISK, FIRMWARE, TOLD, CONTROL = "disk.raw", "firmware", "credential", "control"
-"""The files of a machine's folder: its disk, its firmware's memory, what it is told, and where QEMU takes orders."""
+DISK, FIRMWARE, CONTROL = "disk.raw", "firmware", "control"
+"""The files of a machine's folder: its disk, its firmware's memory, and where QEMU takes orders."""
 NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -88,17 +88,23 @@ class Way(msgspec.Struct, frozen=True):
 
 
 class Hardware(msgspec.Struct, frozen=True):
-    """One machine. ``has_credential``: its firmware tells it something. ``is_apart``: it reaches nothing but what its
+    """One machine. ``credentials`` are the names of systemd's credentials that its firmware has for it, each in the
+    file ``told_file`` of its folder. ``is_apart``: it reaches nothing but what its
     ``ways`` lead to; else all that this machine does, and at ``HOST`` the loopback. ``clock`` is where its clock stands
     when it is switched on, as in ``1970-01-01``."""
 
     arch: str
     dress: str = PLAIN
-    has_credential: bool = False
+    credentials: tuple[str, ...] = ()
     ways: tuple[Way, ...] = ()
     is_apart: bool = True
     memory_mb: int = MEMORY_MB
     clock: str = "utc"
+
+
+def told_file(folder: Path, name: str) -> Path:
+    """Where a machine's folder has what its firmware tells: the credential of that name."""
+    return folder / f"credential-{name}"
 
 
 def way_to(address: str, port: int, here: str, here_port: int) -> Way:
@@ -121,8 +127,8 @@ def command(asked: Hardware, folder: Path, console: str, *, accelerated: bool) -
     words += ["-netdev", network(asked), "-device", "virtio-net-pci,netdev=net,romfile="]
     words += ["-device", "virtio-rng-pci"]
     words += ["-serial", console, "-qmp", f"unix:{place}/{CONTROL},server=on,wait=off"]
-    if asked.has_credential:
-        words += ["-fw_cfg", f"name=opt/io.systemd.credentials/{CREDENTIAL},file={place}/{TOLD}"]
+    for name in asked.credentials:
+        words += ["-fw_cfg", f"name=opt/io.systemd.credentials/{name},file={escaped(str(told_file(folder, name)))}"]
     return words
 
 

@@ -14,6 +14,7 @@ clients see is also renewed while the scheduler runs.
 from __future__ import annotations
 
 import functools
+import ipaddress
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import NamedTuple
 from grafos_core import paths, signed_claims, tokens, trust
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
+from grafos_core.virtual_machines import HOST
 from grafos_scheduler.authorize import CELL, CELL_RIGHTS
 from grafos_scheduler.settings import Settings
 
@@ -140,8 +142,10 @@ class _Authority(NamedTuple):
     now: float
 
     def keep_server(self, settings: Settings) -> None:
-        """Makes or renews what clients see on the port, for all addresses that they dial."""
-        addresses = tuple(dict.fromkeys((settings.address, *settings.names)))
+        """Makes or renews what clients see on the port, for all addresses that they dial. A virtual machine on this one
+        has another address for the loopback, and finds an orchestrator there."""
+        is_here = settings.is_orchestrator and ipaddress.ip_address(settings.address).is_loopback
+        addresses = tuple(dict.fromkeys((settings.address, *settings.names, *((HOST,) if is_here else ()))))
         uri = trust.spiffe_id(settings.fabric, "scheduler", settings.scheduler_id)
         self.keep_leaf(settings.trust, "server", uri, addresses)
 

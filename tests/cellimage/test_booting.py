@@ -13,7 +13,7 @@ import pytest
 from command_line import HELLO, Person
 from metadata_of_a_cloud import serving
 from orchestrator import Orchestrator
-from own_orchestrator import QUICK, OwnOrchestrator
+from own_orchestrator import OwnOrchestrator
 from standalone import Identity
 from wasmtime import wat2wasm
 
@@ -31,7 +31,7 @@ BOOT_S_MAX = 400.0
 
 @pytest.fixture(scope="module")
 def orchestrator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orchestrator]:
-    started = Orchestrator(tmp_path_factory.mktemp("orchestrator"), name=HOST)
+    started = Orchestrator(tmp_path_factory.mktemp("orchestrator"))
     try:
         yield started.start()
     finally:
@@ -41,12 +41,6 @@ def orchestrator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orchestra
 @pytest.fixture(scope="module")
 def operator(orchestrator: Orchestrator) -> Identity:
     return orchestrator.claimed()
-
-
-class Named(OwnOrchestrator):
-    """With the address in its certificate by which a machine on this one dials it."""
-
-    FLAGS = (*QUICK, "--name", HOST)
 
 
 class Cell:
@@ -135,7 +129,7 @@ def test_a_machine_ends_itself_when_its_time_is_over(
 def test_the_command_boots_an_image_that_joins_the_fabrics_orchestrator(image: BakedImage, tmp_path: Path) -> None:
     """As a person does it; afterwards the machine is gone, and nobody can be that cell again."""
     ada = Person(tmp_path)
-    own = Named(ada)
+    own = OwnOrchestrator(ada)
     try:
         assert ada("fabric", "claim", own.url).code == 0
         words = ("cloud", "image", "boot", "--image", str(image.path), "--cell-id", "mine", "--until-ready", "--json")

@@ -10,6 +10,7 @@ from grafos_core import trust
 from grafos_core.clock import VirtualClock
 from grafos_core.errors import GrafosError
 from grafos_core.tokens import check_api_token
+from grafos_core.virtual_machines import HOST
 from grafos_scheduler.credentials import LEAF_LIFE_S, open_credentials
 from grafos_scheduler.settings import Settings
 
@@ -81,6 +82,18 @@ def test_another_address_gets_another_server_certificate_from_the_same_ca(tmp_pa
     after = open_credentials(settings_of(tmp_path, names=("198.51.100.7",)), clock)
     assert before.server_pem != after.server_pem
     assert before.ca_pem == after.ca_pem
+
+
+@pytest.mark.parametrize(
+    ("mode", "address", "more"),
+    [("orchestrator", "127.0.0.1", {HOST}), ("orchestrator", "192.0.2.1", set()), ("cell", "127.0.0.1", set())],
+)
+def test_an_orchestrator_on_loopback_is_also_there_for_virtual_machines_on_this_one(
+    tmp_path: Path, clock: VirtualClock, mode: str, address: str, more: set[str]
+) -> None:
+    open_credentials(settings_of(tmp_path, mode=mode, address=address), clock)
+    names = trust.addresses_of((tmp_path / "trust" / "server.pem").read_text())
+    assert names == {address, *more}
 
 
 def test_a_start_renews_what_is_past_the_middle_of_its_life(tmp_path: Path, clock: VirtualClock) -> None:
