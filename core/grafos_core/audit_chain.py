@@ -69,6 +69,7 @@ class AuditKind(StrEnum):
     LEASE_RENEWED = "LeaseRenewed"
     LEASE_REVOKED = "LeaseRevoked"
     LEASE_FENCED = "LeaseFenced"
+    LEASE_REFUSED = "LeaseRefused"
     UNFENCE_ASKED = "UnfenceAsked"
     LEASE_UNFENCED = "LeaseUnfenced"
     SERVICE_DEPLOYED = "ServiceDeployed"

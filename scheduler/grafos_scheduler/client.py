@@ -22,7 +22,14 @@ from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
 from grafos_core.receipts import Signed
 from grafos_core.revoking import GRACE_S_DEFAULT
-from grafos_scheduler import audit_messages, lease_messages, messages, reservation_messages, standing_messages
+from grafos_scheduler import (
+    audit_messages,
+    lease_messages,
+    messages,
+    region_messages,
+    reservation_messages,
+    standing_messages,
+)
 from grafos_scheduler.wire import (
     ANSWER_BYTES_MAX,
     ASK_ANOTHER,
@@ -112,6 +119,27 @@ class SchedulerClient:
         """Takes a lease back, and gives it as it is; its run may go on for ``grace_s``."""
         asked = lease_messages.LeaseRevocation(grace_s, why)
         return self._call("POST", f"/api/v1/leases/{quote(lease_id, safe='')}/revoke", lease_messages.LeaseView, asked)
+
+    def create_region(self, asked: region_messages.RegionRequest) -> region_messages.RegionView:
+        """Leases memory for runs to share; asked again with the same key it is the same region."""
+        return self._call("POST", "/api/v1/regions", region_messages.RegionView, asked)
+
+    def regions(self) -> list[region_messages.RegionView]:
+        """The shared regions that the caller may see, the newest first."""
+        return self._get("/api/v1/regions", region_messages.RegionList).regions
+
+    def region(self, lease_id: str) -> region_messages.RegionView:
+        """One shared region, or ``lease_unknown``."""
+        return self._get(f"/api/v1/regions/{quote(lease_id, safe='')}", region_messages.RegionView)
+
+    def renew_region(self, lease_id: str, ttl_s: float) -> region_messages.RegionView:
+        """Lets the region last ``ttl_s`` from now on, unless it lasts longer already; its bytes stay."""
+        path, asked = f"/api/v1/regions/{quote(lease_id, safe='')}/renew", region_messages.RegionRenewal(ttl_s)
+        return self._call("POST", path, region_messages.RegionView, asked)
+
+    def end_region(self, lease_id: str) -> region_messages.RegionView:
+        """Ends the region and gives it as it was settled; one that has ended stays as it is."""
+        return self._call("DELETE", f"/api/v1/regions/{quote(lease_id, safe='')}", region_messages.RegionView)
 
     def fenced_leases(self) -> list[lease_messages.LeaseView]:
         """The leases whose teardown failed."""

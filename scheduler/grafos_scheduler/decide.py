@@ -26,6 +26,9 @@ from grafos_scheduler import (
     outcomes,
     people,
     preempting,
+    region_admission,
+    region_events,
+    regions,
     renewing,
     reservation_events,
     reservations,
@@ -61,6 +64,8 @@ def decide(  # noqa: C901  # one arm per event
     draft = Draft(state, now, by or _by(event))
     if isinstance(event, tenant_events.OfTenants):
         return draft.decision(_of_tenants(draft, event, chance))
+    if isinstance(event, region_events.OfRegions):
+        return draft.decision(region_admission.decided(draft, event, chance))
     if isinstance(event, reservation_events.OfReservations):
         return draft.decision(reservations.decided(draft, event))
     if isinstance(event, service_events.OfServices):
@@ -152,6 +157,7 @@ def _of_tenants(draft: Draft, event: tenant_events.OfTenants, chance: random.Ran
 
 def _time_passed(draft: Draft, chance: random.Random) -> None:
     leases.lapse_overdue(draft)
+    regions.time_passed(draft)
     renewing.renew_due(draft)
     services.time_passed(draft, chance)
     preempting.ask_where_there_is_room(draft)

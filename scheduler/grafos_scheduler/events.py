@@ -16,6 +16,7 @@ from grafos_core.receipts import RunReceipt, Signed
 from grafos_scheduler import enrolment_messages, frames, messages
 from grafos_scheduler.attested import Attested, Roots
 from grafos_scheduler.image_messages import ImagesDemanded
+from grafos_scheduler.region_events import OfRegions
 from grafos_scheduler.reservation_events import OfReservations
 from grafos_scheduler.service_events import OfServices
 from grafos_scheduler.tenant_events import OfTenants
@@ -288,6 +289,7 @@ Event = (
     | TermsSet
     | OfTenants
     | OfReservations
+    | OfRegions
     | OfServices
     | LedgerTaken
     | LedgerBooked

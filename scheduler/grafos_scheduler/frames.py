@@ -12,6 +12,7 @@ from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 from grafos_scheduler.frame_parts import Id, Ids, LeaseId
 from grafos_scheduler.messages import PROTOCOL_MAX, PROTOCOL_MIN, Hex256, InputHash, Name, Text
+from grafos_scheduler.region_frames import RegionAnswer, RegionCall
 from grafos_scheduler.service_frames import ServiceDown, ServiceUp
 
 LINK_ALPN = "grafos-link/1"
@@ -115,7 +116,8 @@ class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
 
 
 class GrantLease(msgspec.Struct, frozen=True, tag="grant_lease"):
-    """Asks the broker for a lease, or in its next generation renews it. The same generation is granted once."""
+    """Asks the broker for a lease, or in its next generation renews it. The same generation is granted once. A
+    ``shared`` one is of no run: a region of memory that runs attach to."""
 
     lease_id: LeaseId
     generation: int
@@ -123,6 +125,7 @@ class GrantLease(msgspec.Struct, frozen=True, tag="grant_lease"):
     kind: str  # "cpu" | "mem" | "block" | "gpu" | "net" | "listener", whose amount is a port
     amount: int
     expires_at: float
+    shared: bool = False
 
 
 class StartRun(msgspec.Struct, frozen=True, tag="start_run"):
@@ -188,6 +191,8 @@ UpFrame = (
     | RunStarted
     | BlobWanted
     | RunEnded
+    | RegionCall
+    | RegionAnswer
     | ServiceUp
 )
 DownFrame = (
@@ -200,5 +205,7 @@ DownFrame = (
     | TearDownLease
     | RevokeLease
     | ClearFence
+    | RegionCall
+    | RegionAnswer
     | ServiceDown
 )

@@ -28,7 +28,7 @@ from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import CODES
 from grafos_core.resources import KINDS_ON_DISK, Resources
 from grafos_core.revoking import RevokeState
-from grafos_scheduler import frames, messages, rows, runs, standing
+from grafos_scheduler import frames, messages, regions, rows, runs, standing
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
@@ -133,6 +133,9 @@ def granted(draft: Draft, cell_id: str, frame: frames.LeaseGranted) -> None:
     if lease.state == ASKED:
         draft.put_lease(moved(lease, HELD))
     draft.remember(rows.RENEWAL, lease.lease_id, None)
+    if not lease.run_id:
+        regions.granted(draft, lease)
+        return
     if draft.state.runs[lease.run_id].state == runs.RUNNING:
         return  # a renewal: the cell gave the token to the run by itself
     draft.remember(rows.TOKEN, lease.lease_id, rows.LeaseToken(lease.lease_id, lease.generation, frame.token))
@@ -156,6 +159,9 @@ def refused(draft: Draft, cell_id: str, frame: frames.LeaseRefused) -> None:
     renewal, the lease goes on to its end there and no further."""
     lease = draft.state.leases.get(frame.lease_id)
     if lease is None or lease.cell_id != cell_id or lease.state != ASKED or frame.generation != lease.generation:
+        return
+    if not lease.run_id:
+        regions.refused(draft, lease, frame)
         return
     run = draft.state.runs[lease.run_id]
     if run.state != runs.ADMITTED:
@@ -228,6 +234,8 @@ def reconcile(draft: Draft, cell_id: str, hello: frames.Hello, kept: frozenset[s
             draft.send(cell_id, frames.TearDownLease(lease.lease_id, lease.generation))
         elif lease.revoke != RevokeState.ACTIVE and lease.state in (ASKED, HELD):
             send_revocation(draft, lease)
+        elif lease.state == ASKED and not lease.run_id:
+            send_grant(draft, lease)
 
 
 def _died(draft: Draft, lease: rows.Lease) -> None:
@@ -252,6 +260,8 @@ def strike(draft: Draft, lease: rows.Lease) -> None:
     draft.remember(rows.TOKEN, lease.lease_id, None)
     draft.remember(rows.RENEWAL, lease.lease_id, None)
     draft.remove(rows.LEASE, lease.lease_id)
+    if not lease.run_id:
+        regions.binding_gone(draft, lease)
 
 
 def _fenced(draft: Draft, lease: rows.Lease) -> None:
@@ -260,6 +270,8 @@ def _fenced(draft: Draft, lease: rows.Lease) -> None:
     if lease.state != FENCED:
         draft.note_lease(AuditKind.LEASE_FENCED, lease, run_id=lease.run_id)
     draft.put_lease(moved(lease, FENCED))
+    if not lease.run_id:
+        regions.binding_gone(draft, lease)
 
 
 def moved(lease: rows.Lease, state: str) -> rows.Lease:
@@ -291,6 +303,7 @@ def send_grant(draft: Draft, lease: rows.Lease) -> None:
         kind=lease.kind,
         amount=lease.amount,
         expires_at=lease.expires_at,
+        shared=not lease.run_id,
     )
     draft.send(lease.cell_id, frame)
 

@@ -24,6 +24,8 @@ from grafos_scheduler.authorize import BEARER, CELL, Gate, authorize
 from grafos_scheduler.blobs import BlobStore
 from grafos_scheduler.credentials import Credentials
 from grafos_scheduler.events import CellFaulted, CellSaid, LinkClosed, LinkOpened, RunReported
+from grafos_scheduler.region_frames import RegionAnswer, RegionCall
+from grafos_scheduler.region_relay import RegionRelay
 from grafos_scheduler.service_frames import ServiceUp
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
@@ -60,6 +62,7 @@ class LinkServices:
         self.credentials = credentials
         self.blobs = blobs
         self.links: set[CellLink] = set()
+        self.regions = RegionRelay(shell)
 
     def accept(self, transport: asyncio.Transport, peer: trust.Peer) -> asyncio.Protocol:
         """The protocol of a connection that chose the link by ALPN."""
@@ -148,6 +151,7 @@ class CellLink(asyncio.Protocol):
         self._certificate_end.cancel()
         self._services.links.discard(self)
         if self._link_id:
+            self._services.regions.link_lost(self._peer.name, self)
             self._shell.drop_link(self._peer.name, self._link_id)
             self._work(self._closed())
         else:
@@ -216,6 +220,10 @@ class CellLink(asyncio.Protocol):
             heard.append(LinkOpened(self._link_id, frame, self._peer.key_sha256))
         elif isinstance(frame, frames.BlobWanted):
             self._work(self._send_blob(frame.sha256))
+        elif isinstance(frame, RegionCall):
+            self._work(self._services.regions.call(self._peer.name, self, frame))
+        elif isinstance(frame, RegionAnswer):
+            self._services.regions.answered(self._peer.name, frame)
         elif isinstance(frame, frames.RunEnded):
             receipt = self._open_receipt(frame)
             heard.append(RunReported(self._peer.name, self._link_id, frame, receipt))

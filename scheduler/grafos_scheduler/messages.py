@@ -16,8 +16,10 @@ from grafos_core.tiers import Tier
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 3
-"""Version 2 brings ``frames.RevokeLease``, ``ClearFence`` and ``LeaseRevoked``; version 3 services."""
+"""Version 2 brings ``frames.RevokeLease``, ``ClearFence`` and ``LeaseRevoked``; version 3 shared regions of memory,
+and services."""
 REVOKING_SINCE = 2
+REGIONS_SINCE = 3
 SERVICES_SINCE = 3
 CODE_HEADER = "grafos-code"
 """Carries an error's code beside its body, since the answer to HEAD has no body."""

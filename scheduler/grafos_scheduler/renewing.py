@@ -41,6 +41,7 @@ def _may_be_renewed(draft: Draft, lease: rows.Lease) -> bool:
         lease.revoke == RevokeState.ACTIVE
         and draft.state.link_of(lease.cell_id) != 0
         and draft.now < lease.expires_at
+        and lease.run_id in draft.state.runs  # a region's lease is renewed by its tenant alone
         and not lease.is_of_instance  # see ``service_leases``
         and draft.state.runs[lease.run_id].state == runs.RUNNING
     )

@@ -41,8 +41,8 @@ def take_back(draft: Draft, lease: rows.Lease, grace_s: float, why: str) -> rows
     draft.note_lease(
         AuditKind.LEASE_REVOKED, lease, run_id=lease.run_id, grace_ms=int(lease.grace_s * 1000), why=lease.revoke_why
     )
-    run = draft.state.runs[lease.run_id]
-    if run.state == runs.ADMITTED:
+    run = draft.state.runs.get(lease.run_id)
+    if run is not None and run.state == runs.ADMITTED:
         runs.end(draft, run, runs.FAILED, "lease_revoked", words(lease))
         leases.tear_down_all(draft, run)
     else:

@@ -22,6 +22,7 @@ from grafos_scheduler.ledger_routes import LEDGER_ROUTES
 from grafos_scheduler.machine_routes import MACHINE_ROUTES
 from grafos_scheduler.orchestrator_routes import ORCHESTRATOR_ROUTES
 from grafos_scheduler.regaining_routes import REGAIN_ROUTES
+from grafos_scheduler.region_routes import REGION_ROUTES
 from grafos_scheduler.reservation_routes import RESERVATION_ROUTES
 from grafos_scheduler.route import Route, gate
 from grafos_scheduler.settings import CELL as CELL_MODE
@@ -253,6 +254,7 @@ ROUTES: tuple[Route, ...] = (
     *ACCOUNT_ROUTES,
     *LEDGER_ROUTES,
     *MACHINE_ROUTES,
+    *REGION_ROUTES,
 )
 
 

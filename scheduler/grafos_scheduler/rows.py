@@ -15,7 +15,7 @@ from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
 from grafos_core.tiers import Tier
-from grafos_scheduler import image_messages, service_rows
+from grafos_scheduler import image_messages, region_rows, service_rows
 from grafos_scheduler.ledger_messages import LedgerState
 from grafos_scheduler.messages import Conformance, RunRequest
 
@@ -266,7 +266,8 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """One resource of one cell, for one run. ``boot_epoch`` is the start of the cell's daemon that it was asked of.
+    """One resource of one cell, for one run, or as a shared region for none (``run_id`` is empty). ``boot_epoch`` is
+    the start of the cell's daemon that it was asked of.
 
     ``asked_at`` is when this generation was asked for, and ``until`` how long renewals may carry it (0: none).
     ``revoke`` is a label of ``RevokeState``; with it go the grace that was given, and why.
@@ -440,6 +441,7 @@ STORED_KINDS: dict[str, type[msgspec.Struct]] = {
     AUDIT_MARK: AuditMark,
     **ledger.KINDS,
     **image_messages.KINDS,
+    **region_rows.KINDS,
     **service_rows.STORED_KINDS,
 }
 """What the store holds, for its ``RowCodec``."""

@@ -128,6 +128,13 @@ class Shell:
     def drop_link(self, cell_id: str, link_id: int) -> None:
         self._links.pop((cell_id, link_id), None)
 
+    def send_now(self, cell_id: str, frame: frames.DownFrame) -> bool:
+        """Sends a frame that stands in no state over the cell's current link; whether there is one."""
+        link = self._links.get((cell_id, self.state.link_of(cell_id)))
+        if link is not None:
+            link.send(frame)
+        return link is not None
+
     async def tick_for_ever(self) -> None:
         """Tells the scheduler that time passes, until the task is cancelled or the shell stops."""
         while not self.stopped.done():

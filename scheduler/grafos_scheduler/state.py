@@ -17,7 +17,7 @@ from grafos_core.fabric import tenant_account
 from grafos_core.ledger import Account, Ledger
 from grafos_core.resources import Resources
 from grafos_core.tokens import CAPABILITY_TTL_MAX_S
-from grafos_scheduler import image_demands, leases, rows, runs, service_rows, standing
+from grafos_scheduler import image_demands, leases, region_rows, rows, runs, service_rows, standing
 from grafos_scheduler.image_messages import IMAGE_DEMAND, ImageDemandRow
 from grafos_scheduler.ledger_messages import LedgerState
 from grafos_scheduler.placement_index import PlacementIndex, Shape
@@ -89,6 +89,7 @@ class State:
         self.trials: dict[str, rows.Trial] = {}
         self.image_demands: dict[str, ImageDemandRow] = {}
         self.leases: dict[str, rows.Lease] = {}
+        self.regions: dict[str, region_rows.Region] = {}
         self.runs: dict[str, rows.Run] = {}
         self.presences: dict[str, rows.Presence] = {}
         self.tokens: dict[str, rows.LeaseToken] = {}
@@ -121,6 +122,7 @@ class State:
             rows.TRIAL: self.trials,
             IMAGE_DEMAND: self.image_demands,
             rows.LEASE: self.leases,
+            region_rows.REGION: self.regions,
             rows.RUN: self.runs,
             rows.PRESENCE: self.presences,
             rows.TOKEN: self.tokens,
@@ -141,6 +143,7 @@ class State:
         self.leases_by_cell: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self.cells_by_provider: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self.slices_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self.regions_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self.run_by_key: dict[tuple[str, str], str] = {}
         self.runs_by_cell: defaultdict[str, dict[str, None]] = defaultdict(dict)  # those under way
         self.refused_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)
@@ -267,8 +270,10 @@ class State:
         elif kind == rows.CELL:
             _regroup(self.cells_by_provider, "provider", "cell_id", before, after)
             moved[key] = None
-        elif kind == rows.SLICE:
-            _regroup(self.slices_by_tenant, "tenant", "slice_id", before, after)
+        elif kind in (rows.SLICE, region_rows.REGION):
+            slices = kind == rows.SLICE
+            index, key_name = (self.slices_by_tenant, "slice_id") if slices else (self.regions_by_tenant, "lease_id")
+            _regroup(index, "tenant", key_name, before, after)
         elif kind == rows.IDENTITY:
             self._derive_identities(key, before, after)
         elif kind == IMAGE_DEMAND:

@@ -20,7 +20,7 @@ from grafos_core.money import format_cents
 from grafos_core.receipts import Settlement
 from grafos_core.resources import Resources
 from grafos_core.tiers import Tier
-from grafos_scheduler import messages, rows
+from grafos_scheduler import messages, regions, rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -100,6 +100,7 @@ def close_slice(draft: Draft, event: SliceClosed) -> Settlement:
     if not known.closed:
         draft.put(rows.SLICE, known.slice_id, replace(known, closed=True))
         draft.note(AuditKind.SLICE_CLOSED, known.slice_id, tenant=known.tenant)
+        regions.let_go_of_slice(draft, known.slice_id)
     account = draft.ledger.account(known.slice_id)
     return Settlement(
         fabric=claim.fabric,

@@ -14,10 +14,22 @@ from grafos_core.booking import Booking, LedgerCopy, digest_of
 from grafos_core.changes import RowCodec
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import Signed
-from grafos_scheduler import events, leases, messages, rows, service_events, service_rows, tenant_events
+from grafos_scheduler import (
+    events,
+    leases,
+    messages,
+    region_events,
+    reservation_events,
+    rows,
+    service_events,
+    service_rows,
+    tenant_events,
+)
 from grafos_scheduler.attested import Roots
 from grafos_scheduler.decide import decide
 from grafos_scheduler.enrolment_messages import ExpectedCell
+from grafos_scheduler.image_messages import IMAGE_DEMAND, ImagesDemanded
+from grafos_scheduler.region_messages import RegionRequest
 from grafos_scheduler.state import State
 
 A_LEDGER = LedgerCopy(1, (), ())
@@ -35,6 +47,7 @@ def a_busy_desk() -> Desk:
     fenced = desk.start(run_key="key-of-the-fenced-run")
     desk.report(fenced)
     desk.tear_down(fenced, fenced=True)
+    desk.tell(region_events.RegionAsked("ada", RegionRequest("key-of-a-shared-region", "aws", 4096, 60.0)))
     desk.tell(events.DrainAsked("cell-2"))
     desk.tell(tenant_events.TenantAdmitted("joe", None, None, "key-of-joe"))
     desk.tell(tenant_events.PersonInvited("joe", "bea", 60.0, "op"))
@@ -91,8 +104,8 @@ def test_every_row_survives_the_disk() -> None:
     for kind, _, row in desk.memory.load():
         assert codec.decode(kind, codec.encode(row)) == row
         kinds.add(kind)
-    rare = {rows.AUDIT_MARK, rows.FAULT, *service_rows.STORED_KINDS}
-    # A mark comes after a thousand records, a fault where cells enrol; services have a desk of their own.
+    rare = {rows.AUDIT_MARK, rows.FAULT, rows.RESERVATION, IMAGE_DEMAND, *service_rows.STORED_KINDS}
+    # A mark comes after a thousand records, a fault where cells enrol; the others have tests.
     assert kinds == set(rows.STORED_KINDS) - rare
 
 
@@ -105,7 +118,8 @@ def test_every_event_has_a_rule() -> None:
     desk = a_busy_desk()
     told = {type(event) for event in one_of_each(desk)}
     of_services = set(typing.get_args(service_events.OfServices))  # which have a desk of their own
-    assert told == set(typing.get_args(events.Event)) - of_services
+    elsewhere = {*typing.get_args(reservation_events.OfReservations), ImagesDemanded}  # told in their own tests
+    assert told == set(typing.get_args(events.Event)) - of_services - elsewhere
     for event in one_of_each(desk):
         decide(desk.state, event, desk.now, random.Random(3))
 
@@ -159,6 +173,9 @@ def one_of_each(desk: Desk) -> list[events.Event]:
         events.RunRequested("ada", desk.request(run_key="key-of-another-run")),
         events.LeaseRevokeAsked("ada", next(iter(desk.state.leases)), 10.0, "the machine is needed"),
         events.FenceClearAsked(fenced),
+        region_events.RegionAsked("ada", RegionRequest("key-of-another-region", "aws", 4096, 60.0)),
+        region_events.RegionRenewalAsked("ada", next(iter(desk.state.regions)), 50.0),
+        region_events.RegionEndAsked("ada", next(iter(desk.state.regions))),
         events.DrainAsked(),
         events.Witnessed(AuditKind.ENROLMENT_REFUSED, "anybody", "cell-1"),
         events.Tick(),

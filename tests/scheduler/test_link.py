@@ -204,7 +204,7 @@ def test_a_registration_for_another_cell_or_provider_is_refused(town: Any) -> No
 
 def test_a_registration_of_a_foreign_protocol_is_refused(town: Any) -> None:
     with pytest.raises(Exception, match="protocol") as caught:
-        register(town.cell, town.agent, protocol_min=3, protocol_max=3)
+        register(town.cell, town.agent, protocol_min=messages.PROTOCOL_MAX + 1, protocol_max=messages.PROTOCOL_MAX + 1)
     assert caught.value.code == "version_unsupported"
 
 
