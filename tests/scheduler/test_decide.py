@@ -16,6 +16,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.receipts import Signed
 from grafos_scheduler import (
     events,
+    frames,
     leases,
     messages,
     region_events,
@@ -48,6 +49,7 @@ def a_busy_desk() -> Desk:
     desk.report(fenced)
     desk.tear_down(fenced, fenced=True)
     desk.tell(region_events.RegionAsked("ada", RegionRequest("key-of-a-shared-region", "aws", 4096, 60.0)))
+    desk.say("cell-1", frames.LeaseGranted(next(iter(desk.state.regions)), 1, "a-token"))
     desk.tell(events.DrainAsked("cell-2"))
     desk.tell(tenant_events.TenantAdmitted("joe", None, None, "key-of-joe"))
     desk.tell(tenant_events.PersonInvited("joe", "bea", 60.0, "op"))
@@ -131,7 +133,6 @@ def a_root() -> Roots:
 def one_of_each(desk: Desk) -> list[events.Event]:
     from grafos_core.receipts import RunReceipt
     from grafos_core.resources import Resources
-    from grafos_scheduler import frames
     from grafos_scheduler.enrolment_messages import BootstrapRequest
 
     hello = frames.Hello("cell-1", 1, "1")
