@@ -49,7 +49,8 @@ def a_busy_desk() -> Desk:
     desk.report(fenced)
     desk.tear_down(fenced, fenced=True)
     desk.tell(region_events.RegionAsked("ada", RegionRequest("key-of-a-shared-region", "aws", 4096, 60.0)))
-    desk.say("cell-1", frames.LeaseGranted(next(iter(desk.state.regions)), 1, "a-token"))
+    [region] = desk.state.regions.values()
+    desk.say(region.cell_id, frames.LeaseGranted(region.lease_id, 1, "a-token"))
     desk.tell(events.DrainAsked("cell-2"))
     desk.tell(tenant_events.TenantAdmitted("joe", None, None, "key-of-joe"))
     desk.tell(tenant_events.PersonInvited("joe", "bea", 60.0, "op"))
@@ -175,7 +176,7 @@ def one_of_each(desk: Desk) -> list[events.Event]:
         events.LeaseRevokeAsked("ada", next(iter(desk.state.leases)), 10.0, "the machine is needed"),
         events.FenceClearAsked(fenced),
         region_events.RegionAsked("ada", RegionRequest("key-of-another-region", "aws", 4096, 60.0)),
-        region_events.RegionRenewalAsked("ada", next(iter(desk.state.regions)), 50.0),
+        region_events.RegionRenewalAsked("ada", next(iter(desk.state.regions)), 90.0),
         region_events.RegionEndAsked("ada", next(iter(desk.state.regions))),
         events.DrainAsked(),
         events.Witnessed(AuditKind.ENROLMENT_REFUSED, "anybody", "cell-1"),
