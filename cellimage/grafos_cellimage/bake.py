@@ -111,7 +111,7 @@ class Baker:
             licences = sbom.licences_in(base / LAYER, place)
             document = sbom.document(plan, lock, licences, given.own, image.sha256)
             (place / image.path.with_suffix(sbom.SUFFIX)).write_bytes(document)
-            return msgspec.structs.replace(image, sbom_sha256=hashlib.sha256(document).hexdigest())
+            return msgspec.structs.replace(image, sbom_sha256=sbom.digest(document))
 
     def _base(self, plan: ImagePlan, lock: Lock, lock_sha256: str, given: software.Software) -> Path:
         """The folder with all that our own code does not change, made if it is not there."""
@@ -182,10 +182,15 @@ def _contents(plan: ImagePlan, lock: Lock, base: Path, tree: layers.Tree) -> str
     return hashlib.sha256(msgspec.json.encode([FORMAT, *files, *words])).hexdigest()
 
 
+def disk_name(plan: ImagePlan, sha256: str) -> str:
+    """The name of a disk, which says what it is."""
+    return f"cell-{plan.name}-{sha256[:12]}.raw"
+
+
 def _named(plan: ImagePlan, place: Path, uki: Path) -> BakedImage:
     """The disk under its final name, which says what it is."""
     sha256 = sha256_of(place / "disk.raw")
-    path = place / f"cell-{plan.name}-{sha256[:12]}.raw"
+    path = place / disk_name(plan, sha256)
     (place / "disk.raw").rename(path)
     return BakedImage(
         path=Path(path.name),

@@ -59,14 +59,14 @@ def document(plan: ImagePlan, lock: Lock, licences: Licences, own: Mapping[str, 
         "$schema": f"http://cyclonedx.org/schema/bom-{SPEC}.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": SPEC,
-        "serialNumber": f"urn:uuid:{uuid.uuid5(SPACE, sha256)}",
+        "serialNumber": _serial(sha256),
         "version": 1,
         "metadata": {"timestamp": made_at.strftime("%Y-%m-%dT%H:%M:%SZ"), "component": whole},
         "components": parts,
         "dependencies": [{"ref": name, "dependsOn": [part["bom-ref"] for part in parts]}],
         "compositions": [{"aggregate": "complete", "assemblies": [name]}],
     }
-    return json.dumps(told, indent=1, sort_keys=True).encode() + b"\n"
+    return _written(told)
 
 
 def licences_in(layer: Path, scratch: Path) -> dict[str, tuple[str, ...]]:
@@ -108,6 +108,18 @@ def tree_sha256(name: str, own: Mapping[str, bytes]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def of_disk(document: bytes, sha256: str) -> bytes:
+    """The same contents on another disk, the one with this SHA-256."""
+    told = json.loads(document)
+    told["serialNumber"] = _serial(sha256)
+    told["metadata"]["component"] |= {"version": sha256[:12], "hashes": _hash(sha256)}
+    return _written(told)
+
+
+def digest(document: bytes) -> str:
+    return hashlib.sha256(document).hexdigest()
+
+
 def count(document: bytes) -> int:
     """How many components a document tells of."""
     return len(json.loads(document)["components"])
@@ -144,6 +156,15 @@ def _part(kind: str, name: str, version: str, purl: str, licences: list[dict[str
 
 def _hash(sha256: str) -> list[dict[str, str]]:
     return [{"alg": "SHA-256", "content": sha256}]
+
+
+def _serial(sha256: str) -> str:
+    """Drawn from the disk's digest: the same image has the same one at every bake."""
+    return f"urn:uuid:{uuid.uuid5(SPACE, sha256)}"
+
+
+def _written(told: dict[str, Any]) -> bytes:
+    return json.dumps(told, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def _in_purl(text: str) -> str:

@@ -35,6 +35,8 @@ PACKAGE_OF = {
     "qemu-system-aarch64": "qemu-system-arm",
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-x86_64-static": "qemu-user-static",
+    "sbsign": "sbsigntool",
+    "sbverify": "sbsigntool",
     "sfdisk": "fdisk",
     "systemd-analyze": "systemd",
     "unshare": "util-linux",

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from grafos_cli import admin_accounts, admin_audit, admin_certificates, admin_roots, admin_tenants
+from grafos_cli import (
+    admin_accounts,
+    admin_audit,
+    admin_certificates,
+    admin_images,
+    admin_roots,
+    admin_tenants,
+    image_vouching,
+)
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -39,9 +47,11 @@ for name, taught_as, act in (
     ("init-ca", admin_certificates.INIT_CA, admin_certificates.init_ca),
     ("issue-cert", admin_certificates.ISSUE_CERT, admin_certificates.issue_cert),
     ("issue-server-cert", admin_certificates.ISSUE_SERVER_CERT, admin_certificates.issue_server_cert),
+    ("image-provenance", image_vouching.PROVENANCE, image_vouching.image_provenance),
 ):
     app.command(name, cls=taught_as)(act)
 app.add_typer(admin_roots.app, name="attestation-roots")
+app.add_typer(admin_images.app, name="cell-images")
 
 
 class FencedLease(NamedTuple):

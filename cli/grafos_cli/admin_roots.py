@@ -45,7 +45,7 @@ def list_roots(ctx: typer.Context) -> None:
     from grafos_stacks.records import OPERATOR
 
     terminal = terminal_of(ctx)
-    with _home(terminal).client(OPERATOR) as client:
+    with known_home(terminal).client(OPERATOR) as client:
         found = [client.attestation_roots(provider) for provider in PROVIDERS]
     rows = [
         [one.provider, str(len(one.names)), one.dated or NONE, one.set_by or NONE, one.source, one.why_empty or "-"]
@@ -88,7 +88,7 @@ def set_roots(
     terminal = terminal_of(ctx)
     provider_named(provider)
     given = _read(Path(file), source, dated)
-    with _home(terminal).client(OPERATOR) as client:
+    with known_home(terminal).client(OPERATOR) as client:
         view = client.set_attestation_roots(provider, given)
     terminal.emit({"roots": msgspec.to_builtins(view)}, facts(_told(view), terminal))
 
@@ -102,7 +102,8 @@ def _told(view: AttestationRootsView) -> list[tuple[str, str]]:
     ]
 
 
-def _home(terminal: Terminal) -> OrchestratorHome:
+def known_home(terminal: Terminal) -> OrchestratorHome:
+    """The fabric's orchestrator; ``not_found`` if it has none."""
     from grafos_cli.fabric import open_default
     from grafos_stacks.orchestrators import OrchestratorHome
 

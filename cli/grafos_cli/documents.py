@@ -30,6 +30,7 @@ from grafos_scheduler.account_messages import AccountView
 from grafos_scheduler.audit_messages import AuditPage
 from grafos_scheduler.cells import SIGNALS
 from grafos_scheduler.enrolment_messages import AttestationRootsView, IdentityView, ProviderView
+from grafos_scheduler.image_messages import ImageDemandView
 from grafos_scheduler.lease_messages import LeaseView
 from grafos_scheduler.messages import Admission, Conformance, RunView, TenantView
 from grafos_scheduler.standing_messages import Offer
@@ -135,7 +136,7 @@ WHO = record(texts="fabric tenant name")
 WRITTEN = record(files=listed(TEXT), days=COUNT)
 READINESS = record(flags=" ".join(SIGNALS))
 SEEN_CELL = record(
-    texts="cell_id provider region pattern scheduler",
+    texts="cell_id provider region pattern scheduler image_sha256 image_veto",
     flags="ready draining",
     counts="rate_micro_cents_per_hour",
     moments="expires_at last_heartbeat_at",
@@ -341,6 +342,12 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "admin delete-tenant": record(tenant=TENANT),
     "admin attestation-roots list": record(roots=listed(of(AttestationRootsView))),
     "admin attestation-roots set": record(roots=of(AttestationRootsView)),
+    "admin cell-images show": record(demand=of(ImageDemandView)),
+    "admin cell-images demand": record(demand=of(ImageDemandView)),
+    "admin cell-images lift": record(demand=of(ImageDemandView)),
+    "admin image-provenance": record(
+        image=IMAGE, texts="fabric commit", packages=mapped(TEXT), counts="components", reproduced=or_none(YES_NO)
+    ),
     "admin invite": record(texts="tenant name file invitation", moments="lapses_at"),
     "admin list-accounts": record(accounts=listed(PERSON)),
     "admin revoke-account": record(account=PERSON),

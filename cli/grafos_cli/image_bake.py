@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 ARCH_HELP = "amd64 or arm64 (this machine's)"
 MIRROR_HELP = "Debian's packages are fetched from there (where this machine gets its own)"
 SECURITY_HELP = "and those with security fixes from there (beside the other)"
+KEY_HELP = "sign it for Secure Boot with that RSA key, in PEM"
+CERTIFICATE_HELP = "which belongs to that key, and which the firmware is given"
 BAKE = taught(
-    examples=("grafos cloud image bake", "grafos cloud image bake --arch arm64 --folder ./images"),
+    examples=(
+        "grafos cloud image bake",
+        "grafos cloud image bake --arch arm64 --folder ./images",
+        "grafos cloud image bake --secure-boot-key key.pem --secure-boot-certificate certificate.pem",
+    ),
     next="grafos cloud image ls",
 )
 
@@ -39,12 +45,17 @@ def bake(
     lock: Annotated[str, typer.Option(metavar="FILE", help="the lock to bake from (the one that grafos brings)")] = "",
     mirror: Annotated[str, typer.Option(metavar="URL", help=MIRROR_HELP)] = "",
     security_mirror: Annotated[str, typer.Option(metavar="URL", help=SECURITY_HELP)] = "",
+    secure_boot_key: Annotated[str, typer.Option(metavar="FILE", help=KEY_HELP)] = "",
+    secure_boot_certificate: Annotated[str, typer.Option(metavar="FILE", help=CERTIFICATE_HELP)] = "",
 ) -> None:
     """Makes one disk image of the agent, the scheduler and the runtime, and of nothing that a cell does not need.
 
     Nobody has to be root. The same lock and the same software give the same bytes. Packages are fetched once; when only
     our own code has changed, it takes seconds. Where Debian has dropped packages of the lock, the bake goes on with a
     copy of it, beside the image, and tells what differs.
+
+    Beside the disk are what it consists of (CycloneDX) and where it comes from, signed with the fabric's key (in-toto).
+    With a key for Secure Boot there is a second image, whose program is signed with it.
     """
     from grafos_cellimage.bake import Baker
     from grafos_cellimage.lock import open_lock
@@ -52,14 +63,20 @@ def bake(
     from grafos_cellimage.record import images_home
     from grafos_cellimage.relock import bake_or_relock, copy_of
     from grafos_cli.image_view import image_document
+    from grafos_cli.image_vouching import boot_key, signed_for_boot, vouch
     from grafos_cli.steps import show_steps
 
     terminal, plan, began = terminal_of(ctx), _plan(arch), time.monotonic()
     asked, place = open_lock(plan, Path(lock) if lock else None), Path(folder) if folder else images_home()
-    sources = mirrors(mirror, security_mirror)
-    with _software(plan) as software, show_steps(terminal) as steps:
+    sources, by = mirrors(mirror, security_mirror), boot_key(secure_boot_key, secure_boot_certificate)
+    with software_for(plan) as software, show_steps(terminal) as steps:
         baker = Baker(images_home(), sources, steps)
         image = bake_or_relock(baker, plan, asked, software, place)
+        used = asked if image.lock_sha256 == asked[1] else open_lock(plan, copy_of(plan, asked, place))
+        vouch(image, used[0], software.own, terminal)
+        if by is not None:
+            with baker.step("signed for Secure Boot"):
+                image = signed_for_boot(plan, image, used[0], software.own, by, terminal)
     took_s = time.monotonic() - began
     if image.relocked_from:
         terminal.note(f"Packages of the lock are gone from Debian. Baked from a new one: {copy_of(plan, asked, place)}")
@@ -104,7 +121,7 @@ def refresh(
     terminal, plan = terminal_of(ctx), _plan(arch)
     place = Path(output) if output else shipped(plan)
     sources = mirrors(mirror, security_mirror)
-    with _software(plan) as software, show_steps(terminal) as steps:
+    with software_for(plan) as software, show_steps(terminal) as steps:
         steps.began("the newest packages")
         fresh = resolve(plan, software, sources)
         steps.ended("the newest packages", f"{len(fresh.packages)} packages, {len(fresh.wheels)} wheels")
@@ -126,7 +143,7 @@ def _plan(arch: str) -> ImagePlan:
 
 
 @contextmanager
-def _software(plan: ImagePlan) -> Iterator[Software]:
+def software_for(plan: ImagePlan) -> Iterator[Software]:
     """The very software that a stock machine gets as its bundle."""
     from grafos_cellimage.software import Software
     from grafos_stacks import bundle

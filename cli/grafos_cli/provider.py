@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 REVOKED_WITHIN_S = 5.0
 """Beyond the grace; the orchestrator looks several times a second."""
 LOOK_EVERY_S = 0.2
+IMAGE_DIGITS = 12
+"""Of an image's SHA-256, as in the name of a disk; documents have all of them."""
 
 app = new_group(
     help="Providers as this fabric sees them: their cells, and what each lacks to be given work.",
@@ -195,8 +197,10 @@ def _ready_text(provider: Provider) -> str:
 def _cell_text(cell: SeenCell) -> str:
     from grafos_cli.moments import moment_text
 
-    said = cell.view.conformance if cell.view else None
+    said, image = (cell.view.conformance, cell.view.image_sha256) if cell.view else (None, "")
     text = "ready" if cell.ready else "; ".join(f"{name}: {why}" for name, why in cell.unmet.items())
+    text += f"; image {image[:IMAGE_DIGITS]}" if image else ""
+    text += f"; {cell.view.image_veto}" if cell.view and cell.view.image_veto else ""
     if said is None:
         return text
     verdict = f"{len(said.wrong)} of {said.cases} cases went wrong" if said.wrong else "conforms"

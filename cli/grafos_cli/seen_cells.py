@@ -144,4 +144,6 @@ def cell_document(cell: SeenCell) -> dict[str, Any]:
         "draining": view.draining if view else False,
         "last_heartbeat_at": view.last_heartbeat_at if view else 0.0,
         "conformance": msgspec.to_builtins(view.conformance) if view and view.conformance else None,
+        "image_sha256": view.image_sha256 if view else "",
+        "image_veto": view.image_veto if view else "",
     }

@@ -41,6 +41,8 @@ class CellLine(NamedTuple):
     leases: int = 0
     runs: int = 0
     agent_version: str = ""
+    image_sha256: str = ""
+    image_veto: str = ""
 
 
 class ProviderLine(NamedTuple):
@@ -121,6 +123,8 @@ def cell_line(state: State, cell_id: str, now: float) -> CellLine | None:
         leases=len(state.leases_by_cell.get(cell_id, ())),
         runs=len(state.runs_by_cell.get(cell_id, ())),
         agent_version=cell.agent_version,
+        image_sha256=view.image_sha256,
+        image_veto=view.image_veto,
     )
 
 

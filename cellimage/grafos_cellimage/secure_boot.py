@@ -1,0 +1,82 @@
+"""Secure Boot with a key of one's own: the one program of an image, signed, on a disk that is otherwise the same.
+
+Firmware that knows the certificate starts the signed image and refuses any other. The image that was baked stays beside
+it: that one has the same bytes at every bake, and the signed one's record and provenance name it. A signature holds the
+time at which it was made, so signing twice gives two disks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from pathlib import Path
+
+import msgspec
+
+from grafos_cellimage import disk, sbom, tools
+from grafos_cellimage.bake import disk_name
+from grafos_cellimage.plan import ImagePlan
+from grafos_cellimage.provenance import sbom_of
+from grafos_cellimage.record import BakedImage, invalid, sha256_of, write_record
+from grafos_cellimage.unfinished import unfinished
+from grafos_core.errors import GrafosError
+
+PROGRAMS = ("sbsign", "sbverify", *disk.PROGRAMS)
+
+
+class BootKey(msgspec.Struct, frozen=True):
+    """Files in PEM: an RSA key without a passphrase, and the certificate that the firmware is given."""
+
+    key: Path
+    certificate: Path
+
+
+def sign(plan: ImagePlan, image: BakedImage, epoch_s: int, by: BootKey) -> BakedImage:
+    """The signed image, beside the one that was baked, with a record of its own.
+
+    ``tool_missing`` and ``config_invalid`` before anything is written; ``bake_failed``.
+    """
+    tools.check(PROGRAMS)
+    certificate = fingerprint(by.certificate)
+    folder = image.path.parent
+    with unfinished(folder, ".sign-") as scratch:
+        uki, signed, whole = scratch / "cell.efi", scratch / "signed.efi", scratch / "disk.raw"
+        boot_file = f"::/EFI/BOOT/{plan.machine.boot_file}"
+        tools.run(("mcopy", "-i", f"{image.path}@@{plan.sizes.lead}", boot_file, uki))
+        if sha256_of(uki) != image.uki_sha256:
+            raise invalid(image.path, "the program on it is not the one that its record names")
+        tools.run(("sbsign", "--key", by.key, "--cert", by.certificate, "--output", signed, uki))
+        tools.run(("sbverify", "--cert", by.certificate, signed))
+        disk.write_disk(plan, signed, whole, epoch_s)
+        sha256 = sha256_of(whole)
+        path = folder / disk_name(plan, sha256)
+        document = sbom.of_disk(sbom_of(image).read_bytes(), sha256)
+        made = msgspec.structs.replace(
+            image,
+            path=path,
+            sha256=sha256,
+            uki_sha256=sha256_of(signed),
+            uki_bytes=signed.stat().st_size,
+            sbom_sha256=sbom.digest(document),
+            unsigned_sha256=image.sha256,
+            unsigned_uki_sha256=image.uki_sha256,
+            certificate_sha256=certificate,
+        )
+        sbom_of(made).write_bytes(document)
+        whole.replace(path)
+    write_record(made)
+    return made
+
+
+def fingerprint(certificate: Path) -> str:
+    """The SHA-256 of a certificate (DER), by which firmware and clouds know it; ``config_invalid``."""
+    try:
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.read_text())).hexdigest()
+    except (OSError, ValueError) as error:
+        raise GrafosError(
+            "config_invalid",
+            "the certificate for Secure Boot cannot be read",
+            where=str(certificate),
+            why=str(error),
+            next="openssl req -new -x509 -newkey rsa:2048 -noenc -subj /CN=cells -keyout key.pem -out certificate.pem",
+        ) from error

@@ -1,0 +1,51 @@
+"""Which images cells must be of, set and shown by the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import Person
+from own_orchestrator import OwnOrchestrator
+
+from grafos_cellimage.record import BakedImage, sha256_of, write_record
+
+CONTENTS = "c" * 64
+
+
+@pytest.fixture(scope="module")
+def ada(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    """Somebody who has claimed an orchestrator."""
+    person = Person(tmp_path_factory.mktemp("ada"))
+    orchestrator = OwnOrchestrator(person)
+    claimed = person("fabric", "claim", orchestrator.url)
+    assert claimed.code == 0, claimed.err
+    yield person
+    orchestrator.discard()
+
+
+def an_image(folder: Path, contents: str) -> str:
+    disk = folder / f"cell{contents[:3]}.raw"
+    disk.write_bytes(b"boots")
+    said = {"sha256": sha256_of(disk), "size_bytes": 5, "arch": "amd64", "suite": "trixie"}
+    write_record(BakedImage(path=disk, contents_sha256=contents, **said))
+    return str(disk)
+
+
+def test_images_are_demanded_by_their_disks_or_digests_and_lifted(ada: Person) -> None:
+    assert "any image is let in" in ada("admin", "cell-images", "show").out
+    disk = an_image(ada.project, CONTENTS)
+    told = ada("admin", "cell-images", "demand", disk, "d" * 64, "--json").document["demand"]
+    assert (told["digests"], told["vetoed"]) == ([CONTENTS, "d" * 64], [])
+    shown = ada("admin", "cell-images", "show").out
+    assert (CONTENTS in shown, "operator" in shown) == (True, True)
+    audited = ada("admin", "audit-query", "--kind", "ImagesDemanded", "--json").document["records"]
+    assert [record["details"]["images"] for record in audited] == [2]
+    assert ada("admin", "cell-images", "lift", "--json").document["demand"]["digests"] == []
+
+
+def test_what_is_no_image_or_bears_no_digest_is_refused(ada: Person) -> None:
+    assert ada("admin", "cell-images", "demand", "nothing.raw").error_code == "image_invalid"
+    assert ada("admin", "cell-images", "demand", an_image(ada.project, "")).error_code == "image_invalid"
+    assert ada("admin", "cell-images", "show", "--json").document["demand"]["digests"] == []
