@@ -113,6 +113,13 @@ def unmake_stack(hands: Hands, cell: StackRow, spared: Collection[Kind] = ()) ->
     return Unmade(own.resources + network.resources, own.failures + network.failures)
 
 
+def unmake_kinds(hands: Hands, cell: StackRow, kinds: Collection[Kind]) -> Unmade:
+    """Deletes a cell's own resources of these kinds. The caller holds the stack's lock."""
+    others = frozenset(Kind) - frozenset(kinds)
+    unmade, _ = _Stack(hands, Site(cell.provider, cell.region), cell.stack, cell.created_at, others).unmake()
+    return unmade
+
+
 def unmake_image(hands: Hands, image: StackRow) -> Unmade:
     """Deletes a published image and all that belongs to it. The caller holds the stack's lock."""
     unmade, _ = _Stack(hands, Site(image.provider, image.region), image.stack, image.created_at).unmake()

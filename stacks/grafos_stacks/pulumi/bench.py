@@ -31,6 +31,8 @@ class Bench:
     def __init__(self) -> None:
         self.clock = SystemClock()
         self.bundles = Bundles()
+        self.has_program = False
+        """Whether the run goes by a program that declares what there is to be; one that only ends things has none."""
         self._stopping = threading.Event()
         self._guard = threading.Lock()
         self._fabric: Fabric | None = None

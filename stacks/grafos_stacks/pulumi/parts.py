@@ -20,7 +20,7 @@ from grafos_stacks.asking import check_account
 from grafos_stacks.creating import Creator, LateInputs, no_late_inputs
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.failover import CAPACITY, make_somewhere
-from grafos_stacks.journal import Journal, Life, ResourceRow
+from grafos_stacks.journal import Journal, Life, ResourceRow, StackRow
 from grafos_stacks.layouts import layout_of
 from grafos_stacks.making import SHARED_PATIENCE_S, in_time, note_shared
 from grafos_stacks.plan import Planned, StackPlan
@@ -31,8 +31,9 @@ from grafos_stacks.pulumi.codec import UNKNOWN, Properties
 from grafos_stacks.pulumi.handlers import Asker, Change, Had, Replaced
 from grafos_stacks.pulumi.inputs import PART_REPLACING, PartInputs, inputs_in, read_inputs
 from grafos_stacks.pulumi.lifetimes import living_plan, owned_row, ran_out
-from grafos_stacks.pulumi.roles import in_role
+from grafos_stacks.pulumi.roles import in_role, kinds_upon
 from grafos_stacks.recovery import made_at
+from grafos_stacks.unmaking import resources_left, unmake_kinds
 
 TOLD = ("public_ip", "private_ip", "machine_type", "image")
 """Attributes of a resource that are outputs, by our names for them."""
@@ -140,11 +141,27 @@ class Parts(Replaced):
             return
         with self._bench.hands_on(asked.cell_id, asked.provider, asked.region) as hands:
             _check_account(hands, had)
-            owned_row(hands, asked.cell_id, asker)
+            cell = owned_row(hands, asked.cell_id, asker)
             row = self._row(hands, had, asked.key) or self._as_row(hands, had, asked)
             if row.life is not Life.GONE:
+                if cell is not None:
+                    self._end_what_is_upon_it(hands, cell, asked.role)
                 Engine(hands).unmake(row)
             _note_what_went_along(hands, asked, self._kind)
+
+    def _end_what_is_upon_it(self, hands: Hands, cell: StackRow, role: str) -> None:
+        """Ends what needs this part and is there all the same: the cloud would not let the part go before.
+
+        The engine ends first what needs a part, so it does not know of this: it was killed before it heard that it is
+        there. Under a program what is ready may only stay for the next step; what is not is a killed run's there too.
+        """
+        kinds = kinds_upon(cell.provider, role)
+        staying = (Life.GONE, Life.READY) if self._bench.has_program else (Life.GONE,)
+        rows = [row for row in hands.journal.resources(cell.stack).values() if row.kind in kinds]
+        if any(row.life not in staying and (row.life is not Life.REFUSED or row.doubt_at) for row in rows):
+            unmade = unmake_kinds(hands, cell, kinds)
+            if unmade.left:
+                raise resources_left(unmade, cell)
 
     def list(self) -> list[tuple[str, str]]:
         """Those that the journal knows and that are not gone."""

@@ -92,6 +92,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Inputs that are wrong are told as failures; the engine then changes nothing at all."""
         handler, new = self._handler(request, context), decode(request.news)
+        self._bench.has_program = True
         failures = []
         try:
             handler.check(asker_of(request.urn), decode(request.olds), new)

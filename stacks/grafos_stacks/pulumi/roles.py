@@ -46,6 +46,16 @@ def in_role(plan: StackPlan, role: str) -> Planned:
     return found
 
 
+def kinds_upon(provider: str, role: str) -> frozenset[Kind]:
+    """The kinds of the parts that need the part of that role, or need one that does."""
+    upon = {role}
+    roles = roles_on(provider)
+    for each in roles:  # each stands after all that it needs
+        if upon & set(each.needs.values()):
+            upon.add(each.name)
+    return frozenset(each.kind for each in roles if each.name in upon - {role})
+
+
 @cache
 def roles_on(provider: str) -> tuple[Role, ...]:
     """The parts of a cell on that cloud, each after all it needs: those of a specimen, since they follow from nothing
