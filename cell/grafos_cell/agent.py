@@ -23,25 +23,32 @@ from grafos_cell.blobcache import BlobCache
 from grafos_cell.blocks import BlockStore
 from grafos_cell.broker_events import (
     Booted,
+    DrainServing,
     Effect,
     Event,
     ForBroker,
     LinkUp,
     Report,
+    StartServing,
     StartWorker,
+    StopServing,
     StopWorker,
+    TellServing,
     Tick,
     Told,
     Unbind,
     Unbound,
 )
 from grafos_cell.code_cache import CodeCache
+from grafos_cell.fetching import Fetcher
 from grafos_cell.holdings import CLOSED, BrokerState
 from grafos_cell.identity import Identity
 from grafos_cell.link import Link
 from grafos_cell.membership import Membership
 from grafos_cell.pool import WorkerPool
 from grafos_cell.running import Runner
+from grafos_cell.service_instance import FromClient
+from grafos_cell.serving import Serving
 from grafos_cell.settings import Settings
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
@@ -49,6 +56,7 @@ from grafos_core.resources import KINDS_ON_DISK
 from grafos_core.rowstore import Store
 from grafos_scheduler import frames, messages
 from grafos_scheduler.client import SchedulerClient
+from grafos_scheduler.service_frames import StartInstance
 
 TICK_EVERY_S = 0.25
 """How late a lease's end or the cell's own end may be noticed."""
@@ -90,7 +98,9 @@ class Agent:
         self._link = Link(settings.scheduler, identity.link_context, self, chance)
         pool = WorkerPool(state.settings.total.cpu_cores, cache=CodeCache(settings.code))
         self._blocks = BlockStore(settings.blocks)
-        self._runner = Runner(self, pool, BlobCache(settings.blobs), self._link.send, clock, self._blocks)
+        self._fetcher = Fetcher(BlobCache(settings.blobs), self._link.send)
+        self._runner = Runner(self, pool, self._fetcher, clock, self._blocks)
+        self._serving = Serving(self, pool, self._fetcher, self._link.send, clock, self._blocks)
 
     async def boot(self) -> None:
         """The first thing in each process: a new epoch, so that nothing from before is honoured."""
@@ -113,6 +123,7 @@ class Agent:
         self.state.apply(decision.batch)
         for renewed in decision.renewed:
             self._runner.renewed(renewed.run_id, renewed.lease_id, renewed.token)
+            self._serving.renewed(renewed.run_id, renewed.lease_id, renewed.token)
         try:
             await self._store.commit(decision.batch, self._store.epoch)
         except GrafosError as error:
@@ -128,7 +139,7 @@ class Agent:
     async def fence(self) -> None:
         """The cell's end: nothing new is taken on, and what runs is killed. Returns when it is all over."""
         self._is_fenced = True
-        await self._runner.stop_all()
+        await asyncio.gather(self._runner.stop_all(), self._serving.stop_all())
 
     async def end(self, fault: GrafosError) -> None:
         """Nobody honours this cell any more, or nobody who would is within reach: fences it; ``stopped`` says why."""
@@ -147,6 +158,7 @@ class Agent:
 
     async def close(self) -> None:
         """Ends the workers; what they ran is ended by the next start."""
+        await self._serving.close()
         await self._runner.close()
 
     # --- what the link asks ---
@@ -161,6 +173,7 @@ class Agent:
             self._is_registered = True
 
     def ended(self, fault: GrafosError) -> None:
+        self._serving.unlinked()
         if fault.code == "cell_unknown":
             self._is_registered = False
         elif fault.code in self._membership.final_faults:
@@ -171,6 +184,7 @@ class Agent:
         return msgspec.structs.replace(said, api_token=self._identity.api_token, instance=self._instance)
 
     def heartbeat(self) -> frames.Heartbeat:
+        self._serving.tell_load()
         return broker.heartbeat(self.state)
 
     async def linked(self) -> None:
@@ -178,12 +192,15 @@ class Agent:
         self.linked_once.set()
         await self._runner.warm_up()
         await self.handle(LinkUp())
-        self._runner.ask_again()
+        self._fetcher.ask_again()
+        self._serving.linked()
 
     async def told(self, frame: frames.DownFrame) -> None:
         if isinstance(frame, frames.BlobData):
-            self._runner.blob_came(frame)
-        elif isinstance(frame, frames.GrantLease | frames.StartRun) and self._is_fenced:
+            self._fetcher.came(frame)
+        elif isinstance(frame, FromClient):
+            self._serving.told(frame)
+        elif isinstance(frame, frames.GrantLease | frames.StartRun | StartInstance) and self._is_fenced:
             self._turn_down(frame)
         elif isinstance(frame, ForBroker):
             # Tasks begin in this order, and each decides before it first waits.
@@ -236,6 +253,14 @@ class Agent:
                 self._runner.start(effect.start)
             case StopWorker():
                 self._runner.stop(effect.run_id)
+            case StartServing():
+                self._serving.start(effect.start)
+            case DrainServing():
+                self._serving.drain(effect.instance_id)
+            case StopServing():
+                self._serving.stop(effect.instance_id, effect.code)
+            case TellServing():
+                self._serving.tell(effect.instance_id)
             case Unbind():
                 gone = self._is_gone(effect)
                 self.spawn(self.handle(Unbound(effect.lease_id, effect.generation, gone)))
@@ -243,7 +268,7 @@ class Agent:
     def _is_gone(self, unbind: Unbind) -> bool:
         """Takes the binding down. All kinds but those on the disk live in the worker's process, and go with it; one
         that could not be ended keeps what it has, also when an operator clears the fence too early."""
-        if self._runner.uses(unbind.lease_id):
+        if self._runner.uses(unbind.lease_id) or self._serving.uses(unbind.lease_id):
             log.error("lease %s cannot be taken down: its run's worker is still there", unbind.lease_id)
             return False
         try:
@@ -254,7 +279,7 @@ class Agent:
             return False
         return True
 
-    def _turn_down(self, frame: frames.GrantLease | frames.StartRun) -> None:
+    def _turn_down(self, frame: frames.GrantLease | frames.StartRun | StartInstance) -> None:
         if isinstance(frame, frames.GrantLease):
             what = "the cell has come to its end"
             self._link.send(frames.LeaseRefused(frame.lease_id, frame.generation, "draining", what))
@@ -262,4 +287,5 @@ class Agent:
     async def _tick_for_ever(self) -> None:
         while True:
             await self.handle(Tick())
+            self._serving.tick()
             await asyncio.sleep(TICK_EVERY_S)

@@ -15,19 +15,21 @@ with nobody told and nobody asked, and takes a run that still stands on it along
                         `--renewed: next generation--> bound    `-------------operator clears it---'
 
 A run is durable here before its worker starts, so the same run never starts twice; its end is durable before it is
-reported, and kept until the scheduler has noted it. A daemon that starts again ends the runs that were going.
+reported, and kept until the scheduler has noted it. A daemon that starts again ends the runs that were going. All of
+this is so for the instances of services, too.
 """
 
 from __future__ import annotations
 
 from typing import assert_never
 
-from grafos_cell import broker_leases, broker_runs, holdings
+from grafos_cell import broker_instances, broker_leases, broker_runs, holdings
 from grafos_cell.broker_draft import Draft
 from grafos_cell.broker_events import (
     Booted,
     Decision,
     Event,
+    InstanceOver,
     LinkUp,
     Tick,
     Told,
@@ -36,6 +38,7 @@ from grafos_cell.broker_events import (
 )
 from grafos_cell.holdings import GOING, BrokerState
 from grafos_scheduler import frames
+from grafos_scheduler.service_frames import DrainInstance, InstanceEndedNoted, StartInstance, StopInstance
 
 
 def decide(state: BrokerState, event: Event, now: float) -> Decision:
@@ -46,6 +49,8 @@ def decide(state: BrokerState, event: Event, now: float) -> Decision:
             _told(draft, event)
         case WorkerEnded():
             broker_runs.worker_ended(draft, event)
+        case InstanceOver():
+            broker_instances.over(draft, event)
         case Unbound():
             broker_leases.unbound(draft, event)
         case Tick():
@@ -54,6 +59,7 @@ def decide(state: BrokerState, event: Event, now: float) -> Decision:
             for run in state.runs.values():
                 if run.ended is not None:
                     draft.report(run.ended)
+            broker_instances.link_up(draft)
         case Booted():
             _booted(draft)
         case _:
@@ -92,6 +98,8 @@ def _told(draft: Draft, event: Told) -> None:
             broker_leases.clear_fence(draft, frame)
         case frames.RunEndedNoted():
             broker_runs.noted(draft, frame)
+        case StartInstance() | DrainInstance() | StopInstance() | InstanceEndedNoted():
+            broker_instances.told(draft, frame)
         case _:
             assert_never(frame)
 
@@ -105,6 +113,7 @@ def _booted(draft: Draft) -> None:
             # Nobody saw how long it really ran, so the receipt shows no time, and it costs its tenant nothing.
             lost = WorkerEnded(run.run_id, "cell_lost", "the cell's daemon restarted while the run was going")
             broker_runs.end(draft, run, lost, ended_at=run.started_at)
+    broker_instances.booted(draft)
 
 
 def _tick(draft: Draft) -> None:
@@ -113,3 +122,4 @@ def _tick(draft: Draft) -> None:
         run = draft.runs[run_id]
         if run.state == GOING and run.stop_at <= draft.now:
             broker_runs.stop(draft, run, "deadline_exceeded")
+    broker_instances.tick(draft)

@@ -9,12 +9,12 @@ import msgspec
 
 from grafos_cell import holdings
 from grafos_cell.broker_events import Decision, Effect, Renewed, Report, Reportable
-from grafos_cell.holdings import BrokerState, HeldLease, TakenRun
+from grafos_cell.holdings import BrokerState, HeldLease, TakenInstance, TakenRun
 from grafos_core.changes import Change, last_of_each
 
 
 class Draft:
-    """``leases`` and ``runs`` show what this event has changed so far; ``state`` stays as it was before."""
+    """``leases``, ``runs`` and ``instances`` show what this event has changed so far; ``state`` stays as it was."""
 
     def __init__(self, state: BrokerState, now: float) -> None:
         self.state = state
@@ -22,6 +22,7 @@ class Draft:
         self.now = now
         self.leases: ChainMap[str, HeldLease] = ChainMap({}, state.leases)
         self.runs: ChainMap[str, TakenRun] = ChainMap({}, state.runs)
+        self.instances: ChainMap[str, TakenInstance] = ChainMap({}, state.instances)
         self._batch: list[Change] = []
         self._effects: list[Effect] = []
         self._renewed: list[Renewed] = []
@@ -33,6 +34,10 @@ class Draft:
     def put_run(self, run: TakenRun) -> None:
         self.runs[run.run_id] = run
         self._put(holdings.RUN, run.run_id, run)
+
+    def put_instance(self, instance: TakenInstance) -> None:
+        self.instances[instance.instance_id] = instance
+        self._put(holdings.INSTANCE, instance.instance_id, instance)
 
     def put_boot(self, boot: holdings.Boot) -> None:
         self._put(holdings.BOOT, holdings.THE_BOOT, boot)

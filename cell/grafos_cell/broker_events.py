@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 from grafos_core.changes import Batch
 from grafos_scheduler import frames
+from grafos_scheduler.service_frames import (
+    DrainInstance,
+    InstanceEnded,
+    InstanceEndedNoted,
+    StartInstance,
+    StopInstance,
+)
 
+ForInstances = StartInstance | DrainInstance | StopInstance | InstanceEndedNoted
 ForBroker = (
     frames.GrantLease
     | frames.StartRun
@@ -14,6 +22,7 @@ ForBroker = (
     | frames.RevokeLease
     | frames.ClearFence
     | frames.RunEndedNoted
+    | ForInstances
 )
 """The frames of the scheduler that the broker decides upon."""
 
@@ -51,6 +60,19 @@ class WorkerEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class InstanceOver:
+    """The instance's process is done, or gone, and all its sessions have ended. ``code`` is "finished" or an error
+    code."""
+
+    instance_id: str
+    code: str
+    what: str = ""
+    fuel_used: int = 0
+    sessions_served: int = 0
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Unbound:
     """How taking a binding down went. ``gone`` false: it could not be taken down."""
 
@@ -64,7 +86,7 @@ class Tick:
     """Time passed; to be sent at least every second, connected or not."""
 
 
-Event = Booted | LinkUp | Told | WorkerEnded | Unbound | Tick
+Event = Booted | LinkUp | Told | WorkerEnded | InstanceOver | Unbound | Tick
 
 Reportable = (
     frames.LeaseGranted
@@ -73,6 +95,7 @@ Reportable = (
     | frames.LeaseRevoked
     | frames.RunStarted
     | frames.RunEnded
+    | InstanceEnded
 )
 
 
@@ -101,8 +124,37 @@ class StopWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class StartServing:
+    """Fetch the module, and serve; answer with ``InstanceOver``, whatever happens."""
+
+    start: StartInstance
+
+
+@dataclass(frozen=True, slots=True)
+class DrainServing:
+    """No new session for the instance; ``InstanceOver`` follows when it is done."""
+
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellServing:
+    """Say again how far the instance has come, if it goes."""
+
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopServing:
+    """End all sessions of the instance with this code and kill its process; ``InstanceOver`` follows."""
+
+    instance_id: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class Renewed:
-    """The lease goes on under its run, in a new generation: from here on the run presents this token."""
+    """The lease goes on under its run or instance, in a new generation: from here on the run presents this token."""
 
     run_id: str
     lease_id: str
@@ -118,7 +170,7 @@ class Unbind:
     kind: str
 
 
-Effect = Report | StartWorker | StopWorker | Unbind
+Effect = Report | StartWorker | StopWorker | StartServing | DrainServing | StopServing | TellServing | Unbind
 
 
 @dataclass(frozen=True, slots=True)

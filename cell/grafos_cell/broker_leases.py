@@ -9,20 +9,25 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from grafos_cell import broker_runs, holdings
+from grafos_cell import broker_instances, broker_runs, holdings
 from grafos_cell.broker_draft import Draft
-from grafos_cell.broker_events import Renewed, Unbind, Unbound, WorkerEnded
+from grafos_cell.broker_events import InstanceOver, Renewed, Unbind, Unbound, WorkerEnded
 from grafos_cell.broker_tokens import mint_token
-from grafos_cell.holdings import BOUND, CLOSED, CLOSING, FENCED, GOING, HeldLease, TakenRun
+from grafos_cell.holdings import BOUND, CLOSED, CLOSING, FENCED, GOING, HeldLease, TakenInstance, TakenRun
 from grafos_core.errors import GrafosError
-from grafos_core.resources import KINDS_ON_DISK
+from grafos_core.resources import KINDS_ON_DISK, LISTENER
 from grafos_core.revoking import GRACE_S_MAX, RevokeState, moved
 from grafos_scheduler import frames
 
 LEASE_TTL_S_MAX = 2 * 3600.0
 """The longest lease: a scheduler that does not renew leases for an hour's run and the time to start it."""
+PORT_MAX = 65_535
 TEARDOWN_WITHIN_S = 10.0
 """How long a teardown may take before the lease is fenced; a killed process is gone in a fraction of that."""
+
+
+FENCING_CODE = "service_fenced"
+"""How an instance ends whose listener lease does."""
 
 
 # --- granting and renewing ----------------------------------------------------------------------------------------
@@ -54,8 +59,9 @@ def grant(draft: Draft, frame: frames.GrantLease) -> None:
 
 
 def _check_grant(draft: Draft, frame: frames.GrantLease, known: HeldLease | None) -> None:
-    has = draft.settings.total.of_kind(frame.kind)
-    if not has:
+    if frame.kind == LISTENER:
+        _check_port(draft, frame)
+    elif not draft.settings.total.of_kind(frame.kind):
         raise GrafosError("unsupported", f"this cell has no {frame.kind!r} to lease")
     if frame.amount <= 0:
         raise GrafosError("request_invalid", f"a lease of {frame.amount} is no lease")
@@ -68,6 +74,16 @@ def _check_grant(draft: Draft, frame: frames.GrantLease, known: HeldLease | None
     lacking = wanted.lacking(draft.settings.total - others)
     if lacking:
         raise GrafosError("placement_failed", f"no room for {', '.join(lacking)}")
+
+
+def _check_port(draft: Draft, frame: frames.GrantLease) -> None:
+    """A port is of one lease alone, until that is closed; one that is fenced keeps its port."""
+    if frame.amount > PORT_MAX:
+        raise GrafosError("request_invalid", f"{frame.amount} is no port")
+    for lease in draft.state.leases.values():
+        is_other = lease.lease_id != frame.lease_id
+        if is_other and (lease.kind, lease.amount) == (LISTENER, frame.amount) and lease.state != CLOSED:
+            raise GrafosError("port_taken", f"another lease of this cell has port {frame.amount}")
 
 
 def _check_known(frame: frames.GrantLease, known: HeldLease) -> None:
@@ -97,6 +113,9 @@ def revoke(draft: Draft, frame: frames.RevokeLease) -> None:
     elif lease.state == BOUND:
         grace_s = min(max(0.0, frame.grace_s), GRACE_S_MAX)
         _step(draft, replace(lease, grace_until=draft.now + grace_s), RevokeState.REVOKE_WARNING)
+        user = _user(draft, lease)
+        if isinstance(user, TakenInstance) and lease.kind == LISTENER:
+            broker_instances.stop(draft, user, FENCING_CODE)  # a grace is for work that comes to an end by itself
 
 
 def _step(draft: Draft, lease: HeldLease, later: RevokeState) -> HeldLease:
@@ -152,7 +171,8 @@ def _in_generation(draft: Draft, lease: HeldLease, generation: int) -> HeldLease
 
 
 def let_go(draft: Draft, lease: HeldLease) -> None:
-    """The lease's run has ended. What waited for that is unbound; what is being revoked has thereby been given back."""
+    """Who used the lease has ended. What waited for that is unbound; what is being revoked has thereby been given
+    back."""
     lease = replace(lease, run_id="")
     draft.put_lease(lease)
     if lease.state == BOUND and lease.is_revoked:
@@ -214,17 +234,20 @@ def _tick_bound(draft: Draft, lease: HeldLease) -> None:
 def _close(draft: Draft, lease: HeldLease) -> None:
     """From here on no token of the lease is honoured. Its binding goes when no worker uses it any more."""
     draft.put_lease(replace(lease, state=CLOSING, closing_since=draft.now))
-    run = _user(draft, lease)
-    if run is not None:
-        broker_runs.stop(draft, run, "lease_revoked" if lease.is_revoked else "lease_expired")
+    user = _user(draft, lease)
+    code = "lease_revoked" if lease.is_revoked else "lease_expired"
+    if isinstance(user, TakenRun):
+        broker_runs.stop(draft, user, code)
+    elif isinstance(user, TakenInstance):
+        broker_instances.stop(draft, user, FENCING_CODE if lease.kind == LISTENER else code)
     else:
         draft.do(Unbind(lease.lease_id, lease.generation, lease.kind))
 
 
-def _user(draft: Draft, lease: HeldLease) -> TakenRun | None:
-    """The run that goes on this lease."""
-    run = draft.runs.get(lease.run_id)
-    return run if run is not None and run.state == GOING else None
+def _user(draft: Draft, lease: HeldLease) -> TakenRun | TakenInstance | None:
+    """The run or instance that goes on this lease."""
+    user = draft.runs.get(lease.run_id) or draft.instances.get(lease.run_id)
+    return user if user is not None and user.state == GOING else None
 
 
 def _closed(draft: Draft, lease: HeldLease, *, gone: bool) -> None:
@@ -246,11 +269,14 @@ def _fence(draft: Draft, lease: HeldLease) -> None:
 
     Its worker may still use every lease of the run, so none of them is ever given back as free.
     """
-    run = _user(draft, lease)
-    if run is None:
+    user = _user(draft, lease)
+    if user is None:
         _closed(draft, lease, gone=False)
         return
-    stuck = WorkerEnded(run.run_id, "worker_lost", "the worker could not be stopped")
-    broker_runs.end(draft, run, stuck, draft.now)
-    for lease_id in run.lease_ids:
+    what = "the worker could not be stopped"
+    if isinstance(user, TakenRun):
+        broker_runs.end(draft, user, WorkerEnded(user.run_id, "worker_lost", what), draft.now)
+    else:
+        broker_instances.end(draft, user, InstanceOver(user.instance_id, "worker_lost", what), draft.now)
+    for lease_id in user.lease_ids:
         _closed(draft, draft.leases[lease_id], gone=False)

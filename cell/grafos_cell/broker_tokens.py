@@ -7,7 +7,7 @@ from grafos_cell.holdings import BOUND, FENCED, BrokerState, HeldLease
 from grafos_core.errors import GrafosError
 from grafos_core.tokens import CAPABILITY_TTL_MAX_S, CapabilityClaims, Use, check_capability, mint_capability
 
-START, BLOCK_READ, BLOCK_WRITE = "start", "block_read", "block_write"
+START, LISTEN, BLOCK_READ, BLOCK_WRITE = "start", "listen", "block_read", "block_write"
 """The operations that a token is presented for."""
 
 

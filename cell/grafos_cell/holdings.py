@@ -1,4 +1,4 @@
-"""What a cell holds: its leases, the runs that it took on, and how often its daemon has started.
+"""What a cell holds: its leases, the runs and instances that it took on, and how often its daemon has started.
 
 These rows are on the cell's own disk, so that a restart forgets no generation, no fence and no end of a run. The
 binding behind a lease lives in the process and dies with it, and its row then says *closed*; but leased blocks are on
@@ -15,12 +15,13 @@ from typing import Any
 import msgspec
 
 from grafos_core.changes import Change
-from grafos_core.receipts import RunReceipt, Signed
+from grafos_core.receipts import InstanceReceipt, RunReceipt, Signed
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
 from grafos_scheduler.frames import RunEnded
+from grafos_scheduler.service_frames import InstanceEnded
 
-BOOT, LEASE, RUN = "boot", "lease", "run"
+BOOT, LEASE, RUN, INSTANCE = "boot", "lease", "run", "instance"
 
 THE_BOOT = "boot"
 """Key of the only boot row."""
@@ -37,7 +38,7 @@ class Boot(msgspec.Struct, frozen=True):
 
 
 class HeldLease(msgspec.Struct, frozen=True):
-    """``run_id`` is the run that uses it, the only one at a time. ``closing_since`` is when its teardown began.
+    """``run_id`` is the run or instance that uses it, one at a time. ``closing_since`` is when its teardown began.
 
     ``revoke`` is a label of ``RevokeState``; ``grace_until`` is when a revocation stops waiting (0: none was asked).
     """
@@ -86,7 +87,35 @@ class TakenRun(msgspec.Struct, frozen=True):
     ended: RunEnded | None = None
 
 
-STORED_KINDS: dict[str, type[msgspec.Struct]] = {BOOT: Boot, LEASE: HeldLease, RUN: TakenRun}
+class TakenInstance(msgspec.Struct, frozen=True):
+    """An instance of a service that this cell took on, or turned down after being told to start it.
+
+    ``stop_code`` is why it was told to stop; ``drain_until`` is when a drain stops waiting (0: none was asked).
+    ``ended`` is kept word for word until the scheduler noted it.
+    """
+
+    instance_id: str
+    service: str
+    generation: int
+    tenant: str
+    provider: str
+    region: str
+    module_sha256: str
+    boot_epoch: int
+    lease_ids: tuple[str, ...]
+    started_at: float
+    state: str = GOING
+    stop_code: str = ""
+    drain_until: float = 0.0
+    ended: InstanceEnded | None = None
+
+
+STORED_KINDS: dict[str, type[msgspec.Struct]] = {
+    BOOT: Boot,
+    LEASE: HeldLease,
+    RUN: TakenRun,
+    INSTANCE: TakenInstance,
+}
 """What the cell keeps on disk, for its ``RowCodec``."""
 
 
@@ -103,7 +132,7 @@ class BrokerSettings:
     cell_id: str
     total: Resources
     token_key: bytes
-    sign: Callable[[RunReceipt], Signed]
+    sign: Callable[[RunReceipt | InstanceReceipt], Signed]
     hardware: str = field(default_factory=platform.machine)
 
 
@@ -115,9 +144,15 @@ class BrokerState:
         self.boots: dict[str, Boot] = {}
         self.leases: dict[str, HeldLease] = {}
         self.runs: dict[str, TakenRun] = {}
+        self.instances: dict[str, TakenInstance] = {}
         self.leased = Resources()
         """All that is out of use: bound, being torn down, or fenced. The sum over ``leases``, kept as they change."""
-        self._by_kind: dict[str, dict[str, Any]] = {BOOT: self.boots, LEASE: self.leases, RUN: self.runs}
+        self._by_kind: dict[str, dict[str, Any]] = {
+            BOOT: self.boots,
+            LEASE: self.leases,
+            RUN: self.runs,
+            INSTANCE: self.instances,
+        }
 
     @classmethod
     def load(cls, settings: BrokerSettings, stored: Iterable[tuple[str, str, Any]]) -> BrokerState:
@@ -150,8 +185,10 @@ class BrokerState:
 
     @property
     def unacknowledged(self) -> tuple[str, ...]:
-        """The runs whose end the scheduler has not noted yet."""
-        return tuple(sorted(run.run_id for run in self.runs.values() if run.state == ENDED))
+        """The runs and instances whose end the scheduler has not noted yet."""
+        runs = [run.run_id for run in self.runs.values() if run.state == ENDED]
+        instances = [one.instance_id for one in self.instances.values() if one.state == ENDED]
+        return tuple(sorted(runs + instances))
 
     @property
     def fenced(self) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ class Identity:
         self.private_key = trust.key_from_pem(self.key.read_bytes())
         self.peer = trust.peer_of(trust.certificate_der(self.certificate_pem))
 
-    def sign(self, receipt: receipts.RunReceipt) -> receipts.Signed:
+    def sign(self, receipt: receipts.RunReceipt | receipts.InstanceReceipt) -> receipts.Signed:
         """The receipt with this cell's signature and certificate."""
         return receipts.sign_record(receipt, self.private_key, self.certificate_pem)
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from grafos_cell.code_cache import CodeCache
 from grafos_cell.compiling import Compilers
+from grafos_cell.region_calls import RegionDesk, no_region_desk
 from grafos_cell.run import LeaseDesk, RunOutcome, RunSpec, aged, check_spec, no_desk
 from grafos_cell.worker_messages import ModuleCode
 from grafos_cell.worker_process import CodeRefusedError, PoolLimits, WorkerLostError, WorkerProcess, worker_command
@@ -75,8 +76,10 @@ class WorkerPool:
         for _ in range(self._size):
             self._start_in_background()
 
-    async def run(self, module: bytes, spec: RunSpec, desk: LeaseDesk = no_desk) -> RunOutcome:
-        """Runs ``spec`` on the next free worker. Every end is an outcome, also ``worker_lost``.
+    async def run(
+        self, module: bytes, spec: RunSpec, desk: LeaseDesk = no_desk, regions: RegionDesk = no_region_desk
+    ) -> RunOutcome:
+        """Runs ``spec`` on the next free worker; ``desk`` has its leases, ``regions`` all it may attach to. Every end is an outcome, also ``worker_lost``.
 
         Raises ``limit_exceeded`` for a spec outside the ABI's limits, ``cell_busy`` when too many runs wait, and
         ``draining`` when the pool is closed. Cancelling ends the run at once, and its worker with it.
@@ -99,12 +102,16 @@ class WorkerPool:
         finally:
             self._waiting -= 1
         try:
-            return await self._attempt(code, spec, handed_in_at, desk)
+            return await self._attempt(code, spec, handed_in_at, desk, regions)
         except CodeRefusedError as refused:
             self._compilers.forget(code)
             return RunOutcome("internal", f"the cell could not load the module that it compiled: {refused}")
         finally:
             self._turns.release()
+
+    async def code_of(self, module: bytes, sha256: str) -> ModuleCode:
+        """The compiled code of a module that is to run in a process of its own; refusals as ``Compilers`` has them."""
+        return await self._compilers.code_of(module, sha256)
 
     async def close(self) -> None:
         """Ends all workers, also under a run, which then ends as ``worker_lost``; closing twice is harmless."""
@@ -120,14 +127,17 @@ class WorkerPool:
         if self._is_closed:
             raise GrafosError("draining", "the cell starts no more runs")
 
-    async def _attempt(self, code: ModuleCode, spec: RunSpec, handed_in_at: float, desk: LeaseDesk) -> RunOutcome:
+    async def _attempt(
+        self, code: ModuleCode, spec: RunSpec, handed_in_at: float, desk: LeaseDesk, regions: RegionDesk
+    ) -> RunOutcome:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
                 worker = await self._take()
             except (WorkerLostError, OSError) as lost:
                 return RunOutcome("worker_lost", f"no worker could be started: {lost}")
             try:
-                return await worker.run(code, aged(spec, time.monotonic() - handed_in_at), self._limits, desk)
+                left = aged(spec, time.monotonic() - handed_in_at)
+                return await worker.run(code, left, self._limits, desk, regions)
             except WorkerLostError as lost:
                 if lost.has_started or attempt == ATTEMPTS_MAX:
                     return RunOutcome("worker_lost", f"the worker ended under the run: {lost}")

@@ -1,24 +1,26 @@
-"""The leases of one run, at the daemon: every use is checked against the broker at the moment of its effect.
+"""The leases of one run, or of one instance, at the daemon: each use is checked against the broker at the moment of its
+effect.
 
-The run's capability tokens stay here, narrowed to the run, and are presented for each use; a renewal brings the next.
+The capability tokens stay here, narrowed to the run, and are presented for each use; a renewal brings the next.
 Nothing that a worker asks is believed: it may be a guest that broke out.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from grafos_cell import abi
 from grafos_cell.blocks import BlockStore
-from grafos_cell.broker_tokens import check_token
+from grafos_cell.broker_tokens import LISTEN, check_token
 from grafos_cell.holdings import BrokerState, HeldLease
 from grafos_cell.run import BlockLease, LeaseAnswer, LeaseCall, MemoryLease
 from grafos_core.errors import GrafosError
 from grafos_core.tokens import Caveat, Use, narrow
 from grafos_scheduler import frames
+from grafos_scheduler.service_frames import StartInstance
 
 STATUS_OF = {
     "capability_refused": abi.REVOKED,
@@ -38,17 +40,39 @@ class RunLeases:
     """One run's leases, from its start to its end. ``answer`` is the run's ``LeaseDesk``."""
 
     def __init__(
-        self, state: BrokerState, now: Callable[[], float], blocks: BlockStore, start: frames.StartRun
+        self,
+        state: BrokerState,
+        now: Callable[[], float],
+        blocks: BlockStore,
+        use: Use,
+        lease_ids: Sequence[str],
+        tokens: Sequence[str],
     ) -> None:
         self._state = state
         self._now = now
         self._blocks = blocks
-        self._use = Use("", start.run_id, start.tasklet, start.program, start.module_sha256, state.settings.hardware)
-        held = [state.leases[lease_id] for lease_id in state.runs[start.run_id].lease_ids]
+        self._use = use
+        held = [state.leases[lease_id] for lease_id in lease_ids]
         self._slots = {kind: [lease for lease in held if lease.kind == kind] for kind in ("mem", "block")}
         self._tokens: dict[str, str] = {}
-        for lease, token in zip(held, start.tokens, strict=True):
+        for lease, token in zip(held, tokens, strict=True):
             self.renewed(lease.lease_id, token)
+
+    @classmethod
+    def of_run(
+        cls, state: BrokerState, now: Callable[[], float], blocks: BlockStore, start: frames.StartRun
+    ) -> RunLeases:
+        """Those of a run that was taken on."""
+        use = Use("", start.run_id, start.tasklet, start.program, start.module_sha256, state.settings.hardware)
+        return cls(state, now, blocks, use, state.runs[start.run_id].lease_ids, start.tokens)
+
+    @classmethod
+    def of_instance(
+        cls, state: BrokerState, now: Callable[[], float], blocks: BlockStore, start: StartInstance
+    ) -> RunLeases:
+        """Those of an instance that was taken on."""
+        use = Use("", start.instance_id, start.service, start.program, start.module_sha256, state.settings.hardware)
+        return cls(state, now, blocks, use, start.leases, start.tokens)
 
     @property
     def memory(self) -> tuple[MemoryLease, ...]:
@@ -79,6 +103,16 @@ class RunLeases:
     def renewed(self, lease_id: str, token: str) -> None:
         """From here on this token is presented for the lease."""
         self._tokens[lease_id] = narrow(token, Caveat("run", self._use.run_id))
+
+    def listen_status(self, lease_id: str) -> int:
+        """Whether the listener lease is honoured, as a host call answers it."""
+        try:
+            check_token(
+                self._state, self._tokens[lease_id], msgspec.structs.replace(self._use, operation=LISTEN), self._now()
+            )
+        except GrafosError as refusal:
+            return STATUS_OF[refusal.code]
+        return abi.OK
 
     def answer(self, call: LeaseCall) -> LeaseAnswer:
         """What the worker asked for, done or refused."""

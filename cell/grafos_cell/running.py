@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Protocol
 
 from grafos_cell.abi import RunContext
-from grafos_cell.blobcache import BlobCache
 from grafos_cell.blocks import BlockStore
 from grafos_cell.broker_events import Event, WorkerEnded
+from grafos_cell.fetching import Fetcher
 from grafos_cell.holdings import BrokerState
 from grafos_cell.pool import WorkerPool
 from grafos_cell.run import RunOutcome, RunSpec
 from grafos_cell.run_leases import RunLeases
 from grafos_core.clock import Clock
 from grafos_core.errors import GrafosError
-from grafos_core.ids import sha256_of
 from grafos_scheduler import frames
 
 STOP_WITHIN_S = 5.0
@@ -35,21 +33,19 @@ class Handler(Protocol):
 
 
 class Runner:
-    """The runs that go on this cell. ``send`` puts a frame on the link, or drops it when there is none."""
+    """The runs that go on this cell."""
 
     def __init__(
         self,
         agent: Handler,
         pool: WorkerPool,
-        cache: BlobCache,
-        send: Callable[[frames.UpFrame], None],
+        fetcher: Fetcher,
         clock: Clock,
         blocks: BlockStore,
     ) -> None:
         self._pool = pool
         self._agent = agent
-        self._cache = cache
-        self._send = send
+        self._fetcher = fetcher
         self._clock = clock
         self._blocks = blocks
         self._is_warm = False
@@ -57,7 +53,6 @@ class Runner:
         self._runs: dict[str, asyncio.Task[RunOutcome]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._leases: dict[str, RunLeases] = {}
-        self._wanted: dict[str, asyncio.Future[bytes]] = {}
 
     async def warm_up(self) -> None:
         """Starts the workers, once; they get ready while the first run is on its way."""
@@ -104,24 +99,6 @@ class Runner:
             task.cancel()
         await self._pool.close()
 
-    def blob_came(self, frame: frames.BlobData) -> None:
-        """What was asked for has come, or there is none."""
-        waiting = self._wanted.pop(frame.sha256, None)
-        if waiting is None or waiting.done():
-            return
-        if not frame.found:
-            _fail(waiting, GrafosError("blob_missing", f"the scheduler has no blob {frame.sha256}"))
-        elif sha256_of(frame.data) != frame.sha256:
-            _fail(waiting, GrafosError("blob_mismatch", f"what came is not blob {frame.sha256}"))
-        else:
-            self._cache.put(frame.sha256, frame.data)
-            waiting.set_result(frame.data)
-
-    def ask_again(self) -> None:
-        """A new link is up: what was asked for over the one before may never come."""
-        for sha256 in self._wanted:
-            self._send(frames.BlobWanted(sha256))
-
     def _over(self, run_id: str, task: asyncio.Task[RunOutcome]) -> None:
         """However the run's task ended, the broker hears of it once."""
         del self._runs[run_id]
@@ -132,11 +109,11 @@ class Runner:
             ending.add_done_callback(self._ending.discard)
 
     async def _run(self, start: frames.StartRun) -> RunOutcome:
-        leases = RunLeases(self._agent.state, self._clock.now, self._blocks, start)
+        leases = RunLeases.of_run(self._agent.state, self._clock.now, self._blocks, start)
         self._leases[start.run_id] = leases
         leases.create_blocks()
-        module = await self._fetch(start.module_sha256)
-        data = await self._fetch(start.input_sha256) if start.input_sha256 else None
+        module = await self._fetcher.fetch(start.module_sha256)
+        data = await self._fetcher.fetch(start.input_sha256) if start.input_sha256 else None
         context = RunContext(
             provider=start.provider,
             cell_id=self._agent.state.settings.cell_id,
@@ -158,22 +135,6 @@ class Runner:
         if leases.blocks:
             await asyncio.to_thread(leases.sync_blocks)  # a disk may take its time, and leases end meanwhile
         return outcome
-
-    async def _fetch(self, sha256: str) -> bytes:
-        """The blob, from the cache or over the link; waits for a link as long as the run may take."""
-        found = self._cache.get(sha256)
-        if found is not None:
-            return found
-        if sha256 not in self._wanted:
-            self._wanted[sha256] = asyncio.get_running_loop().create_future()
-            self._send(frames.BlobWanted(sha256))
-        # Several runs may wait for the same bytes; that one of them is stopped must not stop the others.
-        return await asyncio.shield(self._wanted[sha256])
-
-
-def _fail(waiting: asyncio.Future[bytes], error: GrafosError) -> None:
-    waiting.set_exception(error)
-    waiting.exception()  # looked at, in case every run that waited for it was stopped meanwhile
 
 
 def _ended(run_id: str, task: asyncio.Task[RunOutcome]) -> WorkerEnded:

@@ -9,13 +9,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
 from grafos_cell import abi
 from grafos_cell.hostcalls import CONTROL
+from grafos_cell.region_calls import RegionDesk, RegionWish, no_region_desk
 from grafos_cell.run import LeaseCall, LeaseDesk, RunOutcome, RunSpec, no_desk
+from grafos_cell.service_messages import Serve
 from grafos_cell.worker_messages import (
     CODE_FRAME_BYTES_MAX,
     FRAME_BYTES_MAX,
@@ -95,7 +97,7 @@ class WorkerProcess:
         self._listening = asyncio.create_task(self._listen(process.stderr))
 
     @classmethod
-    async def start(cls, command: Sequence[str], start_s: float) -> WorkerProcess:
+    async def start(cls, command: Sequence[str], start_s: float) -> Self:
         """Starts a process and waits until it is ready. ``WorkerLostError`` or ``OSError`` when that fails."""
         worker = cls(
             await asyncio.create_subprocess_exec(
@@ -132,25 +134,33 @@ class WorkerProcess:
         """Whether it lives and is not in the middle of something."""
         return self._is_between_runs and self._process.returncode is None and not self._from.at_eof()
 
-    async def run(self, code: ModuleCode, spec: RunSpec, limits: PoolLimits, desk: LeaseDesk = no_desk) -> RunOutcome:
-        """One run, whose leases are at ``desk``. After anything but an outcome of the worker's own the worker is not
+    async def run(
+        self,
+        code: ModuleCode,
+        spec: RunSpec,
+        limits: PoolLimits,
+        desk: LeaseDesk = no_desk,
+        regions: RegionDesk = no_region_desk,
+    ) -> RunOutcome:
+        """One run, whose leases are at ``desk``, and what it attaches to at ``regions``. After anything but an outcome of the worker's own the worker is not
         usable any more."""
         self._is_between_runs = False
         try:
             async with asyncio.timeout(limits.load_s):
-                await self._hand_over(code, spec)
+                await self._hand_over(code, Job(spec))
         except TimeoutError:
             raise WorkerLostError(f"it did not load the module within {limits.load_s:g} s", has_started=False) from None
         try:
             async with asyncio.timeout(spec.deadline_s + limits.grace_s):
                 done = await self._receive(has_started=True)
-                while isinstance(done, LeaseCall):
-                    await self._send(desk(done), has_started=True)
+                while isinstance(done, LeaseCall | RegionWish):
+                    answer = desk(done) if isinstance(done, LeaseCall) else await regions(done)
+                    await self._send(answer, has_started=True)
                     done = await self._receive(has_started=True)
         except TimeoutError:
             text = f"the tasklet ran longer than its deadline of {spec.deadline_s:g} s, and its worker was ended"
             return RunOutcome("deadline_exceeded", text)
-        if not isinstance(done, Done) or not _is_sound(done.outcome, spec):
+        if not isinstance(done, Done) or not is_sound(done.outcome, spec.fuel):
             raise WorkerLostError("it broke the protocol", has_started=True)
         self._is_between_runs = True
         return done.outcome
@@ -198,9 +208,9 @@ class WorkerProcess:
                     while await self._from.read(LAST_WORDS_BYTES_MAX):
                         pass
 
-    async def _hand_over(self, code: ModuleCode, spec: RunSpec) -> None:
+    async def _hand_over(self, code: ModuleCode, job: Job | Serve) -> None:
         """Sends the job and, if asked, the code; returns when the run has started."""
-        await self._send(Job(spec), has_started=False)
+        await self._send(job, has_started=False)
         message = await self._receive(has_started=False)
         if isinstance(message, CodeWanted):
             await self._send(code, has_started=False)
@@ -255,7 +265,7 @@ def environment() -> dict[str, str]:
     return {"PYTHONPATH": path, PARENT_VARIABLE: str(os.getpid())}
 
 
-def _is_sound(outcome: RunOutcome, spec: RunSpec) -> bool:
+def is_sound(outcome: RunOutcome, fuel_given: int) -> bool:
     """Whether a worker may say this at all: a known end, results within the limits of the ABI, texts without what would
     drive a terminal."""
     return (
@@ -264,7 +274,7 @@ def _is_sound(outcome: RunOutcome, spec: RunSpec) -> bool:
         and _is_sound_text(outcome.text)
         and len(outcome.output) <= abi.OUTPUT_BYTES_MAX
         and len(outcome.log) <= abi.LOG_BYTES_MAX
-        and 0 <= outcome.fuel_used <= spec.fuel
+        and 0 <= outcome.fuel_used <= fuel_given
         and not CONTROL.search(outcome.log)
     )
 

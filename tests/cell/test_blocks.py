@@ -102,7 +102,7 @@ class Running:
         self.bench = Bench()
         tokens = (self.bench.token(CPU), self.bench.token(MEM, amount=600), self.bench.token(BLOCK, amount=4096))
         [_, start] = self.bench.start(*tokens).effects
-        self.leases = RunLeases(self.bench.state, self.bench.clock.now, store, start.start)  # type: ignore[union-attr]
+        self.leases = RunLeases.of_run(self.bench.state, self.bench.clock.now, store, start.start)  # type: ignore[union-attr]
         self.leases.create_blocks()
 
     def ask(self, operation: str, lba: int = 0, data: bytes = b"", slot: int = 0, kind: str = "block") -> LeaseAnswer:

@@ -14,6 +14,7 @@ from grafos_cell.blocks import BlockStore
 from grafos_cell.broker_draft import Draft
 from grafos_cell.broker_events import WorkerEnded
 from grafos_cell.broker_tokens import mint_token
+from grafos_cell.fetching import Fetcher
 from grafos_cell.holdings import LEASE, RUN, BrokerSettings, BrokerState, HeldLease, TakenRun
 from grafos_cell.pool import WorkerPool
 from grafos_cell.running import Runner
@@ -32,7 +33,11 @@ class Desk:
         self.state = BrokerState(rules)
         self.ended: list[tuple[str, str]] = []
         self.runner = Runner(
-            self, WorkerPool(1), BlobCache(folder), lambda frame: None, SystemClock(), BlockStore(folder / "blocks")
+            self,
+            WorkerPool(1),
+            Fetcher(BlobCache(folder), lambda frame: None),
+            SystemClock(),
+            BlockStore(folder / "blocks"),
         )
         self._when_told = when_told
 

@@ -1,0 +1,39 @@
+"""The process of one instance, seen from the daemon: a worker that is given one job and keeps it.
+
+It is closed off like any worker, has no secret and no socket, and all that it says is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from grafos_cell.run import LeaseAnswer, LeaseCall
+from grafos_cell.service_messages import FromInstance, Serve, ToInstance
+from grafos_cell.worker_messages import Done, ModuleCode, frame
+from grafos_cell.worker_process import PoolLimits, WorkerLostError, WorkerProcess
+
+
+class ServiceProcess(WorkerProcess):
+    """``start`` it, ``begin`` once, then ``say`` and ``hear``; ``end`` it in every case."""
+
+    async def begin(self, code: ModuleCode, serve: Serve, limits: PoolLimits) -> None:
+        """Hands the job over; ``WorkerLostError`` or ``CodeRefusedError`` when it does not get there."""
+        self._is_between_runs = False
+        try:
+            async with asyncio.timeout(limits.load_s):
+                await self._hand_over(code, serve)
+        except TimeoutError:
+            raise WorkerLostError(f"it did not load the module within {limits.load_s:g} s", has_started=False) from None
+
+    def say(self, message: ToInstance | LeaseAnswer) -> None:
+        """Queues a message; what a process that is gone does not take any more is nobody's loss. What may wait here
+        is bounded by the windows of the sessions."""
+        if not self._to.is_closing():
+            self._to.write(frame(message))
+
+    async def hear(self) -> FromInstance | LeaseCall | Done:
+        """The next that it says; ``WorkerLostError`` when it is gone, or says what no instance says."""
+        message = await self._receive(has_started=True)
+        if not isinstance(message, FromInstance | LeaseCall | Done):
+            raise WorkerLostError("it broke the protocol", has_started=True)
+        return message
