@@ -39,6 +39,7 @@ from grafos_core.virtual_machines import (
     command,
     escaped,
     told_file,
+    told_text,
     way_to,
 )
 
@@ -110,7 +111,7 @@ class Machine:
             (folder / FIRMWARE).write_bytes(Path(EMULATORS[image.arch].memory).read_bytes())
         for name, text in asked.credentials.items():
             told_file(folder, name).touch(mode=0o600)
-            told_file(folder, name).write_text(text)
+            told_file(folder, name).write_text(told_text(name, text))
 
     @property
     def console(self) -> str:

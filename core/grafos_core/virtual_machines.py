@@ -107,6 +107,13 @@ def told_file(folder: Path, name: str) -> Path:
     return folder / f"credential-{name}"
 
 
+def told_text(name: str, text: str) -> str:
+    """What that file says. It is read as a string of SMBIOS, which systemd finds on every machine that has firmware;
+    QEMU's own way for it to be told is looked for only where the machine seems to be QEMU's, and a dressed one does
+    not."""
+    return f"io.systemd.credential:{name}={text}"
+
+
 def way_to(address: str, port: int, here: str, here_port: int) -> Way:
     """A way from a place in the machine's network to one on this machine."""
     return Way(address, port, (sys.executable, "-I", "-S", str(carrying.__file__), here, str(here_port)))
@@ -128,7 +135,7 @@ def command(asked: Hardware, folder: Path, console: str, *, accelerated: bool) -
     words += ["-device", "virtio-rng-pci"]
     words += ["-serial", console, "-qmp", f"unix:{place}/{CONTROL},server=on,wait=off"]
     for name in asked.credentials:
-        words += ["-fw_cfg", f"name=opt/io.systemd.credentials/{name},file={escaped(str(told_file(folder, name)))}"]
+        words += ["-smbios", f"type=11,path={escaped(str(told_file(folder, name)))}"]
     return words
 
 

@@ -64,8 +64,8 @@ def test_what_a_machine_is_told_stands_on_no_command_line() -> None:
     """Everybody on this machine can read those."""
     told = words(Asked(PLAIN, "a-secret"))
     assert "a-secret" not in told
-    assert "name=opt/io.systemd.credentials/grafos.cell,file=/here/credential-grafos.cell" in told
-    assert "io.systemd.credentials" not in words(Asked(PLAIN))
+    assert "-smbios type=11,path=/here/credential-grafos.cell" in told
+    assert "type=11" not in words(Asked(PLAIN))
 
 
 def test_the_metadata_service_is_there_if_there_is_one() -> None:
