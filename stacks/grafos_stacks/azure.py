@@ -92,6 +92,7 @@ def _cell(fabric: FabricId, spec: CellSpec, facts: CellFacts, life: Lifetime) ->
         "image": facts.image.id,
         "disk_gib": spec.disk_gib,
         **spec.market,
+        **({"baked": True} if facts.baked else {}),
     }
     card_needs = {"group": "group", "subnet": "subnet", "firewall": DOOR if door else "firewall", "address": "address"}
     return (

@@ -28,6 +28,8 @@ MEM_SHARE = 2
 """One part in so many of the machine's memory is leased out as fabric memory; tasklets and the system have the rest."""
 FOR_READERS = re.compile(r'^ *"""[^"]*"""\n|^# -.*\n|  # [^"\'\n]*$', re.MULTILINE)
 """Docstrings, headings and comments behind code: the source has them, and a machine gets along without."""
+CREDENTIAL = "grafos.cell"
+"""Under which name the image's first program looks for what the cell is."""
 LOOK_EVERY_S = 15
 """How soon a machine that reads its own tags notices that it was extended."""
 
@@ -44,9 +46,28 @@ class Joining(NamedTuple):
 def render(fabric: Fabric, plan: StackPlan, attempt: int, joining: Joining | None = None) -> str:
     """The user data of one attempt at the plan's machine. Without ``joining`` a registered cell's only says that it has
     booted. The same bytes need the same token: whoever tries an attempt again gives the one that it was begun with."""
+    if plan.facts.baked:
+        assert joining is not None, "only cells that join start from a baked image"
+        return credentials(plan, joining)
     if plan.spec.pattern == REGISTERED:
         return fill_in(_registered(plan) | _joining(plan, joining), REGISTERED)
     return fill_in(_standalone(fabric, plan, attempt))
+
+
+def credentials(plan: StackPlan, joining: Joining) -> str:
+    """The user data of a machine with a baked image: what it is, in the form that systemd itself reads. Nothing there
+    looks whether the cell was extended, so its ends are the latest ones; until then the orchestrator, which knows,
+    gives it nothing to do."""
+    told = {
+        **joining._asdict(),
+        "cell_id": plan.spec.cell_id,
+        "provider": plan.spec.provider,
+        "region": plan.spec.region,
+        "expires_at": plan.life.held_until,
+        "timer_at": plan.timer_at,
+    }
+    entry = {"name": CREDENTIAL, "text": json.dumps(told, sort_keys=True)}
+    return json.dumps({"systemd.credentials": [entry]})
 
 
 def fill_in(settings: dict[str, object], pattern: str = STANDALONE) -> str:

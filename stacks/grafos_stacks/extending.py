@@ -30,7 +30,7 @@ from grafos_stacks.creating import Creator
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.handover import SliceWanted, hold_slice
 from grafos_stacks.journal import DIRECT, Life, ResourceRow, StackRow, StackState
-from grafos_stacks.layouts import check_ahead, check_clock, layout_of, left_behind
+from grafos_stacks.layouts import check_ahead, check_clock, layout_of, left_behind, moves_end, timer_of
 from grafos_stacks.orchestrated import tell_end
 from grafos_stacks.orchestrator_machine import move_end
 from grafos_stacks.owners import check_owner
@@ -135,7 +135,7 @@ def _wanted(hands: Hands, plan: StackPlan, wish: Wish) -> int:
             next="name a later end; to end it earlier, tear it down",
         )
     check_ahead(plan.spec.provider, ends_at, hands.clock.now())
-    longest = plan.ends_at_most if layout_of(plan.spec.provider).moves_deadline else plan.life.held_until
+    longest = plan.ends_at_most if moves_end(plan) else plan.life.held_until
     if ends_at > longest:
         raise _too_late(plan, longest)
     return ends_at
@@ -143,11 +143,12 @@ def _wanted(hands: Hands, plan: StackPlan, wish: Wish) -> int:
 
 def _too_late(plan: StackPlan, longest: int) -> GrafosError:
     provider, most = plan.spec.provider, TTL_S_MAX // 86400
-    if not layout_of(provider).moves_deadline:
+    if not moves_end(plan):
         by_then = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(longest))
         return GrafosError(
             "unsupported",
-            f"on {provider} the end of a machine that runs cannot be moved: {plan.stack} was made to end by {by_then}",
+            f"on {provider} the end of {'such ' if plan.facts.baked else ''}a machine that runs cannot be moved: "
+            f"{plan.stack} was made to end by {by_then}",
             next=f"replace it by one that can be extended: grafos cloud provision {provider} --ttl 8h --max-ttl 24h",
         )
     bound = f"its longest TTL of {plan.spec.max_ttl_s / 3600:g} h" if plan.spec.max_ttl_s else f"{most} days"
@@ -182,7 +183,7 @@ def planned_until(plan: StackPlan, ends_at: int) -> StackPlan:
         plan,
         expires_at=ends_at,
         held_until=held_until,
-        timer_at=max(plan.timer_at, layout.timer_at(life)),
+        timer_at=max(plan.timer_at, timer_of(plan.spec.provider, plan.facts, life)),
         resources=layout.resources(FabricId(plan.fabric), plan.spec, plan.facts, life),
         bill=worst_case(plan.facts.price, plan.spec.disk_gib, longest_s, behind, plan.spec.provider),
     )

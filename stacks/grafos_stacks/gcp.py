@@ -61,6 +61,7 @@ class GcpLayout:
             # Google vouches for a machine only under the name of a service account.
             **({"identity": True} if spec.joining == BY_WORD else {}),
             **({"network_tag": network_tag_of(spec)} if spec.orchestrates else {}),
+            **({"baked": True} if facts.baked else {}),
         }
         return (
             planned(fabric, shared, Kind.NETWORK, "network", spec),

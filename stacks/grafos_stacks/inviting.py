@@ -64,8 +64,8 @@ def user_data_of(hands: Hands, plan: StackPlan, invited: Callable[[int], Joining
 def invite(hands: Hands, plan: StackPlan, attempt: int, bundles: Bundles, patience: Patience) -> Joining:
     """The invitation of this attempt: the one that was kept while it is of use, else a fresh one.
 
-    Before a fresh one is made the orchestrator has the software, and whatever identity the cell id had is revoked: its
-    machine is gone, or this attempt would not be made.
+    Before a fresh one is made the orchestrator has the software of a machine that fetches it, and whatever identity
+    the cell id had is revoked: its machine is gone, or this attempt would not be made.
     """
     home = CellHome(hands.fabric, plan.stack)
     file, before = _file(home, plan, attempt), invitation_of(hands, plan, attempt)
@@ -73,7 +73,8 @@ def invite(hands: Hands, plan: StackPlan, attempt: int, bundles: Bundles, patien
         return before.joining
     orchestrator = OrchestratorHome(hands.fabric)
     with orchestrator.client(OPERATOR, patience_s=REACH_PATIENCE_S) as client:
-        _bring_software(hands, client, bundles.path(plan.facts.bundle.sha256))
+        if not plan.facts.baked:
+            _bring_software(hands, client, bundles.path(plan.facts.bundle.sha256))
         take_back(hands, client, plan.stack, "its machine is made anew")
         if home.is_recorded and not home.record().gone_at:
             home.keep_record(msgspec.structs.replace(home.record(), state=MAKING))

@@ -140,6 +140,7 @@ class StackRow(msgspec.Struct, frozen=True):
 
     ``extending_to`` (Unix seconds) is the end that the cell is being given, 0 unless that was begun and not finished.
     ``moves`` tells where it was tried before; ``leaving``: it is unmade because another place is tried next.
+    ``replaces`` is the cell whose place it takes.
     """
 
     stack: str
@@ -157,6 +158,7 @@ class StackRow(msgspec.Struct, frozen=True):
     moves: tuple[Move, ...] = ()
     leaving: bool = False
     publication: Publication | None = None
+    replaces: str = ""
 
     def moved(self, state: StackState, now: float, **fields: object) -> StackRow:
         """The row in another state."""

@@ -57,6 +57,18 @@ def layout_of(provider: str) -> Layout:
     return _LAYOUTS[provider]
 
 
+def timer_of(provider: str, facts: CellFacts, life: Lifetime) -> int:
+    """When the operating system's own timer fires (Unix seconds). On a machine with a baked image nothing looks whether
+    it was extended, so there the timer stands for its latest end from the start."""
+    latest = Lifetime(life.held_until, life.held_until)
+    return layout_of(provider).timer_at(latest if facts.baked else life)
+
+
+def moves_end(plan: StackPlan) -> bool:
+    """Whether the end of the plan's machine can be moved past what was held for from the start."""
+    return layout_of(plan.spec.provider).moves_deadline and not plan.facts.baked
+
+
 def going_along(spec: CellSpec) -> Mapping[Kind, Kind]:
     """Kinds that go when another goes; not the address of an orchestrator's machine, which outlives that."""
     stays = Kind.ADDRESS if spec.orchestrates else None

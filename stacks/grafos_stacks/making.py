@@ -160,10 +160,17 @@ def hold_all(hands_of: Mapping[str, Hands], plans: Sequence[StackPlan]) -> None:
 
 
 def opened(
-    hands: Hands, plan: StackPlan, moves: tuple[Move, ...] = (), *, held_later: bool = False, engine: str = DIRECT
+    hands: Hands,
+    plan: StackPlan,
+    moves: tuple[Move, ...] = (),
+    *,
+    held_later: bool = False,
+    engine: str = DIRECT,
+    replaces: str = "",
 ) -> StackRow:
     """The stack's row, made before anything else; a name that was used before begins anew. ``moves`` are those that led
-    to a new row. ``held_later``: what the ledger holds is told by the copy in the fabric's home."""
+    to a new row, and ``replaces`` names the cell whose place it takes. ``held_later``: what the ledger holds is told by
+    the copy in the fabric's home."""
     row = hands.journal.stack(plan.stack)
     if row is not None and row.state is not StackState.GONE:
         row = msgspec.structs.replace(row, plan=plan)
@@ -173,7 +180,7 @@ def opened(
         hold_id = id_after(row.hold_id, plan)  # the copy does not know that it ended, nor perhaps that it ever was
     else:
         hold_id = id_among(holds_of(hands.fabric, plan.stack, in_copy=held_later), plan)
-    row = msgspec.structs.replace(_new_row(plan, hold_id, hands.clock.now(), moves), engine=engine)
+    row = msgspec.structs.replace(_new_row(plan, hold_id, hands.clock.now(), moves), engine=engine, replaces=replaces)
     hands.journal.write(row, *_earlier(hands, plan.stack))
     return row
 

@@ -48,7 +48,8 @@ class BundlePin(msgspec.Struct, frozen=True):
 
 
 class CellFacts(msgspec.Struct, frozen=True):
-    """What was read from the cloud for a plan, and resolved from it."""
+    """What was read from the cloud for a plan, and resolved from it. ``baked`` is the beginning of the SHA-256 of an
+    image that was published, "" for a stock image: then the machine fetches the bundle."""
 
     account: str
     emulated: bool
@@ -56,6 +57,7 @@ class CellFacts(msgspec.Struct, frozen=True):
     image: Image
     price: Price
     bundle: BundlePin
+    baked: str = ""
 
 
 class Lifetime(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,7 +14,7 @@ from grafos_connectors.contract import CloudError, Connector, Image, Kind, Offer
 from grafos_core.errors import GrafosError
 from grafos_core.ids import FabricId
 from grafos_stacks.bill import worst_case
-from grafos_stacks.layouts import check_ahead, layout_of, left_behind
+from grafos_stacks.layouts import check_ahead, layout_of, left_behind, timer_of
 from grafos_stacks.plan import BundlePin, CellFacts, Lifetime, Planned, StackPlan, shared_stack_of
 from grafos_stacks.prices import PriceFor, price_today
 from grafos_stacks.spec import NOT_AT_ALL, CellSpec, check_spec
@@ -23,6 +24,10 @@ PREDICTED_OTHER_S = 1.0
 PREDICTED_BOOT_S = 30.0
 """From a running machine to a ready cell. EC2 starts a guest about 26 s after the call, as public benchmarks say."""
 PREDICTED_EMULATED_S = 6.0
+PREDICTED_INSTALL_S = 15.0
+"""The part of these that a baked image saves: the first-start work of a whole distribution, and 20 MB of software that
+are fetched, unpacked and compiled."""
+PREDICTED_EMULATED_INSTALL_S = 2.0
 PREDICTED_JOIN_S = 35.0
 """Of a registered cell: half a minute of steady heartbeats, before it counts as healthy."""
 
@@ -76,9 +81,9 @@ def plan_cell(spec: CellSpec, facts: CellFacts, fabric: FabricId, now: float) ->
         expires_at=life.expires_at,
         resources=resources,
         bill=worst_case(facts.price, spec.disk_gib, spec.longest_s, behind, spec.provider),
-        predicted_s=_predicted(resources, emulated=facts.emulated) + (PREDICTED_JOIN_S if spec.joins else 0.0),
+        predicted_s=_predicted(resources, facts) + (PREDICTED_JOIN_S if spec.joins else 0.0),
         held_until=life.held_until,
-        timer_at=layout.timer_at(life),
+        timer_at=timer_of(spec.provider, facts, life),
     )
 
 
@@ -104,8 +109,8 @@ def instead_of(before: StackPlan, after: StackPlan) -> StackPlan:
 
 
 def bundle_of(spec: CellSpec, image: Image, bundle_for: BundleFor) -> BundlePin:
-    """The software that such a cell's machine accepts."""
-    return NO_BUNDLE if spec.joining == NOT_AT_ALL else bundle_for(image.arch, image.python)
+    """The software that such a cell's machine accepts; none for one that was baked, which has no use for a Python."""
+    return NO_BUNDLE if spec.joining == NOT_AT_ALL or not image.python else bundle_for(image.arch, image.python)
 
 
 def check_disk(spec: CellSpec, image: Image) -> None:
@@ -120,15 +125,7 @@ def check_disk(spec: CellSpec, image: Image) -> None:
 
 def image_and_type(connector: Connector, spec: CellSpec) -> tuple[Image, str]:
     """The default type follows the image, and the image the architecture, which a named type may settle."""
-    layout = layout_of(spec.provider)
-    if spec.arch:
-        arches = [spec.arch]
-    elif spec.machine_type:
-        arches = sorted({offer.arch for offer in connector.offers(spec.region, spec.machine_type)})
-    else:
-        arches = list(layout.default_types)
-    if not arches:
-        raise _not_offered(spec, spec.machine_type)
+    layout, arches = layout_of(spec.provider), arches_of(connector, spec)
     for arch in arches[:-1]:
         try:
             return connector.image(spec.region, arch), spec.machine_type or layout.default_types[arch]
@@ -136,6 +133,19 @@ def image_and_type(connector: Connector, spec: CellSpec) -> tuple[Image, str]:
             if error.code not in ("cloud_invalid", "cloud_not_found"):
                 raise  # no image for the architecture is no error while there is another one to try
     return connector.image(spec.region, arches[-1]), spec.machine_type or layout.default_types[arches[-1]]
+
+
+def arches_of(connector: Connector, spec: CellSpec) -> list[str]:
+    """The architectures that the machine may have, the preferred one first; ``cloud_capacity`` for a type that the
+    region does not offer."""
+    if spec.arch:
+        return [spec.arch]
+    if not spec.machine_type:
+        return list(layout_of(spec.provider).default_types)
+    arches = sorted({offer.arch for offer in connector.offers(spec.region, spec.machine_type)})
+    if not arches:
+        raise _not_offered(spec, spec.machine_type)
+    return arches
 
 
 def choose_offer(spec: CellSpec, offers: Sequence[Offer], machine_type: str, arch: str) -> Offer:
@@ -166,7 +176,25 @@ def _not_offered(spec: CellSpec, machine_type: str) -> GrafosError:
     )
 
 
-def _predicted(resources: tuple[Planned, ...], *, emulated: bool) -> float:
-    if emulated:
-        return PREDICTED_EMULATED_S
-    return PREDICTED_BOOT_S + sum(PREDICTED_S.get(what.kind, PREDICTED_OTHER_S) for what in resources)
+class Ways(NamedTuple):
+    """How long a cell is predicted to take (seconds), by what its machine starts from."""
+
+    image: float
+    stock: float
+
+
+def predicted_ways(plan: StackPlan) -> Ways:
+    """The time of the plan's own way, and of the other one."""
+    install_s = _install_s(plan.facts)
+    stock_s = plan.predicted_s + (install_s if plan.facts.baked else 0.0)
+    return Ways(stock_s - install_s, stock_s)
+
+
+def _predicted(resources: tuple[Planned, ...], facts: CellFacts) -> float:
+    made_s = sum(PREDICTED_S.get(what.kind, PREDICTED_OTHER_S) for what in resources)
+    stock_s = PREDICTED_EMULATED_S if facts.emulated else PREDICTED_BOOT_S + made_s
+    return stock_s - (_install_s(facts) if facts.baked else 0.0)
+
+
+def _install_s(facts: CellFacts) -> float:
+    return PREDICTED_EMULATED_INSTALL_S if facts.emulated else PREDICTED_INSTALL_S

@@ -33,9 +33,10 @@ from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.journal import Life
 from grafos_stacks.layouts import check_clock
 from grafos_stacks.plan import CellFacts, StackPlan
-from grafos_stacks.planner import BundleFor, bundle_of, check_disk, choose_offer, image_and_type
+from grafos_stacks.planner import BundleFor, bundle_of, check_disk, choose_offer
 from grafos_stacks.prices import PriceFor
 from grafos_stacks.spec import BY_WORD, CellSpec, check_spec
+from grafos_stacks.starting import start_of
 
 AT_ONCE_MAX = 8
 """Questions of one survey that are under way at the same time; it has no more."""
@@ -84,7 +85,7 @@ def survey(hands: Hands, spec: CellSpec, bundle_for: BundleFor, price_for: Price
     asking = _Asking(hands, spec)
     with ThreadPoolExecutor(AT_ONCE_MAX, thread_name_prefix="preflight") as pool:
         who = pool.submit(asking.asked, hands.connector.identity)
-        settled = pool.submit(asking.asked, lambda: image_and_type(hands.connector, spec))
+        settled = pool.submit(asking.asked, lambda: start_of(hands, spec))
         rights = pool.submit(asking.rights)
         identity = _outcome(who)
         if not isinstance(identity, GrafosError):
@@ -94,7 +95,7 @@ def survey(hands: Hands, spec: CellSpec, bundle_for: BundleFor, price_for: Price
             ways = pool.submit(asking.obstacles, spec.machine_type)
             failed = [outcome for outcome in (identity, chosen) if isinstance(outcome, GrafosError)]
             return _without_facts(failed, rights.result(), ways.result())
-        image, machine_type = chosen
+        image, machine_type, baked = chosen
         ways = pool.submit(asking.obstacles, machine_type)
         limits = pool.submit(asking.quotas, machine_type)
         bundle = pool.submit(bundle_of, spec, image, bundle_for)
@@ -104,7 +105,7 @@ def survey(hands: Hands, spec: CellSpec, bundle_for: BundleFor, price_for: Price
         notes = (*rights.result().notes, *ways.result().notes, *limits.result().notes)
         facts = None
         if offer is not None and price is not None:
-            facts = CellFacts(identity.account, identity.emulated, offer, image, price, bundle.result())
+            facts = CellFacts(identity.account, identity.emulated, offer, image, price, bundle.result(), baked)
     return Survey(facts, offers, limits.result().answer, distinct(met), notes)
 
 

@@ -105,10 +105,12 @@ def provision(
     project: Path,
     moves: tuple[Move, ...] = (),
     patience: Patience = PATIENCE,
+    replaces: str = "",
 ) -> CellRecord:
     """A cell that is ready or has booted, and its record. Raises what stands in the way; the same call continues.
 
-    A zone without capacity is followed by the next one of the region. ``moves`` tells where it was tried before.
+    A zone without capacity is followed by the next one of the region. ``moves`` tells where it was tried before,
+    ``replaces`` whose place it takes.
     ``stack_busy`` when another command works on it, ``cloud_auth`` when it was begun in another account,
     ``budget_exceeded`` and ``scheduler_unreachable`` before anything is made, the cloud's refusals,
     ``cell_not_ready`` with the unmet signals and the console's tail, ``interrupted`` on Ctrl-C. A registered cell's
@@ -124,8 +126,8 @@ def provision(
                 if plan.spec.joins:
                     check_free(hands, plan.spec)
                 begin_anew(hands, CellHome(hands.fabric, plan.stack))
-            if moves:
-                opened(hands, pinned or plan, moves)
+            if moves or replaces:
+                opened(hands, pinned or plan, moves, replaces=replaces)
             made = make_somewhere(hands, pinned or plan, lambda tried: late_inputs_of(hands, tried, bundles, patience))
             record = carry_through(hands, made, bundles, patience)
             if not isinstance(record, GrafosError):

@@ -27,6 +27,8 @@ from grafos_stacks.spec import is_image
 from grafos_stacks.teardown import TornDownCell
 from grafos_stacks.unmaking import Unmade, begin_unmaking, resources_left, unmake_image
 
+READY, UNFINISHED, GONE = "ready", "unfinished", "gone"
+
 
 class Kept(NamedTuple):
     """A published image as cloud and journal tell of it; 0 and "" for what neither does.
@@ -88,13 +90,18 @@ def _kept(hands: Hands, stack: str, row: StackRow | None, parts: list[Found]) ->
         provider=hands.connector.provider,
         region=region,
         digest=stack[-DIGEST_CHARACTERS:],
-        state="ready" if done else "unfinished" if parts else "gone",
+        state=READY if done else UNFINISHED if parts else GONE,
         image_id=image.ref.id if image is not None else "",
-        arch=asked.disk.arch if asked is not None else image.attributes.get("arch", "") if image else "",
+        arch=asked.disk.arch if asked is not None else _told_arch(parts),
         keep_until=max([asked.keep_until if asked else 0, *(expiry_in(one.tags) for one in parts)]),
         rate_micro_cents_per_hour=asked.rate_micro_cents_per_hour if asked is not None else 0,
         parts=len(parts),
     )
+
+
+def _told_arch(parts: list[Found]) -> str:
+    """As the cloud has it: of the image, or of what all its versions have in common."""
+    return next((arch for one in parts if (arch := one.attributes.get("arch", ""))), "")
 
 
 def _taken_down(hands: Hands, stack: str, region: str) -> TornDownCell:

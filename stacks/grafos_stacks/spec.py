@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import re
 
 import msgspec
 
@@ -40,6 +41,10 @@ The machine of an orchestrator is built behind one open port everywhere.
 ARCHES = ("amd64", "arm64")
 CIDR_PREFIX_MIN = 16
 """Of the network that may reach a cell."""
+STOCK = "stock"
+"""As the image that is wanted: the cloud's own, whatever was published."""
+NAMED_IMAGE = re.compile(rf"[0-9a-f]{{6,64}}|{IMAGE_PREFIX}[a-z0-9-]{{6,80}}")
+"""A published image: by the beginning of its SHA-256, or by its name."""
 BY_TOKEN, BY_WORD, NOT_AT_ALL = "token", "keyless", "none"
 JOININGS = (BY_TOKEN, BY_WORD, NOT_AT_ALL)
 """How a registered cell joins its orchestrator: with a bootstrap token in its user data, by its cloud's signed word, or
@@ -64,7 +69,9 @@ class CellSpec(msgspec.Struct, frozen=True):
     not asked for) is how long the cell may live at most, however often it is extended; it is paid for from the start.
     ``spot`` asks for a machine that the cloud may take back, at the price for those. ``joining`` is one of
     ``JOININGS``; it says nothing of a standalone cell. ``orchestrates``: it is no cell, but the machine of the fabric's
-    orchestrator, whose port is open to ``operator_cidr``, from which its cells come too.
+    orchestrator, whose port is open to ``operator_cidr``, from which its cells come too. ``image`` is what the machine
+    starts from: ``STOCK``, a published image (``NAMED_IMAGE``), or "" for the newest of these, and a stock image if
+    there is none.
     """
 
     provider: str
@@ -81,6 +88,7 @@ class CellSpec(msgspec.Struct, frozen=True):
     spot: bool = False
     joining: str = BY_TOKEN
     orchestrates: bool = False
+    image: str = ""
 
     def __post_init__(self) -> None:
         if not self.disk_gib:  # settled at once, so that the key of a machine never depends on who left it open
@@ -113,6 +121,7 @@ class CellSpec(msgspec.Struct, frozen=True):
             "port": self.port,
             **self.market,
             **({} if self.joining == BY_TOKEN else {"joining": self.joining}),
+            **({"image": self.image} if self.image else {}),
         }
 
     @property
@@ -161,6 +170,7 @@ def check_spec(spec: CellSpec) -> CellSpec:
         raise _invalid("max ttl", f"{typed(spec.max_ttl_s)} is no longest TTL", choice)
     _check_sizes(spec)
     _check_joining(spec)
+    _check_image(spec)
     if spec.pattern != REGISTERED:
         _check_cidr(spec.operator_cidr, prefix_min=0 if spec.orchestrates else CIDR_PREFIX_MIN)
     elif spec.operator_cidr:
@@ -183,6 +193,22 @@ def _check_joining(spec: CellSpec) -> None:
         raise _invalid("joining", f"{spec.joining[:40]!r} is no way to join", f"choose one of {', '.join(JOININGS)}")
     if spec.pattern != REGISTERED and spec.joining != BY_TOKEN:
         raise _invalid("joining", f"a cell on {spec.provider} is a fabric of its own and joins nothing", "leave it out")
+
+
+def _check_image(spec: CellSpec) -> None:
+    if spec.image in ("", STOCK):
+        return
+    if not NAMED_IMAGE.fullmatch(spec.image):
+        choice = f"name one as grafos cloud image ls --provider {spec.provider} does, or its SHA-256, or {STOCK}"
+        raise _invalid("image", f"{spec.image[:40]!r} is no published image", choice)
+    if not spec.joins:
+        raise GrafosError(
+            "unsupported",
+            f"a published image is for cells that join an orchestrator, and {spec.cell_id} does not",
+            where="image",
+            why=f"cells on {spec.provider} are fabrics of their own" if spec.pattern == STANDALONE else "",
+            next=f"leave it out, or --image {STOCK}: the machine starts from {spec.provider}'s own image",
+        )
 
 
 def _check_cidr(text: str, prefix_min: int) -> None:

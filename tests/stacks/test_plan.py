@@ -271,5 +271,5 @@ def test_a_token_fits_every_cloud_and_each_attempt_has_its_own(key: str, attempt
 
 
 def test_a_spec_names_the_inputs_whose_change_means_another_machine() -> None:
-    kept = {"provider", "cell_id", "operator_cidr", "ttl_s", "max_ttl_s", "spot", "joining", "orchestrates"}
+    kept = {"provider", "cell_id", "operator_cidr", "ttl_s", "max_ttl_s", "spot", "joining", "image", "orchestrates"}
     assert set(spec().replace_inputs()) == set(CellSpec.__struct_fields__) - kept | {"pattern"}

@@ -25,7 +25,7 @@ SHAPES: dict[str, dict[Kind, Shape]] = {
             needs=("subnet",),
             may_need=("address",),
             inputs={"machine_type": str, "image": str, "disk_gib": int, "user_data": str, "ends_at": int},
-            optional={"public_address": bool, "spot": bool, "identity": bool, "network_tag": str},
+            optional={"public_address": bool, "spot": bool, "identity": bool, "network_tag": str, "baked": bool},
             zoned=True,
         ),
     },
@@ -39,7 +39,7 @@ SHAPES: dict[str, dict[Kind, Shape]] = {
         Kind.MACHINE: Shape(
             needs=("group", "nic"),
             inputs={"machine_type": str, "image": str, "disk_gib": int, "user_data": str},
-            optional={"spot": bool},
+            optional={"spot": bool, "baked": bool},
         ),
         Kind.DEADLINE: Shape(needs=("group", "machine"), inputs={"ends_at": int}),
     },

@@ -223,6 +223,10 @@ def _deadline(document: Document, _: ArmId) -> dict[str, Any]:
     }
 
 
+def _family(document: Document, _: ArmId) -> dict[str, Any]:
+    return {"arch": {"x64": "amd64", "arm64": "arm64"}.get(str(_properties(document).get("architecture")).lower(), "")}
+
+
 def _nothing(_: Document, __: ArmId) -> dict[str, Any]:
     return {}
 
@@ -235,6 +239,7 @@ _ATTRIBUTES = {
     Kind.NIC: _nic,
     Kind.DISK: _disk,
     Kind.DEADLINE: _deadline,
+    Kind.IMAGE_FAMILY: _family,
 }
 
 

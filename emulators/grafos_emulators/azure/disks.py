@@ -92,13 +92,14 @@ def make_os_disk(kind: Kind, machine: Resource) -> Resource:
     wanted = profile["osDisk"]
     name = wanted.get("name") or f"{machine.name}_OsDisk_1_{machine.guid.replace('-', '')}"
     place = Place(machine.place.subscription, machine.place.group, "Microsoft.Compute", ("disks", name))
+    name_of_image = "galleryImageReference" if profile["imageReference"].get("id") else "imageReference"
     body: dict[str, Any] = {
         "tags": dict(machine.tags),
         "sku": {"name": (wanted.get("managedDisk") or {}).get("storageAccountType", "Premium_LRS")},
         "properties": {
             "osType": "Linux",
             "hyperVGeneration": "V2",
-            "creationData": {"createOption": "FromImage", "imageReference": {"id": image_id(machine)}},
+            "creationData": {"createOption": "FromImage", name_of_image: {"id": image_id(machine)}},
             "diskSizeGB": wanted.get("diskSizeGB") or catalogue.DEFAULT_DISK_GIB,
         },
     }
@@ -117,6 +118,8 @@ def make_os_disk(kind: Kind, machine: Resource) -> Resource:
 
 def image_id(machine: Resource) -> str:
     image = machine.properties["storageProfile"]["imageReference"]
+    if image.get("id"):
+        return str(image["id"])
     return (
         f"/Subscriptions/{machine.place.subscription}/Providers/Microsoft.Compute/Locations/{machine.location}"
         f"/Publishers/{image['publisher']}/ArtifactTypes/VMImage/Offers/{image['offer']}/Skus/{image['sku']}"

@@ -1,0 +1,182 @@
+"""Roll: cells go over to another image one after the other, each by a successor that takes its place.
+
+    hold the successor beside the old one ─> make it ─> it is ready ─> the old one is drained and torn down
+
+A cell's machine cannot change its image, so the successor is another cell, under a name of its own, with the same
+inputs, the same end and the same way to join. It is held and made while the old one still works: both fit under the
+cap, or nothing is made; and one that does not get ready is torn down, and the old one stays. The successor's row in
+the journal tells whom it replaces, so a roll that was killed anywhere goes on where it was: with the same successor, or
+with the end of the old one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from grafos_core.errors import GrafosError
+from grafos_stacks.bundle import Bundles
+from grafos_stacks.direct import Hands
+from grafos_stacks.inviting import Patience
+from grafos_stacks.journal import DIRECT, StackRow, StackState
+from grafos_stacks.owners import check_owner
+from grafos_stacks.plan import CellFacts, StackPlan
+from grafos_stacks.provision import PATIENCE, prepare, provision
+from grafos_stacks.records import CellHome, CellRecord
+from grafos_stacks.spec import CellSpec
+from grafos_stacks.teardown import TornDownCell, teardown
+
+SUCCESSOR = re.compile(r"(?P<base>.+)-r(?P<number>\d+)")
+"""How successors are called: ``web-1``, then ``web-1-r2``, then ``web-1-r3``."""
+
+
+class Turn(NamedTuple):
+    """One cell of a roll, and the plan of its successor; None when it starts from what is wanted already. ``begun``:
+    an earlier run of the roll came that far."""
+
+    old: StackRow
+    plan: StackPlan | None
+    begun: bool = False
+
+
+class Rolled(NamedTuple):
+    """What came of one cell: its successor and the receipt of its own end, neither if there was nothing to do, or the
+    error for which it stays. ``untried``: an earlier one failed, and the roll stopped there."""
+
+    cell_id: str
+    record: CellRecord | None = None
+    torn: TornDownCell | None = None
+    error: GrafosError | None = None
+    untried: bool = False
+
+
+def cells_to_roll(hands: Hands, cell_id: str = "") -> list[StackRow]:
+    """That cell, or all of the connector's cloud that joined an orchestrator, live, and were made by this home's own
+    engine. ``cell_unknown``, ``unsupported`` for one that is a fabric of its own, ``stack_busy`` for one that is not
+    finished or whose engine is another one."""
+    provider = hands.connector.provider
+    rows = [row for row in hands.journal.stacks() if row.provider == provider and row.plan is not None]
+    if not cell_id:
+        return [row for row in rows if row.engine == DIRECT and _joins(row) and _is_to_roll(hands, row)]
+    named = next((row for row in rows if row.stack == cell_id and row.state is not StackState.GONE), None)
+    if named is None:
+        step = "grafos cloud ls"
+        raise GrafosError("cell_unknown", f"the journal knows no cell {cell_id!r} on {provider} that lives", next=step)
+    if not _joins(named):
+        raise GrafosError(
+            "unsupported",
+            f"{cell_id} joins no orchestrator, so no other cell can take its place",
+            where=provider,
+            next=f"make another one; then: grafos cloud teardown {provider} --cell-id {cell_id}",
+        )
+    check_owner(named, DIRECT)
+    if not _is_to_roll(hands, named):
+        verb, why = (
+            ("provision", "was never finished") if named.state is StackState.MAKING else ("teardown", "is ending")
+        )
+        again = f"grafos cloud {verb} {provider} --cell-id {cell_id}"
+        raise GrafosError("stack_busy", f"{cell_id} {why}", next=f"that goes on by: {again}")
+    return [named]
+
+
+def plan_roll(hands: Hands, cells: Iterable[StackRow], image: str, bundles: Bundles) -> tuple[Turn, ...]:
+    """For each cell the plan of its successor; changes nothing. What stands in the way of one is raised."""
+    taken = {row.stack for row in hands.journal.stacks() if row.state is not StackState.GONE}
+    turns = []
+    for row in cells:
+        assert row.plan is not None, "cells have plans"
+        begun = _successor(hands, row.stack)
+        name = begun.stack if begun is not None else _fresh_name(hands, row.stack, taken)
+        taken.add(name)
+        prepared = prepare(hands, _spec(hands, row.plan, name, image), bundles)
+        same = begun is None and starts_alike(row.plan.facts, prepared.plan.facts)
+        turns.append(Turn(row, None if same else prepared.plan, begun is not None))
+    return tuple(turns)
+
+
+def roll(
+    hands: Hands, turns: Sequence[Turn], bundles: Bundles, project: Path, patience: Patience = PATIENCE
+) -> tuple[Rolled, ...]:
+    """Replaces one after the other, and stops at the first that cannot be: it and those after it stay.
+
+    ``KeyboardInterrupt`` ends it where it is; the same call goes on.
+    """
+    outcomes: list[Rolled] = []
+    for turn in turns:
+        if any(one.error is not None for one in outcomes):
+            outcomes.append(Rolled(turn.old.stack, untried=turn.plan is not None))
+        else:
+            outcomes.append(_rolled(hands, turn, bundles, project, patience))
+    return tuple(outcomes)
+
+
+def starts_alike(one: CellFacts, other: CellFacts) -> bool:
+    """Whether two machines start from the same bytes."""
+    return (one.image.id, one.baked, one.bundle) == (other.image.id, other.baked, other.bundle)
+
+
+def _rolled(hands: Hands, turn: Turn, bundles: Bundles, project: Path, patience: Patience) -> Rolled:
+    old, plan = turn.old, turn.plan
+    if plan is None:
+        return Rolled(old.stack)
+    try:
+        record = provision(hands, plan, bundles, project, patience=patience, replaces=old.stack)
+    except GrafosError as error:
+        if error.code == "interrupted":
+            raise
+        error.what = f"{old.stack} stays: {error.what}"
+        return Rolled(old.stack, error=error)
+    try:
+        return Rolled(old.stack, record, teardown(hands, old.stack, project, old.region, old.provider))
+    except GrafosError as error:
+        if error.code == "interrupted":
+            raise
+        error.what = f"{record.cell_id} is ready in the place of {old.stack}, whose end failed: {error.what}"
+        return Rolled(old.stack, record, error=error)
+
+
+def _is_to_roll(hands: Hands, row: StackRow) -> bool:
+    """One that lives; also one whose end was begun because its successor is ready."""
+    leaves = row.state is StackState.UNMAKING and _successor(hands, row.stack) is not None
+    return leaves or row.state is StackState.MADE
+
+
+def _joins(row: StackRow) -> bool:
+    return row.plan is not None and row.plan.spec.joins
+
+
+def _successor(hands: Hands, cell_id: str) -> StackRow | None:
+    """The one that an earlier run began."""
+    rows = (row for row in hands.journal.stacks() if row.replaces == cell_id)
+    return next((row for row in rows if row.state in (StackState.MAKING, StackState.MADE)), None)
+
+
+def _fresh_name(hands: Hands, cell_id: str, taken: Iterable[str]) -> str:
+    match = SUCCESSOR.fullmatch(cell_id)
+    base, number = (match["base"], int(match["number"]) + 1) if match else (cell_id, 2)
+    while (name := f"{base}-r{number}") in taken or _is_somebody(hands, name):
+        number += 1
+    return name
+
+
+def _is_somebody(hands: Hands, cell_id: str) -> bool:
+    """A cell of that name that the journal does not know."""
+    home = CellHome(hands.fabric, cell_id)
+    return home.is_recorded and not home.record().gone_at
+
+
+def _spec(hands: Hands, old: StackPlan, name: str, image: str) -> CellSpec:
+    """What the old one was asked for, on the machine type that it has, to its end."""
+    now, life = int(hands.clock.now()), old.life
+    return msgspec.structs.replace(
+        old.spec,
+        cell_id=name,
+        image=image,
+        machine_type=old.facts.offer.machine_type,
+        ttl_s=life.expires_at - now,
+        max_ttl_s=life.held_until - now if life.held_until > life.expires_at else 0,
+    )

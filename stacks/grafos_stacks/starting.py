@@ -1,0 +1,79 @@
+"""What a cell's machine starts from: an image that was published to this account and region, which has all software in
+it, or a stock image, which fetches the bundle at its first boot.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from grafos_connectors.contract import Image
+from grafos_core.errors import GrafosError
+from grafos_stacks.direct import Hands
+from grafos_stacks.layouts import layout_of
+from grafos_stacks.planner import arches_of, image_and_type
+from grafos_stacks.publishing_end import READY, Kept, kept_images
+from grafos_stacks.publishing_plan import DIGEST_CHARACTERS
+from grafos_stacks.spec import STOCK, CellSpec
+
+DISK_GIB_LEAST = 1
+"""What a baked image's partitions take; its machine's disk may be larger."""
+
+
+class Start(NamedTuple):
+    """The image, the machine type that goes with it, and the beginning of the SHA-256 of one that was baked."""
+
+    image: Image
+    machine_type: str
+    baked: str = ""
+
+
+def start_of(hands: Hands, spec: CellSpec) -> Start:
+    """Of the published images that fit the machine the one that ``spec`` names, else the newest; without any, or where
+    none is wanted, a stock image.
+
+    ``image_unknown`` when the named one is not in this account and region, ``config_invalid`` when it is for machines
+    of another architecture, else what the cloud refuses with.
+    """
+    if not spec.joins or spec.image == STOCK:
+        return Start(*image_and_type(hands.connector, spec))
+    arches, kept = arches_of(hands.connector, spec), _ready(hands, spec.region)
+    if spec.image:
+        return _start(_named(kept, spec, arches), spec)
+    newest = next((one for one in kept if one.arch == arches[0]), None)
+    return _start(newest, spec) if newest is not None else Start(*image_and_type(hands.connector, spec))
+
+
+def _ready(hands: Hands, region: str) -> list[Kept]:
+    """Those that are whole, the one first that was published last, as far as this home knows."""
+    began = {row.stack: row.created_at for row in hands.journal.stacks()}
+    whole = [one for one in kept_images(hands, region) if one.state == READY]
+    return sorted(whole, key=lambda one: (began.get(one.stack, 0.0), one.stack), reverse=True)
+
+
+def _named(kept: list[Kept], spec: CellSpec, arches: list[str]) -> Kept:
+    asked = spec.image
+    found = [one for one in kept if asked == one.stack or one.digest.startswith(asked[:DIGEST_CHARACTERS])]
+    if not found:
+        raise GrafosError(
+            "image_unknown",
+            f"no image {asked} is published on {spec.provider} in {spec.region}",
+            where=f"{spec.provider} {spec.region}",
+            next=f"grafos cloud image publish {spec.provider} --region {spec.region}; see those that are there: "
+            f"grafos cloud image ls --provider {spec.provider}; or --image {STOCK}",
+        )
+    fitting = [one for one in found if one.arch in arches]
+    if not fitting:
+        named = spec.machine_type or f"a machine for {spec.arch}"
+        raise GrafosError(
+            "config_invalid",
+            f"{found[0].stack} is for {found[0].arch}, and {named} is {' or '.join(arches)}",
+            where="--image",
+            next="choose another machine type with --type, or an image that was baked for it: "
+            f"grafos cloud image publish {spec.provider} --arch {arches[0]}",
+        )
+    return fitting[0]
+
+
+def _start(own: Kept, spec: CellSpec) -> Start:
+    image = Image(own.image_id, own.stack, own.arch, python="", disk_gib=DISK_GIB_LEAST)
+    return Start(image, spec.machine_type or layout_of(spec.provider).default_types[own.arch], own.digest)
