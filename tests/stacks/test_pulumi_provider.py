@@ -250,6 +250,25 @@ def test_what_a_killed_run_left_beside_the_state_goes_with_the_plan(provider: Sp
     assert aws.world() == ()
 
 
+def test_a_run_that_only_ends_things_ends_what_it_never_heard_of_before_the_part_that_it_needs(
+    provider: Spoken, aws: EmulatedClouds
+) -> None:
+    """An engine was killed before its state had the machine. Under a program a machine that is ready is left alone."""
+    plan = provider.plan()
+    firewall, made = "grafos:cell:Firewall", provider.whole(plan)
+    with closing(Spoken()) as under_a_program:
+        assert under_a_program.check(PLAN, {**PLACE, "ttl": "2h"}) == []
+        asked = {"urn": provider.urn(firewall), "type": firewall, "id": made["firewall"][0]}
+        request = provider_pb2.DeleteRequest(**asked, properties=encode(made["firewall"][1].values))
+        with pytest.raises(grpc.RpcError) as waited:
+            under_a_program.call.Delete(request, timeout=2.0)
+        assert waited.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert len(machines(aws)) == 1
+    with closing(Spoken()) as ending:
+        ending.delete(firewall, *made["firewall"])
+    assert machines(aws) == []
+
+
 def test_the_direct_engine_goes_on_with_what_pulumi_made_once_it_is_handed_over(
     provider: Spoken, aws: EmulatedClouds
 ) -> None:
