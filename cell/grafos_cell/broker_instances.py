@@ -14,7 +14,7 @@ from grafos_cell import broker_leases, holdings
 from grafos_cell.broker_draft import Draft
 from grafos_cell.broker_events import DrainServing, ForInstances, InstanceOver, StartServing, StopServing, TellServing
 from grafos_cell.broker_tokens import START, check_token
-from grafos_cell.holdings import ENDED, GOING, HeldLease, TakenInstance
+from grafos_cell.holdings import BOUND, ENDED, GOING, HeldLease, TakenInstance
 from grafos_core.errors import CODES, GrafosError
 from grafos_core.receipts import InstanceReceipt
 from grafos_core.resources import LISTENER
@@ -27,6 +27,8 @@ from grafos_scheduler.service_frames import (
     StopInstance,
 )
 
+FENCED = "service_fenced"
+"""How an instance ends whose listener lease does."""
 KINDS = frozenset({LISTENER, "cpu", "mem", "block"})
 """Of the leases that an instance may stand on; of the first two exactly one each."""
 
@@ -96,6 +98,15 @@ def stop(draft: Draft, instance: TakenInstance, code: str) -> None:
     if instance.state == GOING and not instance.stop_code:
         draft.put_instance(replace(instance, stop_code=code))
         draft.do(StopServing(instance.instance_id, code))
+
+
+def is_fenced(draft: Draft, instance: TakenInstance) -> bool:
+    """Whether its listener lease has ended: whatever else ended with it, that is why it may not serve any more."""
+    leases = (draft.leases[lease_id] for lease_id in instance.lease_ids)
+    return any(
+        lease.kind == LISTENER and (lease.state != BOUND or lease.is_revoked or lease.expires_at <= draft.now)
+        for lease in leases
+    )
 
 
 def end(draft: Draft, instance: TakenInstance, event: InstanceOver, ended_at: float) -> None:

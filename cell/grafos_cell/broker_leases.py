@@ -26,10 +26,6 @@ TEARDOWN_WITHIN_S = 10.0
 """How long a teardown may take before the lease is fenced; a killed process is gone in a fraction of that."""
 
 
-FENCING_CODE = "service_fenced"
-"""How an instance ends whose listener lease does."""
-
-
 # --- granting and renewing ----------------------------------------------------------------------------------------
 
 
@@ -115,7 +111,8 @@ def revoke(draft: Draft, frame: frames.RevokeLease) -> None:
         _step(draft, replace(lease, grace_until=draft.now + grace_s), RevokeState.REVOKE_WARNING)
         user = _user(draft, lease)
         if isinstance(user, TakenInstance) and lease.kind == LISTENER:
-            broker_instances.stop(draft, user, FENCING_CODE)  # a grace is for work that comes to an end by itself
+            # A grace is for work that comes to an end by itself.
+            broker_instances.stop(draft, user, broker_instances.FENCED)
 
 
 def _step(draft: Draft, lease: HeldLease, later: RevokeState) -> HeldLease:
@@ -239,7 +236,7 @@ def _close(draft: Draft, lease: HeldLease) -> None:
     if isinstance(user, TakenRun):
         broker_runs.stop(draft, user, code)
     elif isinstance(user, TakenInstance):
-        broker_instances.stop(draft, user, FENCING_CODE if lease.kind == LISTENER else code)
+        broker_instances.stop(draft, user, broker_instances.FENCED if broker_instances.is_fenced(draft, user) else code)
     else:
         draft.do(Unbind(lease.lease_id, lease.generation, lease.kind))
 

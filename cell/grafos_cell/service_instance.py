@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from grafos_cell import abi
 from grafos_cell.broker_events import InstanceOver
-from grafos_cell.broker_leases import FENCING_CODE
+from grafos_cell.broker_instances import FENCED
 from grafos_cell.fetching import Fetcher
 from grafos_cell.holdings import BOUND, BrokerState
 from grafos_cell.pool import WorkerPool
@@ -151,9 +151,9 @@ class Instance:
     def told(self, frame: FromClient) -> None:
         """A client's doing."""
         if not self._is_held():
-            self._sessions.end_all(FENCING_CODE)
+            self._sessions.end_all(FENCED)
             if isinstance(frame, SessionOpen):
-                self._send(SessionEnd(frame.session_id, FENCING_CODE))
+                self._send(SessionEnd(frame.session_id, FENCED))
             return
         now = self._clock.monotonic()
         match frame:
@@ -187,8 +187,8 @@ class Instance:
     def tick(self) -> str:
         """Lets time pass; the code with which the instance is to be ended, if it is."""
         if not self._is_held():
-            self._sessions.end_all(FENCING_CODE)
-            return FENCING_CODE
+            self._sessions.end_all(FENCED)
+            return FENCED
         return self._sessions.tick(self._clock.monotonic())
 
     # --- inside -----------------------------------------------------------------------------------------------------
@@ -212,4 +212,4 @@ class Instance:
         if self._is_held():
             self._send(frame)
         elif isinstance(frame, SessionEnd):
-            self._send(SessionEnd(frame.session_id, FENCING_CODE))
+            self._send(SessionEnd(frame.session_id, FENCED))

@@ -10,20 +10,21 @@ from typing import Any
 import pytest
 
 from grafos_cell import broker, broker_tokens, holdings
-from grafos_cell.broker_events import Booted, Decision, Event, Report, StartWorker, Tick, Told
+from grafos_cell.broker_events import Booted, Decision, Event, Report, StartServing, StartWorker, Tick, Told
 from grafos_cell.holdings import BrokerSettings, BrokerState
 from grafos_core.changes import RowCodec
 from grafos_core.clock import VirtualClock
 from grafos_core.errors import GrafosError
-from grafos_core.receipts import RunReceipt, Signed
+from grafos_core.receipts import InstanceReceipt, RunReceipt, Signed
 from grafos_core.resources import Resources
 from grafos_core.rowfile import RowMemory
 from grafos_core.tokens import Use
 from grafos_scheduler import frames
+from grafos_scheduler.service_frames import StartInstance
 
 TOTAL = Resources(cpu_cores=2, mem_bytes=1000, block_bytes=4096)
-CPU, MEM, BLOCK = "03" + "0" * 30, "01" + "0" * 30, "02" + "0" * 30
-KINDS = {"03": "cpu", "01": "mem", "02": "block"}
+CPU, MEM, BLOCK, LISTENER = "03" + "0" * 30, "01" + "0" * 30, "02" + "0" * 30, "06" + "0" * 30
+KINDS = {"03": "cpu", "01": "mem", "02": "block", "06": "listener"}
 USE = Use(broker_tokens.START, "run-1", "main")
 
 
@@ -33,13 +34,14 @@ class Bench:
     def __init__(self, cell_id: str = "cell-1", token_key: bytes = b"key of the cell") -> None:
         self.clock = VirtualClock()
         self.memory = RowMemory(RowCodec(holdings.STORED_KINDS))
-        self.receipts: list[RunReceipt] = []
+        self.receipts: list[RunReceipt | InstanceReceipt] = []
         self.settings = BrokerSettings("fab", cell_id, TOTAL, token_key, self._sign)
         self.boot()
 
-    def _sign(self, receipt: RunReceipt) -> Signed:
+    def _sign(self, receipt: RunReceipt | InstanceReceipt) -> Signed:
         self.receipts.append(receipt)
-        return Signed("run", receipt.run_id.encode(), b"signature")
+        is_run = isinstance(receipt, RunReceipt)
+        return Signed("run" if is_run else "instance", receipt.code.encode(), b"signature")
 
     def boot(self) -> Decision:
         """The daemon starts (again) from its disk."""
@@ -48,9 +50,9 @@ class Bench:
         return self.tell(Booted())
 
     def tell(self, event: Event) -> Decision:
-        rows = {**self.state.leases, **self.state.runs}
+        rows = {**self.state.leases, **self.state.runs, **self.state.instances}
         decision = broker.decide(self.state, event, self.clock.now())
-        assert {**self.state.leases, **self.state.runs} == rows, "deciding changed the state"
+        assert {**self.state.leases, **self.state.runs, **self.state.instances} == rows, "deciding changed the state"
         self.state.apply(decision.batch)
         self.memory.commit(decision.batch, self.epoch)
         return decision
@@ -82,6 +84,30 @@ class Bench:
                 )
             )
         )
+
+    def serve(self, *tokens: str, instance_id: str = "inst-1", **changed: Any) -> Decision:
+        """The scheduler starts an instance under these tokens, of a CPU and a listener lease unless it says else."""
+        plain: dict[str, Any] = {
+            "service": "echo",
+            "generation": 1,
+            "tenant": "ada",
+            "program": "p",
+            "module_sha256": "a" * 64,
+            "listener_port": 8080,
+            "max_sessions": 64,
+            "memory_bytes": 65536,
+            "leases": (CPU, LISTENER),
+            "tokens": tokens,
+            "fuel_per_session": 1000,
+            "fuel_per_s_max": 0,
+            "drain_deadline_s": 30.0,
+        }
+        return self.tell(Told(StartInstance(instance_id=instance_id, **(plain | changed))))
+
+    def serving(self) -> None:
+        """An instance, going."""
+        decision = self.serve(self.token(CPU), self.token(LISTENER, amount=8080))
+        assert isinstance(decision.effects[-1], StartServing)
 
     def going(self) -> None:
         """A run on a CPU and a memory lease, going."""
