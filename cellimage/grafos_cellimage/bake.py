@@ -134,6 +134,8 @@ class Baker:
             part, work = scratch / "base", scratch / "work"
             part.mkdir()
             work.mkdir()
+            with self.step("the wheels"):  # before what takes long: one that is not the lock's is refused at once
+                site = software.installed(plan, lock, given, work)
             with self.step("the root"):
                 whole = root.set_up(plan, lock, files, before, work)
                 layers.trim(whole, work / "trimmed.tar", plan.dropped, lock.epoch_s)
@@ -148,9 +150,8 @@ class Baker:
                 shutil.copyfile(found, part / "stub.efi")
                 for tool in lock.of_role(TOOL):
                     tools.run(("dpkg-deb", "--extract", files[tool], part / "ukify"))
-            with self.step("the wheels"):
-                layers.pack(software.wheels(plan, lock, given, interpreter, work), work / "wheels.tar", lock.epoch_s)
             with self.step("the base of it"):
+                layers.pack(software.wheels(site, lock, given, interpreter, work), work / "wheels.tar", lock.epoch_s)
                 tars = [work / f"{name}.tar" for name in ("trimmed", "kernel", "wheels")]
                 layers.compress(tars, part / LAYER, lock.epoch_s)
                 (part / "tools.json").write_bytes(msgspec.json.encode(tools.versions(KEPT)))

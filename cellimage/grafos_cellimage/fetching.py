@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from grafos_cellimage.layers import draft
 from grafos_cellimage.lock import Package
 from grafos_core.errors import GrafosError
 from grafos_core.paths import private_folder
@@ -51,9 +52,8 @@ def file_of(package: Package) -> str:
 
 def _keep(path: Path, data: bytes) -> None:
     """Not synced: what a power cut leaves of it is found out by its digest."""
-    part = path.with_suffix(".part")
-    part.write_bytes(data)
-    part.replace(path)
+    with draft(path) as part:
+        part.write_bytes(data)
 
 
 def _is_kept(package: Package, folder: Path) -> bool:

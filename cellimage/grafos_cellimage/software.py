@@ -18,6 +18,7 @@ from grafos_cellimage.layers import Node
 from grafos_cellimage.lock import Lock
 from grafos_cellimage.plan import ImagePlan
 from grafos_cellimage.root import NATIVE
+from grafos_core.errors import GrafosError
 
 PLACE = "usr/lib/grafos/software"
 """Where the image has it, below its root."""
@@ -75,11 +76,26 @@ class Interpreter:
         )
 
 
-def wheels(plan: ImagePlan, lock: Lock, software: Software, interpreter: Interpreter, scratch: Path) -> dict[str, Node]:
-    """The locked wheels as a tree. A wheel whose hash differs is refused by the installer."""
+def installed(plan: ImagePlan, lock: Lock, software: Software, scratch: Path) -> Path:
+    """A folder with the locked wheels; ``bake_failed`` if the index has other bytes for one of them."""
     asked, site = scratch / "wheels.txt", scratch / "site"
     asked.write_text("".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in lock.wheels))
-    software.install(asked, site, software.platform, plan.python)
+    try:
+        software.install(asked, site, software.platform, plan.python)
+    except GrafosError as error:
+        if "hash mismatch" not in error.why.lower():
+            raise
+        raise GrafosError(
+            "bake_failed",
+            "a wheel is not the one of the lock",
+            why=" ".join(error.why.split()),
+            next="another index of Python packages, or a new lock: grafos cloud image lock refresh",
+        ) from error
+    return site
+
+
+def wheels(site: Path, lock: Lock, software: Software, interpreter: Interpreter, scratch: Path) -> dict[str, Node]:
+    """Of the installed wheels what a machine needs, as a tree."""
     kept = scratch / "kept"
     for path in software.shipped(site):
         place = kept / path.relative_to(site)

@@ -6,6 +6,7 @@ it is run, and so that a person who presses Ctrl-C leaves none of them behind.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -46,6 +47,8 @@ SYSTEM_PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Debian keeps makers of file systems in folders that an ordinary account does not search."""
 SHOWN_LINES = 60
 """Of what a program said before it failed."""
+FULL = "no space is left on the disk that it writes to"
+"""Some programs need twenty lines to say so."""
 STOP_S_MAX = 20.0
 """What a program gets to undo its mounts and to end, before it is killed."""
 RUN_S_MAX = 1800.0
@@ -111,7 +114,9 @@ def _finished(process: subprocess.Popen[bytes], name: str, input: bytes | None, 
         stop(process)
         raise
     if process.returncode != 0:
-        raise failed(name, _last_lines(err or out or b"") or f"it ended with {process.returncode}")
+        said = err or out or b""
+        why = FULL if os.strerror(errno.ENOSPC).encode() in said else _last_lines(said)
+        raise failed(name, why or f"it ended with {process.returncode}")
     return (out or b"").decode("utf-8", "replace")
 
 
