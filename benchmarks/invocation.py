@@ -33,7 +33,8 @@ from wasmtime._ffi import filename as library
 from grafos_cell import abi, engine_config
 from grafos_cell.code_cache import CodeCache
 from grafos_cell.engine import Engine
-from grafos_cell.hostcalls import HostCalls, LeasedMemory
+from grafos_cell.hostcalls import HostCalls
+from grafos_cell.memory_calls import LeasedMemory
 from grafos_cell.run import RunSpec
 from grafos_cell.runtime import Runtime
 from grafos_core.clock import SystemClock

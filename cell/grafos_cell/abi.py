@@ -39,6 +39,11 @@ BLOCK_LEASES_MAX = 16
 """Slots of leased blocks of one run."""
 BLOCK_BYTES = 512
 """A block, the public SDK's."""
+WORD_BYTES = 8
+"""What the atomic calls work on: an unsigned number, little-endian, at a multiple of this."""
+REGION_CALL_FUEL = 200
+"""Of each call on an attached region, beside its bytes. It is an exchange with a daemon, if not with another cell; what
+it costs does not depend on where the region is."""
 TABLES_MAX = 8
 """More than compilers make (one), few enough to bound what a store holds."""
 TABLE_ELEMENTS_MAX = 65_536
@@ -124,6 +129,10 @@ IMPORTS: dict[str, dict[str, Signature]] = {
         "fbmu_size": Signature(("i32",), ("i64",)),
         "fbmu_read": Signature(("i32", "i64", "i32", "i32"), ("i32",)),
         "fbmu_write": Signature(("i32", "i64", "i32", "i32"), ("i32",)),
+        "fbmu_attach": Signature(("i32", "i32"), ("i32",)),
+        "fbmu_ref": Signature(("i32", "i32", "i32"), ("i32",)),
+        "fbmu_compare_exchange": Signature(("i32", "i64", "i64", "i64", "i32"), ("i32",)),
+        "fbmu_fetch_add": Signature(("i32", "i64", "i64", "i32"), ("i32",)),
     },
     BLOCK_MODULE: {
         "fbbu_get_num_blocks": Signature(("i32",), ("i64",)),

@@ -46,6 +46,7 @@ from grafos_cell.identity import Identity
 from grafos_cell.link import Link
 from grafos_cell.membership import Membership
 from grafos_cell.pool import WorkerPool
+from grafos_cell.region_desk import CellRegions
 from grafos_cell.running import Runner
 from grafos_cell.service_instance import FromClient
 from grafos_cell.serving import Serving
@@ -56,6 +57,7 @@ from grafos_core.resources import KINDS_ON_DISK
 from grafos_core.rowstore import Store
 from grafos_scheduler import frames, messages
 from grafos_scheduler.client import SchedulerClient
+from grafos_scheduler.region_frames import RegionAnswer, RegionCall
 from grafos_scheduler.service_frames import StartInstance
 
 TICK_EVERY_S = 0.25
@@ -99,7 +101,8 @@ class Agent:
         pool = WorkerPool(state.settings.total.cpu_cores, cache=CodeCache(settings.code))
         self._blocks = BlockStore(settings.blocks)
         self._fetcher = Fetcher(BlobCache(settings.blobs), self._link.send)
-        self._runner = Runner(self, pool, self._fetcher, clock, self._blocks)
+        self._regions = CellRegions(state, clock.now, self._link)
+        self._runner = Runner(self, pool, self._fetcher, clock, self._blocks, self._regions)
         self._serving = Serving(self, pool, self._fetcher, self._link.send, clock, self._blocks)
 
     async def boot(self) -> None:
@@ -193,11 +196,14 @@ class Agent:
         await self._runner.warm_up()
         await self.handle(LinkUp())
         self._fetcher.ask_again()
+        self._regions.linked()
         self._serving.linked()
 
     async def told(self, frame: frames.DownFrame) -> None:
         if isinstance(frame, frames.BlobData):
             self._fetcher.came(frame)
+        elif isinstance(frame, RegionCall | RegionAnswer):
+            self._regions.told(frame)
         elif isinstance(frame, FromClient):
             self._serving.told(frame)
         elif isinstance(frame, frames.GrantLease | frames.StartRun | StartInstance) and self._is_fenced:
@@ -272,6 +278,7 @@ class Agent:
             log.error("lease %s cannot be taken down: its run's worker is still there", unbind.lease_id)
             return False
         try:
+            self._regions.remove(unbind.lease_id)
             if unbind.kind in KINDS_ON_DISK:
                 self._blocks.remove(unbind.lease_id)
         except OSError as error:

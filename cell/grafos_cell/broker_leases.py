@@ -46,9 +46,10 @@ def grant(draft: Draft, frame: frames.GrantLease) -> None:
             generation=frame.generation,
             expires_at=frame.expires_at,
             run_id=lease.run_id if lease else "",
+            shared=frame.shared,
         )
         draft.put_lease(lease)
-    token = mint_token(draft, lease)
+    token = mint_token(draft.state, lease, draft.now)
     draft.report(frames.LeaseGranted(lease.lease_id, lease.generation, token))
     if lease.run_id:
         draft.renew(Renewed(lease.run_id, lease.lease_id, token))
@@ -90,7 +91,8 @@ def _check_known(frame: frames.GrantLease, known: HeldLease) -> None:
         raise GrafosError("lease_revoked", "the lease was revoked, and is not given again")
     if frame.generation < known.generation:
         raise GrafosError("generation_stale", f"the lease is in generation {known.generation}")
-    if (frame.tenant, frame.kind, frame.amount) != (known.tenant, known.kind, known.amount):
+    asked = (frame.tenant, frame.kind, frame.amount, frame.shared)
+    if asked != (known.tenant, known.kind, known.amount, known.shared):
         raise GrafosError("request_invalid", "the lease was granted for something else")
     if known.state == CLOSING or (known.state == CLOSED and frame.generation == known.generation):
         raise GrafosError("lease_expired", "the lease has been torn down")

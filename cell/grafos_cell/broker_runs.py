@@ -105,6 +105,8 @@ def _leases_for(draft: Draft, frame: frames.StartRun) -> list[HeldLease]:
         raise GrafosError("capability_refused", "a token belongs to another tenant")
     if any(lease.run_id for lease in leases) or len({lease.lease_id for lease in leases}) < len(leases):
         raise GrafosError("capability_refused", "a lease serves one run, and one of these is taken")
+    if any(lease.shared for lease in leases):
+        raise GrafosError("capability_refused", "a shared region is no lease of a run, which attaches to it instead")
     if any(lease.is_revoked for lease in leases):
         raise GrafosError("lease_revoked", "a lease is being revoked, so nothing new begins on it")
     if [lease.kind for lease in leases].count("cpu") != 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from grafos_cell.broker_draft import Draft
 from grafos_cell.holdings import BOUND, FENCED, BrokerState, HeldLease
 from grafos_core.errors import GrafosError
 from grafos_core.tokens import CAPABILITY_TTL_MAX_S, CapabilityClaims, Use, check_capability, mint_capability
@@ -36,15 +35,15 @@ def check_token(state: BrokerState, token: str, use: Use, now: float) -> HeldLea
     return lease
 
 
-def mint_token(draft: Draft, lease: HeldLease) -> str:
+def mint_token(state: BrokerState, lease: HeldLease, now: float) -> str:
     """A fresh token for the lease in its generation; it ends with the lease, or sooner."""
     claims = CapabilityClaims(
-        audience=draft.settings.cell_id,
+        audience=state.settings.cell_id,
         tenant=lease.tenant,
         kind=lease.kind,
         lease_id=lease.lease_id,
         generation=lease.generation,
-        boot_epoch=draft.state.epoch,
-        expires_at=min(lease.expires_at, draft.now + CAPABILITY_TTL_MAX_S),
+        boot_epoch=state.epoch,
+        expires_at=min(lease.expires_at, now + CAPABILITY_TTL_MAX_S),
     )
-    return mint_capability(draft.settings.token_key, claims)
+    return mint_capability(state.settings.token_key, claims)

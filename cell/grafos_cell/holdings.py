@@ -40,7 +40,8 @@ class Boot(msgspec.Struct, frozen=True):
 class HeldLease(msgspec.Struct, frozen=True):
     """``run_id`` is the run or instance that uses it, one at a time. ``closing_since`` is when its teardown began.
 
-    ``revoke`` is a label of ``RevokeState``; ``grace_until`` is when a revocation stops waiting (0: none was asked).
+    ``revoke`` is a label of ``RevokeState``; ``grace_until`` is when a revocation stops waiting (0: none was asked). A
+    ``shared`` one is a region of memory, which no run has for itself.
     """
 
     lease_id: str
@@ -54,6 +55,7 @@ class HeldLease(msgspec.Struct, frozen=True):
     closing_since: float = 0.0
     revoke: str = RevokeState.ACTIVE.value
     grace_until: float = 0.0
+    shared: bool = False
 
     @property
     def resources(self) -> Resources:

@@ -16,8 +16,9 @@ from typing import Protocol
 import msgspec
 
 from grafos_cell import abi
-from grafos_cell.run import LeaseAnswer, LeaseCall, LeaseDesk, no_desk
-from grafos_core.clock import Clock
+from grafos_cell.memory_calls import LeasedMemory, MemoryCalls
+from grafos_cell.region_calls import AskRegions, no_regions
+from grafos_cell.run import LeaseAnswer, LeaseCall, LeaseDesk
 
 _U32 = 0xFFFF_FFFF
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
@@ -51,33 +52,6 @@ class Guest(Protocol):
         ...
 
 
-class LeasedMemory:
-    """The region of one memory lease, at the place where its effects land.
-
-    ``expires_at`` is on the clock's monotonic time; every access asks ``status`` first. A lease that has run out may
-    have been renewed meanwhile, which the desk knows.
-    """
-
-    def __init__(
-        self, size_bytes: int, expires_at: float, clock: Clock, slot: int = 0, desk: LeaseDesk = no_desk
-    ) -> None:
-        self.data = memoryview(bytearray(size_bytes))
-        self._expires_at = expires_at
-        self._clock = clock
-        self._query = LeaseCall("query", "mem", slot)
-        self._desk = desk
-
-    def status(self) -> int:
-        """``abi.OK`` while the lease lives, else the status that every access gets."""
-        if self._clock.monotonic() < self._expires_at:
-            return abi.OK
-        answer = self._desk(self._query)
-        if answer.status == abi.OK:
-            self._expires_at = self._clock.monotonic() + answer.seconds_left
-        # Nobody to ask: all that is known is that it has run out.
-        return abi.LEASE_EXPIRED if answer.status == abi.DISCONNECTED else answer.status
-
-
 class LeasedBlocks:
     """The blocks of one lease. They are at the desk, where each move is checked and takes effect at once."""
 
@@ -97,7 +71,7 @@ class LeasedBlocks:
         return self._desk(LeaseCall("block_write", "block", self._slot, lba, data))
 
 
-class HostCalls:
+class HostCalls(MemoryCalls):
     """One run's buffers, results and leases; see the module's docstring.
 
     After the run: ``response`` (empty when none was written), ``output``, ``log_text()``, ``fail_text`` (None when the
@@ -112,11 +86,12 @@ class HostCalls:
         fuel: int,
         regions: Sequence[LeasedMemory] = (),
         blocks: Sequence[LeasedBlocks] = (),
+        ask_regions: AskRegions = no_regions,
     ) -> None:
+        super().__init__(regions, ask_regions)
         self._buffers = {abi.CONTEXT_HANDLE: context, abi.INPUT_HANDLE: input_bytes}
         self.fuel_given = fuel
         """Units that the run was given so far; a service is given more as it goes on."""
-        self._regions = regions
         self._blocks = blocks
         self._log: list[str] = []
         self._log_bytes = 0
@@ -193,32 +168,6 @@ class HostCalls:
     def fuel_remaining(self) -> int:
         return self.guest.fuel_left()
 
-    # --- fabricbios_fbmu_v0 -----------------------------------------------------------------------------------------
-
-    def fbmu_size(self, slot: int) -> int:
-        status, region = self._region(slot)
-        return len(region.data) if region else status
-
-    def fbmu_read(self, slot: int, offset: int, dst: int, length: int) -> int:
-        status, region = self._region(slot)
-        if region is None:
-            return status
-        offset, dst, length = offset & _U64, dst & _U32, length & _U32
-        status = self._check_move(region, offset, dst, length)
-        if status == abi.OK:
-            self.guest.write(dst, region.data[offset : offset + length])
-        return status
-
-    def fbmu_write(self, slot: int, offset: int, src: int, length: int) -> int:
-        status, region = self._region(slot)
-        if region is None:
-            return status
-        offset, src, length = offset & _U64, src & _U32, length & _U32
-        status = self._check_move(region, offset, src, length)
-        if status == abi.OK:
-            region.data[offset : offset + length] = self.guest.read(src, length)
-        return status
-
     # --- fabricbios_fbbu_v0 -----------------------------------------------------------------------------------------
 
     def fbbu_get_num_blocks(self, slot: int) -> int:
@@ -262,13 +211,6 @@ class HostCalls:
     svc_write: Callable[..., int] = unsupported
     svc_close: Callable[..., int] = unsupported
 
-    def _region(self, slot: int) -> tuple[int, LeasedMemory | None]:
-        slot &= _U32
-        if slot >= len(self._regions):
-            return abi.UNSUPPORTED, None
-        status = self._regions[slot].status()
-        return status, self._regions[slot] if status == abi.OK else None
-
     def _check_block(self, slot: int, lba: int, pointer: int) -> int:
         """The checks of a block's move but for the lease's, which is made with the move itself; when another one fails
         the lease is asked about first, since its state comes before them in the ABI's order."""
@@ -285,14 +227,6 @@ class HostCalls:
             self._pay(abi.BLOCK_BYTES)
         return abi.CAPACITY_EXCEEDED if is_in_memory else abi.INVALID_ARGUMENT
 
-    def _check_move(self, region: LeasedMemory, offset: int, pointer: int, length: int) -> int:
-        """The checks of a move between region and guest, in the ABI's order; pays for it last."""
-        if not self.guest.holds(pointer, length):
-            return abi.INVALID_ARGUMENT
-        if offset + length > len(region.data) or not self._pay(length):
-            return abi.CAPACITY_EXCEEDED
-        return abi.OK
-
     def _take(self, pointer: int, length: int, room: int, keep: int = _U32) -> tuple[int, bytes]:
         """Reads (the first ``keep`` bytes of) what the guest hands over, if in memory, within ``room`` and paid for."""
         pointer, length = pointer & _U32, length & _U32
@@ -301,6 +235,13 @@ class HostCalls:
         if length > room or not self._pay(length):
             return abi.CAPACITY_EXCEEDED, b""
         return abi.OK, self.guest.read(pointer, min(length, keep))
+
+    def _note(self, text: str) -> None:
+        line = plain_text(f"grafos: {text}".encode()[: abi.LOG_ENTRY_BYTES_MAX]).replace("\n", " ")
+        size = len(line.encode()) + 1
+        if self._log_bytes + size <= abi.LOG_BYTES_MAX:
+            self._log.append(line)
+            self._log_bytes += size
 
     def _pay(self, units: int) -> bool:
         """Takes the price of moving bytes. Without enough fuel the run is over: the guest stops at its next check."""

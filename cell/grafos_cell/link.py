@@ -77,6 +77,8 @@ class Link:
         self._listener = listener
         self._chance = chance
         self._writer: asyncio.StreamWriter | None = None
+        self.protocol = 0
+        """What both sides of the newest link agreed on; 0 before the first."""
         self._speaks = False
         self._is_redialling = False
 
@@ -166,7 +168,7 @@ class Link:
         if not isinstance(first, frames.Welcome):
             return GrafosError("answer_invalid", f"the scheduler began with {type(first).__name__}")
         _watch_for_silence(writer, first.heartbeat_every_s)
-        self._writer = writer
+        self._writer, self.protocol = writer, first.protocol
         beating = asyncio.create_task(self._beat(first.heartbeat_every_s))
         try:
             await self._listener.linked()

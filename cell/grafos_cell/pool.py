@@ -79,7 +79,8 @@ class WorkerPool:
     async def run(
         self, module: bytes, spec: RunSpec, desk: LeaseDesk = no_desk, regions: RegionDesk = no_region_desk
     ) -> RunOutcome:
-        """Runs ``spec`` on the next free worker; ``desk`` has its leases, ``regions`` all it may attach to. Every end is an outcome, also ``worker_lost``.
+        """Runs ``spec`` on the next free worker; ``desk`` has its leases, ``regions`` all that it may attach to. Every
+        end is an outcome, also ``worker_lost``.
 
         Raises ``limit_exceeded`` for a spec outside the ABI's limits, ``cell_busy`` when too many runs wait, and
         ``draining`` when the pool is closed. Cancelling ends the run at once, and its worker with it.

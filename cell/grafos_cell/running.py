@@ -12,6 +12,7 @@ from grafos_cell.broker_events import Event, WorkerEnded
 from grafos_cell.fetching import Fetcher
 from grafos_cell.holdings import BrokerState
 from grafos_cell.pool import WorkerPool
+from grafos_cell.region_desk import CellRegions
 from grafos_cell.run import RunOutcome, RunSpec
 from grafos_cell.run_leases import RunLeases
 from grafos_core.clock import Clock
@@ -42,12 +43,14 @@ class Runner:
         fetcher: Fetcher,
         clock: Clock,
         blocks: BlockStore,
+        regions: CellRegions,
     ) -> None:
         self._pool = pool
         self._agent = agent
         self._fetcher = fetcher
         self._clock = clock
         self._blocks = blocks
+        self._regions = regions
         self._is_warm = False
         self._is_closed = False
         self._runs: dict[str, asyncio.Task[RunOutcome]] = {}
@@ -131,7 +134,8 @@ class Runner:
             memory_leases=leases.memory,
             block_leases=leases.blocks,
         )
-        outcome = await self._pool.run(module, spec, leases.answer)
+        regions = self._regions.of_run(start.run_id, len(spec.memory_leases))
+        outcome = await self._pool.run(module, spec, leases.answer, regions.answer)
         if leases.blocks:
             await asyncio.to_thread(leases.sync_blocks)  # a disk may take its time, and leases end meanwhile
         return outcome

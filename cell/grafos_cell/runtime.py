@@ -14,8 +14,9 @@ import msgspec
 
 from grafos_cell import abi
 from grafos_cell.engine import Compiled, Engine
-from grafos_cell.hostcalls import HostCalls, LeasedBlocks, LeasedMemory
+from grafos_cell.hostcalls import HostCalls, LeasedBlocks
 from grafos_cell.instance import Instance
+from grafos_cell.memory_calls import LeasedMemory
 from grafos_cell.module import ModuleFacts, check_module
 from grafos_cell.run import FINISHED, Hook, LeaseDesk, RunOutcome, RunSpec, check_spec, no_desk
 from grafos_cell.traps import StoppedError

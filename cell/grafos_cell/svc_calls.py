@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Protocol, assert_never
 
 from grafos_cell import abi
-from grafos_cell.hostcalls import HostCalls, LeasedBlocks, LeasedMemory
+from grafos_cell.hostcalls import HostCalls, LeasedBlocks
+from grafos_cell.memory_calls import LeasedMemory
 from grafos_cell.run import LeaseAnswer
 from grafos_cell.service_messages import (
     Accepted,

@@ -19,6 +19,8 @@ from typing import BinaryIO
 
 from grafos_cell import abi
 from grafos_cell.confinement import confine, seal
+from grafos_cell.hostcalls import HostCalls
+from grafos_cell.region_calls import RegionReply, RegionWish
 from grafos_cell.run import LeaseAnswer, LeaseCall, RunOutcome, RunSpec, aged
 from grafos_cell.runtime import LoadedModule, Runtime
 from grafos_cell.service_messages import FromInstance, Listen, Serve, ToInstance
@@ -83,7 +85,8 @@ class Worker:
                 channel = ServiceChannel(self._send, self._receive)
                 outcome = self._runtime.run(module, spec, channel.ask, partial(ServiceCalls, job, channel))
             else:
-                outcome = self._runtime.run(module, spec, self._ask)
+                host_calls = partial(HostCalls, ask_regions=self._ask_regions)
+                outcome = self._runtime.run(module, spec, self._ask, host_calls)
         except GrafosError as error:
             outcome = RunOutcome(error.code, error.what)
         self._send(Done(outcome))
@@ -108,6 +111,12 @@ class Worker:
         self._send(call)
         answer = self._receive()
         return answer if isinstance(answer, LeaseAnswer) else LeaseAnswer(abi.DISCONNECTED)
+
+    def _ask_regions(self, wish: RegionWish) -> RegionReply:
+        """The same, of a region that is no lease of the run."""
+        self._send(wish)
+        reply = self._receive()
+        return reply if isinstance(reply, RegionReply) else RegionReply(abi.DISCONNECTED)
 
     def _compile(self, module: bytes) -> ModuleCode | Refused:
         resource.setrlimit(resource.RLIMIT_DATA, (COMPILE_BYTES_MAX, COMPILE_BYTES_MAX))

@@ -7,6 +7,7 @@ Each message is one frame: four bytes of length, big-endian, and a msgpack map w
     Job(spec)                    CodeWanted, when it does not have the module
     ModuleCode                   Started, when the code is loaded; CodeRefused, when it cannot be
     LeaseAnswer                  LeaseCall, any number of times
+    RegionReply                  RegionWish, the same
                                  Done(outcome)
 
 A process that is to compile hears one other message, and is ended after its answer:
@@ -22,6 +23,7 @@ import msgspec
 
 from grafos_cell import abi
 from grafos_cell.module import ModuleFacts
+from grafos_cell.region_calls import RegionReply, RegionWish
 from grafos_cell.run import LeaseAnswer, LeaseCall, RunOutcome, RunSpec
 from grafos_cell.service_messages import FromInstance, Serve, ToInstance
 from grafos_core.errors import GrafosError
@@ -88,8 +90,8 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     outcome: RunOutcome
 
 
-Down = Job | ModuleCode | Compile | LeaseAnswer | Serve | ToInstance
-Up = Ready | CodeWanted | CodeRefused | Started | LeaseCall | Done | ModuleCode | Refused | FromInstance
+Down = Job | ModuleCode | Compile | LeaseAnswer | RegionReply | Serve | ToInstance
+Up = Ready | CodeWanted | CodeRefused | Started | LeaseCall | RegionWish | Done | ModuleCode | Refused | FromInstance
 
 decode_down = msgspec.msgpack.Decoder(Down).decode
 decode_up = msgspec.msgpack.Decoder(Up).decode

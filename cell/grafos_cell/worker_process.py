@@ -142,8 +142,8 @@ class WorkerProcess:
         desk: LeaseDesk = no_desk,
         regions: RegionDesk = no_region_desk,
     ) -> RunOutcome:
-        """One run, whose leases are at ``desk``, and what it attaches to at ``regions``. After anything but an outcome of the worker's own the worker is not
-        usable any more."""
+        """One run, whose leases are at ``desk``, and what it attaches to at ``regions``. After anything but an outcome
+        of the worker's own the worker is not usable any more."""
         self._is_between_runs = False
         try:
             async with asyncio.timeout(limits.load_s):

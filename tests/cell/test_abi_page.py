@@ -12,6 +12,7 @@ from grafos_cell.module import check_module
 from grafos_cell.worker import COMPILE_BYTES_MAX
 from grafos_cell.worker_process import PoolLimits
 from grafos_core.errors import CODES
+from grafos_scheduler.region_frames import REGION_MOVE_BYTES_MAX
 
 PAGE_TEXT = (ROOT / "docs" / "reference" / "tasklet-abi.md").read_text(encoding="utf-8")
 
@@ -29,7 +30,8 @@ def test_the_page_has_the_limits_of_the_code() -> None:
         f"| fuel | {abi.FUEL_DEFAULT:,} by default; 1 to 10^12 |",
         f"| linear memory | {abi.MEMORY_BYTES_DEFAULT // mib} MiB by default; {least} KiB to {most} GiB |",
         f"| deadline | {abi.DEADLINE_S_DEFAULT:g} s by default; {abi.DEADLINE_S_MIN} to {abi.DEADLINE_S_MAX:,g} s |",
-        f"| memory leases of a run | {abi.MEMORY_LEASES_MAX} |",
+        f"| memory leases of a run | {abi.MEMORY_LEASES_MAX}, with the regions that it attaches to |",
+        f"| one call on an attached region | {REGION_MOVE_BYTES_MAX // 1024} KiB |",
         f"| tables | {abi.TABLES_MAX}, of {abi.TABLE_ELEMENTS_MAX:,} elements each |",
         f"| call stack | {abi.STACK_BYTES_MAX // 1024} KiB |",
         f"| compiling | {PoolLimits().compile_s:g} s, {COMPILE_BYTES_MAX // 1024**3} GiB |",

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from grafos_cell.blobcache import BlobCache
 from grafos_cell.blocks import BlockStore
-from grafos_cell.broker_draft import Draft
 from grafos_cell.broker_events import WorkerEnded
 from grafos_cell.broker_tokens import mint_token
 from grafos_cell.fetching import Fetcher
 from grafos_cell.holdings import LEASE, RUN, BrokerSettings, BrokerState, HeldLease, TakenRun
 from grafos_cell.pool import WorkerPool
+from grafos_cell.region_desk import CellRegions
 from grafos_cell.running import Runner
 from grafos_core.changes import Change
 from grafos_core.clock import SystemClock
@@ -38,6 +39,7 @@ class Desk:
             Fetcher(BlobCache(folder), lambda frame: None),
             SystemClock(),
             BlockStore(folder / "blocks"),
+            CellRegions(self.state, SystemClock().now, SimpleNamespace(send=lambda frame: None, protocol=0)),
         )
         self._when_told = when_told
 
@@ -50,7 +52,7 @@ class Desk:
         lease = HeldLease(lease_id, "acme", "cpu", 1, 1, 60.0)
         taken = TakenRun(run_id, "acme", "local", "here", "t", "0" * 64, "", 1, (lease_id,), 0.0, 60.0)
         self.state.apply((Change(LEASE, lease_id, lease), Change(RUN, run_id, taken)))
-        token = mint_token(Draft(self.state, 0.0), lease)
+        token = mint_token(self.state, lease, 0.0)
         self.runner.start(StartRun(run_id, "acme", "local", "here", "t", "0" * 64, "", 1, 65536, 1.0, (token,)))
 
 
