@@ -109,6 +109,7 @@ CODES: dict[str, CodeFacts] = {
     "module_invalid": CodeFacts(USAGE, 422, False, "The bytes are not a module of tasklet-profile-v0."),
     "name_invalid": CodeFacts(USAGE, 400, False, "A name is empty, too long or has characters that are not allowed."),
     "no_eligible_provider_cells": CodeFacts(CAPACITY, 503, True, "No cell of the provider meets all readiness requirements."),
+    "no_healthy_replica": CodeFacts(CAPACITY, 503, True, "No instance of the service can take a session now."),
     "not_found": CodeFacts(USAGE, 404, False, "There is no such route or thing."),
     "not_leader": CodeFacts(CONFLICT, 307, True, "Another replica of the scheduler leads; the answer names its address."),
     "operator_replaced": CodeFacts(AUTH, 403, False, "Another home of the fabric became the operator, by the fabric's key."),

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 import msgspec
 
 from grafos_core.errors import GrafosError
-from grafos_scheduler import frames
 
 FRAME_HEAD_BYTES = 4
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 """A result with its whole output, and room to spare."""
 
 
-def encode_frame(frame: frames.UpFrame | frames.DownFrame) -> bytes:
+def encode_frame(frame: msgspec.Struct) -> bytes:
     """The frame as it goes over the link; a frame over the limit is a bug of its maker."""
     body = _frame_encoder.encode(frame)
     assert len(body) <= FRAME_BYTES_MAX, f"{type(frame).__name__} has {len(body)} bytes"

@@ -46,7 +46,8 @@ from grafos_scheduler.state import State
 
 
 class Services(NamedTuple):
-    """What the handlers work with. ``document`` makes the OpenAPI document, which is made from the routes to them."""
+    """What the handlers work with. ``document`` makes the OpenAPI document, which is made from the routes to them;
+    ``sessions_of`` counts the sessions of an instance, by its id."""
 
     settings: Settings
     shell: Shell
@@ -59,6 +60,7 @@ class Services(NamedTuple):
     bundles: BundleStore
     sessions: Sessions
     document: Callable[[], dict[str, Any]]
+    sessions_of: Callable[[str], int]
 
 
 class Stream(NamedTuple):

@@ -26,7 +26,16 @@ from grafos_scheduler.credentials import Credentials
 from grafos_scheduler.events import CellFaulted, CellSaid, LinkClosed, LinkOpened, RunReported
 from grafos_scheduler.region_frames import RegionAnswer, RegionCall
 from grafos_scheduler.region_relay import RegionRelay
-from grafos_scheduler.service_frames import ServiceUp
+from grafos_scheduler.service_events import InstanceReported, InstanceSaid
+from grafos_scheduler.service_frames import (
+    InstanceListening,
+    InstanceLoad,
+    ServiceUp,
+    SessionCredit,
+    SessionData,
+    SessionEnd,
+)
+from grafos_scheduler.session_relay import SessionRelay
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
 
@@ -47,7 +56,7 @@ log = logging.getLogger("grafos.link")
 
 GARBAGE = frozenset({"limit_exceeded", "receipt_invalid", "request_invalid"})
 """What comes of bytes that no cell sends which works as it should."""
-Heard = LinkOpened | RunReported | CellSaid | CellFaulted
+Heard = LinkOpened | RunReported | CellSaid | CellFaulted | InstanceSaid | InstanceReported
 """What a frame comes to for the scheduler's mind."""
 
 _decoder = msgspec.msgpack.Decoder(frames.UpFrame)
@@ -62,6 +71,7 @@ class LinkServices:
         self.credentials = credentials
         self.blobs = blobs
         self.links: set[CellLink] = set()
+        self.sessions = SessionRelay(shell)
         self.regions = RegionRelay(shell)
 
     def accept(self, transport: asyncio.Transport, peer: trust.Peer) -> asyncio.Protocol:
@@ -153,6 +163,7 @@ class CellLink(asyncio.Protocol):
         if self._link_id:
             self._services.regions.link_lost(self._peer.name, self)
             self._shell.drop_link(self._peer.name, self._link_id)
+            self._services.sessions.link_lost(self._peer.name, self._link_id)
             self._work(self._closed())
         else:
             self.ended.set_result(None)
@@ -228,9 +239,21 @@ class CellLink(asyncio.Protocol):
             receipt = self._open_receipt(frame)
             heard.append(RunReported(self._peer.name, self._link_id, frame, receipt))
         elif isinstance(frame, ServiceUp):
-            raise GrafosError("unsupported", f"this scheduler starts no instances, so no {type(frame).__name__} is due")
+            self._take_of_service(frame, heard)
         else:
             heard.append(CellSaid(self._peer.name, self._link_id, frame))
+
+    def _take_of_service(self, frame: ServiceUp, heard: list[Heard]) -> None:
+        """A session's frame is passed on at once; what is said of an instance is to be decided."""
+        if isinstance(frame, SessionData | SessionEnd | SessionCredit):
+            self._services.sessions.from_cell(self._peer.name, frame)
+        elif isinstance(frame, InstanceListening | InstanceLoad):
+            heard.append(InstanceSaid(self._peer.name, self._link_id, frame))
+        else:
+            of_instance = receipts.open_signed_by_cell(
+                frame.receipt, receipts.InstanceReceipt, self._services.credentials.ca_pem, at_field="ended_at"
+            )
+            heard.append(InstanceReported(self._peer.name, self._link_id, frame, of_instance))
 
     def _check_hello(self, hello: frames.Hello, now: float) -> None:
         authorize(
@@ -273,12 +296,12 @@ class CellLink(asyncio.Protocol):
             self.ended.set_result(None)
 
     async def _send_blob(self, sha256: str) -> None:
-        """A cell gets what a run needs that is under way on it, and nothing else."""
+        """A cell gets what a run or an instance needs that is under way on it, and nothing else."""
         tenant = self._tenant_of(sha256)
         async with self._blobs_at_once:
             try:
                 if tenant is None:
-                    raise GrafosError("blob_missing", "no run on this cell needs the blob")
+                    raise GrafosError("blob_missing", "no run and no instance on this cell needs the blob")
                 # Blobs are large and can wait: a cell with a slow way here is not one that does not read.
                 await self._has_room.wait()
                 data = await self._services.blobs.get(tenant, sha256)
@@ -292,6 +315,9 @@ class CellLink(asyncio.Protocol):
         for run in self._shell.state.runs_at(self._peer.name):
             if sha256 in (run.request.module_sha256, run.request.input_sha256):
                 return run.tenant
+        for instance in self._shell.state.instances_at(self._peer.name):
+            if sha256 == instance.spec.module_hash:
+                return instance.tenant
         return None
 
     # --- bounds ---

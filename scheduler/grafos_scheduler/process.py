@@ -37,6 +37,8 @@ from grafos_scheduler.openapi import document
 from grafos_scheduler.protocol import CONNECTIONS_MAX, HTTP_ALPN, ORCHESTRATOR_CONNECTIONS_MAX, Listener
 from grafos_scheduler.regaining import RegainDesk
 from grafos_scheduler.server import Application, listener_context, renew_certificate
+from grafos_scheduler.session_door import SessionDoor
+from grafos_scheduler.session_frames import SESSION_ALPN
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
 from grafos_scheduler.signing_in import AccountDesk
@@ -160,15 +162,30 @@ async def opened(settings: Settings, store: Store) -> AsyncIterator[Opened]:
         bundles = BundleStore(settings.bundles)
         accounts = AccountDesk(shell, credentials, settings)
         regaining = RegainDesk(shell, credentials, settings, desk)
-        services = Services(
-            settings, shell, credentials, desk, enrolling, accounts, regaining, blobs, bundles, Sessions(), document
-        )
         links = LinkServices(settings, shell, credentials, blobs)
-        tls = listener_context(services, [LINK_ALPN, HTTP_ALPN])
+        services = Services(
+            settings,
+            shell,
+            credentials,
+            desk,
+            enrolling,
+            accounts,
+            regaining,
+            blobs,
+            bundles,
+            Sessions(),
+            document,
+            links.sessions.sessions_of,
+        )
+        tls = listener_context(services, [LINK_ALPN, SESSION_ALPN, HTTP_ALPN])
         connections_max = ORCHESTRATOR_CONNECTIONS_MAX if settings.is_orchestrator else CONNECTIONS_MAX
-        yield Opened(services, links, Listener(Application(services, tls), links, connections_max), tls)
+        yield Opened(services, links, _listener(services, links, tls, connections_max), tls)
     finally:
         await store.close()
+
+
+def _listener(services: Services, links: LinkServices, tls: ssl.SSLContext, connections_max: int) -> Listener:
+    return Listener(Application(services, tls), links, connections_max, SessionDoor(links))
 
 
 def _forget_drafts(settings: Settings) -> None:
@@ -181,9 +198,11 @@ def _forget_drafts(settings: Settings) -> None:
 
 
 def blobs_in_use(kept: state.State, tenant: str) -> set[str]:
-    """The hashes that the tenant's runs under way still need."""
+    """The hashes that the tenant's runs under way and its services still need."""
     requests = [run.request for run in kept.runs_under_way() if run.tenant == tenant]
-    return {sha256 for asked in requests for sha256 in (asked.module_sha256, asked.input_sha256)}
+    modules = {service.spec.module_hash for service in kept.services.values() if service.tenant == tenant}
+    modules |= {each.spec.module_hash for each in kept.all_instances() if each.tenant == tenant}
+    return modules | {sha256 for asked in requests for sha256 in (asked.module_sha256, asked.input_sha256)}
 
 
 def _rules(settings: Settings) -> state.Settings:

@@ -19,6 +19,7 @@ from grafos_core.errors import GrafosError
 from grafos_scheduler.frames import LINK_ALPN
 from grafos_scheduler.http_parts import Config, HttpToolsProtocol, RequestResponseCycle, ServerState
 from grafos_scheduler.messages import CODE_HEADER, error_body
+from grafos_scheduler.session_frames import SESSION_ALPN
 
 HTTP_ALPN = "http/1.1"
 CONNECTIONS_MAX = 1024
@@ -49,8 +50,15 @@ class LinkKeeper(Protocol):
 class Listener:
     """All connections of one port: makes a protocol for each, and ends them all."""
 
-    def __init__(self, application: Application, keeper: LinkKeeper, connections_max: int = CONNECTIONS_MAX) -> None:
+    def __init__(
+        self,
+        application: Application,
+        keeper: LinkKeeper,
+        connections_max: int = CONNECTIONS_MAX,
+        sessions: LinkKeeper | None = None,
+    ) -> None:
         self.keeper = keeper
+        self.sessions = sessions
         self.strangers: set[GrafosProtocol] = set()
         self._connections_max = connections_max
         self.config = Config(
@@ -72,7 +80,8 @@ class Listener:
         return GrafosProtocol(self)
 
     def is_full(self) -> bool:
-        return len(self.server_state.connections) + len(self.keeper.links) >= self._connections_max
+        sessions = len(self.sessions.links) if self.sessions is not None else 0
+        return len(self.server_state.connections) + len(self.keeper.links) + sessions >= self._connections_max
 
     def has_room_for(self, peer: trust.Peer | None) -> bool:
         """Whether one more connection may be kept, of this peer or of one without a certificate."""
@@ -106,7 +115,7 @@ class GrafosProtocol(HttpToolsProtocol):
             self._peer = None
         if not self._listener.has_room_for(self._peer):
             transport.abort()
-        elif tls.selected_alpn_protocol() != LINK_ALPN:
+        elif (keeper := self._keeper_of(tls.selected_alpn_protocol())) is None:
             self._is_http = True
             if self._peer is None:
                 self._listener.strangers.add(self)
@@ -115,7 +124,13 @@ class GrafosProtocol(HttpToolsProtocol):
         elif self._peer is None:
             transport.abort()
         else:
-            transport.set_protocol(self._listener.keeper.accept(transport, self._peer))
+            transport.set_protocol(keeper.accept(transport, self._peer))
+
+    def _keeper_of(self, chosen: str | None) -> LinkKeeper | None:
+        """Who takes a connection that chose this by ALPN; None for HTTP."""
+        if chosen == LINK_ALPN:
+            return self._listener.keeper
+        return self._listener.sessions if chosen == SESSION_ALPN else None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_arrived()

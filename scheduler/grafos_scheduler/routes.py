@@ -25,6 +25,7 @@ from grafos_scheduler.regaining_routes import REGAIN_ROUTES
 from grafos_scheduler.region_routes import REGION_ROUTES
 from grafos_scheduler.reservation_routes import RESERVATION_ROUTES
 from grafos_scheduler.route import Route, gate
+from grafos_scheduler.service_routes import SERVICE_ROUTES
 from grafos_scheduler.settings import CELL as CELL_MODE
 
 ROUTES: tuple[Route, ...] = (
@@ -250,6 +251,7 @@ ROUTES: tuple[Route, ...] = (
         messages.Settlements,
         only=CELL_MODE,
     ),
+    *SERVICE_ROUTES,
     *ORCHESTRATOR_ROUTES,
     *ACCOUNT_ROUTES,
     *LEDGER_ROUTES,

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -25,7 +25,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.rowstore import Store
 from grafos_scheduler import frames, runs
 from grafos_scheduler.decide import decide
-from grafos_scheduler.effects import CloseLink, Decision, Effect, RunMoved, SendToCell
+from grafos_scheduler.effects import CloseLink, Decision, Effect, InstanceMoved, RunMoved, SendToCell
 from grafos_scheduler.events import Event, Tick
 from grafos_scheduler.state import State
 
@@ -59,6 +59,7 @@ class Shell:
         self._next_link_id = 1
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._waiting = 0
+        self._instance_watchers: list[Callable[[str], None]] = []
         self.is_ending = False
 
     async def handle(self, event: Event, extra: Batch = (), *, by: str = "") -> msgspec.Struct | None:
@@ -147,6 +148,10 @@ class Shell:
                 log.exception("a tick could not be decided")
             await asyncio.sleep(TICK_EVERY_S)
 
+    def watch_instances(self, watcher: Callable[[str], None]) -> None:
+        """Whom to tell, by its id, of each instance that has a new state."""
+        self._instance_watchers.append(watcher)
+
     def end_waiting(self) -> None:
         """Lets every long poll answer now, because the process is about to end."""
         self.is_ending = True
@@ -180,6 +185,10 @@ class Shell:
         if isinstance(effect, RunMoved):
             for moved in self._waiters.get(effect.run_id, ()):
                 moved.set()
+            return
+        if isinstance(effect, InstanceMoved):
+            for watcher in self._instance_watchers:
+                watcher(effect.instance_id)
             return
         link = self._links.get((effect.cell_id, effect.link_id))
         if link is None:
