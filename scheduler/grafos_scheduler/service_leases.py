@@ -22,7 +22,6 @@ from grafos_scheduler import frames, leases, rows, service_instances, service_mo
 from grafos_scheduler.service_frames import StartInstance
 from grafos_scheduler.service_instances import ACTIVE, DRAINING, ENDED, FENCED, PLANNED, STARTING
 from grafos_scheduler.service_messages import ServiceSpec
-from grafos_scheduler.service_placement import wanted_resources
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
@@ -42,7 +41,7 @@ def is_of_instance(state: State, frame: AboutLease) -> bool:
 
 def ask_first(draft: Draft, instance: Instance, chance: random.Random) -> Instance:
     """Makes and asks for the leases of an instance that is placed; gives it with them."""
-    wanted, cell = wanted_resources(instance.spec), draft.state.cells[instance.cell_id]
+    wanted, cell = instance.spec.resources, draft.state.cells[instance.cell_id]
     amounts = {LISTENER: instance.spec.listener_port} | {kind: wanted.of_kind(kind) for kind in FIELD_OF_KIND}
     expires_at = draft.now + draft.state.settings.service_lease_s
     made = [

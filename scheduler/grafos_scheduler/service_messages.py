@@ -11,6 +11,7 @@ from typing import Annotated
 
 import msgspec
 
+from grafos_core.resources import Resources
 from grafos_core.tiers import Tier
 from grafos_scheduler.messages import END, Hex256, Name
 from grafos_scheduler.service_frames import DRAIN_S_MAX, SESSIONS_MAX
@@ -94,6 +95,14 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def replica_count(self) -> int:
         return self.replication.replica_count
+
+    @property
+    def resources(self) -> Resources:
+        """What an instance leases, beside its port: one core at least."""
+        wanted = Resources()
+        for requirement in self.resources_per_instance:
+            wanted += Resources.of(requirement.resource_type, requirement.capacity)
+        return wanted if wanted.cpu_cores else wanted + Resources(cpu_cores=1)
 
 
 class InstanceView(msgspec.Struct, frozen=True):

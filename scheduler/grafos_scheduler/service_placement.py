@@ -23,14 +23,6 @@ PORT_TAKEN = "port "
 """How the veto of a taken port begins."""
 
 
-def wanted_resources(spec: ServiceSpec) -> Resources:
-    """What an instance leases, beside its port."""
-    wanted = Resources()
-    for requirement in spec.resources_per_instance:
-        wanted += Resources.of(requirement.resource_type, requirement.capacity)
-    return wanted if wanted.cpu_cores else wanted + Resources(cpu_cores=1)
-
-
 def choose(
     state: State,
     tenant: rows.Tenant,
@@ -48,7 +40,7 @@ def choose(
     """
     if rows.WHOLE_SCHEDULER in state.drains:
         raise GrafosError("draining", "this scheduler admits nothing new", next="deploy to another cell")
-    wanted = wanted_resources(spec)
+    wanted = spec.resources
     known = [cell for cell in state.cells.values() if _is_meant(cell, spec)]
     signals = {cell.cell_id: cells.readiness(state, cell, now) for cell in known}
     ready = [cell for cell in known if cells.is_ready(signals[cell.cell_id])]
@@ -75,7 +67,7 @@ def choose(
 def check_affordable(state: State, tenant: rows.Tenant, spec: ServiceSpec, chosen: list[rows.Cell], now: float) -> None:
     """``budget_exceeded`` unless the first lease period of all of them together can be held."""
     seconds = state.settings.service_lease_s + state.settings.clock_skew_max_s
-    wanted = wanted_resources(spec)
+    wanted = spec.resources
     total = sum(
         cost_micro_cents(wanted.share_of(cell.total), state.terms[cell.cell_id].rate_micro_cents_per_hour, seconds)
         for cell in chosen

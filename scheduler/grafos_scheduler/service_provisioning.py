@@ -22,7 +22,6 @@ from grafos_scheduler.service_instances import (
     STARTING,
     moved,
 )
-from grafos_scheduler.service_placement import wanted_resources
 from grafos_scheduler.service_rows import Instance, Service
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def provision(draft: Draft, service: Service, slot: int, cell: rows.Cell, chance
         created_at=draft.now,
         follows=last.instance_id if last is not None else "",
         rate_micro_cents_per_hour=state.terms[cell.cell_id].rate_micro_cents_per_hour,
-        share=str(wanted_resources(service.spec).share_of(cell.total)),
+        share=str(service.spec.resources.share_of(cell.total)),
         restarts=restarts_after(last) if last is not None and last.code not in ORDERLY else 0,
     )
     paid = service_money.hold_next(draft, planned)
