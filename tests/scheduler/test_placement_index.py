@@ -20,11 +20,13 @@ from grafos_core.tiers import Tier
 from grafos_scheduler import events, frames, leases, messages, rows
 from grafos_scheduler.decide import decide
 from grafos_scheduler.effects import Decision
+from grafos_scheduler.image_messages import IMAGE_DEMAND, ImagesDemanded
 from grafos_scheduler.placement import Candidate, Demand, choose, vetoes
 from grafos_scheduler.placement_index import BUCKET_CELLS_MAX, Column, PlacementIndex, Rank, Shape
 from grafos_scheduler.state import State
 
 STEPS = 150
+IMAGES = ("", "a" * 64, "b" * 64)
 TOTALS = (
     Resources(cpu_cores=2, mem_bytes=2 * MIB),
     Resources(cpu_cores=4, mem_bytes=4 * MIB),
@@ -54,6 +56,7 @@ class History:
             self._terms,
             self._marks,
             self._conforms,
+            self._demands,
             self._asks,
             self._asks,
             self._asks,
@@ -82,7 +85,8 @@ class History:
 
     def _comes(self, cell_id: str) -> None:
         provider = "local" if cell_id == "cell-7" else "aws"
-        told = messages.CellRegistration(cell_id, provider, "here", "1", self.chance.choice(TOTALS))
+        has, image = self.chance.choice(TOTALS), self.chance.choice(IMAGES)
+        told = messages.CellRegistration(cell_id, provider, "here", "1", has, image_sha256=image)
         self.desk.tell(events.CellRegistered(told, f"key-of-{cell_id}"))
 
     def _dials(self, cell_id: str) -> None:
@@ -114,6 +118,10 @@ class History:
         wrong = ("a-case",) if self.chance.random() < 0.3 else ()
         self.desk.tell(events.TrialOpened(cell_id, "ada", 60.0))
         self.desk.tell(events.ConformanceReported(cell_id, messages.Conformance("1", 5, wrong), "op"))
+
+    def _demands(self, _: str) -> None:
+        demanded = IMAGES[1:] if self.chance.random() < 0.2 else ()
+        self.desk.tell(ImagesDemanded(demanded, "op"))
 
     def _life_s(self) -> float:
         return self.chance.choice((0.0, 0.0, 60.0, 400.0))
@@ -197,6 +205,7 @@ def test_an_index_made_anew_from_the_rows_is_the_one_that_grew_with_them(seed: i
         rows.DRAIN: state.drains,
         rows.PRODUCTION: state.productions,
         rows.CONFORMANCE: state.conformed,
+        IMAGE_DEMAND: state.image_demands,
     }
     changes = [Change(kind, key, row) for kind, table in tables.items() for key, row in table.items()]
     history.chance.shuffle(changes)
