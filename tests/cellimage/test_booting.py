@@ -65,6 +65,11 @@ class Cell:
         with self.at.client(self.operator) as client:
             return any(cell.cell_id == self.cell_id and cell.ready for cell in client.cells())
 
+    @property
+    def image(self) -> str:
+        with self.at.client(self.operator) as client:
+            return next(cell.image_sha256 for cell in client.cells() if cell.cell_id == self.cell_id)
+
     def answer(self) -> messages.RunView:
         """How a tasklet ends there. A worker that does not start in time is asked again, as the code says: an emulated
         machine on a busy one takes its time."""
@@ -93,6 +98,7 @@ def test_an_image_that_boots_runs_tasklets_as_a_ready_cell_and_is_the_same_one_a
     cell = Cell(orchestrator, operator, "gcp-booted")
     with booted(image, Asked(PLAIN, cell.told()), tmp_path / "machine") as machine:
         cell.becomes(machine, ready=True)
+        assert cell.image == image.contents_sha256 != "", "it tells which image it is of"
         run = cell.answer()
         assert (run.state, run.cell_id) == ("finished", cell.cell_id), f"{run}\n{machine.console[-4000:]}"
         machine.switch_off()

@@ -72,7 +72,9 @@ def said_at_boot(image: BakedImage, memory: Path, folder: Path) -> str:
     console = folder / f"{image.sha256[:12]}.log"
     words = ["qemu-system-x86_64", "-machine", "q35,smm=on,sata=off,usb=off", "-m", "1024", "-smp", "2"]
     words += ["-accel", "tcg", "-cpu", "max,-cx16", "-nodefaults", "-no-user-config", "-display", "none"]
-    words += ["-global", "driver=cfi.pflash01,property=secure,value=on", "-net", "none", "-no-reboot"]
+    words += ["-global", "driver=cfi.pflash01,property=secure,value=on", "-no-reboot"]
+    words += ["-netdev", "user,id=net,restrict=on", "-device", "virtio-net-pci,netdev=net,romfile="]
+    words += ["-device", "virtio-rng-pci"]
     words += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE[0]}"]
     words += ["-drive", f"if=pflash,unit=1,format=raw,file={memory}"]
     words += ["-drive", f"if=none,id=disk,format=raw,snapshot=on,file={image.path}"]
