@@ -107,24 +107,16 @@ def empty_cache(place: Path) -> Path:
     return images
 
 
-@pytest.mark.parametrize("tool", [pytest.param("ukify", marks=pytest.mark.deep), "mcopy"])
-def test_ctrl_c_leaves_neither_a_half_image_nor_a_process(tool: str, tmp_path: Path) -> None:
-    bake = Bake(tmp_path / "images")
-    bake.reaches(lambda: any(tool in word for words in bake.processes() for word in words))
-    assert bake.ends(signal.SIGINT) == 130, bake.said.read_text()
-    assert list(bake.folder.iterdir()) == []
-
-
-def test_a_bake_that_was_killed_is_cleared_away_by_the_next(tmp_path: Path) -> None:
-    bake = Bake(tmp_path / "images")
-    bake.reaches(lambda: bake.has_ended("the cell's own code"))
-    bake.ends(signal.SIGKILL)
-    assert list_images(bake.folder) == []
-    assert [path.name[:6] for path in bake.folder.iterdir()] == [".bake-"]
-    again = Bake(bake.folder)
-    assert again.process.wait(WAIT_S_MAX) == 0, again.said.read_text()
-    (image,) = list_images(bake.folder)
-    assert {path.name.partition(".")[0] for path in bake.folder.iterdir()} == {image.path.stem}
+def test_a_bake_that_was_killed_is_cleared_away_by_the_next_and_ctrl_c_leaves_nothing_at_all(tmp_path: Path) -> None:
+    killed = Bake(tmp_path / "images")
+    killed.reaches(lambda: killed.has_ended("the cell's own code"))
+    killed.ends(signal.SIGKILL)
+    assert list_images(killed.folder) == []
+    assert [path.name[:6] for path in killed.folder.iterdir()] == [".bake-"]
+    interrupted = Bake(killed.folder)
+    interrupted.reaches(lambda: interrupted.runs("mcopy"))
+    assert interrupted.ends(signal.SIGINT) == 130, interrupted.said.read_text()
+    assert list(interrupted.folder.iterdir()) == []
 
 
 @pytest.mark.deep
