@@ -6,6 +6,7 @@ that is fenced serves nothing, however late its process ends.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 
@@ -36,6 +37,8 @@ from grafos_scheduler.service_frames import (
     SessionOpen,
     StartInstance,
 )
+
+log = logging.getLogger("grafos.cell")
 
 FromClient = SessionOpen | SessionData | SessionEnd | SessionCredit
 TEXT_BYTES_MAX = 4096
@@ -79,6 +82,7 @@ class Instance:
             self._sessions.has_begun(self._clock.monotonic())
             await process.begin(code, self._serve(), PoolLimits())
             self._process = process
+            log.info("instance %s has process %d", self.start.instance_id, process.pid)
             return await self._stay_with(process)
         except CodeRefusedError as refused:
             return self.over("internal", f"the cell could not load the module that it compiled: {refused}")

@@ -68,9 +68,9 @@ class _Session:
     @property
     def is_ready(self) -> bool:
         """Whether the call that the guest wants to make next would not wait."""
-        if self.is_gone:
-            return True
-        return self.room > 0 if self.is_short else bool(self.inbound) or self.has_ended
+        if self.is_gone or not self.room:
+            return self.is_gone
+        return self.is_short or bool(self.inbound) or self.has_ended
 
 
 class ServiceCalls(HostCalls):

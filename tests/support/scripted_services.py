@@ -58,7 +58,7 @@ class ScriptedService:
             "module_sha256": sha256_of(module),
             "listener_port": self.port,
             "max_sessions": 64,
-            "memory_bytes": 2**21,
+            "memory_bytes": 2**23,
             "leases": (CPU, LISTENER),
             "tokens": tokens,
             "fuel_per_session": 10**9,

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 import msgspec
-from wasmtime import wat2wasm
 
 from grafos_cell import abi
 from grafos_cell.conformance.case import Case, Expected, Row, judge
+from grafos_cell.conformance.echo import echo_text
 from grafos_cell.conformance.wat import call, dropped, tasklet_text, text_at
 from grafos_cell.engine import Engine
 from grafos_cell.run import LeaseAnswer
@@ -34,31 +34,6 @@ PORT, SESSIONS, WINDOW = 8080, 1024, 256 * 1024
 FIRST, SECOND = abi.FIRST_SESSION_HANDLE, abi.FIRST_SESSION_HANDLE + 1
 LISTEN = dropped("svc_listen", 0, PORT, 4)
 BEGIN = LISTEN + dropped("svc_accept", abi.LISTENER_HANDLE)
-ECHO = f"""(local $h i32) (local $n i32)
-    (if (i32.lt_s {call("svc_listen", 0, PORT, SESSIONS)} (i32.const 0)) (then (return (i32.const 99))))
-    (loop $next
-        (local.set $h (call $svc_wait (i32.const 1)))
-        (if (i32.lt_s (local.get $h) (i32.const 0)) (then (return (i32.const 0))))
-        (if (i32.eq (local.get $h) (i32.const 1))
-            (then (drop (call $svc_accept (i32.const 1))) (br $next)))
-        (local.set $n (call $svc_read (local.get $h) (i32.const 0) (i32.const 32768)))
-        (if (i32.le_s (local.get $n) (i32.const 0))
-            (then (drop (call $svc_close (local.get $h))) (br $next)))
-        (call $send_all (local.get $h) (local.get $n))
-        (br $next))
-    (unreachable)"""
-SEND_ALL = """(func $send_all (param $h i32) (param $n i32) (local $at i32) (local $taken i32)
-    (loop $more
-        (local.set $taken (call $svc_write (local.get $h) (local.get $at) (local.get $n)))
-        (if (i32.le_s (local.get $taken) (i32.const 0)) (then (return)))
-        (local.set $at (i32.add (local.get $at) (local.get $taken)))
-        (local.set $n (i32.sub (local.get $n) (local.get $taken)))
-        (br_if $more (i32.gt_s (local.get $n) (i32.const 0)))))"""
-
-
-def echo_module() -> bytes:
-    """A service that gives every client its bytes back, all of them at the same time."""
-    return bytes(wat2wasm(tasklet_text(ECHO, top=SEND_ALL)))
 
 
 class ServiceCase(msgspec.Struct, frozen=True):
@@ -183,6 +158,18 @@ WAIT_CASES = (
         fuel=10**6,
     ),
     _answers(
+        "wait-passes-over-a-session-without-room",
+        "4.5 svc_wait",
+        "(drop (memory.grow (i32.const 8)))"
+        + BEGIN
+        + dropped("svc_write", FIRST, 0, WINDOW)
+        + dropped("svc_accept", 1)
+        + call("svc_wait", 1),
+        SECOND,
+        *(_OPEN, Bytes(FIRST, b"a request"), Offer(SECOND), Bytes(SECOND, b"another")),
+        fuel=10**6,
+    ),
+    _answers(
         "wait-gives-each-its-turn",
         "4.5 svc_wait",
         BEGIN + dropped("svc_accept", 1) * 2 + dropped("svc_wait", 1) + call("svc_wait", 1),
@@ -223,9 +210,9 @@ READ_CASES = (
     ServiceCase(
         "svc-read-tells-that-there-is-room",
         "11",
-        tasklet_text(ECHO, top=SEND_ALL),
+        echo_text(),
         script=(_OPEN, Bytes(FIRST, bytes(WINDOW // 4)), HalfEnd(FIRST)),
-        said=(Bytes(FIRST, bytes(32_768)), Room(FIRST, WINDOW // 4), Bytes(FIRST, bytes(32_768))),
+        said=(*(Bytes(FIRST, bytes(4096)),) * 15, Room(FIRST, WINDOW // 4), Bytes(FIRST, bytes(4096))),
     ),
     ServiceCase(
         "svc-read-costs-what-it-moves",
@@ -269,7 +256,7 @@ LIFE_CASES = (
     ServiceCase(
         "svc-echo-to-two",
         "11",
-        tasklet_text(ECHO, top=SEND_ALL),
+        echo_text(),
         script=(
             *(_OPEN, Bytes(FIRST, b"one"), Offer(SECOND), Bytes(SECOND, b"two")),
             *(Bytes(FIRST, b"three"), HalfEnd(SECOND), HalfEnd(FIRST)),
