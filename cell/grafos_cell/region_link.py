@@ -29,18 +29,21 @@ class RegionLink:
     """The calls of one daemon that wait for answers. ``send`` puts a frame on the link, or drops it; ``protocol`` is
     what the newest link speaks."""
 
-    def __init__(self, send: Callable[[UpFrame], None], protocol: Callable[[], int]) -> None:
+    def __init__(
+        self, send: Callable[[UpFrame], None], protocol: Callable[[], int], answer_s_max: float = ANSWER_S_MAX
+    ) -> None:
         self._send = send
         self._protocol = protocol
+        self._answer_s_max = answer_s_max
         self._waiting: dict[int, asyncio.Future[RegionAnswer]] = {}
         self._last = 0
 
     async def ask(self, call: RegionCall) -> RegionAnswer:
-        """The answer, or after ``ANSWER_S_MAX`` one with the code ``cell_lost``."""
+        """The answer, or after ``answer_s_max`` one with the code ``cell_lost``."""
         if self._protocol() < REGIONS_SINCE:  # a frame that it does not know would cost us the link
             return RegionAnswer(0, code="unsupported", what="the scheduler of this cell knows no shared regions")
         loop = asyncio.get_running_loop()
-        until, pause_s = loop.time() + ANSWER_S_MAX, PAUSE_FIRST_S
+        until, pause_s = loop.time() + self._answer_s_max, PAUSE_FIRST_S
         while True:
             answer = await self._ask_once(call, until - loop.time())
             if answer.code != LOST or loop.time() + pause_s >= until:
