@@ -29,7 +29,7 @@ def new(
 ) -> None:
     """Makes a folder with a program of one tasklet: its manifest, its source with tests, and an input to run it with.
 
-    A program in Rust carries its own copy of grafos-std and grafos-macros below vendor/, so that it builds offline.
+    A program in Rust carries its own copy of our crates below vendor/, so that it builds offline.
     """
     from grafos_cli.project import current_folder
     from grafos_cli.scaffolding import make_program

@@ -17,7 +17,15 @@ from grafos_core.errors import GrafosError
 TEMPLATES = Path(__file__).parent / "templates"
 DOTTED = {"gitignore": ".gitignore"}
 """Files whose own name here would have an effect here."""
-CRATES = ("grafos-macros", "grafos-std")
+CRATES = (
+    "grafos-collections",
+    "grafos-macros",
+    "grafos-rpc",
+    "grafos-std",
+    "grafos-stream",
+    "grafos-svc",
+    "grafos-sync",
+)
 """Crates of ours that a Rust program carries with it, in `vendor/`."""
 
 

@@ -1,4 +1,4 @@
-"""grafos-std and grafos-macros: their own tests on this machine, and what their tasklets do as modules in a runtime."""
+"""The crates below sdk/: their own tests on this machine, and what their tasklets do as modules in a runtime."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_crates_own_tests_and_the_examples_of_their_documentation_pass() -> 
     packages = [word for crate in ("sdk-tests", *CRATES) for word in ("--package", crate)]
     done = cargo("test", "--offline", "--locked", *packages, folder=sdk_program().folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert rust.read_counts(done.stdout)[0] > 25
+    assert rust.read_counts(done.stdout)[0] > 70
     assert "warning" not in done.stderr
     with_examples = set(re.findall(r"^test vendor/([\w-]+)/src/\S+ - .* \.\.\. ok$", done.stdout, re.MULTILINE))
     assert with_examples == set(CRATES) - {"grafos-macros"}

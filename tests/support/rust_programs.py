@@ -12,6 +12,7 @@ from source_tree import ROOT
 from grafos_cli.building import build_tasklet
 from grafos_cli.languages import rust
 from grafos_cli.manifest import Program, Tasklet, load_program
+from grafos_cli.scaffolding import CRATES
 from grafos_core.paths import locked
 
 NOT_COPIED = shutil.ignore_patterns(".grafos", "target")
@@ -61,7 +62,7 @@ def lay_out(folder: Path, source: str, *names: str) -> Program:
     (folder / "src" / "lib.rs").write_text(source)
     (folder / "Cargo.toml").write_text(CARGO)
     (folder / "Cargo.lock").write_text(LOCK)
-    for crate in ("grafos-std", "grafos-macros"):
+    for crate in CRATES:
         shutil.copytree(ROOT / "sdk" / crate, folder / "vendor" / crate, ignore=NOT_COPIED)
     return declare(folder, *(names or ("one",)))
 

@@ -126,7 +126,7 @@ pub(crate) struct Claim {
 impl Claim {
     /// The slot, unless it is taken.
     pub(crate) fn of(kind: Kind, slot: u32) -> Option<Claim> {
-        host::claim(kind, slot).then_some(Claim { kind, slot })
+        host::claim(kind, slot).then(|| Claim { kind, slot }) // made only then, since its end gives the slot back
     }
 
     /// The first slot that nobody took and that is as large as it must be. When none is: the error of the first that

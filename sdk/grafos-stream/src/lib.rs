@@ -1,0 +1,56 @@
+//! Pipelines of tasklets: chunks go from stage to stage, each once and in order, over memory that two stages share.
+//!
+//! ```
+//! use grafos_std::host::{MockFabric, MockTasklet};
+//! use grafos_std::mem::FabricMem;
+//! use grafos_std::{Failure, Output};
+//! use grafos_stream::{Receiver, Sender, Stage};
+//!
+//! fn source(input: &[u8]) -> Result<Output, Failure> {
+//!     let mut to: Sender<Vec<u8>> = Sender::new(FabricMem::slot(0)?, 8, 64)?;
+//!     for chunk in input.chunks(4) {
+//!         to.send(&chunk.to_vec())?;
+//!     }
+//!     to.finish()?;
+//!     Ok(Output::empty())
+//! }
+//!
+//! fn double() -> Result<Output, Failure> {
+//!     let from: Receiver<Vec<u8>> = Receiver::new(FabricMem::slot(0)?, 8, 64)?;
+//!     let to: Sender<Vec<u8>> = Sender::new(FabricMem::slot(1)?, 8, 64)?;
+//!     Stage::new(from, to, |chunk: Vec<u8>| Some(chunk.iter().map(|n| n.saturating_mul(2)).collect())).run()?;
+//!     Ok(Output::empty())
+//! }
+//!
+//! fn sink() -> Result<Output, Failure> {
+//!     let mut from: Receiver<Vec<u8>> = Receiver::new(FabricMem::slot(0)?, 8, 64)?;
+//!     let mut all = Vec::new();
+//!     while let Some(chunk) = from.recv()? {
+//!         all.extend(chunk);
+//!     }
+//!     Ok(Output::bytes(all))
+//! }
+//!
+//! let fabric = MockFabric::new();
+//! let (first, second) = (fabric.lease_memory(1024), fabric.lease_memory(1024));
+//! let tasklets = vec![
+//!     MockTasklet::new(source).input(&[1, 2, 3, 100, 200, 6]).leases(&[first]),
+//!     MockTasklet::new(|_| double()).leases(&[first, second]),
+//!     MockTasklet::new(|_| sink()).leases(&[second]),
+//! ];
+//! assert_eq!(fabric.run_together(1, tasklets)[2].output, [2, 4, 6, 200, 255, 12]);
+//! ```
+//!
+//! **An edge** is a queue between one [`Sender`] and one [`Receiver`], and two words: the number of the chunk that is sent
+//! next, and of the one that is taken next. A stage gives the chunk that it makes the number of the one that it took, so
+//! a stage that is stopped anywhere and run again neither loses a chunk nor passes one on twice. What a stage *does* with
+//! a chunk beside passing it on may be done again then.
+//!
+//! **Stages that run one after the other** need edges that hold all chunks; stages that run side by side wait for each
+//! other, and pay fuel for each time they ask.
+
+mod edge;
+mod stage;
+
+pub use edge::{bytes_of_edge, Receiver, Sender, StreamError};
+pub use stage::Stage;

@@ -1,0 +1,112 @@
+//! Services and their clients.
+
+use std::io::{BufRead, BufReader, Write};
+
+use grafos_std::host::{self, mock_run, MockFabric, MockTasklet};
+use grafos_std::{FabricError, Failure, Output};
+use grafos_svc::{Listener, Session};
+
+type Tried = Result<Output, Failure>;
+
+/// Answers each line with its length.
+fn lengths() -> Tried {
+    let served = Listener::bind(8080, 4)?.serve(|session: &mut Session| {
+        let mut lines = Vec::new();
+        let mut chunk = [0; 5];
+        loop {
+            match session.read(&mut chunk)? {
+                0 => break,
+                count => lines.extend_from_slice(&chunk[..count]),
+            }
+        }
+        for line in lines.split(|byte| *byte == b'\n') {
+            session.write_all(format!("{} ", line.len()).as_bytes())?;
+        }
+        Ok(())
+    })?;
+    Ok(Output::json(served))
+}
+
+#[test]
+fn sessions_that_wait_are_served_before_a_drained_service_ends() {
+    let fabric = MockFabric::new();
+    fabric.allow_service(8080, 4);
+    let clients: Vec<_> = ["one\nthree", "", "four\n"].map(|text| (fabric.connect(8080).unwrap(), text)).into();
+    for (client, text) in &clients {
+        client.send(text.as_bytes());
+        client.finish();
+    }
+    fabric.drain(8080);
+    assert!(fabric.connect(8080).is_none());
+    let ran = fabric.run(MockTasklet::new(|_| lengths()));
+    assert_eq!(ran.response.as_deref(), Some("3"), "{}", ran.text);
+    let answers: Vec<_> = clients.iter().map(|(client, _)| client.received()).collect();
+    assert_eq!(answers, [b"3 5 ".to_vec(), b"0 ".to_vec(), b"4 0 ".to_vec()]);
+    assert!(clients.iter().all(|(client, _)| client.is_closed()));
+}
+
+#[test]
+fn a_client_that_vanishes_ends_its_session_alone() {
+    let fabric = MockFabric::new();
+    fabric.allow_service(8080, 4);
+    let (gone, good) = (fabric.connect(8080).unwrap(), fabric.connect(8080).unwrap());
+    gone.send(b"half a wo");
+    gone.vanish();
+    good.finish();
+    fabric.drain(8080);
+    let ran = fabric.run(MockTasklet::new(|_| lengths()));
+    assert_eq!((ran.response.as_deref(), ran.log.join("\n").as_str()), (Some("2"), "session 0: disconnected"));
+    assert_eq!(good.received(), b"0 ");
+}
+
+#[test]
+fn a_client_on_another_thread_is_waited_for() {
+    let fabric = MockFabric::new();
+    fabric.allow_service(8080, 4);
+    std::thread::scope(|threads| {
+        let service = threads.spawn(|| fabric.run(MockTasklet::new(|_| lengths())));
+        let client = fabric.connect(8080).unwrap();
+        for part in ["spo", "ken\nin ", "parts"] {
+            client.send(part.as_bytes());
+        }
+        client.finish();
+        fabric.drain(8080);
+        assert_eq!(service.join().unwrap().response.as_deref(), Some("1"));
+        assert_eq!(client.received(), b"6 8 ");
+    });
+}
+
+#[test]
+fn only_a_service_listens_and_only_where_it_may() {
+    host::reset_mock();
+    assert_eq!(mock_run(|_| lengths(), b"").text, "unsupported");
+    host::mock_fabric().allow_service(8080, 4);
+    assert_eq!(Listener::bind(8080, 5).err(), Some(FabricError::CapacityExceeded));
+    assert_eq!(Listener::bind(81, 1).err(), Some(FabricError::Unsupported));
+    assert!(Listener::bind(8080, 4).is_ok());
+    assert_eq!(Listener::bind(8080, 4).err(), Some(FabricError::CapacityExceeded));
+    for answer in [host::svc_listen(7, 8080, 1), host::svc_accept(9), host::svc_read(0, &mut [0]), host::svc_close(0)] {
+        assert_eq!(answer, -22);
+    }
+}
+
+#[test]
+fn a_session_reads_and_writes_as_the_standard_library_has_it() {
+    let fabric = MockFabric::new();
+    fabric.allow_service(8080, 4);
+    let client = fabric.connect(8080).unwrap();
+    client.send(b"first\nsecond\n");
+    client.finish();
+    let ran = fabric.run(MockTasklet::new(|_| -> Tried {
+        let listener = Listener::bind(8080, 1)?;
+        let mut session = listener.accept()?.expect("a client waits");
+        let lines: Vec<String> = BufReader::new(&mut session).lines().collect::<Result<_, _>>()?;
+        let long = lines.join("+").repeat(1000);
+        session.write_all(long.as_bytes())?; // more than one write takes
+        Write::flush(&mut session)?;
+        session.close()?;
+        Ok(Output::empty())
+    }));
+    assert_eq!(ran.text, "");
+    assert_eq!(client.received(), "first+second".repeat(1000).as_bytes());
+}
