@@ -238,6 +238,8 @@ class Sessions:
         match message:
             case Accepted():
                 self._check_fuel(message.fuel_used)
+                if session.is_accepted:
+                    raise ProtocolError("it accepted a session twice")
                 session.is_accepted = True
                 session.moved_at = now
                 self.served += 1
