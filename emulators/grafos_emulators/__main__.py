@@ -8,7 +8,7 @@ from pathlib import Path
 
 from grafos_core.errors import GrafosError
 from grafos_emulators import clocks, daemon
-from grafos_emulators.clouds import CLOUDS, clouds_of
+from grafos_emulators.clouds import BOOTS, CLOUDS, PROCESSES, clouds_of
 
 
 def main(arguments: list[str]) -> int:
@@ -17,12 +17,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--state-dir", type=Path, required=True, help="where it keeps its machines and its state")
     parser.add_argument("--clock", default=clocks.REAL, help=clocks.FORMS)
     parser.add_argument("--clouds", default=",".join(CLOUDS), help="which, as in aws,gcp")
+    parser.add_argument("--boot", default=PROCESSES, choices=BOOTS, help="what runs a published image")
     parser.add_argument("--ready", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     try:
         if asked.verb == "serve":
-            return _serve(asked.state_dir, asked.ready, asked.clock, clouds_of(asked.clouds))
-        return _told(asked.verb, asked.state_dir, asked.clock, clouds_of(asked.clouds))
+            return _serve(asked)
+        return _told(asked.verb, asked.state_dir, asked.clock, clouds_of(asked.clouds), asked.boot)
     except ValueError as problem:
         parser.error(str(problem))
     except GrafosError as problem:
@@ -30,11 +31,11 @@ def main(arguments: list[str]) -> int:
         return problem.exit_code
 
 
-def _told(verb: str, state_dir: Path, clock: str, clouds: tuple[str, ...]) -> int:
+def _told(verb: str, state_dir: Path, clock: str, clouds: tuple[str, ...], boot: str) -> int:
     if verb == "down":
         print("stopped" if daemon.stop(state_dir) else "no emulated cloud ran")
         return 0
-    info = daemon.start(state_dir, clock, clouds) if verb == "up" else daemon.read(state_dir)
+    info = daemon.start(state_dir, clock, clouds, boot) if verb == "up" else daemon.read(state_dir)
     if info is None:
         raise GrafosError("emulator_not_running", "no emulated cloud runs", where=str(state_dir))
     if verb == "env":
@@ -46,13 +47,13 @@ def _told(verb: str, state_dir: Path, clock: str, clouds: tuple[str, ...]) -> in
     return 0
 
 
-def _serve(state_dir: Path, ready: int | None, clock: str, clouds: tuple[str, ...]) -> int:
+def _serve(asked: argparse.Namespace) -> int:
     # The one command that loads the emulator itself.
     from grafos_emulators.serve import detach, serve
 
-    if ready is not None:
+    if asked.ready is not None:
         detach()
-    serve(state_dir, ready, clock, clouds)
+    serve(asked.state_dir, asked.ready, asked.clock, clouds_of(asked.clouds), asked.boot)
     return 0
 
 

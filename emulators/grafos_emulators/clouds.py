@@ -1,8 +1,10 @@
-"""Which clouds can be emulated. Light: nothing of theirs is imported."""
+"""Which clouds can be emulated, and how their machines boot. Light: nothing of theirs is imported."""
 
 from __future__ import annotations
 
 CLOUDS = ("aws", "azure", "gcp")
+PROCESSES, QEMU = BOOTS = ("processes", "qemu")
+"""What a machine comes to that was made from a published image: local processes, or a virtual machine that boots it."""
 
 
 def clouds_of(text: str) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from grafos_core.paths import private_folder
 from grafos_emulators import state
 from grafos_emulators.boot.processes import kill_of_machine
 from grafos_emulators.clocks import REAL
-from grafos_emulators.clouds import CLOUDS
+from grafos_emulators.clouds import CLOUDS, PROCESSES
 from grafos_emulators.credentials import DEFAULT_REGION
 from grafos_emulators.notes import PRICE_NOTE
 
@@ -49,15 +49,16 @@ class EmulatorInfo:
     state_dir: Path
     clouds: tuple[str, ...] = ()
     clock: str = REAL
+    boot: str = PROCESSES
     now: float = 0.0
     region: str = DEFAULT_REGION
     price_note: str = PRICE_NOTE
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def start(state_dir: Path, clock: str = REAL, clouds: tuple[str, ...] = CLOUDS) -> EmulatorInfo:
+def start(state_dir: Path, clock: str = REAL, clouds: tuple[str, ...] = CLOUDS, boot: str = PROCESSES) -> EmulatorInfo:
     """The emulator of this state directory, started if none runs; it answers when this returns. One that runs keeps its
-    clock and its clouds.
+    clock, its clouds and its way to boot.
 
     Two that start at once get the same one. Errors: ``emulator_not_running`` with what the log says,
     ``emulator_invalid`` for a directory that cannot be used.
@@ -66,7 +67,7 @@ def start(state_dir: Path, clock: str = REAL, clouds: tuple[str, ...] = CLOUDS) 
     if info is not None:
         return info
     try:
-        said = _spawn(private_folder(state_dir), clock, clouds)
+        said = _spawn(private_folder(state_dir), ("--clock", clock, "--clouds", ",".join(clouds), "--boot", boot))
     except OSError as problem:
         raise GrafosError(
             "emulator_invalid", "the state directory cannot be used", where=str(state_dir), why=str(problem)
@@ -108,6 +109,7 @@ def read(state_dir: Path) -> EmulatorInfo | None:
         state_dir=state_dir,
         clouds=tuple(health["clouds"]),
         clock=str(health["clock"]),
+        boot=str(health["boot"]),
         now=float(health["now"]),
         environment=dict(health["environment"]),
     )
@@ -180,13 +182,21 @@ def _read_if_up(state_dir: Path) -> EmulatorInfo | None:
         raise
 
 
-def _spawn(state_dir: Path, clock: str, clouds: tuple[str, ...]) -> bytes:
+def _spawn(state_dir: Path, flags: tuple[str, ...]) -> bytes:
     """Starts the daemon and waits for its word: ``READY``, or empty if it ended."""
     read_end, write_end = os.pipe()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_THE_DAEMON)}
     # -P: a file of the caller's folder that happens to be called like a module must not be run as one.
-    command = [sys.executable, "-P", "-m", "grafos_emulators", "serve", "--state-dir", str(state_dir.absolute())]
-    command += ["--clock", clock, "--clouds", ",".join(clouds)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "grafos_emulators",
+        "serve",
+        "--state-dir",
+        str(state_dir.absolute()),
+        *flags,
+    ]
     with _closing(read_end, write_end), (state_dir / state.LOG_NAME).open("ab") as log:
         subprocess.run(
             [*command, "--ready", str(write_end)],

@@ -18,6 +18,10 @@ class DiskFile:
         os.truncate(self._file, size_bytes)
         self.size_bytes = size_bytes
 
+    def fileno(self) -> int:
+        """The open file, for a process that reads it whole."""
+        return self._file
+
     def write(self, offset: int, data: bytes) -> None:
         """Thread-safe, as ``read``."""
         assert offset + len(data) <= self.size_bytes, "whoever writes has checked the place"

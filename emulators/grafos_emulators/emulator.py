@@ -31,7 +31,7 @@ from grafos_emulators.boot.driver import Driver, NoDriver
 from grafos_emulators.boot.process import ProcessDriver
 from grafos_emulators.capacity import Capacity, Limit
 from grafos_emulators.census import Thing
-from grafos_emulators.clouds import CLOUDS
+from grafos_emulators.clouds import CLOUDS, PROCESSES, QEMU
 from grafos_emulators.control import Control
 from grafos_emulators.credentials import ACCESS_KEY_ID, DEFAULT_REGION, SECRET_ACCESS_KEY
 from grafos_emulators.faults import FaultPlan, FaultRule
@@ -53,11 +53,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Settings:
     """How an emulator behaves. ``clouds`` are served, no others are loaded. ``boots``: machines run their user data;
-    without, they are states only. ``seed`` decides what fault rules leave to chance."""
+    without, they are states only. ``boots_disks``: those that were made from a published image boot it, under QEMU.
+    ``seed`` decides what fault rules leave to chance."""
 
     clouds: tuple[str, ...] = CLOUDS
     times: LifecycleTimes = field(default_factory=LifecycleTimes)
     boots: bool = True
+    boots_disks: bool = False
     vcpu_limit: int = DEFAULT_VCPU_LIMIT
     seed: int = 0
 
@@ -70,11 +72,13 @@ class EmulatedClouds:
 
     def __init__(self, state_dir: Path, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
         settings, clock = settings or Settings(), clock or SystemClock()
-        self._state_dir = state_dir
+        self._state_dir, self._boots_disks = state_dir, settings.boots_disks
         with contextlib.ExitStack() as undo:  # what is taken is given back when a later step fails
             self._lock = state.take(state_dir)
             undo.callback(os.close, self._lock)
-            driver: Driver = ProcessDriver(state_dir, clock) if settings.boots else NoDriver()
+            driver: Driver = (
+                ProcessDriver(state_dir, clock, boots_disks=settings.boots_disks) if settings.boots else NoDriver()
+            )
             self._world = World(clock=clock, times=settings.times, driver=driver)
             self._network = LoopbackNetwork()
             undo.callback(self._network.close)
@@ -270,6 +274,7 @@ class EmulatedClouds:
     def _health(self) -> dict[str, Any]:
         return {
             "account_id": self.account_id,
+            "boot": QEMU if self._boots_disks else PROCESSES,
             "clock": clocks.form_of(self._world.clock),
             "clouds": self.clouds,
             "environment": self.environment(),

@@ -11,17 +11,19 @@ from pathlib import Path
 
 from grafos_emulators import state
 from grafos_emulators.clocks import REAL, clock_of
-from grafos_emulators.clouds import CLOUDS
+from grafos_emulators.clouds import CLOUDS, PROCESSES, QEMU
 from grafos_emulators.daemon import READY
 from grafos_emulators.emulator import EmulatedClouds, Settings
 
 
-def serve(state_dir: Path, ready: int | None, clock: str = REAL, clouds: tuple[str, ...] = CLOUDS) -> None:
+def serve(
+    state_dir: Path, ready: int | None, clock: str = REAL, clouds: tuple[str, ...] = CLOUDS, boot: str = PROCESSES
+) -> None:
     """Serves until SIGTERM, SIGINT or SIGHUP. ``ready`` is a pipe that hears when the emulator answers."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    settings = Settings(clouds=clouds)
+    settings = Settings(clouds=clouds, boots_disks=boot == QEMU)
     with contextlib.closing(EmulatedClouds(state_dir, settings, clock=clock_of(clock))) as emulator:
         emulator.listen()
         state.write(

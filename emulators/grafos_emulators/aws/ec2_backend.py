@@ -17,11 +17,12 @@ from grafos_emulators import imds
 from grafos_emulators.aws import dependencies
 from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.ec2_instance import InstanceMetadata, follow, give_address
+from grafos_emulators.aws.ec2_snapshots import WrittenSnapshot
 from grafos_emulators.aws.elastic import ElasticBackend
 from grafos_emulators.aws.errors import AwsRefusalError
-from grafos_emulators.aws.images import StockImage
+from grafos_emulators.aws.images import DEBIAN_ARCHITECTURES, StockImage
 from grafos_emulators.aws.visibility import Veil
-from grafos_emulators.boot.driver import MachineSetup
+from grafos_emulators.boot.driver import AWS, RAW, MachineDisk, MachineSetup
 from grafos_emulators.lifecycle import Happening, MachineState
 from grafos_emulators.world import Machine
 
@@ -126,6 +127,7 @@ class RegionBackend(ElasticBackend):
             user_data=metadata.user_data,
             runs_user_data=isinstance(self.amis.get(instance.image_id), StockImage),
             environment={METADATA_VARIABLE: imds.endpoint_of(instance.id, self.account.endpoint)},
+            disk=self._disk_of(self.amis.get(instance.image_id), metadata.user_data),
         )
         self.account.world.launch(
             Machine(
@@ -134,6 +136,14 @@ class RegionBackend(ElasticBackend):
                 changed=partial(self._changed, instance),
             )
         )
+
+    @staticmethod
+    def _disk_of(image: Any, user_data: bytes) -> MachineDisk | None:
+        """The disk of an image that was written block by block and registered here; no other has content."""
+        snapshot = getattr(image, "ebs_snapshot", None)
+        if not isinstance(snapshot, WrittenSnapshot):
+            return None
+        return MachineDisk(snapshot.disk, RAW, AWS, DEBIAN_ARCHITECTURES[image.architecture], user_data)
 
     def _changed(self, instance: Any, machine: Machine) -> None:
         world = self.account.world

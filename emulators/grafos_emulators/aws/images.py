@@ -21,7 +21,7 @@ PUBLISHED = datetime(2025, 11, 17, tzinfo=UTC)
 ROOT_DEVICE = "/dev/xvda"
 ROOT_GIB = 8
 PYTHON_TAG = "python"
-_DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
+DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
 
 
 class StockImage(Ami):  # type: ignore[misc,unused-ignore]  # moto's classes are partly untyped
@@ -29,7 +29,7 @@ class StockImage(Ami):  # type: ignore[misc,unused-ignore]  # moto's classes are
 
     def __init__(self, backend: Any, architecture: str) -> None:
         region: str = backend.region_name
-        name = f"debian-13-{_DEBIAN_ARCHITECTURES[architecture]}-{RELEASE}"
+        name = f"debian-13-{DEBIAN_ARCHITECTURES[architecture]}-{RELEASE}"
         super().__init__(
             backend,
             image_id(region, name),

@@ -146,7 +146,7 @@ def check_storage(properties: dict[str, Any]) -> None:
 def check_os(properties: dict[str, Any]) -> None:
     """A name, and a key or a password to come in with: ARM makes no machine without, but from a specialized image, for
     which it takes neither."""
-    _decoded(properties.get("userData"), "userData", "User data")
+    user_data(properties)
     if is_own_image(properties):
         if properties.get("osProfile"):
             raise invalid("osProfile", "Parameter 'osProfile' is not allowed.")
@@ -192,6 +192,11 @@ def _check_key(key: dict[str, Any], user: str) -> None:
 def custom_data(properties: dict[str, Any]) -> bytes:
     """The decoded custom data; empty without."""
     return _decoded((properties.get("osProfile") or {}).get("customData"), "customData", "Custom data in OSProfile")
+
+
+def user_data(properties: dict[str, Any]) -> bytes:
+    """The decoded user data, which a machine may read at any time; empty without."""
+    return _decoded(properties.get("userData"), "userData", "User data")
 
 
 def _decoded(text: Any, target: str, what: str) -> bytes:

@@ -13,9 +13,9 @@ from grafos_emulators import imds
 from grafos_emulators.azure import catalogue
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.errors import ArmError
-from grafos_emulators.azure.machine_checks import custom_data, is_own_image
+from grafos_emulators.azure.machine_checks import custom_data, is_own_image, user_data
 from grafos_emulators.azure.store import Resource
-from grafos_emulators.boot.driver import AZURE, MachineSetup
+from grafos_emulators.boot.driver import AZURE, VHD, MachineDisk, MachineSetup
 from grafos_emulators.lifecycle import Happening, MachineState
 from grafos_emulators.world import Machine
 
@@ -62,6 +62,7 @@ class MachineLife:
             runs_user_data=not own_image,  # every image of the catalogue is our own stock image
             runs_image=AZURE if own_image else "",
             environment={imds.VARIABLE: imds.endpoint_of(vm_id, self._account.endpoint)},
+            disk=self._disk_of(machine) if own_image else None,
         )
         runtime |= {"allocated": True, "power": "starting", "intent": "stop", "launched": True, "address": address}
         self._account.launched[vm_id] = machine
@@ -69,6 +70,15 @@ class MachineLife:
         self._world.launch(
             Machine(setup=setup, ends_when_off=lambda: False, changed=lambda now: self._changed(machine, now))
         )
+
+    def _disk_of(self, machine: Resource) -> MachineDisk | None:
+        """The disk of the gallery's image that it was made from."""
+        image = self._account.store.get(machine.properties["storageProfile"]["imageReference"]["id"])
+        if image is None or "pages" not in image.runtime:
+            return None
+        family = self._account.store.get(image.place.parent.id)
+        arch = "arm64" if family and family.properties.get("architecture") == "Arm64" else "amd64"
+        return MachineDisk(image.runtime["pages"], VHD, AZURE, arch, user_data(machine.properties))
 
     def stop(
         self,

@@ -1,7 +1,7 @@
 """The seam between a machine's life and its processes.
 
-``NoDriver`` is a machine in name only, for tests of the API. ``process.ProcessDriver`` runs the user data. A driver
-that boots disk images in a virtual machine would stand beside them.
+``NoDriver`` is a machine in name only, for tests of the API. ``process.ProcessDriver`` runs the user data, and boots
+what was made from a published image as a virtual machine, if it is to.
 """
 
 from __future__ import annotations
@@ -10,7 +10,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-GCP, AZURE = "gcp", "azure"
+from grafos_emulators.disk_files import DiskFile
+
+AWS, GCP, AZURE = "aws", "gcp", "azure"
+RAW, TAR_GZ, VHD = "raw", "tar.gz", "vhd"
+"""In what form a cloud keeps an image: the disk itself, an archive with the disk in it, the disk and a footer."""
+
+
+@dataclass(frozen=True)
+class MachineDisk:
+    """The disk that a machine was made from, as its cloud keeps what was published: boots as ``arch`` (Debian's word)
+    on a machine of ``cloud``, and is told ``user_data``."""
+
+    content: DiskFile
+    form: str
+    cloud: str
+    arch: str
+    user_data: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -21,7 +37,8 @@ class MachineSetup:
     script is ever executed. ``runs_image`` names the cloud as whose machine one comes up that was made from an image
     which was published there: then not the user data are run, but what the image's units run, which read them.
     ``runs_at_each_boot``: the user data runs at every boot, not at the first alone (a startup script).
-    ``environment`` is what every process of the machine finds beside the usual variables.
+    ``environment`` is what every process of the machine finds beside the usual variables: where its metadata are.
+    ``disk`` is that of the image, for a driver that boots such.
     """
 
     machine_id: str
@@ -31,6 +48,7 @@ class MachineSetup:
     environment: Mapping[str, str] = field(default_factory=dict)
     runs_at_each_boot: bool = False
     runs_image: str = ""
+    disk: MachineDisk | None = None
 
 
 class WentOff(Protocol):

@@ -1,4 +1,7 @@
-"""The boot driver that runs user data: each machine is a tree of local processes under an ``init`` of its own.
+"""The boot driver: each machine is a tree of local processes under an ``init`` of its own, which runs its user data.
+
+If it ``boots_disks``, a machine that was made from a published image is a virtual one instead (``virtual``), and its
+first process a ``keeper``; beyond that there is no difference.
 
 A machine dies with its emulator: ``init`` holds one end of a pipe and kills everything when the other end closes.
 Should ``init`` itself be killed, what it leaves is found by its home directory and killed too, at the latest when the
@@ -15,6 +18,7 @@ import time
 from pathlib import Path
 
 from grafos_core.clock import Clock
+from grafos_emulators.boot import virtual
 from grafos_emulators.boot.console import newest
 from grafos_emulators.boot.driver import Handle, MachineSetup, WentOff
 from grafos_emulators.boot.init import OFF
@@ -25,8 +29,9 @@ from grafos_emulators.state import CONSOLES_NAME, MACHINES_NAME
 CONSOLE_BYTES = 65536  # what EC2 keeps of a console
 HALT_PATIENCE_S = 5.0  # after this, ``init`` itself is killed
 CLOSE_POLL_S = 0.005
-_START = (  # isolated, and without the packages of the environment: a machine must not depend on them
-    "import sys; sys.path.insert(0, {!r}); from grafos_emulators.boot import init; sys.exit(init.main(sys.argv[1:]))"
+START = (  # isolated, and without the packages of the environment: a machine must not depend on them
+    "import sys; sys.path.insert(0, {!r}); from grafos_emulators.boot import {} as first; "
+    "sys.exit(first.main(sys.argv[1:]))"
 )
 
 
@@ -74,7 +79,8 @@ class _Booted:
 class ProcessDriver:
     """Boots machines under ``state_dir``: files in ``machines/``, consoles in ``consoles/``, emptied at the start."""
 
-    def __init__(self, state_dir: Path, clock: Clock) -> None:
+    def __init__(self, state_dir: Path, clock: Clock, *, boots_disks: bool = False) -> None:
+        self._boots_disks = boots_disks
         self._machines = state_dir.resolve() / MACHINES_NAME
         self._consoles = state_dir.resolve() / CONSOLES_NAME
         self._clock = clock
@@ -85,24 +91,34 @@ class ProcessDriver:
             directory.mkdir(parents=True, mode=0o700)
 
     def start(self, setup: MachineSetup, went_off: WentOff) -> Handle | None:
-        if not (setup.runs_user_data or setup.runs_image):
-            return None
         root = self._machines / setup.machine_id
-        lay_out(root, setup)
-        console = self._console_path(setup.machine_id)
+        if self._boots_disks and setup.disk is not None:
+            virtual.lay_out(root, setup)
+            process = self._begin("keeper", root, setup.disk.content.fileno())
+        elif setup.runs_user_data or setup.runs_image:
+            lay_out(root, setup)
+            process = self._begin("init", root)
+        else:
+            return None
+        booted = _Booted(root, process, went_off)
+        self._booted[setup.machine_id] = booted
+        return booted
+
+    def _begin(self, first: str, root: Path, *files: int) -> subprocess.Popen[bytes]:
+        """A machine's first process, with these open files."""
+        console = self._console_path(root.name)
+        words = [str(root), str(console), *(str(file) for file in files)]
         with console.open("ab") as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _START.format(_package_root()), str(root), str(console)],
+            return subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", START.format(package_root(), first), *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env={},
                 cwd=root,
+                pass_fds=files,
                 start_new_session=True,
             )
-        booted = _Booted(root, process, went_off)
-        self._booted[setup.machine_id] = booted
-        return booted
 
     def halt(self, handle: Handle) -> None:
         self._booted[handle.machine_id].halt(self._clock.monotonic())
@@ -138,6 +154,6 @@ class ProcessDriver:
         return self._consoles / f"{machine_id}.log"
 
 
-def _package_root() -> str:
+def package_root() -> str:
     """Where ``init`` finds this package, whichever way it was installed."""
     return str(Path(__file__).resolve().parent.parent.parent)

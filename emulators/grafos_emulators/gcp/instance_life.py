@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grafos_emulators import imds
-from grafos_emulators.boot.driver import GCP, MachineSetup
+from grafos_emulators.boot.driver import GCP, TAR_GZ, MachineDisk, MachineSetup
 from grafos_emulators.gcp.calls import Trouble
 from grafos_emulators.gcp.errors import OperationError
-from grafos_emulators.gcp.instance_plan import STARTUP_SCRIPT, InstancePlan
+from grafos_emulators.gcp.images import own_image
+from grafos_emulators.gcp.instance_plan import STARTUP_SCRIPT, USER_DATA, InstancePlan
 from grafos_emulators.gcp.operations import PENDING, SYSTEM, Operation
 from grafos_emulators.gcp.project import Project, Resource
 from grafos_emulators.gcp.scheduling import PREEMPTION_GRACE_S, Scheduling
@@ -112,6 +113,7 @@ class Life:
             runs_image=GCP if instance.plan.runs_image else "",
             runs_at_each_boot=True,
             environment={imds.VARIABLE: imds.endpoint_of(instance.machine_id, project.endpoint)},
+            disk=self._disk_of(instance),
         )
         first_run: list[tuple[float, Callable[[], None]]] = []
         if trouble.preempted_after_s is not None and instance.scheduling.spot:
@@ -130,6 +132,15 @@ class Life:
                 first_run.clear()
 
         project.world.launch(Machine(setup, ends_when_off=lambda: False, changed=changed))
+
+    def _disk_of(self, instance: Instance) -> MachineDisk | None:
+        """The disk of the image of the project's own that it was made from."""
+        image = own_image(self._project, instance.plan.boot_image)
+        if image is None:
+            return None
+        arch = {"X86_64": "amd64", "ARM64": "arm64"}[image.body["architecture"]]
+        told = instance.items.get(USER_DATA, "").encode()
+        return MachineDisk(self._project.image_archives[image.path], TAR_GZ, GCP, arch, told)
 
     def order(self, instance: Instance, happening: Happening, operation: Operation, until: MachineState) -> bool:
         """Orders the machine on; ``operation`` ends when it has come to ``until``. False if the order means nothing."""

@@ -19,7 +19,7 @@ from grafos_emulators.gcp.scheduling import Scheduling, parse
 
 MAX_METADATA_VALUE_BYTES = 256 << 10
 MAX_METADATA_BYTES = 512 << 10
-STARTUP_SCRIPT = "startup-script"
+STARTUP_SCRIPT, USER_DATA = "startup-script", "systemd-userdata"
 _METADATA_KEY = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _KEPT = ("canIpForward", "deletionProtection", "description", "hostname", "minCpuPlatform", "shieldedInstanceConfig")
 _HEEDED = frozenset(
@@ -49,6 +49,7 @@ class InstancePlan:
     disks: tuple[NewDisk, ...]
     runs_script: bool
     runs_image: bool
+    boot_image: str
     external: bool
     reserved: str = ""
 
@@ -93,7 +94,7 @@ def plan(project: Project, call: ApiCall) -> InstancePlan:
     runs_script, runs_image = image is not None and native, own_image(project, boot_image) is not None and native
     external = "accessConfigs" in interface
     return InstancePlan(
-        path, zone, machine_type, scheduling, fields, new_disks, runs_script, runs_image, external, reserved
+        path, zone, machine_type, scheduling, fields, new_disks, runs_script, runs_image, boot_image, external, reserved
     )
 
 

@@ -1,0 +1,188 @@
+"""Machines that really boot: what they consist of, what they are told, and that nothing of them is left. QEMU itself is
+played here; what boots under it is in ``test_virtual_boot``."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from agents import until
+
+from grafos_core.virtual_machines import HOST, METADATA, command
+from grafos_emulators.boot import keeper, virtual
+from grafos_emulators.boot.driver import AWS, AZURE, GCP, RAW, TAR_GZ, VHD, MachineDisk, MachineSetup
+from grafos_emulators.boot.metadata_way import translated
+from grafos_emulators.boot.process import START, package_root
+from grafos_emulators.boot.processes import of_machine
+from grafos_emulators.disk_files import DiskFile
+
+MIB = 1 << 20
+IMDS = "http://127.0.0.1:4566/imds/i-1/"
+TOLD = json.dumps({"systemd.credentials": [{"name": "grafos.cell", "text": '{"url": "https://127.42.1.3:8443"}'}]})
+
+
+def setup_of(cloud: str = GCP, user_data: str = TOLD) -> MachineSetup:
+    disk = MachineDisk(DiskFile(MIB), RAW, cloud, "amd64", user_data.encode())
+    return MachineSetup("i-1", "127.42.1.5", b"", runs_user_data=False, environment={"SOME": IMDS}, disk=disk)
+
+
+def words(setup: MachineSetup) -> str:
+    assert setup.disk is not None
+    return " ".join(command(virtual.hardware(setup, setup.disk), Path("/here"), "stdio", accelerated=False))
+
+
+# --- what a machine reaches, and what it is told ---------------------------------------------------------------------
+
+
+def test_a_machine_reaches_its_metadata_and_what_its_user_data_name_and_nothing_else() -> None:
+    told = words(setup_of())
+    assert "restrict=on" in told
+    assert told.count("guestfwd=") == 2
+    assert f"guestfwd=tcp:{HOST}:8443-cmd:" in told
+    assert "carrying.py 127.42.1.3 8443" in told
+    assert f"guestfwd=tcp:{METADATA}:80-cmd:" in told
+    assert f"metadata_way.py 127.0.0.1:4566 /imds/i-1 {HOST} 127.42.1.3:8443" in told
+
+
+def test_a_machine_whose_user_data_name_nobody_reaches_its_metadata_alone() -> None:
+    assert words(setup_of(user_data="#!/bin/sh\n")).count("guestfwd=") == 1
+
+
+@pytest.mark.parametrize(
+    ("cloud", "disk"), [(AWS, "nvme,drive=disk"), (GCP, "scsi-hd,drive=disk"), (AZURE, "scsi-hd,drive=disk")]
+)
+def test_a_machine_looks_like_one_of_the_cloud_that_keeps_its_image(cloud: str, disk: str) -> None:
+    assert disk in words(setup_of(cloud))
+
+
+def test_a_machine_is_told_where_it_finds_what_is_on_its_hosts_loopback() -> None:
+    said = translated(TOLD.encode(), HOST, ["127.42.1.3:8443"])
+    assert json.loads(said)["systemd.credentials"][0]["text"] == f'{{"url": "https://{HOST}:8443"}}'
+    hidden = base64.b64encode(TOLD.encode())
+    assert base64.b64decode(translated(hidden, HOST, ["127.42.1.3:8443"])) == said
+
+
+@pytest.mark.parametrize("body", [b"", b"us-central1-a", b"aGVsbG8=", b'{"a": "https://127.0.0.1:9"}', b"\x00\xff"])
+def test_all_else_comes_as_the_metadata_service_says_it(body: bytes) -> None:
+    assert translated(body, HOST, ["127.42.1.3:8443"]) == body
+
+
+# --- its disk --------------------------------------------------------------------------------------------------------
+
+PLACES = (0, 3 * MIB + 512, 8 * MIB - 512)
+SIZE = 8 * MIB
+
+
+def a_disk() -> bytes:
+    """Mostly zeros."""
+    disk = bytearray(SIZE)
+    for number, place in enumerate(PLACES):
+        disk[place : place + 512] = bytes([number + 1]) * 512
+    return bytes(disk)
+
+
+def in_the_form(form: str) -> bytes:
+    if form == VHD:
+        return a_disk() + b"conectix".ljust(512)
+    if form == RAW:
+        return a_disk()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", format=tarfile.GNU_FORMAT) as archive:
+        member = tarfile.TarInfo("disk.raw")
+        member.size = SIZE
+        archive.addfile(member, io.BytesIO(a_disk()))
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("form", [RAW, TAR_GZ, VHD])
+def test_the_disk_is_byte_for_byte_what_was_published(form: str, tmp_path: Path) -> None:
+    kept = in_the_form(form)
+    content, target = DiskFile(len(kept)), tmp_path / "disk.raw"
+    for at in range(0, len(kept), MIB):
+        if part := kept[at : at + MIB].rstrip(b"\0"):
+            content.write(at, part)
+    keeper.put_disk(content.fileno(), form, content.size_bytes, target)
+    assert target.read_bytes() == a_disk()
+    assert target.stat().st_blocks * 512 < SIZE, "zeros take no room"
+
+
+def test_what_a_machine_wrote_is_there_when_it_boots_again(tmp_path: Path) -> None:
+    content, target = DiskFile(MIB), tmp_path / "disk.raw"
+    target.write_bytes(b"written by the machine")
+    keeper.put_disk(content.fileno(), RAW, MIB, target)
+    assert target.read_bytes() == b"written by the machine"
+
+
+# --- its end ---------------------------------------------------------------------------------------------------------
+
+CONNECTION = "import subprocess, time; subprocess.Popen(['sleep', '1000'], start_new_session=True); time.sleep(1000)"
+
+
+def begin(folder: Path, *program: str) -> tuple[subprocess.Popen[bytes], Path]:
+    """A keeper with a program in QEMU's place."""
+    root = folder / "machines" / "i-1"
+    root.mkdir(parents=True)
+    settings = {"command": program, "disk": "disk.raw", "form": RAW, "size_bytes": MIB}
+    (root / virtual.SETTINGS).write_text(json.dumps(settings))
+    content = DiskFile(MIB)
+    start = [sys.executable, "-I", "-S", "-c", START.format(package_root(), "keeper")]
+    process = subprocess.Popen(
+        [*start, str(root), str(folder / "console"), str(content.fileno())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=[content.fileno()],
+    )
+    return process, root
+
+
+def ends(process: subprocess.Popen[bytes]) -> tuple[bytes, int]:
+    """What it says at its own end, and its exit code."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin, process.stdout:
+        return process.stdout.read(), process.wait(60)
+
+
+def test_a_machine_that_switches_itself_off_says_so_and_its_console_is_kept(tmp_path: Path) -> None:
+    process, _ = begin(tmp_path, "sh", "-c", "echo a word from inside")
+    assert ends(process) == (b"off\n", 0)
+    assert "a word from inside" in (tmp_path / "console").read_text()
+
+
+def test_a_machine_whose_emulator_failed_has_crashed(tmp_path: Path) -> None:
+    process, _ = begin(tmp_path, "sh", "-c", "exit 3")
+    assert ends(process) == (b"", 1)
+
+
+def test_without_the_emulators_program_the_console_says_so(tmp_path: Path) -> None:
+    process, _ = begin(tmp_path, "qemu-that-is-nowhere")
+    assert ends(process) == (b"", 1)
+    assert "it does not boot" in (tmp_path / "console").read_text()
+
+
+@pytest.mark.parametrize("how", ["halted", "its keeper is killed"])
+def test_nothing_of_a_machine_is_left_whatever_ends_it(how: str, tmp_path: Path) -> None:
+    """Halted is also what becomes of it when the emulator is killed: the pipe breaks."""
+    process, root = begin(tmp_path, sys.executable, "-c", CONNECTION)
+    until(lambda: len(of_machine(root)) == 2, "QEMU and what it started")
+    left = of_machine(root)
+    assert process.stdin is not None
+    if how == "halted":
+        process.stdin.close()
+        process.stdin = None
+        assert process.communicate(timeout=60)[0] == b"", "nobody is told that it switched itself off"
+        assert not any(Path(f"/proc/{pid}").exists() for pid in left)
+    else:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+        until(lambda: len(of_machine(root)) == 1, "QEMU's end, which the kernel brings about")
+        for pid in of_machine(root):  # what QEMU started in a session of its own; the driver does this
+            os.kill(pid, signal.SIGKILL)
