@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -24,6 +23,7 @@ import msgspec
 from grafos_core import trust
 from grafos_core.errors import CODES, GrafosError
 from grafos_scheduler import framing
+from grafos_scheduler.service_door import Door
 from grafos_scheduler.service_frames import (
     SESSION_DATA_BYTES_MAX,
     SESSION_WINDOW_BYTES,
@@ -45,16 +45,6 @@ READ_BYTES = 64 * 1024
 ACTIVE = "active"
 
 _decoder = msgspec.msgpack.Decoder(ToClient)
-
-
-class Door(NamedTuple):
-    """Where the scheduler is, and who asks. ``url`` is ``https://ADDRESS:PORT``."""
-
-    url: str
-    ca_pem: str
-    certificate: Path
-    key: Path
-    api_token: str
 
 
 class Cached(NamedTuple):

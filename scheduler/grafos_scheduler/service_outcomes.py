@@ -75,10 +75,11 @@ def link_opened(draft: Draft, cell_id: str, hello: frames.Hello, *, restarted: b
     """Says again whatever the cell may have missed, and ends what died with its daemon."""
     kept_ends = frozenset(hello.unacknowledged)
     for instance in list(draft.state.instances_at(cell_id)):
+        what = f"cell {cell_id} restarted while the instance was on it"
         if instance.instance_id in kept_ends:
-            continue
-        if restarted:
-            what = f"cell {cell_id} restarted while the instance was on it"
+            if restarted:
+                service_instances.fence(draft, instance, "cell_lost", what)  # its report, with the receipt, follows
+        elif restarted:
             if instance.state not in (DRAINING, FENCED):
                 service_instances.note(draft, AuditKind.FAILOVER_STARTED, instance, code="cell_lost", what=what)
             service_instances.end(draft, instance, "cell_lost", what)

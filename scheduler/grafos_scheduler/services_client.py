@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
 
 from grafos_scheduler.client import SchedulerClient
+from grafos_scheduler.service_door import Door
 from grafos_scheduler.service_messages import (
     InstanceLogView,
     OfInstance,
@@ -17,12 +19,28 @@ from grafos_scheduler.service_messages import (
     ServiceSpec,
     ServiceView,
 )
+from grafos_scheduler.wire import TIMEOUT_S
 
 HERE = "/api/v1/services"
 
 
 class ServicesClient(SchedulerClient):
-    """A scheduler's client that knows of services. Where a tenant asks, they are its own."""
+    """A scheduler's client that knows of services. Where a tenant asks, they are its own. ``door`` is the way to
+    sessions with them."""
+
+    def __init__(
+        self,
+        url: str,
+        ca_pem: str,
+        certificate: Path,
+        key: Path,
+        api_token: str,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        patience_s: float = 0.0,
+    ) -> None:
+        super().__init__(url, ca_pem, certificate, key, api_token, timeout_s=timeout_s, patience_s=patience_s)
+        self.door = Door(url, ca_pem, certificate, key, api_token)
 
     def deploy_service(self, spec: ServiceSpec) -> ServiceView:
         """Wants the service; its module is there. The same spec again changes nothing."""

@@ -240,6 +240,18 @@ def test_an_instance_dies_with_the_daemon_of_its_cell_and_is_replaced_without_wa
     assert len(desk.standing()) == 1
 
 
+def test_an_instance_whose_end_a_restarted_cell_still_keeps_is_fenced_until_that_is_reported() -> None:
+    desk = ServiceDesk(1)
+    [old] = desk.serve()
+    desk.dial(boot_epoch=2, unacknowledged=(old.instance_id,))
+    assert desk.row(old).state == service_instances.FENCED
+    desk.report(old, "cell_lost")
+    assert desk.row(old).state == service_instances.ENDED
+    assert desk.row(old).cost_micro_cents > 0
+    desk.pass_time(3, "cell-1")
+    assert len(desk.standing()) == 1
+
+
 # --- renewing, and money ------------------------------------------------------------------------------------------
 
 

@@ -16,12 +16,12 @@ from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
 from grafos_scheduler import messages
 from grafos_scheduler.service_client import (
-    Door,
     ResolvedEndpointCache,
     ServiceClient,
     ServiceResolver,
     Session,
 )
+from grafos_scheduler.service_door import Door
 from grafos_scheduler.service_frames import SESSION_WINDOW_BYTES, SessionData
 from grafos_scheduler.service_messages import Policy, ResourceRequirement, ServiceSpec, ServiceView
 from grafos_scheduler.service_resolver import Endpoint, resolve
