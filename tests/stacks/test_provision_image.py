@@ -4,53 +4,28 @@ is installed at its first boot, and it joins a real orchestrator."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from disks import make_disk
-from fabrics_orchestrator import FabricsOrchestrator
+from image_ground import HOUR_S, Ground, image_ground, put_up
 from msgspec.structs import replace
-from publishing import DISK_BYTES, ISLANDS, KEEP_S
 from registered import CLOUDS
-from registered_operator import CELL, QUICK, REGIONS, RegisteredOperator
+from registered_operator import CELL, RegisteredOperator
 
 from grafos_cell.baked import read_told
 from grafos_cell.first_boot import credentials_in
-from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
-from grafos_core.fabric import Fabric, open_fabric
-from grafos_emulators.emulator import EmulatedClouds, Settings
 from grafos_stacks.bootstrap import Joining, booted_in, render
 from grafos_stacks.planner import predicted_ways
 from grafos_stacks.provision import prepare
-from grafos_stacks.publishing import publish
 from grafos_stacks.publishing_end import unpublish
-from grafos_stacks.publishing_plan import DiskFacts, Publication
-from grafos_stacks.spec import BY_TOKEN, NOT_AT_ALL, STOCK, CellSpec, check_spec
-
-HOUR_S = 3600
-
-
-@dataclass
-class Ground:
-    """Two emulated clouds, a fabric and its orchestrator."""
-
-    clouds: EmulatedClouds
-    fabric: Fabric
-    orchestrator: FabricsOrchestrator
-
-    def operator(self, provider: str, folder: Path) -> RegisteredOperator:
-        return RegisteredOperator(provider, self.clouds, self.fabric, folder / "project", joining=BY_TOKEN)
+from grafos_stacks.spec import NOT_AT_ALL, STOCK, CellSpec, check_spec
 
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    folder, fabric = tmp_path_factory.mktemp("clouds"), open_fabric(SystemClock(), "images")
-    with EmulatedClouds(folder, Settings(clouds=CLOUDS, times=QUICK)) as clouds:
-        orchestrator = FabricsOrchestrator(fabric, tmp_path_factory.mktemp("orchestrator"))
-        yield Ground(clouds, fabric, orchestrator)
-        orchestrator.discard()
+    with image_ground(tmp_path_factory.mktemp("clouds"), tmp_path_factory.mktemp("orchestrator"), "images") as made:
+        yield made
 
 
 @pytest.fixture(params=CLOUDS)
@@ -59,16 +34,6 @@ def operator(request: pytest.FixtureRequest, ground: Ground, tmp_path: Path) -> 
     yield somebody
     if somebody.machines():
         somebody.teardown()
-
-
-def put_up(operator: RegisteredOperator, folder: Path, arch: str = "amd64", chance: int = 0) -> str:
-    """Publishes a disk; the name that its image has."""
-    hands, region = operator.hands(), REGIONS[operator.provider]
-    with make_disk(folder, DISK_BYTES, ISLANDS, chance) as disk:
-        price = hands.connector.keeping_price(region)  # type: ignore[attr-defined]
-        facts, now = DiskFacts(disk.sha256, arch, disk.size_bytes), hands.clock.now()
-        asked = Publication(operator.provider, region, facts, price, now, int(now) + KEEP_S)
-        return publish(hands, asked, disk).publication.stack
 
 
 def test_a_cell_starts_from_the_published_image_and_fetches_nothing(
@@ -128,7 +93,7 @@ def test_an_image_that_is_not_there_or_not_for_such_a_cell_is_refused(
 
 def test_an_image_for_another_architecture_or_in_another_region_is_refused(ground: Ground, tmp_path: Path) -> None:
     operator = ground.operator("gcp", tmp_path)
-    stack = put_up(operator, tmp_path, "arm64", chance=4)
+    stack = put_up(operator, tmp_path, "arm64", seed=4)
     with pytest.raises(GrafosError) as refused:
         operator.plan(image=stack, machine_type="e2-medium")
     assert (refused.value.code, "arm64" in refused.value.what) == ("config_invalid", True)
@@ -151,7 +116,7 @@ def test_a_standalone_cell_stays_with_the_stock_image_and_says_so() -> None:
 def test_what_a_machine_is_told_holds_no_secret_when_it_joins_by_its_cloud_s_word(
     operator: RegisteredOperator, tmp_path: Path
 ) -> None:
-    stack = put_up(operator, tmp_path, chance=5)
+    stack = put_up(operator, tmp_path, seed=5)
     plan = operator.plan(ttl_s=HOUR_S, max_ttl_s=3 * HOUR_S)
     joining = Joining("https://203.0.113.7:8443", "pem", "expectation")
     told = read_told(credentials_in(render(operator.fabric, plan, 1, joining).encode())["grafos.cell"])
@@ -164,7 +129,7 @@ def test_a_machine_with_a_baked_image_can_be_extended_as_far_as_was_held_for_and
     ground: Ground, tmp_path: Path
 ) -> None:
     operator = ground.operator("azure", tmp_path)
-    stack = put_up(operator, tmp_path, chance=6)
+    stack = put_up(operator, tmp_path, seed=6)
     operator.provision(ttl_s=HOUR_S, max_ttl_s=2 * HOUR_S)
     before = operator.plan(ttl_s=HOUR_S)
     assert operator.extend(more_s=HOUR_S).record.expires_at == before.life.held_until

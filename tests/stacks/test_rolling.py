@@ -1,0 +1,140 @@
+"""Cells go over to another image one after the other: a successor beside the old one, which ends when that is ready."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from crash_sweep import Abort
+from image_ground import HOUR_S, Ground, image_ground, put_up
+from registered_operator import CELL, RegisteredOperator
+
+from grafos_core import ledger as ledgers
+from grafos_core.errors import GrafosError
+from grafos_core.fabric import OPERATOR_ACCOUNT
+from grafos_stacks.cell_holds import open_hold
+from grafos_stacks.inviting import Patience
+from grafos_stacks.journal import StackState
+from grafos_stacks.publishing_end import unpublish
+from grafos_stacks.records import CellHome, project_cells
+from grafos_stacks.rolling import Rolled, cells_to_roll, plan_roll, roll
+
+SUCCESSOR = f"{CELL}-r2"
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    with image_ground(tmp_path_factory.mktemp("clouds"), tmp_path_factory.mktemp("orchestrator"), "rolling") as made:
+        yield made
+
+
+@pytest.fixture
+def operator(ground: Ground, tmp_path: Path) -> Iterator[RegisteredOperator]:
+    """With a cell from one published image, and another image that was published since."""
+    somebody = ground.operator("gcp", tmp_path)
+    older = put_up(somebody, tmp_path, seed=next(SEEDS))
+    somebody.provision(ttl_s=HOUR_S, image=older)
+    newer = put_up(somebody, tmp_path, seed=next(SEEDS))
+    yield somebody
+    somebody.stop_at = None
+    for row in somebody.hands().journal.stacks():
+        if row.plan is not None and row.state is not StackState.GONE:
+            somebody.teardown(row.stack)
+    for stack in (older, newer):
+        unpublish(somebody.hands(), stack)
+    assert ground.clouds.world() == ()
+
+
+SEEDS = itertools.count(20)
+
+
+def rolled(operator: RegisteredOperator, image: str = "") -> tuple[Rolled, ...]:
+    """As a person would who runs the command."""
+    hands = operator.hands()
+    turns = plan_roll(hands, cells_to_roll(hands), image, operator.bundles)
+    return roll(hands, turns, operator.bundles, operator.project, operator.patience)
+
+
+def living(operator: RegisteredOperator) -> list[str]:
+    rows = operator.hands().journal.stacks()
+    return [row.stack for row in rows if row.plan is not None and row.state is not StackState.GONE]
+
+
+def held(operator: RegisteredOperator) -> list[str]:
+    names = (CELL, SUCCESSOR)
+    return [name for name in names if open_hold(operator.fabric, name) is not None]
+
+
+def test_a_cell_goes_over_to_the_newest_image_and_keeps_its_end(operator: RegisteredOperator) -> None:
+    before = CellHome(operator.fabric, CELL).record()
+    [one] = rolled(operator)
+    assert one.error is None
+    assert one.record is not None
+    assert one.torn is not None
+    assert (one.cell_id, one.record.cell_id, one.torn.receipt.left) == (CELL, SUCCESSOR, 0)
+    assert one.record.expires_at == pytest.approx(before.expires_at, abs=1)
+    assert (len(operator.machines()), living(operator), held(operator)) == (1, [SUCCESSOR], [SUCCESSOR])
+    assert [cell.cell_id for cell in project_cells(operator.project, "gcp")] == [SUCCESSOR]
+    row = operator.hands().journal.stack(SUCCESSOR)
+    assert row is not None
+    assert row.plan is not None
+    assert (row.replaces, row.plan.facts.image.name) == (CELL, operator.plan("another").facts.image.name)
+    assert rolled(operator) == (Rolled(SUCCESSOR),), "there is nothing to do any more"
+
+
+def test_killed_at_every_step_it_goes_on_with_one_successor(operator: RegisteredOperator) -> None:
+    """Meanwhile one of both is always there, and never a third."""
+    deaths = 0
+    for moment in itertools.count():
+        operator.stop_at = moment
+        try:
+            rolled(operator)
+            break
+        except Abort:
+            deaths += 1
+        operator.stop_at = None
+        assert set(living(operator)) <= {CELL, SUCCESSOR}
+        assert 1 <= len(operator.machines()) <= 2
+    assert deaths > 10
+    assert (len(operator.machines()), living(operator), held(operator)) == (1, [SUCCESSOR], [SUCCESSOR])
+
+
+def test_without_room_under_the_cap_for_both_nothing_is_made_and_the_old_one_stays(
+    operator: RegisteredOperator,
+) -> None:
+    account = operator.fabric.read_ledger().accounts[OPERATOR_ACCOUNT]
+    cap, free = account.cap_micro_cents, account.free_micro_cents
+    operator.fabric.book(lambda ledger: ledgers.set_cap(ledger, OPERATOR_ACCOUNT, cap - free))
+    [one] = rolled(operator)
+    operator.fabric.book(lambda ledger: ledgers.set_cap(ledger, OPERATOR_ACCOUNT, cap))
+    assert one.error is not None
+    assert (one.error.code, one.error.what.startswith(f"{CELL} stays")) == ("budget_exceeded", True)
+    assert (len(operator.machines()), living(operator), held(operator)) == (1, [CELL], [CELL])
+
+
+def test_a_successor_that_does_not_get_ready_is_torn_down_and_the_old_one_stays(
+    ground: Ground, operator: RegisteredOperator
+) -> None:
+    operator.patience = Patience(enrol_s=0.05)
+    [one] = rolled(operator)
+    operator.patience = Patience()
+    assert one.error is not None
+    assert one.error.what.startswith(f"{CELL} stays: {SUCCESSOR}: ")
+    assert "was torn down" in one.error.what
+    assert (living(operator), held(operator)) == ([CELL], [CELL])
+    with ground.orchestrator.client() as client:
+        assert [view.cell_id for view in client.cells() if view.ready] == [CELL]
+
+
+def test_a_cell_that_cannot_be_rolled_is_refused_with_the_next_step(operator: RegisteredOperator) -> None:
+    with pytest.raises(GrafosError) as refused:
+        cells_to_roll(operator.hands(), "nobody")
+    assert (refused.value.code, refused.value.next) == ("cell_unknown", "grafos cloud ls")
+    operator.joining = "none"
+    operator.provision("alone", ttl_s=HOUR_S)
+    with pytest.raises(GrafosError) as refused:
+        cells_to_roll(operator.hands(), "alone")
+    assert refused.value.code == "unsupported"
+    assert [row.stack for row in cells_to_roll(operator.hands())] == [CELL]
