@@ -3,22 +3,31 @@
 //! ```
 //! use grafos_collections::FabricHashMap;
 //! use grafos_std::mem::MemBuilder;
-//! use grafos_std::{Failure, Output};
+//! use grafos_std::{Failure, Json, LeaseRef, Output};
 //!
+//! /// Counts words in a region that it is given, and answers how often "to" was seen there so far.
 //! #[grafos_std::tasklet]
 //! fn count(input: &[u8]) -> Result<Output, Failure> {
-//!     let lease = MemBuilder::new().min_bytes(4096).acquire()?;
+//!     let input = Json::parse(input)?;
+//!     let region = LeaseRef::from_json(input.get("region").unwrap_or(&Json::Null))?;
+//!     let lease = MemBuilder::new().min_bytes(4096).attach(&region)?;
 //!     let mut words: FabricHashMap<String, u64> = FabricHashMap::new(lease, 24, 8)?;
-//!     for word in std::str::from_utf8(input)?.split_whitespace() {
+//!     for word in input.get("text").and_then(Json::as_str).unwrap_or_default().split_whitespace() {
 //!         let seen = words.get(&word.to_owned())?.unwrap_or(0);
 //!         words.insert(&word.to_owned(), &(seen + 1))?;
 //!     }
 //!     Ok(Output::json(words.get(&"to".to_owned())?))
 //! }
-//! # use grafos_std::host;
-//! host::mock_set_fbmu_arena_size(4096);
-//! assert_eq!(host::mock_run(count, b"to be or not to be").response.as_deref(), Some("2"));
-//! assert_eq!(host::mock_run(count, b"to err is human").response.as_deref(), Some("3")); // the map is still there
+//!
+//! use grafos_std::host::{MockFabric, MockTasklet};
+//!
+//! let fabric = MockFabric::new();
+//! let region = fabric.reference(fabric.lease_memory(4096));
+//! for (text, answer) in [("to be or not to be", "2"), ("to err is human", "3")] {
+//!     let input = format!(r#"{{"region":{region},"text":"{text}"}}"#);
+//!     let ran = fabric.run(MockTasklet::new(count).input(input.as_bytes()));
+//!     assert_eq!(ran.response.as_deref(), Some(answer)); // the map is still there for the next one
+//! }
 //! ```
 //!
 //! **`new` opens what is there.** In memory that is all zero it lays the collection out; where it lies already, in the

@@ -3,8 +3,8 @@
 //! ```
 //! use grafos_rpc::{RpcClient, RpcError, RpcHandler, RpcServer, ARENA_BYTES};
 //! use grafos_std::host::{MockFabric, MockTasklet};
-//! use grafos_std::mem::FabricMem;
-//! use grafos_std::{Failure, Output};
+//! use grafos_std::mem::{MemBuilder, MemLease};
+//! use grafos_std::{Failure, Json, LeaseRef, Output};
 //!
 //! const REVERSE: u32 = 1;
 //!
@@ -19,22 +19,28 @@
 //!     }
 //! }
 //!
-//! fn server() -> Result<Output, Failure> {
-//!     let mut server = RpcServer::new(FabricMem::hello()?)?;
+//! /// Both are given the reference of one region.
+//! fn arena(input: &[u8]) -> Result<MemLease, Failure> {
+//!     Ok(MemBuilder::new().min_bytes(ARENA_BYTES).attach(&LeaseRef::from_json(&Json::parse(input)?)?)?)
+//! }
+//!
+//! #[grafos_std::tasklet]
+//! fn server(input: &[u8]) -> Result<Output, Failure> {
+//!     let mut server = RpcServer::new(arena(input)?)?;
 //!     while !server.poll_once(&Reversing)? {}
 //!     Ok(Output::empty())
 //! }
 //!
-//! fn client() -> Result<Output, Failure> {
-//!     let mut client = RpcClient::new(FabricMem::hello()?)?;
+//! #[grafos_std::tasklet]
+//! fn client(input: &[u8]) -> Result<Output, Failure> {
+//!     let mut client = RpcClient::new(arena(input)?)?;
 //!     Ok(Output::bytes(client.call(REVERSE, b"abc")?))
 //! }
 //!
 //! let fabric = MockFabric::new();
-//! let arena = fabric.lease_memory(ARENA_BYTES);
-//! let both = [MockTasklet::new(|_| server()).leases(&[arena]), MockTasklet::new(|_| client()).leases(&[arena])];
-//! let ran = fabric.run_together(7, both.into());
-//! assert_eq!(ran[1].output, b"cba");
+//! let region = fabric.reference(fabric.lease_memory(ARENA_BYTES));
+//! let both = [MockTasklet::new(server), MockTasklet::new(client)].map(|one| one.input(region.as_bytes()));
+//! assert_eq!(fabric.run_together(7, both.into())[1].output, b"cba");
 //! ```
 //!
 //! An arena of 64 KiB has the request at its beginning and the response at 32,768: an id, a method, a status and a

@@ -50,5 +50,5 @@ pub use lease::{LeaseRef, LeaseStatus};
 #[doc(hidden)]
 pub use logging::write_log;
 pub use output::{Outcome, Output};
-pub use running::{Context, Input, Tasklet};
+pub use running::{Context, Input, ServiceInstance, Tasklet};
 pub use wire::Wire;

@@ -1,19 +1,30 @@
-//! Leased memory: bytes of a cell's pool that a run holds beside its own (`grafos deploy run --mem`).
+//! Leased memory: bytes of a cell's pool that a run holds beside its own (`grafos deploy run --mem`), and regions that a
+//! tenant leases for itself, which many runs share.
 //!
 //! ```
 //! use grafos_std::mem::MemBuilder;
-//! use grafos_std::{FabricError, Output};
+//! use grafos_std::{Failure, Json, LeaseRef, Output};
 //!
+//! /// Its input is the reference of a region. It notes there that it came, and names the region to the next one.
 //! #[grafos_std::tasklet]
-//! fn remember(input: &[u8]) -> Result<Output, FabricError> {
-//!     let lease = MemBuilder::new().min_bytes(64).acquire()?;
-//!     lease.mem().write(8, input)?;
-//!     lease.mem().fetch_add(0, 1)?; // one more run that was here
-//!     Ok(Output::json(lease.reference()?)) // another tasklet attaches to the region with it
+//! fn visit(input: &[u8]) -> Result<Output, Failure> {
+//!     let scratch = MemBuilder::new().min_bytes(64).acquire()?; // of this run alone
+//!     scratch.mem().write(0, b"whatever it likes")?;
+//!     let region = MemBuilder::new().attach(&LeaseRef::from_json(&Json::parse(input)?)?)?;
+//!     let visitors = region.mem().fetch_add(0, 1)? + 1;
+//!     Ok(Output::json(region.reference()?).with_bytes(visitors.to_string()))
 //! }
-//! # use grafos_std::host;
-//! # host::mock_set_fbmu_arena_size(64);
-//! # assert!(host::mock_run(remember, b"abc").response.unwrap().contains("\"kind\":\"mem\""));
+//!
+//! use grafos_std::host::{MockFabric, MockTasklet};
+//!
+//! let fabric = MockFabric::new();
+//! let (own, shared) = (fabric.lease_memory(64), fabric.lease_memory(8));
+//! let mut reference = fabric.reference(shared);
+//! for number in ["1", "2", "3"] {
+//!     let ran = fabric.run(MockTasklet::new(visit).leases(&[own]).input(reference.as_bytes()));
+//!     assert_eq!(ran.output, number.as_bytes());
+//!     reference = ran.response.unwrap();
+//! }
 //! ```
 //!
 //! **What a run holds was decided before it began.** Nothing is allocated from within a run: `acquire` takes the next
@@ -21,12 +32,17 @@
 //! none. Dropping the lease gives it back to the run, not to the cell. The cell checks the lease at every call: after
 //! its end each call answers `LeaseExpired`, after it was taken back `Revoked`, and never old bytes.
 //!
-//! **Several runs on one region** see each other's calls one after the other, in the order in which the cell that holds
-//! the region carried them out. A call moves all of its bytes or none.
+//! **A shared region** is attached to by its reference, on whatever cell it lies. A call moves all of its bytes or none,
+//! at most [`MOVE_BYTES_MAX`]; all calls of all runs take effect one after the other, where the region is. `Disconnected`
+//! after a call that changes something means that it was done once, or will not be, or will have been before this run's next call
+//! there gets another answer: read what is there before you do it again.
 
 use crate::error::FabricError;
 use crate::host;
 use crate::lease::{Claim, Kind, LeaseRef, LeaseStatus};
+
+/// Bytes that one call on a shared region moves, at most.
+pub const MOVE_BYTES_MAX: usize = 64 * 1024;
 
 /// Memory of one lease, or a window of it. It is a handle: a copy of it is the same memory.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +136,8 @@ impl FabricMem {
         Ok(found)
     }
 
-    /// What the region is called, for another tasklet; of a window it is that of the whole region.
+    /// What the shared region is called, for another tasklet; of a window it is that of the whole region. `Unsupported` for
+    /// a lease of the run's own, which is nobody else's.
     pub fn reference(&self) -> Result<LeaseRef, FabricError> {
         LeaseRef::of_slot(self.slot)
     }
@@ -175,8 +192,8 @@ impl MemBuilder {
         Ok(MemLease { mem: FabricMem::slot(claim.slot)?, _claim: Some(claim) })
     }
 
-    /// The region that another tasklet named, wherever it lies. `Unsupported` when this fabric does not reach it,
-    /// `CapacityExceeded` when the run has no slot left for it or it is smaller than it must be.
+    /// The shared region of this name, wherever it lies. `Unsupported` when it is of another fabric, `IoError(-22)` when
+    /// this tenant has none of that name, `CapacityExceeded` when the run has no slot left or it is smaller than it must be.
     pub fn attach(self, reference: &LeaseRef) -> Result<MemLease, FabricError> {
         let slot = FabricError::check(host::fbmu_attach(reference.as_str().as_bytes()))? as u32;
         let mem = FabricMem::slot(slot)?;
@@ -200,7 +217,7 @@ impl MemLease {
         self.mem
     }
 
-    /// What the region is called, for another tasklet.
+    /// What the shared region is called, for another tasklet; `Unsupported` for a lease of the run's own.
     pub fn reference(&self) -> Result<LeaseRef, FabricError> {
         self.mem.reference()
     }

@@ -45,6 +45,35 @@ pub struct Context {
     pub tasklet: String,
     /// Of this module, in hex.
     pub module_sha256: String,
+    /// What it is an instance of; none in a tasklet that is no service.
+    pub service: Option<ServiceInstance>,
+}
+
+/// The service that a tasklet is an instance of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceInstance {
+    pub name: String,
+    /// The port that it is to listen on.
+    pub port: u16,
+    /// Sessions that may be open at a time.
+    pub max_sessions: u32,
+    pub instance_id: String,
+    /// Of the service's topology when the instance began.
+    pub generation: u64,
+}
+
+impl ServiceInstance {
+    fn from_json(document: &Json) -> Option<ServiceInstance> {
+        let text = |name: &str| Some(document.get(name)?.as_str()?.to_owned());
+        let number = |name: &str| document.get(name)?.as_u64();
+        Some(ServiceInstance {
+            name: text("name")?,
+            port: number("port")?.try_into().ok()?,
+            max_sessions: number("max_sessions")?.try_into().ok()?,
+            instance_id: text("instance_id")?,
+            generation: number("generation")?,
+        })
+    }
 }
 
 impl Context {
@@ -64,6 +93,7 @@ impl Context {
             run_id: text("run_id"),
             tasklet: text("tasklet"),
             module_sha256: text("module_sha256"),
+            service: document.get("service").and_then(ServiceInstance::from_json),
         })
     }
 }

@@ -2,28 +2,35 @@
 //!
 //! ```
 //! use grafos_std::host::{MockFabric, MockTasklet};
-//! use grafos_std::mem::FabricMem;
-//! use grafos_std::{Failure, Output};
+//! use grafos_std::mem::{MemBuilder, MemLease};
+//! use grafos_std::{Failure, Json, LeaseRef, Output};
 //! use grafos_stream::{Receiver, Sender, Stage};
 //!
+//! /// The edge of that name: each input has the references of those that its stage uses.
+//! fn edge(input: &[u8], name: &str) -> Result<MemLease, Failure> {
+//!     let input = Json::parse(input)?;
+//!     Ok(MemBuilder::new().attach(&LeaseRef::from_json(input.get(name).unwrap_or(&Json::Null))?)?)
+//! }
+//!
+//! #[grafos_std::tasklet]
 //! fn source(input: &[u8]) -> Result<Output, Failure> {
-//!     let mut to: Sender<Vec<u8>> = Sender::new(FabricMem::slot(0)?, 8, 64)?;
-//!     for chunk in input.chunks(4) {
-//!         to.send(&chunk.to_vec())?;
-//!     }
+//!     let mut to: Sender<Vec<u8>> = Sender::new(edge(input, "to")?, 8, 64)?;
+//!     to.send_batch(&[vec![1, 2, 3], vec![100, 200], vec![6]])?;
 //!     to.finish()?;
 //!     Ok(Output::empty())
 //! }
 //!
-//! fn double() -> Result<Output, Failure> {
-//!     let from: Receiver<Vec<u8>> = Receiver::new(FabricMem::slot(0)?, 8, 64)?;
-//!     let to: Sender<Vec<u8>> = Sender::new(FabricMem::slot(1)?, 8, 64)?;
+//! #[grafos_std::tasklet]
+//! fn double(input: &[u8]) -> Result<Output, Failure> {
+//!     let from: Receiver<Vec<u8>> = Receiver::new(edge(input, "from")?, 8, 64)?;
+//!     let to: Sender<Vec<u8>> = Sender::new(edge(input, "to")?, 8, 64)?;
 //!     Stage::new(from, to, |chunk: Vec<u8>| Some(chunk.iter().map(|n| n.saturating_mul(2)).collect())).run()?;
 //!     Ok(Output::empty())
 //! }
 //!
-//! fn sink() -> Result<Output, Failure> {
-//!     let mut from: Receiver<Vec<u8>> = Receiver::new(FabricMem::slot(0)?, 8, 64)?;
+//! #[grafos_std::tasklet]
+//! fn sink(input: &[u8]) -> Result<Output, Failure> {
+//!     let mut from: Receiver<Vec<u8>> = Receiver::new(edge(input, "from")?, 8, 64)?;
 //!     let mut all = Vec::new();
 //!     while let Some(chunk) = from.recv()? {
 //!         all.extend(chunk);
@@ -32,11 +39,12 @@
 //! }
 //!
 //! let fabric = MockFabric::new();
-//! let (first, second) = (fabric.lease_memory(1024), fabric.lease_memory(1024));
+//! let [a, b] = [(); 2].map(|()| fabric.reference(fabric.lease_memory(1024)));
+//! let inputs = [format!(r#"{{"to":{a}}}"#), format!(r#"{{"from":{a},"to":{b}}}"#), format!(r#"{{"from":{b}}}"#)];
 //! let tasklets = vec![
-//!     MockTasklet::new(source).input(&[1, 2, 3, 100, 200, 6]).leases(&[first]),
-//!     MockTasklet::new(|_| double()).leases(&[first, second]),
-//!     MockTasklet::new(|_| sink()).leases(&[second]),
+//!     MockTasklet::new(source).input(inputs[0].as_bytes()),
+//!     MockTasklet::new(double).input(inputs[1].as_bytes()),
+//!     MockTasklet::new(sink).input(inputs[2].as_bytes()),
 //! ];
 //! assert_eq!(fabric.run_together(1, tasklets)[2].output, [2, 4, 6, 200, 255, 12]);
 //! ```

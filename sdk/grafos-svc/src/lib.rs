@@ -2,20 +2,20 @@
 //!
 //! ```
 //! use grafos_std::{Failure, Output};
-//! use grafos_svc::{Listener, Session};
+//! use grafos_svc::{Conversation, Listener, Next};
+//!
+//! struct Echo;
+//!
+//! impl Conversation for Echo {
+//!     fn received(&mut self, data: &[u8], answer: &mut Vec<u8>) -> Next {
+//!         answer.extend_from_slice(data);
+//!         Next::GoOn
+//!     }
+//! }
 //!
 //! #[grafos_std::tasklet]
 //! fn echo() -> Result<Output, Failure> {
-//!     let listener = Listener::bind(8080, 64)?;
-//!     let served = listener.serve(|session: &mut Session| {
-//!         let mut chunk = [0; 1024];
-//!         loop {
-//!             match session.read(&mut chunk)? {
-//!                 0 => return Ok(()), // the client has sent all
-//!                 count => session.write_all(&chunk[..count])?,
-//!             }
-//!         }
-//!     })?;
+//!     let served = Listener::bind(8080, 64)?.serve_together(|| Echo)?;
 //!     Ok(Output::json(served))
 //! }
 //!
@@ -31,16 +31,18 @@
 //! assert_eq!(client.received(), b"hello");
 //! ```
 //!
-//! `accept`, `read` and `write` wait at the host, which costs neither processor nor fuel. An instance has one thread, so
-//! while it waits for one client the others wait for it; more replicas serve more at a time. When the instance is drained
-//! `accept` answers `None`, and the tasklet finishes as any other does. In a tasklet that is no service `bind` answers
-//! `Unsupported`.
+//! **Waiting** happens at the host, and costs neither processor nor fuel. [`Listener::serve_together`] has many sessions
+//! open: none waits for another, and one that does not read its answers is not read from either. [`Listener::serve`] is
+//! simpler and serves one after the other. When the instance is drained both come to their end, and the tasklet finishes
+//! as any other does. In a tasklet that is no service `bind` answers `Unsupported`.
 
 mod session;
+mod together;
 
-use grafos_std::{host, FabricError};
+use grafos_std::{host, FabricError, Tasklet};
 
 pub use session::Session;
+pub use together::{Conversation, Next};
 
 /// The instance's own listener lease, in the place of a capability.
 const OWN_LISTENER: u32 = 0;
@@ -59,6 +61,12 @@ impl Listener {
     pub fn bind(port: u16, max_sessions: u32) -> Result<Listener, FabricError> {
         let handle = FabricError::check(host::svc_listen(OWN_LISTENER, u32::from(port), max_sessions))?;
         Ok(Listener { handle: handle as u32 })
+    }
+
+    /// Listens as the service was deployed, as the context says it; `Unsupported` in a tasklet that is no service.
+    pub fn of_service() -> Result<Listener, FabricError> {
+        let service = Tasklet::context().service.ok_or(FabricError::Unsupported)?;
+        Listener::bind(service.port, service.max_sessions)
     }
 
     /// The next session, waiting for it; `None` when no more will come.
@@ -81,5 +89,14 @@ impl Listener {
             served += 1;
         }
         Ok(served)
+    }
+
+    /// What can be done next, waiting for it; `None` when no session is open and none will come.
+    fn wait(&self) -> Result<Option<u32>, FabricError> {
+        match FabricError::check(host::svc_wait(self.handle)) {
+            Ok(handle) => Ok(Some(handle as u32)),
+            Err(DRAINING) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }

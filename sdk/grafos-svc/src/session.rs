@@ -17,6 +17,10 @@ impl Session {
         Session { handle, is_open: true }
     }
 
+    pub(crate) fn handle(&self) -> u32 {
+        self.handle
+    }
+
     /// Waits for bytes and gives how many came; 0 when the client has sent all that it will. `Disconnected` when it is gone.
     pub fn read(&mut self, into: &mut [u8]) -> Result<usize, FabricError> {
         FabricError::check(host::svc_read(self.handle, into))

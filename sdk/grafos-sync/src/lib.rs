@@ -2,12 +2,13 @@
 //!
 //! ```
 //! use grafos_std::mem::MemBuilder;
-//! use grafos_std::{Failure, Output};
+//! use grafos_std::{Failure, Json, LeaseRef, Output};
 //! use grafos_sync::{holder_of_run, FabricMutex};
 //!
+//! /// Its input is the reference of a region that others use at the same time.
 //! #[grafos_std::tasklet]
-//! fn increment() -> Result<Output, Failure> {
-//!     let lease = MemBuilder::new().min_bytes(64).acquire()?;
+//! fn increment(input: &[u8]) -> Result<Output, Failure> {
+//!     let lease = MemBuilder::new().attach(&LeaseRef::from_json(&Json::parse(input)?)?)?;
 //!     let counter = FabricMutex::new(&lease, 0, 0_u64)?;
 //!     let mut guard = counter.lock(holder_of_run(), 1_000)?;
 //!     let before = guard.get()?;
@@ -15,10 +16,15 @@
 //!     guard.unlock()?;
 //!     Ok(Output::json(before + 1))
 //! }
-//! # use grafos_std::host;
-//! host::mock_set_fbmu_arena_size(64);
-//! assert_eq!(host::mock_run(|_| increment(), b"").response.as_deref(), Some("1"));
-//! assert_eq!(host::mock_run(|_| increment(), b"").response.as_deref(), Some("2"));
+//!
+//! use grafos_std::host::{MockFabric, MockTasklet};
+//!
+//! let fabric = MockFabric::new();
+//! let region = fabric.reference(fabric.lease_memory(64));
+//! let many = (0..3).map(|_| MockTasklet::new(increment).input(region.as_bytes()));
+//! let mut seen: Vec<_> = fabric.run_together(5, many.collect()).into_iter().map(|ran| ran.response.unwrap()).collect();
+//! seen.sort();
+//! assert_eq!(seen, ["1", "2", "3"]);
 //! ```
 //!
 //! **All of them are words that compare-exchange changes** at the cell that holds the region. A link may lose the answer to

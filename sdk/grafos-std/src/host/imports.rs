@@ -47,6 +47,7 @@ mod grafos_svc_v0 {
     #[link(wasm_import_module = "grafos_svc_v0")]
     extern "C" {
         pub fn svc_listen(cap: u32, port: u32, max_sessions: u32) -> i32;
+        pub fn svc_wait(listener: u32) -> i32;
         pub fn svc_accept(listener: u32) -> i32;
         pub fn svc_read(session: u32, dst: *mut u8, capacity: u32) -> i32;
         pub fn svc_write(session: u32, src: *const u8, len: u32) -> i32;
@@ -132,6 +133,10 @@ pub fn fbbu_write_block(slot: u32, lba: u64, block: &[u8; BLOCK_BYTES]) -> i32 {
 
 pub fn svc_listen(cap: u32, port: u32, max_sessions: u32) -> i32 {
     unsafe { grafos_svc_v0::svc_listen(cap, port, max_sessions) }
+}
+
+pub fn svc_wait(listener: u32) -> i32 {
+    unsafe { grafos_svc_v0::svc_wait(listener) }
 }
 
 pub fn svc_accept(listener: u32) -> i32 {

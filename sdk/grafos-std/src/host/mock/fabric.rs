@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use super::faults::{Fault, MockFaults};
 use super::services::Services;
 use super::turns::Turns;
-use super::{INVALID, LEASE_EXPIRED};
+use super::{INVALID, LEASE_EXPIRED, UNSUPPORTED};
 use crate::block::BLOCK_BYTES;
 use crate::json::Json;
 use crate::lease::{Kind, LEASE_REF_BYTES_MAX};
@@ -120,6 +120,14 @@ impl MockFabric {
         self.state().faults = faults;
     }
 
+    /// The text by which tasklets attach to a memory lease: a lease reference, for their input.
+    pub fn reference(&self, lease: MockLease) -> String {
+        let (fabric, MockLease { region, generation, .. }) = (self.name(), lease);
+        format!(
+            r#"{{"fabric":"{fabric}","cell":"local-mock","lease_id":"lease-mock-{region}","generation":{generation}}}"#
+        )
+    }
+
     /// The bytes of the region, as a person with a debugger would see them.
     pub fn bytes_of(&self, lease: MockLease) -> Vec<u8> {
         self.state().regions[lease.region].data.clone()
@@ -169,32 +177,28 @@ impl MockFabric {
         Ok(done)
     }
 
-    /// The text that names a memory lease.
-    pub(super) fn reference(&self, lease: MockLease) -> Result<String, i32> {
-        let bytes = self.size(lease)?;
-        let MockLease { region, generation, .. } = lease;
-        let fabric = self.shared.number;
-        let id = format!("lease-mock-{region}");
-        let text = format!(
-            r#"{{"kind":"mem","lease_id":"{id}","generation":{generation},"bytes":{bytes},"cell_id":"local-mock","provider":"local","fabric":{fabric}}}"#
-        );
-        debug_assert!(text.len() <= LEASE_REF_BYTES_MAX);
-        Ok(text)
-    }
-
-    /// The lease that a text names; what is not of this fabric is an invalid argument, what has ended says so.
+    /// The lease that a text names: -5 for one of another fabric, -22 for what is none, and what has ended says so.
     pub(super) fn find(&self, reference: &[u8]) -> Result<MockLease, i32> {
         let document = Json::parse(reference).map_err(|_| INVALID)?;
-        let member = |name: &str| document.get(name).and_then(Json::as_u64).ok_or(INVALID);
-        let id = document.get("lease_id").and_then(Json::as_str).unwrap_or_default();
-        let region = id.strip_prefix("lease-mock-").and_then(|number| number.parse().ok()).ok_or(INVALID)?;
-        let lease = MockLease { kind: Kind::Memory, region, generation: member("generation")? };
+        let text = |name: &str| document.get(name).and_then(Json::as_str).ok_or(INVALID);
+        let generation = document.get("generation").and_then(Json::as_u64).ok_or(INVALID)?;
+        let region =
+            text("lease_id")?.strip_prefix("lease-mock-").and_then(|number| number.parse().ok()).ok_or(INVALID)?;
+        if text("fabric")? != self.name() {
+            return Err(UNSUPPORTED);
+        }
+        let lease = MockLease { kind: Kind::Memory, region, generation };
         let mut state = self.state();
-        let there = state.regions.get(region).is_some_and(|one| one.kind == Kind::Memory);
-        if member("fabric")? != self.shared.number || !there || reference.len() > LEASE_REF_BYTES_MAX {
+        if !state.regions.get(region).is_some_and(|one| one.kind == Kind::Memory)
+            || reference.len() > LEASE_REF_BYTES_MAX
+        {
             return Err(INVALID);
         }
         state.alive(lease).map(|_| lease)
+    }
+
+    fn name(&self) -> String {
+        format!("mock-{}", self.shared.number)
     }
 }
 

@@ -61,6 +61,8 @@ struct Cell {
     fuel_used: u64,
     fabric: MockFabric,
     memory: Vec<MockLease>,
+    /// Of the memory leases, those that the run has attached to; its own come before them.
+    attached: usize,
     blocks: Vec<MockLease>,
     claimed: [u32; 3],
     /// Of the tasklets of its fabric, and how many calls on regions it made: its faults follow from both.
@@ -94,6 +96,7 @@ impl Cell {
             number: fabric.begin(),
             fabric,
             memory: Vec::new(),
+            attached: 0,
             blocks: Vec::new(),
             claimed: [0; 3],
             calls: 0,
@@ -108,6 +111,11 @@ impl Cell {
     fn next_fault(&mut self) -> Option<faults::Fault> {
         self.calls += 1;
         self.fabric.state().faults.of_call(self.number, self.calls)
+    }
+
+    /// Whether the slot is one that the run has attached to.
+    fn is_attached(&self, slot: u32) -> bool {
+        slot as usize >= self.memory.len() - self.attached
     }
 
     /// The first lease of a kind; a test that sets it anew gets a fresh one.
@@ -165,7 +173,19 @@ pub fn mock_set_context(context: &Context) {
         ("tasklet", &context.tasklet),
         ("module_sha256", &context.module_sha256),
     ];
-    let object = fields.into_iter().map(|(name, value)| (name.to_owned(), Json::Text(value.clone()))).collect();
+    let told = |name: &str, value: &String| (name.to_owned(), Json::Text(value.clone()));
+    let number = |name: &str, value: u64| (name.to_owned(), Json::Number(value.to_string()));
+    let mut object: Vec<_> = fields.into_iter().map(|(name, value)| told(name, value)).collect();
+    if let Some(service) = &context.service {
+        let members = vec![
+            told("name", &service.name),
+            number("port", u64::from(service.port)),
+            number("max_sessions", u64::from(service.max_sessions)),
+            told("instance_id", &service.instance_id),
+            number("generation", service.generation),
+        ];
+        object.push(("service".to_owned(), Json::Object(members)));
+    }
     Json::Object(object).write(&mut text);
     with(|cell| {
         cell.context_handle = (CONTEXT_HANDLE, text.len() as u32);
@@ -236,6 +256,7 @@ pub fn mock_run<R: Outcome>(tasklet: impl FnOnce(&[u8]) -> R, input: &[u8]) -> R
         cell.input_handle = before.input_handle;
         cell.fuel = before.fuel;
         cell.memory = before.memory;
+        cell.memory.truncate(cell.memory.len() - before.attached);
         cell.blocks = before.blocks;
         cell.lane = before.lane;
     });
@@ -343,6 +364,10 @@ fn here() -> MockFabric {
 
 pub fn svc_listen(cap: u32, port: u32, max_sessions: u32) -> i32 {
     services::listen(&here(), cap, port, max_sessions).unwrap_or_else(|status| status)
+}
+
+pub fn svc_wait(listener: u32) -> i32 {
+    services::wait(&here(), listener)
 }
 
 pub fn svc_accept(listener: u32) -> i32 {

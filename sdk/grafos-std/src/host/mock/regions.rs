@@ -4,6 +4,7 @@ use super::fabric::MockLease;
 use super::{status, turn, with, Cell, CAPACITY_EXCEEDED, INVALID, UNSUPPORTED};
 use crate::block::BLOCK_BYTES;
 use crate::lease::LEASES_MAX;
+use crate::mem::MOVE_BYTES_MAX;
 
 const WORD_BYTES: usize = 8;
 
@@ -45,7 +46,15 @@ pub fn fbmu_size(slot: u32) -> i64 {
     with(|cell| size(cell, &cell.memory, slot, 1))
 }
 
+/// Whether a call on that slot may move so many bytes.
+fn movable(slot: u32, length: usize) -> bool {
+    length <= MOVE_BYTES_MAX || with(|cell| !cell.is_attached(slot))
+}
+
 pub fn fbmu_read(slot: u32, offset: u64, into: &mut [u8]) -> i32 {
+    if !movable(slot, into.len()) {
+        return CAPACITY_EXCEEDED;
+    }
     status(move_bytes(
         |cell| &cell.memory,
         slot,
@@ -59,6 +68,9 @@ pub fn fbmu_read(slot: u32, offset: u64, into: &mut [u8]) -> i32 {
 }
 
 pub fn fbmu_write(slot: u32, offset: u64, data: &[u8]) -> i32 {
+    if !movable(slot, data.len()) {
+        return CAPACITY_EXCEEDED;
+    }
     status(move_bytes(
         |cell| &cell.memory,
         slot,
@@ -100,10 +112,10 @@ pub fn fbmu_fetch_add(slot: u32, offset: u64, delta: u64, found: &mut u64) -> i3
 
 pub fn fbmu_ref(slot: u32, into: &mut [u8]) -> i32 {
     with(|cell| {
-        let text = match held(&cell.memory, slot).and_then(|lease| cell.fabric.reference(lease)) {
-            Ok(text) => text,
-            Err(status) => return status,
+        let Some(lease) = cell.memory.get(slot as usize).filter(|_| cell.is_attached(slot)) else {
+            return UNSUPPORTED; // a run's own lease is nobody else's
         };
+        let text = cell.fabric.reference(*lease);
         let Some(place) = into.get_mut(..text.len()) else { return CAPACITY_EXCEEDED };
         place.copy_from_slice(text.as_bytes());
         cell.pay(text.len());
@@ -119,13 +131,15 @@ pub fn fbmu_attach(reference: &[u8]) -> i32 {
             Err(status) => return status,
         };
         cell.pay(reference.len());
-        if let Some(slot) = cell.memory.iter().position(|held| *held == lease) {
-            return slot as i32;
+        let own = cell.memory.len() - cell.attached;
+        if let Some(place) = cell.memory[own..].iter().position(|held| *held == lease) {
+            return (own + place) as i32;
         }
         if cell.memory.len() >= LEASES_MAX as usize {
             return CAPACITY_EXCEEDED;
         }
         cell.memory.push(lease);
+        cell.attached += 1;
         cell.memory.len() as i32 - 1
     })
 }

@@ -10,6 +10,9 @@ use super::{turn_of, CAPACITY_EXCEEDED, DISCONNECTED, INVALID, UNSUPPORTED};
 const DRAINING: i32 = -9;
 /// The listener lease of an instance.
 const OWN_LISTENER: u32 = 0;
+/// The listener; sessions are counted from the next number on.
+const LISTENER_HANDLE: u32 = 1;
+const FIRST_SESSION: u32 = 2;
 /// Bytes that one write takes at most, so that programs meet writes that take less than all.
 const WRITE_BYTES_MAX: usize = 4096;
 /// How long a thread waits for another one before it gives up; in a test nobody is this slow.
@@ -19,6 +22,8 @@ const WAIT_S_MAX: u64 = 30;
 pub(super) struct Services {
     ports: HashMap<u32, Port>,
     sessions: Vec<Session>,
+    /// The session that `svc_wait` looks at first, so that each has its turn.
+    first: usize,
 }
 
 #[derive(Default)]
@@ -26,14 +31,15 @@ struct Port {
     max_sessions: u32,
     is_listening: bool,
     is_draining: bool,
-    /// Sessions that were not accepted yet.
-    pending: VecDeque<usize>,
 }
 
 #[derive(Default)]
 struct Session {
     to_guest: VecDeque<u8>,
     from_guest: Vec<u8>,
+    port: u32,
+    is_accepted: bool,
+    is_short: bool,
     peer_is_done: bool,
     peer_is_gone: bool,
     guest_is_done: bool,
@@ -57,9 +63,9 @@ impl MockFabric {
     pub fn connect(&self, port: u16) -> Option<MockSession> {
         let mut state = self.state();
         let number = state.services.sessions.len();
-        let port = state.services.ports.get_mut(&u32::from(port)).filter(|port| !port.is_draining)?;
-        port.pending.push_back(number);
-        state.services.sessions.push(Session::default());
+        let port = u32::from(port);
+        state.services.ports.get(&port).filter(|port| !port.is_draining)?;
+        state.services.sessions.push(Session { port, ..Session::default() });
         drop(state);
         self.changed().notify_all();
         Some(MockSession { fabric: self.clone(), number })
@@ -130,49 +136,97 @@ fn waited<T>(fabric: &MockFabric, mut ask: impl FnMut(&mut State) -> Option<T>) 
     }
 }
 
+impl Session {
+    fn is_open(&self) -> bool {
+        self.is_accepted && !self.guest_is_done
+    }
+
+    fn is_ready(&self) -> bool {
+        self.peer_is_gone || self.is_short || self.peer_is_done || !self.to_guest.is_empty()
+    }
+}
+
 impl Services {
     /// A session that the guest may still use.
-    fn session(&mut self, number: u32) -> Result<&mut Session, i32> {
-        let session = self.sessions.get_mut(number as usize).filter(|session| !session.guest_is_done).ok_or(INVALID)?;
+    fn session(&mut self, handle: u32) -> Result<&mut Session, i32> {
+        let number = handle.checked_sub(FIRST_SESSION).ok_or(INVALID)?;
+        let session = self.sessions.get_mut(number as usize).filter(|session| session.is_open()).ok_or(INVALID)?;
         if session.peer_is_gone {
             return Err(DISCONNECTED);
         }
         Ok(session)
     }
+
+    /// The port on which a tasklet listens, and whether it is drained.
+    fn listening(&self, listener: u32) -> Result<(u32, bool), i32> {
+        let mut ports = self.ports.iter().filter(|(_, port)| port.is_listening && listener == LISTENER_HANDLE);
+        ports.next().map(|(number, port)| (*number, port.is_draining)).ok_or(INVALID)
+    }
+
+    /// The session that has waited longest to be accepted there.
+    fn pending(&self, port: u32) -> Option<usize> {
+        self.sessions.iter().position(|session| session.port == port && !session.is_accepted)
+    }
 }
 
 pub(super) fn listen(fabric: &MockFabric, cap: u32, port: u32, max_sessions: u32) -> Result<i32, i32> {
-    let mut state = fabric.state();
-    if cap != OWN_LISTENER {
+    let services = &mut fabric.state().services;
+    if services.ports.is_empty() {
+        return Err(UNSUPPORTED);
+    }
+    if cap != OWN_LISTENER || max_sessions == 0 {
         return Err(INVALID);
     }
-    let place = state.services.ports.get_mut(&port).ok_or(UNSUPPORTED)?;
-    if place.is_listening || max_sessions > place.max_sessions {
+    let is_listening = services.listening(LISTENER_HANDLE).is_ok();
+    let place = services.ports.get_mut(&port).ok_or(CAPACITY_EXCEEDED)?;
+    if is_listening || max_sessions > place.max_sessions {
         return Err(CAPACITY_EXCEEDED);
     }
     place.is_listening = true;
-    Ok(port as i32)
+    Ok(LISTENER_HANDLE as i32)
+}
+
+pub(super) fn wait(fabric: &MockFabric, listener: u32) -> i32 {
+    waited(fabric, |state| {
+        let services = &mut state.services;
+        let (port, is_draining) = match services.listening(listener) {
+            Ok(found) => found,
+            Err(status) => return Some(status),
+        };
+        if services.pending(port).is_some() {
+            return Some(LISTENER_HANDLE as i32);
+        }
+        let count = services.sessions.len();
+        let mut turns = (0..count).map(|step| (services.first + step) % count);
+        let ready = turns.find(|number| services.sessions[*number].is_open() && services.sessions[*number].is_ready());
+        if let Some(number) = ready {
+            services.first = number + 1;
+            return Some(number as i32 + FIRST_SESSION as i32);
+        }
+        (is_draining && !services.sessions.iter().any(Session::is_open)).then_some(DRAINING)
+    })
 }
 
 pub(super) fn accept(fabric: &MockFabric, listener: u32) -> i32 {
     waited(fabric, |state| {
-        let Some(port) = state.services.ports.get_mut(&listener).filter(|port| port.is_listening) else {
-            return Some(INVALID);
+        let (port, is_draining) = match state.services.listening(listener) {
+            Ok(found) => found,
+            Err(status) => return Some(status),
         };
-        match port.pending.pop_front() {
-            Some(number) => Some(number as i32),
-            None => port.is_draining.then_some(DRAINING),
-        }
+        let Some(number) = state.services.pending(port) else { return is_draining.then_some(DRAINING) };
+        state.services.sessions[number].is_accepted = true;
+        Some(number as i32 + FIRST_SESSION as i32)
     })
 }
 
 pub(super) fn read(fabric: &MockFabric, session: u32, into: &mut [u8]) -> i32 {
     waited(fabric, |state| {
         let session = match state.services.session(session) {
+            Ok(_) if into.is_empty() => return Some(INVALID),
             Ok(session) => session,
             Err(status) => return Some(status),
         };
-        if session.to_guest.is_empty() && !session.peer_is_done && !into.is_empty() {
+        if session.to_guest.is_empty() && !session.peer_is_done {
             return None;
         }
         let count = into.len().min(session.to_guest.len());
@@ -186,6 +240,7 @@ pub(super) fn write(fabric: &MockFabric, session: u32, data: &[u8]) -> Result<i3
     let session = state.services.session(session)?;
     let count = data.len().min(WRITE_BYTES_MAX);
     session.from_guest.extend_from_slice(&data[..count]);
+    session.is_short = count < data.len();
     drop(state);
     fabric.changed().notify_all();
     Ok(count as i32)
@@ -193,8 +248,8 @@ pub(super) fn write(fabric: &MockFabric, session: u32, data: &[u8]) -> Result<i3
 
 pub(super) fn close(fabric: &MockFabric, session: u32) -> i32 {
     let mut state = fabric.state();
-    let sessions = &mut state.services.sessions;
-    match sessions.get_mut(session as usize).filter(|session| !session.guest_is_done) {
+    let number = session.wrapping_sub(FIRST_SESSION) as usize;
+    match state.services.sessions.get_mut(number).filter(|session| session.is_open()) {
         Some(session) => session.guest_is_done = true,
         None => return INVALID,
     }

@@ -4,8 +4,8 @@ use grafos_std::atomic::FabricAtomicU64;
 use grafos_std::block::BlockBuilder;
 use grafos_std::cpu::CpuBuilder;
 use grafos_std::host::{self, mock_run, MockFabric, MockTasklet};
-use grafos_std::mem::{FabricMem, MemBuilder};
-use grafos_std::wire::DECODE_FAILED;
+use grafos_std::mem::{FabricMem, MemBuilder, MemLease, MOVE_BYTES_MAX};
+use grafos_std::wire::{from_bytes, to_bytes, DECODE_FAILED};
 use grafos_std::{FabricError, Failure, Json, LeaseRef, LeaseStatus, Output};
 
 const INVALID: FabricError = FabricError::IoError(-22);
@@ -76,7 +76,6 @@ fn a_lease_says_what_has_become_of_it_and_its_memory_never_answers_old_bytes() {
             assert_eq!(held.status(), shown);
             assert_eq!(held.mem().read(0, 3), Err(error));
             assert_eq!(held.mem().fetch_add(0, 1), Err(error));
-            assert_eq!(held.reference(), Err(error));
         }
         let next = fabric.lease_again(lease);
         assert_eq!(held.mem().read(0, 3), Err(FabricError::LeaseExpired));
@@ -119,28 +118,34 @@ fn a_run_has_one_core_and_starts_what_was_provided() {
 
 #[test]
 fn a_region_is_handed_on_by_its_reference() {
-    fn give() -> Result<Output, Failure> {
-        let lease = MemBuilder::new().acquire()?;
+    fn give(input: &[u8]) -> Result<Output, Failure> {
+        let lease = attached(input)?;
         lease.mem().write(0, b"from one to another")?;
         Ok(Output::json(lease.reference()?))
     }
     fn take(input: &[u8]) -> Result<Output, Failure> {
-        let reference = LeaseRef::from_json(&Json::parse(input)?)?;
-        let lease = MemBuilder::new().min_bytes(64).attach(&reference)?;
-        let again = MemBuilder::new().attach(&reference)?;
-        assert_eq!(again.reference()?.to_string(), reference.to_string());
+        let (lease, again) = (attached(input)?, attached(input)?);
+        assert_eq!(lease.reference()?, again.reference()?);
         Ok(Output::bytes(lease.mem().read(0, 19)?))
     }
     let fabric = MockFabric::new();
-    let lease = fabric.lease_memory(64);
-    let told = fabric.run(MockTasklet::new(|_| give()).leases(&[lease])).response.unwrap();
-    let took = fabric.run(MockTasklet::new(take).input(told.as_bytes()));
-    assert_eq!(took.output, b"from one to another", "{}", took.text);
+    let (own, shared) = (fabric.lease_memory(64), fabric.lease_memory(64));
+    let run = |tasklet: fn(&[u8]) -> Result<Output, Failure>, input: &str| {
+        fabric.run(MockTasklet::new(tasklet).leases(&[own]).input(input.as_bytes()))
+    };
+    let told = run(give, &fabric.reference(shared)).response.unwrap();
+    assert_eq!(told, fabric.reference(shared));
+    assert_eq!(run(take, &told).output, b"from one to another");
+    assert_eq!(fabric.bytes_of(own), [0; 64]);
     let elsewhere = MockFabric::new();
     elsewhere.lease_memory(64);
-    assert_eq!(elsewhere.run(MockTasklet::new(take).input(told.as_bytes())).text, "io_error -22");
-    fabric.lease_again(lease);
-    assert_eq!(fabric.run(MockTasklet::new(take).input(told.as_bytes())).text, "lease_expired");
+    assert_eq!(elsewhere.run(MockTasklet::new(take).input(told.as_bytes())).text, "unsupported");
+    fabric.lease_again(shared);
+    assert_eq!(run(take, &told).text, "lease_expired");
+}
+
+fn attached(input: &[u8]) -> Result<MemLease, Failure> {
+    Ok(MemBuilder::new().min_bytes(64).attach(&LeaseRef::from_json(&Json::parse(input)?)?)?)
 }
 
 #[test]
@@ -149,30 +154,41 @@ fn what_is_no_reference_is_none() {
     assert_eq!(LeaseRef::parse("[1]"), Err(DECODE_FAILED));
     assert_eq!(LeaseRef::parse(&format!("{{\"a\":\"{}\"}}", "x".repeat(600))), Err(DECODE_FAILED));
     let fabric = MockFabric::new();
-    let lease = fabric.lease_memory(64);
-    in_run(&fabric, &[lease], || {
-        let own = FabricMem::hello().unwrap().reference().unwrap();
-        assert_eq!(own.get("bytes").and_then(Json::as_u64), Some(64));
-        for forged in [
-            own.as_str().replace("lease-mock-0", "lease-mock-9"),
-            own.as_str().replace("\"fabric\":", "\"fabric\":9"),
-            "{}".to_owned(),
-        ] {
+    let (own, shared) = (fabric.lease_memory(8), fabric.lease_memory(64));
+    let reference: LeaseRef = fabric.reference(shared).parse().unwrap();
+    assert_eq!(reference.get("generation").and_then(Json::as_u64), Some(1));
+    assert_eq!(from_bytes::<LeaseRef>(&to_bytes(&reference)), Ok(reference.clone()));
+    in_run(&fabric, &[own], || {
+        for forged in ["{}".to_owned(), reference.as_str().replace("lease-mock-1", "lease-mock-9")] {
             let forged: LeaseRef = forged.parse().unwrap();
             assert_eq!(MemBuilder::new().attach(&forged).err(), Some(INVALID), "{forged}");
         }
-        assert_eq!(MemBuilder::new().min_bytes(65).attach(&own).err(), Some(FabricError::CapacityExceeded));
-        assert_eq!(host::fbmu_ref(0, &mut [0; 20]), -4);
-        assert_eq!(host::fbmu_ref(1, &mut [0; 512]), -5);
+        assert_eq!(MemBuilder::new().min_bytes(65).attach(&reference).err(), Some(FabricError::CapacityExceeded));
+        assert_eq!(FabricMem::hello().unwrap().reference(), Err(FabricError::Unsupported));
+        assert_eq!(host::fbmu_ref(1, &mut [0; 20]), -4);
+        assert_eq!(host::fbmu_ref(2, &mut [0; 512]), -5);
+    });
+}
+
+#[test]
+fn a_call_on_a_shared_region_moves_so_much_and_no_more() {
+    let fabric = MockFabric::new();
+    let (own, shared) = (fabric.lease_memory(1 << 17), fabric.lease_memory(1 << 17));
+    let reference: LeaseRef = fabric.reference(shared).parse().unwrap();
+    in_run(&fabric, &[own], || {
+        let attached = MemBuilder::new().attach(&reference).unwrap();
+        let data = vec![1; MOVE_BYTES_MAX + 1];
+        assert_eq!(attached.mem().write(0, &data), Err(FabricError::CapacityExceeded));
+        assert_eq!(attached.mem().read(0, data.len()), Err(FabricError::CapacityExceeded));
+        assert_eq!(attached.mem().write(0, &data[1..]), Ok(()));
+        assert_eq!(FabricMem::hello().unwrap().write(0, &data), Ok(()));
     });
 }
 
 #[test]
 fn a_run_has_sixteen_slots() {
     let fabric = MockFabric::new();
-    let many: Vec<_> = (0..17).map(|_| fabric.lease_memory(8)).collect();
-    let names: Vec<LeaseRef> =
-        many.iter().map(|one| in_run(&fabric, &[*one], || FabricMem::hello().unwrap().reference().unwrap())).collect();
+    let names: Vec<LeaseRef> = (0..17).map(|_| fabric.reference(fabric.lease_memory(8)).parse().unwrap()).collect();
     in_run(&fabric, &[], || {
         for name in &names[..16] {
             MemBuilder::new().attach(name).unwrap();

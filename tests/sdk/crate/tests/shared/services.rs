@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 
 use grafos_std::host::{self, mock_run, MockFabric, MockTasklet};
-use grafos_std::{FabricError, Failure, Output};
-use grafos_svc::{Listener, Session};
+use grafos_std::{Context, FabricError, Failure, Output};
+use grafos_svc::{Conversation, Listener, Next, Session};
 
 type Tried = Result<Output, Failure>;
 
@@ -76,16 +76,73 @@ fn a_client_on_another_thread_is_waited_for() {
     });
 }
 
+/// Answers each byte with so many of them, and ends at a zero.
+struct Many(usize);
+
+impl Conversation for Many {
+    fn received(&mut self, data: &[u8], answer: &mut Vec<u8>) -> Next {
+        data.iter().for_each(|byte| answer.extend(std::iter::repeat(*byte).take(self.0)));
+        if data.contains(&0) {
+            Next::Close
+        } else {
+            Next::GoOn
+        }
+    }
+
+    fn finished(&mut self, answer: &mut Vec<u8>) {
+        answer.push(b'.');
+    }
+}
+
+#[test]
+fn clients_that_are_open_together_wait_for_none_of_the_others() {
+    let fabric = MockFabric::new();
+    fabric.allow_service(8080, 4);
+    let tasklet = |_: &[u8]| -> Tried { Ok(Output::json(Listener::bind(8080, 4)?.serve_together(|| Many(5000))?)) };
+    std::thread::scope(|threads| {
+        let service = threads.spawn(|| fabric.run(MockTasklet::new(tasklet)));
+        let [silent, quick, gone, done] = [(); 4].map(|()| fabric.connect(8080).unwrap());
+        gone.send(b"x");
+        gone.vanish();
+        done.send(&[0]);
+        quick.send(b"ab");
+        quick.finish();
+        while !(quick.is_closed() && done.is_closed()) {
+            std::thread::yield_now();
+        }
+        assert!(!silent.is_closed()); // it has said nothing all the time
+        silent.finish();
+        fabric.drain(8080);
+        assert_eq!(service.join().unwrap().response.as_deref(), Some("4"));
+        assert_eq!(quick.received(), [&[b'a'; 5000][..], &[b'b'; 5000], b"."].concat());
+        assert_eq!((done.received(), silent.received()), (vec![0; 5000], b".".to_vec()));
+    });
+}
+
+#[test]
+fn a_service_listens_as_its_context_says() {
+    host::reset_mock();
+    assert_eq!(Listener::of_service().err(), Some(FabricError::Unsupported));
+    let told = br#"{"service":{"name":"echo","port":8080,"max_sessions":3,"instance_id":"inst-1","generation":2}}"#;
+    let context = Context::from_json(told).unwrap();
+    assert_eq!(context.service.as_ref().map(|service| (service.max_sessions, service.generation)), Some((3, 2)));
+    host::mock_set_context(&context);
+    host::mock_fabric().allow_service(8080, 3);
+    assert!(Listener::of_service().is_ok());
+    assert_eq!(Context::from_json(br#"{"service":{"port":65536}}"#).unwrap().service, None);
+}
+
 #[test]
 fn only_a_service_listens_and_only_where_it_may() {
     host::reset_mock();
     assert_eq!(mock_run(|_| lengths(), b"").text, "unsupported");
     host::mock_fabric().allow_service(8080, 4);
     assert_eq!(Listener::bind(8080, 5).err(), Some(FabricError::CapacityExceeded));
-    assert_eq!(Listener::bind(81, 1).err(), Some(FabricError::Unsupported));
+    assert_eq!(Listener::bind(81, 1).err(), Some(FabricError::CapacityExceeded));
+    assert_eq!(Listener::bind(8080, 0).err(), Some(FabricError::IoError(-22)));
     assert!(Listener::bind(8080, 4).is_ok());
     assert_eq!(Listener::bind(8080, 4).err(), Some(FabricError::CapacityExceeded));
-    for answer in [host::svc_listen(7, 8080, 1), host::svc_accept(9), host::svc_read(0, &mut [0]), host::svc_close(0)] {
+    for answer in [host::svc_listen(7, 8080, 1), host::svc_accept(9), host::svc_read(0, &mut [0]), host::svc_close(2)] {
         assert_eq!(answer, -22);
     }
 }
