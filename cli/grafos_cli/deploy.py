@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from grafos_core.tiers import Tier
 
 app = new_group(
-    help="Runs a tasklet of a program on a cell: the same module on every provider.",
+    help="Runs a program, or a tasklet of it, on cells: the same modules on every provider. Bare, it is deploy run.",
     examples=(
+        "grafos deploy",
         "grafos deploy plan",
-        "grafos deploy run --provider local",
         "grafos deploy run --provider aws --input picture.png",
     ),
     next="grafos deploy run --provider local",
+    bare="run",
 )
 
 # What a plan and a run are asked in the same words.
@@ -150,7 +151,7 @@ def run(
     ] = "",
     env: Environment = "",
     tasklet: Annotated[
-        str, typer.Option(metavar="NAME", help="which tasklet; needed when the program has several")
+        str, typer.Option(metavar="NAME", help="which tasklet; default: all, each after those that it needs")
     ] = "",
     input_file: Annotated[
         str, typer.Option("--input", metavar="FILE", help="the input; default: what grafos.toml names")
@@ -162,7 +163,10 @@ def run(
     tenant: WhoPays = "",
     max_cents: MostCents = "",
 ) -> None:
-    """Admits, leases, runs and settles one tasklet, and shows its answer, where it ran and what it cost.
+    """Admits, leases, runs and settles a program, and shows its answer, where it ran and what it cost.
+
+    A program of several tasklets runs whole: their worst cases are held together, each runs after those that it needs
+    by grafos.toml, and is given what they left. --tasklet runs one of them alone.
 
     Which cell: --provider aws goes to the standalone cell of this project, of several to the newest that is not past
     its expiry or to the one of --cell-id; where there is none, and on azure and gcp, the orchestrator picks the cell
@@ -180,10 +184,23 @@ def run(
     from grafos_cli.reach import LOCAL
     from grafos_cli.running import Asking, prepare
     from grafos_cli.sizes import read_size, whole_blocks
+    from grafos_core.errors import GrafosError
 
     terminal = terminal_of(ctx)
     what = load_program(program_folder(program))
-    chosen, where = what.tasklet(tasklet), _named(what, provider, env) or LOCAL
+    where = _named(what, provider, env) or LOCAL
+    if not tasklet and len(what.tasklets) > 1:
+        of_one = {"--input": input_file, "--mem": mem, "--block": block, "--max-cents": max_cents}
+        refused = [flag for flag, value in of_one.items() if value] + (["--provider any"] if where == ANY else [])
+        _run_whole(what, where, cell_id, _tier(tier), tenant, refused, terminal)
+        return
+    chosen = what.tasklet(tasklet)
+    if chosen.input_of is not None and not input_file:
+        raise GrafosError(
+            "usage",
+            f"{chosen.name} is given what {' and '.join(chosen.needs)} leave",
+            next="add --input FILE to run it alone, or run the whole program: grafos deploy",
+        )
     lease_bytes = read_size("--mem", mem) if mem else chosen.mem
     block_bytes = whole_blocks(read_size("--block", block) if block else chosen.block)
     most = read_cents(max_cents) if max_cents else None
@@ -193,6 +210,33 @@ def run(
     wish = Wish(asking, where, cell_id, most)
     act = run_on_cheapest if where == ANY or most is not None else run_on_provider
     _show(act(wish, fabric, project_folder(), terminal), fabric, terminal)
+
+
+def _run_whole(
+    what: Program, where: str, cell_id: str, tier: Tier | None, tenant: str, refused: list[str], terminal: Terminal
+) -> None:
+    """All tasklets, at one scheduler, since one hold pays for them. ``refused`` are flags that were given and do not go
+    with that."""
+    from grafos_cli.fabric import open_default
+    from grafos_cli.program_view import document, text
+    from grafos_cli.project import project_folder
+    from grafos_cli.reach import resolve
+    from grafos_cli.whole_program import prepare_all, run_program
+    from grafos_core.errors import GrafosError
+
+    if refused:
+        raise GrafosError(
+            "usage",
+            f"{refused[0]} is for one tasklet, and {what.name} has {len(what.tasklets)}",
+            next=f"leave it out, or add --tasklet {what.tasklets[0].name}",
+        )
+    fabric, project = open_default(terminal), project_folder()
+    reach = resolve(where, fabric, project, cell_id)
+    if reach.note:
+        terminal.note(reach.note)
+    reach = reach._replace(tenant=tenant or reach.tenant)
+    end = run_program(prepare_all(what, tier, tenant), reach, project, terminal)
+    terminal.emit(document(what, end), text(what, end, fabric, terminal))
 
 
 def _show(ended: Ended, fabric: Fabric, terminal: Terminal) -> None:

@@ -186,8 +186,14 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
         ),
         considered=listed(record(texts="provider cell_id code what", flags="admits", counts="worst_case_micro_cents")),
     ),
-    "deploy run": record(
-        texts="run_id cell_id state", run=RUN, response=ANY, considered=listed(of(Offer)), maybe="considered"
+    "deploy run": (
+        record(texts="run_id cell_id state", run=RUN, response=ANY, considered=listed(of(Offer)), maybe="considered"),
+        record(
+            texts="program",
+            counts="reserved_micro_cents spent_micro_cents",
+            tasklets=listed(record(texts="name", counts="attempts", needs=listed(TEXT), run=RUN)),
+            responses=mapped(ANY),
+        ),
     ),
     "artifacts": record(
         texts="source output_b64 log",

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from grafos_cell import abi
 from grafos_cli import settings
+from grafos_cli.graph import fault_in
 from grafos_cli.nearness import nearest
 from grafos_core.errors import GrafosError
 from grafos_core.tiers import Tier
@@ -35,6 +36,10 @@ LANGUAGES = {"rust": ".rs", "zig": ".zig", "c": ".c", "wat": ".wat"}
 PROVIDERS = ("local", "aws", "gcp", "azure", "any")
 CONTEXT = "context"
 """An input of that name is not a file: the tasklet's input is its context."""
+LEFT = ("output", "response")
+"""What a tasklet leaves. An input `output:NAME` is no file either, but what the tasklet of that name has left."""
+ALL_RESPONSES = ("responses", "")
+"""The input of a tasklet that needs others and names none: one JSON object with their responses by name."""
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*")
@@ -59,6 +64,8 @@ TABLES: dict[str, dict[str, Key]] = {
         "name": Key(str, required=True),
         "source": Key(str, required=True),
         "input": Key(str),
+        "needs": Key(list),
+        "retry": Key(bool),
         "fuel": Key(int, least=1, most=abi.FUEL_MAX),
         "memory_bytes": Key(int, least=abi.MEMORY_BYTES_MIN, most=abi.MEMORY_BYTES_MAX),
         "deadline_s": Key(float, least=0.001, most=abi.DEADLINE_S_MAX),
@@ -76,6 +83,9 @@ TABLES: dict[str, dict[str, Key]] = {
 class Tasklet:
     """One tasklet of a program. Paths are absolute; ``input_file`` is None when the input is the context.
 
+    ``needs`` are the tasklets of the program that must be done before. ``input_of`` is what one of them left that is
+    the input, as ("output", name) or ("response", name), or ``ALL_RESPONSES``. ``retry``: it may run again when a cell
+    was lost under it.
     ``mem`` is fabric memory, ``block`` room in blocks, in bytes that a run leases from the cell unless it asks for
     another amount. ``tier`` is the tier of its runs unless they ask for another.
     """
@@ -89,6 +99,9 @@ class Tasklet:
     mem: int = 0
     block: int = 0
     tier: Tier = Tier.STANDARD
+    needs: tuple[str, ...] = ()
+    input_of: tuple[str, str] | None = None
+    retry: bool = True
 
 
 @dataclass(frozen=True)
@@ -231,7 +244,18 @@ class _Reader:
                 )
             seen.add(tasklet.name)
             tasklets.append(tasklet)
+        self._check_needs(tasklets)
         return tuple(tasklets)
+
+    def _check_needs(self, tasklets: list[Tasklet]) -> None:
+        names = [tasklet.name for tasklet in tasklets]
+        if fault := fault_in({tasklet.name: tasklet.needs for tasklet in tasklets}):
+            raise self._wrong(fault.what, self._line("tasklets", names.index(fault.tasklet), "needs"), fault.next)
+        for index, tasklet in enumerate(tasklets):
+            other = tasklet.input_of[1] if tasklet.input_of else ""
+            if other and other not in tasklet.needs:
+                what = f"the input of {tasklet.name} is what {other[:60]!r} leaves, which it does not need"
+                raise self._wrong(what, self._line("tasklets", index, "input"), "add it to its needs")
 
     def _tasklet(self, index: int, entry: object, language: str) -> Tasklet:
         values = self._table("tasklets", entry, index)
@@ -243,13 +267,26 @@ class _Reader:
                 self._line("tasklets", index, "source"),
                 f"name a file that ends with {LANGUAGES[language]}, or mend the program's language",
             )
-        given = values.pop("input", CONTEXT)
-        input_file = None if given == CONTEXT else self._file(given, "tasklets", index, "input")
+        needs = tuple(dict.fromkeys(values.get("needs", ())))
+        given = values.pop("input", "" if needs else CONTEXT)
+        part, _, other = given.partition(":")
+        input_of = (part, other) if part in LEFT and other else None if given else ALL_RESPONSES
+        is_file = given != CONTEXT and input_of is None
+        input_file = self._file(given, "tasklets", index, "input") if is_file else None
         bounds = {key: values[key] for key in ("fuel", "memory_bytes", "deadline_s", "mem", "block") if key in values}
         tier = values.get("tier", Tier.STANDARD)
         if tier not in set(Tier):
             raise self._unknown(tier, list(Tier), self._line("tasklets", index, "tier"), "tier")
-        return Tasklet(name=values["name"], source=source, input_file=input_file, tier=Tier(tier), **bounds)
+        return Tasklet(
+            name=values["name"],
+            source=source,
+            input_file=input_file,
+            tier=Tier(tier),
+            needs=needs,
+            input_of=input_of,
+            retry=values.get("retry", True),
+            **bounds,
+        )
 
     def _targets(self) -> dict[str, str]:
         targets = self._document.get("runnable_targets", {})
@@ -293,13 +330,15 @@ class _Reader:
     def _value(self, table: str, index: int, key: str, value: object) -> object:
         rule, line = TABLES[table][key], self._line(table, index, key)
         fits = isinstance(value, (int, float) if rule.kind is float else rule.kind)
-        if not fits or isinstance(value, bool):
+        if isinstance(value, list) and fits:
+            fits = all(isinstance(one, str) and one for one in value)
+        if not fits or (isinstance(value, bool) and rule.kind is not bool):
             wanted, example = _WANTED[rule.kind]
             what = f"{table}.{key} must be {wanted}, and is {_toml_kind(value)}"
             raise self._wrong(what, line, f"write it like {example}")
         if isinstance(value, str) and not value:
             raise self._wrong(f"{table}.{key} is empty", line, "give it a value")
-        if isinstance(value, (int, float)) and not rule.least <= value <= rule.most:
+        if isinstance(value, (int, float)) and rule.kind is not bool and not rule.least <= value <= rule.most:
             what = f"{table}.{key} is {_number(value)}"
             raise self._wrong(what, line, f"it must be {_number(rule.least)} to {_number(rule.most)}")
         return float(value) if rule.kind is float and isinstance(value, int) else value
@@ -365,7 +404,13 @@ class _Reader:
         return start
 
 
-_WANTED = {str: ("a text", '"this"'), int: ("a whole number", "65536"), float: ("a number", "2.5")}
+_WANTED = {
+    str: ("a text", '"this"'),
+    int: ("a whole number", "65536"),
+    float: ("a number", "2.5"),
+    bool: ("true or false", "true"),
+    list: ("a list of names", '["first", "second"]'),
+}
 """What a key wants, by its kind, and an example."""
 
 

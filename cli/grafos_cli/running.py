@@ -53,7 +53,7 @@ NO_ANSWER = (
 class Asking(NamedTuple):
     """What is asked for. ``data`` None means that the input is the context. ``tenant`` and ``cell_id`` are empty unless
     somebody named them; ``most_micro_cents`` None means at any price. ``among`` names the schedulers of which the
-    cheapest is taken, and is empty where there is only one to ask."""
+    cheapest is taken, and is empty where there is only one to ask. With a ``reservation`` it is paid from that."""
 
     program: str
     tasklet: Tasklet
@@ -66,6 +66,7 @@ class Asking(NamedTuple):
     cell_id: str = ""
     most_micro_cents: int | None = None
     among: str = ""
+    reservation: str = ""
 
 
 class Ended(NamedTuple):
@@ -90,7 +91,7 @@ def failed_run(ended: Ended) -> GrafosError | None:
 
 
 def prepare(program: Program, tasklet: Tasklet, input_file: Path | None) -> tuple[bytes, bytes | None]:
-    """The built module and the input, each read once."""
+    """The built module and the input, each read once; None for an input that is the context, or that others leave."""
     _, module = built_module(program, tasklet)
     path = input_file or tasklet.input_file
     return module, None if path is None else read_input(path)
@@ -124,14 +125,13 @@ def run_to_end(asking: Asking, reach: Reach, project: Path, terminal: Terminal) 
             with resumable("Stopped before the scheduler's answer came", again):
                 view, run_key = _asked_for(client, asking, reach, keys, steps)
             with parting(_goes_on(view.run_id)), _told_to_go_on(view, steps):
-                view = _wait(client, view, asking.tasklet.deadline_s, steps)
-                artifacts = _artifacts(client, view)
+                ended = _ended(client, view, asking, steps, "run")
     except KeyboardInterrupt:
         if view is None:
             raise
         raise _stopped_waiting(view, reach, terminal) from None
     keys.done(asked, run_key)
-    return Ended(view, artifacts)
+    return ended
 
 
 def _asked_for(
@@ -153,6 +153,16 @@ def _asked_for(
         keys.done(asked, pending.run_key)
 
 
+def run_under(run_key: str, client: SchedulerClient, asking: Asking, provider: str, steps: Steps) -> Ended:
+    """Asks under a key that the caller will know again, and waits for the end. Asked again, it is the same run. Its
+    only step bears the tasklet's name."""
+    step = asking.tasklet.name
+    steps.began(step, "asking")
+    _put_blobs(client, asking)
+    view = client.start_run(request_for(asking, provider, run_key))
+    return _ended(client, view, asking, steps, step)
+
+
 def request_for(asking: Asking, provider: str, run_key: str) -> messages.RunRequest:
     """The request; module and input are named by their hashes."""
     return messages.RunRequest(
@@ -170,6 +180,7 @@ def request_for(asking: Asking, provider: str, run_key: str) -> messages.RunRequ
         tier=asking.tier,
         cell_id=asking.cell_id,
         max_micro_cents=asking.most_micro_cents,
+        reservation=asking.reservation,
     )
 
 
@@ -271,19 +282,31 @@ def _asked_at(asking: Asking, reach: Reach) -> dict[str, object]:
 
 def _ask(client: SchedulerClient, asking: Asking, provider: str, run_key: str, steps: Steps) -> messages.RunView:
     steps.began("upload", f"module {len(asking.module):,} bytes, input {len(asking.data or b''):,} bytes")
-    client.put_blob(asking.module)
-    if asking.data is not None:
-        client.put_blob(asking.data)
+    _put_blobs(client, asking)
     steps.ended("upload")
     steps.began("run", "asking")
     return client.start_run(request_for(asking, provider, run_key))
 
 
-def _wait(client: SchedulerClient, view: messages.RunView, deadline_s: float, steps: Steps) -> messages.RunView:
+def _put_blobs(client: SchedulerClient, asking: Asking) -> None:
+    client.put_blob(asking.module)
+    if asking.data is not None:
+        client.put_blob(asking.data)
+
+
+def _ended(client: SchedulerClient, view: messages.RunView, asking: Asking, steps: Steps, step: str) -> Ended:
+    """The run when it has ended, with what it left."""
+    view = _wait(client, view, asking.tasklet.deadline_s, steps, step)
+    return Ended(view, _artifacts(client, view))
+
+
+def _wait(
+    client: SchedulerClient, view: messages.RunView, deadline_s: float, steps: Steps, step: str
+) -> messages.RunView:
     until = time.monotonic() + deadline_s + WAIT_BEYOND_DEADLINE_S
     wait_s = SHOW_AGAIN_AFTER_S
     while view.state in UNDER_WAY:
-        steps.changed("run", f"{view.state} on {view.cell_id}" if view.cell_id else view.state)
+        steps.changed(step, f"{view.state} on {view.cell_id}" if view.cell_id else view.state)
         if time.monotonic() > until:
             raise GrafosError(
                 "deadline_exceeded",
@@ -292,7 +315,7 @@ def _wait(client: SchedulerClient, view: messages.RunView, deadline_s: float, st
                 next=f"grafos runs show {view.run_id}",
             )
         view, wait_s = client.run(view.run_id, wait_s=wait_s), messages.WAIT_S_MAX
-    steps.ended("run", f"{view.state} on {view.cell_id}", failed=view.state != "finished")
+    steps.ended(step, f"{view.state} on {view.cell_id}", failed=view.state != "finished")
     return view
 
 

@@ -75,10 +75,17 @@ class TaughtCommand(TyperCommand):
 
 
 class TaughtGroup(TyperGroup):
-    """A noun with several verbs; its help lists them below examples."""
+    """A noun with several verbs; its help lists them below examples. ``bare`` is the verb that is meant where none is
+    said, if there is one."""
 
     examples: tuple[str, ...] = ()
     next_command: str = ""
+    bare: str = ""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if self.bare and (not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)):
+            args = [self.bare, *args]
+        return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _lightened(super().get_params(ctx))
@@ -177,9 +184,9 @@ def _page_of(path: str) -> str:
     return f"{catalog.DOCS}#{path.replace(' ', '-')}"
 
 
-def new_group(*, help: str, examples: tuple[str, ...], next: str) -> typer.Typer:
-    """The Typer application of a noun with verbs."""
-    cls = type("NounGroup", (TaughtGroup,), {"examples": examples, "next_command": next})
+def new_group(*, help: str, examples: tuple[str, ...], next: str, bare: str = "") -> typer.Typer:
+    """The Typer application of a noun with verbs, of which ``bare`` is meant where none is said."""
+    cls = type("NounGroup", (TaughtGroup,), {"examples": examples, "next_command": next, "bare": bare})
     app = typer.Typer(cls=cls, help=help, add_completion=False, rich_markup_mode=None, no_args_is_help=False)
 
     @app.callback()

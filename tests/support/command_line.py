@@ -133,6 +133,10 @@ class Person:
         built = self("tasklet", "build")
         assert built.code == 0, built.err
 
+    def forget_program(self) -> None:
+        """Somebody else writes the project's program; ``write_program`` writes its own anew."""
+        self._program = None
+
 
 def record_of(person: Person) -> dict[str, object]:
     """The record of the person's local fabric."""

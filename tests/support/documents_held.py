@@ -13,6 +13,8 @@ from grafos_cli.describe import commands
 from grafos_cli.schemas import document_of, entry_of
 
 WITH_VALUE = ("--color", "--fabric")
+BARE = {"grafos deploy": "grafos deploy run"}
+"""Nouns that mean a verb where none is said."""
 
 
 def hold(words: Sequence[str], out: str) -> None:
@@ -41,7 +43,7 @@ def command_of(words: Sequence[str]) -> str:
     for depth in range(min(3, len(plain)), 0, -1):
         if (path := " ".join(("grafos", *plain[:depth]))) in known:
             return path
-    return ""
+    return BARE.get(" ".join(("grafos", *plain[:1])), "")
 
 
 def _is_free(words: Sequence[str], number: int) -> bool:

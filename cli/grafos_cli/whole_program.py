@@ -1,0 +1,287 @@
+"""Runs all tasklets of a program: one hold for the whole, each after those that it needs, at once what can be.
+
+    foresee each -> reserve their worst cases together -> run, pass on what was left by its hash, run ... -> settle
+
+Who asks again after a crash, a Ctrl-C or a lost answer goes on where it was (``program_keys``).
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from grafos_cell import abi
+from grafos_cli import graph
+from grafos_cli.graph import DONE, FAILED, GOING, WAITING
+from grafos_cli.interrupts import resumable
+from grafos_cli.manifest import ALL_RESPONSES
+from grafos_cli.program_keys import PendingProgram, ProgramKeys
+from grafos_cli.run_keys import RUN_KEY_BYTES
+from grafos_cli.running import (
+    NO_ANSWER,
+    PATIENCE_S,
+    Asking,
+    Ended,
+    failed_run,
+    prepare,
+    request_for,
+    run_under,
+)
+from grafos_cli.steps import Steps, show_steps
+from grafos_core.errors import GrafosError
+from grafos_core.ids import sha256_of
+from grafos_scheduler.reservation_messages import TTL_S_MAX, ReservationRequest, ReservationView
+
+if TYPE_CHECKING:
+    from grafos_cli.manifest import Program, Tasklet
+    from grafos_cli.reach import Reach
+    from grafos_cli.terminal import Terminal
+    from grafos_core.tiers import Tier
+    from grafos_scheduler.client import SchedulerClient
+
+ATTEMPTS_MAX = 3
+NOT_ITS_FAULT = frozenset({"cell_lost", "cell_revoked", "lease_expired", "lease_revoked"})
+"""Of these a run dies that would have gone well elsewhere. It left nothing behind but in regions that it shares."""
+AT_ONCE_MAX = 8
+"""Runs that this command waits for at a time; a cell of that many cores is rare, and the scheduler queues nothing."""
+ROOM_WITHIN_S = 120.0
+"""How long a tasklet whose turn it is waits for room or quota that others have."""
+ASK_AGAIN_S = 0.5
+LINGER_S = 600.0
+"""The money is held so much longer than the tasklets may last, for whoever has to ask again."""
+GO_ON = "run the same command again: it goes on from here, and nothing is charged twice"
+
+
+class Ran(NamedTuple):
+    """One tasklet's end. ``attempts``: how many runs it took."""
+
+    ended: Ended
+    attempts: int
+
+
+class ProgramEnd(NamedTuple):
+    """What became of each tasklet, by name, and of the money: what was held and spent."""
+
+    ran: dict[str, Ran]
+    money: ReservationView
+
+
+class Work(NamedTuple):
+    """A program as it was asked for. ``askings`` are its tasklets by name; those that need others have no input yet."""
+
+    program: Program
+    askings: dict[str, Asking]
+
+    @property
+    def needs(self) -> dict[str, Sequence[str]]:
+        return {tasklet.name: tasklet.needs for tasklet in self.program.tasklets}
+
+
+def prepare_all(program: Program, tier: Tier | None, tenant: str) -> Work:
+    """Every module and every input that lies in a file, each read once."""
+    askings = {}
+    for tasklet in program.tasklets:
+        module, data = prepare(program, tasklet, None)
+        askings[tasklet.name] = Asking(
+            program.name, tasklet, module, data, tasklet.mem, tasklet.block, tier or tasklet.tier, tenant
+        )
+    return Work(program, askings)
+
+
+def run_program(work: Work, reach: Reach, project: Path, terminal: Terminal) -> ProgramEnd:
+    """Runs it to its end and settles it. The first tasklet that fails is the error, once none runs any more."""
+    keys = ProgramKeys(project, _identity(work, reach))
+    with reach.client(PATIENCE_S) as client, resumable(f"Stopped while {work.program.name} ran", GO_ON):
+        pending = _with_money(client, work, reach, keys)
+        with show_steps(terminal) as steps:
+            try:
+                ran = _Running(work, reach, pending, steps).to_the_end()
+            except GrafosError as error:
+                if error.code not in NO_ANSWER:
+                    client.end_reservation(pending.key)
+                    keys.done()
+                raise
+        money = client.end_reservation(pending.key)
+    keys.done()
+    return ProgramEnd(ran, money)
+
+
+def _with_money(client: SchedulerClient, work: Work, reach: Reach, keys: ProgramKeys) -> PendingProgram:
+    """The program under way that this asking is about, else a new one for which the worst case is held."""
+    if (pending := keys.find()) is not None:
+        if not _reserve(client, pending).closed:
+            return pending
+        keys.done()
+    pending = keys.begin(_worst_case(client, work, reach), _ttl_s(work))
+    try:
+        _reserve(client, pending)
+    except GrafosError as error:
+        if error.code not in NO_ANSWER:
+            keys.done()
+        raise
+    return pending
+
+
+def _reserve(client: SchedulerClient, pending: PendingProgram) -> ReservationView:
+    left_s = pending.asked_at + pending.ttl_s - time.time()
+    return client.reserve(ReservationRequest(pending.key, pending.micro_cents, max(1.0, left_s)))
+
+
+def _worst_case(client: SchedulerClient, work: Work, reach: Reach) -> int:
+    """Of all tasklets together, in micro-cents; the refusal of the first that would not be admitted."""
+    total = 0
+    for asking in work.askings.values():
+        answer = client.foresee(request_for(asking, reach.provider, secrets.token_hex(RUN_KEY_BYTES)))
+        if not answer.admitted:
+            raise GrafosError(answer.code, answer.what, where=f"tasklet {asking.tasklet.name}", next=answer.next)
+        total += answer.worst_case_micro_cents
+    return total
+
+
+def _ttl_s(work: Work) -> float:
+    """How long the money is held at most, in seconds."""
+    lasts = {name: asking.tasklet.deadline_s + ROOM_WITHIN_S for name, asking in work.askings.items()}
+    return min(TTL_S_MAX, ATTEMPTS_MAX * graph.longest_s(work.needs, lasts) + LINGER_S)
+
+
+def _identity(work: Work, reach: Reach) -> dict[str, object]:
+    """Everything by which an asking for the whole program is the same one."""
+    return {
+        "scheduler": f"{reach.fabric.id}/{reach.cell_id}/{reach.provider}",
+        "program": work.program.name,
+        "tasklets": [
+            [
+                asking.tasklet.name,
+                sha256_of(asking.module),
+                "" if asking.data is None else sha256_of(asking.data),
+                asking.tasklet.fuel,
+                asking.tasklet.memory_bytes,
+                asking.tasklet.deadline_s,
+                asking.lease_mem_bytes,
+                asking.lease_block_bytes,
+                asking.tier.value,
+                asking.tenant,
+                list(asking.tasklet.needs),
+                list(asking.tasklet.input_of or ()),
+            ]
+            for asking in work.askings.values()
+        ],
+    }
+
+
+class _Running:
+    """A program under way. Each run is waited for on a thread of its own, which says on ``_heard`` what came of it."""
+
+    def __init__(self, work: Work, reach: Reach, pending: PendingProgram, steps: Steps) -> None:
+        self._work, self._reach, self._pending, self._steps = work, reach, pending, steps
+        self._states = dict.fromkeys(work.askings, WAITING)
+        self._heard: SimpleQueue[tuple[str, Ran | GrafosError]] = SimpleQueue()
+        self._ran: dict[str, Ran] = {}
+
+    def to_the_end(self) -> dict[str, Ran]:
+        """What became of each; raises the first failure when nothing runs any more."""
+        failure: GrafosError | None = None
+        while True:
+            going = sum(state == GOING for state in self._states.values())
+            for name in graph.can_begin(self._work.needs, self._states)[: AT_ONCE_MAX - going]:
+                self._begin(name)
+            if GOING not in self._states.values():
+                break
+            name, what = self._heard.get()
+            error = what if isinstance(what, GrafosError) else failed_run(what.ended)
+            if isinstance(what, Ran):
+                self._ran[name] = what
+            self._states[name] = FAILED if error else DONE
+            failure = failure or (error and self._told(name, error))
+        if failure is not None:
+            raise failure
+        return self._ran
+
+    def _begin(self, name: str) -> None:
+        self._states[name] = GOING
+        # A daemon thread: whoever presses Ctrl-C does not wait for a run that goes on without him.
+        threading.Thread(target=self._to_its_end, args=(name,), daemon=True).start()
+
+    def _to_its_end(self, name: str) -> None:
+        try:
+            with self._reach.client(PATIENCE_S) as client:
+                asking = self._asking(client, self._work.askings[name])
+                self._heard.put((name, self._attempts(client, asking)))
+        except GrafosError as error:
+            self._heard.put((name, error))
+
+    def _attempts(self, client: SchedulerClient, asking: Asking) -> Ran:
+        tasklet, attempt = asking.tasklet, 1
+        while True:
+            ended = self._with_room(client, asking, self._pending.run_key(tasklet.name, attempt))
+            if not tasklet.retry or ended.view.code not in NOT_ITS_FAULT or attempt == ATTEMPTS_MAX:
+                return Ran(ended, attempt)
+            self._steps.note(f"{tasklet.name} runs again: {ended.view.what or ended.view.code}")
+            attempt += 1
+
+    def _with_room(self, client: SchedulerClient, asking: Asking, run_key: str) -> Ended:
+        """Asks until there is room and quota for it, which others of the program may have."""
+        until = time.monotonic() + ROOM_WITHIN_S
+        while True:
+            try:
+                return run_under(run_key, client, asking, self._reach.provider, self._steps)
+            except GrafosError as error:
+                if not error.retryable or error.code in NO_ANSWER or time.monotonic() > until:
+                    self._steps.ended(asking.tasklet.name, error.what, failed=True)
+                    raise
+                self._steps.changed(asking.tasklet.name, f"waits: {error.what}")
+            time.sleep(ASK_AGAIN_S)
+
+    def _asking(self, client: SchedulerClient, asking: Asking) -> Asking:
+        """The tasklet with its input. What another left lies at the scheduler already, under its hash."""
+        asking = asking._replace(reservation=self._pending.key)
+        tasklet = asking.tasklet
+        if tasklet.input_of == ALL_RESPONSES:
+            responses = {name: _response(self._ran[name].ended) for name in tasklet.needs}
+            return asking._replace(data=_bounded(tasklet, msgspec.json.encode(responses)))
+        if tasklet.input_of is not None:
+            part, other = tasklet.input_of
+            left = self._ran[other].ended
+            client.keep_artifact(left.view.run_id, part)
+            return asking._replace(data=_bounded(tasklet, _left(left, part)))
+        return asking
+
+    def _told(self, name: str, error: GrafosError) -> GrafosError:
+        """The failure with what did not begin because of it."""
+        never = [each for each, state in self._states.items() if state == WAITING]
+        error.context = {**error.context, "tasklet": name, "not_begun": never}
+        if never:
+            error.why = "; ".join(filter(None, (error.why, f"not begun because of it: {', '.join(never)}")))
+        return error
+
+
+def _left(ended: Ended, part: str) -> bytes:
+    left = ended.artifacts
+    if left is None:
+        return b""
+    return base64.b64decode(left.output_b64) if part == "output" else left.response_json.encode()
+
+
+def _response(ended: Ended) -> msgspec.Raw | None:
+    """The response as it stands; None where none was written."""
+    text = ended.artifacts.response_json if ended.artifacts else ""
+    return msgspec.Raw(text.encode()) if text else None
+
+
+def _bounded(tasklet: Tasklet, data: bytes) -> bytes:
+    if len(data) > abi.INPUT_BYTES_MAX:
+        raise GrafosError(
+            "body_too_large",
+            f"what {tasklet.name} would be given has {len(data):,} bytes, the limit is {abi.INPUT_BYTES_MAX:,}",
+            where=f"tasklet {tasklet.name}",
+            next="let the tasklets that it needs leave less",
+        )
+    return data

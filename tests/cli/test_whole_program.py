@@ -1,0 +1,190 @@
+"""A program of several tasklets, run whole: in its order, under one hold, and gone on with by whoever asks again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+from agents import until
+from command_line import FOR_EVER, HELLO, MODULE, Person, ends_with
+from own_orchestrator import OwnOrchestrator
+
+IN_AND_OUT = """\
+(module
+  (import "grafos_tasklet_v0" "buffer_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "grafos_tasklet_v0" "response_write" (func $respond (param i32 i32) (result i32)))
+  (import "grafos_tasklet_v0" "output_write" (func $put (param i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_grafos_tasklet_init") (param i32 i32))
+  (func (export "_grafos_tasklet_run") (param $handle i32) (param $length i32) (result i32)
+    (drop (call $read (local.get $handle) (i32.const 0) (i32.const 0) (local.get $length)))
+    (drop (call $respond (i32.const 0) (local.get $length)))
+    (drop (call $put (i32.const 0) (local.get $length)))
+    i32.const 0)
+  (func (export "_grafos_tasklet_finalize")))
+"""
+"""Answers with its input, and leaves it."""
+PATIENT = {"fuel": 10**12, "deadline_s": 60}
+
+
+def slow(turns: int) -> str:
+    """Takes its time, and answers as HELLO does."""
+    turn = f"(local.set 2 (i64.add (local.get 2) (i64.const 1))) (br_if 0 (i64.lt_u (local.get 2) (i64.const {turns})))"
+    answer = "(drop (call $respond (i32.const 0) (i32.const 11))) i32.const 0"
+    return MODULE.format(memory=1, run=f"(local i64) (loop {turn}) {answer}")
+
+
+def write(person: Person, *tasklets: tuple[str, str, dict[str, object]]) -> None:
+    """A program of these tasklets, built: name, source, and what else `grafos.toml` says of it."""
+    folder = person.project / "src"
+    folder.mkdir(exist_ok=True)
+    lines = ['[program]\nname = "whole"\nlanguage = "wat"\n']
+    for name, source, more in tasklets:
+        (folder / f"{name}.wat").write_text(source)
+        lines += [f'\n[[tasklets]]\nname = "{name}"\nsource = "src/{name}.wat"']
+        lines += [f"{key} = {json.dumps(value)}" for key, value in more.items()]
+    (person.project / "grafos.toml").write_text("\n".join(lines) + "\n")
+    person.forget_program()
+    built = person("tasklet", "build")
+    assert built.code == 0, built.err
+
+
+def runs(person: Person) -> list[dict[str, object]]:
+    found = person("runs", "ls", "--json").document["runs"]
+    return [run for run in found if run["program"] == "whole"]
+
+
+def test_each_is_given_what_those_before_it_left(resident: Person) -> None:
+    write(
+        resident,
+        ("last", IN_AND_OUT, {"needs": ["middle"], "input": "output:middle"}),
+        ("one", HELLO, {}),
+        ("two", HELLO, {}),
+        ("middle", IN_AND_OUT, {"needs": ["one", "two"]}),
+    )
+    answer = resident("deploy", "--json")
+    assert answer.code == 0, answer.out
+    document = answer.document
+    assert document["responses"] == {"last": {"one": {"hello": 1}, "two": {"hello": 1}}}
+    assert [one["run"]["state"] for one in document["tasklets"]] == ["finished"] * 4
+    shown = resident("deploy", "run")
+    assert shown.out.endswith('last: {"one":{"hello":1},"two":{"hello":1}}\n')
+    assert [line.split()[0] for line in shown.out.splitlines()[:5]] == ["TASKLET", "last", "one", "two", "middle"]
+
+
+def test_one_that_fails_keeps_those_that_need_it_from_beginning(resident: Person) -> None:
+    before = len(runs(resident))
+    write(
+        resident,
+        ("good", HELLO, {}),
+        ("bad", FOR_EVER, {"fuel": 1000}),
+        ("after", IN_AND_OUT, {"needs": ["good", "bad"]}),
+    )
+    answer = resident("deploy", "--json")
+    error = answer.document["error"]
+    assert (answer.error_code, error["context"]["tasklet"], error["context"]["not_begun"]) == (
+        "fuel_exhausted",
+        "bad",
+        ["after"],
+    )
+    assert "not begun because of it: after" in error["why"]
+    assert len(runs(resident)) == before + 2
+
+
+def test_after_a_kill_the_same_command_goes_on_and_nothing_runs_twice(resident: Person) -> None:
+    before = {run["run_id"] for run in runs(resident)}
+    write(
+        resident,
+        ("slow", slow(600_000_000), PATIENT),
+        ("after", IN_AND_OUT, {"needs": ["slow"], "input": "response:slow"}),
+    )
+    process = resident.starts("deploy")
+    until(lambda: [run for run in runs(resident) if run["run_id"] not in before], "the first run")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    answer = resident("deploy", "--json")
+    assert answer.code == 0, answer.out
+    assert answer.document["responses"] == {"after": {"hello": 1}}
+    made = {run["run_id"] for run in runs(resident)} - before
+    assert made == {one["run"]["run_id"] for one in answer.document["tasklets"]}
+    again = resident("deploy", "--json").document
+    assert made.isdisjoint(one["run"]["run_id"] for one in again["tasklets"]), "asked on purpose it runs anew"
+
+
+def test_ctrl_c_says_how_to_go_on(resident: Person) -> None:
+    write(resident, ("slow", slow(400_000_000), PATIENT), ("after", HELLO, {"needs": ["slow"]}))
+    before = len(runs(resident))
+    process = resident.starts("deploy")
+    until(lambda: len(runs(resident)) > before, "the first run")
+    process.send_signal(signal.SIGINT)
+    answer = ends_with(process)
+    assert (answer.code, answer.error_code) == (130, "interrupted")
+    assert "run the same command again" in answer.err
+    assert resident("deploy").code == 0
+
+
+def test_what_is_for_one_tasklet_is_refused_and_one_alone_needs_its_input(resident: Person) -> None:
+    write(resident, ("one", HELLO, {}), ("two", IN_AND_OUT, {"needs": ["one"]}))
+    for words in (("--mem", "64k"), ("--provider", "any")):
+        refused = resident("deploy", *words)
+        assert (refused.code, refused.error_code) == (2, "usage")
+        assert words[0] in refused.err
+    alone = resident("deploy", "run", "--tasklet", "two")
+    assert (alone.code, alone.error_code) == (2, "usage")
+    assert "grafos deploy" in alone.err
+    (resident.project / "in.json").write_text("[]")
+    assert resident("deploy", "run", "--tasklet", "two", "--input", "in.json").code == 0
+
+
+# --- with money, and more than one cell ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnOrchestrator]:
+    orchestrator = OwnOrchestrator(Person(tmp_path_factory.mktemp("ada")))
+    try:
+        claimed = orchestrator.person("fabric", "claim", orchestrator.url)
+        assert claimed.code == 0, claimed.err
+        for cell_id in ("gcp-1", "gcp-2"):
+            orchestrator.start_agent(orchestrator.bootstrap("gcp", cell_id), cores=1)
+        yield orchestrator
+    finally:
+        orchestrator.discard()
+
+
+def test_the_whole_is_held_before_anything_begins_or_nothing_does(fleet: OwnOrchestrator) -> None:
+    person = fleet.person
+    write(person, *((name, HELLO, {"deadline_s": 3600}) for name in ("a", "b", "c")))
+    told = person("deploy", "--provider", "gcp", "--json").document
+    one = told["reserved_micro_cents"] // 3
+    assert one > told["spent_micro_cents"] > 0
+    free = person("admin", "list-tenants", "--json").document["tenants"][0]
+    lean = (free["spent_micro_cents"] + 2 * one) // 10**6
+    assert person("admin", "set-tenant-budget", "--tenant", free["name"], "--cents", str(lean)).code == 0
+    try:
+        before = len(runs(person))
+        refused = person("deploy", "--provider", "gcp")
+        assert (refused.code, refused.error_code) == (7, "budget_exceeded")
+        assert len(runs(person)) == before
+    finally:
+        assert person("admin", "set-tenant-budget", "--tenant", free["name"], "--cents", "2000").code == 0
+
+
+def test_one_whose_cell_is_taken_away_runs_again_elsewhere(fleet: OwnOrchestrator) -> None:
+    person = fleet.person
+    write(person, ("slow", slow(8_000_000_000), PATIENT), ("after", HELLO, {"needs": ["slow"]}))
+    process = person.starts("deploy", "--provider", "gcp", "--json")
+    until(lambda: [run for run in runs(person) if run["state"] == "running"], "the run")
+    [first] = [run for run in runs(person) if run["state"] == "running"]
+    revoked = person(
+        "provider", "revoke-cell", "gcp", str(first["cell_id"]), "--drain-timeout", "0s", "--grace", "0s", "--yes"
+    )
+    assert revoked.code == 0, revoked.err
+    answer = ends_with(process)
+    assert answer.code == 0, answer.out + answer.err
+    [moved, after] = answer.document["tasklets"]
+    assert (moved["attempts"], after["attempts"]) == (2, 1)
+    assert moved["run"]["cell_id"] != first["cell_id"]
