@@ -100,16 +100,10 @@ def decide(  # noqa: C901  # one arm per event
             return draft.decision(expecting.machine_named(draft, event))
         case events.AttestationRootsSet():
             return draft.decision(expecting.set_roots(draft, event))
-        case ImagesDemanded():
-            return draft.decision(image_demands.demanded(draft, event))
         case events.CellRevokeAsked():
             return draft.decision(revocation.asked(draft, event))
-        case events.ProviderMarked():
-            standing.marked(draft, event)
-        case events.TrialOpened():
-            standing.trial_opened(draft, event)
-        case events.ConformanceReported():
-            return draft.decision(standing.conformance_reported(draft, event))
+        case events.ProviderMarked() | events.TrialOpened() | events.ConformanceReported() | ImagesDemanded():
+            return draft.decision(_of_standing(draft, event))
         case events.CellFaulted():
             if _is_current(state, event.cell_id, event.link_id):
                 standing.faulted(draft, event.cell_id, event.code, event.what)
@@ -153,6 +147,23 @@ def _of_tenants(draft: Draft, event: tenant_events.OfTenants, chance: random.Ran
             return people.signing_key_registered(draft, event)
         case _:
             assert_never(event)
+
+
+def _of_standing(
+    draft: Draft,
+    event: events.ProviderMarked | events.TrialOpened | events.ConformanceReported | ImagesDemanded,
+) -> msgspec.Struct | None:
+    """What operators say of which cells are relied upon."""
+    match event:
+        case events.ProviderMarked():
+            standing.marked(draft, event)
+        case events.TrialOpened():
+            standing.trial_opened(draft, event)
+        case events.ConformanceReported():
+            return standing.conformance_reported(draft, event)
+        case ImagesDemanded():
+            return image_demands.demanded(draft, event)
+    return None
 
 
 def _time_passed(draft: Draft, chance: random.Random) -> None:

@@ -100,7 +100,12 @@ class State:
         self.services: dict[str, service_rows.Service] = {}
         self.instances: dict[str, service_rows.Instance] = {}
         self.instance_loads: dict[str, service_rows.InstanceLoad] = {}
-        self._by_kind: dict[str, dict[str, Any]] = {
+        self._by_kind = self._tables()
+        self._derive_nothing()
+
+    def _tables(self) -> dict[str, dict[str, Any]]:
+        """Which of the attributes has the rows of a kind."""
+        return {
             rows.CLAIM: self.claims,
             rows.TERMS: self.terms,
             rows.TENANT: self.tenants,
@@ -134,7 +139,6 @@ class State:
             service_rows.INSTANCE: self.instances,
             service_rows.LOAD: self.instance_loads,
         }
-        self._derive_nothing()
 
     def _derive_nothing(self) -> None:
         """What is derived, of no rows yet. Dicts with None as value are sets that keep the order in which they came."""
