@@ -59,8 +59,12 @@ def _own_users() -> None:
     child = os.fork()
     if child == 0:
         os.close(outside)
-        # Nothing is written if nobody is in the namespace: the other end was closed without a word.
-        os._exit(_write_accounts(me) if os.read(inside, 1) else 1)
+        code = 1
+        try:
+            if os.read(inside, 1):  # else nobody is in the namespace: the other end was closed without a word
+                code = _write_accounts(me)
+        finally:
+            os._exit(code)
     os.close(inside)
     try:
         _call("unshare", _NEW_USERS)

@@ -193,6 +193,16 @@ def test_a_missing_tool_is_one_line_with_its_package(tool: str, package: str, tm
     assert not (tmp_path / "images").exists()
 
 
+@pytest.mark.needs("arm64")
+def test_a_machine_that_can_run_nothing_foreign_says_so_before_anything_is_fetched(tmp_path: Path) -> None:
+    empty_cache(tmp_path / "cache")
+    bake = ("env", f"XDG_CACHE_HOME={tmp_path / 'cache'}", *BAKE, "arm64", "--folder", str(tmp_path / "images"))
+    done = apart(HIDDEN, "/bin/false", "arch-test", *bake, home=tmp_path)
+    assert "error[tool_missing]: this machine cannot run programs of arm64" in done.stderr, done.stderr
+    assert "next:  Linux 6.7 or newer" in done.stderr
+    assert not (tmp_path / "images").exists()
+
+
 def test_a_wheel_that_is_not_the_locks_is_refused_before_anything_is_set_up(tmp_path: Path) -> None:
     lock, _ = open_lock(PLAN)
     first, *rest = lock.wheels
