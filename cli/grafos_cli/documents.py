@@ -58,7 +58,7 @@ PARTS = listed(record(texts="kind name state id"))
 ORCHESTRATOR = of(OrchestratorRecord)
 WIRE = mapped(TEXT)
 EMULATOR = record(
-    texts="endpoint account_id clock region price_note", counts="pid", moments="started_at now",
+    texts="endpoint account_id clock boot region price_note", counts="pid", moments="started_at now",
     clouds=listed(TEXT), environment=WIRE,
 )  # fmt: skip
 RULE = record(

@@ -31,7 +31,11 @@ app.add_typer(emulate_fault.app, name="fault")
 @app.command(
     "up",
     cls=taught(
-        examples=("grafos emulate up", "grafos emulate up --clouds aws,gcp --clock stepped"),
+        examples=(
+            "grafos emulate up",
+            "grafos emulate up --clouds aws,gcp --clock stepped",
+            "grafos emulate up --clouds gcp --boot qemu",
+        ),
         next='eval "$(grafos emulate env)"',
     ),
 )
@@ -48,15 +52,26 @@ def up(
             show_default=False,
         ),
     ] = "",
+    boot: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW",
+            help="what a machine from a published image is: processes, or qemu, which boots it  [default: processes]",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Starts the emulated clouds; when they run already, says so.
 
-    The clock is the clouds' alone: what runs on a machine is real, and so is its time.
+    The clock is the clouds' alone: what runs on a machine is real, and so is its time. With --boot qemu, a machine that
+    is made from a published image boots the very disk that was published, under an emulator of its own. It reaches its
+    metadata service and the orchestrator on this machine, and nothing else.
     """
     from grafos_emulators import clocks, daemon
-    from grafos_emulators.clouds import CLOUDS, clouds_of
+    from grafos_emulators.clouds import CLOUDS, PROCESSES, clouds_of
 
     terminal = terminal_of(ctx)
+    _check_boot(boot)
     try:
         clocks.clock_of(clock or clocks.REAL)
         wanted = clouds_of(clouds) if clouds else ()
@@ -65,8 +80,8 @@ def up(
     running = daemon.read(emulator_folder())
     if running is None:
         terminal.note("starting the emulated clouds …")
-    info = running or daemon.start(emulator_folder(), clock or clocks.REAL, wanted or CLOUDS)
-    _check_as_asked(info, clock, wanted)
+    info = running or daemon.start(emulator_folder(), clock or clocks.REAL, wanted or CLOUDS, boot or PROCESSES)
+    _check_as_asked(info, clock, wanted, boot)
     word = ("run" if len(info.clouds) > 1 else "runs") + (" already" if running else "")
     text = (
         f"Emulated {_named(info.clouds)} {word} at {info.endpoint}.\n"
@@ -111,6 +126,7 @@ def status(ctx: typer.Context) -> None:
             *([("account", info.account_id)] if info.account_id else []),
             ("running for", f"{time.time() - info.started_at:.0f} s"),
             ("clock", f"{info.clock}, {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(info.now))}"),
+            ("published images", "boot under QEMU" if info.boot == "qemu" else "run as local processes"),
             ("prices", info.price_note),
             ("resources left", f"{len(left)} ({', '.join(f'{cloud} {count}' for cloud, count in counts)})"),
             ("fault rules", str(len(daemon.faults(info)))),
@@ -204,15 +220,27 @@ def down(ctx: typer.Context) -> None:
     terminal.emit({"ended": any(each)}, "The emulated clouds have ended." if any(each) else "No emulated cloud ran.")
 
 
-def _check_as_asked(info: EmulatorInfo, clock: str, clouds: tuple[str, ...]) -> None:
-    """An emulator that runs keeps its clock and its clouds: it is not said to have others."""
+def _check_boot(boot: str) -> None:
+    """``usage`` for a way to boot that is none, ``tool_missing`` where this machine has not what it takes."""
+    from grafos_emulators.clouds import BOOTS, QEMU
+
+    if boot not in ("", *BOOTS):
+        raise usage(f"machines do not boot by {boot[:20]!r}: {', '.join(BOOTS)}", "grafos emulate up --boot qemu")
+    if boot == QEMU:
+        from grafos_cellimage.booting import check_emulator
+
+        check_emulator("amd64")
+
+
+def _check_as_asked(info: EmulatorInfo, clock: str, clouds: tuple[str, ...], boot: str) -> None:
+    """An emulator that runs keeps its clock, its clouds and its way to boot: it is not said to have others."""
     from grafos_core.errors import GrafosError
 
-    if (not clock or clock == info.clock) and set(clouds) <= set(info.clouds):
+    if clock in ("", info.clock) and boot in ("", info.boot) and set(clouds) <= set(info.clouds):
         return
     raise GrafosError(
         "emulator_running",
-        f"Emulated clouds run already: {', '.join(info.clouds)}, clock {info.clock}",
+        f"Emulated clouds run already: {', '.join(info.clouds)}, clock {info.clock}, boot {info.boot}",
         where=info.endpoint,
         next="grafos emulate down, then start them as you want them",
     )
@@ -237,6 +265,7 @@ def _document(info: EmulatorInfo) -> dict[str, object]:
         "account_id": info.account_id,
         "clouds": list(info.clouds),
         "clock": info.clock,
+        "boot": info.boot,
         "region": info.region,
         "started_at": info.started_at,
         "now": info.now,

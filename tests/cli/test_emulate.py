@@ -97,8 +97,17 @@ def test_an_emulator_that_runs_is_not_said_to_be_another_one(person: Person) -> 
     assert person("emulate", "up", "--clock", "stepped", "--clouds", "aws,gcp").code == 0
     answer = person("emulate", "up", "--clock", "real", "--json")
     assert answer.error_code == "emulator_running"
-    assert answer.document["error"]["what"] == "Emulated clouds run already: aws, azure, gcp, clock stepped"
+    what = "Emulated clouds run already: aws, azure, gcp, clock stepped, boot processes"
+    assert answer.document["error"]["what"] == what
     assert "grafos emulate down" in answer.document["error"]["next"]
+
+
+def test_machines_boot_in_no_way_that_is_unknown_or_not_asked_for(person: Person) -> None:
+    assert person("emulate", "up", "--boot", "moon", "--json").error_code == "usage"
+    assert person("emulate", "up", "--boot", "processes", "--json").document["emulator"]["boot"] == "processes"
+    assert "run as local processes" in person("emulate", "status").out
+    refused = person("emulate", "up", "--boot", "qemu", "--json").error_code
+    assert refused in ("emulator_running", "tool_missing"), "the second where there is no QEMU"
 
 
 def test_clouds_that_are_not_asked_for_are_not_served(tmp_path: Path) -> None:
