@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 from command_line import Person
+from msgspec.structs import replace
 from own_orchestrator import OwnOrchestrator
 
 from grafos_cellimage.record import BakedImage, sha256_of, write_record
+from grafos_cli import fleet_list, provider
+from grafos_cli.seen_cells import SeenCell, cell_document
+from grafos_core.resources import Resources
+from grafos_scheduler.messages import CellView
 
 CONTENTS = "c" * 64
 
@@ -49,3 +54,14 @@ def test_what_is_no_image_or_bears_no_digest_is_refused(ada: Person) -> None:
     assert ada("admin", "cell-images", "demand", "nothing.raw").error_code == "image_invalid"
     assert ada("admin", "cell-images", "demand", an_image(ada.project, "")).error_code == "image_invalid"
     assert ada("admin", "cell-images", "show", "--json").document["demand"]["digests"] == []
+
+
+def test_a_cell_is_shown_with_its_image_and_why_it_gets_no_runs() -> None:
+    has = Resources(cpu_cores=2, mem_bytes=1 << 20)
+    view = CellView("gcp-1", "gcp", "here", True, {}, has, Resources(), 0, 0.0, False, 1.0)
+    told = replace(view, image_sha256=CONTENTS, image_veto="attestation: another is demanded")
+    for one, texts in ((view, ("ready", "-")), (told, (f"ready; image {CONTENTS[:12]}; attestation", "(vetoed)"))):
+        cell = SeenCell("gcp-1", "gcp", "registered", "https://127.0.0.1:1", {}, one)
+        assert provider._cell_text(cell).startswith(texts[0])
+        assert texts[1] in fleet_list._row(cell, 0.0, emulated=False)[8]
+        assert (cell_document(cell)["image_sha256"], cell_document(cell)["ready"]) == (one.image_sha256, True)

@@ -15,7 +15,7 @@ from grafos_core.audit_chain import AuditRecord
 from grafos_core.changes import Change
 from grafos_core.errors import GrafosError
 from grafos_core.ledger import Hold, Meter
-from grafos_scheduler import events, rows
+from grafos_scheduler import events, messages, rows
 from grafos_scheduler.console import money, pages, sight
 from grafos_scheduler.console.pages import CELLS_PER_PAGE, Choice
 from grafos_scheduler.console.sessions import LINK_LIFE_S, SESSION_LIFE_S, SESSIONS_MAX, Sessions, Viewer
@@ -23,6 +23,7 @@ from grafos_scheduler.console.watching import (
     Events,
     Sight,
 )
+from grafos_scheduler.image_messages import ImagesDemanded
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 EVERYTHING = Choice()
@@ -61,6 +62,17 @@ def fleet(cells: int, provider: str = "aws") -> Desk:
         desk.enrol(desk.mint(cell_id, provider=provider))
         desk.add_cell(cell_id, provider=provider)
     return desk
+
+
+def test_a_cells_image_stands_with_it_and_why_it_is_not_let_in() -> None:
+    desk = fleet(1)
+    total = desk.state.cells["aws-000"].total
+    told = messages.CellRegistration("aws-000", "aws", "here", "1", total, image_sha256="b" * 64)
+    desk.tell(events.CellRegistered(told, "key-of-aws-000"))
+    assert f"image <code>{'b' * 12}</code>" in page_of(seen(desk))
+    assert "attestation" not in page_of(seen(desk))
+    desk.tell(ImagesDemanded(("a" * 64,), "op"))
+    assert "attestation: it tells of image" in page_of(seen(desk))
 
 
 # --- links and sessions -------------------------------------------------------------------------------------------

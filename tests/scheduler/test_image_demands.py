@@ -9,6 +9,7 @@ from grafos_core.audit_chain import AuditKind, AuditRecord
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
 from grafos_scheduler import events, messages, views
+from grafos_scheduler.console import sight
 from grafos_scheduler.image_messages import ImageDemandView, ImagesDemanded
 
 OURS, OTHERS = "a" * 64, "b" * 64
@@ -118,3 +119,11 @@ def test_the_cell_is_shown_with_its_image_and_the_veto() -> None:
     demand(desk, OURS)
     shown = views.cell_view(desk.state, desk.state.cells["cell1"], desk.now)
     assert (shown.image_sha256, shown.ready, shown.image_veto[:12]) == (OTHERS, True, "attestation:")
+
+
+def test_the_console_shows_a_cells_image_and_that_it_is_vetoed() -> None:
+    desk = a_desk(cell1=OTHERS, cell2="")
+    demand(desk, OURS)
+    lines = {cell_id: sight.cell_line(desk.state, cell_id, desk.now) for cell_id in ("cell1", "cell2")}
+    assert [line and line.image_sha256 for line in lines.values()] == [OTHERS, ""]
+    assert all(line is not None and line.image_veto.startswith("attestation: ") for line in lines.values())
