@@ -2,8 +2,8 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
-# One test process more than cores: a test of real processes waits for them nearly half of its time.
-TESTERS = $(shell expr $$(nproc) + 1)
+# Twice as many test processes as cores: a test of real processes waits for them nearly half of its time.
+TESTERS = $(shell expr $$(nproc) \* 2)
 
 .PHONY: help set-up demo test lint format docs deep bench live locks clean
 
@@ -34,6 +34,7 @@ docs: set-up  ## the documentation as a site, in build/docs
 	@echo "build/docs/index.html"
 
 deep: set-up  ## the long sweeps over seeds, kills and crash points
+	@$(BIN)/python tools/parts.py --deep
 	@$(BIN)/python -m pytest -m deep -n $(TESTERS) --no-header --timeout 1800
 
 bench: set-up  ## ours beside peers, in one table; `make bench only=placement` for one of them

@@ -2,7 +2,7 @@
 
 Each part is looked for first. What is missing is installed where that is possible: Debian packages by root. Of the
 rest a line says what is missing and the command that brings it; its tests are then skipped, and with CI=true the run
-ends here instead. `tests/support/parts.py` asks the same table.
+ends here instead. What only deep tests need is brought with `--deep`. `tests/support/parts.py` asks the same table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +39,15 @@ class MissingError(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """``look`` raises ``MissingError`` when the part is not there. ``bring`` installs it, or raises the same."""
+    """``look`` raises ``MissingError`` when the part is not there. ``bring`` installs it, or raises the same: ``beside``
+    the others where it asks no package manager, which serves one at a time. ``deep``: for deep tests alone."""
 
     name: str
     look: Callable[[], object]
     bring: Callable[[], None]
     cure: str
+    beside: bool = False
+    deep: bool = False
 
 
 def run(*command: str, folder: Path = ROOT, environment: dict[str, str]) -> None:
@@ -292,9 +296,9 @@ PARTS = {
             lambda: apt_install("postgresql"),
             "apt-get install --yes --no-install-recommends postgresql",
         ),
-        Part("pulumi", look_for_pulumi, bring_pulumi, GO_CURE),
+        Part("pulumi", look_for_pulumi, bring_pulumi, GO_CURE, beside=True),
         Part("image", look_for_image, bring_image, IMAGE_CURE),
-        Part("arm64", look_for_arm64, bring_arm64, ARM64_CURE),
+        Part("arm64", look_for_arm64, bring_arm64, ARM64_CURE, deep=True),
         Part("serde", lambda: get_crates("--offline"), get_crates, "make test, with a network"),
     )
 }
@@ -305,22 +309,31 @@ def ensure(part: Part) -> str:
     try:
         part.look()
     except MissingError:
-        print(f"Getting ready once: {part.name} ", end="", flush=True)
+        print(f"Getting ready once: {part.name}", flush=True)
         started = time.monotonic()
         try:
             part.bring()
             part.look()
         except MissingError as missing:
-            print("failed", flush=True)
+            print(f"  {part.name}: failed", flush=True)
             return str(missing)
-        print(f"{time.monotonic() - started:.1f} s", flush=True)
+        print(f"  {part.name}: {time.monotonic() - started:.1f} s", flush=True)
     return ""
+
+
+def ensure_all(parts: Collection[Part]) -> dict[str, str]:
+    """What is still missing of them, and why: the slow one is brought while the others are, one after the other."""
+    with ThreadPoolExecutor() as pool:
+        beside = {part.name: pool.submit(ensure, part) for part in parts if part.beside}
+        found = {part.name: ensure(part) for part in parts if not part.beside}
+        found |= {name: outcome.result() for name, outcome in beside.items()}
+    return {name: why for name, why in found.items() if why}
 
 
 def main() -> None:
     """Exit code 0 when tests can run, as many as have their parts; 1 in CI when one part is missing."""
     strict = os.environ.get("CI", "").lower() in ("1", "true")
-    missing = {name: why for name, part in PARTS.items() if (why := ensure(part))}
+    missing = ensure_all([part for part in PARTS.values() if not part.deep or "--deep" in sys.argv])
     for name, why in missing.items():
         print(f"{name} is missing, its tests are skipped: {why}\n  to have them: {PARTS[name].cure}", file=sys.stderr)
     if missing and strict:
