@@ -39,8 +39,10 @@ class MissingError(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """``look`` raises ``MissingError`` when the part is not there. ``bring`` installs it, or raises the same: ``beside``
-    the others where it asks no package manager, which serves one at a time. ``deep``: for deep tests alone."""
+    """``look`` raises ``MissingError`` when the part is not there. ``bring`` installs it, or raises the same.
+
+    ``beside``: it asks no package manager, which serves one at a time. ``deep``: only deep tests need it.
+    """
 
     name: str
     look: Callable[[], object]
