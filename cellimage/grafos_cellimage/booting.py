@@ -56,6 +56,7 @@ class Asked(msgspec.Struct, frozen=True):
 
     ``reaches`` are the places of this machine's loopback (``127.0.0.1:8443``) that it finds at ``HOST``, and then it
     reaches nothing else; None lets it go wherever this machine may. ``clock``: where its clock stands at the start.
+    ``any_memory``: it is made although it has too little to be a cell, and says so itself.
     ``beside`` are further credentials by name. Whoever has the firmware may set systemd's own too, and look inside.
     """
 
@@ -65,6 +66,7 @@ class Asked(msgspec.Struct, frozen=True):
     memory_mb: int = MEMORY_MB
     reaches: tuple[str, ...] | None = None
     clock: str = "utc"
+    any_memory: bool = False
     beside: Mapping[str, str] = {}
 
     @property
@@ -95,7 +97,7 @@ class Machine:
     def __init__(self, image: BakedImage, asked: Asked, folder: Path) -> None:
         self.image, self.asked, self.folder = image, asked, folder
         self._process: subprocess.Popen[bytes] | None = None
-        if asked.dress not in DRESSES or asked.memory_mb < MEMORY_MB_MIN:
+        if asked.dress not in DRESSES or (asked.memory_mb < MEMORY_MB_MIN and not asked.any_memory):
             raise GrafosError(
                 "config_invalid",
                 f"a machine like {asked.dress!r} with {asked.memory_mb} MB cannot boot the image",

@@ -220,6 +220,7 @@ class ImagePlan(msgspec.Struct, frozen=True):
             "rdinit=/usr/lib/systemd/systemd",
             # The root is not held to half of the memory: a machine that has too little comes far enough to say so.
             "rootfstype=ramfs",
+            "systemd.gpt_auto=no",
             "panic=-1",
             "quiet",
             "systemd.show_status=no",

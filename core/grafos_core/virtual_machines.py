@@ -7,6 +7,7 @@ beyond the ways a machine that is kept apart reaches nothing. Nothing in an imag
 
 from __future__ import annotations
 
+import base64
 import os
 import shlex
 import sys
@@ -103,8 +104,13 @@ class Hardware(msgspec.Struct, frozen=True):
 
 
 def told_file(folder: Path, name: str) -> Path:
-    """Where a machine's folder has what its firmware tells: the credential of that name."""
+    """Where a machine's folder has what its firmware tells: the credential of that name, as ``told_text`` puts it."""
     return folder / f"credential-{name}"
+
+
+def told_text(name: str, text: str) -> str:
+    """A credential as the firmware tells it: one of its strings for whoever knows them."""
+    return f"io.systemd.credential.binary:{name}={base64.b64encode(text.encode()).decode()}"
 
 
 def told_text(name: str, text: str) -> str:
