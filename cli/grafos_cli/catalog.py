@@ -30,6 +30,7 @@ NOUNS = (
     Noun("deploy", "grafos_cli.deploy", "Programs", "run a tasklet on a cell"),
     Noun("artifacts", "grafos_cli.artifacts", "Programs", "fetch what a run left, and verify who signed it"),
     Noun("runs", "grafos_cli.runs", "Programs", "list runs and what they cost"),
+    Noun("lease", "grafos_cli.lease", "Programs", "memory of a cell that your runs share"),
     Noun("events", "grafos_cli.events", "Fabric", "what happened to cells and runs; -f goes on with what comes"),
     Noun("dev", "grafos_cli.dev", "Fabric", "a fabric on this machine"),
     Noun("cloud", "grafos_cli.cloud", "Fabric", "cells on a cloud: provision, list, tear down"),

@@ -33,6 +33,7 @@ from grafos_scheduler.enrolment_messages import AttestationRootsView, IdentityVi
 from grafos_scheduler.image_messages import ImageDemandView
 from grafos_scheduler.lease_messages import LeaseView
 from grafos_scheduler.messages import Admission, Conformance, RunView, TenantView
+from grafos_scheduler.region_messages import RegionView
 from grafos_scheduler.standing_messages import Offer
 from grafos_stacks.costs import Budget, CellCost, Sum
 from grafos_stacks.journal import Move
@@ -373,6 +374,11 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "admin issue-cert": WRITTEN,
     "admin issue-server-cert": WRITTEN,
     "admin audit-query": of(AuditPage, records=listed(of(AuditRecord)), verified=COUNT, anchor_sequence=or_none(COUNT)),
+    "lease create": record(lease=of(RegionView)),
+    "lease ls": record(leases=listed(of(RegionView))),
+    "lease show": record(lease=of(RegionView)),
+    "lease renew": record(lease=of(RegionView)),
+    "lease rm": record(lease=of(RegionView)),
     "admin list-fenced-leases": record(leases=listed(of(LeaseView, provider=TEXT))),
     "admin unfence-lease": record(lease=of(LeaseView), cleared=YES_NO),
     "emulate up": record(started=YES_NO, emulator=EMULATOR),

@@ -1,0 +1,54 @@
+"""Shared regions from the command line, on a real local fabric."""
+
+from __future__ import annotations
+
+import pytest
+from command_line import Person
+
+from grafos_core.lease_refs import read_lease_ref
+
+
+def test_a_region_is_leased_shown_renewed_and_ended(resident: Person) -> None:
+    made = resident("lease", "create", "4k", "--provider", "local", "--ttl", "1m", "--json").document["lease"]
+    assert (made["state"], made["size_bytes"], made["generation"]) == ("held", 4096, 1)
+    ref = read_lease_ref(made["ref"].encode())
+    assert (ref.lease_id, ref.cell, ref.generation) == (made["lease_id"], made["cell_id"], 1)
+    listed = resident("lease", "ls")
+    assert made["lease_id"] in listed.out
+    assert "held" in listed.out
+    renewed = resident("lease", "renew", made["lease_id"], "--ttl", "10m", "--json").document["lease"]
+    assert renewed["generation"] == 2
+    assert renewed["expires_at"] > made["expires_at"]
+    shown = resident("lease", "show", made["lease_id"])
+    assert f"reference  {renewed['ref']}\n" in shown.out
+    ended = resident("lease", "rm", made["lease_id"])
+    assert ended.code == 0
+    assert "state      ended\n" in ended.out
+    again = resident("lease", "rm", made["lease_id"], "--json").document["lease"]
+    assert (again["state"], again["code"]) == ("ended", "")
+    assert resident("lease", "renew", made["lease_id"]).error_code == "lease_expired"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("create", "1", "--provider", "local"), "usage"),
+        (("create", "4k", "--provider", "local", "--ttl", "2h"), "usage"),
+        (("create", "4k", "--provider", "local", "--ttl", "soon"), "usage"),
+        (("create", "4g", "--provider", "local"), "placement_failed"),
+        (("show", "0" * 32), "lease_unknown"),
+        (("rm", "../.."), "lease_unknown"),
+    ],
+)
+def test_what_cannot_be_leased_or_found_is_refused_in_a_line(
+    resident: Person, words: tuple[str, ...], code: str
+) -> None:
+    answer = resident("lease", *words)
+    assert answer.error_code == code
+    assert "Traceback" not in answer.err
+
+
+def test_a_size_that_the_cell_has_not_leaves_nothing_behind(resident: Person) -> None:
+    before = resident("lease", "ls", "--json").document["leases"]
+    resident("lease", "create", "1g", "--provider", "local")
+    assert resident("lease", "ls", "--json").document["leases"] == before
