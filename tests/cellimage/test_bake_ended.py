@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from baking import NOWHERE, Silent, kept, software_of
 from forked import GRAFOS
+from own_mounts import with_own_mounts
 
 from grafos_cellimage.bake import Baker
 from grafos_cellimage.lock import open_lock
@@ -25,7 +26,6 @@ pytestmark = [pytest.mark.needs("image"), pytest.mark.timeout(900)]
 
 PLAN = plan_for("amd64")
 WAIT_S_MAX = 300.0
-OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount", "--propagation", "private", "sh", "-ec")
 SMALL_DISK = """
 at="$2"
 mount -t tmpfs -o size="$1" none "$at"
@@ -162,20 +162,13 @@ def test_after_a_base_that_was_killed_the_next_is_the_same_as_ever(tmp_path: Pat
     assert not list((images / "bases").glob(".base-*"))
 
 
-def apart(script: str, *words: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a script with mounts of its own, as whoever is root in them."""
-    return subprocess.run(
-        [*OWN_MOUNTS, script, "sh", *words], cwd=home, capture_output=True, text=True, check=False, timeout=WAIT_S_MAX
-    )
-
-
 BAKE = (str(GRAFOS), "cloud", "image", "bake", "--arch")
 
 
 def test_a_full_disk_is_one_line_and_no_half_image(tmp_path: Path) -> None:
     folder = tmp_path / "small"
     folder.mkdir()
-    done = apart(SMALL_DISK, "90m", str(folder), *BAKE, "amd64", "--folder", str(folder), home=tmp_path)
+    done = with_own_mounts(SMALL_DISK, "90m", str(folder), *BAKE, "amd64", "--folder", str(folder), home=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "error[bake_failed]" in done.stderr
     assert "why:   no space is left on the disk that it writes to\n" in done.stderr
@@ -186,7 +179,7 @@ def test_a_full_disk_is_one_line_and_no_half_image(tmp_path: Path) -> None:
 def test_a_missing_tool_is_one_line_with_its_package(tool: str, package: str, tmp_path: Path) -> None:
     none = tmp_path / "none"
     none.touch(mode=0o644)
-    done = apart(HIDDEN, str(none), tool, *BAKE, "amd64", "--folder", str(tmp_path / "images"), home=tmp_path)
+    done = with_own_mounts(HIDDEN, str(none), tool, *BAKE, "amd64", "--folder", str(tmp_path / "images"), home=tmp_path)
     assert "error[tool_missing]" in done.stderr, done.stderr
     assert f"{tool} is not on this machine" in done.stderr
     assert f"apt-get install --no-install-recommends {package}\n" in done.stderr
@@ -197,7 +190,7 @@ def test_a_missing_tool_is_one_line_with_its_package(tool: str, package: str, tm
 def test_a_machine_that_can_run_nothing_foreign_says_so_before_anything_is_fetched(tmp_path: Path) -> None:
     empty_cache(tmp_path / "cache")
     bake = ("env", f"XDG_CACHE_HOME={tmp_path / 'cache'}", *BAKE, "arm64", "--folder", str(tmp_path / "images"))
-    done = apart(HIDDEN, "/bin/false", "arch-test", *bake, home=tmp_path)
+    done = with_own_mounts(HIDDEN, "/bin/false", "arch-test", *bake, home=tmp_path)
     assert "error[tool_missing]: this machine cannot run programs of arm64" in done.stderr, done.stderr
     assert "next:  Linux 6.7 or newer" in done.stderr
     assert not (tmp_path / "images").exists()

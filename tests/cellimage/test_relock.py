@@ -11,18 +11,21 @@ import pytest
 from baking import Silent, kept, software_of
 from comparing import differing_images
 from debian_mirror import DebianMirror, shown
+from forked import GRAFOS
+from own_mounts import with_own_mounts
 
-from grafos_cellimage.bake import Baker
+from grafos_cellimage.bake import Baker, base_of
 from grafos_cellimage.lock import Lock, changes, open_lock, write_lock
 from grafos_cellimage.plan import plan_for
-from grafos_cellimage.record import read_record
+from grafos_cellimage.record import list_images, read_record
 from grafos_cellimage.relock import Locked, bake_or_relock, copy_of, relock
-from grafos_cellimage.resolving import resolve_packages
+from grafos_cellimage.resolving import KEYRING, resolve_packages
 from grafos_core.errors import GrafosError
 
 pytestmark = [pytest.mark.needs("image"), pytest.mark.timeout(900)]
 
 PLAN = plan_for("amd64")
+OTHER_KEY = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
 LATER = "Sat, 02 Jan 2027 03:04:05 UTC"
 
 
@@ -92,3 +95,27 @@ def test_a_bake_goes_on_with_a_copy_says_so_and_the_next_takes_the_same_one(mirr
         told = read_record(image.path)
         assert (told.relocked_from, list(told.lock_changes)) == (asked[1], newer_netbase(open_lock(PLAN)[0]))
         assert told.lock_sha256 == hashlib.sha256(copy.read_bytes()).hexdigest()
+
+
+def test_the_command_names_what_differs_and_the_record_has_it(mirror, tmp_path: Path) -> None:
+    """With the base of the newer lock there already; the mirror's key takes the place of Debian's for this program."""
+    made, _ = mirror
+    was, _ = stale()
+    asked, cache = tmp_path / "asked.lock", tmp_path / "cache" / "grafos" / "images"
+    asked.write_text(write_lock(was))
+    cache.mkdir(parents=True)
+    (cache / "packages").symlink_to(kept() / "packages")
+    with shown(made.folder) as url:
+        _, sha256 = relock(PLAN, was, made.addresses(url), tmp_path / "other" / "copy.lock", made.keyring)
+        base = base_of(PLAN, sha256, cache)
+        base.parent.mkdir()
+        base.symlink_to(base_of(PLAN, open_lock(PLAN)[1], kept()))
+        words = ("--lock", str(asked), "--mirror", f"{url}/debian", "--folder", str(tmp_path / "images"))
+        bake = ("env", f"XDG_CACHE_HOME={cache.parent.parent}", str(GRAFOS), "cloud", "image", "bake", *words)
+        done = with_own_mounts(OTHER_KEY, str(made.keyring), str(KEYRING), *bake, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (line,) = newer_netbase(open_lock(PLAN)[0])
+    assert f"  {line}\n" in done.stderr
+    (image,) = list_images(tmp_path / "images")
+    assert (image.lock_sha256, list(image.lock_changes)) == (sha256, [line])
+    assert open_lock(PLAN, asked)[0] == was
