@@ -109,15 +109,10 @@ def told_file(folder: Path, name: str) -> Path:
 
 
 def told_text(name: str, text: str) -> str:
-    """A credential as the firmware tells it: one of its strings for whoever knows them."""
-    return f"io.systemd.credential.binary:{name}={base64.b64encode(text.encode()).decode()}"
-
-
-def told_text(name: str, text: str) -> str:
     """What that file says. It is read as a string of SMBIOS, which systemd finds on every machine that has firmware;
     QEMU's own way for it to be told is looked for only where the machine seems to be QEMU's, and a dressed one does
-    not."""
-    return f"io.systemd.credential:{name}={text}"
+    not. In base64, for it may have lines."""
+    return f"io.systemd.credential.binary:{name}={base64.b64encode(text.encode()).decode()}"
 
 
 def way_to(address: str, port: int, here: str, here_port: int) -> Way:
