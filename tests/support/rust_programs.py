@@ -103,7 +103,7 @@ def sdk_program() -> Program:
     with locked(session_folder() / "sdk-program.lock"):
         if not crate.exists():
             shutil.copytree(ROOT / "tests" / "sdk" / "crate", crate, ignore=NOT_COPIED)
-            declare(crate, *names, "no-json", "match", "written")
+            declare(crate, *names, "no-json", "match", "written", "takes", "counts-words", "passes-on", "serves")
     return load_program(crate)
 
 

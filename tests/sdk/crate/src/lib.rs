@@ -4,6 +4,10 @@ use grafos_std::block::FabricBlock;
 use grafos_std::mem::FabricMem;
 use grafos_std::{fail, log, FabricError, Failure, Json, Output, Tasklet};
 
+mod shared;
+
+pub use shared::*;
+
 /// The whole input comes in, and goes out again.
 #[grafos_std::tasklet]
 pub fn echo(input: &[u8]) -> Output {
