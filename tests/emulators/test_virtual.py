@@ -1,5 +1,5 @@
 """Machines that really boot: what they consist of, what they are told, and that nothing of them is left. QEMU itself is
-played here; what boots under it is in ``test_virtual_boot``."""
+played here; what boots under it is in ``tests/cellimage``."""
 
 from __future__ import annotations
 
