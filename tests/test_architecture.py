@@ -38,6 +38,8 @@ SCHEDULER_FRONT = (
     "grafos_scheduler.orchestrator_client",
     "grafos_scheduler.regaining_client",
     "grafos_scheduler.regaining_messages",
+    "grafos_scheduler.region_frames",
+    "grafos_scheduler.service_frames",
     "grafos_scheduler.tenant_messages",
     "grafos_scheduler.wire",
 )

@@ -93,9 +93,9 @@ def run_service_case(case: ServiceCase, engine: Engine | None = None) -> Row:
     return row._replace(seen=f"{row.seen}; it said {said!r:.200}", is_as_expected=False)
 
 
-def run_service_suite(cases: Iterable[ServiceCase] | None = None) -> list[Row]:
+def run_service_suite(cases: Iterable[ServiceCase]) -> list[Row]:
     """Plays the cases one after the other; one row each, in their order."""
-    return [run_service_case(case) for case in (SERVICE_CASES if cases is None else cases)]
+    return [run_service_case(case) for case in cases]
 
 
 def _answers(name: str, rule: str, code: str, answer: int, *script: ToInstance, **more: int) -> ServiceCase:
