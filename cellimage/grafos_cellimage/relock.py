@@ -46,7 +46,12 @@ def bake_or_relock(
 
 def copy_of(plan: ImagePlan, asked: Locked, folder: Path) -> Path:
     """Where the copy of a lock is, or would be, beside the images that are baked from it."""
-    return folder / f"{plan.name}-for-{asked[1][:12]}.lock"
+    return copy_at(plan, asked[1], folder)
+
+
+def copy_at(plan: ImagePlan, asked_sha256: str, folder: Path) -> Path:
+    """The same, of the lock with this SHA-256."""
+    return folder / f"{plan.name}-for-{asked_sha256[:12]}.lock"
 
 
 def relock(plan: ImagePlan, stale: Lock, mirrors: Mapping[str, str], copy: Path, keyring: Path = KEYRING) -> Locked:

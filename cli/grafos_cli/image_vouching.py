@@ -153,26 +153,28 @@ def _software_text(said: Statement) -> str:
 
 def _baked_again(image: BakedImage, said: Statement, lock: Path | None, terminal: Terminal) -> None:
     """``image_differs`` unless a bake here gives the same bytes, or where it could not: other lock, other software."""
-    import tempfile
-
     from grafos_cellimage.bake import Baker
     from grafos_cellimage.lock import open_lock
     from grafos_cellimage.mirrors import mirrors
     from grafos_cellimage.plan import plan_for
     from grafos_cellimage.record import images_home
+    from grafos_cellimage.relock import copy_at
+    from grafos_cellimage.unfinished import unfinished
     from grafos_cli.image_bake import software_for
     from grafos_cli.steps import show_steps
+    from grafos_core.paths import private_folder
 
     plan = plan_for(image.arch, image.suite)
+    if lock is None and image.relocked_from:
+        lock = copy_at(plan, image.relocked_from, image.path.parent)
     opened, lock_sha256 = open_lock(plan, lock)
     if lock_sha256 != image.lock_sha256:
         raise _differs(image, f"its lock has the SHA-256 {image.lock_sha256}, this one {lock_sha256}", "--lock FILE")
     with software_for(plan) as software, show_steps(terminal) as steps:
         _check_software(image, said, software.own)
-        with tempfile.TemporaryDirectory(prefix=".again-", dir=image.path.parent) as scratch:
-            again = Baker(images_home(), mirrors("", ""), steps).bake(
-                plan, opened, lock_sha256, software, Path(scratch)
-            )
+        with unfinished(private_folder(images_home()), ".again-") as scratch:
+            baker = Baker(images_home(), mirrors("", ""), steps)
+            again = baker.bake(plan, opened, lock_sha256, software, scratch / "images")
     wanted = image.unsigned_sha256 or image.sha256
     if again.sha256 != wanted:
         others = [

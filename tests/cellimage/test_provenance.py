@@ -11,10 +11,11 @@ import pytest
 from command_line import Person
 
 from grafos_cellimage import provenance, sbom
-from grafos_cellimage.lock import open_lock
+from grafos_cellimage.lock import open_lock, shipped
 from grafos_cellimage.plan import plan_for
 from grafos_cellimage.provenance import Source
 from grafos_cellimage.record import BakedImage, sha256_of, write_record
+from grafos_cellimage.relock import copy_at
 from grafos_core import trust
 from grafos_core.errors import GrafosError
 
@@ -184,6 +185,23 @@ def test_the_command_tells_what_an_image_was_made_from_or_why_it_is_refused(tmp_
     provenance.place_of(image).unlink()
     assert person("admin", "image-provenance", str(image.path)).error_code == "provenance_missing"
     assert person("admin", "image-provenance", "nothing.raw").error_code == "image_invalid"
+
+
+def test_an_image_of_another_lock_is_baked_again_from_that_one_alone(tmp_path: Path) -> None:
+    person = Person(tmp_path)
+    person("fabric", "show")
+    key = trust.key_from_pem((person.fabric_home / "fabric-key.pem").read_bytes())
+    image = made(tmp_path / "images", key=key)
+    again = ("admin", "image-provenance", str(image.path), "--rebake")
+    other = tmp_path / "other.lock"
+    other.write_text(shipped(PLAN).read_text() + "\n")
+    answer = person(*again, "--lock", str(other))
+    assert (answer.error_code, "--lock FILE" in answer.err) == ("image_differs", True)
+    write_record(msgspec.structs.replace(image, relocked_from="9" * 64))
+    assert person(*again).error_code == "config_invalid", "its lock is one that was made beside it, and is gone"
+    copy_at(PLAN, "9" * 64, image.path.parent).write_text(shipped(PLAN).read_text())
+    answer = person(*again)
+    assert (answer.error_code, "our software" in answer.err) == ("image_differs", True)
 
 
 def test_a_key_without_its_certificate_is_told_before_anything_is_baked(tmp_path: Path) -> None:
