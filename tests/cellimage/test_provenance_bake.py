@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from baking import bake
 from command_line import Person
+from cyclonedx.schema import OutputFormat, SchemaVersion
+from cyclonedx.validation import make_schemabased_validator
 
 from grafos_cellimage import provenance, sbom
 from grafos_cellimage.overlay import DIGEST
@@ -20,6 +22,7 @@ def test_two_bakes_give_the_same_document_of_contents(image: BakedImage, tmp_pat
     again = bake("amd64", tmp_path)
     one, other = (provenance.sbom_of(each).read_bytes() for each in (image, again))
     assert one == other
+    assert make_schemabased_validator(OutputFormat.JSON, SchemaVersion.V1_6).validate_str(one.decode()) is None
     parts = json.loads(one)["components"]
     said = [part["name"] for part in parts if "licenses" in part]
     print(f"{sbom.count(one)} components, {len(said)} of them with their licences")
