@@ -24,6 +24,10 @@ from grafos_core.paths import write_private
 COMMAND_S_MAX = 10.0
 TIMER_UNIT = "grafos-expiry-{at}"
 """The timer for a moment that the bootstrap makes where ``shutdown`` does not take the order."""
+SYSTEMD = Path("/run/systemd/system")
+"""There where systemd runs the machine."""
+LOGINS = "systemd-logind.service"
+"""Who keeps an order of ``shutdown`` for later."""
 
 
 @dataclass
@@ -64,14 +68,19 @@ class Ending:
 def move_timer(at: int, before: int, say: Callable[[str], object]) -> bool:
     """Whether the operating system switches the machine off at ``at`` now, and no longer at ``before``."""
     minutes = max(0, math.ceil((at - time.time()) / 60))
-    if _runs(["shutdown", "-P", f"+{minutes}" if minutes else "now"], say):
+    if keeps_orders(SYSTEMD, say) and _runs(["shutdown", "-P", f"+{minutes}" if minutes else "now"], say):
         return True
     return set_timer(at, before, say)
 
 
+def keeps_orders(systemd: Path, say: Callable[[str], object]) -> bool:
+    """Whether ``shutdown`` can be told a time. Where systemd runs and nobody manages log-ins, it takes any for now: a
+    baked machine would end at once."""
+    return not systemd.is_dir() or _runs(["systemctl", "is-active", "--quiet", LOGINS], say)
+
+
 def set_timer(at: int, before: int, say: Callable[[str], object]) -> bool:
-    """As ``move_timer``, with a timer of systemd. Where nobody manages log-ins that is the only way: ``shutdown`` takes
-    any time for now."""
+    """As ``move_timer``, with a timer of systemd: where nobody manages log-ins that is the only way."""
     unit, moment = TIMER_UNIT.format(at=at), max(at, int(time.time()) + 5)  # a moment that has passed never comes
     is_set = _runs(["systemctl", "is-active", "--quiet", f"{unit}.timer"], say)  # by one who died before he noted it
     order = ["systemd-run", f"--unit={unit}", f"--on-calendar=@{moment}", "shutdown", "-P", "now"]

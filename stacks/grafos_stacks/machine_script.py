@@ -31,6 +31,7 @@ BECOME = (
 )
 NO_ANSWER = (OSError, ValueError, KeyError, TypeError, http.client.HTTPException)
 
+SYSTEMD = Path("/run/systemd/system")
 UNIT_FILE = Path("/etc/systemd/system/grafos-cell.service")
 UNIT = """[Unit]
 Description=grafos cell
@@ -70,7 +71,8 @@ def arm_timer(at: int, before: int = 0) -> bool:
     """Lets the operating system switch the machine off at ``at``, whatever becomes of us; no longer at ``before``."""
     now = time.time()
     minutes = max(0, math.ceil((at - now) / 60))
-    if runs(["shutdown", "-P", f"+{minutes}" if minutes else "now"]):  # replaces its earlier order by itself
+    order = ["shutdown", "-P", f"+{minutes}" if minutes else "now"]  # it replaces its earlier order by itself
+    if keeps_orders() and runs(order):
         return True
     unit, moment = f"grafos-expiry-{at}", max(at, int(now) + 5)  # a moment that has passed would never come
     is_set = runs(["systemctl", "is-active", "--quiet", f"{unit}.timer"])  # by an earlier run of ours
@@ -79,6 +81,11 @@ def arm_timer(at: int, before: int = 0) -> bool:
     if before:
         runs(["systemctl", "stop", f"grafos-expiry-{before}.timer"])
     return True
+
+
+def keeps_orders(systemd: Path = SYSTEMD) -> bool:
+    """Whether ``shutdown`` can be told a time: where systemd runs and nobody manages log-ins, it takes any for now."""
+    return not systemd.is_dir() or runs(["systemctl", "is-active", "--quiet", "systemd-logind.service"])
 
 
 def runs(command: list[str]) -> bool:

@@ -14,9 +14,10 @@ from typing import Any, Self
 
 import pytest
 
-from grafos_cell.ending import Ending, move_timer
+from grafos_cell.ending import Ending, keeps_orders, move_timer
 from grafos_cell.standalone import Program, Supervisor, _parser, programs_of
 from grafos_core.machine_files import END_FILE, END_WANTED_FILE, read_moment
+from grafos_stacks import machine_script
 
 PATIENCE_S = 20.0
 
@@ -217,6 +218,18 @@ def test_where_shutdown_does_not_take_the_order_the_timer_of_systemd_is_replaced
         f"systemd-run --unit=grafos-expiry-{at} --on-calendar=@{at} shutdown -P now",
         f"systemctl stop grafos-expiry-{at - 300}.timer",
     ]
+
+
+@pytest.mark.parametrize(("state", "keeps"), [("exit 3", False), ("exit 0", True)], ids=["nobody", "somebody"])
+def test_shutdown_is_told_no_time_where_systemd_runs_and_nobody_manages_log_ins(
+    state: str, keeps: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take any time for now."""
+    tools(tmp_path, monkeypatch, systemctl=state)
+    assert keeps_orders(tmp_path, list[str]().append) is keeps
+    assert machine_script.keeps_orders(tmp_path) is keeps
+    assert keeps_orders(tmp_path / "no systemd", list[str]().append)
+    assert machine_script.keeps_orders(tmp_path / "no systemd")
 
 
 def test_where_no_new_timer_can_be_set_the_earlier_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
