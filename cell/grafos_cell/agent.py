@@ -192,6 +192,7 @@ class Agent:
 
     async def linked(self) -> None:
         log.info("linked to the scheduler")
+        self._serving.unlinked()  # before anything is said: sessions belong to the link before
         self.linked_once.set()
         await self._runner.warm_up()
         await self.handle(LinkUp())

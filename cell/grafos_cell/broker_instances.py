@@ -29,6 +29,15 @@ from grafos_scheduler.service_frames import (
 
 FENCED = "service_fenced"
 """How an instance ends whose listener lease does."""
+WHY = {
+    FENCED: "the instance's listener lease has ended",
+    "deadline_exceeded": "the instance had sessions when its drain was to be over",
+    "finished": "",
+    "lease_expired": "a lease of the instance ran out",
+    "lease_revoked": "a lease of the instance was revoked",
+    "service_not_listening": "the instance did not call svc_listen in time",
+}
+"""What the cell says of an end of its own making."""
 KINDS = frozenset({LISTENER, "cpu", "mem", "block"})
 """Of the leases that an instance may stand on; of the first two exactly one each."""
 
@@ -132,7 +141,7 @@ def end(draft: Draft, instance: TakenInstance, event: InstanceOver, ended_at: fl
     ended = InstanceEnded(
         instance_id=instance.instance_id,
         code=code,
-        what="the cell stopped the instance" if instance.stop_code else event.what,
+        what=event.what if event.what and not instance.stop_code else WHY.get(code, "the cell stopped the instance"),
         fuel_used=event.fuel_used,
         sessions_served=event.sessions_served,
         log=event.log,

@@ -10,13 +10,15 @@ import logging
 import math
 from collections.abc import Callable
 
+import msgspec
+
 from grafos_cell import abi
 from grafos_cell.broker_events import InstanceOver
 from grafos_cell.broker_instances import FENCED
 from grafos_cell.fetching import Fetcher
 from grafos_cell.holdings import BOUND, BrokerState
 from grafos_cell.pool import WorkerPool
-from grafos_cell.run import LeaseAnswer, LeaseCall, RunSpec
+from grafos_cell.run import LeaseAnswer, LeaseCall, RunSpec, check_spec
 from grafos_cell.run_leases import RunLeases
 from grafos_cell.service_messages import FromInstance, Listen, Serve, ToInstance
 from grafos_cell.service_process import ServiceProcess
@@ -41,8 +43,10 @@ from grafos_scheduler.service_frames import (
 log = logging.getLogger("grafos.cell")
 
 FromClient = SessionOpen | SessionData | SessionEnd | SessionCredit
-TEXT_BYTES_MAX = 4096
+TEXT_CHARACTERS_MAX = 4096
 """Of an end's text, as its frame has it."""
+LINK_LOST = "scheduler_unreachable"
+"""How sessions end whose link ended: bytes may have been lost with it."""
 
 
 class Instance:
@@ -72,6 +76,7 @@ class Instance:
         """Starts the process and stays with it until it ends. Cancelled, it kills the process and is done."""
         try:
             self.leases.create_blocks()
+            job = self._serve()
             code = await pool.code_of(await fetcher.fetch(self.start.module_sha256), self.start.module_sha256)
             process = await ServiceProcess.start(worker_command(), PoolLimits().start_s)
         except GrafosError as error:
@@ -80,7 +85,7 @@ class Instance:
             return self.over("worker_lost", f"no process could be started: {lost}")
         try:
             self._sessions.has_begun(self._clock.monotonic())
-            await process.begin(code, self._serve(), PoolLimits())
+            await process.begin(code, job, PoolLimits())
             self._process = process
             log.info("instance %s has process %d", self.start.instance_id, process.pid)
             return await self._stay_with(process)
@@ -92,7 +97,7 @@ class Instance:
             return self.over("worker_lost", f"the instance's process was ended: {wrong}")
         finally:
             self._process = None
-            self.end_sessions(self.stop_code or "worker_lost")
+            self._sessions.close(self.stop_code or "worker_lost")
             await process.end()
 
     async def _stay_with(self, process: ServiceProcess) -> InstanceOver:
@@ -107,7 +112,7 @@ class Instance:
         if outcome.is_finished:
             self._sessions.end_in_order()
         else:
-            self.end_sessions(outcome.code)
+            self._sessions.close(outcome.code)
         return self.over(outcome.code, outcome.text, outcome.fuel_used, outcome.log)
 
     def _guest_said(self, message: FromInstance, process: ServiceProcess) -> None:
@@ -143,12 +148,13 @@ class Instance:
             memory_leases=self.leases.memory,
             block_leases=self.leases.blocks,
         )
+        check_spec(msgspec.structs.replace(spec, deadline_s=abi.DEADLINE_S_MAX))  # it has none, and all other bounds
         return Serve(spec, start.listener_port, start.max_sessions, start.fuel_per_session, SESSION_WINDOW_BYTES)
 
-    def over(self, code: str, what: str, fuel_used: int | None = None, log: str = "") -> InstanceOver:
+    def over(self, code: str, what: str = "", fuel_used: int | None = None, log: str = "") -> InstanceOver:
         used = self._sessions.fuel_used if fuel_used is None else fuel_used
         instance_id = self.start.instance_id
-        return InstanceOver(instance_id, code, what[:TEXT_BYTES_MAX], used, self._sessions.served, log)
+        return InstanceOver(instance_id, code, what[:TEXT_CHARACTERS_MAX], used, self._sessions.served, log)
 
     # --- for whoever hears the link ---------------------------------------------------------------------------------
 
@@ -185,8 +191,14 @@ class Instance:
     def drain(self) -> None:
         self._sessions.drain()
 
-    def end_sessions(self, code: str) -> None:
-        self._sessions.end_all(code)
+    def stop(self, code: str) -> None:
+        """Ends all sessions; whoever has the task of ``serve`` cancels it. The first code counts."""
+        self.stop_code = self.stop_code or code
+        self._sessions.close(self.stop_code)
+
+    def unlinked(self) -> None:
+        """Ends all sessions, since the link to their clients has ended."""
+        self._sessions.end_all(LINK_LOST)
 
     def tick(self) -> str:
         """Lets time pass; the code with which the instance is to be ended, if it is."""

@@ -109,6 +109,7 @@ class Sessions:
         self._next_handle = abi.FIRST_SESSION_HANDLE
         self._max = 0
         self._is_draining = False
+        self._over_code = ""
         self.fuel_given = start.fuel_per_session
         self.fuel_used = 0
         self.served = 0
@@ -150,6 +151,8 @@ class Sessions:
         self._waiting.append(session)
 
     def _refusal(self) -> str:
+        if self._over_code:
+            return self._over_code
         if self._is_draining:
             return "draining"
         if not self.is_listening:
@@ -294,13 +297,19 @@ class Sessions:
         is_late = not self.is_listening and now - self._began_at >= self._start.listen_within_s
         return "service_not_listening" if is_late else ""
 
+    def close(self, code: str) -> None:
+        """The instance is over: all sessions end with this code, and further ones are refused with it."""
+        self._over_code = self._over_code or code
+        self.end_all(self._over_code)
+
     def end_all(self, code: str) -> None:
-        """The instance is over, or the way to its clients is."""
+        """The way to the clients is over; there may be another."""
         for session in list(self._by_id.values()):
             self._end(session, code)
 
     def end_in_order(self) -> None:
         """The guest has returned: what it accepted ends as if it had closed it, what it did not is turned away."""
+        self._over_code = "draining"
         for session in list(self._by_id.values()):
             self._end(session, "" if session.is_accepted else "draining")
 

@@ -17,9 +17,6 @@ from grafos_core.clock import Clock
 from grafos_scheduler import frames
 from grafos_scheduler.service_frames import SessionEnd, SessionOpen, StartInstance
 
-LINK_LOST_CODE = "scheduler_unreachable"
-"""How sessions end whose link ended: bytes may have been lost with it."""
-
 log = logging.getLogger("grafos.cell")
 
 
@@ -60,8 +57,7 @@ class Serving:
         """Ends all sessions of the instance and kills its process; its end follows."""
         instance = self._instances.get(instance_id)
         if instance is not None:
-            instance.stop_code = instance.stop_code or code
-            instance.end_sessions(instance.stop_code)
+            instance.stop(code)
             self._tasks[instance_id].cancel()
 
     def drain(self, instance_id: str) -> None:
@@ -99,14 +95,13 @@ class Serving:
 
     def linked(self) -> None:
         """A new link is up."""
-        self.unlinked()
         for instance in self._instances.values():
             instance.tell()
 
     def unlinked(self) -> None:
         """The link has ended, and what was on its way is lost."""
         for instance in self._instances.values():
-            instance.end_sessions(LINK_LOST_CODE)
+            instance.unlinked()
 
     def tell_load(self) -> None:
         for instance in self._instances.values():
@@ -151,7 +146,7 @@ class Serving:
 
 def _end_of(instance: Instance, task: asyncio.Task[InstanceOver]) -> InstanceOver:
     if task.cancelled():
-        return instance.over(instance.stop_code or "interrupted", "the cell stopped the instance")
+        return instance.over(instance.stop_code or "interrupted")
     error = task.exception()
     if error is not None:
         log.error("instance %s could not be served", instance.start.instance_id, exc_info=error)

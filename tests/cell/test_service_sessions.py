@@ -295,6 +295,23 @@ def test_after_the_end_nothing_goes_to_a_client_any_more(table: Table) -> None:
     assert table.to_client == told
 
 
+def test_who_comes_after_the_end_is_told_how_it_ended(table: Table) -> None:
+    """The process takes a moment to be gone, and nobody may be forgotten meanwhile."""
+    table.begin("a")
+    table.sessions.close("trapped")
+    table.sessions.close("worker_lost")
+    table.begin("b")
+    assert table.ends == {"a": "trapped", "b": "trapped"}
+
+
+def test_a_link_that_ends_takes_its_sessions_and_not_those_after_it(table: Table) -> None:
+    table.begin("a")
+    table.sessions.end_all("scheduler_unreachable")
+    table.begin("b")
+    assert table.ends == {"a": "scheduler_unreachable"}
+    assert table.sessions.open == 1
+
+
 # --- the lease ----------------------------------------------------------------------------------------------------
 
 

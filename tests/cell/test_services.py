@@ -199,6 +199,7 @@ def test_a_service_that_never_listens_is_ended(link: ScriptedLink) -> None:
     service.start(ENDLESS, fuel_per_session=10**11, listen_within_s=0.3)
     ended = service.wait_ended()
     assert (ended.code, service.listening) == ("service_not_listening", 0)
+    assert ended.what == "the instance did not call svc_listen in time"
 
 
 def test_a_session_that_is_never_accepted_is_ended_and_the_instance_goes_on(link: ScriptedLink) -> None:
@@ -212,6 +213,13 @@ def test_a_session_that_is_never_accepted_is_ended_and_the_instance_goes_on(link
     service.hear_until(lambda: "a" in service.ends)
     assert service.ends == {"a": "service_not_listening"}
     assert service.ended is None
+
+
+@pytest.mark.parametrize("limits", [{"memory_bytes": 2**33}, {"fuel_per_session": 0}], ids=["memory", "fuel"])
+def test_what_no_tasklet_may_have_is_not_started(link: ScriptedLink, limits: dict[str, int]) -> None:
+    service = ScriptedService(link)
+    service.start(ECHO, has_module=True, **limits)
+    assert service.wait_ended().code == "limit_exceeded"
 
 
 # --- how an instance ends -----------------------------------------------------------------------------------------
