@@ -21,13 +21,14 @@ from grafos_core.fabric import OPERATOR_ACCOUNT, Fabric
 from grafos_core.ledger import Decide, Hold, Ledger
 from grafos_core.ledger_place import Place, Standing
 from grafos_core.receipts import TeardownReceipt, open_signed
-from grafos_stacks.bill import DEAD_MAN_GRACE_S
+from grafos_stacks.bill import DEAD_MAN_GRACE_S, Bill
 from grafos_stacks.cell_holds import reserved
 from grafos_stacks.claiming import health_of
 from grafos_stacks.journal import Journal, StackRow, StackState
 from grafos_stacks.ledger_moves import bring_ledger_home
 from grafos_stacks.orchestrators import OrchestratorHome
-from grafos_stacks.plan import StackPlan
+from grafos_stacks.publishing import reserved_image
+from grafos_stacks.publishing_end import image_receipt
 from grafos_stacks.records import CellHome
 
 LOST = frozenset({"scheduler_unreachable", "ledger_elsewhere", "claim_refused"})
@@ -130,11 +131,12 @@ def _stacks(fabric: Fabric, clock: Clock) -> list[StackRow]:
     if not (fabric.home / "journal.db").exists():
         return []
     with contextlib.closing(Journal(fabric, clock)) as journal:
-        return [row for row in journal.stacks() if row.plan is not None and row.hold_id]
+        return [row for row in journal.stacks() if (row.plan or row.publication) and row.hold_id]
 
 
 def _as_known(fabric: Fabric, row: StackRow, since: float) -> Decide:
-    """Books a cell as the journal and its receipt have it, in a ledger that was last written at ``since``."""
+    """Books a cell or an image as the journal and its receipt have it, in a ledger that was last written at
+    ``since``."""
     receipt = _receipt(fabric, row)
     return partial(_cell, row=row, cost_micro_cents=receipt.cost_micro_cents if receipt else None, since=since)
 
@@ -147,14 +149,13 @@ def _unheld(row: StackRow, error: GrafosError) -> str:
 
 
 def _cell(ledger: Ledger, row: StackRow, cost_micro_cents: int | None, *, since: float) -> Batch:
-    """What a cell's row of the journal comes to in a ledger that was last written at ``since``. Pure.
+    """What a cell's or an image's row of the journal comes to in a ledger that was last written at ``since``. Pure.
 
     ``cost_micro_cents`` is what its teardown signed for; None for one that lives, or left no receipt.
     """
-    assert row.plan is not None, "a cell that was planned"
     held = ledger.holds.get(row.hold_id)
     if row.state is not StackState.GONE:
-        return _living(ledger, row, row.plan, held)
+        return _living(ledger, row, held)
     if held is None:
         return _made_and_gone(ledger, row, cost_micro_cents) if row.changed_at >= since else ()
     if held.state != ledgers.OPEN:
@@ -172,28 +173,45 @@ def _slices_ended(ledger: Ledger, row: StackRow) -> Ending:
     return Ending(slices_for=row.stack)
 
 
-def _living(ledger: Ledger, row: StackRow, plan: StackPlan, held: Hold | None) -> Batch:
-    """A hold for it, as large as its plan; none for one whose hold has ended, which its teardown was about to do."""
+def _living(ledger: Ledger, row: StackRow, held: Hold | None) -> Batch:
+    """A hold for it, as large as its bill; none for one whose hold has ended, which its teardown was about to do."""
     if held is None:
-        return reserved(ledger, row.hold_id, plan, row.created_at)
+        return _held(ledger, row)
     if held.state != ledgers.OPEN:
         return ()
-    until = float(plan.life.held_until + DEAD_MAN_GRACE_S)
-    return ledgers.enlarge(ledger, row.hold_id, plan.bill.total_micro_cents, until=until)
+    bill, until = _bound(row)
+    return ledgers.enlarge(ledger, row.hold_id, bill.total_micro_cents, until=until)
+
+
+def _held(ledger: Ledger, row: StackRow, most: int | None = None) -> Batch:
+    """What its publishing or its provision held; at ``most`` so many micro-cents."""
+    if row.publication is not None:
+        return reserved_image(ledger, row, row.publication, most)
+    assert row.plan is not None, "a cell that was planned"
+    return reserved(ledger, hold_id=row.hold_id, plan=row.plan, now=row.created_at, most=most)
+
+
+def _bound(row: StackRow) -> tuple[Bill, float]:
+    """What it may cost, and until when that is held."""
+    if row.publication is not None:
+        return row.publication.bill, float(row.publication.keep_until)
+    assert row.plan is not None, "a cell that was planned"
+    return row.plan.bill, float(row.plan.life.held_until + DEAD_MAN_GRACE_S)
 
 
 def _made_and_gone(ledger: Ledger, row: StackRow, cost_micro_cents: int | None) -> Batch:
     """A cell that came and went while the ledger was away; a begun one that was never paid for left no receipt. What it
     cost is booked also where the cap has no room for all that was held for it."""
-    assert row.plan is not None, "a cell that was planned"
     if cost_micro_cents is None:
         return ()
     free = max(0, ledger.account(OPERATOR_ACCOUNT).free_micro_cents)
-    hold = partial(reserved, hold_id=row.hold_id, plan=row.plan, now=row.created_at, most=free)
+    hold = partial(_held, row=row, most=free)
     end = Ending(row.hold_id, actual_micro_cents=cost_micro_cents, ended_at=row.changed_at)
     return ledgers.in_turn(ledger, (hold, partial(ended, ending=end)))
 
 
 def _receipt(fabric: Fabric, row: StackRow) -> TeardownReceipt | None:
-    signed = CellHome(fabric, row.stack).receipt() if row.state is StackState.GONE else None
+    gone = row.state is StackState.GONE
+    kept = image_receipt if row.publication is not None else lambda fabric, stack: CellHome(fabric, stack).receipt()
+    signed = kept(fabric, row.stack) if gone else None
     return open_signed(signed, TeardownReceipt, fabric.key.public_key()) if signed is not None else None

@@ -102,7 +102,7 @@ def _opened(hands: Hands, asked: Publication) -> StackRow:
 def _hold(hands: Hands, row: StackRow, asked: Publication) -> None:
     """The same hold on every run; a stack that was never paid for ends at once."""
     try:
-        hands.fabric.book(partial(_reserved, row=row, asked=asked))
+        hands.fabric.book(partial(reserved_image, row=row, asked=asked))
     except GrafosError as error:
         if error.code == "budget_exceeded" and row.state is StackState.MAKING:
             hands.journal.write(row.moved(StackState.GONE, hands.clock.now()))
@@ -111,7 +111,8 @@ def _hold(hands: Hands, row: StackRow, asked: Publication) -> None:
         raise
 
 
-def _reserved(ledger: ledgers.Ledger, row: StackRow, asked: Publication) -> Batch:
+def reserved_image(ledger: ledgers.Ledger, row: StackRow, asked: Publication, most: int | None = None) -> Batch:
+    """Holds what keeping an image costs at most; at ``most`` so many micro-cents."""
     rate = asked.rate_micro_cents_per_hour
     meter = ledgers.Meter(
         provider=asked.provider,
@@ -123,6 +124,7 @@ def _reserved(ledger: ledgers.Ledger, row: StackRow, asked: Publication) -> Batc
     )
     left = ledger.holds.get(row.hold_id)  # open for another end, of a home whose journal was lost
     amount = left.amount_micro_cents if left and left.state == ledgers.OPEN else asked.bill.total_micro_cents
+    amount = amount if most is None else min(amount, most)
     purpose = f"image {row.stack}"
     return ledgers.hold(ledger, row.hold_id, OPERATOR_ACCOUNT, amount, purpose, meter=meter)
 

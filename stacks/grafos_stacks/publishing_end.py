@@ -15,6 +15,7 @@ from grafos_connectors.uploads import forget_sent
 from grafos_core import ledger as ledgers
 from grafos_core.booking import Ending
 from grafos_core.errors import GrafosError
+from grafos_core.fabric import Fabric
 from grafos_core.paths import private_folder, write_private
 from grafos_core.receipts import Signed, TeardownReceipt, open_signed
 from grafos_stacks.cell_holds import open_hold
@@ -114,7 +115,7 @@ def _taken_down(hands: Hands, stack: str, region: str) -> TornDownCell:
     row = begin_unmaking(hands, row, hands.identity().account, f"{stack} was published")
     unmade = unmake_image(hands, row)
     torn = _signed_for(hands, row, unmade)
-    write_private(_receipt_path(hands, stack), msgspec.json.encode(torn.signed))
+    write_private(_receipt_path(hands.fabric, stack), msgspec.json.encode(torn.signed))
     if unmade.left:
         raise resources_left(unmade, row)
     forget_sent(sent_path(hands, stack))
@@ -173,18 +174,25 @@ def _signed_for(hands: Hands, row: StackRow, unmade: Unmade) -> TornDownCell:
     return TornDownCell(hands.fabric.sign(receipt), receipt)
 
 
+def image_receipt(fabric: Fabric, stack: str) -> Signed | None:
+    """The receipt of an image that was removed; None if there is none that can be read."""
+    try:
+        return msgspec.json.decode(_receipt_path(fabric, stack).read_bytes(), type=Signed)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
 def _known_end(hands: Hands, stack: str) -> TornDownCell:
     """The receipt of one that was removed before."""
-    try:
-        signed = msgspec.json.decode(_receipt_path(hands, stack).read_bytes(), type=Signed)
-    except (FileNotFoundError, msgspec.DecodeError):
+    signed = image_receipt(hands.fabric, stack)
+    if signed is None:
         raise GrafosError(
             "image_unknown",
             f"neither the journal nor {hands.connector.provider} shows an image {stack!r}",
             next="grafos cloud image ls --provider all",
-        ) from None
+        )
     return TornDownCell(signed, open_signed(signed, TeardownReceipt, hands.fabric.key.public_key()))
 
 
-def _receipt_path(hands: Hands, stack: str) -> Path:
-    return private_folder(hands.fabric.home / "images") / f"{stack}.receipt.json"
+def _receipt_path(fabric: Fabric, stack: str) -> Path:
+    return private_folder(fabric.home / "images") / f"{stack}.receipt.json"

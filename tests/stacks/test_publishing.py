@@ -15,13 +15,17 @@ from emulated_ground import EmulatedCloud, EmulatedGround
 from gcp_ground import GcpCloud
 from publishing import DISK_BYTES, ISLANDS, KEEP_S, asked, held, project, published, stack
 
+from grafos_connectors.contract import Found, State
 from grafos_connectors.uploads import Disk
 from grafos_core import ledger as ledgers
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
 from grafos_stacks import rebuilding, sweeping
+from grafos_stacks.direct import Engine
 from grafos_stacks.inventory import Verdict
+from grafos_stacks.keeping import keep_longer
+from grafos_stacks.lost_ledger import catch_up_ledger
 from grafos_stacks.publishing import publish
 from grafos_stacks.publishing_end import kept_images, unpublish
 from grafos_stacks.rebuilding import Action
@@ -55,6 +59,7 @@ def ground(cloud: EmulatedCloud) -> Iterator[EmulatedGround]:
 
 
 SEEDS = itertools.count()
+LONGER_S = 30 * 86400
 
 
 def new_disk(folder: Path) -> Disk:
@@ -237,6 +242,71 @@ def test_killed_anywhere_a_sweep_leaves_nothing(
         sweeping.sweep(ground.hands(), project(ground.hands()))
         assert ground.live() == [], f"killed at moment {point}"
         assert held(ground.hands()) == 0, f"killed at moment {point}"
+
+
+def test_it_is_kept_for_longer_and_a_sweep_goes_by_that(ground: EmulatedGround, disk: Disk) -> None:
+    first = published(ground.hands(), disk).publication
+    money = held(ground.hands())
+    done = keep_longer(ground.hands(), first.stack, LONGER_S)
+    assert (done.before, done.publication.keep_until) == (first.keep_until, first.keep_until + LONGER_S)
+    assert held(ground.hands()) == done.held_micro_cents > money
+    [kept] = kept_images(ground.hands())
+    assert (kept.state, kept.keep_until) == ("ready", done.publication.keep_until)
+    ground.pass_time(KEEP_S + 60)
+    assert not sweeping.sweep(ground.hands(), project(ground.hands())).outcomes
+    ground.pass_time(LONGER_S)
+    sweeping.sweep(ground.hands(), project(ground.hands()))
+    assert (ground.live(), held(ground.hands())) == ([], 0)
+
+
+def test_keeping_it_longer_is_killed_anywhere_and_finished_by_the_same_command(
+    ground: EmulatedGround, disk: Disk
+) -> None:
+    asked_until = published(ground.hands(), disk).publication.keep_until + LONGER_S
+    for point in itertools.count():
+        try:
+            keep_longer(ground.hands(Fuse(point)), stack(ground.hands(), disk), LONGER_S)
+            break
+        except Abort:
+            [kept] = kept_images(ground.hands())
+            assert kept.state == "ready"
+    [kept] = kept_images(ground.hands())
+    assert (kept.keep_until, point > 0) == (asked_until, True)
+    assert {int(found.tags["grafos:expires"]) for found in ours(ground, kept.stack)} == {asked_until}
+
+
+def ours(ground: EmulatedGround, name: str) -> list[Found]:
+    _, listed = Engine(ground.hands()).listing("")
+    return [one for one in listed if one.tags.get("grafos:stack") == name and one.state is State.READY]
+
+
+def test_an_end_that_is_none_or_that_nobody_can_pay_for_moves_nothing(ground: EmulatedGround, disk: Disk) -> None:
+    first = published(ground.hands(), disk).publication
+    with pytest.raises(GrafosError) as refused:
+        keep_longer(ground.hands(), first.stack, 0)
+    assert refused.value.code == "config_invalid"
+    hands = ground.hands()
+    account = hands.fabric.read_ledger().accounts[OPERATOR_ACCOUNT]
+    hands.fabric.book(lambda ledger: ledgers.set_cap(ledger, OPERATOR_ACCOUNT, account.held_micro_cents))
+    with pytest.raises(GrafosError) as refused:
+        keep_longer(ground.hands(), first.stack, LONGER_S)
+    assert refused.value.code == "budget_exceeded"
+    with pytest.raises(GrafosError) as refused:
+        keep_longer(ground.hands(), "img-aws-nowhere-000000000000", LONGER_S)
+    assert refused.value.code == "image_unknown"
+    [kept] = kept_images(ground.hands())
+    assert kept.keep_until == first.keep_until
+
+
+def test_what_a_lost_ledger_does_not_know_of_an_image_the_journal_tells(ground: EmulatedGround, disk: Disk) -> None:
+    file = ground.fabric.home / "ledger.db"
+    before = file.read_bytes()
+    done = published(ground.hands(), disk)
+    money = held(ground.hands())
+    file.write_bytes(before)
+    assert held(ground.hands()) == 0
+    assert catch_up_ledger(ground.fabric, ground.clock) == (f"{done.publication.stack}: booked as the journal has it",)
+    assert (held(ground.hands()), catch_up_ledger(ground.fabric, ground.clock)) == (money, ())
 
 
 BUSY = {"aws": "PutSnapshotBlock", "gcp": "objects.upload", "azure": "disks.beginGetAccess"}

@@ -136,12 +136,12 @@ def delete(calls: GcpCalls, ref: Ref) -> Handle:
 
 
 def retag(calls: GcpCalls, ref: Ref, tags: Mapping[str, str]) -> Handle:
-    """New labels on a machine and on the disk that came with it, or on a disk alone.
+    """New labels on a machine and on the disk that came with it, or on a disk or an image alone.
 
     Compute Engine changes the labels of one resource in one call: the disk's first. Where a crash falls between the two
     the repeated update makes up for it, and a resource that bears its labels already gets no call.
     """
-    if ref.kind not in {Kind.MACHINE, Kind.DISK}:
+    if ref.kind not in {Kind.MACHINE, Kind.DISK, Kind.IMAGE}:
         raise CloudError(
             "unsupported",
             f"The tags of a {ref.kind.value} cannot be changed on Google Cloud.",
@@ -168,6 +168,9 @@ def _relabel(calls: GcpCalls, item: Item, found: Found, tags: Mapping[str, str])
     }
     if found.ref.kind is Kind.MACHINE:
         began = calls.change("instances", "set_labels", **place, instances_set_labels_request_resource=body)
+    elif found.ref.kind is Kind.IMAGE:
+        image = place["image"]
+        began = calls.change("images", "set_labels", resource=image, global_set_labels_request_resource=body)
     else:
         named = {"zone": place["zone"], "resource": place["disk"]}
         began = calls.change("disks", "set_labels", **named, zone_set_labels_request_resource=body)

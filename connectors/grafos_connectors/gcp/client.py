@@ -43,6 +43,7 @@ PAGE_SIZE = 500  # the most that Compute Engine gives at once
 BODIES = {
     "address_resource": "Address",
     "firewall_resource": "Firewall",
+    "global_set_labels_request_resource": "GlobalSetLabelsRequest",
     "image_resource": "Image",
     "instance_resource": "Instance",
     "instances_set_labels_request_resource": "InstancesSetLabelsRequest",
