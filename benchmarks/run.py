@@ -25,6 +25,7 @@ NAMES = (
     "by_pulumi",
     "emulators",
     "joining",
+    "shared_memory",
 )
 
 

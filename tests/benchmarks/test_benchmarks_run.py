@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-NAMES = ("start_up", "dev_up", "invocation", "durable", "placement", "provisioning", "emulators", "joining")
+NAMES = (
+    "start_up",
+    "dev_up",
+    "invocation",
+    "durable",
+    "placement",
+    "provisioning",
+    "emulators",
+    "joining",
+    "shared_memory",
+)
 LONG = ("by_pulumi",)
 """Even a quick look at six runs of a real engine takes 20 s of processor time."""
 

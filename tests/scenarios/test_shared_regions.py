@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from agents import until
-from shared_memory import COUNT, REFER, REPORT, SPIN, Fabric, two_clouds, with_ref
+from two_clouds import COUNT, REFER, REPORT, SPIN, Fabric, two_clouds, with_ref
 
 from grafos_cell import abi
 from grafos_core.lease_refs import read_lease_ref
