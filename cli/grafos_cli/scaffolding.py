@@ -28,6 +28,9 @@ CRATES = (
 )
 """Crates of ours that a Rust program carries with it, in `vendor/`."""
 
+HELPERS = {"zig": "zig/grafos.zig", "c": "include/grafos.h"}
+"""The file of ours that a program in this language carries beside its tasklets: hooks and host calls."""
+
 
 def make_program(here: Path, name: str, language: str) -> Path:
     """Makes the folder ``name`` in ``here``, whole or not at all, and gives it.
@@ -98,15 +101,17 @@ def _fill(draft: Path, name: str, language: str) -> None:
                 for mark, word in marks.items():
                     text = text.replace(mark, word)
                 target.write_text(text, encoding="utf-8")
+    if language in HELPERS:
+        shutil.copy(sdk_folder() / HELPERS[language], draft / "src" / "tasklets")
     if language == "rust":
         for crate in CRATES:
-            source, target = crates_folder() / crate, draft / "vendor" / crate
+            source, target = sdk_folder() / crate, draft / "vendor" / crate
             shutil.copytree(source / "src", target / "src")
             shutil.copy(source / "Cargo.toml", target)
 
 
-def crates_folder() -> Path:
-    """Where our crates lie: in the installed package, or in the tree that this runs from."""
+def sdk_folder() -> Path:
+    """Where our crates and headers lie: in the installed package, or in the tree that this runs from."""
     installed = Path(__file__).parent / "sdk"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "sdk"
 

@@ -177,10 +177,19 @@ def test_files_may_be_read_by_whom_the_person_lets(tmp_path: Path) -> None:
     assert (tmp_path / "photos" / "grafos.toml").stat().st_mode & 0o777 == 0o640
 
 
-def test_the_helpers_for_zig_are_those_of_the_cookbook() -> None:
-    template = scaffolding.TEMPLATES / "zig" / "src" / "tasklets" / "grafos.zig"
-    cookbook = ROOT / "cookbook" / "png-metadata" / "src" / "tasklets" / "grafos.zig"
-    assert template.read_bytes() == cookbook.read_bytes()
+@pytest.mark.parametrize("language", scaffolding.HELPERS)
+def test_a_program_carries_the_one_header_of_its_language(language: str, tmp_path: Path) -> None:
+    assert grafos_in(tmp_path, "new", "photos", "--lang", language).code == 0
+    source = ROOT / "sdk" / scaffolding.HELPERS[language]
+    carried = tmp_path / "photos" / "src" / "tasklets" / source.name
+    assert carried.read_bytes() == source.read_bytes()
+    assert not carried.is_symlink()
+
+
+def test_recipes_in_zig_refer_to_the_one_header() -> None:
+    copies = [path for path in (ROOT / "cookbook").rglob("grafos.zig") if ".grafos" not in path.parts]
+    assert copies
+    assert {path.resolve() for path in copies} == {ROOT / "sdk" / "zig" / "grafos.zig"}
 
 
 def test_a_built_wheel_carries_templates_and_crates(tmp_path: Path) -> None:
@@ -200,6 +209,8 @@ def test_a_built_wheel_carries_templates_and_crates(tmp_path: Path) -> None:
         for part in ("Cargo.toml", *(f"src/{name}" for name in files_of(ROOT / "sdk" / crate / "src"))):
             assert digest(carried / "sdk" / crate / part) == digest(ROOT / "sdk" / crate / part)
         assert not (carried / "sdk" / crate / "target").exists()
+    for header in scaffolding.HELPERS.values():
+        assert digest(carried / "sdk" / header) == digest(ROOT / "sdk" / header)
     for name in files_of(scaffolding.TEMPLATES):
         assert digest(carried / "templates" / name) == digest(scaffolding.TEMPLATES / name)
     made = subprocess.run(

@@ -7,72 +7,26 @@ from functools import partial
 import call_layers
 import msgspec
 import pytest
+from regions import OneRegion, run_on
 from rust_programs import module_of, sdk_program
 from tasklets import run_tasklet, spec_of
 
 from grafos_cell import abi
-from grafos_cell.hostcalls import HostCalls
-from grafos_cell.region_calls import RegionReply, RegionWish, after_atomic
 from grafos_cell.run import BlockLease, LeaseAnswer, LeaseCall, MemoryLease, RunOutcome
 from grafos_cell.runtime import Runtime
 from grafos_cell.service_messages import Bytes, Drain, FromInstance, HalfEnd, Listen, Offer, Serve, ToInstance
 from grafos_cell.svc_calls import ServiceCalls
 from grafos_core.clock import SystemClock
-from grafos_core.lease_refs import LeaseRef
-from grafos_scheduler import region_frames
 
 pytestmark = [pytest.mark.needs("rust"), pytest.mark.timeout(600)]
 
 FUEL = 50_000_000
 
 
-class OneRegion:
-    """A region at the cell that holds it. Of its calls every seventh gets no answer: by turns before and after what it
-    does."""
-
-    REFERENCE = LeaseRef("f-1", "c-1", "lease-1", 1).to_json().decode()
-
-    def __init__(self, size_bytes: int, *, fails: bool = False) -> None:
-        self.data = bytearray(size_bytes)
-        self.fails = fails
-        self.calls = 0
-
-    def ask(self, wish: RegionWish) -> RegionReply:
-        if wish.operation == region_frames.ATTACH:
-            if wish.data.decode() != self.REFERENCE:
-                return RegionReply(abi.INVALID_ARGUMENT)
-            return RegionReply(abi.OK, wish.data, size_bytes=len(self.data))
-        self.calls += 1
-        is_lost = self.fails and self.calls % 7 == 0
-        if is_lost and self.calls % 14 == 0:
-            return RegionReply(abi.DISCONNECTED)
-        reply = self.carry_out(wish)
-        return RegionReply(abi.DISCONNECTED) if is_lost else reply
-
-    def carry_out(self, wish: RegionWish) -> RegionReply:
-        if wish.operation == region_frames.READ:
-            return RegionReply(abi.OK, bytes(self.data[wish.offset : wish.offset + wish.length]))
-        if wish.operation == region_frames.WRITE:
-            self.data[wish.offset : wish.offset + len(wish.data)] = wish.data
-        elif wish.operation != region_frames.SIZE:
-            word = slice(wish.offset, wish.offset + abi.WORD_BYTES)
-            found = int.from_bytes(self.data[word], "little")
-            after = after_atomic(wish.operation == region_frames.FETCH_ADD, found, wish.value, wish.new)
-            self.data[word] = after.to_bytes(abi.WORD_BYTES, "little")
-            return RegionReply(abi.OK, found=found)
-        return RegionReply(abi.OK)
-
-
 def ran_on(region: OneRegion, tasklet: str, text: str = "") -> RunOutcome:
     """Runs the tasklet with the region's reference in its input."""
-    module = module_of(sdk_program(), tasklet)
     data = f'{{"region":{region.REFERENCE},"text":"{text}"}}'.encode()
-    runtime = Runtime(SystemClock(), call_layers.new_engine())
-    try:
-        spec = spec_of(module, data, fuel=FUEL)
-        return runtime.run(runtime.load(module), spec, host_calls=partial(HostCalls, ask_regions=region.ask))
-    finally:
-        runtime.close()
+    return run_on(region, module_of(sdk_program(), tasklet), data, FUEL)
 
 
 def test_builders_take_what_the_run_was_given_and_no_more() -> None:
