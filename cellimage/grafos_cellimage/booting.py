@@ -5,10 +5,8 @@ What the machine consists of, and what it reaches, is in ``grafos_core.virtual_m
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,7 +21,6 @@ from grafos_cellimage.disk import copy_sparsely
 from grafos_cellimage.record import BakedImage
 from grafos_core.errors import GrafosError
 from grafos_core.virtual_machines import (
-    CONTROL,
     CREDENTIAL,
     DISK,
     DRESSES,
@@ -128,7 +125,6 @@ class Machine:
         return self._process is not None and self._process.poll() is None
 
     def switch_on(self) -> None:
-        (self.folder / CONTROL).unlink(missing_ok=True)
         arch, console = self.image.arch, f"file:{escaped(str(self.folder / CONSOLE))}"
         words = command(self.asked.hardware(arch), self.folder, console, accelerated=can_accelerate(arch))
         with (self.folder / "emulator.log").open("ab") as log:
@@ -139,14 +135,6 @@ class Machine:
                 stderr=log,
                 start_new_session=True,
             )
-
-    def power_button(self) -> None:
-        """Asks the machine to end in good order, as a cloud does."""
-        self._tell("system_powerdown")
-
-    def reset(self) -> None:
-        """As if the power had gone for a moment."""
-        self._tell("system_reset")
 
     def switch_off(self) -> None:
         """Takes the power away."""
@@ -178,17 +166,6 @@ class Machine:
             return (self.folder / "emulator.log").read_text("utf-8", "replace").strip()
         except OSError:
             return ""
-
-    def _tell(self, order: str) -> None:
-        with socket.socket(socket.AF_UNIX) as way:
-            way.settimeout(10.0)
-            way.connect(str(self.folder / CONTROL))
-            lines = way.makefile("rw")
-            lines.readline()
-            for execute in ("qmp_capabilities", order):
-                lines.write(json.dumps({"execute": execute}) + "\n")
-                lines.flush()
-                lines.readline()
 
 
 @contextmanager

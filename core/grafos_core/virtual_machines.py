@@ -25,8 +25,8 @@ CREDENTIAL = "grafos.cell"
 CORES = 2
 MEMORY_MB = 1024
 PLAIN, AWS, AZURE, GCP = "plain", "aws", "azure", "gcp"
-DISK, FIRMWARE, CONTROL = "disk.raw", "firmware", "control"
-"""The files of a machine's folder: its disk, its firmware's memory, and where QEMU takes orders."""
+DISK, FIRMWARE = "disk.raw", "firmware"
+"""The files of a machine's folder: its disk, and its firmware's memory."""
 NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -134,7 +134,7 @@ def command(asked: Hardware, folder: Path, console: str, *, accelerated: bool) -
     words += [word for line in dress.firmware for word in ("-smbios", line)]
     words += ["-netdev", network(asked), "-device", "virtio-net-pci,netdev=net,romfile="]
     words += ["-device", "virtio-rng-pci"]
-    words += ["-serial", console, "-qmp", f"unix:{place}/{CONTROL},server=on,wait=off"]
+    words += ["-serial", console]
     for name in asked.credentials:
         words += ["-smbios", f"type=11,path={escaped(str(told_file(folder, name)))}"]
     return words
