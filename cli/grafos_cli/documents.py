@@ -34,6 +34,7 @@ from grafos_scheduler.image_messages import ImageDemandView
 from grafos_scheduler.lease_messages import LeaseView
 from grafos_scheduler.messages import Admission, Conformance, RunView, TenantView
 from grafos_scheduler.region_messages import RegionView
+from grafos_scheduler.service_messages import InstanceLogView, ServiceView
 from grafos_scheduler.standing_messages import Offer
 from grafos_stacks.costs import Budget, CellCost, Sum
 from grafos_stacks.journal import Move
@@ -46,6 +47,7 @@ FAILED_CLOUD = record(texts="provider code what where why next", flags="retryabl
 RUN = of(RunView)
 TOLD_RUN = of(RunView, source=TEXT, fictional=YES_NO)
 CELL = of(CellRecord)
+SERVICE = of(ServiceView)
 RECEIPT = of(TeardownReceipt, cost_cents=NUMBER, signed=of(Signed))
 INVENTORY = of(Inventory, signed=of(Signed))
 COSTS = listed(of(CellCost))
@@ -212,6 +214,15 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
         record(texts="run_id state", line=or_none(TEXT)),
     ),
     "events": (record(events=listed(EVENT)), EVENT),
+    "service deploy": record(services=listed(SERVICE)),
+    "service ls": record(services=listed(SERVICE)),
+    "service show": record(service=SERVICE),
+    "service scale": record(service=SERVICE),
+    "service cutover": record(service=SERVICE),
+    "service failover": record(service=SERVICE),
+    "service rm": record(service=SERVICE),
+    "service logs": record(logs=listed(of(InstanceLogView))),
+    "service open": record(texts="url service"),
     "runs cancel": record(run=RUN, was_under_way=YES_NO),
     "dev up": record(texts="how", local_fabric=of(LocalFabric)),
     "dev down": record(texts="set_aside discarded", flags="was_up kept", counts="runs_brought_home", left=listed(TEXT)),

@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from grafos_cell import abi
-from grafos_cli import settings
+from grafos_cli import service_manifest, settings
 from grafos_cli.graph import fault_in
 from grafos_cli.nearness import nearest
+from grafos_cli.service_manifest import ServiceEntry
 from grafos_core.errors import GrafosError
 from grafos_core.tiers import Tier
 
@@ -73,6 +76,7 @@ TABLES: dict[str, dict[str, Key]] = {
         "mem": Key(int, least=0, most=2**53),
         "block": Key(int, least=0, most=2**52),
     },
+    "services": {name: Key(object, required=name in ("name", "port")) for name in service_manifest.KEYS},
     "runnable_targets": {},
     "settings": {setting.name: Key(str) for setting in settings.SETTINGS if setting.in_project},
 }
@@ -114,6 +118,7 @@ class Program:
     language: str
     tasklets: tuple[Tasklet, ...]
     targets: dict[str, str] = field(default_factory=dict)
+    services: tuple[ServiceEntry, ...] = ()
 
     def tasklet(self, name: str = "") -> Tasklet:
         """The tasklet of that name; without a name the only one. Else ``usage``."""
@@ -216,6 +221,7 @@ class _Reader:
             language=about["language"],
             tasklets=self._tasklets(about["language"]),
             targets=self._targets(),
+            services=self._services(),
         )
 
     def _tasklets(self, language: str) -> tuple[Tasklet, ...]:
@@ -287,6 +293,33 @@ class _Reader:
             retry=values.get("retry", True),
             **bounds,
         )
+
+    def _services(self) -> tuple[ServiceEntry, ...]:
+        """What the program serves; each by one of its tasklets."""
+        entries = self._document.get("services", [])
+        if not isinstance(entries, list):
+            line = self._line_of_table("services")
+            raise self._wrong("services is no list of tables", line, "write [[services]] above each of them")
+        found: dict[str, ServiceEntry] = {}
+        tasklets = [entry.get("name") for entry in self._document.get("tasklets", []) if isinstance(entry, dict)]
+        for index, entry in enumerate(entries):
+            line = self._line_of_table("services", index)
+            for key in entry if isinstance(entry, dict) else ():
+                if key not in service_manifest.KEYS:
+                    line = self._line("services", index, key)
+                    raise self._unknown(key, list(service_manifest.KEYS), line, "key in [[services]]")
+            try:
+                service = service_manifest.read_service(entry)
+            except msgspec.ValidationError as error:
+                what = f"a service is not as it must be: {error}"
+                raise self._wrong(what, line, "see docs/reference/grafos-toml.md for its keys") from error
+            if service.name in found:
+                raise self._wrong(f"two services are called {service.name!r}", line, "rename one of them")
+            if service.tasklet not in tasklets:
+                line = self._line("services", index, "tasklet")
+                raise self._unknown(service.tasklet, [str(name) for name in tasklets], line, "tasklet of a service")
+            found[service.name] = service
+        return tuple(found.values())
 
     def _targets(self) -> dict[str, str]:
         targets = self._document.get("runnable_targets", {})

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
     from grafos_core.fabric import Fabric
     from grafos_scheduler.client import SchedulerClient
+    from grafos_scheduler.services_client import ServicesClient
     from grafos_stacks.orchestrators import OrchestratorHome
     from grafos_stacks.records import CellHome, CellRecord
 
@@ -49,6 +50,15 @@ class Reach(NamedTuple):
         from grafos_stacks.records import tenant_name
 
         return self._home().client(tenant_name(self.tenant), self.url, patience_s=patience_s)
+
+    def services(self) -> ServicesClient:
+        """The same, for services and the way to sessions with them."""
+        from grafos_scheduler.services_client import ServicesClient
+        from grafos_stacks.records import tenant_name
+
+        home, who = self._home(), tenant_name(self.tenant)
+        home.client(who, self.url).close()  # which renews what is due
+        return home.open_client(ServicesClient, who, self.url)
 
     def operator(self) -> SchedulerClient:
         """The same with the operator's rights."""

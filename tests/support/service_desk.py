@@ -33,9 +33,11 @@ class ServiceDesk(Desk):
 
     # --- what the tenant does ---
 
+    def spec(self, replicas: int = 1, **changed: Any) -> ServiceSpec:
+        return replace(SPEC, replication=ActiveActive(replicas), **changed)
+
     def deploy(self, replicas: int = 1, **changed: Any) -> Service:
-        spec = replace(SPEC, replication=ActiveActive(replicas), **changed)
-        answer = self.tell(service_events.ServiceDeployed("ada", spec)).answer
+        answer = self.tell(service_events.ServiceDeployed("ada", self.spec(replicas, **changed))).answer
         assert isinstance(answer, Service)
         return answer
 
