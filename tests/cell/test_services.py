@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scripted_scheduler import ScriptedLink, ScriptedScheduler
-from scripted_services import CPU, LISTENER, ScriptedService
+from scripted_services import ScriptedService, ServiceHouse
 
 from grafos_cell.conformance.echo import echo_module
 from grafos_cell.conformance.service_cases import BEGIN, LISTEN
@@ -23,7 +21,6 @@ from grafos_scheduler.service_frames import (
     SESSION_DATA_BYTES_MAX,
     SESSION_WINDOW_BYTES,
     DrainInstance,
-    InstanceEndedNoted,
     SessionCredit,
     SessionData,
     SessionOpen,
@@ -37,34 +34,31 @@ GROW = "(loop $again (br_if $again (i32.ne (memory.grow (i32.const 1)) (i32.cons
 ENDLESS = tasklet("(loop $again (br $again)) (i32.const 0)")
 
 
-def process_of(scheduler: ScriptedScheduler) -> int:
-    """The process of the one instance that goes, as the daemon's log has it."""
-    [pid] = re.findall(r"instance inst-1 has process (\d+)", (scheduler.folder / "cell.log").read_text())
-    return int(pid)
-
-
-@pytest.fixture
-def scheduler(tmp_path: Path) -> Iterator[ScriptedScheduler]:
-    made = ScriptedScheduler(tmp_path)
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceHouse]:
+    made = ServiceHouse(tmp_path_factory.mktemp("services"))
     yield made
     made.close()
 
 
 @pytest.fixture
-def link(scheduler: ScriptedScheduler) -> ScriptedLink:
-    scheduler.start_cell()
-    made = scheduler.next_link()
-    made.welcome()
-    return made
+def idle(house: ServiceHouse) -> Iterator[ScriptedService]:
+    """An instance that is yet to be started."""
+    made = house.service()
+    yield made
+    made.clear_away()
 
 
 @pytest.fixture
-def service(link: ScriptedLink) -> ScriptedService:
+def service(idle: ScriptedService) -> ScriptedService:
     """An echo that listens."""
-    made = ScriptedService(link)
-    made.start(ECHO, max_sessions=1024)
-    made.wait_listening()
-    return made
+    idle.start(ECHO, max_sessions=1024)
+    idle.wait_listening()
+    return idle
+
+
+def process_of(service: ScriptedService) -> int:
+    return service.house.process_of(service.instance_id)
 
 
 def test_one_session_is_echoed_through_a_real_process(service: ScriptedService) -> None:
@@ -153,92 +147,84 @@ def test_a_client_that_sends_more_than_it_may_loses_its_session_alone(service: S
 # --- who gets no session ------------------------------------------------------------------------------------------
 
 
-def test_sessions_past_the_most_are_refused_and_a_closed_one_makes_room(link: ScriptedLink) -> None:
-    service = ScriptedService(link)
-    service.start(ECHO_TO_TWO, max_sessions=2)
-    service.wait_listening()
-    service.open("a", "b", "c")
-    service.hear_until(lambda: "c" in service.ends)
-    assert service.ends == {"c": "sessions_exhausted"}
-    service.finish("a")
-    service.hear_until(lambda: "a" in service.ends)
-    service.open("d")
-    service.send("d", b"room")
-    service.hear_until(lambda: service.got["d"] == b"room")
+def test_sessions_past_the_most_are_refused_and_a_closed_one_makes_room(idle: ScriptedService) -> None:
+    idle.start(ECHO_TO_TWO, max_sessions=2)
+    idle.wait_listening()
+    idle.open("a", "b", "c")
+    idle.hear_until(lambda: "c" in idle.ends)
+    assert idle.ends == {"c": "sessions_exhausted"}
+    idle.finish("a")
+    idle.hear_until(lambda: "a" in idle.ends)
+    idle.open("d")
+    idle.send("d", b"room")
+    idle.hear_until(lambda: idle.got["d"] == b"room")
 
 
-def test_a_session_on_which_nothing_moves_is_ended_and_its_place_is_free(link: ScriptedLink) -> None:
+def test_a_session_on_which_nothing_moves_is_ended_and_its_place_is_free(idle: ScriptedService) -> None:
     """A slow client that sends a byte now and then keeps its place, and nobody else's."""
-    service = ScriptedService(link)
-    service.start(ECHO_TO_TWO, max_sessions=2, idle_s=0.6)
-    service.wait_listening()
-    service.open("idle", "slow")
-    while "idle" not in service.ends:
-        service.send("slow", b".")
-        service.hear_until(lambda: service.hear() is not None)
-    assert service.ends == {"idle": "session_idle"}
-    assert service.got["slow"]
+    idle.start(ECHO_TO_TWO, max_sessions=2, idle_s=0.6)
+    idle.wait_listening()
+    idle.open("idle", "slow")
+    while "idle" not in idle.ends:
+        idle.send("slow", b".")
+        idle.hear_until(lambda: idle.hear() is not None)
+    assert idle.ends == {"idle": "session_idle"}
+    assert idle.got["slow"]
     for name in (f"next{number}" for number in range(100)):  # as soon as the service has seen it, too
-        service.open(name)
-        service.send(name, b"hello")
-        service.hear_until(lambda: name in {*service.got, *service.ends})  # noqa: B023 - called at once
-        if name in service.got:
+        idle.open(name)
+        idle.send(name, b"hello")
+        idle.hear_until(lambda: name in {*idle.got, *idle.ends})  # noqa: B023 - called at once
+        if name in idle.got:
             break
-    assert service.got[name] == b"hello"
+    assert idle.got[name] == b"hello"
 
 
 def test_an_instance_that_nobody_knows_has_no_sessions(service: ScriptedService) -> None:
-    service.link.say(SessionOpen("a", "inst-9"))
+    service.link.say(SessionOpen("a", "inst-none"))
     service.hear_until(lambda: "a" in service.ends)
     assert service.ends == {"a": "service_unknown"}
     service.send("a", b"ignored")
 
 
-def test_a_service_that_never_listens_is_ended(link: ScriptedLink) -> None:
-    service = ScriptedService(link)
-    service.start(ENDLESS, fuel_per_session=10**11, listen_within_s=0.3)
-    ended = service.wait_ended()
-    assert (ended.code, service.listening) == ("service_not_listening", 0)
+def test_a_service_that_never_listens_is_ended(idle: ScriptedService) -> None:
+    idle.start(ENDLESS, fuel_per_session=10**11, listen_within_s=0.3)
+    ended = idle.wait_ended()
+    assert (ended.code, idle.listening) == ("service_not_listening", 0)
     assert ended.what == "the instance did not call svc_listen in time"
 
 
-def test_a_session_that_is_never_accepted_is_ended_and_the_instance_goes_on(link: ScriptedLink) -> None:
-    service = ScriptedService(link)
-    service.start(
+def test_a_session_that_is_never_accepted_is_ended_and_the_instance_goes_on(idle: ScriptedService) -> None:
+    idle.start(
         tasklet(f"{LISTEN} (loop $again (br $again)) (i32.const 0)"), fuel_per_session=10**12, listen_within_s=0.5
     )
-    service.wait_listening()
-    service.open("a")
-    service.send("a", b"hello")
-    service.hear_until(lambda: "a" in service.ends)
-    assert service.ends == {"a": "service_not_listening"}
-    assert service.ended is None
+    idle.wait_listening()
+    idle.open("a")
+    idle.send("a", b"hello")
+    idle.hear_until(lambda: "a" in idle.ends)
+    assert idle.ends == {"a": "service_not_listening"}
+    assert idle.ended is None
 
 
 @pytest.mark.parametrize("limits", [{"memory_bytes": 2**33}, {"fuel_per_session": 0}], ids=["memory", "fuel"])
-def test_what_no_tasklet_may_have_is_not_started(link: ScriptedLink, limits: dict[str, int]) -> None:
-    service = ScriptedService(link)
-    service.start(ECHO, has_module=True, **limits)
-    assert service.wait_ended().code == "limit_exceeded"
+def test_what_no_tasklet_may_have_is_not_started(idle: ScriptedService, limits: dict[str, int]) -> None:
+    idle.start(ECHO, is_refused=True, **limits)
+    assert idle.wait_ended().code == "limit_exceeded"
 
 
 # --- how an instance ends -----------------------------------------------------------------------------------------
 
 
-def test_its_end_is_told_with_its_log_and_a_receipt_that_holds(
-    scheduler: ScriptedScheduler, link: ScriptedLink
-) -> None:
-    service = ScriptedService(link)
+def test_its_end_is_told_with_its_log_and_a_receipt_that_holds(house: ServiceHouse, idle: ScriptedService) -> None:
     words = tasklet(f"{BEGIN} {dropped('log_write', 0, 5)} (i32.const 0)", top=text_at(0, "words"))
-    service.start(words)
-    service.wait_listening()
-    service.open("a")
-    ended = service.wait_ended()
+    idle.start(words)
+    idle.wait_listening()
+    idle.open("a")
+    ended = idle.wait_ended()
     assert (ended.code, ended.log, ended.sessions_served) == ("finished", "words", 1)
-    assert service.ends == {"a": ""}
-    ca_pem = (scheduler.folder / "trust" / "ca.pem").read_text()
+    assert idle.ends == {"a": ""}
+    ca_pem = (house.scheduler.folder / "trust" / "ca.pem").read_text()
     receipt = open_signed_by_cell(ended.receipt, InstanceReceipt, ca_pem, at_field="ended_at")
-    assert (receipt.instance_id, receipt.code, receipt.fuel_used) == ("inst-1", "finished", ended.fuel_used)
+    assert (receipt.instance_id, receipt.code, receipt.fuel_used) == (idle.instance_id, "finished", ended.fuel_used)
     assert receipt.fuel_used > 0
 
 
@@ -247,57 +233,54 @@ def test_its_end_is_told_with_its_log_and_a_receipt_that_holds(
     [
         ("unreachable", "trapped"),
         ("(loop $again (br $again))", "fuel_exhausted"),
-        (
-            f"{GROW} unreachable",
-            "memory_exceeded",
-        ),
+        (f"{GROW} unreachable", "memory_exceeded"),
         ("(return (i32.const 7))", "program_error"),
     ],
     ids=["trap", "fuel", "memory", "error"],
 )
 def test_whatever_ends_an_instance_ends_its_sessions_with_the_same_code(
-    link: ScriptedLink, run: str, code: str
+    idle: ScriptedService, run: str, code: str
 ) -> None:
-    service = ScriptedService(link)
-    service.start(tasklet(f"{LISTEN} {ACCEPT} {run} (i32.const 0)"), fuel_per_session=10**6)
-    service.wait_listening()
-    service.open("a", "b")
-    assert service.wait_ended().code == code
-    service.hear_until(lambda: len(service.ends) == 2)
-    assert set(service.ends.values()) == {code}
+    idle.start(tasklet(f"{LISTEN} {ACCEPT} {run} (i32.const 0)"), fuel_per_session=10**6)
+    idle.wait_listening()
+    idle.open("a", "b")
+    assert idle.wait_ended().code == code
+    idle.hear_until(lambda: len(idle.ends) == 2)
+    assert set(idle.ends.values()) == {code}
 
 
-def test_the_next_instance_goes_on_the_same_leases(link: ScriptedLink) -> None:
+def test_the_next_instance_goes_on_the_same_leases(house: ServiceHouse, idle: ScriptedService) -> None:
     """A tasklet that crashed is started again where it was."""
-    first = ScriptedService(link)
     module = tasklet(f"{LISTEN} {ACCEPT} unreachable")
-    first.start(module)
-    first.wait_listening()
-    first.open("a")
-    assert first.wait_ended().code == "trapped"
-    assert first.torn_down == []
-    second = ScriptedService(link, "inst-2")
-    second.start(module, has_module=True)
+    idle.start(module)
+    idle.wait_listening()
+    idle.open("a")
+    assert idle.wait_ended().code == "trapped"
+    assert idle.torn_down == []
+    second = house.service()
+    second.cpu, second.listener = idle.cpu, idle.listener
+    second.start(module)
     second.wait_listening()
     second.open("b")
     assert second.wait_ended().code == "trapped"
+    second.clear_away()
 
 
-def test_a_process_that_is_killed_is_seen_and_told(scheduler: ScriptedScheduler, service: ScriptedService) -> None:
+def test_a_process_that_is_killed_is_seen_and_told(service: ScriptedService) -> None:
     service.open("a")
     service.send("a", b"hello")
     service.hear_until(lambda: service.got["a"] == b"hello")
-    os.kill(process_of(scheduler), signal.SIGKILL)
+    os.kill(process_of(service), signal.SIGKILL)
     ended = service.wait_ended()
     assert ended.code == "worker_lost"
     assert "SIGKILL" in ended.what
     assert service.ends == {"a": "worker_lost"}
 
 
-def test_a_stop_is_at_once_and_kills_the_process(scheduler: ScriptedScheduler, service: ScriptedService) -> None:
-    pid = process_of(scheduler)
+def test_a_stop_is_at_once_and_kills_the_process(service: ScriptedService) -> None:
+    pid = process_of(service)
     service.open("a")
-    service.link.say(StopInstance("inst-1", "budget_exceeded"))
+    service.link.say(StopInstance(service.instance_id, "budget_exceeded"))
     assert service.wait_ended().code == "budget_exceeded"
     assert service.ends == {"a": "budget_exceeded"}
     assert not is_there(pid)
@@ -311,7 +294,7 @@ def test_a_drain_loses_no_session_that_is_under_way(service: ScriptedService) ->
     service.open(*names)
     service.link.say(*(SessionData(name, b"before;") for name in names))
     service.hear_until(lambda: all(service.got[name] for name in names))
-    service.link.say(DrainInstance("inst-1", 2, 30.0))
+    service.link.say(DrainInstance(service.instance_id, 2, 30.0))
     late = [f"late{number}" for number in range(100)]
     while not service.ends:  # the drain is made durable first
         names.append(late.pop())
@@ -331,7 +314,7 @@ def test_a_drain_ends_at_its_deadline_whatever_the_clients_do(service: ScriptedS
     service.open("a")
     service.send("a", b"hello")
     service.hear_until(lambda: service.got["a"] == b"hello")
-    service.link.say(DrainInstance("inst-1", 2, 0.5))
+    service.link.say(DrainInstance(service.instance_id, 2, 0.5))
     assert service.wait_ended().code == "deadline_exceeded"
     assert service.ends == {"a": "deadline_exceeded"}
 
@@ -339,87 +322,84 @@ def test_a_drain_ends_at_its_deadline_whatever_the_clients_do(service: ScriptedS
 # --- leases -------------------------------------------------------------------------------------------------------
 
 
-def test_an_instance_goes_on_as_long_as_its_leases_are_renewed(link: ScriptedLink) -> None:
-    service = ScriptedService(link)
-    service.start(ECHO, max_sessions=1024, ttl_s=4.0)
-    service.wait_listening()
+def test_an_instance_goes_on_as_long_as_its_leases_are_renewed(idle: ScriptedService) -> None:
+    idle.start(ECHO, max_sessions=1024, ttl_s=4.0)
+    idle.wait_listening()
     began_at = time.monotonic()
     generation = 1
     while time.monotonic() - began_at < 5.0:
         generation += 1
-        service.lease(CPU, "cpu", 1, generation=generation, ttl_s=4.0)
-        service.lease(LISTENER, "listener", 8080, generation=generation, ttl_s=4.0)
-        service.open(f"s{generation}")
-        service.send(f"s{generation}", b"hello")
-        service.hear_until(lambda: service.got[f"s{generation}"] == b"hello")  # noqa: B023 - called at once
+        idle.lease(idle.cpu, "cpu", 1, generation=generation, ttl_s=4.0)
+        idle.lease(idle.listener, "listener", 8080, generation=generation, ttl_s=4.0)
+        idle.open(f"s{generation}")
+        idle.send(f"s{generation}", b"hello")
+        idle.hear_until(lambda: idle.got[f"s{generation}"] == b"hello")  # noqa: B023 - called at once
         time.sleep(0.5)
-    assert (service.ends, service.ended) == ({}, None)
+    assert (idle.ends, idle.ended) == ({}, None)
 
 
-def test_a_revoked_listener_lease_fences_at_once(scheduler: ScriptedScheduler, service: ScriptedService) -> None:
-    pid = process_of(scheduler)
+def test_a_revoked_listener_lease_fences_at_once(service: ScriptedService) -> None:
+    pid = process_of(service)
     service.open("a")
     service.send("a", b"hello")
     service.hear_until(lambda: service.got["a"] == b"hello")
-    service.link.say(frames.RevokeLease(LISTENER, 1, 30.0), SessionData("a", b"more"), SessionOpen("b", "inst-1"))
+    service.link.say(
+        frames.RevokeLease(service.listener, 1, 30.0),
+        SessionData("a", b"more"),
+        SessionOpen("b", service.instance_id),
+    )
     assert service.wait_ended().code == "service_fenced"
-    service.hear_until(lambda: LISTENER in service.torn_down)
+    service.hear_until(lambda: service.listener in service.torn_down)
     assert service.got["a"] == b"hello"
     assert service.ends == {"a": "service_fenced", "b": "service_fenced"}
     assert not is_there(pid)
 
 
 def test_without_a_link_the_cell_itself_ends_an_instance_whose_lease_runs_out(
-    scheduler: ScriptedScheduler, link: ScriptedLink
+    house: ServiceHouse, idle: ScriptedService
 ) -> None:
     """The partition: nobody renews, nobody tells, and nobody is served."""
-    service = ScriptedService(link)
-    service.start(ECHO, max_sessions=1024, ttl_s=4.0)
-    service.wait_listening()
-    pid = process_of(scheduler)
-    link.close()
+    idle.start(ECHO, max_sessions=1024, ttl_s=4.0)
+    idle.wait_listening()
+    pid = process_of(idle)
+    house.link.close()
     until = time.monotonic() + 20.0
     while is_there(pid):
         assert time.monotonic() < until
         time.sleep(0.05)
-    later = ScriptedService(scheduler.next_link())
-    later.link.welcome()
-    assert later.wait_ended().code == "service_fenced"
-    later.open("a")
-    later.hear_until(lambda: "a" in later.ends)
-    assert later.ends == {"a": "service_unknown"}
-    later.link.say(InstanceEndedNoted("inst-1"))
+    house.next_link().welcome()
+    assert idle.wait_ended().code == "service_fenced"
+    idle.open("a")
+    idle.hear_until(lambda: "a" in idle.ends)
+    assert idle.ends == {"a": "service_unknown"}
 
 
 # --- the link and the daemon --------------------------------------------------------------------------------------
 
 
 def test_a_new_link_ends_the_sessions_and_finds_the_instance_listening(
-    scheduler: ScriptedScheduler, service: ScriptedService
+    house: ServiceHouse, service: ScriptedService
 ) -> None:
     service.open("a")
     service.send("a", b"hello")
     service.hear_until(lambda: service.got["a"] == b"hello")
-    service.link.close()
-    later = ScriptedService(scheduler.next_link())
-    later.link.welcome()
-    later.wait_listening()
-    later.send("a", b"lost")
-    later.open("b")
-    later.send("b", b"again")
-    later.hear_until(lambda: later.got["b"] == b"again")
-    assert "a" not in later.got
+    house.link.close()
+    service.forget()
+    house.next_link().welcome()
+    service.wait_listening()
+    service.send("a", b"lost")
+    service.open("b")
+    service.send("b", b"again")
+    service.hear_until(lambda: service.got["b"] == b"again")
+    assert "a" not in service.got
 
 
-def test_a_daemon_that_was_killed_says_that_the_instance_is_lost(
-    scheduler: ScriptedScheduler, service: ScriptedService
-) -> None:
-    pid = process_of(scheduler)
-    assert scheduler.daemon is not None
-    scheduler.daemon.end(signal.SIGKILL)
-    scheduler.daemon.discard()
-    scheduler.start_cell()
-    later = ScriptedService(scheduler.next_link())
-    assert later.link.welcome().unacknowledged == ("inst-1",)
-    assert later.wait_ended().code == "cell_lost"
+def test_a_daemon_that_was_killed_says_that_the_instance_is_lost(house: ServiceHouse, service: ScriptedService) -> None:
+    pid = process_of(service)
+    assert house.scheduler.daemon is not None
+    house.scheduler.daemon.end(signal.SIGKILL)
+    house.scheduler.daemon.discard()
+    house.scheduler.start_cell()
+    assert house.next_link().welcome().unacknowledged == (service.instance_id,)
+    assert service.wait_ended().code == "cell_lost"
     assert not is_there(pid)
