@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from source_tree import ROOT
 
 from grafos_cell import abi
+from grafos_cell.conformance.service_cases import PORT, SESSIONS, WINDOW
 from grafos_cell.module import check_module
 from grafos_cell.worker import COMPILE_BYTES_MAX
 from grafos_cell.worker_process import PoolLimits
 from grafos_core.errors import CODES
+from grafos_scheduler import service_frames
 from grafos_scheduler.region_frames import REGION_MOVE_BYTES_MAX
 
 PAGE_TEXT = (ROOT / "docs" / "reference" / "tasklet-abi.md").read_text(encoding="utf-8")
@@ -42,6 +44,21 @@ def test_the_page_has_the_limits_of_the_code() -> None:
     assert abi.FUEL_MAX == 10**12
 
 
+def test_the_page_has_the_limits_of_services() -> None:
+    service = " ".join(PAGE_TEXT.split("\n## 11.")[1].split())
+    window = f"{service_frames.SESSION_WINDOW_BYTES // 1024} KiB"
+    assert f"| window of a session | {window} in each direction |" in PAGE_TEXT
+    assert f"| sessions of an instance | {service_frames.SESSIONS_MAX:,} |" in PAGE_TEXT
+    assert f"In each direction {window} of a session may be under way" in service
+    within_s = service_frames.LISTEN_WITHIN_S_DEFAULT
+    assert f"calls `svc_listen` within {within_s:g} s of its start" in service
+    assert f"A session that it does not accept within {within_s:g} s" in service
+    idle_s = service_frames.SESSION_IDLE_S_DEFAULT
+    assert f"in either direction for {idle_s:g} s is ended with `session_idle`" in service
+    assert (SESSIONS, PORT, WINDOW) == (service_frames.SESSIONS_MAX, 8080, service_frames.SESSION_WINDOW_BYTES)
+    assert {*re.findall(r"`(service_\w+|sessions?_\w+|draining)`", service)} <= set(CODES)
+
+
 def signatures_on_the_page() -> Iterator[tuple[str, str]]:
     """Each import's name with its types, as the tables and lists of section 4 write them."""
     section = PAGE_TEXT.split("\n## 4.")[1].split("\n## 5.")[0]
@@ -66,6 +83,7 @@ def test_the_page_has_the_statuses_and_ends_of_the_code() -> None:
         (abi.CAPACITY_EXCEEDED, "capacity exceeded"),
         (abi.UNSUPPORTED, "unsupported"),
         (abi.REVOKED, "revoked"),
+        (abi.DRAINING, "draining"),
         (abi.INVALID_ARGUMENT, "invalid argument"),
     ):
         assert f"| {status} | {name} |" in PAGE_TEXT
