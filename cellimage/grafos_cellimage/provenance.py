@@ -91,6 +91,12 @@ class Statement(msgspec.Struct, frozen=True, rename="camel"):
         of = self.predicate.build_definition.resolved_dependencies
         return next((each.digest.get("gitCommit", "") for each in of if each.name == SOURCE), "")
 
+    @property
+    def has_changes(self) -> bool:
+        """Whether our own code was other than at that commit."""
+        of = self.predicate.build_definition.resolved_dependencies
+        return any(each.annotations == _CHANGED for each in of if each.name == SOURCE)
+
     def packages(self) -> dict[str, str]:
         """The digests of our own packages, by name."""
         of = self.predicate.build_definition.resolved_dependencies

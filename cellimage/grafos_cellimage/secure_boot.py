@@ -21,6 +21,8 @@ from grafos_cellimage.record import BakedImage, invalid, sha256_of, write_record
 from grafos_cellimage.unfinished import unfinished
 from grafos_core.errors import GrafosError
 
+PE_OFFSET_AT, CHECKSUM_AT, SIGNATURE_ENTRY_AT = 0x3C, 88, 168
+"""Of a program of the firmware's: where it says where its head is; and in that head (of 64 bits) the other two."""
 PROGRAMS = ("sbsign", "sbverify", *disk.PROGRAMS)
 
 
@@ -40,9 +42,8 @@ def sign(plan: ImagePlan, image: BakedImage, epoch_s: int, by: BootKey) -> Baked
     certificate = fingerprint(by.certificate)
     folder = image.path.parent
     with unfinished(folder, ".sign-") as scratch:
-        uki, signed, whole = scratch / "cell.efi", scratch / "signed.efi", scratch / "disk.raw"
-        boot_file = f"::/EFI/BOOT/{plan.machine.boot_file}"
-        tools.run(("mcopy", "-i", f"{image.path}@@{plan.sizes.lead}", boot_file, uki))
+        signed, whole = scratch / "signed.efi", scratch / "disk.raw"
+        uki = _program_on(plan, image, scratch / "cell.efi")
         if sha256_of(uki) != image.uki_sha256:
             raise invalid(image.path, "the program on it is not the one that its record names")
         tools.run(("sbsign", "--key", by.key, "--cert", by.certificate, "--output", signed, uki))
@@ -66,6 +67,29 @@ def sign(plan: ImagePlan, image: BakedImage, epoch_s: int, by: BootKey) -> Baked
         whole.replace(path)
     write_record(made)
     return made
+
+
+def is_signed_from(plan: ImagePlan, signed: BakedImage, unsigned: BakedImage, scratch: Path) -> bool:
+    """Whether the program on the one disk is that on the other, and a signature."""
+    programs = (_program_on(plan, each, scratch / f"{each.sha256}.efi") for each in (signed, unsigned))
+    return is_signature_added(*(program.read_bytes() for program in programs))
+
+
+def is_signature_added(signed: bytes, unsigned: bytes) -> bool:
+    """Whether two programs differ in nothing but what a signature changes: the checksum and the place of the signature
+    in the head, and the signature itself at the end (PE, as its specification and Authenticode's have it)."""
+    head = int.from_bytes(unsigned[PE_OFFSET_AT : PE_OFFSET_AT + 4], "little")
+    bare = [bytearray(program) for program in (signed[: len(unsigned)], unsigned)]
+    for program in bare:
+        for at, size in ((head + CHECKSUM_AT, 4), (head + SIGNATURE_ENTRY_AT, 8)):
+            program[at : at + size] = bytes(size)
+    return bare[0] == bare[1]
+
+
+def _program_on(plan: ImagePlan, image: BakedImage, target: Path) -> Path:
+    boot_file = f"::/EFI/BOOT/{plan.machine.boot_file}"
+    tools.run(("mcopy", "-i", f"{image.path}@@{plan.sizes.lead}", boot_file, target))
+    return target
 
 
 def fingerprint(certificate: Path) -> str:

@@ -27,6 +27,11 @@ PROVENANCE = taught(
     ),
     next="grafos cloud image publish gcp",
 )
+REPRODUCED = (
+    "yes: baked again, the bytes are the same",
+    "yes: baked again, the unsigned bytes are the same, and this has nothing more than a signature",
+)
+"""Of an image as it was baked, and of one that was signed for Secure Boot."""
 GIT_S_MAX = 10.0
 ROOMS = ("core", "scheduler", "cell", "cellimage")
 """Folders of a checkout whose changes are changes of an image."""
@@ -111,7 +116,7 @@ def image_provenance(
         ("components", str(components)),
     ]
     told += [("unsigned", found.unsigned_sha256)] if found.unsigned_sha256 else []
-    told += [("reproduced", "yes: baked again, the bytes are the same")] if rebake else []
+    told += [("reproduced", REPRODUCED[bool(found.unsigned_sha256)])] if rebake else []
     document = {
         "image": image_document(found),
         "fabric": fabric.id,
@@ -148,7 +153,8 @@ def _git(folder: Path, *words: str) -> str:
 
 def _software_text(said: Statement) -> str:
     version = said.predicate.run_details.builder.version.get("grafos", "")
-    return f"grafos {version}" + (f", commit {said.commit[:12]}" if said.commit else "")
+    changed = " and changes that no commit has" if said.has_changes else ""
+    return f"grafos {version}" + (f", commit {said.commit[:12]}{changed}" if said.commit else "")
 
 
 def _baked_again(image: BakedImage, said: Statement, lock: Path | None, terminal: Terminal) -> None:
@@ -159,6 +165,7 @@ def _baked_again(image: BakedImage, said: Statement, lock: Path | None, terminal
     from grafos_cellimage.plan import plan_for
     from grafos_cellimage.record import images_home
     from grafos_cellimage.relock import copy_at
+    from grafos_cellimage.secure_boot import is_signed_from
     from grafos_cellimage.unfinished import unfinished
     from grafos_cli.image_bake import software_for
     from grafos_cli.steps import show_steps
@@ -175,6 +182,7 @@ def _baked_again(image: BakedImage, said: Statement, lock: Path | None, terminal
         with unfinished(private_folder(images_home()), ".again-") as scratch:
             baker = Baker(images_home(), mirrors("", ""), steps)
             again = baker.bake(plan, opened, lock_sha256, software, scratch / "images")
+            is_same = not image.unsigned_sha256 or is_signed_from(plan, image, again, scratch)
     wanted = image.unsigned_sha256 or image.sha256
     if again.sha256 != wanted:
         others = [
@@ -185,6 +193,8 @@ def _baked_again(image: BakedImage, said: Statement, lock: Path | None, terminal
         why = f"it has the SHA-256 {again.sha256} in place of {wanted}"
         hint = f"; written here by other programs: {'; '.join(others)}" if others else "; the programs are the same"
         raise _differs(image, why + hint, "")
+    if not is_same:
+        raise _differs(image, "what is signed on it is another program than the one that was baked", "")
 
 
 def _check_software(image: BakedImage, said: Statement, own: Mapping[str, bytes]) -> None:

@@ -19,7 +19,7 @@ from grafos_cellimage.lock import open_lock
 from grafos_cellimage.plan import plan_for
 from grafos_cellimage.provenance import CERTIFICATE, UNSIGNED_DISK, UNSIGNED_UKI, Source
 from grafos_cellimage.record import BakedImage, read_record, sha256_of
-from grafos_cellimage.secure_boot import BootKey, fingerprint, sign
+from grafos_cellimage.secure_boot import BootKey, fingerprint, is_signature_added, is_signed_from, sign
 from grafos_core import trust
 from grafos_core.errors import GrafosError
 
@@ -99,12 +99,25 @@ def test_the_signed_image_is_another_disk_with_the_same_contents_and_its_provena
     assert read_record(signed.path) == signed
     assert signed.sha256 != image.sha256 == signed.unsigned_sha256
     assert (signed.contents_sha256, signed.unsigned_uki_sha256) == (image.contents_sha256, image.uki_sha256)
+    assert is_signed_from(PLAN, signed, image, tmp_path)
     said = provenance.statement(signed, open_lock(PLAN)[0], Source("0.1.0", {}), "fab-1")
     provenance.write(signed, said, fabric)
     told = provenance.check(signed, fabric.public_key())
     assert told.digest(UNSIGNED_DISK) == image.sha256 == sha256_of(image.path)
     assert told.digest(UNSIGNED_UKI) == image.uki_sha256
     assert told.digest(CERTIFICATE) == fingerprint(by.certificate)
+
+
+def test_a_signed_program_is_the_unsigned_one_but_for_its_signature() -> None:
+    """The head of a program begins at 64 here."""
+    plain = bytearray(range(256)) * 4
+    plain[0x3C:0x40] = (64).to_bytes(4, "little")
+    signed = bytearray(plain + b"signature")
+    signed[64 + 88 : 64 + 92], signed[64 + 168 : 64 + 176] = b"\1\2\3\4", b"\5" * 8
+    assert is_signature_added(bytes(signed), bytes(plain))
+    signed[700] ^= 1
+    assert not is_signature_added(bytes(signed), bytes(plain))
+    assert not is_signature_added(bytes(plain[:-1]), bytes(plain))
 
 
 def test_a_key_that_is_not_the_certificates_leaves_nothing_behind(image: BakedImage, tmp_path: Path) -> None:
