@@ -142,6 +142,13 @@ def _settings_of(wish: Wish, plan_out: str) -> dict[str, str]:
             "Pulumi makes cells at one place, which is named, and keeps plans itself",
             next="leave out --any, --spot-or-on-demand and --plan-out, and name one cloud, region and zone",
         )
+    if wish.image:
+        raise GrafosError(
+            "usage",
+            "a Pulumi stack's cells start from the newest published image, or from a stock image",
+            where="--image",
+            next="leave --image out, or leave --engine out",
+        )
     if wish.count > CELLS_OF_A_STACK_MAX:
         raise GrafosError(
             "limit_exceeded",

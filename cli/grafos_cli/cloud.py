@@ -18,6 +18,7 @@ from grafos_cli import (
     provisioning,
     recover,
     regaining,
+    rolling,
     sweep,
     tearing,
 )
@@ -36,6 +37,7 @@ app = new_group(
 
 app.command("provision", cls=provisioning.TAUGHT)(provisioning.provision)
 app.command("apply", cls=applying.TAUGHT)(applying.apply)
+app.command("roll", cls=rolling.TAUGHT)(rolling.roll)
 app.command("teardown", cls=tearing.TAUGHT)(tearing.teardown)
 app.command("sweep", cls=sweep.TAUGHT)(sweep.sweep)
 app.command("recover", cls=recover.TAUGHT)(recover.recover)

@@ -79,7 +79,14 @@ REQUIRED = record(
     counts="cpu_cores lease_mem_bytes lease_block_bytes memory_bytes fuel", numbers="deadline_s", texts="tier"
 )
 PLAN = {
-    "plan": of(StackPlan, rate_micro_cents_per_hour=COUNT, worst_case_micro_cents=COUNT, cpu_credits=TEXT),
+    "plan": of(
+        StackPlan,
+        rate_micro_cents_per_hour=COUNT,
+        worst_case_micro_cents=COUNT,
+        cpu_credits=TEXT,
+        installs_at_first_boot=YES_NO,
+        predicted_ways_s=mapped(NUMBER),
+    ),
     "notes": listed(TEXT),
     "cell_ids": listed(TEXT),
     "candidates": listed(
@@ -242,6 +249,17 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
         ),
     ),
     "cloud sweep": record(flags="deleted", accounts=listed(SWEPT), failures=listed(FAILED_CLOUD)),
+    "cloud roll": record(
+        cells=listed(
+            record(
+                texts="cell_id started_from successor starts_from state",
+                counts="held_micro_cents",
+                flags="begun",
+                error=or_none(ERROR),
+            )
+        ),
+        flags="done",
+    ),
     "cloud recover": record(
         flags="done",
         cases=listed(record(texts="cell_id provider region action why note", error=or_none(ERROR), maybe="error note")),
@@ -259,6 +277,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     ),
     "cloud image publish": record(plan=PUBLICATION, published=or_none(PUBLISHED)),
     "cloud image rm": record(receipt=RECEIPT),
+    "cloud image extend": record(texts="name", moments="ends_at ended_before", counts="held_micro_cents"),
     "cloud cost": record(
         cells=COSTS, sums=listed(of(Sum)), counts="total_micro_cents fictional_micro_cents", texts="note"
     ),

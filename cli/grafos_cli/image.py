@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from grafos_cli import image_bake, image_boot, image_publish
+from grafos_cli import image_bake, image_boot, image_keep, image_publish
 from grafos_cli.taught import new_group, taught, terminal_of
 
 app = new_group(
@@ -19,6 +19,7 @@ app = new_group(
 app.command("bake", cls=image_bake.BAKE)(image_bake.bake)
 app.command("boot", cls=image_boot.BOOT)(image_boot.boot)
 app.command("publish", cls=image_publish.PUBLISH)(image_publish.publish)
+app.command("extend", cls=image_keep.EXTEND)(image_keep.extend)
 app.command("rm", cls=image_publish.RM)(image_publish.rm)
 app.add_typer(image_bake.lock_app, name="lock")
 

@@ -100,7 +100,7 @@ def rm(
     from grafos_stacks.publishing_end import unpublish
 
     terminal = terminal_of(ctx)
-    provider = _provider_in(name)
+    provider = provider_in(name)
     fabric = open_default(terminal)
     if not yes:
         terminal.confirm(f"Delete the published image {name}?", "--yes")
@@ -150,7 +150,8 @@ def _keeping_price(connector: Connector, region: str) -> Any:
     return taker_of_images(connector).keeping_price(region)
 
 
-def _provider_in(name: str) -> str:
+def provider_in(name: str) -> str:
+    """The cloud of a published image, by its name; ``image_unknown`` for what is none."""
     from grafos_connectors.registry import PROVIDERS
     from grafos_stacks.spec import is_image
 

@@ -52,12 +52,34 @@ def plan_text(prepared: Prepared, terminal: Terminal) -> str:
         ("CPU credits", BURST_CREDITS.get(spec.provider, "unknown")),
         ("prices", _priced_by(plan.facts.price)),
         ("ends", _ends(plan) + (", as it was first planned: grafos cloud extend" if prepared.resumed else "")),
+        ("starts from", _starts_from(plan)),
         ("reachable", _reachable(spec)),
         *([("joins", _joins(plan))] if spec.pattern == REGISTERED else []),
-        ("expected", f"about {plan.predicted_s:.0f} s"),
+        ("expected", _expected(plan)),
     ]
     lines += [("not known", note) for note in prepared.notes]
     return table(("RESOURCE", "NAME", "STACK"), rows, terminal) + "\n" + facts(lines, terminal)
+
+
+def _starts_from(plan: StackPlan) -> str:
+    image = plan.facts.image
+    if plan.facts.baked:
+        return f"the published image {image.name}: nothing is installed at its first boot"
+    installs = "the software is installed at its first boot" if plan.facts.bundle.sha256 else "nothing is installed"
+    return f"the stock image {image.name}: {installs}"
+
+
+def _expected(plan: StackPlan) -> str:
+    """How long it will take, and how long the other way would."""
+    from grafos_stacks.planner import predicted_ways
+
+    told = f"about {plan.predicted_s:.0f} s"
+    if not plan.spec.joins:
+        return told
+    ways = predicted_ways(plan)
+    if plan.facts.baked:
+        return f"{told}; from a stock image about {ways.stock:.0f} s"
+    return f"{told}; from a published image about {ways.image:.0f} s"
 
 
 def _joins(plan: StackPlan) -> str:
@@ -114,11 +136,14 @@ def plan_document(plan: StackPlan) -> dict[str, object]:
     import msgspec
 
     from grafos_stacks.bill import BURST_CREDITS
+    from grafos_stacks.planner import predicted_ways
 
     found: dict[str, object] = msgspec.to_builtins(plan)
     found["rate_micro_cents_per_hour"] = plan.rate_micro_cents_per_hour
     found["worst_case_micro_cents"] = plan.bill.total_micro_cents
     found["cpu_credits"] = BURST_CREDITS.get(plan.spec.provider, "unknown")
+    found["installs_at_first_boot"] = bool(plan.facts.bundle.sha256)
+    found["predicted_ways_s"] = predicted_ways(plan)._asdict() if plan.spec.joins else {}
     return found
 
 

@@ -46,7 +46,7 @@ from grafos_stacks.making import pinned_plan
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.prices import PriceBook
 from grafos_stacks.provision import Prepared
-from grafos_stacks.spec import BY_TOKEN, BY_WORD, STANDALONE, CellSpec, new_cell_id
+from grafos_stacks.spec import BY_TOKEN, BY_WORD, STANDALONE, STOCK, CellSpec, new_cell_id
 
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
@@ -259,7 +259,8 @@ def _spec(wish: Wish, provider: str, cell_id: str, *, emulated: bool) -> CellSpe
     standalone = spec.pattern == STANDALONE
     only_open = wish.allow if not wish.any_place else ""
     operator = _operator(wish.allow, emulated=emulated) if standalone else only_open
-    return msgspec.structs.replace(spec, operator_cidr=operator, joining=_joining(wish, spec))
+    spec = msgspec.structs.replace(spec, operator_cidr=operator, joining=_joining(wish, spec))
+    return msgspec.structs.replace(spec, image=_image(wish, spec))
 
 
 def _joining(wish: Wish, spec: CellSpec) -> str:
@@ -268,6 +269,14 @@ def _joining(wish: Wish, spec: CellSpec) -> str:
     if spec.pattern == STANDALONE:
         return wish.joining if wish.joining and len(wish.providers) == 1 else spec.joining
     return wish.joining or (BY_WORD if value_of("keyless") == "true" else BY_TOKEN)
+
+
+def _image(wish: Wish, spec: CellSpec) -> str:
+    """What its machine starts from. One that joins nothing starts from a stock image whatever is said, unless no other
+    cloud was named: then the flag was a mistake, and is told."""
+    if spec.joins:
+        return wish.image
+    return wish.image if wish.image != STOCK and len(wish.providers) == 1 else ""
 
 
 def _operator(allow: str, *, emulated: bool) -> str:

@@ -22,6 +22,9 @@ TAUGHT = taught(
     next="grafos deploy run --provider aws",
 )
 
+TypeFlag = Annotated[
+    str, typer.Option("--type", metavar="NAME", help="machine type; default: a small one that fits the image")
+]
 KeylessFlag = Annotated[
     bool, typer.Option("--keyless", help="on azure and gcp: enrol by the cloud's word, with no secret in user data")
 ]
@@ -36,6 +39,9 @@ SpotOrNotFlag = Annotated[
 ]
 AnyPlaceFlag = Annotated[
     bool, typer.Option("--any", help="the cheapest place that has a machine: of the named ones, else of all")
+]
+ImageFlag = Annotated[
+    str, typer.Option(metavar="NAME", help="on azure and gcp: a published image, by name or SHA-256, or stock")
 ]
 EngineFlag = Annotated[str, typer.Option(metavar="NAME", help="direct, or pulumi: the same cells by Pulumi's engine")]
 PlanFileFlag = Annotated[
@@ -53,9 +59,7 @@ def provision(
         str, typer.Option(metavar="NAME", help="region; default: what the cloud's own tools read, like AWS_REGION")
     ] = "",
     zone: Annotated[str, typer.Option(metavar="NAME", help="zone; default: the first that has a machine")] = "",
-    machine_type: Annotated[
-        str, typer.Option("--type", metavar="NAME", help="machine type; default: a small one that fits the image")
-    ] = "",
+    machine_type: TypeFlag = "",
     any_place: AnyPlaceFlag = False,  # noqa: FBT002
     spot: Annotated[bool, typer.Option("--spot", help="a machine that the cloud may take back")] = False,  # noqa: FBT002
     spot_or_on_demand: SpotOrNotFlag = False,  # noqa: FBT002
@@ -72,6 +76,7 @@ def provision(
     allow: AllowFlag = "",
     keyless: KeylessFlag = False,  # noqa: FBT002
     no_join: NoJoinFlag = False,  # noqa: FBT002
+    image: ImageFlag = "",
     engine: EngineFlag = "direct",
     plan_out: PlanFileFlag = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and change nothing")] = False,  # noqa: FBT002
@@ -81,6 +86,7 @@ def provision(
 
     On aws a cell is a small fabric of its own. On azure and gcp its machine lets nobody in and joins the fabric's
     orchestrator by itself (grafos fabric init); one that never gets ready there is torn down again, and you hear why.
+    There it starts from the newest image that was published to the region, else from a stock image and the software.
     All that stands in the way is told at once; then the worst case is held in the fabric's ledger. A zone without a
     machine is followed by the next, with --any also region and cloud. Stopped or failed at any moment, the same command
     with the same --cell-id goes on, and teardown undoes.
@@ -107,6 +113,7 @@ def provision(
         max_hourly_cents=max_hourly,
         count=count,
         joining=joining_of(keyless=keyless, no_join=no_join),
+        image=image,
     )
     if check_engine(engine, "--engine") == PULUMI:
         provision_by_pulumi(wish, plan_out, terminal, dry_run=dry_run, yes=yes)

@@ -30,7 +30,7 @@ SHAPES = {
 @dataclass(frozen=True)
 class Wish:
     """What was asked for on the command line; empty means open. ``markets`` are those to try, True for spot;
-    ``joining`` is how a registered cell joins its orchestrator."""
+    ``joining`` is how a registered cell joins its orchestrator, ``image`` what its machine starts from."""
 
     providers: tuple[str, ...]
     regions: tuple[str, ...]
@@ -46,6 +46,7 @@ class Wish:
     max_hourly_cents: int | None = None
     count: int = 1
     joining: str = ""
+    image: str = ""
 
 
 def providers_of(word: str, *, any_place: bool) -> tuple[str, ...]:

@@ -50,10 +50,13 @@ def test_an_image_is_published_listed_and_removed(person: Person, image: BakedIm
     assert (again["was_there"], again["filled"], again["image_id"]) == (True, None, published["image_id"])
     [listed] = person("cloud", "image", "ls", "--provider", provider, "--json").document["images"]
     assert (listed["stack"], listed["state"], listed["digest"]) == (plan["name"], "ready", image.sha256[:12])
+    kept = person("cloud", "image", "extend", plan["name"], "--keep", "+30d", "--yes", "--json").document
+    assert kept["ends_at"] > kept["ended_before"] == plan["ends_at"]
     removed = person("cloud", "image", "rm", plan["name"], "--yes", "--json")
     assert removed.code == 0, removed.err
     receipt = removed.document["receipt"]
-    assert (receipt["left"], receipt["held_micro_cents"]) == (0, plan["held_micro_cents"])
+    assert (receipt["left"], receipt["held_micro_cents"]) == (0, kept["held_micro_cents"])
+    assert kept["held_micro_cents"] > plan["held_micro_cents"]
 
 
 def test_what_it_may_cost_is_shown_before_and_nothing_is_published_by_looking(
