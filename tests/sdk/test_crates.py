@@ -38,7 +38,8 @@ def cargo(*words: str, folder: Path, target: str = "sdk-target") -> subprocess.C
     )
 
 
-def test_the_crates_own_tests_and_the_examples_of_their_documentation_pass() -> None:
+def test_the_crates_own_tests_pass() -> None:
+    """And the examples of their documentation: cargo is started once for all."""
     packages = [word for crate in ("sdk-tests", *CRATES) for word in ("--package", crate)]
     done = cargo("test", "--offline", "--locked", *packages, folder=sdk_program().folder)
     assert done.returncode == 0, done.stdout + done.stderr
