@@ -80,6 +80,7 @@ class Link:
         self.protocol = 0
         """What both sides of the newest link agreed on; 0 before the first."""
         self._speaks = False
+        self._outgoing: list[bytes] = []
         self._is_redialling = False
 
     def send(self, frame: frames.UpFrame) -> None:
@@ -97,6 +98,7 @@ class Link:
         """Ends the link in good order, if it is up, and dials at once: there is a newer certificate to show."""
         if self._writer is not None:
             self._is_redialling = True
+            self._flush()
             self._writer.close()
 
     async def hold(self) -> None:
@@ -186,8 +188,16 @@ class Link:
             await asyncio.sleep(every_s)
 
     def _write(self, frame: frames.UpFrame) -> None:
+        """Queues the frame; what is said in one turn of the loop leaves in one piece."""
         if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(framing.encode_frame(frame))
+            if not self._outgoing:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._outgoing.append(framing.encode_frame(frame))
+
+    def _flush(self) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(b"".join(self._outgoing))
+        self._outgoing.clear()
 
 
 class _Frames:
