@@ -215,7 +215,7 @@ IMAGE_PACKAGES = (
     *("gpg", "gpg-agent", "ovmf", "qemu-system-x86", "qemu-utils", "sbsigntool", "systemd"),
 )
 IMAGE_JUDGES = ("gpg", "qemu-img", "sbsign", "systemd-analyze")
-"""No bake needs them: tests ask them what they think of a disk and of a unit, and sign a mirror's lists and an image."""
+"""No bake needs them: tests ask what they think of a disk and of a unit, and sign a mirror's lists and an image."""
 IMAGE_CURE = f"apt-get install --yes --no-install-recommends {' '.join(IMAGE_PACKAGES)}, then make test, with a network"
 
 
