@@ -43,7 +43,7 @@ def virtual_machines(person: Person) -> list[int]:
             words = (place / "cmdline").read_bytes()
         except OSError:
             continue
-        if mark in words and (b"qemu-system" in words or b"boot import keeper" in words):
+        if mark in words and (b"qemu-system" in words or b"boot.keeper" in words):
             found.append(int(place.name))
     return found
 

@@ -133,7 +133,7 @@ def begin(folder: Path, *program: str) -> tuple[subprocess.Popen[bytes], Path]:
     settings = {"command": program, "disk": "disk.raw", "form": RAW, "size_bytes": MIB}
     (root / virtual.SETTINGS).write_text(json.dumps(settings))
     content = DiskFile(MIB)
-    start = [sys.executable, "-I", "-S", "-c", START.format(package_root(), "keeper")]
+    start = [sys.executable, "-I", "-S", "-c", START.format(package_root(), "grafos_emulators.boot.keeper")]
     process = subprocess.Popen(
         [*start, str(root), str(folder / "console"), str(content.fileno())],
         stdin=subprocess.PIPE,

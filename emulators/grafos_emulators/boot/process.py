@@ -30,8 +30,8 @@ CONSOLE_BYTES = 65536  # what EC2 keeps of a console
 HALT_PATIENCE_S = 5.0  # after this, ``init`` itself is killed
 CLOSE_POLL_S = 0.005
 START = (  # isolated, and without the packages of the environment: a machine must not depend on them
-    "import sys; sys.path.insert(0, {!r}); from grafos_emulators.boot import {} as first; "
-    "sys.exit(first.main(sys.argv[1:]))"
+    "import sys; sys.path.insert(0, {!r}); from importlib import import_module; "
+    "sys.exit(import_module({!r}).main(sys.argv[1:]))"
 )
 
 
@@ -94,10 +94,10 @@ class ProcessDriver:
         root = self._machines / setup.machine_id
         if self._boots_disks and setup.disk is not None:
             virtual.lay_out(root, setup)
-            process = self._begin("keeper", root, setup.disk.content.fileno())
+            process = self._begin("grafos_emulators.boot.keeper", root, setup.disk.content.fileno())
         elif setup.runs_user_data or setup.runs_image:
             lay_out(root, setup)
-            process = self._begin("init", root)
+            process = self._begin("grafos_emulators.boot.init", root)
         else:
             return None
         booted = _Booted(root, process, went_off)
