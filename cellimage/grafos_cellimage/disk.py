@@ -3,7 +3,6 @@ small partition for what outlives a reboot. Nothing is mounted, and nobody has t
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from pathlib import Path
@@ -11,14 +10,13 @@ from pathlib import Path
 from grafos_cellimage import tools
 from grafos_cellimage.layers import draft
 from grafos_cellimage.plan import ImagePlan
+from grafos_cellimage.record import BLOCK_BYTES, next_data
 
 PROGRAMS = ("bsdtar", "zstd", "mkfs.vfat", "mmd", "mcopy", "mke2fs", "sfdisk")
 EFI_SYSTEM = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 LINUX_DATA = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 SECTOR_BYTES = 512
 STATE_LABEL = "grafos-state"
-BLOCK_BYTES = 1 << 20
-"""What is copied at a time; a block of nothing but zeros stays a hole in the file."""
 UKI_BYTES_MAX = 100_000_000
 """Firmware reads it all before anything runs, and some takes long over more; others refuse to."""
 
@@ -84,11 +82,11 @@ def table(plan: ImagePlan) -> str:
 
 
 def copy_sparsely(source: Path, target: Path, offset: int) -> None:
-    """Writes a file's blocks into another from ``offset`` on, and leaves out those that are zero."""
+    """Writes a file's blocks into another from ``offset`` on, and leaves out those that are zero: they stay holes."""
     nothing = bytes(BLOCK_BYTES)
     with source.open("rb", buffering=0) as given, target.open("r+b") as file:
         at = 0
-        while (at := _next_data(given.fileno(), at)) >= 0:
+        while (at := next_data(given.fileno(), at)) >= 0:
             at -= at % BLOCK_BYTES
             given.seek(at)
             block = given.read(BLOCK_BYTES)
@@ -96,16 +94,6 @@ def copy_sparsely(source: Path, target: Path, offset: int) -> None:
                 file.seek(offset + at)
                 file.write(block)
             at += BLOCK_BYTES
-
-
-def _next_data(handle: int, at: int) -> int:
-    """Where the next byte is that may not be zero; -1 if there is none. What is a hole need not be read."""
-    try:
-        return os.lseek(handle, at, os.SEEK_DATA)
-    except OSError as error:
-        if error.errno != errno.ENXIO:
-            raise
-        return -1
 
 
 def _write_boot(plan: ImagePlan, uki: Path, target: Path, epoch_s: int) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -61,3 +62,16 @@ def test_what_is_no_image_is_refused_and_not_listed(image: BakedImage, harm: str
         read_record(image.path)
     assert refused.value.code == "image_invalid"
     assert list_images(image.path.parent) == []
+
+
+@pytest.mark.parametrize("ends_with", [b"end", b""], ids=["data at the end", "a hole at the end"])
+def test_holes_count_as_the_zeros_that_they_are(ends_with: bytes, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with disk.open("wb") as file:
+        for at, data in ((0, b"begin"), (5 << 20, b"middle" * 300_000), ((9 << 20) - len(ends_with), ends_with)):
+            file.seek(at)
+            file.write(data)
+        file.truncate(9 << 20)
+    assert sha256_of(disk) == hashlib.sha256(disk.read_bytes()).hexdigest()
+    (tmp_path / "nothing").touch()
+    assert sha256_of(tmp_path / "nothing") == hashlib.sha256(b"").hexdigest()
