@@ -200,6 +200,9 @@ class CellLink(asyncio.Protocol):
         """Closes the link once the goodbye is sent."""
         self._flush()
         self._is_over = True
+        if self._link_id:  # a peer that is gone keeps the connection for some seconds more, and nobody waits for that
+            self._shell.drop_link(self._peer.name, self._link_id)
+            self._services.sessions.link_lost(self._peer.name, self._link_id)
         self._transport.close()
         # Closing waits until everything is sent, and a peer that is gone never takes it.
         asyncio.get_running_loop().call_later(FAREWELL_S_MAX, self._transport.abort)

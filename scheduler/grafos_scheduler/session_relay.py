@@ -175,11 +175,10 @@ class SessionRelay:
             session.client.over()
 
     def _can_serve(self, instance: Instance) -> bool:
-        state, now = self._shell.state, self._shell.clock.now()
         return (
             instance.state == service_instances.ACTIVE
-            and now < instance.serves_until
-            and state.link_of(instance.cell_id) != 0
+            and self._shell.clock.now() < instance.serves_until
+            and self._shell.has_link(instance.cell_id)
         )
 
     def _forget_if_over(self, session: Session, end: SessionEnd) -> None:

@@ -148,6 +148,10 @@ class Shell:
                 log.exception("a tick could not be decided")
             await asyncio.sleep(TICK_EVERY_S)
 
+    def has_link(self, cell_id: str) -> bool:
+        """Whether frames can be sent to the cell."""
+        return (cell_id, self.state.link_of(cell_id)) in self._links
+
     def watch_instances(self, watcher: Callable[[str], None]) -> None:
         """Whom to tell, by its id, of each instance that has a new state."""
         self._instance_watchers.append(watcher)
