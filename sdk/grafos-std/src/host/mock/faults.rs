@@ -11,6 +11,9 @@ pub struct MockFaults {
     pub refused_of_1000: u64,
     /// Calls that answer `Disconnected` after they did what they were asked.
     pub answer_lost_of_1000: u64,
+    /// Calls of each tasklet after which its link is cut: from then on all answer `Disconnected`, and change nothing. So a
+    /// test stops a tasklet between any two steps.
+    pub cut_after_calls: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,9 @@ pub(super) enum Fault {
 impl MockFaults {
     /// What becomes of this call of this tasklet.
     pub(super) fn of_call(&self, tasklet: u64, call: u64) -> Option<Fault> {
+        if self.cut_after_calls.is_some_and(|last| call > last) {
+            return Some(Fault::Refused);
+        }
         let chance = mixed(self.seed ^ mixed(tasklet) ^ mixed(call).rotate_left(32)) % 1000;
         if chance < self.refused_of_1000 {
             Some(Fault::Refused)

@@ -1,6 +1,6 @@
 //! Pipelines.
 
-use grafos_std::host::{MockFabric, MockLease, MockTasklet};
+use grafos_std::host::{MockFabric, MockFaults, MockLease, MockTasklet};
 use grafos_std::mem::FabricMem;
 use grafos_std::{Failure, Output};
 use grafos_stream::{bytes_of_edge, Receiver, Sender, Stage, StreamError};
@@ -77,29 +77,23 @@ fn stages_one_after_the_other_need_room_for_all() {
 
 #[test]
 fn a_stage_that_is_stopped_anywhere_and_run_again_neither_loses_nor_doubles() {
-    for stopped_at in 1..60 {
+    let mut ended = Vec::new();
+    for calls in 0..400 {
         let fabric = MockFabric::new();
         let (mut tasklets, edges) = pipeline(&fabric, 16);
         fabric.run(tasklets.remove(0));
-        let mut left = stopped_at;
-        // Its region is away from that call on; the stage ends in the middle of whatever it does.
-        let step = |_: &[u8]| -> Tried {
-            let keep = |number: u64| {
-                left -= 1;
-                if left == 0 {
-                    fabric.set_status(edges[1], -6);
-                }
-                (number % 3 != 0).then(|| number.to_string())
-            };
+        let keep = |number: u64| (number % 3 != 0).then(|| number.to_string());
+        let stopped = |_: &[u8]| -> Tried {
             Stage::new(receiver::<u64>(0, 16)?, sender::<String>(1, 16)?, keep).run()?;
             Ok(Output::empty())
         };
-        let ended = fabric.run(MockTasklet::new(step).leases(&edges));
-        assert_eq!(ended.text, if stopped_at <= 10 { "revoked" } else { "" });
-        fabric.set_status(edges[1], 0);
+        fabric.set_faults(MockFaults { cut_after_calls: Some(calls), ..MockFaults::default() });
+        ended.push(fabric.run(MockTasklet::new(stopped).leases(&edges)).code);
+        fabric.set_faults(MockFaults::default());
         assert_eq!(fabric.run(tasklets.remove(0)).text, "");
-        assert_eq!(fabric.run(tasklets.remove(0)).output, ARRIVES, "stopped at chunk {stopped_at}");
+        assert_eq!(fabric.run(tasklets.remove(0)).output, ARRIVES, "stopped after {calls} calls");
     }
+    assert_eq!((ended[0], ended[399]), ("program_error", "finished"));
 }
 
 #[test]
