@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import looking_inside
+import msgspec
 import pytest
-from command_line import HELLO, Person
+from booted_cell import BOOT_S_MAX, holds_inside, identifies, ready, told_of
+from command_line import Person
 from metadata_of_a_cloud import serving
 from orchestrator import Orchestrator
 from own_orchestrator import OwnOrchestrator
 from standalone import Identity
-from wasmtime import wat2wasm
 
 from grafos_cellimage.booting import Asked, Machine, booted
 from grafos_cellimage.record import BakedImage
-from grafos_core.errors import CODES
 from grafos_core.virtual_machines import AWS, AZURE, GCP, HOST, PLAIN
-from grafos_scheduler import messages
 
 pytestmark = [pytest.mark.needs("image"), pytest.mark.timeout(900)]
-
-BOOT_S_MAX = 400.0
-"""Nobody waits for so long: software emulation on a machine that is busy with other tests."""
 
 
 @pytest.fixture(scope="module")
@@ -70,21 +66,6 @@ class Cell:
         with self.at.client(self.operator) as client:
             return next(cell.image_sha256 for cell in client.cells() if cell.cell_id == self.cell_id)
 
-    def answer(self) -> messages.RunView:
-        """How a tasklet ends there. A worker that does not start in time is asked again, as the code says: an emulated
-        machine on a busy one takes its time."""
-        ada = self.at.employ(self.operator, f"tenant-of-{self.cell_id}")
-        until = time.monotonic() + BOOT_S_MAX
-        with self.at.client(ada) as client:
-            module = client.put_blob(bytes(wat2wasm(HELLO)))
-            while True:
-                asked = messages.RunRequest(secrets.token_hex(8), self.provider, "prog", "main", module, "")
-                view = client.start_run(asked)
-                while not view.ended_at and time.monotonic() < until:
-                    view = client.run(view.run_id, wait_s=5.0)
-                if not CODES.get(view.code, CODES["internal"]).retryable or time.monotonic() > until:
-                    return view
-
     def becomes(self, machine: Machine, *, ready: bool) -> None:
         until = time.monotonic() + BOOT_S_MAX
         while self.is_ready is not ready:
@@ -92,19 +73,36 @@ class Cell:
             time.sleep(0.5)
 
 
-def test_an_image_that_boots_runs_tasklets_as_a_ready_cell_and_is_the_same_one_after_the_power_was_gone(
-    image: BakedImage, orchestrator: Orchestrator, operator: Identity, tmp_path: Path
+def test_an_image_boots_as_a_closed_cell_that_keeps_its_identity_and_ends_itself(
+    image: BakedImage, tmp_path: Path
 ) -> None:
-    cell = Cell(orchestrator, operator, "gcp-booted")
-    with booted(image, Asked(PLAIN, cell.told()), tmp_path / "machine") as machine:
-        cell.becomes(machine, ready=True)
-        assert cell.image == image.contents_sha256 != "", "it tells which image it is of"
-        run = cell.answer()
-        assert (run.state, run.cell_id) == ("finished", cell.cell_id), f"{run}\n{machine.console[-4000:]}"
-        machine.switch_off()
-        cell.becomes(machine, ready=False)
-        machine.switch_on()
-        cell.becomes(machine, ready=True)
+    """One machine from its first boot to its end, since booting takes long."""
+    ada = Person(tmp_path)
+    own = OwnOrchestrator(ada)
+    try:
+        assert ada("fabric", "claim", own.url).code == 0
+        told = told_of(own, ada, "gcp-booted")
+        asked = Asked(PLAIN, json.dumps(told), reaches=(own.bind,), beside=looking_inside.credentials())
+        began = time.monotonic()
+        with (
+            serving("{}") as metadata,
+            booted(
+                image, msgspec.structs.replace(asked, metadata_port=metadata.server_port), tmp_path / "machine"
+            ) as machine,
+        ):
+            ready(own, "gcp-booted", machine)
+            took_s = time.monotonic() - began
+            identifies(ada, "gcp-booted")
+            holds_inside(machine)
+        ends_at = int(time.time() + 1.6 * took_s + 20)
+        again = msgspec.structs.replace(asked, credential=json.dumps({**told, "timer_at": ends_at}))
+        with booted(image, again, tmp_path / "machine") as machine:
+            ready(own, "gcp-booted", machine)
+            assert machine.wait_off(BOOT_S_MAX), machine.console[-4000:]
+            assert time.time() >= ends_at - 1, "not before its time"
+            assert f"grafos: booted cell=gcp-booted timer={ends_at}" in machine.console
+    finally:
+        own.discard()
 
 
 @pytest.mark.deep
@@ -122,13 +120,38 @@ def test_on_each_cloud_the_image_learns_from_its_user_data_which_cell_it_is(
 
 
 @pytest.mark.deep
-def test_a_machine_ends_itself_when_its_time_is_over(
+@pytest.mark.parametrize(
+    ("variant", "said"),
+    [
+        pytest.param(Asked(GCP, memory_mb=512, any_memory=True), "this machine has too little memory", id="512 MB"),
+        pytest.param(Asked(PLAIN), "the firmware names no cloud", id="told nothing"),
+        pytest.param(Asked(GCP), "no user data yet: ", id="no metadata service"),
+        pytest.param(Asked(PLAIN, "{}"), "this machine was not told which cell it is", id="told nonsense"),
+    ],
+)
+def test_a_machine_that_can_be_no_cell_says_why_and_runs_none(
+    variant: Asked, said: str, image: BakedImage, tmp_path: Path
+) -> None:
+    alone = msgspec.structs.replace(variant, reaches=())
+    with booted(image, alone, tmp_path / "machine") as machine:
+        assert machine.wait(lambda console: said in console, BOOT_S_MAX), machine.console[-4000:]
+        assert "grafos: booted" not in machine.console
+        if variant.memory_mb == 512 or variant.credential:
+            assert machine.wait_off(BOOT_S_MAX), machine.console[-4000:]
+
+
+@pytest.mark.deep
+def test_a_clock_that_stands_in_1970_ends_nothing_and_trusts_nobody(
     image: BakedImage, orchestrator: Orchestrator, operator: Identity, tmp_path: Path
 ) -> None:
-    cell = Cell(orchestrator, operator, "gcp-short")
-    with booted(image, Asked(PLAIN, cell.told(timer_at=int(time.time()) + 90)), tmp_path / "machine") as machine:
-        assert machine.wait_off(BOOT_S_MAX), machine.console[-4000:]
-        assert "grafos: booted cell=gcp-short" in machine.console
+    cell = Cell(orchestrator, operator, "gcp-1970")
+    told = cell.told(timer_at=int(time.time()) + 3600)
+    asked = Asked(PLAIN, told, clock="1970-01-01", reaches=(f"127.0.0.1:{orchestrator.port}",))
+    with booted(image, asked, tmp_path / "machine") as machine:
+        assert machine.wait(lambda console: "the clock is wrong" in console, BOOT_S_MAX), machine.console[-4000:]
+        assert machine.wait(lambda console: "nobody sets the clock" in console, BOOT_S_MAX), machine.console[-4000:]
+        assert machine.is_on, "a timer that stands in the future does not fire at once"
+        assert not cell.is_ready
 
 
 @pytest.mark.deep
