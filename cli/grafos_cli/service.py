@@ -174,7 +174,7 @@ def logs(ctx: typer.Context, name: Name) -> None:
     "open",
     cls=taught(
         examples=("grafos service open echo", "grafos service open web --port 8080"),
-        next="curl http://127.0.0.1:PORT/",
+        next="grafos service show NAME",
     ),
 )
 def open_(
