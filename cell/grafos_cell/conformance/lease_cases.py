@@ -45,6 +45,20 @@ _READ_BACK = _block_moved("fbbu_read_block", 0, 3, 1024)
 _ECHO_BLOCK = f"""(drop {_block_moved("fbbu_write_block", 0, 3, 0)}) (drop {_READ_BACK})
     (call $output_write (i32.const 1024) (i32.const 512))"""
 
+_ADD_TWICE = """(drop (call $fbmu_fetch_add (i32.const 0) (i64.const 8) (i64.const 5) (i32.const 0)))
+    (drop (call $fbmu_fetch_add (i32.const 0) (i64.const 8) (i64.const 5) (i32.const 0)))
+    (call $output_write (i32.const 0) (i32.const 8))"""
+_EXCHANGE_NOTHING = """(drop (call $fbmu_compare_exchange (i32.const 0) (i64.const 8) (i64.const 1) (i64.const 2)
+        (i32.const 0)))
+    (drop (call $fbmu_read (i32.const 0) (i64.const 8) (i32.const 0) (i32.const 8)))
+    (call $output_write (i32.const 0) (i32.const 8))"""
+
+
+def _is(call: str, status: int) -> str:
+    """A run that is well if the call answers so."""
+    return f"(i32.ne {call} (i32.const {status}))"
+
+
 MEMORY_CASES = (
     _memory("size", _SIZE, _BYTES),
     _memory("size-without-a-lease", _SIZE, abi.UNSUPPORTED, lease=None),
@@ -56,6 +70,31 @@ MEMORY_CASES = (
     _memory("write", _moved("fbmu_write", 0, 0, 0, _BYTES), 0),
     _memory("write-behind-the-region", _moved("fbmu_write", 0, _BYTES, 0, 1), abi.CAPACITY_EXCEEDED),
     _memory("write-after-the-end", _moved("fbmu_write", 0, 0, 0, 1), -2, lease=_OVER, desk=abi.LEASE_EXPIRED),
+    Case(
+        "memory-fetch-add",
+        "4.3 fbmu_fetch_add",
+        tasklet_text(_ADD_TWICE),
+        Expected(output=(5).to_bytes(8, "little")),
+        memory_leases=(_LIVING,),
+    ),
+    Case(
+        "memory-compare-exchange-of-another-value",
+        "4.3 fbmu_compare_exchange",
+        tasklet_text(_EXCHANGE_NOTHING),
+        Expected(output=bytes(8)),
+        memory_leases=(_LIVING,),
+    ),
+    Case(
+        "memory-attach-to-no-reference",
+        "4.3 fbmu_attach",
+        tasklet_text(_is("(call $fbmu_attach (i32.const 0) (i32.const 0))", abi.INVALID_ARGUMENT)),
+    ),
+    Case(
+        "memory-no-reference-to-an-own-lease",
+        "4.3 fbmu_ref",
+        tasklet_text(_is("(call $fbmu_ref (i32.const 0) (i32.const 0) (i32.const 512))", abi.UNSUPPORTED)),
+        memory_leases=(_LIVING,),
+    ),
     _memory("read-after-a-renewal", _moved("fbmu_read", 0, 0, 0, 1), 0, lease=_OVER),
     Case(
         "memory-write-and-read",
