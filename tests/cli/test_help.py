@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import typer
 from command_line import GOLDEN, Answer, grafos
+from documents_held import BARE
 
 from grafos_cli import catalog, taught
 
@@ -65,7 +66,8 @@ def test_every_command_that_help_names_exists(words: tuple[str, ...]) -> None:
             longest = max((depth for depth in range(1, 5) if " ".join(said[:depth]) in known), default=0)
             path = " ".join(said[:longest])
             assert path in known
-            assert not any(name.startswith(f"{path} ") for name in known), "a noun is named with one of its verbs"
+            is_noun = any(name.startswith(f"{path} ") for name in known)
+            assert not is_noun or f"grafos {path}" in BARE, "a noun is named with one of its verbs"
 
 
 def test_without_words_the_first_page_is_shown(tmp_path: Path) -> None:
