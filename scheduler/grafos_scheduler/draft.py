@@ -13,7 +13,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.ledger import Account, Hold, Ledger
 from grafos_scheduler import audit, frames, rows
 from grafos_scheduler.effects import CloseLink, Decision, Effect, RunMoved, SendToCell
-from grafos_scheduler.service_rows import SERVICE, Service
+from grafos_scheduler.service_rows import INSTANCE, SERVICE, Instance, Service
 from grafos_scheduler.state import State
 
 
@@ -35,6 +35,7 @@ class Draft:
         self._effects: list[Effect] = []
         self._links: dict[str, tuple[int, int]] = {}
         self._services: dict[str, Service] = {}
+        self._instances: dict[str, Instance] = {}
 
     def put(self, kind: str, key: str, row: msgspec.Struct) -> None:
         self._batch.append(Change(kind, key, row))
@@ -58,6 +59,15 @@ class Draft:
     def service(self, key: str) -> Service | None:
         """The service as this decision has it so far; None once it is gone."""
         return self._services.get(key) or self.state.services.get(key)
+
+    def put_instance(self, instance: Instance) -> None:
+        """The instance as it is from now on, also for the rest of this decision."""
+        self._instances[instance.instance_id] = instance
+        self.put(INSTANCE, instance.instance_id, instance)
+
+    def newest(self, instance: Instance) -> Instance:
+        """The instance as this decision has it so far."""
+        return self._instances.get(instance.instance_id, instance)
 
     def do(self, effect: Effect) -> None:
         """Something to be done once the decision is durable."""

@@ -62,7 +62,7 @@ def moved(instance: Instance, state: str) -> Instance:
 
 def put(draft: Draft, instance: Instance) -> None:
     """The instance as it is now, and word to whoever has sessions in it."""
-    draft.put(INSTANCE, instance.instance_id, instance)
+    draft.put_instance(instance)
     draft.do(InstanceMoved(instance.instance_id))
 
 

@@ -236,16 +236,18 @@ def _without_lease(draft: Draft, instance: Instance, lease: rows.Lease, frame: f
     service_instances.end(draft, instance, code, what)
 
 
-def take_over(draft: Draft, before: Instance, instance_id: str) -> bool:
-    """Gives the leases of an instance that crashed to the next one on the same cell, if all of them are still held."""
-    held = service_instances.leases_of(draft, before)
+def can_be_taken_over(draft: Draft, instance: Instance) -> bool:
+    """Whether all leases of an instance that crashed are still held, for the next one on the same cell."""
+    held = service_instances.leases_of(draft, instance)
     fit = [lease for lease in held if lease.state in (leases.ASKED, leases.HELD) and lease.revoke == RevokeState.ACTIVE]
-    if len(fit) != len(before.lease_ids) or draft.now >= before.serves_until:
-        return False
-    for lease in fit:
+    return len(fit) == len(instance.lease_ids) and draft.now < instance.serves_until
+
+
+def take_over(draft: Draft, before: Instance, instance_id: str) -> None:
+    """Gives the leases of an instance that crashed to the next one on the same cell."""
+    for lease in service_instances.leases_of(draft, before):
         draft.remember(rows.TOKEN, lease.lease_id, None)
         draft.put_lease(replace(lease, run_id=instance_id))
-    return True
 
 
 def drain_without_money(draft: Draft, instance: Instance, refusal: GrafosError) -> None:

@@ -99,7 +99,7 @@ def provision(draft: Draft, service: Service, slot: int, cell: rows.Cell, chance
 def start_again(draft: Draft, before: Instance, chance: random.Random) -> bool:
     """Plans the next instance on the same cell and under the same leases, which are intact; whether that could be."""
     restarts = restarts_after(replace(before, ended_at=draft.now))
-    if restarts > RESTARTS_ON_ONE_CELL_MAX:
+    if restarts > RESTARTS_ON_ONE_CELL_MAX or not service_leases.can_be_taken_over(draft, before):
         return False
     planned = replace(
         before,
@@ -125,8 +125,7 @@ def start_again(draft: Draft, before: Instance, chance: random.Random) -> bool:
         paid = service_money.hold_next(draft, planned)
     except GrafosError:
         return False
-    if not service_leases.take_over(draft, before, planned.instance_id):
-        return False
+    service_leases.take_over(draft, before, planned.instance_id)
     service_instances.put(draft, paid)
     service_instances.note(
         draft, AuditKind.INSTANCE_PROVISIONED, paid, why=RESTART, revision=paid.revision, restarts=restarts

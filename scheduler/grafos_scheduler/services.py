@@ -190,8 +190,12 @@ def _renew(draft: Draft, instance: Instance) -> None:
 
 
 def _keep_up(draft: Draft, service: Service, busy: set[str], chance: random.Random) -> None:
-    """Fills the slots that have nobody, begins the next cutover, or lets a service go that has ended."""
-    standing = {instance.slot: instance for instance in draft.state.instances_of(service.key)}
+    """Fills the slots that have nobody, begins the next cutover, or lets a service go that has ended.
+
+    An instance that was renewed or fenced a moment ago is taken as it is by now; the slot of one that has just ended is
+    filled at the next tick.
+    """
+    standing = {instance.slot: draft.newest(instance) for instance in draft.state.instances_of(service.key)}
     if service.removing:
         if not standing:
             _forget(draft, service)

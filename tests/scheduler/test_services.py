@@ -457,3 +457,36 @@ def test_a_starting_instance_is_started_again_over_a_new_link() -> None:
     desk.dial()
     desk.grant(instance)
     assert [start.instance_id for start in desk.frames(StartInstance)] == [instance.instance_id]
+
+
+# --- several things in one moment ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("served_s", range(10, 18))
+def test_a_cutover_that_begins_while_the_leases_are_renewed_knows_what_was_held_and_until_when(served_s: int) -> None:
+    desk = ServiceDesk(1)
+    [old] = desk.serve()
+    desk.wait(served_s, "cell-1")
+    desk.deploy(version="2.0.0")
+    desk.wait(1, "cell-1")
+    row = desk.row(old)
+    assert list(desk.state.ledger.holds) == [row.hold_id]
+    assert row.serves_until == max(lease.expires_at for lease in desk.leases(old))
+
+
+def test_an_instance_that_loses_a_lease_as_its_cutover_begins_is_fenced() -> None:
+    desk = ServiceDesk(1)
+    [old] = desk.serve()
+    desk.deploy(version="2.0.0")
+    desk.state.leases.pop(desk.lease(old, "mem").lease_id)
+    desk.wait(1, "cell-1")
+    assert desk.row(old).state == service_instances.FENCED
+
+
+def test_nothing_is_held_for_an_instance_that_could_not_be_started_again() -> None:
+    desk = ServiceDesk(1)
+    [old] = desk.serve()
+    desk.clock.advance(LEASE_S)
+    desk.report(old, "trap")
+    assert not desk.standing()
+    assert not desk.state.ledger.holds
