@@ -56,12 +56,13 @@ class Rolled(NamedTuple):
 
 def cells_to_roll(hands: Hands, cell_id: str = "") -> list[StackRow]:
     """That cell, or all of the connector's cloud that joined an orchestrator, live, and were made by this home's own
-    engine. ``cell_unknown``, ``unsupported`` for one that is a fabric of its own, ``stack_busy`` for one that is not
-    finished or whose engine is another one."""
-    provider = hands.connector.provider
+    engine. ``cell_unknown``, ``unsupported`` for one that is a fabric of its own, ``cell_gone`` for one that ran out,
+    ``stack_busy`` for one that is not finished or whose engine is another one."""
+    provider, now = hands.connector.provider, hands.clock.now()
     rows = [row for row in hands.journal.stacks() if row.provider == provider and row.plan is not None]
     if not cell_id:
-        return [row for row in rows if row.engine == DIRECT and _joins(row) and _is_to_roll(hands, row)]
+        direct = (row for row in rows if row.engine == DIRECT and _joins(row))
+        return [row for row in direct if is_to_roll(row, rows, now)]
     named = next((row for row in rows if row.stack == cell_id and row.state is not StackState.GONE), None)
     if named is None:
         step = "grafos cloud ls"
@@ -74,7 +75,10 @@ def cells_to_roll(hands: Hands, cell_id: str = "") -> list[StackRow]:
             next=f"make another one; then: grafos cloud teardown {provider} --cell-id {cell_id}",
         )
     check_owner(named, DIRECT)
-    if not _is_to_roll(hands, named):
+    if not is_to_roll(named, rows, now):
+        if has_run_out(named, now):
+            step = f"remove what is left: grafos cloud teardown {provider} --cell-id {cell_id}"
+            raise GrafosError("cell_gone", f"{cell_id} ran out and has ended itself", next=step)
         verb, why = (
             ("provision", "was never finished") if named.state is StackState.MAKING else ("teardown", "is ending")
         )
@@ -85,11 +89,12 @@ def cells_to_roll(hands: Hands, cell_id: str = "") -> list[StackRow]:
 
 def plan_roll(hands: Hands, cells: Iterable[StackRow], image: str, bundles: Bundles) -> tuple[Turn, ...]:
     """For each cell the plan of its successor; changes nothing. What stands in the way of one is raised."""
-    taken = {row.stack for row in hands.journal.stacks() if row.state is not StackState.GONE}
+    known = hands.journal.stacks()
+    taken = {row.stack for row in known if row.state is not StackState.GONE}
     turns = []
     for row in cells:
         assert row.plan is not None, "cells have plans"
-        begun = _successor(hands, row.stack)
+        begun = successor_of(row, known)
         name = begun.stack if begun is not None else _fresh_name(hands, row.stack, taken)
         taken.add(name)
         prepared = prepare(hands, _spec(hands, row.plan, name, image), bundles)
@@ -119,6 +124,25 @@ def starts_alike(one: CellFacts, other: CellFacts) -> bool:
     return (one.image.id, one.baked, one.bundle) == (other.image.id, other.baked, other.bundle)
 
 
+def is_to_roll(row: StackRow, rows: Iterable[StackRow], now: float) -> bool:
+    """Whether a cell lives and can be replaced; also one whose end was begun because its successor is ready. ``rows``
+    are the journal's. One that ran out has ended itself, and must not keep the others from being replaced."""
+    if has_run_out(row, now):
+        return False
+    return row.state is StackState.MADE or (row.state is StackState.UNMAKING and successor_of(row, rows) is not None)
+
+
+def has_run_out(row: StackRow, now: float) -> bool:
+    """Whether a cell is past its end."""
+    return row.plan is not None and row.plan.expires_at <= now
+
+
+def successor_of(old: StackRow, rows: Iterable[StackRow]) -> StackRow | None:
+    """The one that an earlier run began for this very cell: that of an earlier cell of its name is nobody's."""
+    begun = (row for row in rows if row.replaces == old.stack and row.created_at >= old.created_at)
+    return next((row for row in begun if row.state in (StackState.MAKING, StackState.MADE)), None)
+
+
 def _rolled(hands: Hands, turn: Turn, bundles: Bundles, project: Path, patience: Patience) -> Rolled:
     old, plan = turn.old, turn.plan
     if plan is None:
@@ -139,20 +163,8 @@ def _rolled(hands: Hands, turn: Turn, bundles: Bundles, project: Path, patience:
         return Rolled(old.stack, record, error=error)
 
 
-def _is_to_roll(hands: Hands, row: StackRow) -> bool:
-    """One that lives; also one whose end was begun because its successor is ready."""
-    leaves = row.state is StackState.UNMAKING and _successor(hands, row.stack) is not None
-    return leaves or row.state is StackState.MADE
-
-
 def _joins(row: StackRow) -> bool:
     return row.plan is not None and row.plan.spec.joins
-
-
-def _successor(hands: Hands, cell_id: str) -> StackRow | None:
-    """The one that an earlier run began."""
-    rows = (row for row in hands.journal.stacks() if row.replaces == cell_id)
-    return next((row for row in rows if row.state in (StackState.MAKING, StackState.MADE)), None)
 
 
 def _fresh_name(hands: Hands, cell_id: str, taken: Iterable[str]) -> str:

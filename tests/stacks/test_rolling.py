@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from crash_sweep import Abort
 from image_ground import HOUR_S, Ground, image_ground, put_up
+from registered import plan
 from registered_operator import CELL, RegisteredOperator
 
 from grafos_core import ledger as ledgers
@@ -16,10 +17,10 @@ from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
 from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.inviting import Patience
-from grafos_stacks.journal import StackState
+from grafos_stacks.journal import StackRow, StackState
 from grafos_stacks.publishing_end import unpublish
 from grafos_stacks.records import CellHome, project_cells
-from grafos_stacks.rolling import Rolled, cells_to_roll, plan_roll, roll
+from grafos_stacks.rolling import Rolled, cells_to_roll, is_to_roll, plan_roll, roll, successor_of
 
 SUCCESSOR = f"{CELL}-r2"
 
@@ -138,3 +139,22 @@ def test_a_cell_that_cannot_be_rolled_is_refused_with_the_next_step(operator: Re
         cells_to_roll(operator.hands(), "alone")
     assert refused.value.code == "unsupported"
     assert [row.stack for row in cells_to_roll(operator.hands())] == [CELL]
+
+
+def known(name: str, state: StackState, made_at: float, replaces: str = "") -> StackRow:
+    """As the journal has a cell."""
+    return StackRow(name, "gcp", "us-central1", "1", state, made_at, made_at, plan=plan("gcp", name), replaces=replaces)
+
+
+def test_a_cell_that_took_over_from_an_earlier_one_of_the_name_is_not_its_successor() -> None:
+    """Else the new cell would be torn down, and nothing would stand in its place."""
+    namesake = known(SUCCESSOR, StackState.MADE, 2.0, replaces=CELL)
+    assert successor_of(known(CELL, StackState.MADE, 1.0), [namesake]) == namesake
+    assert successor_of(known(CELL, StackState.MADE, 3.0), [namesake]) is None
+
+
+def test_a_cell_that_ran_out_does_not_keep_the_others_from_going_over() -> None:
+    row = known(CELL, StackState.MADE, 1.0)
+    assert row.plan is not None
+    end = row.plan.expires_at
+    assert [is_to_roll(row, [], float(now)) for now in (end - 1, end)] == [True, False]
