@@ -1,8 +1,9 @@
 """One hold for many runs: a tenant has the worst case of a whole program held at once, and its runs are paid from that.
 
 A reservation is a hold on one account of the tenant's, and an account of its own with just that to spend. A run that
-names it is held there and nowhere else. It ends when its tenant says so, or at its time; and when no run holds anything
-of it any more, its hold is settled for what its runs came to.
+names it is held there and nowhere else. It ends when its tenant says so, at its time, or with the account that it is
+held on: a slice that is closed, a ledger that goes home. When no run holds anything of it any more, its hold is settled
+for what its runs came to.
 
     open --closed, ran out--> closing --no run holds any of it--> (settled, forgotten a while later)
 """
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 
 from grafos_core import ledger
 from grafos_core.errors import GrafosError
+from grafos_core.fabric import tenant_account
 from grafos_scheduler import reservation_messages, rows, tenants
 from grafos_scheduler.reservation_events import OfReservations, ReservationAsked, ReservationEnded
 from grafos_scheduler.retention import KEY_KEPT_S
@@ -74,7 +76,7 @@ def ended(draft: Draft, event: ReservationEnded) -> reservation_messages.Reserva
 def time_passed(draft: Draft) -> None:
     """Closes what ran out, settles what no run holds any more, and forgets it when nobody asks again."""
     for known in draft.state.reservations.values():
-        if not known.settled_at and (known.closed or known.expires_at <= draft.now):
+        if not known.settled_at and (known.expires_at <= draft.now or not _is_open(draft.state, known)):
             _closed(draft, known)
         elif known.settled_at and known.settled_at + KEY_KEPT_S <= draft.now:
             draft.remove(rows.RESERVATION, known.account)
@@ -83,7 +85,7 @@ def time_passed(draft: Draft) -> None:
 def purse(state: State, tenant: str, key: str, until: float) -> list[Account]:
     """The reservation's account, for a run lasting ``until``; ``not_found`` for one that is not open so long."""
     known = state.reservations.get(account_of(tenant, key))
-    if known is None or known.closed or known.expires_at < until:
+    if known is None or known.expires_at < until or not _is_open(state, known):
         raise GrafosError(
             "not_found",
             f"tenant {tenant} has no reservation {key} here that outlasts the run",
@@ -107,6 +109,15 @@ def view(draft: Draft, row: rows.Reservation) -> reservation_messages.Reservatio
         expires_at=row.expires_at,
         closed=row.closed,
     )
+
+
+def _is_open(state: State, known: rows.Reservation) -> bool:
+    """Whether more may be held on it: neither it is closed, nor the money that it was taken from."""
+    if known.closed:
+        return False
+    account = state.ledger.holds[known.account].account
+    is_own = account == tenant_account(known.tenant)
+    return not (state.lets_nothing_be_held if is_own else state.slices[account].closed)
 
 
 def _closed(draft: Draft, known: rows.Reservation) -> rows.Reservation:

@@ -14,6 +14,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.ledger import Account, Decide, Hold, Ledger
 from grafos_scheduler import events, fabric_ledger, rows, tenant_events
 from grafos_scheduler.ledger_messages import LedgerRows, LedgerView
+from grafos_scheduler.reservation_events import ReservationAsked
 
 OPERATOR, TENANT = "operator", "tenant/acme"
 CELL = Hold("cell/web/1/5", OPERATOR, 300, "cell web")
@@ -356,3 +357,12 @@ def test_the_next_generation_is_anybodys_to_fetch() -> None:
     close(desk, fetch=MINE)
     take(desk, copy_of(generation=2))
     assert close(desk, 2, fetch=ANOTHERS).state == "closed"
+
+
+def test_what_a_program_reserved_does_not_keep_the_ledger_from_going_home() -> None:
+    desk = orchestrator()
+    take(desk, copy_of())
+    desk.tell(ReservationAsked("acme", "a-key-of-the-program", 1_000, desk.now + 86_400.0))
+    assert close(desk).state == "closing"
+    desk.wait(1, "cell-1")
+    assert close(desk).state == "closed"

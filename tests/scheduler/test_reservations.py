@@ -6,9 +6,11 @@ import pytest
 from desk import RATE, Desk
 
 from grafos_core.errors import GrafosError
+from grafos_core.receipts import Settlement
 from grafos_scheduler import retention, runs
 from grafos_scheduler.reservation_events import ReservationAsked, ReservationEnded
 from grafos_scheduler.reservation_messages import ReservationView
+from grafos_scheduler.tenant_events import SliceClosed
 
 KEY = "a-key-of-the-program"
 WORST = RATE * 10 // 3600 // 2
@@ -127,3 +129,20 @@ def test_money_that_ends_before_it_pays_for_nothing_of_it() -> None:
     with pytest.raises(GrafosError) as refused:
         reserve(desk, life_s=7 * 86400.0)
     assert refused.value.code == "budget_exceeded"
+
+
+def test_a_closed_slice_closes_what_is_held_on_it_and_pays_for_no_further_run() -> None:
+    desk = ready()
+    reserve(desk)
+    run = desk.start(deadline_s=10.0, reservation=KEY)
+    settlement = desk.tell(SliceClosed("slice-1")).answer
+    assert isinstance(settlement, Settlement)
+    assert not settlement.final
+    with pytest.raises(GrafosError) as refused:
+        desk.start(run_key="another-key-of-a-run", deadline_s=10.0, reservation=KEY)
+    assert refused.value.code == "not_found"
+    desk.report(run, seconds=2.0)
+    desk.wait(1)
+    settled = desk.tell(SliceClosed("slice-1")).answer
+    assert isinstance(settled, Settlement)
+    assert (settled.final, settled.spent_micro_cents) == (True, 1000)
