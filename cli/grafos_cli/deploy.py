@@ -189,10 +189,11 @@ def run(
     terminal = terminal_of(ctx)
     what = load_program(program_folder(program))
     where = _named(what, provider, env) or LOCAL
+    whole = _without_services(what)
     if not tasklet and len(what.tasklets) > 1:
         of_one = {"--input": input_file, "--mem": mem, "--block": block, "--max-cents": max_cents}
         refused = [flag for flag, value in of_one.items() if value] + (["--provider any"] if where == ANY else [])
-        _run_whole(what, where, cell_id, _tier(tier), tenant, refused, terminal)
+        _run_whole(whole, where, cell_id, _tier(tier), tenant, refused, terminal)
         return
     chosen = what.tasklet(tasklet)
     if chosen.input_of is not None and not input_file:
@@ -212,6 +213,15 @@ def run(
     _show(act(wish, fabric, project_folder(), terminal), fabric, terminal)
 
 
+def _without_services(what: Program) -> Program:
+    """The program without the tasklets that only serve: these are deployed, and end at once as a run."""
+    from dataclasses import replace
+
+    needed = {other for tasklet in what.tasklets for other in tasklet.needs}
+    serving = {service.tasklet for service in what.services} - needed
+    return replace(what, tasklets=tuple(tasklet for tasklet in what.tasklets if tasklet.name not in serving))
+
+
 def _run_whole(
     what: Program, where: str, cell_id: str, tier: Tier | None, tenant: str, refused: list[str], terminal: Terminal
 ) -> None:
@@ -224,6 +234,8 @@ def _run_whole(
     from grafos_cli.whole_program import prepare_all, run_program
     from grafos_core.errors import GrafosError
 
+    if not what.tasklets:
+        raise GrafosError("usage", f"All tasklets of {what.name} are services", next="grafos service deploy")
     if refused:
         raise GrafosError(
             "usage",

@@ -52,17 +52,6 @@ def last_ones(needs: Mapping[str, Sequence[str]]) -> list[str]:
     return [name for name in needs if name not in wanted]
 
 
-def longest_s(needs: Mapping[str, Sequence[str]], lasts_s: Mapping[str, float]) -> float:
-    """How long the program lasts if each tasklet does so long, in seconds."""
-    until: dict[str, float] = {}
-    left = list(needs)
-    while left:
-        for name in [each for each in left if all(other in until for other in needs[each])]:
-            until[name] = lasts_s[name] + max((until[other] for other in needs[name]), default=0.0)
-            left.remove(name)
-    return max(until.values(), default=0.0)
-
-
 def _ring_in(needs: Mapping[str, Sequence[str]]) -> list[str]:
     """Tasklets of which each needs the next, and the last the first."""
     left = dict(needs)

@@ -57,6 +57,8 @@ class ProgramKeys:
             self._path.unlink(missing_ok=True)
         return new if write_private_once(self._path, msgspec.json.encode(new)) else self.find() or new
 
-    def done(self) -> None:
+    def done(self, key: str) -> None:
         """Its end was seen; the next asking is a new one."""
-        self._path.unlink(missing_ok=True)
+        pending = self.find()
+        if pending is None or pending.key == key:
+            self._path.unlink(missing_ok=True)

@@ -153,14 +153,17 @@ def _asked_for(
         keys.done(asked, pending.run_key)
 
 
-def run_under(run_key: str, client: SchedulerClient, asking: Asking, provider: str, steps: Steps) -> Ended:
-    """Asks under a key that the caller will know again, and waits for the end. Asked again, it is the same run. Its
-    only step bears the tasklet's name."""
-    step = asking.tasklet.name
-    steps.began(step, "asking")
+def begin_under(run_key: str, client: SchedulerClient, asking: Asking, provider: str, steps: Steps) -> messages.RunView:
+    """Asks under a key that the caller will know again. Asked again, it is the same run. Its only step bears the
+    tasklet's name."""
+    steps.began(asking.tasklet.name, "asking")
     _put_blobs(client, asking)
-    view = client.start_run(request_for(asking, provider, run_key))
-    return _ended(client, view, asking, steps, step)
+    return client.start_run(request_for(asking, provider, run_key))
+
+
+def wait_for(client: SchedulerClient, view: messages.RunView, asking: Asking, steps: Steps) -> Ended:
+    """The end of a run that was begun so."""
+    return _ended(client, view, asking, steps, asking.tasklet.name)
 
 
 def request_for(asking: Asking, provider: str, run_key: str) -> messages.RunRequest:

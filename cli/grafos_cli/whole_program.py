@@ -30,10 +30,11 @@ from grafos_cli.running import (
     PATIENCE_S,
     Asking,
     Ended,
+    begin_under,
     failed_run,
     prepare,
     request_for,
-    run_under,
+    wait_for,
 )
 from grafos_cli.steps import Steps, show_steps
 from grafos_core.errors import GrafosError
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
     from grafos_core.tiers import Tier
     from grafos_scheduler.client import SchedulerClient
+    from grafos_scheduler.messages import RunView
 
 ATTEMPTS_MAX = 3
 NOT_ITS_FAULT = frozenset({"cell_lost", "cell_revoked", "lease_expired", "lease_revoked"})
@@ -53,7 +55,7 @@ NOT_ITS_FAULT = frozenset({"cell_lost", "cell_revoked", "lease_expired", "lease_
 AT_ONCE_MAX = 8
 """Runs that this command waits for at a time; a cell of that many cores is rare, and the scheduler queues nothing."""
 ROOM_WITHIN_S = 120.0
-"""How long a tasklet whose turn it is waits for room or quota that others have."""
+"""How long a tasklet whose turn it is waits for room or quota that others have, once none of the program runs."""
 ASK_AGAIN_S = 0.5
 LINGER_S = 600.0
 """The money is held so much longer than the tasklets may last, for whoever has to ask again."""
@@ -100,32 +102,47 @@ def run_program(work: Work, reach: Reach, project: Path, terminal: Terminal) -> 
     """Runs it to its end and settles it. The first tasklet that fails is the error, once none runs any more."""
     keys = ProgramKeys(project, _identity(work, reach))
     with reach.client(PATIENCE_S) as client, resumable(f"Stopped while {work.program.name} ran", GO_ON):
-        pending = _with_money(client, work, reach, keys)
+        pending, is_over = keys.find(), False
+        if pending is not None:
+            # One that is over was seen to its end by nobody: its answer was lost on the way. All its runs still answer.
+            is_over = _reserve(client, pending).closed
+        else:
+            pending = _with_money(client, work, reach, keys)
         with show_steps(terminal) as steps:
             try:
-                ran = _Running(work, reach, pending, steps).to_the_end()
+                ran = _to_the_end(client, _Running(work, reach, pending, steps), pending, keys)
             except GrafosError as error:
-                if error.code not in NO_ANSWER:
-                    client.end_reservation(pending.key)
-                    keys.done()
-                raise
+                if not is_over or error.code != "not_found":
+                    raise
+                steps.note("note: what was held ran out before the program was through; it runs anew")
+                pending = _with_money(client, work, reach, keys)
+                ran = _to_the_end(client, _Running(work, reach, pending, steps), pending, keys)
         money = client.end_reservation(pending.key)
-    keys.done()
+        keys.done(pending.key)
     return ProgramEnd(ran, money)
 
 
+def _to_the_end(
+    client: SchedulerClient, running: _Running, pending: PendingProgram, keys: ProgramKeys
+) -> dict[str, Ran]:
+    """What became of each tasklet; what is held for a program that failed is free when its failure is raised."""
+    try:
+        return running.to_the_end()
+    except GrafosError as error:
+        if error.code not in NO_ANSWER:
+            client.end_reservation(pending.key)
+            keys.done(pending.key)
+        raise
+
+
 def _with_money(client: SchedulerClient, work: Work, reach: Reach, keys: ProgramKeys) -> PendingProgram:
-    """The program under way that this asking is about, else a new one for which the worst case is held."""
-    if (pending := keys.find()) is not None:
-        if not _reserve(client, pending).closed:
-            return pending
-        keys.done()
+    """A new program under way, for which the worst case is held."""
     pending = keys.begin(_worst_case(client, work, reach), _ttl_s(work))
     try:
         _reserve(client, pending)
     except GrafosError as error:
         if error.code not in NO_ANSWER:
-            keys.done()
+            keys.done(pending.key)
         raise
     return pending
 
@@ -147,9 +164,9 @@ def _worst_case(client: SchedulerClient, work: Work, reach: Reach) -> int:
 
 
 def _ttl_s(work: Work) -> float:
-    """How long the money is held at most, in seconds."""
-    lasts = {name: asking.tasklet.deadline_s + ROOM_WITHIN_S for name, asking in work.askings.items()}
-    return min(TTL_S_MAX, ATTEMPTS_MAX * graph.longest_s(work.needs, lasts) + LINGER_S)
+    """How long the money is held at most, in seconds: where there is room for one at a time, they run one by one."""
+    lasts_s = sum(asking.tasklet.deadline_s + ROOM_WITHIN_S for asking in work.askings.values())
+    return min(TTL_S_MAX, ATTEMPTS_MAX * lasts_s + LINGER_S)
 
 
 def _identity(work: Work, reach: Reach) -> dict[str, object]:
@@ -183,8 +200,10 @@ class _Running:
     def __init__(self, work: Work, reach: Reach, pending: PendingProgram, steps: Steps) -> None:
         self._work, self._reach, self._pending, self._steps = work, reach, pending, steps
         self._states = dict.fromkeys(work.askings, WAITING)
-        self._heard: SimpleQueue[tuple[str, Ran | GrafosError]] = SimpleQueue()
+        self._heard: SimpleQueue[tuple[str, Ran | Exception]] = SimpleQueue()
         self._ran: dict[str, Ran] = {}
+        self._have_room: set[str] = set()
+        """Those that go and wait for room no more."""
 
     def to_the_end(self) -> dict[str, Ran]:
         """What became of each; raises the first failure when nothing runs any more."""
@@ -196,6 +215,8 @@ class _Running:
             if GOING not in self._states.values():
                 break
             name, what = self._heard.get()
+            if not isinstance(what, Ran | GrafosError):
+                raise what
             error = what if isinstance(what, GrafosError) else failed_run(what.ended)
             if isinstance(what, Ran):
                 self._ran[name] = what
@@ -215,25 +236,35 @@ class _Running:
             with self._reach.client(PATIENCE_S) as client:
                 asking = self._asking(client, self._work.askings[name])
                 self._heard.put((name, self._attempts(client, asking)))
-        except GrafosError as error:
+        except Exception as error:  # noqa: BLE001 - whoever waits for it raises it
             self._heard.put((name, error))
 
     def _attempts(self, client: SchedulerClient, asking: Asking) -> Ran:
         tasklet, attempt = asking.tasklet, 1
         while True:
-            ended = self._with_room(client, asking, self._pending.run_key(tasklet.name, attempt))
+            ended = self._run(client, asking, self._pending.run_key(tasklet.name, attempt))
             if not tasklet.retry or ended.view.code not in NOT_ITS_FAULT or attempt == ATTEMPTS_MAX:
                 return Ran(ended, attempt)
             self._steps.note(f"{tasklet.name} runs again: {ended.view.what or ended.view.code}")
             attempt += 1
 
-    def _with_room(self, client: SchedulerClient, asking: Asking, run_key: str) -> Ended:
-        """Asks until there is room and quota for it, which others of the program may have."""
+    def _run(self, client: SchedulerClient, asking: Asking, run_key: str) -> Ended:
+        view = self._with_room(client, asking, run_key)
+        self._have_room.add(asking.tasklet.name)
+        try:
+            return wait_for(client, view, asking, self._steps)
+        finally:
+            self._have_room.discard(asking.tasklet.name)
+
+    def _with_room(self, client: SchedulerClient, asking: Asking, run_key: str) -> RunView:
+        """Asks until there is room and quota for it. While others of the program run, it is they who have it."""
         until = time.monotonic() + ROOM_WITHIN_S
         while True:
             try:
-                return run_under(run_key, client, asking, self._reach.provider, self._steps)
+                return begin_under(run_key, client, asking, self._reach.provider, self._steps)
             except GrafosError as error:
+                if self._have_room:
+                    until = time.monotonic() + ROOM_WITHIN_S
                 if not error.retryable or error.code in NO_ANSWER or time.monotonic() > until:
                     self._steps.ended(asking.tasklet.name, error.what, failed=True)
                     raise

@@ -59,6 +59,5 @@ def test_what_is_no_order_is_said(needs: Mapping[str, list[str]], words: str) ->
     assert words in fault.what
 
 
-def test_the_last_ones_and_the_longest_way() -> None:
+def test_the_last_ones_are_those_that_no_other_needs() -> None:
     assert graph.last_ones(DIAMOND) == ["both"]
-    assert graph.longest_s(DIAMOND, {"fetch": 1.0, "left": 5.0, "right": 2.0, "both": 1.0}) == 7.0

@@ -114,6 +114,32 @@ def test_after_a_kill_the_same_command_goes_on_and_nothing_runs_twice(resident: 
     assert made.isdisjoint(one["run"]["run_id"] for one in again["tasklets"]), "asked on purpose it runs anew"
 
 
+def test_a_program_whose_last_answer_was_lost_shows_its_end_and_runs_no_more(resident: Person) -> None:
+    write(resident, ("slow", slow(200_000_000), PATIENT), ("after", HELLO, {"needs": ["slow"]}))
+    process = resident.starts("deploy", "--json")
+    kept = resident.project / ".grafos" / "runs"
+    until(lambda: list(kept.glob("program-*.json")), "the key of the program")
+    [key] = kept.glob("program-*.json")
+    written = key.read_bytes()
+    first = ends_with(process).document
+    assert not key.exists()
+    key.write_bytes(written)
+    again = resident("deploy", "--json").document
+    for part in ("tasklets", "responses", "spent_micro_cents"):
+        assert again[part] == first[part]
+    assert not key.exists()
+
+
+def test_a_tasklet_that_only_serves_is_deployed_and_not_run(resident: Person) -> None:
+    write(resident, ("one", HELLO, {}), ("two", HELLO, {}), ("web", FOR_EVER, {"fuel": 1000}))
+    manifest = resident.project / "grafos.toml"
+    program = manifest.read_text()
+    manifest.write_text(program + '\n[[services]]\nname = "web"\nport = 8080\n')
+    answer = resident("deploy", "--json")
+    assert answer.code == 0, answer.out
+    assert [one["name"] for one in answer.document["tasklets"]] == ["one", "two"]
+
+
 def test_ctrl_c_says_how_to_go_on(resident: Person) -> None:
     write(resident, ("slow", slow(400_000_000), PATIENT), ("after", HELLO, {"needs": ["slow"]}))
     before = len(runs(resident))
