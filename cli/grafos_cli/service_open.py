@@ -29,8 +29,9 @@ def serve(door: Door, name: str, port: int, terminal: Terminal) -> None:
 
 async def _serve(door: Door, name: str, port: int, terminal: Terminal) -> None:
     client = ServiceClient(door)
+    under_way: set[asyncio.Task[None]] = set()
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def carried(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await _carry(client, name, reader, writer)
         except GrafosError as error:
@@ -38,17 +39,21 @@ async def _serve(door: Door, name: str, port: int, terminal: Terminal) -> None:
         finally:
             writer.close()
 
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of our own: asyncio tells of one of its own that Ctrl-C ends as if it had crashed.
+        task = asyncio.create_task(carried(reader, writer))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+
     try:
         server = await asyncio.start_server(connected, HERE, port)
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
-        raise GrafosError(
-            "port_taken",
-            f"another program listens on port {port}",
-            where=f"{HERE}:{port}",
-            next="choose another --port",
-        ) from error
+        what = f"another program listens on port {port}"
+        if error.errno == errno.EACCES:
+            what = f"port {port} is not for you to listen on"
+        raise GrafosError("port_taken", what, where=f"{HERE}:{port}", next="choose another --port") from error
     taken = server.sockets[0].getsockname()[1]
     url = f"http://{HERE}:{taken}"
     terminal.emit({"url": url, "service": name}, f"{url}\n")

@@ -68,9 +68,13 @@ def test_a_service_is_deployed_opened_and_taken_away(shop: Person) -> None:
         url = address_of(opening)
         assert urllib.request.urlopen(url, timeout=20).read() == b"hello\n"  # noqa: S310 - our own address
         assert curled(url) == "hello\n"
+        silent = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=20)
+        until(lambda: instance_of(shop)["sessions"] == 1)
     finally:
         opening.send_signal(signal.SIGINT)
-        assert ends_with(opening).code == 130
+        answer = ends_with(opening)
+    silent.close()
+    assert (answer.code, "Traceback" in answer.err) == (130, False)
     shown = shop("service", "show", "web")
     assert (shown.code, "1 of 1" in shown.out) == (0, True)
     assert shop("service", "rm", "web").code == 0
@@ -112,6 +116,12 @@ def instance(person: Person) -> str:
     view = person("service", "show", "web", "--json").document["service"]
     active = [each["instance_id"] for each in view["instances"] if each["state"] == "active"]
     return active[0] if active else ""
+
+
+def instance_of(person: Person) -> dict[str, Any]:
+    """The only instance there is."""
+    [found] = person("service", "show", "web", "--json").document["service"]["instances"]
+    return dict(found)
 
 
 def test_more_replicas_than_cells_are_refused(shop: Person) -> None:
