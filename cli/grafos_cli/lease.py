@@ -57,15 +57,18 @@ def create(
     import secrets
 
     from grafos_cli.fabric import open_default
+    from grafos_cli.interrupts import resumable
     from grafos_cli.project import project_folder
     from grafos_cli.reach import resolve
+    from grafos_cli.running import PATIENCE_S
     from grafos_cli.sizes import read_size
     from grafos_scheduler.region_messages import RegionRequest
 
     terminal = terminal_of(ctx)
     asked = RegionRequest(secrets.token_hex(16), provider, _bytes(read_size("BYTES", size)), _seconds(ttl))
     reach = resolve(provider, open_default(terminal), project_folder())
-    with reach.client() as client:
+    stopped = resumable("Stopped before its cell answered; the memory may be leased", "grafos lease ls")
+    with stopped, reach.client(PATIENCE_S) as client:
         view = _held(client, client.create_region(asked))
     if view.state != "held":
         code = view.code or "placement_failed"
