@@ -27,7 +27,7 @@ NOUNS = (
     Noun("new", "grafos_cli.new", "Programs", "make the folder of a new program"),
     Noun("tasklet", "grafos_cli.tasklet", "Programs", "build the tasklets of a program to WASM"),
     Noun("validate", "grafos_cli.validate", "Programs", "check a program or a module, without network"),
-    Noun("deploy", "grafos_cli.deploy", "Programs", "run a tasklet on a cell"),
+    Noun("deploy", "grafos_cli.deploy", "Programs", "run a program, or a tasklet of it, on cells"),
     Noun("service", "grafos_cli.service", "Programs", "modules that serve on several cells, and the way to them"),
     Noun("artifacts", "grafos_cli.artifacts", "Programs", "fetch what a run left, and verify who signed it"),
     Noun("runs", "grafos_cli.runs", "Programs", "list runs and what they cost"),
