@@ -109,6 +109,7 @@ class Sessions:
         self._next_handle = abi.FIRST_SESSION_HANDLE
         self._max = 0
         self._is_draining = False
+        self._is_drain_told = False
         self._over_code = ""
         self.fuel_given = start.fuel_per_session
         self.fuel_used = 0
@@ -135,6 +136,7 @@ class Sessions:
         if self._max or not 0 < max_sessions <= self._start.max_sessions:
             raise ProtocolError("it listens as it may not")
         self._max = max_sessions
+        self._tell_drain()
 
     # --- from the client --------------------------------------------------------------------------------------------
 
@@ -180,6 +182,7 @@ class Sessions:
             session.kept.clear()
             if session.has_ended:
                 self._to_guest(HalfEnd(session.handle))
+        self._tell_drain()
 
     def _free_handle(self) -> int:
         while self._next_handle in self._by_handle or self._next_handle > abi.SESSION_HANDLE_MAX:
@@ -281,18 +284,22 @@ class Sessions:
 
     def drain(self) -> None:
         """No further session; what was begun goes on."""
-        if not self._is_draining:
-            self._is_draining = True
+        self._is_draining = True
+        self._tell_drain()
+
+    def _tell_drain(self) -> None:
+        """The guest hears of a drain once: when it listens, and behind the last session that it can still accept."""
+        if self._is_draining and self.is_listening and not self._waiting and not self._is_drain_told:
+            self._is_drain_told = True
             self._to_guest(Drain())
 
     def tick(self, now: float) -> str:
         """Ends what has had its time; the code with which the instance itself is to end, if it is."""
         self.offer(now)
         for session in list(self._by_id.values()):
-            waited_s = now - session.moved_at
-            if waited_s >= self._start.idle_s:
+            if now - session.moved_at >= self._start.idle_s:
                 self._end(session, "session_idle")
-            elif not session.is_accepted and waited_s >= self._start.listen_within_s:
+            elif not session.is_accepted and now - session.begun_at >= self._start.listen_within_s:
                 self._end(session, "service_not_listening")
         is_late = not self.is_listening and now - self._began_at >= self._start.listen_within_s
         return "service_not_listening" if is_late else ""
@@ -322,5 +329,6 @@ class Sessions:
         del self._by_id[session.session_id]
         if not session.handle:
             self._waiting.remove(session)
+            self._tell_drain()
         elif session.handle in self._by_handle:
             self._to_guest(Gone(session.handle))

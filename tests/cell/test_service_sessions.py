@@ -266,16 +266,42 @@ def test_a_session_that_is_not_accepted_is_ended_and_the_guest_told(table: Table
     assert table.to_guest[-1] == Gone(FIRST)
 
 
+def test_a_client_that_sends_on_gains_no_time_at_a_guest_that_does_not_accept_it(table: Table) -> None:
+    table.begin("a")
+    for _ in range(10):
+        table.wait(1.0)
+        table.sessions.client_sent("a", b"x", table.now)
+    assert table.ends == {"a": "service_not_listening"}
+
+
 def test_a_drain_takes_nobody_new_and_goes_on_with_whoever_is_there(table: Table) -> None:
     table.sessions.begin("silent", table.now)
     table.begin("a")
     table.sessions.drain()
     table.sessions.drain()
-    assert table.to_guest.count(Drain()) == 1
     table.begin("late")
     assert table.ends == {"late": "draining"}
+    assert Drain() not in table.to_guest  # it might return, and the silent one had come before
     table.wait(1.0)
-    assert len(table.offered) == 2  # the silent one had come before
+    table.wait(1.0)
+    assert table.to_guest[-2:] == [Offer(FIRST + 1), Drain()]
+    assert table.to_guest.count(Drain()) == 1
+
+
+def test_a_drain_is_not_held_up_by_who_leaves_before_it_is_offered(table: Table) -> None:
+    table.sessions.begin("silent", table.now)
+    table.sessions.drain()
+    table.sessions.client_ended("silent", "interrupted", table.now)
+    assert table.to_guest == [Drain()]
+
+
+def test_a_guest_that_listens_after_the_drain_began_hears_of_it() -> None:
+    """It had no process yet; without the word it would wait for clients until the drain's deadline."""
+    table = Table(is_listening=False)
+    table.sessions.drain()
+    assert table.to_guest == []
+    table.sessions.listens(4)
+    assert table.to_guest == [Drain()]
 
 
 def test_a_guest_that_returns_ends_what_it_accepted_well_and_turns_away_the_rest(table: Table) -> None:
