@@ -56,6 +56,7 @@ class Shell:
         self.chance = chance
         self.stopped: asyncio.Future[GrafosError] = asyncio.get_running_loop().create_future()
         self._links: dict[tuple[str, int], Link] = {}
+        self._welcomed: set[tuple[str, int]] = set()
         self._next_link_id = 1
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._waiting = 0
@@ -128,13 +129,14 @@ class Shell:
 
     def drop_link(self, cell_id: str, link_id: int) -> None:
         self._links.pop((cell_id, link_id), None)
+        self._welcomed.discard((cell_id, link_id))
 
     def send_now(self, cell_id: str, frame: frames.DownFrame) -> bool:
         """Sends a frame that stands in no state over the cell's current link; whether there is one."""
-        link = self._links.get((cell_id, self.state.link_of(cell_id)))
-        if link is not None:
-            link.send(frame)
-        return link is not None
+        if not self.has_link(cell_id):
+            return False
+        self._links[cell_id, self.state.link_of(cell_id)].send(frame)
+        return True
 
     async def tick_for_ever(self) -> None:
         """Tells the scheduler that time passes, until the task is cancelled or the shell stops."""
@@ -149,8 +151,9 @@ class Shell:
             await asyncio.sleep(TICK_EVERY_S)
 
     def has_link(self, cell_id: str) -> bool:
-        """Whether frames can be sent to the cell."""
-        return (cell_id, self.state.link_of(cell_id)) in self._links
+        """Whether frames can be sent to the cell. A link that was decided upon is not yet one that was welcomed: that
+        waits for the disk, and a cell hangs up on whatever comes before it."""
+        return (cell_id, self.state.link_of(cell_id)) in self._welcomed
 
     def watch_instances(self, watcher: Callable[[str], None]) -> None:
         """Whom to tell, by its id, of each instance that has a new state."""
@@ -199,6 +202,8 @@ class Shell:
             return
         if isinstance(effect, SendToCell):
             link.send(effect.frame)
+            if isinstance(effect.frame, frames.Welcome):
+                self._welcomed.add((effect.cell_id, effect.link_id))
         else:
             assert isinstance(effect, CloseLink)
             link.close()

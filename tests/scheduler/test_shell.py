@@ -20,6 +20,7 @@ from grafos_core.rowstore import MemoryStore
 from grafos_scheduler import events, frames, messages, tenant_events
 from grafos_scheduler.authorize import Caller
 from grafos_scheduler.handlers import Request
+from grafos_scheduler.service_frames import SessionOpen
 from grafos_scheduler.shell import Shell
 from grafos_scheduler.standing_handlers import OFFERS_AT_ONCE, list_offers
 from grafos_scheduler.state import Settings, State
@@ -314,5 +315,27 @@ def test_an_older_link_is_closed_when_a_newer_one_takes_its_place() -> None:
         await scene.shell.handle(events.LinkOpened(link_id, frames.Hello("cell-1", 1, "test"), "0" * 64))
         assert (scene.wire.is_closed, newer.is_closed) == (True, False)
         assert isinstance(newer.frames[0], frames.Welcome)
+
+    play(story)
+
+
+def test_nothing_is_passed_on_over_a_link_before_its_welcome() -> None:
+    async def story(scene: Scene) -> None:
+        newer, session = Wire(), SessionOpen("a-session", "an-instance")
+        assert scene.shell.send_now("cell-1", session)
+        scene.store.gate.clear()
+        link_id = scene.shell.add_link("cell-1", newer)
+        hello = events.LinkOpened(link_id, frames.Hello("cell-1", 1, "test"), "0" * 64)
+        opening = asyncio.create_task(scene.shell.handle(hello))
+        await let_others_run()
+        assert scene.shell.state.link_of("cell-1") == link_id
+        assert not scene.shell.has_link("cell-1")
+        assert not scene.shell.send_now("cell-1", session)
+        scene.store.gate.set()
+        await opening
+        assert scene.shell.send_now("cell-1", session)
+        assert [type(frame) for frame in newer.frames] == [frames.Welcome, SessionOpen]
+        scene.shell.drop_link("cell-1", link_id)
+        assert not scene.shell.has_link("cell-1")
 
     play(story)
