@@ -179,7 +179,7 @@ def test_a_cell_from_an_earlier_start_is_turned_away() -> None:
     assert refusal.value.code == "generation_stale"
 
 
-@pytest.mark.parametrize("lowest", [3, 99])
+@pytest.mark.parametrize("lowest", [3, messages.PROTOCOL_MAX + 1])
 def test_a_cell_of_another_protocol_is_turned_away(lowest: int) -> None:
     desk = Desk()
     desk.register()
@@ -192,7 +192,7 @@ def test_a_newer_cell_that_still_speaks_our_protocol_is_welcome() -> None:
     desk = Desk()
     desk.register()
     desk.dial(protocol_min=1, protocol_max=7)
-    assert desk.frames(frames.Welcome) == [frames.Welcome(2, 5.0)]
+    assert desk.frames(frames.Welcome) == [frames.Welcome(messages.PROTOCOL_MAX, 5.0)]
 
 
 def test_a_new_link_takes_the_place_of_the_old_one() -> None:
