@@ -211,7 +211,10 @@ def _made_and_gone(ledger: Ledger, row: StackRow, cost_micro_cents: int | None) 
 
 
 def _receipt(fabric: Fabric, row: StackRow) -> TeardownReceipt | None:
-    gone = row.state is StackState.GONE
-    kept = image_receipt if row.publication is not None else lambda fabric, stack: CellHome(fabric, stack).receipt()
-    signed = kept(fabric, row.stack) if gone else None
-    return open_signed(signed, TeardownReceipt, fabric.key.public_key()) if signed is not None else None
+    """What its end was signed for; an earlier one of the name, which ended before it began, has its own."""
+    if row.state is not StackState.GONE:
+        return None
+    home = CellHome(fabric, row.stack)
+    signed = image_receipt(fabric, row.stack) if row.publication is not None else home.receipt()
+    receipt = open_signed(signed, TeardownReceipt, fabric.key.public_key()) if signed is not None else None
+    return receipt if receipt is not None and receipt.ended_at >= row.created_at else None

@@ -309,6 +309,18 @@ def test_what_a_lost_ledger_does_not_know_of_an_image_the_journal_tells(ground: 
     assert (held(ground.hands()), catch_up_ledger(ground.fabric, ground.clock)) == (money, ())
 
 
+def test_the_receipt_of_an_image_that_was_removed_is_not_booked_for_one_that_was_never_paid_for(
+    ground: EmulatedGround, disk: Disk
+) -> None:
+    unpublish(ground.hands(), published(ground.hands(), disk).publication.stack)
+    ground.clock.advance(1.0)
+    ground.fabric.book(lambda ledger: ledgers.set_cap(ledger, OPERATOR_ACCOUNT, 1))
+    with pytest.raises(GrafosError, match="budget_exceeded"):
+        published(ground.hands(), disk)
+    ground.fabric.book(lambda ledger: ledgers.set_cap(ledger, OPERATOR_ACCOUNT, 10**12))
+    assert catch_up_ledger(ground.fabric, ground.clock) == ()
+
+
 BUSY = {"aws": "PutSnapshotBlock", "gcp": "objects.upload", "azure": "disks.beginGetAccess"}
 
 
