@@ -1,4 +1,4 @@
-"""Which images the cells must be of that runs are given to.
+"""Which images the cells must be of that runs, regions and instances of services are given to.
 
 A baked image bears a digest of its contents, which its cell tells as it registers. An operator may demand a set of
 them: whoever tells of another, or of none, as on a stock machine, keeps what runs there and is given nothing new.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from grafos_core.errors import GrafosError
 from grafos_core.money import cost_micro_cents
 from grafos_core.resources import LISTENER, Resources
-from grafos_scheduler import cells, messages, placement, rows, tenants
+from grafos_scheduler import cells, image_demands, messages, placement, rows, tenants
 
 if TYPE_CHECKING:
     from grafos_scheduler.service_messages import ServiceSpec
@@ -94,6 +94,8 @@ def _vetoes(
         against.append("its software is too old for services")
     if state.draining(cell.cell_id):
         against.append("draining")
+    if image_veto := image_demands.veto(state, cell):
+        against.append(image_veto)
     ends_at = state.terms[cell.cell_id].expires_at
     if ends_at and ends_at < now + state.settings.service_lease_s:
         against.append("the cell is about to end")

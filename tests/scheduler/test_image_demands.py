@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from desk import ORCHESTRATOR, Desk
+from msgspec.structs import replace
+from service_desk import SPEC
 
 from grafos_core.audit_chain import AuditKind, AuditRecord
 from grafos_core.errors import GrafosError
@@ -11,6 +13,8 @@ from grafos_core.resources import Resources
 from grafos_scheduler import events, messages, views
 from grafos_scheduler.console import sight
 from grafos_scheduler.image_messages import ImageDemandView, ImagesDemanded
+from grafos_scheduler.service_events import ServiceDeployed
+from grafos_scheduler.service_messages import ActiveActive
 
 OURS, OTHERS = "a" * 64, "b" * 64
 
@@ -77,6 +81,16 @@ def test_naming_the_cell_does_not_outweigh_the_veto() -> None:
     desk = a_desk(first=OTHERS, second=OURS)
     demand(desk, OURS)
     assert "attestation" in refusal(desk, cell_id="first").what
+
+
+def test_services_keep_off_such_a_cell_too() -> None:
+    desk = a_desk(first=OTHERS, second=OURS)
+    demand(desk, OURS)
+    desk.tell(ServiceDeployed("ada", SPEC))
+    assert [instance.cell_id for instance in desk.state.all_instances()] == ["second"]
+    with pytest.raises(GrafosError) as refused:
+        desk.tell(ServiceDeployed("ada", replace(SPEC, name="another", listener_port=81, replication=ActiveActive(2))))
+    assert "first (attestation: it tells of image" in refused.value.what
 
 
 def test_a_cell_that_comes_back_with_the_image_is_let_in() -> None:
