@@ -72,9 +72,9 @@ class RegionRelay:
     def _pass_on(self, cell_id: str, link: Link, call: RegionCall) -> None:
         state = self._shell.state
         lease = regions.check_call(state, cell_id, call)
-        mine = self._of_link.setdefault(link, set())
-        if len(mine) >= CALLS_AT_ONCE_MAX:
-            raise GrafosError("cell_busy", f"cell {cell_id} has {len(mine)} calls on regions under way")
+        under_way = len(self._of_link.get(link, ()))
+        if under_way >= CALLS_AT_ONCE_MAX:
+            raise GrafosError("cell_busy", f"cell {cell_id} has {under_way} calls on regions under way")
         if state.protocol_of(lease.cell_id) < messages.REGIONS_SINCE:
             raise _no_answer(lease.cell_id)
         self._last += 1
@@ -83,7 +83,7 @@ class RegionRelay:
             raise _no_answer(lease.cell_id)
         overdue = asyncio.get_running_loop().call_later(REGION_ANSWER_S_MAX, self._give_up, number)
         self._asked[number] = Asked(link, call.number, lease.cell_id, overdue)
-        mine.add(number)
+        self._of_link.setdefault(link, set()).add(number)
 
     def _give_up(self, number: int) -> None:
         asked = self._asked.get(number)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -12,10 +15,13 @@ from grafos_core.errors import GrafosError
 from grafos_core.lease_refs import read_lease_ref
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
+from grafos_core.rowstore import MemoryStore
 from grafos_scheduler import events, frames, leases, regions, rows, tenant_events
 from grafos_scheduler.region_events import RegionAsked, RegionEndAsked, RegionRenewalAsked
-from grafos_scheduler.region_frames import ATTACH, READ, RegionCall
+from grafos_scheduler.region_frames import ATTACH, READ, RegionAnswer, RegionCall
 from grafos_scheduler.region_messages import RegionRequest, RegionView
+from grafos_scheduler.region_relay import RegionRelay
+from grafos_scheduler.shell import Shell
 
 HALF_SECOND_COST = RATE // 3600 // 2
 """Half of a cell's memory costs this much a second."""
@@ -281,3 +287,38 @@ def test_what_is_over_is_told_as_what_it_was(desk: Desk) -> None:
     desk.tell(RegionEndAsked("ada", stuck.lease_id))
     gone(desk, stuck.lease_id, fenced=True)
     assert refusal(desk, "cell-1", call_of(desk, run, stuck)) == "fenced"
+
+
+# --- the calls under way ---------------------------------------------------------------------------------------------
+
+
+class HeardLink:
+    """The link of a cell, and what was answered over it."""
+
+    def __init__(self) -> None:
+        self.frames: list[frames.DownFrame] = []
+
+    def send(self, frame: frames.DownFrame) -> None:
+        self.frames.append(frame)
+
+    def close(self) -> None: ...
+
+
+def test_nothing_is_kept_of_a_link_whose_calls_could_not_be_passed_on(desk: Desk) -> None:
+    region, run = held(desk), desk.start()
+    call = call_of(desk, run, region)
+
+    async def story() -> None:
+        relay = RegionRelay(Shell(desk.state, MemoryStore(desk.memory), desk.clock, desk.chance))
+        link = HeardLink()
+        await relay.call("cell-1", link, call)
+        relay.link_lost("cell-1", link)
+        [answer] = link.frames
+        assert isinstance(answer, RegionAnswer)
+        assert answer.code == "cell_lost", "the shell has no link of the owner's"
+        forgotten = weakref.ref(link)
+        del link
+        gc.collect()
+        assert forgotten() is None
+
+    asyncio.run(story())
