@@ -68,7 +68,7 @@ def changed(draft: Draft, event: TenantChanged) -> TenantView:
 
 
 def deleted(draft: Draft, name: str) -> TenantView:
-    """Ends the tenant: ``tenant_in_use`` while it has leases or runs. Repeating it changes nothing."""
+    """Ends the tenant: ``tenant_in_use`` while it has leases, runs or services. Repeating it changes nothing."""
     state = draft.state
     known = state.tenants.get(name)
     if known is not None and known.deleted_at:
@@ -76,12 +76,13 @@ def deleted(draft: Draft, name: str) -> TenantView:
     tenant = tenants.living(state, name)
     standing = sum(lease.tenant == name and leases.counts(lease) for lease in state.leases.values())
     running = sum(run.tenant == name for run in state.runs_under_way())
-    if standing or running:
+    services = sum(service.tenant == name for service in state.services.values())
+    if standing or running or services:
         raise GrafosError(
             "tenant_in_use",
-            f"tenant {name} has {standing} active leases and {running} runs under way",
-            next="wait until its runs have ended, or revoke its leases",
-            context={"tenant": name, "leases": standing, "runs": running},
+            f"tenant {name} has {standing} active leases, {running} runs under way and {services} services",
+            next="wait until its runs have ended, revoke its leases, and have it remove its services",
+            context={"tenant": name, "leases": standing, "runs": running, "services": services},
         )
     draft.put(rows.TENANT, name, replace(tenants.without_keys(draft, tenant, tenant.keys), deleted_at=draft.now))
     for invitation in state.invitations.values():

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def said(draft: Draft, event: InstanceSaid) -> None:
     """It listens, or tells how much it has to do."""
     instance = draft.state.instances.get(event.frame.instance_id)
-    if instance is None or instance.cell_id != event.cell_id:
+    if instance is None or instance.cell_id != event.cell_id or instance.state == ENDED:
         return
     if isinstance(event.frame, InstanceLoad):
         load = LoadRow(instance.instance_id, event.frame.sessions, event.frame.fuel_used)

@@ -46,7 +46,8 @@ class TenantChanged:
 
 @dataclass(frozen=True, slots=True)
 class TenantDeleted:
-    """An operator ends a tenant. Answer: ``messages.TenantView``; ``tenant_in_use`` while it has leases or runs."""
+    """An operator ends a tenant. Answer: ``messages.TenantView``; ``tenant_in_use`` while it has leases, runs or
+    services."""
 
     name: str
 

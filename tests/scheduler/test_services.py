@@ -19,6 +19,7 @@ from grafos_scheduler import (
     service_instances,
     service_provisioning,
     service_rows,
+    tenant_events,
 )
 from grafos_scheduler.service_frames import DrainInstance, InstanceEndedNoted, InstanceLoad, StartInstance, StopInstance
 from grafos_scheduler.service_messages import NodeConstraint, ResourceRequirement
@@ -490,3 +491,24 @@ def test_nothing_is_held_for_an_instance_that_could_not_be_started_again() -> No
     desk.report(old, "trap")
     assert not desk.standing()
     assert not desk.state.ledger.holds
+
+
+def test_what_is_said_of_an_instance_that_has_ended_is_not_kept() -> None:
+    desk = ServiceDesk(1)
+    [old] = desk.serve()
+    desk.tell(service_events.ServiceRemoved("ada", "web"))
+    desk.report(old)
+    link_id = desk.state.link_of(old.cell_id)
+    desk.tell(service_events.InstanceSaid(old.cell_id, link_id, InstanceLoad(old.instance_id, 1, 9)))
+    assert not desk.state.instance_loads
+
+
+def test_a_tenant_with_a_service_is_not_deleted() -> None:
+    desk = ServiceDesk(1)
+    [old] = desk.serve()
+    desk.tell(service_events.ServiceFailedOver("ada", "web"))
+    desk.torn_down(old)
+    assert not desk.standing()
+    with pytest.raises(GrafosError) as refused:
+        desk.tell(tenant_events.TenantDeleted("ada"))
+    assert (refused.value.code, refused.value.context["services"]) == ("tenant_in_use", 1)
