@@ -31,6 +31,7 @@ UKI, SBOM, LOCK, SOURCE, UNSIGNED_DISK, UNSIGNED_UKI, CERTIFICATE = (
     *("uki", "sbom", "lock", "source", "unsigned-disk", "unsigned-uki", "secure-boot-certificate"),
 )
 """Names of what the statement tells of, beside the disk's own file."""
+CONTENTS = "contents_sha256"
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -111,7 +112,7 @@ def statement(image: BakedImage, lock: Lock, source: Source, signer: str) -> Sta
             Definition(
                 BUILD_TYPE,
                 {"arch": image.arch, "suite": image.suite, "python": lock.python},
-                {"SOURCE_DATE_EPOCH": lock.epoch_s, "contents_sha256": image.contents_sha256},
+                {"SOURCE_DATE_EPOCH": lock.epoch_s, CONTENTS: image.contents_sha256},
                 _made_from(image, lock, source),
             ),
             Details(
@@ -150,10 +151,9 @@ def check(image: BakedImage, key: trust.PublicKey) -> Statement:
             why=f"its SHA-256 is {image.sha256}, and the provenance names {_disk_of(said)}",
             next="do not use the image; bake it anew: grafos cloud image bake",
         )
-    told = {UKI: image.uki_sha256, LOCK: image.lock_sha256, SBOM: image.sbom_sha256}
-    for name, digest in told.items():
-        if said.digest(name) != digest:
-            raise dsse.invalid(str(image.record), f"of the {name} the record says {digest or 'nothing'}")
+    for name, told, signed in _recorded(image, said):
+        if told != signed:
+            raise dsse.invalid(str(image.record), f"of the {name} the record says {told or 'nothing'}")
     document = sbom_of(image)
     if not document.is_file() or sha256_of(document) != image.sbom_sha256:
         raise dsse.invalid(str(document), f"its SHA-256 is not {image.sbom_sha256}, which was signed")
@@ -189,15 +189,34 @@ def sbom_of(image: BakedImage) -> Path:
     return image.path.with_suffix(sbom.SUFFIX)
 
 
+def _recorded(image: BakedImage, said: Statement) -> list[tuple[str, str, object]]:
+    """What the record tells beside the disk's own digest: names, its values, and those that were signed."""
+    definition = said.predicate.build_definition
+    digests = {UKI: image.uki_sha256, LOCK: image.lock_sha256, SBOM: image.sbom_sha256, **_before_signing(image)}
+    given = {"arch": image.arch, "suite": image.suite, CONTENTS: image.contents_sha256}
+    signed = {**definition.external_parameters, **definition.internal_parameters}
+    return [
+        *((name, digest, said.digest(name)) for name, digest in digests.items()),
+        *((name, value, signed.get(name, "")) for name, value in given.items()),
+    ]
+
+
+def _before_signing(image: BakedImage) -> dict[str, str]:
+    """What an image that was signed for Secure Boot was before, and with which certificate; empty for any other."""
+    return {
+        UNSIGNED_DISK: image.unsigned_sha256,
+        UNSIGNED_UKI: image.unsigned_uki_sha256,
+        CERTIFICATE: image.certificate_sha256,
+    }
+
+
 def _made_from(image: BakedImage, lock: Lock, source: Source) -> list[Descriptor]:
     """The lock (which has every package and wheel), the lists of Debian's that it was made from, and our own code."""
     lists = [_named(f"debian/{archive.suite}/InRelease", archive.sha256) for archive in lock.archives]
     own = [_named(name, sbom.tree_sha256(name, source.own)) for name, _ in sbom.own_versions(source.own)]
     commit = [Descriptor(SOURCE, {"gitCommit": source.commit}, _CHANGED if source.changed else {})]
     made = [_named(LOCK, image.lock_sha256), *lists, *own, *(commit if source.commit else [])]
-    secure = {UNSIGNED_DISK: image.unsigned_sha256, UNSIGNED_UKI: image.unsigned_uki_sha256}
-    secure[CERTIFICATE] = image.certificate_sha256
-    return made + [_named(name, digest) for name, digest in secure.items() if digest]
+    return made + [_named(name, digest) for name, digest in _before_signing(image).items() if digest]
 
 
 _CHANGED = {"changed": "with changes that no commit has"}

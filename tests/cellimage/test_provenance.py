@@ -124,7 +124,13 @@ def test_so_is_one_whose_record_was_changed_with_it(tmp_path: Path) -> None:
     assert refusal(msgspec.structs.replace(image, sha256=sha256_of(image.path))) == "image_invalid"
 
 
-@pytest.mark.parametrize("field", ["uki_sha256", "lock_sha256", "sbom_sha256"])
+SIGNED_TOO = (
+    *("uki_sha256", "lock_sha256", "sbom_sha256", "contents_sha256", "arch"),
+    *("unsigned_sha256", "unsigned_uki_sha256", "certificate_sha256"),
+)
+
+
+@pytest.mark.parametrize("field", SIGNED_TOO)
 def test_a_record_that_says_otherwise_is_refused(tmp_path: Path, field: str) -> None:
     assert refusal(msgspec.structs.replace(made(tmp_path), **{field: "3" * 64})) == "provenance_invalid"
 
