@@ -20,7 +20,7 @@ from grafos_cell.holdings import BOUND, BrokerState
 from grafos_cell.pool import WorkerPool
 from grafos_cell.run import LeaseAnswer, LeaseCall, RunSpec, check_spec
 from grafos_cell.run_leases import RunLeases
-from grafos_cell.service_messages import FromInstance, Listen, Serve, ToInstance
+from grafos_cell.service_messages import Listen, Serve, ToInstance
 from grafos_cell.service_process import ServiceProcess
 from grafos_cell.service_sessions import ProtocolError, Sessions, ToClient
 from grafos_cell.worker_messages import Done
@@ -103,9 +103,11 @@ class Instance:
     async def _stay_with(self, process: ServiceProcess) -> InstanceOver:
         while not isinstance(message := await process.hear(), Done):
             if isinstance(message, LeaseCall):
-                process.say(self.leases.answer(message))
+                await process.answer(self.leases.answer(message))
+            elif isinstance(message, Listen):
+                await process.answer(self._listen(message))
             else:
-                self._guest_said(message, process)
+                self._sessions.guest_said(message, self._clock.monotonic())
         outcome = message.outcome
         if not is_sound(outcome, self._sessions.fuel_given):
             raise ProtocolError("it told of an end that cannot be")
@@ -115,15 +117,12 @@ class Instance:
             self._sessions.close(outcome.code)
         return self.over(outcome.code, outcome.text, outcome.fuel_used, outcome.log)
 
-    def _guest_said(self, message: FromInstance, process: ServiceProcess) -> None:
-        if not isinstance(message, Listen):
-            self._sessions.guest_said(message, self._clock.monotonic())
-            return
+    def _listen(self, message: Listen) -> LeaseAnswer:
         status = self.leases.listen_status(self._listener)
         if status == abi.OK:
             self._sessions.listens(message.max_sessions)
             self.tell()
-        process.say(LeaseAnswer(status))
+        return LeaseAnswer(status)
 
     def _serve(self) -> Serve:
         start = self.start

@@ -25,7 +25,12 @@ class ServiceProcess(WorkerProcess):
         except TimeoutError:
             raise WorkerLostError(f"it did not load the module within {limits.load_s:g} s", has_started=False) from None
 
-    def say(self, message: ToInstance | LeaseAnswer) -> None:
+    async def answer(self, answer: LeaseAnswer) -> None:
+        """Answers what it asked, and waits until it takes that: one that asks on and on and never reads fills nothing
+        but its pipe."""
+        await self._send(answer, has_started=True)
+
+    def say(self, message: ToInstance) -> None:
         """Queues a message; what a process that is gone does not take any more is nobody's loss. What may wait here
         is bounded by the windows of the sessions."""
         if not self._to.is_closing():

@@ -58,7 +58,9 @@ class Serving:
         instance = self._instances.get(instance_id)
         if instance is not None:
             instance.stop(code)
-            self._tasks[instance_id].cancel()
+            task = self._tasks[instance_id]
+            if not task.cancelling():  # a second time would break off the ending of the process, under living leases
+                task.cancel()
 
     def drain(self, instance_id: str) -> None:
         if instance_id in self._instances:
@@ -118,13 +120,14 @@ class Serving:
 
     async def stop_all(self) -> None:
         """Ends every instance and waits until their ends are durable, but no longer than ``STOP_WITHIN_S``."""
-        for instance_id in list(self._instances):
-            self.stop(instance_id, "interrupted")
-        while pending := {*self._tasks.values(), *self._ending}:
-            _, pending = await asyncio.wait(pending, timeout=STOP_WITHIN_S)
-            if pending:
-                log.error("not all instances have a durable end yet; the next start ends them")
-                return
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S):
+                while pending := {*self._tasks.values(), *self._ending}:
+                    for instance_id in self._instances:  # also one that began while the others were ending
+                        self.stop(instance_id, "interrupted")
+                    await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            log.error("not all instances have a durable end yet; the next start ends them")
 
     async def close(self) -> None:
         """Ends the processes without a word about their instances: the daemon is about to end."""
