@@ -66,6 +66,8 @@ def _check_grant(draft: Draft, frame: frames.GrantLease, known: HeldLease | None
         raise GrafosError("lease_expired", f"the lease would end {frame.expires_at - draft.now:.0f} s from now")
     if known is not None:
         _check_known(frame, known)
+    if frame.shared and frame.generation > 1 and (known is None or known.state == CLOSED):
+        raise GrafosError("lease_expired", "the region is gone, and its bytes with it: there is nothing to renew")
     others = draft.state.leased - holdings.taken_by(known)
     wanted = HeldLease(frame.lease_id, frame.tenant, frame.kind, frame.amount, frame.generation, 0.0).resources
     lacking = wanted.lacking(draft.settings.total - others)

@@ -87,14 +87,15 @@ def granted(draft: Draft, lease: rows.Lease) -> None:
 
 
 def refused(draft: Draft, lease: rows.Lease, frame: frames.LeaseRefused) -> None:
-    """The cell turned the lease down: there is no region. If it was a renewal, the region goes on to its end there."""
+    """The cell turned the lease down: there is no region. If it was a renewal, there is none any more, and what counts
+    is the time up to when that was asked for: nobody here knows how much longer it was there."""
     region = draft.state.regions[lease.lease_id]
-    if region.state == ASKED:
-        code = frame.code if frame.code in CODES else "answer_invalid"
-        region = end(draft, region, code, f"cell {lease.cell_id} refused the lease: {frame.what}", seconds=0.0)
-        tear_down(draft, region)
-    elif region.state == HELD:
-        draft.put_lease(leases.moved(lease, leases.HELD))
+    if region.state == ENDED:
+        return
+    code = frame.code if frame.code in CODES else "answer_invalid"
+    seconds = lease.asked_at - region.since if region.state == HELD else 0.0
+    region = end(draft, region, code, f"cell {lease.cell_id} refused the lease: {frame.what}", seconds=seconds)
+    tear_down(draft, region)
 
 
 def binding_gone(draft: Draft, lease: rows.Lease) -> None:

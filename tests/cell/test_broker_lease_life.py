@@ -245,3 +245,15 @@ def test_a_teardown_of_blocks_that_was_under_way_begins_again_with_the_daemon(be
 @pytest.mark.parametrize("kind", ["gpu", "net", "telescope"])
 def test_what_the_cell_has_none_of_is_unsupported(bench: Bench, kind: str) -> None:
     assert bench.grant("04" + "0" * 30, kind=kind).code == "unsupported"
+
+
+def test_a_region_that_is_gone_is_not_renewed_into_an_empty_one(bench: Bench) -> None:
+    bench.token(MEM, shared=True)
+    bench.token(MEM, generation=2, shared=True, expires_at=bench.clock.now() + 90.0)
+    bench.wait(90.0)
+    bench.tell(Unbound(MEM, 2))
+    later = {"shared": True, "expires_at": bench.clock.now() + 60.0}
+    assert bench.grant(MEM, generation=3, **later).code == "lease_expired", "its row says that it is closed"
+    bench.wait(1.0)
+    assert MEM not in bench.state.leases
+    assert bench.grant(MEM, generation=3, **later).code == "lease_expired", "nothing is known of it any more"

@@ -173,6 +173,19 @@ def test_a_refused_lease_is_no_region_and_costs_nothing(desk: Desk) -> None:
     assert (row.state, row.code, row.cost_micro_cents) == (regions.ENDED, "placement_failed", 0)
 
 
+def test_a_refused_renewal_is_the_end_and_costs_what_was_there_before_it_was_asked_for(desk: Desk) -> None:
+    region = held(desk)
+    desk.wait(50, "cell-1")
+    desk.tell(RegionRenewalAsked("ada", region.lease_id, 600.0))
+    desk.wait(20, "cell-1")
+    desk.say("cell-1", frames.LeaseRefused(region.lease_id, 2, "lease_expired", "the region is gone"))
+    row = desk.state.regions[region.lease_id]
+    assert (row.state, row.code, row.cost_micro_cents) == (regions.ENDED, "lease_expired", 50 * HALF_SECOND_COST)
+    assert desk.state.ledger.account("slice-1").held_micro_cents == 0
+    [torn] = desk.frames(frames.TearDownLease)
+    assert torn.generation == 2
+
+
 def test_a_cell_that_never_grants_is_given_up(desk: Desk) -> None:
     region = ask(desk)
     desk.wait(31, "cell-1")
