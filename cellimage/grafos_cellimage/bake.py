@@ -28,8 +28,9 @@ from grafos_core.paths import locked, private_folder
 FORMAT = 1
 """Changes whenever the same inputs would give other bytes of the base."""
 BASES_KEPT = 4
-LAYER, ROOT_FOLDER = "base.zst", "python"
-KEPT = ("mmdebstrap", "bsdtar", "zstd", "depmod")
+LAYER, ROOT_FOLDER, TOOLS = "base.zst", "python", "tools.json"
+BASE_PROGRAMS = ("mmdebstrap", "depmod")
+"""Those that make a base and nothing else."""
 
 
 class Relocked(NamedTuple):
@@ -106,7 +107,7 @@ class Baker:
             disk.write_uki(plan, parts, uki, lock.epoch_s)
         with self.step("the disk"):
             disk.write_disk(plan, uki, place / "disk.raw", lock.epoch_s)
-            image = msgspec.structs.replace(_named(plan, place, uki), contents_sha256=contents)
+            image = msgspec.structs.replace(_named(plan, place, uki, base), contents_sha256=contents)
         with self.step("what it consists of"):
             licences = sbom.licences_in(base / LAYER, place)
             document = sbom.document(plan, lock, licences, given.own, image.sha256)
@@ -154,7 +155,7 @@ class Baker:
                 layers.pack(software.wheels(site, lock, given, interpreter, work), work / "wheels.tar", lock.epoch_s)
                 tars = [work / f"{name}.tar" for name in ("trimmed", "kernel", "wheels")]
                 layers.compress(tars, part / LAYER, lock.epoch_s)
-                (part / "tools.json").write_bytes(msgspec.json.encode(tools.versions(KEPT)))
+                (part / TOOLS).write_bytes(msgspec.json.encode(tools.versions(BASE_PROGRAMS)))
             part.rename(place)
 
     @contextmanager
@@ -188,8 +189,9 @@ def disk_name(plan: ImagePlan, sha256: str) -> str:
     return f"cell-{plan.name}-{sha256[:12]}.raw"
 
 
-def _named(plan: ImagePlan, place: Path, uki: Path) -> BakedImage:
+def _named(plan: ImagePlan, place: Path, uki: Path, base: Path) -> BakedImage:
     """The disk under its final name, which says what it is."""
+    before = msgspec.json.decode((base / TOOLS).read_bytes(), type=dict[str, str])
     sha256 = sha256_of(place / "disk.raw")
     path = place / disk_name(plan, sha256)
     (place / "disk.raw").rename(path)
@@ -202,5 +204,5 @@ def _named(plan: ImagePlan, place: Path, uki: Path) -> BakedImage:
         own_sha256=sha256_of(place / "own.tar"),
         uki_sha256=sha256_of(uki),
         uki_bytes=uki.stat().st_size,
-        tools=tools.versions(disk.PROGRAMS) | {"python": sys.version.split()[0]},
+        tools=before | tools.versions(disk.PROGRAMS) | {"python": sys.version.split()[0]},
     )

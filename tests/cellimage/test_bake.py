@@ -45,6 +45,7 @@ def test_an_image_is_small_whole_and_sparse(image: BakedImage) -> None:
     assert image.path.stat().st_size == GIB
     assert image.path.stat().st_blocks * 512 < 2 * image.uki_bytes
     assert image.uki_bytes < UKI_BYTES_MAX
+    assert {"mmdebstrap", "depmod", "mke2fs", "python"} <= image.tools.keys(), "what wrote it, its base as well"
 
 
 def test_a_change_of_our_own_code_changes_the_image_and_not_its_base(image: BakedImage, tmp_path: Path) -> None:
