@@ -125,6 +125,8 @@ class SessionRelay:
             return
         if frame.session_id != session.session_id:
             raise GrafosError("request_invalid", "the frame is of another session")
+        if _says_nothing(frame, session.to_cell, session.to_client):
+            return
         if isinstance(frame, SessionData):
             session.to_cell = _spent(session.to_cell, frame)
         elif isinstance(frame, SessionCredit):
@@ -145,6 +147,8 @@ class SessionRelay:
         """Passes on what an instance says; ``request_invalid`` for more than it has credit for."""
         session = self._sessions.get(frame.session_id)
         if session is None or session.cell_id != cell_id:
+            return
+        if _says_nothing(frame, session.to_client, session.to_cell):
             return
         if isinstance(frame, SessionData):
             session.to_client = _spent(session.to_client, frame)
@@ -199,16 +203,23 @@ class SessionRelay:
         return True
 
 
+def _says_nothing(frame: Relayed, own: int | None, others: int | None) -> bool:
+    """Whether it is an end that was said before, or credit for who sends no more. As these cost no credit, they would
+    load the other side without bound."""
+    if isinstance(frame, SessionCredit):
+        return others is None
+    return isinstance(frame, SessionEnd) and not frame.code and own is None
+
+
 def _spent(credit: int | None, frame: SessionData) -> int | None:
-    """What is left of the credit; nobody sends more than it has, or after its end."""
-    if credit is None or len(frame.data) > credit:
-        raise GrafosError("request_invalid", "a session sent more than it had credit for")
+    """What is left of the credit; nobody sends more than it has, or nothing, or after its end."""
+    if credit is None or not 0 < len(frame.data) <= credit:
+        raise GrafosError("request_invalid", "a session sent nothing, or more than it had credit for")
     return credit - len(frame.data)
 
 
-def _given(credit: int | None, frame: SessionCredit) -> int | None:
-    if credit is None:
-        return None
+def _given(credit: int | None, frame: SessionCredit) -> int:
+    assert credit is not None, "credit for who sends no more says nothing"
     if credit + frame.n_bytes > SESSION_WINDOW_BYTES:
         raise GrafosError("request_invalid", "a session gave back more credit than was used")
     return credit + frame.n_bytes

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from desk import MIB, RATE, Desk
+from heard_link import HeardLink
 from msgspec.structs import replace
 
 from grafos_core.errors import GrafosError
@@ -303,18 +304,6 @@ def test_what_is_over_is_told_as_what_it_was(desk: Desk) -> None:
 
 
 # --- the calls under way ---------------------------------------------------------------------------------------------
-
-
-class HeardLink:
-    """The link of a cell, and what was answered over it."""
-
-    def __init__(self) -> None:
-        self.frames: list[frames.DownFrame] = []
-
-    def send(self, frame: frames.DownFrame) -> None:
-        self.frames.append(frame)
-
-    def close(self) -> None: ...
 
 
 def test_nothing_is_kept_of_a_link_whose_calls_could_not_be_passed_on(desk: Desk) -> None:
