@@ -18,8 +18,8 @@ from grafos_cellimage.layers import Node
 from grafos_cellimage.lock import KERNEL, SYSTEM, Lock, Package
 from grafos_cellimage.plan import ImagePlan
 from grafos_core.errors import GrafosError
+from grafos_core.virtual_machines import NATIVE
 
-NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}
 LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/doc/*")
 COMPILE_LIBRARY = 'chroot "$1" python3 -I -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python{0}'
 """Bytecode that is good whatever time a file bears: in memory all of them bear another. Without it a start takes

@@ -6,7 +6,6 @@ root; for another architecture through an emulator. So no machine has to have th
 
 from __future__ import annotations
 
-import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +16,7 @@ from grafos_cellimage import tools
 from grafos_cellimage.layers import Node
 from grafos_cellimage.lock import Lock
 from grafos_cellimage.plan import ImagePlan
-from grafos_cellimage.root import NATIVE
+from grafos_cellimage.root import is_foreign
 from grafos_core.errors import GrafosError
 
 PLACE = "usr/lib/grafos/software"
@@ -63,10 +62,9 @@ class Interpreter:
     def compile(self, site: Path, epoch_s: int) -> None:
         """Bytecode beside each module below ``site``, good whatever time the module bears."""
         machine = self._plan.machine
-        foreign = NATIVE.get(os.uname().machine) != self._plan.arch
         libraries = self._folder / machine.libraries
         command: list[str | Path] = [
-            *([machine.user_emulator] if foreign else []),
+            *([machine.user_emulator] if is_foreign(self._plan) else []),
             *(libraries / machine.loader, "--library-path", libraries),
             *(self._folder / "usr" / "bin" / f"python{self._plan.python}", "-S", "-m", "compileall", "-q", "-f"),
             *("--invalidation-mode", "unchecked-hash", "-s", site, "-p", f"/{PLACE}", site),

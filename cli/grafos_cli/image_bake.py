@@ -136,7 +136,7 @@ def refresh(
 
 def _plan(arch: str) -> ImagePlan:
     from grafos_cellimage.plan import plan_for
-    from grafos_cellimage.root import NATIVE
+    from grafos_core.virtual_machines import NATIVE
 
     machine = os.uname().machine
     return plan_for(arch or NATIVE.get(machine, machine))
