@@ -187,6 +187,8 @@ def _leases_for(draft: Draft, frame: StartInstance) -> list[HeldLease]:
         raise GrafosError("capability_refused", "a token belongs to another tenant")
     if any(lease.run_id for lease in leases):
         raise GrafosError("capability_refused", "a lease serves one run or instance, and one of these is taken")
+    if any(lease.shared for lease in leases):
+        raise GrafosError("capability_refused", "a shared region is no lease of an instance")
     if any(lease.is_revoked for lease in leases):
         raise GrafosError("lease_revoked", "a lease is being revoked, so nothing new begins on it")
     kinds = [lease.kind for lease in leases]

@@ -176,10 +176,10 @@ class MemoryCalls(ABC):
         text = region.ref() if region else b""
         if not text:
             return abi.UNSUPPORTED
+        if not self.guest.holds(dst, capacity):
+            return abi.INVALID_ARGUMENT
         if len(text) > capacity:
             return abi.CAPACITY_EXCEEDED
-        if not self.guest.holds(dst, len(text)):
-            return abi.INVALID_ARGUMENT
         if not self._pay(len(text)):
             return abi.CAPACITY_EXCEEDED
         self.guest.write(dst, text)

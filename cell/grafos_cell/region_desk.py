@@ -25,6 +25,7 @@ from grafos_scheduler.region_frames import (
     COMPARE_EXCHANGE,
     FETCH_ADD,
     READ,
+    REGION_MOVE_BYTES_MAX,
     SIZE,
     WRITE,
     RegionAnswer,
@@ -49,8 +50,9 @@ STATUS_OF = {
     "unsupported": abi.UNSUPPORTED,
 }
 """What a guest is answered for each refusal of a call."""
-STALE = frozenset({"generation_stale", "token_expired"})
-"""Refusals that a fresh token helps against, if the region is still there."""
+STALE = frozenset({"capability_refused", "generation_stale", "token_expired"})
+"""Refusals that a fresh token helps against, if the region is still there. Where it is not, as after a new start of its
+cell, only the refusal of a fresh one says why."""
 OPERATIONS = frozenset({SIZE, READ, WRITE, COMPARE_EXCHANGE, FETCH_ADD})
 
 log = logging.getLogger("grafos.cell")
@@ -137,6 +139,8 @@ class RunRegions:
     async def _use(self, wish: RegionWish) -> RegionReply:
         if not 0 <= wish.place < len(self._open) or wish.operation not in OPERATIONS:
             raise GrafosError("unsupported", "the run is not attached to such a region")
+        if not _fits_frame(wish):
+            raise GrafosError("request_invalid", "no call on a region is like that")
         region = self._open[wish.place]
         region.sequence += 1
         answer = await self._ask(region, wish)
@@ -148,6 +152,8 @@ class RunRegions:
             answer = await self._ask(region, wish)
         if answer.code:
             return _refused(answer.code, answer.what)
+        if len(answer.data) != (wish.length if wish.operation == READ else 0):
+            return _refused("answer_invalid", f"{len(answer.data)} bytes came, and {wish.length} were asked for")
         return RegionReply(abi.OK, data=answer.data, found=answer.found, size_bytes=region.size_bytes)
 
     async def _ask(self, region: _Open, wish: RegionWish) -> RegionAnswer:
@@ -162,6 +168,11 @@ class RunRegions:
             new=wish.new,
         )
         return self._regions.serve(call) if call.cell_id == self._cell_id else await self._link.ask(call)
+
+
+def _fits_frame(wish: RegionWish) -> bool:
+    """What no worker of ours breaks. One that its guest broke out of must not cost the whole cell its link."""
+    return min(wish.offset, wish.length, wish.value, wish.new) >= 0 and len(wish.data) <= REGION_MOVE_BYTES_MAX
 
 
 def _with_token(call: RegionCall, answer: RegionAnswer) -> RegionCall:

@@ -125,6 +125,12 @@ def test_an_instance_that_its_tokens_do_not_cover_ends_before_it_starts(
     assert bench.lease(LISTENER).run_id == ""
 
 
+def test_a_shared_region_is_no_lease_of_an_instance(bench: Bench) -> None:
+    tokens = bench.token(CPU), bench.token(LISTENER, amount=8080), bench.token(MEM, amount=600, shared=True)
+    refused = ended(bench.serve(*tokens, leases=(CPU, LISTENER, MEM)))
+    assert (refused.code, bench.lease(MEM).run_id) == ("capability_refused", "")
+
+
 def test_a_lease_serves_one_instance_at_a_time_and_the_next_one_after_its_end(bench: Bench) -> None:
     """A tasklet that crashes is started again on the same leases, under a new name."""
     tokens = bench.token(CPU), bench.token(LISTENER, amount=8080)

@@ -331,6 +331,46 @@ def test_a_token_that_a_renewal_made_worthless_is_replaced_unseen(owner: Owner) 
     assert [call.operation for call in way.said] == [ATTACH, FETCH_ADD, FETCH_ADD, ATTACH, FETCH_ADD]
 
 
+def test_a_region_whose_cell_has_started_anew_has_ended_and_was_not_revoked(owner: Owner) -> None:
+    desk = of_run(Way(owner))
+    ask(desk, RegionWish(ATTACH, data=ref()), ADD)
+    owner.apply(broker.decide(owner.state, Booted(), owner.clock.now()))
+    assert [reply.status for reply in ask(desk, ADD)] == [abi.LEASE_EXPIRED]
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        RegionWish(WRITE, 0, data=bytes(REGION_MOVE_BYTES_MAX + 1)),
+        RegionWish(READ, 0, offset=-8, length=8),
+        RegionWish(READ, 0, length=-8),
+        RegionWish(FETCH_ADD, 0, value=-1),
+        RegionWish(COMPARE_EXCHANGE, 0, new=-1),
+    ],
+)
+def test_what_fits_no_frame_is_refused_before_the_link(owner: Owner, wish: RegionWish) -> None:
+    """A scheduler ends the link on which it comes, and with it the sessions of everybody on the cell."""
+    way = Way(owner)
+    _, refused = ask(of_run(way), RegionWish(ATTACH, data=ref()), wish)
+    assert (refused.status, [call.operation for call in way.said]) == (abi.INVALID_ARGUMENT, [ATTACH])
+
+
+@pytest.mark.parametrize("size", [0, 7, 9])
+def test_a_cell_that_answers_with_other_bytes_than_were_asked_for_is_not_believed(owner: Owner, size: int) -> None:
+    """More of them would be written over what the guest has behind its buffer."""
+    way = Way(owner)
+    serve = owner.regions.serve
+
+    class Lying(Regions):
+        def serve(self, call: RegionCall) -> RegionAnswer:
+            answer = serve(call)
+            return answer if call.operation == ATTACH else replace(answer, data=bytes(size))
+
+    owner.regions = Lying(owner.state, owner.clock.now)
+    _, reply = ask(of_run(way), RegionWish(ATTACH, data=ref()), RegionWish(READ, 0, length=8))
+    assert (reply.status, reply.data) == (abi.DISCONNECTED, b"")
+
+
 def test_an_older_scheduler_is_asked_nothing_that_it_does_not_know(owner: Owner) -> None:
     way = Way(owner)
     way.protocol = 2
@@ -406,6 +446,7 @@ def run_attached(owner: Owner, run: str, **changes: Any) -> RunOutcome:
         ("(i32.wrap_i64 (call $fbmu_size (local.get $slot)))", SIZE_BYTES),
         ("(call $fbmu_ref (local.get $slot) (i32.const 0) (i32.const 8))", -4),
         ("(call $fbmu_ref (local.get $slot) (i32.const 65530) (i32.const 512))", -22),
+        ("(call $fbmu_ref (local.get $slot) (i32.const 65530) (i32.const 8))", -22),
         ("(call $fbmu_ref (i32.const 9) (i32.const 0) (i32.const 512))", -5),
         ("(call $fbmu_attach (i32.const 64) (i32.const 0))", -22),
         ("(call $fbmu_attach (i32.const 64) (i32.const 513))", -22),
