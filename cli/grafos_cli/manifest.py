@@ -311,7 +311,9 @@ class _Reader:
             try:
                 service = service_manifest.read_service(entry)
             except msgspec.ValidationError as error:
-                what = f"a service is not as it must be: {error}"
+                key, why = service_manifest.fault_in(error)
+                line = self._line("services", index, key) if key else line
+                what = f"{f'services.{key}' if key else 'a service'} is not as it must be: {why}"
                 raise self._wrong(what, line, "see docs/reference/grafos-toml.md for its keys") from error
             if service.name in found:
                 raise self._wrong(f"two services are called {service.name!r}", line, "rename one of them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,5 +81,20 @@ def read_service(values: Mapping[str, Any]) -> ServiceEntry:
     return ServiceEntry(asked.name, asked.tasklet or asked.name, spec)
 
 
+def fault_in(error: msgspec.ValidationError) -> tuple[str, str]:
+    """The key that is wrong, "" if that cannot be told, and what is wrong with it, in the words of the table."""
+    what, _, place = str(error).rpartition(" - at `$.")
+    path = place.rstrip("`").removeprefix("node_constraint.")
+    key = _KEYS_OF_SPEC.get(path, re.split(r"[.\[]", path)[0])
+    return (key, what) if what and key in KEYS else ("", str(error))
+
+
 KEYS = tuple(field.name for field in msgspec.structs.fields(_Table))
 """Every key that may stand in the table."""
+_KEYS_OF_SPEC = {
+    "listener_port": "port",
+    "replication.replica_count": "replicas",
+    "resources_per_instance[0].capacity": "cpu",
+    "resources_per_instance[1].capacity": "mem",
+}
+"""What the spec has under another name than the table."""

@@ -133,8 +133,10 @@ def test_more_replicas_than_cells_are_refused(shop: Person) -> None:
 @pytest.mark.parametrize(
     ("port", "replicas", "more", "said"),
     [
-        (8080, 0, "", "replica_count"),
-        (0, 1, "", "listener_port"),
+        (8080, 0, "", "services.replicas"),
+        (0, 1, "", "services.port"),
+        (8080, 1, "cpu = 0\n", "services.cpu"),
+        (8080, 1, 'cell_ids = ["A B"]\n', "services.cell_ids"),
         (8080, 1, "repicas = 2\n", "replicas"),
         (8080, 1, '[[services]]\nname = "web"\nport = 1\ntasklet = "one"\n', "two services"),
         (8080, 1, '[[services]]\nname = "api"\nport = 1\ntasklet = "two"\n', "tasklet of a service"),
