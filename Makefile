@@ -2,8 +2,9 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
-# Twice as many test processes as cores: a test of real processes waits for them nearly half of its time.
-TESTERS = $(shell expr $$(nproc) \* 2)
+# One test process more than cores: a test of real processes waits for them part of its time. More only get in each
+# other's way.
+TESTERS = $(shell expr $$(nproc) + 1)
 
 .PHONY: help set-up demo test lint format docs deep bench live locks clean
 
