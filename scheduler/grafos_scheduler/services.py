@@ -148,13 +148,18 @@ def removed(draft: Draft, event: ServiceRemoved) -> Service:
 
 
 def time_passed(draft: Draft, chance: random.Random) -> None:
-    """What is due of every instance, then of every slot."""
+    """What is due of every instance, then of every slot. One slot of a tenant is filled at a time, and with one of a
+    cell: what an instance takes of quota and room counts from the next tick on."""
     state = draft.state
     for instance in list(state.all_instances()):
         _look_after(draft, instance)
-    busy: set[str] = set()
+    cells: set[str] = set()
+    filled: set[str] = set()
     for service in list(state.services.values()):
-        _keep_up(draft, service, busy, chance)
+        _keep_up(draft, service)
+        if service.tenant not in filled and (cell_id := _fill(draft, service, cells, chance)):
+            cells.add(cell_id)
+            filled.add(service.tenant)
 
 
 def _look_after(draft: Draft, instance: Instance) -> None:
@@ -189,20 +194,14 @@ def _renew(draft: Draft, instance: Instance) -> None:
         service_leases.drain_without_money(draft, instance, refusal)
 
 
-def _keep_up(draft: Draft, service: Service, busy: set[str], chance: random.Random) -> None:
-    """Fills the slots that have nobody, begins the next cutover, or lets a service go that has ended.
-
-    An instance that was renewed or fenced a moment ago is taken as it is by now; the slot of one that has just ended is
-    filled at the next tick.
-    """
+def _keep_up(draft: Draft, service: Service) -> None:
+    """Begins the next cutover, or lets a service go that has ended. An instance that was renewed or fenced a moment ago
+    is taken as it is by now."""
     standing = {instance.slot: draft.newest(instance) for instance in draft.state.instances_of(service.key)}
     if service.removing:
         if not standing:
             _forget(draft, service)
         return
-    for slot in range(service.spec.replica_count):
-        if slot not in standing:
-            _fill(draft, service, slot, busy, chance)
     wanted = [standing.get(slot) for slot in range(service.spec.replica_count)]
     if all(instance is not None and instance.state == ACTIVE for instance in wanted):
         old = [instance for instance in wanted if instance is not None and instance.revision != service.revision]
@@ -211,18 +210,23 @@ def _keep_up(draft: Draft, service: Service, busy: set[str], chance: random.Rand
             service_instances.drain(draft, old[0], CUTOVER, what, service.spec.drain_deadline_s)
 
 
-def _fill(draft: Draft, service: Service, slot: int, busy: set[str], chance: random.Random) -> None:
-    """An instance for the slot, if it may have one already and there is a cell for it; else at a later tick."""
+def _fill(draft: Draft, service: Service, busy: set[str], chance: random.Random) -> str:
+    """An instance for one slot that has nobody and may have one already; gives its cell, or nothing where there is no
+    cell for it now: then there is none for another slot either."""
     state = draft.state
-    if draft.now < backed_off_until(last_in_slot(state, service, slot)):
-        return
+    taken = {instance.slot for instance in state.instances_of(service.key)}
+    empty = [] if service.removing else [slot for slot in range(service.spec.replica_count) if slot not in taken]
+    due = (slot for slot in empty if draft.now >= backed_off_until(last_in_slot(state, service, slot)))
+    slot = next(due, None)
+    if slot is None:
+        return ""
     try:
         tenant = tenants.living(state, service.tenant)
         [cell] = service_placement.choose(state, tenant, service.spec, 1, draft.now, busy=busy)
         provision(draft, service, slot, cell, chance)
     except GrafosError:
-        return  # whoever looks at the service is told why, see ``service_views``
-    busy.add(cell.cell_id)
+        return ""  # whoever looks at the service is told why, see ``service_views``
+    return cell.cell_id
 
 
 def _forget(draft: Draft, service: Service) -> None:

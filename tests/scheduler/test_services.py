@@ -10,7 +10,7 @@ from service_desk import MIB, ServiceDesk
 from grafos_core.audit_chain import AuditKind
 from grafos_core.changes import RowCodec
 from grafos_core.errors import GrafosError
-from grafos_core.resources import LISTENER
+from grafos_core.resources import LISTENER, Resources
 from grafos_scheduler import (
     events,
     frames,
@@ -512,3 +512,16 @@ def test_a_tenant_with_a_service_is_not_deleted() -> None:
     with pytest.raises(GrafosError) as refused:
         desk.tell(tenant_events.TenantDeleted("ada"))
     assert (refused.value.code, refused.value.context["services"]) == ("tenant_in_use", 1)
+
+
+def test_several_slots_that_are_filled_anew_stay_within_the_quota() -> None:
+    desk = ServiceDesk(2)
+    desk.give_slice("slice-2", 1_000_000, quota=Resources(cpu_cores=2, mem_bytes=8 * MIB))
+    desk.serve(2)
+    for cell_id in ("cell-1", "cell-2"):
+        desk.dial(cell_id, boot_epoch=2)
+    assert not desk.standing()
+    desk.start()
+    desk.pass_time(5, "cell-1", "cell-2")
+    assert len(desk.standing()) == 1
+    assert desk.state.leased_by_tenant["ada"].cpu_cores == 2
