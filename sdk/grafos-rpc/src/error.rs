@@ -12,7 +12,8 @@ pub enum RpcError {
     MessageTooLarge,
     /// The server has no such method.
     MethodNotSupported,
-    /// Nobody answered as long as the client asked; it may be asked again.
+    /// Nobody answered as long as the client asked. The request may be handled yet: until then another one is `Busy`,
+    /// and what is asked anew afterwards is done anew. `send` and `take` wait longer for one request.
     NoAnswer,
     /// An earlier request is not answered yet.
     Busy,

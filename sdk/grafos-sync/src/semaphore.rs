@@ -56,7 +56,8 @@ impl FabricSemaphore {
         Err(LockError::Busy { generation })
     }
 
-    /// Gives permits back; `Fenced` when they are of an older generation.
+    /// Gives permits back; `Fenced` when they are of an older generation. After `Disconnected` they were given back, or
+    /// not: given back once more they may be another one's. `fence` sets that right.
     pub fn release(&self, permits: Permits) -> Result<(), FabricError> {
         loop {
             let seen = self.word.read()?;
