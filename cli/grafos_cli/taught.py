@@ -102,7 +102,7 @@ class TaughtGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
-            raise unknown_word(name, self.list_commands(ctx), ctx.command_path)
+            raise unknown_word(name, self.list_commands(ctx), ctx.command_path, self.bare)
         return super().resolve_command(ctx, args)
 
 
@@ -207,8 +207,8 @@ def taught(*, examples: tuple[str, ...], next: str, streams: str = "") -> type[T
     return type("TaughtVerb", (TaughtCommand,), {"examples": examples, "next_command": next, "streams": streams})
 
 
-def unknown_word(word: str, known: list[str], path: str) -> GrafosError:
-    """``usage`` for a command that does not exist."""
+def unknown_word(word: str, known: list[str], path: str, bare: str = "") -> GrafosError:
+    """``usage`` for a command that does not exist; after a ``bare`` verb it may be what that verb is about."""
     meant = [found] if (found := nearest(word, known)) else []
     if path == "grafos" and not meant:
         meant = _with_verb(word)
@@ -216,7 +216,7 @@ def unknown_word(word: str, known: list[str], path: str) -> GrafosError:
         "usage",
         f"There is no command {word[:60]!r} in '{path}'",
         why=f"did you mean {' or '.join(map(repr, meant))}?" if meant else "",
-        next=f"{path} {meant[0]}" if len(meant) == 1 else f"{path} --help",
+        next=f"{path} {meant[0]}" if len(meant) == 1 else f"{path} {bare} {word[:60]}" if bare else f"{path} --help",
     )
 
 

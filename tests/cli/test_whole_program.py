@@ -158,6 +158,9 @@ def test_what_is_for_one_tasklet_is_refused_and_one_alone_needs_its_input(reside
         refused = resident("deploy", *words)
         assert (refused.code, refused.error_code) == (2, "usage")
         assert words[0] in refused.err
+    folder = resident("deploy", "sums")
+    assert (folder.code, folder.error_code) == (2, "usage")
+    assert "next:  grafos deploy run sums" in folder.err
     alone = resident("deploy", "run", "--tasklet", "two")
     assert (alone.code, alone.error_code) == (2, "usage")
     assert "grafos deploy" in alone.err
