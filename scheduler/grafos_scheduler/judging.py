@@ -61,11 +61,10 @@ def judge(state: State, tenant: rows.Tenant, asked: messages.RunRequest, now: fl
     try:
         return Verdict(by_scan(state, tenant, asked, demand, purse, now), purse)
     except GrafosError as refusal:
-        later, purse = demanded(state, tenant, asked, now + preempting.WAIT_S_MAX)
-        room = _room_for(state, tenant, asked, later, now) if refusal.code == "placement_failed" else None
-        if room is None:
+        verdict = _with_room(state, tenant, asked, now) if refusal.code == "placement_failed" else None
+        if verdict is None:
             raise
-        return Verdict(room.candidate, purse, room)
+        return verdict
 
 
 def wanted_resources(request: messages.RunRequest) -> Resources:
@@ -93,6 +92,16 @@ def demanded(
     if asked.max_micro_cents is not None:
         most = min(most, asked.max_micro_cents)
     return placement.Demand(asked.provider, wanted_resources(asked), until, most), purse
+
+
+def _with_room(state: State, tenant: rows.Tenant, asked: messages.RunRequest, now: float) -> Verdict | None:
+    """Where the run may wait for the room of others; None where it cannot, or its reservation does not last so long."""
+    try:
+        demand, purse = demanded(state, tenant, asked, now + preempting.WAIT_S_MAX)
+    except GrafosError:
+        return None
+    room = _room_for(state, tenant, asked, demand, now)
+    return None if room is None else Verdict(room.candidate, purse, room)
 
 
 def _room_for(

@@ -146,3 +146,13 @@ def test_a_closed_slice_closes_what_is_held_on_it_and_pays_for_no_further_run() 
     settled = desk.tell(SliceClosed("slice-1")).answer
     assert isinstance(settled, Settlement)
     assert (settled.final, settled.spent_micro_cents) == (True, 1000)
+
+
+def test_a_run_that_could_only_wait_beyond_it_is_refused_for_the_room_that_there_is_not() -> None:
+    desk = ready()
+    reserve(desk, life_s=100.0)
+    for number in range(2):
+        desk.start(run_key=f"key-of-a-run-that-is-{number}")
+    with pytest.raises(GrafosError) as refused:
+        desk.start(run_key="another-key-of-a-run", deadline_s=10.0, reservation=KEY)
+    assert refused.value.code == "placement_failed"
