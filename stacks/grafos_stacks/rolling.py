@@ -27,7 +27,7 @@ from grafos_stacks.owners import check_owner
 from grafos_stacks.plan import CellFacts, StackPlan
 from grafos_stacks.provision import PATIENCE, prepare, provision
 from grafos_stacks.records import CellHome, CellRecord
-from grafos_stacks.spec import CellSpec
+from grafos_stacks.spec import CELL_ID_CHARACTERS_MAX, CellSpec
 from grafos_stacks.teardown import TornDownCell, teardown
 
 SUCCESSOR = re.compile(r"(?P<base>.+)-r(?P<number>\d+)")
@@ -170,9 +170,15 @@ def _joins(row: StackRow) -> bool:
 def _fresh_name(hands: Hands, cell_id: str, taken: Iterable[str]) -> str:
     match = SUCCESSOR.fullmatch(cell_id)
     base, number = (match["base"], int(match["number"]) + 1) if match else (cell_id, 2)
-    while (name := f"{base}-r{number}") in taken or _is_somebody(hands, name):
+    while (name := successor_name(base, number)) in taken or _is_somebody(hands, name):
         number += 1
     return name
+
+
+def successor_name(base: str, number: int) -> str:
+    """``web-1-r2``; of a long name only as much as leaves room for the number."""
+    tail = f"-r{number}"
+    return base[: CELL_ID_CHARACTERS_MAX - len(tail)].rstrip("-") + tail
 
 
 def _is_somebody(hands: Hands, cell_id: str) -> bool:

@@ -20,7 +20,8 @@ from grafos_stacks.inviting import Patience
 from grafos_stacks.journal import StackRow, StackState
 from grafos_stacks.publishing_end import unpublish
 from grafos_stacks.records import CellHome, project_cells
-from grafos_stacks.rolling import Rolled, cells_to_roll, is_to_roll, plan_roll, roll, successor_of
+from grafos_stacks.rolling import Rolled, cells_to_roll, is_to_roll, plan_roll, roll, successor_name, successor_of
+from grafos_stacks.spec import check_cell_id
 
 SUCCESSOR = f"{CELL}-r2"
 
@@ -158,3 +159,10 @@ def test_a_cell_that_ran_out_does_not_keep_the_others_from_going_over() -> None:
     assert row.plan is not None
     end = row.plan.expires_at
     assert [is_to_roll(row, [], float(now)) for now in (end - 1, end)] == [True, False]
+
+
+def test_the_successor_of_a_cell_with_the_longest_name_has_a_name_that_may_be() -> None:
+    names = [successor_name(base, 2) for base in ("web-1", "w" * 30, "w" * 26 + "-1-a")]
+    for name in names:
+        check_cell_id(name)
+    assert (names[0], names[1:]) == ("web-1-r2", ["w" * 27 + "-r2", "w" * 26 + "-r2"])
