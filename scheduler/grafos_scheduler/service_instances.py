@@ -32,7 +32,7 @@ DRAINING, FENCED, ENDED = "draining", "fenced", "ended"
 
 NEXT: dict[str, frozenset[str]] = {
     PLANNED: frozenset({STARTING, FENCED, ENDED}),
-    STARTING: frozenset({ACTIVE, DRAINING, FENCED, ENDED}),
+    STARTING: frozenset({ACTIVE, FENCED, ENDED}),
     ACTIVE: frozenset({DRAINING, FENCED, ENDED}),
     DRAINING: frozenset({FENCED, ENDED}),
     FENCED: frozenset({ENDED}),
@@ -78,11 +78,13 @@ def put_service(draft: Draft, service: Service) -> None:
 
 
 def drain(draft: Draft, instance: Instance, code: str, what: str, deadline_s: float) -> None:
-    """No new session, and the end when the last one has ended. One that has not begun to serve ends at once."""
+    """No new session, and the end when the last one has ended. One that has not begun to serve has nothing to drain:
+    it ends at once, or, where its cell may have started it, as soon as its listener lease is taken down."""
     if instance.state == PLANNED:
         end(draft, instance, code, what)
-        return
-    if instance.state not in (STARTING, ACTIVE):
+    elif instance.state == STARTING:
+        fence(draft, instance, code, what)
+    if instance.state != ACTIVE:
         return
     told = replace(moved(instance, DRAINING), code=code, what=words(what), drain_until=draft.now + deadline_s)
     put(draft, told)

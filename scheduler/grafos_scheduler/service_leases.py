@@ -20,7 +20,7 @@ from grafos_core.revoking import RevokeState
 from grafos_core.revoking import moved as revoke_moved
 from grafos_scheduler import frames, leases, rows, service_instances, service_money
 from grafos_scheduler.service_frames import StartInstance
-from grafos_scheduler.service_instances import ACTIVE, DRAINING, ENDED, FENCED, PLANNED, STARTING
+from grafos_scheduler.service_instances import ACTIVE, ENDED, FENCED, PLANNED, STARTING
 from grafos_scheduler.service_messages import ServiceSpec
 
 if TYPE_CHECKING:
@@ -252,13 +252,6 @@ def take_over(draft: Draft, before: Instance, instance_id: str) -> None:
 
 def drain_without_money(draft: Draft, instance: Instance, refusal: GrafosError) -> None:
     """No money for the next period: no new session, and the end with what is paid for."""
-    if instance.state in (STARTING, ACTIVE):
-        left_s = max(0.0, instance.serves_until - draft.now - draft.state.settings.clock_skew_max_s)
-        deadline_s = min(instance.spec.drain_deadline_s, left_s)
-        service_instances.drain(draft, instance, refusal.code, refusal.what, deadline_s)
-    elif instance.state == PLANNED:
-        service_instances.end(draft, instance, refusal.code, refusal.what)
-
-
-RENEWED_IN = frozenset({PLANNED, STARTING, ACTIVE, DRAINING})
-"""The states in which leases are renewed."""
+    left_s = max(0.0, instance.serves_until - draft.now - draft.state.settings.clock_skew_max_s)
+    deadline_s = min(instance.spec.drain_deadline_s, left_s)
+    service_instances.drain(draft, instance, refusal.code, refusal.what, deadline_s)

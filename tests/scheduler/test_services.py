@@ -525,3 +525,16 @@ def test_several_slots_that_are_filled_anew_stay_within_the_quota() -> None:
     desk.pass_time(5, "cell-1", "cell-2")
     assert len(desk.standing()) == 1
     assert desk.state.leased_by_tenant["ada"].cpu_cores == 2
+
+
+def test_an_instance_that_has_not_begun_to_serve_does_not_drain_but_ends_at_once() -> None:
+    desk = ServiceDesk(1)
+    desk.deploy(drain_deadline_s=3600.0)
+    [instance] = desk.standing()
+    desk.tell(service_events.ServiceRemoved("ada", "web"))
+    assert not desk.frames(DrainInstance), "a cell that was not told to start it has nothing to drain"
+    assert [stop.instance_id for stop in desk.frames(StopInstance)] == [instance.instance_id]
+    desk.torn_down(instance)
+    desk.pass_time(1, "cell-1")
+    assert not desk.state.services
+    assert AuditKind.FAILOVER_STARTED not in desk.kinds()
