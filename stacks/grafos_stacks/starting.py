@@ -4,6 +4,7 @@ it, or a stock image, which fetches the bundle at its first boot.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from grafos_connectors.contract import Image
@@ -28,8 +29,8 @@ class Start(NamedTuple):
 
 
 def start_of(hands: Hands, spec: CellSpec) -> Start:
-    """Of the published images that fit the machine the one that ``spec`` names, else the newest; without any, or where
-    none is wanted, a stock image.
+    """Of the published images that fit the machine the one that ``spec`` names, else the newest that is not past its
+    end; without any, or where none is wanted, a stock image.
 
     ``image_unknown`` when the named one is not in this account and region, ``config_invalid`` when it is for machines
     of another architecture, else what the cloud refuses with.
@@ -38,8 +39,8 @@ def start_of(hands: Hands, spec: CellSpec) -> Start:
         return Start(*image_and_type(hands.connector, spec))
     arches, kept = arches_of(hands.connector, spec), _ready(hands, spec.region)
     if spec.image:
-        return _start(_named(kept, spec, arches), spec)
-    newest = next((one for one in kept if one.arch == arches[0]), None)
+        return _start(named_image(kept, spec, arches), spec)
+    newest = newest_image(kept, arches[0], hands.clock.now())
     return _start(newest, spec) if newest is not None else Start(*image_and_type(hands.connector, spec))
 
 
@@ -50,7 +51,14 @@ def _ready(hands: Hands, region: str) -> list[Kept]:
     return sorted(whole, key=lambda one: (began.get(one.stack, 0.0), one.stack), reverse=True)
 
 
-def _named(kept: list[Kept], spec: CellSpec, arches: list[str]) -> Kept:
+def newest_image(kept: Sequence[Kept], arch: str, now: float) -> Kept | None:
+    """The first for that architecture that is not past its end: any sweep may delete one that is."""
+    return next((one for one in kept if one.arch == arch and one.keep_until > now), None)
+
+
+def named_image(kept: Sequence[Kept], spec: CellSpec, arches: Sequence[str]) -> Kept:
+    """The one that ``spec`` names; ``image_unknown``, ``config_invalid`` for another architecture's, or for a beginning
+    that several have."""
     asked = spec.image
     found = [one for one in kept if asked == one.stack or one.digest.startswith(asked[:DIGEST_CHARACTERS])]
     if not found:
@@ -70,6 +78,13 @@ def _named(kept: list[Kept], spec: CellSpec, arches: list[str]) -> Kept:
             where="--image",
             next="choose another machine type with --type, or an image that was baked for it: "
             f"grafos cloud image publish {spec.provider} --arch {arches[0]}",
+        )
+    if len(fitting) > 1:
+        raise GrafosError(
+            "config_invalid",
+            f"the SHA-256 of {len(fitting)} images begins with {asked}",
+            where="--image",
+            next=f"name more of it: {', '.join(one.digest for one in fitting)}",
         )
     return fitting[0]
 

@@ -1,0 +1,33 @@
+"""Which of the published images a machine starts from."""
+
+from __future__ import annotations
+
+import pytest
+from registered import asked
+
+from grafos_core.errors import GrafosError
+from grafos_stacks.publishing_end import READY, Kept
+from grafos_stacks.starting import named_image, newest_image
+
+NOW = 1000
+
+
+def kept(digest: str, keep_until: int = NOW + 1, arch: str = "amd64") -> Kept:
+    stack = f"img-gcp-us-central1-{digest}"
+    return Kept(stack, "gcp", "us-central1", digest, READY, f"id-{digest}", arch, keep_until, 1, 1)
+
+
+def test_an_image_past_its_end_is_not_what_a_machine_starts_from_unasked() -> None:
+    """Any sweep may delete it before the machine is there."""
+    ended, older = kept("abcdef000001", keep_until=NOW), kept("abcdef000002")
+    assert newest_image([ended, older], "amd64", NOW) == older
+    assert newest_image([ended], "amd64", NOW) is None
+
+
+def test_a_beginning_that_several_images_have_names_none_of_them() -> None:
+    both = [kept("abcdef000001"), kept("abcdef000002"), kept("abcdef000003", arch="arm64")]
+    assert named_image(both, asked("gcp", image="abcdef000002" + "0" * 52), ["amd64"]) == both[1]
+    assert named_image(both, asked("gcp", image="abcdef"), ["arm64"]) == both[2]
+    with pytest.raises(GrafosError) as refused:
+        named_image(both, asked("gcp", image="abcdef"), ["amd64"])
+    assert (refused.value.code, "abcdef000002" in refused.value.next) == ("config_invalid", True)
