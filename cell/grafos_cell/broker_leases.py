@@ -60,6 +60,8 @@ def _check_grant(draft: Draft, frame: frames.GrantLease, known: HeldLease | None
         _check_port(draft, frame)
     elif not draft.settings.total.of_kind(frame.kind):
         raise GrafosError("unsupported", f"this cell has no {frame.kind!r} to lease")
+    if frame.shared and frame.kind != "mem":
+        raise GrafosError("request_invalid", f"a region is memory, and no {frame.kind!r}")
     if frame.amount <= 0:
         raise GrafosError("request_invalid", f"a lease of {frame.amount} is no lease")
     if not draft.now < frame.expires_at <= draft.now + LEASE_TTL_S_MAX:

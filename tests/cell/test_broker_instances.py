@@ -87,6 +87,12 @@ def test_what_is_no_port_is_not_leased(bench: Bench, port: int) -> None:
     assert bench.grant(LISTENER, amount=port).code == "request_invalid"
 
 
+@pytest.mark.parametrize("lease_id", [CPU, LISTENER])
+def test_only_memory_is_leased_as_a_shared_region(bench: Bench, lease_id: str) -> None:
+    assert bench.grant(lease_id, amount=8080, shared=True).code == "request_invalid"
+    assert lease_id not in bench.state.leases
+
+
 # --- starting -----------------------------------------------------------------------------------------------------
 
 
