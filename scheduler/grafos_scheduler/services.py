@@ -79,6 +79,7 @@ def deployed(draft: Draft, event: ServiceDeployed, chance: random.Random) -> Ser
     if known is None:
         for slot, cell in enumerate(chosen):
             provision(draft, service, slot, cell, chance)
+    _drain_surplus(draft, service)
     return draft.service(service.key) or service
 
 
@@ -96,11 +97,16 @@ def scaled(draft: Draft, event: ServiceScaled) -> Service:
         service = replace(service, spec=spec)
         service_instances.put_service(draft, service)
         draft.note(AuditKind.SERVICE_SCALED, service.name, tenant=service.tenant, replicas=event.replica_count)
-    for instance in state.instances_of(service.key):
-        if instance.slot >= event.replica_count:
-            what = f"the service was scaled to {event.replica_count}"
-            service_instances.drain(draft, instance, SCALED, what, service.spec.drain_deadline_s)
+    _drain_surplus(draft, service)
     return draft.service(service.key) or service
+
+
+def _drain_surplus(draft: Draft, service: Service) -> None:
+    """Those that are too many for what is wanted now."""
+    for instance in draft.state.instances_of(service.key):
+        if instance.slot >= service.spec.replica_count:
+            what = f"the service was scaled to {service.spec.replica_count}"
+            service_instances.drain(draft, instance, SCALED, what, service.spec.drain_deadline_s)
 
 
 def cut_over(draft: Draft, event: ServiceCutOver) -> Service:

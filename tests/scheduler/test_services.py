@@ -538,3 +538,11 @@ def test_an_instance_that_has_not_begun_to_serve_does_not_drain_but_ends_at_once
     desk.pass_time(1, "cell-1")
     assert not desk.state.services
     assert AuditKind.FAILOVER_STARTED not in desk.kinds()
+
+
+def test_another_spec_with_fewer_replicas_drains_those_that_are_too_many() -> None:
+    desk = ServiceDesk(2)
+    desk.serve(2)
+    desk.deploy(1, version="2.0.0")
+    assert [instance.state for instance in desk.standing()] == ["active", "draining"]
+    assert desk.standing()[1].code == service_instances.SCALED
