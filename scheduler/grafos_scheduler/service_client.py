@@ -12,7 +12,6 @@ the next one gets another instance, so a client survives a failover by opening a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -255,10 +254,13 @@ class ServiceClient:
 async def _closed(writer: asyncio.StreamWriter) -> None:
     """Closes the connection; one that the other side has broken is gone either way."""
     writer.close()
-    with contextlib.suppress(TimeoutError, OSError, ssl.SSLError):
+    try:
         async with asyncio.timeout(CLOSE_S_MAX):
             await writer.wait_closed()
-    writer.transport.abort()
+    except TimeoutError:
+        writer.transport.abort()
+    except (OSError, ssl.SSLError):
+        pass
 
 
 async def _first_frame(reader: asyncio.StreamReader) -> ToClient:
