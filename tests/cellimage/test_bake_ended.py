@@ -186,6 +186,7 @@ def test_a_missing_tool_is_one_line_with_its_package(tool: str, package: str, tm
     assert not (tmp_path / "images").exists()
 
 
+@pytest.mark.deep
 @pytest.mark.needs("arm64")
 def test_a_machine_that_can_run_nothing_foreign_says_so_before_anything_is_fetched(tmp_path: Path) -> None:
     empty_cache(tmp_path / "cache")
