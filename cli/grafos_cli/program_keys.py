@@ -44,17 +44,14 @@ class ProgramKeys:
 
     def find(self) -> PendingProgram | None:
         """The one that was begun and whose end nobody saw, if there is one and its money may still be held."""
-        try:
-            pending = msgspec.json.decode(self._path.read_bytes(), type=PendingProgram)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-            return None
-        return pending if time.time() - pending.asked_at < TTL_S_MAX else None
+        return _read(self._path)
 
     def begin(self, micro_cents: int, ttl_s: float) -> PendingProgram:
         """A new one, on the disk when this returns; of several commands that begin it at once, all get the same."""
         new = PendingProgram(secrets.token_hex(RUN_KEY_BYTES), micro_cents, ttl_s, time.time())
-        if self.find() is None:
-            self._path.unlink(missing_ok=True)
+        for path in self._path.parent.glob("program-*.json"):
+            if _read(path) is None:
+                path.unlink(missing_ok=True)
         return new if write_private_once(self._path, msgspec.json.encode(new)) else self.find() or new
 
     def done(self, key: str) -> None:
@@ -62,3 +59,12 @@ class ProgramKeys:
         pending = self.find()
         if pending is None or pending.key == key:
             self._path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> PendingProgram | None:
+    """None for one whose money nobody can hold any more, and for a file that is none."""
+    try:
+        pending = msgspec.json.decode(path.read_bytes(), type=PendingProgram)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return pending if time.time() - pending.asked_at < TTL_S_MAX else None

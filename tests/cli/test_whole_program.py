@@ -128,6 +128,9 @@ def test_a_program_whose_last_answer_was_lost_shows_its_end_and_runs_no_more(res
     for part in ("tasklets", "responses", "spent_micro_cents"):
         assert again[part] == first[part]
     assert not key.exists()
+    (kept / "program-0.json").write_text("{")
+    assert resident("deploy").code == 0
+    assert not list(kept.glob("program-*.json")), "what is none goes with the next"
 
 
 def test_a_tasklet_that_only_serves_is_deployed_and_not_run(resident: Person) -> None:
