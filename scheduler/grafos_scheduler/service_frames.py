@@ -23,8 +23,9 @@ SESSIONS_MAX = 1024
 """Of one instance; each may fill its windows on the cell."""
 INSTANCE_LEASES_MAX = 16
 """The listener's, the CPU's and those of memory."""
-DRAIN_S_MAX = 3600.0
-"""From the word to drain to the instance's end."""
+DRAIN_S_MAX = 3600
+"""Seconds, from the word to drain to the instance's end. A whole number: equal bounds are one type to Python, which then shows
+whichever of 3600 and 3600.0 was imported first."""
 SESSION_IDLE_S_DEFAULT = 60.0
 """A session in which neither side moved a byte for so long is ended, so that slow clients hold no place for ever."""
 LISTEN_WITHIN_S_DEFAULT = 10.0
@@ -33,8 +34,8 @@ LISTEN_WITHIN_S_DEFAULT = 10.0
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Generation = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=DRAIN_S_MAX)]
-SomeSeconds = Annotated[float, msgspec.Meta(gt=0.0, le=DRAIN_S_MAX)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=DRAIN_S_MAX)]
+SomeSeconds = Annotated[float, msgspec.Meta(gt=0, le=DRAIN_S_MAX)]
 Data = Annotated[bytes, msgspec.Meta(max_length=SESSION_DATA_BYTES_MAX)]
 LogText = Annotated[str, msgspec.Meta(max_length=64 * 1024)]
 LeaseIds = Annotated[tuple[LeaseId, ...], msgspec.Meta(max_length=INSTANCE_LEASES_MAX)]
