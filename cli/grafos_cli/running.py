@@ -34,6 +34,8 @@ WAIT_BEYOND_DEADLINE_S = 300.0
 """A run that has not ended so long after its deadline will be found by `grafos runs show`; nobody waits for it here."""
 SHOW_AGAIN_AFTER_S = 0.5
 """A run that takes longer is looked at once more, so that a person sees that it runs; then its end is waited for."""
+UNSEEN = "unseen_run_id"
+"""In an error's context: the run whose end nobody here saw, and which may go on."""
 NO_ANSWER = (
     "answer_invalid",
     "certificate_expired",
@@ -316,6 +318,7 @@ def _wait(
                 f"Run {view.run_id} has not ended long after its deadline",
                 where=client.url,
                 next=f"grafos runs show {view.run_id}",
+                context={UNSEEN: view.run_id},
             )
         view, wait_s = client.run(view.run_id, wait_s=wait_s), messages.WAIT_S_MAX
     steps.ended(step, f"{view.state} on {view.cell_id}", failed=view.state != "finished")

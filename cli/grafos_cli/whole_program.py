@@ -28,6 +28,7 @@ from grafos_cli.run_keys import RUN_KEY_BYTES
 from grafos_cli.running import (
     NO_ANSWER,
     PATIENCE_S,
+    UNSEEN,
     Asking,
     Ended,
     begin_under,
@@ -129,7 +130,7 @@ def _to_the_end(
     try:
         return running.to_the_end()
     except GrafosError as error:
-        if error.code not in NO_ANSWER:
+        if error.code not in NO_ANSWER and UNSEEN not in error.context:
             client.end_reservation(pending.key)
             keys.done(pending.key)
         raise

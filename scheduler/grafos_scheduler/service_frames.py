@@ -24,8 +24,8 @@ SESSIONS_MAX = 1024
 INSTANCE_LEASES_MAX = 16
 """The listener's, the CPU's and those of memory."""
 DRAIN_S_MAX = 3600
-"""Seconds, from the word to drain to the instance's end. A whole number: equal bounds are one type to Python, which then shows
-whichever of 3600 and 3600.0 was imported first."""
+"""Seconds, from the word to drain to the instance's end. A whole number as other bounds are: to Python's types 3600 and
+3600.0 are one, and a published schema would show whichever was imported first."""
 SESSION_IDLE_S_DEFAULT = 60.0
 """A session in which neither side moved a byte for so long is ended, so that slow clients hold no place for ever."""
 LISTEN_WITHIN_S_DEFAULT = 10.0
