@@ -230,9 +230,10 @@ def test_a_cell_that_sends_beyond_its_credit_loses_its_link(place: Place, played
         client = ServiceClient(place.door())
         session = await client.open("echo")
         session_id = until(lambda: list(played.sessions))[-1]
-        # Its reading end is not asked for anything, so no credit comes back.
+        # Its reading end is not asked for anything until the link is cut, so no credit comes back.
         for _ in range(SESSION_WINDOW_BYTES // 65536 + 1):
             played.say(SessionData(session_id, b"x" * 65536))
+        until(lambda: not played.is_linked)
         read = [await session.read() for _ in range(SESSION_WINDOW_BYTES // 65536)]
         assert sum(map(len, read)) == SESSION_WINDOW_BYTES
         with pytest.raises(GrafosError) as caught:

@@ -55,6 +55,11 @@ class PlayedInstances:
         """Has the frame sent: one thread alone uses the connection."""
         self._said.put(frame)
 
+    @property
+    def is_linked(self) -> bool:
+        """Whether the scheduler has not ended the link."""
+        return self._thread.is_alive()
+
     def cut(self) -> None:
         """The link breaks."""
         self.is_over = True
