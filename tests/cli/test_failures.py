@@ -68,7 +68,7 @@ def test_a_flag_is_guessed_only_when_one_is_like_it(words: tuple[str, ...], mean
 def test_a_verb_alone_is_told_its_nouns(tmp_path: Path) -> None:
     answer = grafos("logs", cwd=tmp_path)
     assert answer.code == 2
-    assert "did you mean 'runs logs' or 'dev logs' or 'cloud logs'?" in answer.err
+    assert "did you mean 'service logs' or 'runs logs' or 'dev logs' or 'cloud logs'?" in answer.err
     assert "next:  grafos cloud provision\n" in grafos("provision", cwd=tmp_path).err
 
 
