@@ -14,8 +14,10 @@ from registered_operator import CELL, RegisteredOperator
 
 from grafos_cell.baked import read_told
 from grafos_cell.first_boot import credentials_in
+from grafos_connectors.contract import Kind
 from grafos_core.errors import GrafosError
 from grafos_stacks.bootstrap import Joining, booted_in, render
+from grafos_stacks.journal import Life
 from grafos_stacks.planner import predicted_ways
 from grafos_stacks.provision import prepare
 from grafos_stacks.publishing_end import unpublish
@@ -44,9 +46,10 @@ def test_a_cell_starts_from_the_published_image_and_fetches_nothing(
     assert (record.state, record.pattern) == ("ready", "registered")
     plan = operator.plan(ttl_s=HOUR_S)
     assert (plan.facts.image.name, plan.facts.baked, plan.facts.bundle.sha256) == (stack, stack[-12:], "")
-    console = operator.hands().connector.console(
-        next(one.ref for one in operator.hands().journal.resources(CELL).values() if one.kind.value == "machine")
-    )
+    hands = operator.hands()
+    rows = hands.journal.resources(CELL).values()  # also those of an earlier cell of the name
+    [machine] = [row.ref for row in rows if row.kind is Kind.MACHINE and row.life is Life.READY]
+    console = hands.connector.console(machine)
     booted = booted_in(console, CELL)
     assert booted is not None
     assert (booted.machine, booted.timer_at) == ("baked", plan.timer_at)
