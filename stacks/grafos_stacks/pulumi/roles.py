@@ -47,13 +47,13 @@ def in_role(plan: StackPlan, role: str) -> Planned:
 
 
 def kinds_upon(provider: str, role: str) -> frozenset[Kind]:
-    """The kinds of the parts that need the part of that role, or need one that does."""
+    """The kinds of the parts that need the part of that role, or need one that does, and do not go along with it."""
     upon = {role}
     roles = roles_on(provider)
     for each in roles:  # each stands after all that it needs
         if upon & set(each.needs.values()):
             upon.add(each.name)
-    return frozenset(each.kind for each in roles if each.name in upon - {role})
+    return frozenset(each.kind for each in roles if each.name in upon - {role} and each.dies_with != role)
 
 
 @cache
