@@ -37,6 +37,8 @@ CLOSE_S_MAX = 2.0
 """For giving the lease back and saying goodbye; a database that is gone hears neither."""
 TURNS_TO_REST = 5
 """Of a loop; a transport needs two after it was told to close."""
+REFUSED_REST_S = 0.2
+"""One over TLS also needs the server's goodbye: so long a refused connection is waited for before its loop goes."""
 ROWS_PER_PAGE = 10_000
 """Loaded at once: some MB, so that the rows are never in memory twice."""
 ONE_AT_A_TIME = 0x67726166
@@ -120,7 +122,7 @@ class RowDatabase:
         try:
             self._connection: asyncpg.Connection = self._wait(self._open())
         except BaseException:
-            self._loop.close()
+            self._loop.close(REFUSED_REST_S)
             raise
 
     def take(self) -> int:
@@ -313,22 +315,22 @@ class _LoopOnAThread:
             raise asyncpg.InterfaceError("it is closed")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(_come_to_rest(), self._loop).result()
+    def close(self, rest_s: float = 0.0) -> None:
+        asyncio.run_coroutine_threadsafe(_come_to_rest(rest_s), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
 
-async def _come_to_rest() -> None:
+async def _come_to_rest(rest_s: float) -> None:
     """Ends what still runs in this loop, and lets connections that are being closed be gone: a refused one is let go
-    of a turn or two after its refusal."""
+    of a turn or two after its refusal, or within ``rest_s``."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
     for _ in range(TURNS_TO_REST):
-        await asyncio.sleep(0)
+        await asyncio.sleep(rest_s / TURNS_TO_REST)
 
 
 def not_leader(leader: str) -> GrafosError:
