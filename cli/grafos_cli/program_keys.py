@@ -7,7 +7,6 @@ that is held and every run that was begun, and goes on from there: nothing runs 
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from grafos_cli.project import state_folder
-from grafos_cli.run_keys import RUN_KEY_BYTES
+from grafos_cli.run_keys import RUN_KEY_BYTES, digest_of
 from grafos_core.paths import write_private_once
 from grafos_scheduler.reservation_messages import TTL_S_MAX
 
@@ -38,9 +37,7 @@ class ProgramKeys:
     """The programs of one project that are under way, in `.grafos/runs/`; ``asked`` is all that makes two the same."""
 
     def __init__(self, project: Path, asked: dict[str, object]) -> None:
-        text = json.dumps(asked, sort_keys=True)
-        folder = state_folder(project, "runs")
-        self._path = folder / f"program-{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+        self._path = state_folder(project, "runs") / f"program-{digest_of(asked)}.json"
 
     def find(self) -> PendingProgram | None:
         """The one that was begun and whose end nobody saw, if there is one and its money may still be held."""

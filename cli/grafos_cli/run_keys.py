@@ -51,6 +51,11 @@ class PendingRun(msgspec.Struct, frozen=True):
     place: Place | None = None
 
 
+def digest_of(asked: dict[str, object]) -> str:
+    """Names the file of what is asked for: the same for the same asking."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
+
+
 class RunKeys:
     """The pending runs of one project, in `.grafos/runs/`."""
 
@@ -80,8 +85,7 @@ class RunKeys:
             self._path(asked).unlink(missing_ok=True)
 
     def _path(self, asked: dict[str, object]) -> Path:
-        text = json.dumps(asked, sort_keys=True)
-        return self._folder / f"pending-{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+        return self._folder / f"pending-{digest_of(asked)}.json"
 
     def _drop_old(self) -> None:
         for path in self._folder.glob("pending-*.json"):

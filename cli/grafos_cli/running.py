@@ -252,15 +252,16 @@ def _stopped_waiting(view: messages.RunView, reach: Reach, terminal: Terminal) -
 
 def _identity(asking: Asking, reach: Reach) -> dict[str, object]:
     """Everything by which an asking is the same one. Which of several schedulers it went to is no part of that."""
-    return _identity_among(asking) if asking.among else {**_asked_at(asking, reach), **_what(asking)}
+    return _identity_among(asking) if asking.among else {**_asked_at(asking, reach), **what_is_asked(asking)}
 
 
 def _identity_among(asking: Asking) -> dict[str, object]:
     """The same of an asking that may go to any of several schedulers."""
-    return {"among": asking.among, **_what(asking)}
+    return {"among": asking.among, **what_is_asked(asking)}
 
 
-def _what(asking: Asking) -> dict[str, object]:
+def what_is_asked(asking: Asking) -> dict[str, object]:
+    """Everything but the place by which an asking is the same one."""
     return {
         "program": asking.program,
         "tasklet": asking.tasklet.name,

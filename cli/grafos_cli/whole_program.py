@@ -36,10 +36,10 @@ from grafos_cli.running import (
     prepare,
     request_for,
     wait_for,
+    what_is_asked,
 )
 from grafos_cli.steps import Steps, show_steps
 from grafos_core.errors import GrafosError
-from grafos_core.ids import sha256_of
 from grafos_scheduler.reservation_messages import TTL_S_MAX, ReservationRequest, ReservationView
 
 if TYPE_CHECKING:
@@ -174,22 +174,8 @@ def _identity(work: Work, reach: Reach) -> dict[str, object]:
     """Everything by which an asking for the whole program is the same one."""
     return {
         "scheduler": f"{reach.fabric.id}/{reach.cell_id}/{reach.provider}",
-        "program": work.program.name,
         "tasklets": [
-            [
-                asking.tasklet.name,
-                sha256_of(asking.module),
-                "" if asking.data is None else sha256_of(asking.data),
-                asking.tasklet.fuel,
-                asking.tasklet.memory_bytes,
-                asking.tasklet.deadline_s,
-                asking.lease_mem_bytes,
-                asking.lease_block_bytes,
-                asking.tier.value,
-                asking.tenant,
-                list(asking.tasklet.needs),
-                list(asking.tasklet.input_of or ()),
-            ]
+            {**what_is_asked(asking), "needs": asking.tasklet.needs, "input_of": asking.tasklet.input_of}
             for asking in work.askings.values()
         ],
     }

@@ -92,20 +92,18 @@ def _admit(draft: Draft, tenant: rows.Tenant, planned: rows.Run, chance: random.
 def _leases(draft: Draft, run: rows.Run, cell: rows.Cell, wanted: Resources, chance: random.Random) -> list[rows.Lease]:
     """One lease for each resource that the run takes."""
     amounts = {kind: wanted.of_kind(kind) for kind in FIELD_OF_KIND}
+    expires_at = draft.now + leases.ttl_s(draft, cell.cell_id, run.request)
+    until = draft.now + leases.needed_s(run.request)
     return [
-        rows.Lease(
-            lease_id=ids.new_lease_id(kind, chance),
-            run_id=run.run_id,
+        leases.first(
+            draft,
+            cell,
+            ids.new_lease_id(kind, chance),
+            (kind, amount),
+            expires_at,
             tenant=run.tenant,
-            cell_id=cell.cell_id,
-            kind=kind,
-            amount=amount,
-            generation=1,
-            boot_epoch=cell.boot_epoch,
-            state=leases.ASKED,
-            expires_at=draft.now + leases.ttl_s(draft, cell.cell_id, run.request),
-            asked_at=draft.now,
-            until=draft.now + leases.needed_s(run.request),
+            run_id=run.run_id,
+            until=until,
         )
         for kind, amount in amounts.items()
         if amount

@@ -71,6 +71,35 @@ def ttl_s(draft: Draft, cell_id: str, request: messages.RunRequest) -> float:
     return min(needed_s(request), draft.state.settings.lease_ttl_s) if renews else needed_s(request)
 
 
+def first(
+    draft: Draft,
+    cell: rows.Cell,
+    lease_id: str,
+    resource: tuple[str, int],
+    expires_at: float,
+    *,
+    tenant: str,
+    run_id: str = "",
+    until: float = 0.0,
+) -> rows.Lease:
+    """A new lease, to be asked of the cell's daemon as it runs now; ``resource`` is kind and amount."""
+    kind, amount = resource
+    return rows.Lease(
+        lease_id=lease_id,
+        run_id=run_id,
+        tenant=tenant,
+        cell_id=cell.cell_id,
+        kind=kind,
+        amount=amount,
+        generation=1,
+        boot_epoch=cell.boot_epoch,
+        state=ASKED,
+        expires_at=expires_at,
+        asked_at=draft.now,
+        until=until,
+    )
+
+
 def ask(draft: Draft, lease: rows.Lease, *, held_back: bool = False) -> None:
     """Makes the lease's row and asks the cell for it, unless its run waits for room: then that follows."""
     assert lease.state == ASKED

@@ -116,19 +116,8 @@ def _admit(draft: Draft, tenant: rows.Tenant, asked: RegionRequest, chance: rand
         share=str(wanted.share_of(cell.total)),
     )
     draft.put(REGION, lease_id, region)
-    lease = rows.Lease(
-        lease_id=lease_id,
-        run_id="",
-        tenant=tenant.name,
-        cell_id=cell.cell_id,
-        kind="mem",
-        amount=asked.size_bytes,
-        generation=1,
-        boot_epoch=cell.boot_epoch,
-        state=leases.ASKED,
-        expires_at=region.expires_at,
-        asked_at=draft.now,
-    )
+    resource = ("mem", asked.size_bytes)
+    lease = leases.first(draft, cell, lease_id, resource, region.expires_at, tenant=tenant.name)
     leases.ask(draft, lease)
     draft.note_lease(AuditKind.LEASE_ALLOCATED, lease, mem_amount=lease.amount)
     return view(state, region, lease, chosen.worst_case_micro_cents)

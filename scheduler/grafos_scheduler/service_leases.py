@@ -45,18 +45,14 @@ def ask_first(draft: Draft, instance: Instance, chance: random.Random) -> Instan
     amounts = {LISTENER: instance.spec.listener_port} | {kind: wanted.of_kind(kind) for kind in FIELD_OF_KIND}
     expires_at = draft.now + draft.state.settings.service_lease_s
     made = [
-        rows.Lease(
-            lease_id=ids.new_lease_id(kind, chance),
-            run_id=instance.instance_id,
+        leases.first(
+            draft,
+            cell,
+            ids.new_lease_id(kind, chance),
+            (kind, amount),
+            expires_at,
             tenant=instance.tenant,
-            cell_id=cell.cell_id,
-            kind=kind,
-            amount=amount,
-            generation=1,
-            boot_epoch=cell.boot_epoch,
-            state=leases.ASKED,
-            expires_at=expires_at,
-            asked_at=draft.now,
+            run_id=instance.instance_id,
         )
         for kind, amount in amounts.items()
         if amount
