@@ -15,7 +15,7 @@ from tasklets import spec_of, tasklet
 
 from grafos_cell import abi
 from grafos_cell.pool import WorkerPool
-from grafos_cell.run import MemoryLease, RunOutcome
+from grafos_cell.run import BlockLease, LeaseAnswer, LeaseCall, MemoryLease, RunOutcome
 from grafos_cell.worker_messages import FRAME_BYTES_MAX
 from grafos_cell.worker_process import PoolLimits
 from grafos_core.errors import GrafosError
@@ -166,13 +166,18 @@ def test_a_worker_killed_while_idle_is_not_noticed_by_the_next_run() -> None:
 
 
 def test_a_worker_that_hangs_is_killed_after_the_deadline_and_replaced() -> None:
+    module = tasklet("(drop (call $fbbu_get_num_blocks (i32.const 0))) (loop (br 0)) (i32.const 0)")
+
     async def story(pool: WorkerPool) -> None:
         assert await quick(pool) == "finished"
         before = pool.pids
-        run = endless(pool, 1.0)
-        await asyncio.sleep(0.1)
-        os.kill(before[0], signal.SIGSTOP)
-        outcome = await run
+
+        def desk(_: LeaseCall) -> LeaseAnswer:
+            os.kill(before[0], signal.SIGSTOP)  # its run has begun, and it waits for this answer
+            return LeaseAnswer(abi.OK, LONG_S)
+
+        spec = spec_of(module, fuel=abi.FUEL_MAX, deadline_s=1.0, block_leases=(BlockLease(4),))
+        outcome = await pool.run(module, spec, desk)
         assert outcome.code == "deadline_exceeded"
         assert "worker was ended" in outcome.text
         assert await quick(pool) == "finished"
