@@ -91,7 +91,8 @@ def foresee(
         reach = resolve(provider, fabric, project, cell_id)
         reach = reach._replace(tenant=tenant or reach.tenant)
         with reach.client() as client:
-            return Foreseen(provider, tuple(client.foresee(_request(program, need, provider)) for need in needs))
+            asked = [_request(program, need, need.tasklet.provider_of(provider)) for need in needs]
+            return Foreseen(provider, tuple(map(client.foresee, asked)))
     except GrafosError as error:
         refusal = messages.Admission(admitted=False, code=error.code, what=error.what, next=error.next)
         return Foreseen(provider, tuple(refusal for _ in needs))

@@ -36,7 +36,8 @@ TASKLETS_MAX = 64
 
 LANGUAGES = {"rust": ".rs", "zig": ".zig", "c": ".c", "wat": ".wat"}
 """What tasklets may be written in, and how the names of such files end."""
-PROVIDERS = ("local", "aws", "gcp", "azure", "any")
+CLOUDS = ("aws", "gcp", "azure")
+PROVIDERS = ("local", *CLOUDS, "any")
 CONTEXT = "context"
 """An input of that name is not a file: the tasklet's input is its context."""
 LEFT = ("output", "response")
@@ -73,6 +74,7 @@ TABLES: dict[str, dict[str, Key]] = {
         "memory_bytes": Key(int, least=abi.MEMORY_BYTES_MIN, most=abi.MEMORY_BYTES_MAX),
         "deadline_s": Key(float, least=0.001, most=abi.DEADLINE_S_MAX),
         "tier": Key(str),
+        "provider": Key(str),
         "mem": Key(int, least=0, most=2**53),
         "block": Key(int, least=0, most=2**52),
     },
@@ -91,7 +93,8 @@ class Tasklet:
     the input, as ("output", name) or ("response", name), or ``ALL_RESPONSES``. ``retry``: it may run again when a cell
     was lost under it.
     ``mem`` is fabric memory, ``block`` room in blocks, in bytes that a run leases from the cell unless it asks for
-    another amount. ``tier`` is the tier of its runs unless they ask for another.
+    another amount. ``tier`` is the tier of its runs unless they ask for another. ``provider`` is whose cell it runs on
+    in a program that is run whole at an orchestrator; empty for the one that is asked for.
     """
 
     name: str
@@ -106,6 +109,11 @@ class Tasklet:
     needs: tuple[str, ...] = ()
     input_of: tuple[str, str] | None = None
     retry: bool = True
+    provider: str = ""
+
+    def provider_of(self, asked: str) -> str:
+        """Where it runs when the program is asked for at that provider: on this machine all of it does."""
+        return self.provider if self.provider and asked in CLOUDS else asked
 
 
 @dataclass(frozen=True)
@@ -283,6 +291,8 @@ class _Reader:
         tier = values.get("tier", Tier.STANDARD)
         if tier not in set(Tier):
             raise self._unknown(tier, list(Tier), self._line("tasklets", index, "tier"), "tier")
+        if (provider := values.get("provider", "")) and provider not in CLOUDS:
+            raise self._unknown(provider, list(CLOUDS), self._line("tasklets", index, "provider"), "cloud")
         return Tasklet(
             name=values["name"],
             source=source,
@@ -291,6 +301,7 @@ class _Reader:
             needs=needs,
             input_of=input_of,
             retry=values.get("retry", True),
+            provider=provider,
             **bounds,
         )
 

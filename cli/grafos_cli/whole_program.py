@@ -157,7 +157,8 @@ def _worst_case(client: SchedulerClient, work: Work, reach: Reach) -> int:
     """Of all tasklets together, in micro-cents; the refusal of the first that would not be admitted."""
     total = 0
     for asking in work.askings.values():
-        answer = client.foresee(request_for(asking, reach.provider, secrets.token_hex(RUN_KEY_BYTES)))
+        provider = asking.tasklet.provider_of(reach.provider)
+        answer = client.foresee(request_for(asking, provider, secrets.token_hex(RUN_KEY_BYTES)))
         if not answer.admitted:
             raise GrafosError(answer.code, answer.what, where=f"tasklet {asking.tasklet.name}", next=answer.next)
         total += answer.worst_case_micro_cents
@@ -175,7 +176,12 @@ def _identity(work: Work, reach: Reach) -> dict[str, object]:
     return {
         "scheduler": f"{reach.fabric.id}/{reach.cell_id}/{reach.provider}",
         "tasklets": [
-            {**what_is_asked(asking), "needs": asking.tasklet.needs, "input_of": asking.tasklet.input_of}
+            {
+                **what_is_asked(asking),
+                "needs": asking.tasklet.needs,
+                "input_of": asking.tasklet.input_of,
+                **({"provider": asking.tasklet.provider} if asking.tasklet.provider else {}),
+            }
             for asking in work.askings.values()
         ],
     }
@@ -248,7 +254,8 @@ class _Running:
         until = time.monotonic() + ROOM_WITHIN_S
         while True:
             try:
-                return begin_under(run_key, client, asking, self._reach.provider, self._steps)
+                provider = asking.tasklet.provider_of(self._reach.provider)
+                return begin_under(run_key, client, asking, provider, self._steps)
             except GrafosError as error:
                 if self._have_room:
                     until = time.monotonic() + ROOM_WITHIN_S

@@ -57,6 +57,13 @@ def test_every_key_reaches_the_program(folder: Path) -> None:
     assert second.input_file is None
 
 
+def test_in_a_whole_program_a_tasklet_has_its_own_cloud_but_on_this_machine(folder: Path) -> None:
+    (folder / "grafos.toml").write_text(WHOLE.replace("fuel = 7", 'provider = "azure"', 1))
+    first, second = load_program(folder).tasklets
+    for asked, runs_on in (("gcp", "azure"), ("azure", "azure"), ("local", "local")):
+        assert (first.provider_of(asked), second.provider_of(asked)) == (runs_on, asked)
+
+
 MISTAKES = [
     ('name = "photos"', 'nmae = "photos"', 2, "unknown key in [program]: 'nmae'", "did you mean 'name'?"),
     ("[runnable_targets]", "[runable_targets]", 19, "unknown table or key: 'runable_targets'", "runnable_targets"),
@@ -90,6 +97,7 @@ MISTAKES = [
     ('input = "fixtures/a.bin"', 'input = "../a.bin"', 9, "leaves the program's folder", "inside"),
     ('input = "fixtures/a.bin"', 'input = "fixtures/b.bin"', 9, "names a file that is not there", "make the file"),
     ('input = "fixtures/a.bin"', 'input = ""', 9, "tasklets.input is empty", "value"),
+    ("fuel = 7", 'provider = "asure"', 10, "unknown cloud: 'asure'", "did you mean 'azure'?"),
     ('language = "zig"', 'language = "zag"', 4, "unknown language: 'zag'", "did you mean 'zig'?"),
     ('version = "1.2.3"', 'version = "one"', 3, "no version", "0.1.0"),
     ('dev = "local"', 'dev = "lokal"', 20, "unknown provider: 'lokal'", "did you mean 'local'?"),
