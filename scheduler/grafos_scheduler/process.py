@@ -213,6 +213,7 @@ def _rules(settings: Settings) -> state.Settings:
         enrols=settings.is_orchestrator,
         heartbeat_every_s=settings.heartbeat_every_s,
         healthy_after_s=settings.healthy_after_s,
+        service_lease_s=settings.service_lease_s,
     )
 
 

@@ -13,6 +13,7 @@ import msgspec
 from grafos_core.errors import GrafosError
 from grafos_core.ids import check_name
 from grafos_core.program import CommandLine
+from grafos_core.tokens import CAPABILITY_TTL_MAX_S
 from grafos_scheduler.database_url import DatabaseUrl
 
 CELL, ORCHESTRATOR = "cell", "orchestrator"
@@ -22,6 +23,9 @@ REGISTERING_PROVIDERS = ("aws", "azure", "gcp")
 HEALTHY_AFTER_S = 30.0
 """The public design's time of steady heartbeats before a cell counts as healthy."""
 HEARTBEAT_EVERY_S = 5.0
+SERVICE_LEASE_S = 30.0
+SERVICE_LEASE_S_LEAST = 2.0
+"""Shorter leases would be renewed more often than a cell looks at them."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -52,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True):
     claim_secret_file: Path | None = None
     healthy_after_s: float = HEALTHY_AFTER_S
     heartbeat_every_s: float = HEARTBEAT_EVERY_S
+    service_lease_s: float = SERVICE_LEASE_S
     ready_fd: int | None = None
     end_wanted_file: Path | None = None
     end_file: Path | None = None
@@ -96,6 +101,9 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         claim_secret_file=given.claim_secret_file,
         healthy_after_s=_seconds("--healthy-after-s", given.healthy_after_s, 0.0),
         heartbeat_every_s=_seconds("--heartbeat-every-s", given.heartbeat_every_s, 0.05),
+        service_lease_s=_seconds(
+            "--service-lease-s", given.service_lease_s, SERVICE_LEASE_S_LEAST, CAPABILITY_TTL_MAX_S
+        ),
         ready_fd=given.ready_fd,
         end_wanted_file=given.end_wanted_file,
         end_file=given.end_file,
@@ -143,6 +151,7 @@ def _parser() -> CommandLine:
     add("--claim-secret-file", type=Path, metavar="FILE", help="the one-time secret of the claim (hex, mode 0600)")
     add("--healthy-after-s", type=float, default=HEALTHY_AFTER_S, metavar="S", help="steady heartbeats until healthy")
     add("--heartbeat-every-s", type=float, default=HEARTBEAT_EVERY_S, metavar="S")
+    add("--service-lease-s", type=float, default=SERVICE_LEASE_S, metavar="S", help="how long leases of services last")
     add("--end-wanted-file", type=Path, metavar="FILE", help="where the end is written that the operator wants")
     add("--end-file", type=Path, metavar="FILE", help="where the supervisor writes the end that its timer has")
     add("--machine-folder", type=Path, metavar="DIR", help="where the supervisor of an orchestrator's machine looks")
@@ -185,7 +194,7 @@ def _ip(flag: str, text: str) -> str:
         raise GrafosError("config_invalid", f"{text!r} is no IP address", where=flag) from error
 
 
-def _seconds(flag: str, value: float, least: float) -> float:
-    if not least <= value <= 86400:
-        raise GrafosError("config_invalid", f"{value} is not from {least:g} to 86400 seconds", where=flag)
+def _seconds(flag: str, value: float, least: float, most: float = 86400) -> float:
+    if not least <= value <= most:
+        raise GrafosError("config_invalid", f"{value} is not from {least:g} to {most:g} seconds", where=flag)
     return value

@@ -32,9 +32,11 @@ def code_of(**changes: str | None) -> str:
 
 
 def test_a_whole_command_line_is_read() -> None:
-    settings = read(region="eu-west-1", name="198.51.100.7", healthy_after_s="0", heartbeat_every_s="0.5")
+    seconds = {"healthy_after_s": "0", "heartbeat_every_s": "0.5", "service_lease_s": "3"}
+    settings = read(region="eu-west-1", name="198.51.100.7", **seconds)
     assert (settings.address, settings.port, settings.names) == ("127.0.0.1", 7443, ("198.51.100.7",))
     assert (settings.region, settings.healthy_after_s, settings.heartbeat_every_s) == ("eu-west-1", 0.0, 0.5)
+    assert settings.service_lease_s == 3.0
 
 
 def test_an_orchestrator_has_a_name_and_no_cell_and_the_three_clouds_unless_told_others() -> None:
@@ -104,6 +106,8 @@ def test_it_binds_to_one_named_address_and_never_to_all(bind: str) -> None:
         ({"heartbeat-every-s": "0"}, "config_invalid"),
         ({"heartbeat-every-s": "nan"}, "config_invalid"),
         ({"healthy-after-s": "-1"}, "config_invalid"),
+        ({"service-lease-s": "1"}, "config_invalid"),
+        ({"service-lease-s": "301"}, "config_invalid"),
         ({"shoe-size": "42"}, "usage"),
     ],
     ids=str,

@@ -36,6 +36,7 @@ _TOP = f"""
     (if (i32.le_s (local.get $n) (i32.const 0)) (then (return (call $drop (local.get $h) (local.get $e)))))
     (i32.store offset=4 (local.get $e) (i32.const 0))
     (i32.store offset=8 (local.get $e) (local.get $n))
+    ;; it has come
     (call $send (local.get $h) (local.get $e)))"""
 
 _RUN = """
@@ -57,12 +58,18 @@ _RUN = """
 (unreachable)"""
 
 
-def echo_text(sessions: int = SESSIONS) -> str:
-    """The service as text, for so many sessions at a time."""
+CRASH = b"!"
+"""With a piece that begins so, a service that crashes does."""
+_CRASHES = f"""(if (i32.eq (i32.load8_u (call $chunk (local.get $e))) (i32.const {CRASH[0]})) (then (unreachable)))"""
+
+
+def echo_text(sessions: int = SESSIONS, *, crashes: bool = False) -> str:
+    """The service as text, for so many sessions at a time. ``crashes``: its clients can have it trap."""
     run = _RUN.format(port=PORT, sessions=sessions)
-    return tasklet_text(run, top=_TOP, memory=str(_PAGES), run_locals="(local $h i32) (local $e i32)")
+    top = _TOP.replace(";; it has come", _CRASHES if crashes else "")
+    return tasklet_text(run, top=top, memory=str(_PAGES), run_locals="(local $h i32) (local $e i32)")
 
 
-def echo_module(sessions: int = SESSIONS) -> bytes:
+def echo_module(sessions: int = SESSIONS, *, crashes: bool = False) -> bytes:
     """As ``echo_text``, in the binary format."""
-    return bytes(wat2wasm(echo_text(sessions)))
+    return bytes(wat2wasm(echo_text(sessions, crashes=crashes)))
