@@ -19,7 +19,7 @@ demo: set-up  ## the whole path on an emulated cloud, no account needed
 
 test: lint  ## all checks: style, types, tests; the first time it also gets Rust ready
 	@$(BIN)/python tools/parts.py
-	@$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal --no-header
+	@$(BIN)/python tools/run_tests.py $(TESTERS)
 
 lint: set-up  ## style and types
 	@$(BIN)/ruff check --quiet
