@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 
-from grafos_cellimage import tools
 from grafos_cellimage.disk import copy_sparsely
 from grafos_cellimage.record import BakedImage
 from grafos_core.errors import GrafosError
@@ -33,6 +32,7 @@ from grafos_core.virtual_machines import (
     PLAIN,
     Hardware,
     can_accelerate,
+    check_emulator,
     command,
     escaped,
     told_file,
@@ -129,7 +129,7 @@ class Machine:
         words = command(self.asked.hardware(arch), self.folder, console, accelerated=can_accelerate(arch))
         with (self.folder / "emulator.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [tools.find(words[0]), *words[1:]],
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -178,16 +178,3 @@ def booted(image: BakedImage, asked: Asked, folder: Path | None = None) -> Itera
             yield machine
         finally:
             machine.switch_off()
-
-
-def check_emulator(arch: str) -> None:
-    """``tool_missing`` where no image for the architecture can be booted."""
-    emulator = EMULATORS[arch]
-    tools.check((emulator.program,))
-    if not Path(emulator.code).is_file():
-        raise GrafosError(
-            "tool_missing",
-            f"the firmware for {arch} is not on this machine",
-            where=emulator.code,
-            next=f"apt-get install --no-install-recommends {emulator.package}",
-        )

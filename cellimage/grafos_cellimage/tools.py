@@ -33,8 +33,6 @@ PACKAGE_OF = {
     "newuidmap": "uidmap",
     "qemu-aarch64-static": "qemu-user-static",
     "qemu-img": "qemu-utils",
-    "qemu-system-aarch64": "qemu-system-arm",
-    "qemu-system-x86_64": "qemu-system-x86",
     "qemu-x86_64-static": "qemu-user-static",
     "sbsign": "sbsigntool",
     "sbverify": "sbsigntool",

@@ -221,15 +221,11 @@ def down(ctx: typer.Context) -> None:
 
 
 def _check_boot(boot: str) -> None:
-    """``usage`` for a way to boot that is none, ``tool_missing`` where this machine has not what it takes."""
-    from grafos_emulators.clouds import BOOTS, QEMU
+    """``usage`` for a way to boot that is none."""
+    from grafos_emulators.clouds import BOOTS
 
     if boot not in ("", *BOOTS):
         raise usage(f"machines do not boot by {boot[:20]!r}: {', '.join(BOOTS)}", "grafos emulate up --boot qemu")
-    if boot == QEMU:
-        from grafos_cellimage.booting import check_emulator
-
-        check_emulator("amd64")
 
 
 def _check_as_asked(info: EmulatorInfo, clock: str, clouds: tuple[str, ...], boot: str) -> None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import base64
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
 import msgspec
 
 from grafos_core import carrying
+from grafos_core.errors import GrafosError
 
 HOST, METADATA = "169.254.169.2", "169.254.169.254"
 NETWORK, GATEWAY, FIRST = "169.254.169.0/24", "169.254.169.1", "169.254.169.15"
@@ -49,14 +51,15 @@ DRESSES = {
 
 
 class Emulator(msgspec.Struct, frozen=True):
-    """QEMU for one architecture, and where Debian keeps the firmware for it: its code, and a fresh memory of it."""
+    """QEMU for one architecture, and where Debian keeps the firmware for it: its code, and a fresh memory of it.
+    ``packages`` are Debian's with both."""
 
     program: str
     machine: str
     processor: str
     code: str
     memory: str
-    package: str
+    packages: str
 
 
 EMULATORS = {
@@ -66,7 +69,7 @@ EMULATORS = {
         "max,-cx16",
         "/usr/share/OVMF/OVMF_CODE_4M.fd",
         "/usr/share/OVMF/OVMF_VARS_4M.fd",
-        "ovmf",
+        "ovmf qemu-system-x86",
     ),
     "arm64": Emulator(
         "qemu-system-aarch64",
@@ -74,7 +77,7 @@ EMULATORS = {
         "max,pauth-impdef=on",
         "/usr/share/AAVMF/AAVMF_CODE.fd",
         "/usr/share/AAVMF/AAVMF_VARS.fd",
-        "qemu-efi-aarch64",
+        "qemu-efi-aarch64 qemu-system-arm",
     ),
 }
 """QEMU 7.2 emulates one instruction of the newest processors wrongly (``cx16``), and the kernel falls over it."""
@@ -101,6 +104,18 @@ class Hardware(msgspec.Struct, frozen=True):
     is_apart: bool = True
     memory_mb: int = MEMORY_MB
     clock: str = "utc"
+
+
+def check_emulator(arch: str) -> None:
+    """``tool_missing`` where no machine of that architecture can be started, with what is not there."""
+    emulator = EMULATORS[arch]
+    here = {emulator.program: shutil.which(emulator.program), emulator.code: Path(emulator.code).is_file()}
+    if missing := [what for what, found in here.items() if not found]:
+        raise GrafosError(
+            "tool_missing",
+            f"what starts machines for {arch} is not on this machine: {', '.join(missing)}",
+            next=f"apt-get install --no-install-recommends {emulator.packages}",
+        )
 
 
 def told_file(folder: Path, name: str) -> Path:

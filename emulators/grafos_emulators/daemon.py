@@ -21,10 +21,11 @@ import msgspec
 
 from grafos_core.errors import GrafosError
 from grafos_core.paths import private_folder
+from grafos_core.virtual_machines import check_emulator
 from grafos_emulators import state
 from grafos_emulators.boot.processes import kill_of_machine
 from grafos_emulators.clocks import REAL
-from grafos_emulators.clouds import CLOUDS, PROCESSES
+from grafos_emulators.clouds import CLOUDS, PROCESSES, QEMU
 from grafos_emulators.credentials import DEFAULT_REGION
 from grafos_emulators.notes import PRICE_NOTE
 
@@ -61,11 +62,13 @@ def start(state_dir: Path, clock: str = REAL, clouds: tuple[str, ...] = CLOUDS, 
     clock, its clouds and its way to boot.
 
     Two that start at once get the same one. Errors: ``emulator_not_running`` with what the log says,
-    ``emulator_invalid`` for a directory that cannot be used.
+    ``emulator_invalid`` for a directory that cannot be used, ``tool_missing`` where no machine could boot that way.
     """
     info = _read_if_up(state_dir)
     if info is not None:
         return info
+    if boot == QEMU:
+        check_emulator("amd64")
     try:
         said = _spawn(private_folder(state_dir), ("--clock", clock, "--clouds", ",".join(clouds), "--boot", boot))
     except OSError as problem:

@@ -109,7 +109,7 @@ def test_the_disk_is_byte_for_byte_what_was_published(form: str, tmp_path: Path)
     for at in range(0, len(kept), MIB):
         if part := kept[at : at + MIB].rstrip(b"\0"):
             content.write(at, part)
-    keeper.put_disk(content.fileno(), form, content.size_bytes, target)
+    assert keeper.put_disk(content.fileno(), form, content.size_bytes, target, lambda: False)
     assert target.read_bytes() == a_disk()
     assert target.stat().st_blocks * 512 < SIZE, "zeros take no room"
 
@@ -117,8 +117,19 @@ def test_the_disk_is_byte_for_byte_what_was_published(form: str, tmp_path: Path)
 def test_what_a_machine_wrote_is_there_when_it_boots_again(tmp_path: Path) -> None:
     content, target = DiskFile(MIB), tmp_path / "disk.raw"
     target.write_bytes(b"written by the machine")
-    keeper.put_disk(content.fileno(), RAW, MIB, target)
+    assert keeper.put_disk(content.fileno(), RAW, MIB, target, lambda: False)
     assert target.read_bytes() == b"written by the machine"
+
+
+@pytest.mark.parametrize("form", [RAW, TAR_GZ])
+def test_a_machine_that_is_halted_while_its_disk_is_put_there_has_none(form: str, tmp_path: Path) -> None:
+    looks = iter([False, True])
+    kept = in_the_form(form)
+    content, target = DiskFile(len(kept)), tmp_path / "disk.raw"
+    content.write(0, kept)
+    assert not keeper.put_disk(content.fileno(), form, len(kept), target, lambda: next(looks))
+    assert not target.exists()
+    assert next(looks, "none") == "none", "it went no further"
 
 
 # --- its end ---------------------------------------------------------------------------------------------------------
@@ -126,13 +137,17 @@ def test_what_a_machine_wrote_is_there_when_it_boots_again(tmp_path: Path) -> No
 CONNECTION = "import subprocess, time; subprocess.Popen(['sleep', '1000'], start_new_session=True); time.sleep(1000)"
 
 
-def begin(folder: Path, *program: str) -> tuple[subprocess.Popen[bytes], Path]:
+def begin(folder: Path, *program: str, form: str = RAW, archive: bytes = b"") -> tuple[subprocess.Popen[bytes], Path]:
     """A keeper with a program in QEMU's place."""
     root = folder / "machines" / "i-1"
     root.mkdir(parents=True)
-    settings = {"command": program, "disk": "disk.raw", "form": RAW, "size_bytes": MIB}
+    fresh = folder / "fresh"
+    fresh.touch()
+    settings = {"command": program, "disk": "disk.raw", "form": form, "size_bytes": MIB}
+    settings |= {"memory": "firmware", "fresh_memory": str(fresh)}
     (root / virtual.SETTINGS).write_text(json.dumps(settings))
-    content = DiskFile(MIB)
+    content = DiskFile(len(archive) or MIB)
+    content.write(0, archive)
     start = [sys.executable, "-I", "-S", "-c", START.format(package_root(), "grafos_emulators.boot.keeper")]
     process = subprocess.Popen(
         [*start, str(root), str(folder / "console"), str(content.fileno())],
@@ -166,6 +181,52 @@ def test_without_the_emulators_program_the_console_says_so(tmp_path: Path) -> No
     process, _ = begin(tmp_path, "qemu-that-is-nowhere")
     assert ends(process) == (b"", 1)
     assert "it does not boot" in (tmp_path / "console").read_text()
+
+
+PACKED = in_the_form(TAR_GZ)
+
+
+@pytest.mark.parametrize("archive", [b"", b"no archive", PACKED[: len(PACKED) // 2]], ids=["empty", "none", "cut"])
+def test_a_disk_that_cannot_be_read_boots_nothing_and_the_console_says_so(archive: bytes, tmp_path: Path) -> None:
+    process, root = begin(tmp_path, "sh", "-c", "echo it runs", form=TAR_GZ, archive=archive)
+    assert ends(process) == (b"", 1)
+    console = (tmp_path / "console").read_text()
+    assert "it does not boot" in console
+    assert "Traceback" not in console
+    assert "it runs" not in console
+    assert not (root / "disk.raw").exists()
+
+
+def test_without_the_firmware_the_console_says_so(tmp_path: Path) -> None:
+    (tmp_path / "fresh").mkdir()
+    process, _ = begin(tmp_path, "sh", "-c", "echo it runs")
+    assert ends(process) == (b"", 1)
+    assert "it does not boot" in (tmp_path / "console").read_text()
+
+
+def test_an_emulator_that_could_boot_nothing_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    words = [sys.executable, "-m", "grafos_emulators", "up", "--boot", "qemu", "--state-dir", str(tmp_path / "state")]
+    environment = {**os.environ, "PATH": str(tmp_path / "nothing")}
+    up = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert up.returncode == 1
+    assert "tool_missing" in up.stderr
+    assert "apt-get install --no-install-recommends ovmf qemu-system-x86" in up.stderr
+    assert not (tmp_path / "state").exists()
+
+
+HURRIED = (
+    "import sys; from grafos_emulators.boot import metadata_way; metadata_way.WHOLE_S_MAX = 1; metadata_way.main()"
+)
+
+
+def test_a_request_that_never_ends_keeps_no_process() -> None:
+    words = [sys.executable, "-c", HURRIED, "127.0.0.1:9", "/imds/i-1", HOST]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as way:
+        assert way.stdin is not None
+        way.stdin.write(b"GET / HTTP/1.1\r\n")
+        way.stdin.flush()
+        assert way.wait(60) == -signal.SIGALRM
 
 
 @pytest.mark.parametrize("how", ["halted", "its keeper is killed"])

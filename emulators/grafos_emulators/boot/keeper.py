@@ -14,6 +14,8 @@ import select
 import signal
 import subprocess
 import tarfile
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,43 +26,62 @@ from grafos_emulators.boot.processes import adopt_orphans, die_with_parent, give
 
 FOOTER_BYTES = 512  # of a VHD of fixed size, behind the disk
 PART_BYTES = 1 << 20
+BAD_DISK = (OSError, EOFError, tarfile.TarError, zlib.error)
+"""What comes of a disk that cannot be put there: a full folder, an archive that is none or that ends too early."""
 _CONTROL_FD, _STATUS_FD = 0, 1
 
 
-def put_disk(content: int, form: str, size_bytes: int, target: Path) -> None:
+def is_halted() -> bool:
+    """Whether the pipe has broken."""
+    ready, _, _ = select.select([_CONTROL_FD], [], [], 0)
+    return bool(ready) and not os.read(_CONTROL_FD, 1)
+
+
+def put_memory(fresh: Path, target: Path) -> None:
+    """Gives the machine's firmware a memory, once."""
+    if not target.exists():
+        part = target.with_suffix(".part")
+        part.write_bytes(fresh.read_bytes())
+        part.rename(target)
+
+
+def put_disk(content: int, form: str, size_bytes: int, target: Path, halted: Callable[[], bool]) -> bool:
     """Writes the disk that a cloud keeps in that form, once; what is zero takes no room. ``content`` is an open file.
 
-    It has its final name when it is whole, so a halt in the middle of it leaves nothing that boots.
+    It has its final name when it is whole. False if the machine was halted in the middle of it: nothing then boots.
     """
     if target.exists():
-        return
+        return True
     part = target.with_suffix(".part")
+    end = 0 if form == TAR_GZ else size_bytes - (FOOTER_BYTES if form == VHD else 0)
     with part.open("wb") as file:
-        if form == TAR_GZ:
-            file.truncate(_unpack(content, file.fileno()))
-        else:
-            size_bytes -= FOOTER_BYTES if form == VHD else 0
-            file.truncate(size_bytes)
-            _copy(content, file.fileno(), size_bytes)
+        for at, data in _in_archive(content) if form == TAR_GZ else _in_file(content, end):
+            if halted():
+                return False
+            end = max(end, at + len(data))
+            if data.strip(b"\0"):
+                file.seek(at)
+                file.write(data)
+        file.truncate(end)
     part.rename(target)
+    return True
 
 
-def _unpack(content: int, target: int) -> int:
-    """Writes the one file of the archive; its size."""
+def _in_archive(content: int) -> Iterator[tuple[int, bytes]]:
+    """The one file of the archive, in parts, and where each is in it."""
     with Path(f"/proc/self/fd/{content}").open("rb") as given, tarfile.open(fileobj=given, mode="r:gz") as archive:
         member = archive.next()
         source = archive.extractfile(member) if member else None
-        assert source is not None, "the cloud looked into it"
+        if source is None:
+            raise tarfile.ReadError("the archive has no disk in it")
         at = 0
         while data := source.read(PART_BYTES):
-            if data.strip(b"\0"):
-                os.pwrite(target, data, at)
+            yield at, data
             at += len(data)
-        return at
 
 
-def _copy(content: int, target: int, size_bytes: int) -> None:
-    """Writes so much of a file, without its holes."""
+def _in_file(content: int, size_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """So much of a file, in parts, without its holes."""
     at = 0
     while at < size_bytes:
         try:
@@ -70,7 +91,7 @@ def _copy(content: int, target: int, size_bytes: int) -> None:
                 return  # nothing but a hole is left
             raise
         data = os.pread(content, min(PART_BYTES, max(size_bytes - at, 0)), at)
-        os.pwrite(target, data, at)
+        yield at, data
         at += max(len(data), 1)
 
 
@@ -106,9 +127,11 @@ def main(arguments: list[str]) -> int:
     settings: dict[str, Any] = json.loads((root / "keeper.json").read_text())
     console.say(f"virtual machine {root.name} boots: {settings['command'][0]}")
     try:
-        put_disk(int(arguments[2]), settings["form"], settings["size_bytes"], root / settings["disk"])
-        code = run(settings["command"], root, console)
-    except OSError as problem:
+        put_memory(Path(settings["fresh_memory"]), root / settings["memory"])
+        disk = root / settings["disk"]
+        is_whole = put_disk(int(arguments[2]), settings["form"], settings["size_bytes"], disk, is_halted)
+        code = run(settings["command"], root, console) if is_whole else None
+    except BAD_DISK as problem:
         console.say(f"it does not boot: {problem}")
         return 1
     clean = kill_descendants()

@@ -12,12 +12,15 @@ from __future__ import annotations
 import base64
 import binascii
 import http.client
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 HEAD_BYTES_MAX, BODY_BYTES_MAX = 65536, 1 << 20
 TIMEOUT_S = 30.0
+WHOLE_S_MAX = 60
+"""From the first byte of the request to the last of the answer: what a machine leaves half sent keeps no process."""
 OF_THE_CONNECTION = {"connection", "content-length", "keep-alive", "transfer-encoding"}
 
 
@@ -59,6 +62,7 @@ def passed_on(
 
 def main() -> int:
     """Exit code 1 when there was no request, or no answer."""
+    signal.alarm(WHOLE_S_MAX)
     address, below, host, *places = sys.argv[1:]
     try:
         method, path, head, body = asked(sys.stdin.buffer)

@@ -36,16 +36,20 @@ ON_CONSOLE = "stdio"  # which the keeper has on the machine's console
 
 
 def lay_out(root: Path, setup: MachineSetup) -> None:
-    """Makes the machine's folder for a boot; on a later one its disk and its firmware's memory are what they were. The
-    disk itself is put there by its keeper: it is large."""
+    """Makes the machine's folder for a boot. Disk and firmware are put there by its keeper, once: the one is large, and
+    where the other is missing the machine's console says so."""
     disk = setup.disk
     assert disk is not None, "it was made from an image"
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    firmware = root / FIRMWARE
-    if not firmware.exists():
-        firmware.write_bytes(Path(EMULATORS[disk.arch].memory).read_bytes())
     words = command(hardware(setup, disk), root, ON_CONSOLE, accelerated=can_accelerate(disk.arch))
-    kept = {"command": words, "disk": DISK, "form": disk.form, "size_bytes": disk.content.size_bytes}
+    kept = {
+        "command": words,
+        "disk": DISK,
+        "form": disk.form,
+        "size_bytes": disk.content.size_bytes,
+        "memory": FIRMWARE,
+        "fresh_memory": EMULATORS[disk.arch].memory,
+    }
     (root / SETTINGS).write_text(json.dumps(kept))
 
 
