@@ -25,13 +25,33 @@ from grafos_scheduler.service_frames import (
 from grafos_scheduler.service_resolver import Endpoint, resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from grafos_core.clock import Clock
+    from grafos_scheduler.frames import DownFrame
     from grafos_scheduler.service_rows import Instance
     from grafos_scheduler.session_frames import SessionHello
-    from grafos_scheduler.shell import Shell
+    from grafos_scheduler.state import State
 
 SESSIONS_PER_TENANT_MAX = 4096
 """Open at once; each has a connection here."""
 Relayed = SessionData | SessionEnd | SessionCredit
+
+
+class Shell(Protocol):
+    """Whose links the relay sends over; the scheduler's own is ``shell.Shell``."""
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    def has_link(self, cell_id: str) -> bool: ...
+
+    def send_now(self, cell_id: str, frame: DownFrame) -> bool: ...
+
+    def watch_instances(self, watcher: Callable[[str], None]) -> None: ...
 
 
 class ClientEnd(Protocol):
@@ -57,12 +77,13 @@ class Session:
 
 
 class SessionRelay:
-    """All sessions of one scheduler."""
+    """All sessions of one scheduler. ``chance`` makes their ids, which nobody may guess."""
 
-    def __init__(self, shell: Shell) -> None:
+    def __init__(self, shell: Shell, chance: random.Random | None = None) -> None:
         self._shell = shell
+        self._chance = chance or random.SystemRandom()
         self._sessions: dict[str, Session] = {}
-        self._by_instance: defaultdict[str, set[str]] = defaultdict(set)
+        self._by_instance: defaultdict[str, dict[str, None]] = defaultdict(dict)  # in the order of their opening
         self._by_tenant: defaultdict[str, int] = defaultdict(int)
         self._turns: defaultdict[str, int] = defaultdict(int)
         shell.watch_instances(self._instance_moved)
@@ -87,9 +108,8 @@ class SessionRelay:
         chosen = resolve(service.name, healthy, hello.policy, self._turns[service.key])
         self._turns[service.key] += 1
         instance = state.instances[chosen.instance_id]
-        chance = random.SystemRandom()
         session = Session(
-            f"sess-{random_text(26, chance)}",
+            f"sess-{random_text(26, self._chance)}",
             tenant,
             instance.instance_id,
             instance.cell_id,
@@ -97,7 +117,7 @@ class SessionRelay:
             client,
         )
         self._sessions[session.session_id] = session
-        self._by_instance[instance.instance_id].add(session.session_id)
+        self._by_instance[instance.instance_id][session.session_id] = None
         self._by_tenant[tenant] += 1
         self._shell.send_now(session.cell_id, SessionOpen(session.session_id, instance.instance_id))
         return session, service.generation
@@ -194,7 +214,7 @@ class SessionRelay:
         if self._sessions.pop(session.session_id, None) is None:
             return False
         members = self._by_instance[session.instance_id]
-        members.discard(session.session_id)
+        members.pop(session.session_id, None)
         if not members:
             del self._by_instance[session.instance_id]
         self._by_tenant[session.tenant] -= 1
