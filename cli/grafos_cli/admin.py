@@ -19,8 +19,8 @@ from grafos_cli import (
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
+    from grafos_cli.everywhere import Everywhere
     from grafos_cli.reach import Reach
-    from grafos_cli.terminal import Terminal
     from grafos_scheduler.client import SchedulerClient
     from grafos_scheduler.lease_messages import LeaseView
 
@@ -80,10 +80,13 @@ def list_fenced_leases(ctx: typer.Context) -> None:
     """
     import msgspec
 
+    from grafos_cli.everywhere import everywhere
     from grafos_cli.tables import table
 
     terminal = terminal_of(ctx)
-    found = _fenced(terminal)
+    around = everywhere(terminal)
+    found = _fenced(around)
+    around.check_list(found)
     rows = [
         [lease.lease_id, lease.cell_id, lease.kind, str(lease.amount), lease.state, lease.tenant, lease.run_id]
         for lease, _, _ in found
@@ -91,7 +94,7 @@ def list_fenced_leases(ctx: typer.Context) -> None:
     head = ("LEASE", "CELL", "KIND", "AMOUNT", "STATE", "TENANT", "RUN")
     text = table(head, rows, terminal, "   r", spare=("RUN", "TENANT")) if rows else "No lease is fenced.\n"
     document = [{**msgspec.to_builtins(each.lease), "provider": each.provider} for each in found]
-    terminal.emit({"leases": document}, text)
+    terminal.emit({"leases": document, "silent": around.documents()}, text)
 
 
 @app.command(
@@ -111,14 +114,17 @@ def unfence_lease(
     """
     import msgspec
 
+    from grafos_cli.everywhere import everywhere
     from grafos_core.errors import GrafosError
 
     terminal = terminal_of(ctx)
-    chosen = [each for each in _fenced(terminal) if each.lease.lease_id == lease_id]
+    around = everywhere(terminal)
+    chosen = [each for each in _fenced(around) if each.lease.lease_id == lease_id]
     if not chosen:
-        raise GrafosError(
+        unknown = GrafosError(
             "lease_unknown", f"No lease {lease_id[:80]!r} is fenced", next="grafos admin list-fenced-leases"
         )
+        raise around.unless_silent(unknown)
     lease, _, reach = chosen[0]
     with reach.operator() as client:
         client.unfence_lease(lease_id)
@@ -144,20 +150,13 @@ def _still_fenced(client: SchedulerClient, lease_id: str) -> LeaseView | None:
         time.sleep(LOOK_EVERY_S)
 
 
-def _fenced(terminal: Terminal) -> list[FencedLease]:
-    """What every scheduler of the fabric tells; one that does not answer is a remark."""
-    from grafos_cli.fabric import open_default
-    from grafos_cli.project import project_folder
-    from grafos_cli.reach import known_reaches
-    from grafos_core.errors import GrafosError
+def _fenced(around: Everywhere) -> list[FencedLease]:
+    """What every scheduler of the fabric tells."""
 
-    found = []
-    for reach in known_reaches(open_default(terminal), project_folder(), terminal):
-        try:
-            with reach.operator() as client:
-                fenced = client.fenced_leases()
-                of = {cell.cell_id: cell.provider for cell in client.cells()} if fenced else {}
-            found += [FencedLease(lease, of.get(lease.cell_id, reach.provider), reach) for lease in fenced]
-        except GrafosError as error:
-            terminal.note(f"note: {reach.cell_id} tells nothing: {error.what}")
-    return found
+    def fenced_at(reach: Reach) -> list[FencedLease]:
+        with reach.operator() as client:
+            fenced = client.fenced_leases()
+            of = {cell.cell_id: cell.provider for cell in client.cells()} if fenced else {}
+        return [FencedLease(lease, of.get(lease.cell_id, reach.provider), reach) for lease in fenced]
+
+    return [lease for _, leases in around.ask(fenced_at) for lease in leases]

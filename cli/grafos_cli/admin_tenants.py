@@ -9,6 +9,7 @@ import typer
 from grafos_cli.taught import taught, terminal_of
 
 if TYPE_CHECKING:
+    from grafos_cli.reach import Reach
     from grafos_cli.terminal import Terminal
     from grafos_core.resources import Resources
     from grafos_scheduler.messages import TenantView
@@ -88,21 +89,18 @@ def list_tenants(ctx: typer.Context) -> None:
 
     At an orchestrator a budget holds for all its providers together; a standalone cell has a slice of one.
     """
-    from grafos_cli.fabric import open_default
-    from grafos_cli.project import project_folder
-    from grafos_cli.reach import known_reaches
+    from grafos_cli.everywhere import everywhere
     from grafos_cli.tables import table
-    from grafos_core.errors import GrafosError
     from grafos_core.money import format_cents
 
+    def tenants_of(reach: Reach) -> list[TenantView]:
+        with reach.operator() as client:
+            return client.tenants()
+
     terminal = terminal_of(ctx)
-    found: list[tuple[TenantView, str]] = []
-    for reach in known_reaches(open_default(terminal), project_folder(), terminal):
-        try:
-            with reach.operator() as client:
-                found += [(view, reach.cell_id) for view in client.tenants()]
-        except GrafosError as error:
-            terminal.note(f"note: {reach.cell_id} at {reach.url} could not be asked: {error.what}")
+    around = everywhere(terminal)
+    found = [(view, reach.cell_id) for reach, views in around.ask(tenants_of) for view in views]
+    around.check_list(found)
     rows = [
         [
             view.name,
@@ -116,7 +114,8 @@ def list_tenants(ctx: typer.Context) -> None:
     ]
     head = ("TENANT", "AT", "BUDGET", "HELD", "SPENT", "CORES", "MEMORY", "BLOCKS")
     text = table(head, rows, terminal, "  rrrrrr", spare=("BLOCKS", "MEMORY", "CORES")) if rows else "No tenant.\n"
-    terminal.emit({"tenants": [{**_document(view), "scheduler": scheduler} for view, scheduler in found]}, text)
+    tenants = [{**_document(view), "scheduler": scheduler} for view, scheduler in found]
+    terminal.emit({"tenants": tenants, "silent": around.documents()}, text)
 
 
 def set_quota(

@@ -48,6 +48,7 @@ def artifacts(
 
     Works from the archive when the cell is gone.
     """
+    from grafos_cli.everywhere import Everywhere
     from grafos_cli.fabric import open_default
     from grafos_cli.fictional import emulated_cells
     from grafos_cli.gathering import find_artifacts
@@ -57,7 +58,7 @@ def artifacts(
     if folder and not download:
         raise GrafosError("usage", f"{folder} is one word too many", next=f"to write files there: --download {folder}")
     fabric, project = open_default(terminal), project_folder()
-    left, source = find_artifacts(fabric, project, run_id, terminal)
+    left, source = find_artifacts(Everywhere(fabric, project, terminal), run_id)
     checked: tuple[RunReceipt, list[Check]] | None = None
     if verify:
         from grafos_cli.verification import verify as verify_receipt

@@ -48,6 +48,8 @@ RUN = of(RunView)
 TOLD_RUN = of(RunView, source=TEXT, fictional=YES_NO)
 CELL = of(CellRecord)
 SERVICE = of(ServiceView)
+SILENT = listed(record(texts="scheduler url code what"))
+"""Who could not be asked; what such a one has is missing from the list beside it."""
 RECEIPT = of(TeardownReceipt, cost_cents=NUMBER, signed=of(Signed))
 INVENTORY = of(Inventory, signed=of(Signed))
 COSTS = listed(of(CellCost))
@@ -214,7 +216,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
         verified=listed(record(texts="name how")),
         maybe="receipt verified",
     ),
-    "runs ls": record(runs=listed(TOLD_RUN)),
+    "runs ls": record(runs=listed(TOLD_RUN), silent=SILENT),
     "runs show": record(run=TOLD_RUN),
     "runs logs": (
         record(texts="run_id state", lines=listed(TEXT)),
@@ -222,7 +224,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     ),
     "events": (record(events=listed(EVENT)), EVENT),
     "service deploy": record(services=listed(SERVICE)),
-    "service ls": record(services=listed(SERVICE)),
+    "service ls": record(services=listed(SERVICE), silent=SILENT),
     "service show": record(service=SERVICE),
     "service scale": record(service=SERVICE),
     "service cutover": record(service=SERVICE),
@@ -372,7 +374,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "fabric key export": record(texts="file", fabric=KEPT_KEY),
     "fabric key import": record(fabric=record(texts="name id home")),
     "admin create-tenant": record(tenant=TENANT, files=record(texts="certificate key token")),
-    "admin list-tenants": record(tenants=listed(of(TenantView, scheduler=TEXT))),
+    "admin list-tenants": record(tenants=listed(of(TenantView, scheduler=TEXT)), silent=SILENT),
     "admin set-quota": record(tenant=TENANT),
     "admin set-tenant-budget": record(tenant=TENANT),
     "admin set-tenant-rules": record(tenant=TENANT),
@@ -405,11 +407,11 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "admin issue-server-cert": WRITTEN,
     "admin audit-query": of(AuditPage, records=listed(of(AuditRecord)), verified=COUNT, anchor_sequence=or_none(COUNT)),
     "lease create": record(lease=of(RegionView)),
-    "lease ls": record(leases=listed(of(RegionView))),
+    "lease ls": record(leases=listed(of(RegionView)), silent=SILENT),
     "lease show": record(lease=of(RegionView)),
     "lease renew": record(lease=of(RegionView)),
     "lease rm": record(lease=of(RegionView)),
-    "admin list-fenced-leases": record(leases=listed(of(LeaseView, provider=TEXT))),
+    "admin list-fenced-leases": record(leases=listed(of(LeaseView, provider=TEXT)), silent=SILENT),
     "admin unfence-lease": record(lease=of(LeaseView), cleared=YES_NO),
     "emulate up": record(started=YES_NO, emulator=EMULATOR),
     "emulate env": record(environment=WIRE),

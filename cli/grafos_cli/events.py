@@ -144,6 +144,7 @@ def _is_wanted(one: Event, cell_id: str, run_id: str) -> bool:
 
 
 def _all(terminal: Terminal) -> Iterator[Event]:
+    from grafos_cli.everywhere import Everywhere
     from grafos_cli.fabric import open_default
     from grafos_cli.gathering import gather_runs
     from grafos_cli.project import project_folder
@@ -163,7 +164,7 @@ def _all(terminal: Terminal) -> Iterator[Event]:
                 yield from events_of_resources(row.stack, journal.resources(row.stack).values())
         finally:
             journal.close()
-    for one in gather_runs(fabric, project_folder(), terminal, RUNS_LOOKED_AT):
+    for one in gather_runs(Everywhere(fabric, project_folder(), terminal), RUNS_LOOKED_AT):
         yield from events_of_run(one.view)
 
 

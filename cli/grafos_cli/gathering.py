@@ -1,24 +1,20 @@
 """Runs from everywhere: the schedulers of the fabric that live, and what was brought home from those that do not.
 
-A scheduler that does not answer is a remark, never a failure: its runs may be at home already.
+A scheduler that does not answer is a remark where its runs may be at home already, and the error where nothing is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from grafos_cli.cancelling import UNDER_WAY, cancel_and_wait
-from grafos_cli.reach import Reach, known_reaches
+from grafos_cli.everywhere import Everywhere
+from grafos_cli.reach import Reach
 from grafos_core.errors import GrafosError
-from grafos_core.fabric import Fabric
 from grafos_core.ids import RUN_ID_PATTERN
 from grafos_scheduler import messages
 from grafos_stacks.homecoming import kept_artifacts, kept_runs
-
-if TYPE_CHECKING:
-    from grafos_cli.terminal import Terminal
 
 ALIVE, HOME = "live", "home"
 
@@ -30,44 +26,37 @@ class Gathered(NamedTuple):
     source: str
 
 
-def gather_runs(fabric: Fabric, project: Path, terminal: Terminal, limit: int) -> list[Gathered]:
+def gather_runs(around: Everywhere, limit: int) -> list[Gathered]:
     """The newest runs of the fabric, each once; what a live scheduler says counts more than what is at home."""
-    found = {view.run_id: Gathered(view, HOME) for view in kept_runs(fabric)}
-    for view in _live_runs(fabric, project, terminal, limit):
-        found[view.run_id] = Gathered(view, ALIVE)
+    found = {view.run_id: Gathered(view, HOME) for view in kept_runs(around.fabric)}
+
+    def newest_runs(reach: Reach) -> list[messages.RunView]:
+        with reach.reader() as client:
+            return client.runs(limit=limit).runs
+
+    for _, views in around.ask(newest_runs):
+        found |= {view.run_id: Gathered(view, ALIVE) for view in views}
     newest = sorted(found.values(), key=lambda one: (-one.view.created_at, one.view.run_id))
     return newest[:limit]
 
 
-def _live_runs(fabric: Fabric, project: Path, terminal: Terminal, limit: int) -> Iterator[messages.RunView]:
-    for reach in known_reaches(fabric, project, terminal):
-        try:
-            with reach.reader() as client:
-                yield from client.runs(limit=limit).runs
-        except GrafosError as error:
-            terminal.note(f"note: {reach.cell_id} at {reach.url} could not be asked: {error.what}")
-
-
-def find_run(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> Gathered:
+def find_run(around: Everywhere, run_id: str) -> Gathered:
     """The run, from whoever knows it; ``run_unknown``."""
-    for reach, view in _asked(fabric, project, run_id, terminal):
+    for reach, view in _asked(around, run_id):
         del reach
         return Gathered(view, ALIVE)
-    kept = next((view for view in kept_runs(fabric) if view.run_id == run_id), None)
-    if kept is None:
-        raise GrafosError("run_unknown", f"There is no run {run_id[:80]!r} in this fabric", next="grafos runs ls")
-    return Gathered(kept, HOME)
+    return Gathered(_at_home(around, run_id), HOME)
 
 
-def cancel_run(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> tuple[messages.RunView, bool]:
+def cancel_run(around: Everywhere, run_id: str) -> tuple[messages.RunView, bool]:
     """The run once it was cancelled, and whether it was still under way when we asked. ``run_unknown``, or
     ``cell_gone`` for one that was under way when its scheduler ended."""
-    for reach, view in _asked(fabric, project, run_id, terminal):
+    for reach, view in _asked(around, run_id):
         if view.state not in UNDER_WAY:
             return view, False
         with reach._replace(tenant=view.tenant).client() as client:
             return cancel_and_wait(client, run_id), True
-    kept = find_run(fabric, project, run_id, terminal).view
+    kept = _at_home(around, run_id)
     if kept.state in UNDER_WAY:
         raise GrafosError(
             "cell_gone",
@@ -77,12 +66,22 @@ def cancel_run(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -
     return kept, False
 
 
-def find_artifacts(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> tuple[messages.Artifacts, str]:
+def find_artifacts(around: Everywhere, run_id: str) -> tuple[messages.Artifacts, str]:
     """What the run left, and from where; ``run_unknown``, or ``artifact_missing`` for a run that left nothing."""
-    for reach, _ in _asked(fabric, project, run_id, terminal):
+    for reach, _ in _asked(around, run_id):
         with reach.reader() as client:
             return _of(run_id, client.artifacts(run_id)), ALIVE
-    return _of(run_id, kept_artifacts(fabric, run_id)), HOME
+    _at_home(around, run_id)
+    return _of(run_id, kept_artifacts(around.fabric, run_id)), HOME
+
+
+def _at_home(around: Everywhere, run_id: str) -> messages.RunView:
+    """The run as it was brought home, once nobody who answers knows it."""
+    kept = next((view for view in kept_runs(around.fabric) if view.run_id == run_id), None)
+    if kept is None:
+        unknown = GrafosError("run_unknown", f"There is no run {run_id[:80]!r} in this fabric", next="grafos runs ls")
+        raise around.unless_silent(unknown)
+    return kept
 
 
 def _of(run_id: str, left: messages.Artifacts) -> messages.Artifacts:
@@ -92,16 +91,12 @@ def _of(run_id: str, left: messages.Artifacts) -> messages.Artifacts:
     return left
 
 
-def _asked(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> Iterator[tuple[Reach, messages.RunView]]:
+def _asked(around: Everywhere, run_id: str) -> Iterator[tuple[Reach, messages.RunView]]:
     """The schedulers that know the run, with what they say; nobody is asked for what is no run id."""
-    if not RUN_ID_PATTERN.fullmatch(run_id):
-        return
-    for reach in known_reaches(fabric, project, terminal):
-        try:
-            with reach.reader() as client:
-                view = client.run(run_id)
-        except GrafosError as error:
-            if error.code != "run_unknown":
-                terminal.note(f"note: {reach.cell_id} at {reach.url} could not be asked: {error.what}")
-            continue
-        yield reach, view
+
+    def view_of(reach: Reach) -> messages.RunView:
+        with reach.reader() as client:
+            return client.run(run_id)
+
+    if RUN_ID_PATTERN.fullmatch(run_id):
+        yield from around.ask(view_of, "run_unknown")

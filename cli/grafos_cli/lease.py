@@ -12,8 +12,6 @@ from grafos_cli.taught import new_group, taught, terminal_of
 from grafos_core.errors import GrafosError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from grafos_cli.reach import Reach
     from grafos_cli.terminal import Terminal
     from grafos_scheduler.client import SchedulerClient
@@ -88,12 +86,19 @@ def ls(ctx: typer.Context) -> None:
     """Lists the shared regions that there are, and those that ended within a day."""
     import msgspec
 
+    from grafos_cli.everywhere import everywhere
     from grafos_cli.moments import moment_text
     from grafos_cli.sizes import size_text
     from grafos_cli.tables import table
 
+    def regions_of(reach: Reach) -> list[RegionView]:
+        with reach.client() as client:
+            return client.regions()
+
     terminal = terminal_of(ctx)
-    views = [view for _, client in _clients(terminal) for view in client.regions()]
+    around = everywhere(terminal)
+    views = [view for _, found in around.ask(regions_of, "not_found") for view in found]
+    around.check_list(views)
     views.sort(key=lambda view: view.created_at, reverse=True)
     rows = [
         [
@@ -109,7 +114,8 @@ def ls(ctx: typer.Context) -> None:
     ]
     head = ("LEASE", "PROVIDER", "CELL", "SIZE", "STATE", "COST", "ENDS")
     text = table(head, rows, terminal, "   r r", spare=("ENDS", "PROVIDER")) if rows else "No region yet.\n"
-    terminal.emit({"leases": [msgspec.to_builtins(view) for view in views]}, text)
+    leases = [msgspec.to_builtins(view) for view in views]
+    terminal.emit({"leases": leases, "silent": around.documents()}, text)
 
 
 @app.command(
@@ -173,31 +179,20 @@ def _held(client: SchedulerClient, view: RegionView) -> RegionView:
 
 def _find(lease_id: str, terminal: Terminal) -> tuple[Reach, RegionView]:
     """The region, and the scheduler that knows it; ``lease_unknown``."""
-    is_id = re.fullmatch(r"[0-9a-f]{32}", lease_id) is not None
-    for reach, client in _clients(terminal) if is_id else ():
-        try:
-            return reach, client.region(lease_id)
-        except GrafosError as error:
-            if error.code != "lease_unknown":
-                raise
-    raise GrafosError("lease_unknown", f"There is no shared region {lease_id[:80]!r}", next="grafos lease ls")
+    from grafos_cli.everywhere import everywhere
 
+    def region_of(reach: Reach) -> RegionView:
+        with reach.client() as client:
+            return client.region(lease_id)
 
-def _clients(terminal: Terminal) -> Iterator[tuple[Reach, SchedulerClient]]:
-    """Every scheduler of the fabric that we can ask as a tenant, until the caller is done with it."""
-    from grafos_cli.fabric import open_default
-    from grafos_cli.project import project_folder
-    from grafos_cli.reach import known_reaches
-
-    for reach in known_reaches(open_default(terminal), project_folder(), terminal):
-        try:
-            with reach.client() as client:
-                client.health()
-                yield reach, client
-        except GrafosError as error:
-            if error.code not in ("credentials_missing", "scheduler_unreachable"):
-                raise
-            terminal.note(f"note: {reach.cell_id} tells nothing: {error.what}")
+    if re.fullmatch(r"[0-9a-f]{32}", lease_id) is None:
+        what = f"{lease_id[:80]!r} is no id of a lease, which has 32 characters of 0-9 and a-f"
+        raise GrafosError("usage", what, where="LEASE_ID", next="grafos lease ls")
+    around = everywhere(terminal)
+    for found in around.ask(region_of, "lease_unknown", "not_found"):
+        return found
+    unknown = GrafosError("lease_unknown", f"There is no shared region {lease_id[:80]!r}", next="grafos lease ls")
+    raise around.unless_silent(unknown)
 
 
 def _bytes(size: int) -> int:

@@ -107,17 +107,23 @@ def resolve(provider: str, fabric: Fabric, project: Path, cell_id: str = "") -> 
     )
 
 
-def known_reaches(fabric: Fabric, project: Path, terminal: Terminal) -> list[Reach]:
-    """Every scheduler of the fabric that may still live; troubles are remarks."""
-    found = []
-    with _as_remark(terminal):
+def known_reaches(
+    fabric: Fabric, project: Path, terminal: Terminal, failed: list[tuple[str, GrafosError]] | None = None
+) -> list[Reach]:
+    """Every scheduler of the fabric that may still live. Troubles are remarks, and go to ``failed`` with the name of
+    the one that cannot be asked for it."""
+    found: list[Reach] = []
+    failed = [] if failed is None else failed
+    with _as_remark(LOCAL, failed, terminal):
         if (record := _local_record(project)) is not None:
             found.append(_resolve_local(fabric, project, record, ""))
-    found += [_reach(fabric, record) for record in _fabric_cells(fabric, terminal)]
-    with _as_remark(terminal):
+    found += [_reach(fabric, record) for record in _fabric_cells(fabric, failed, terminal)]
+    with _as_remark("the orchestrator", failed, terminal):
         found += _orchestrator(fabric)
-    address = value_of("fabric")
-    return [_as_addressed(found, "any provider")] if address else found
+    if not value_of("fabric"):
+        return found
+    failed.clear()  # nobody else is to be asked
+    return [_as_addressed(found, "any provider")]
 
 
 def recorded(fabric: Fabric, scheduler: str, provider: str) -> Reach | None:
@@ -137,11 +143,12 @@ def recorded(fabric: Fabric, scheduler: str, provider: str) -> Reach | None:
 
 
 @contextlib.contextmanager
-def _as_remark(terminal: Terminal) -> Iterator[None]:
-    """Inside, what goes wrong is told and nothing more."""
+def _as_remark(name: str, failed: list[tuple[str, GrafosError]], terminal: Terminal) -> Iterator[None]:
+    """Inside, what goes wrong is told and kept, and nothing more."""
     try:
         yield
     except GrafosError as error:
+        failed.append((name, error))
         terminal.note(f"note: {error.what} ({error.where}); next: {error.next}")
 
 
@@ -250,7 +257,7 @@ def _resolve_cloud(provider: str, fabric: Fabric, project: Path, cell_id: str, o
     return _reach(fabric, alive[0])._replace(note=note)
 
 
-def _fabric_cells(fabric: Fabric, terminal: Terminal) -> list[CellRecord]:
+def _fabric_cells(fabric: Fabric, failed: list[tuple[str, GrafosError]], terminal: Terminal) -> list[CellRecord]:
     """The cells on clouds that the fabric has and that may still live."""
     from grafos_stacks.records import CellHome
 
@@ -260,6 +267,7 @@ def _fabric_cells(fabric: Fabric, terminal: Terminal) -> list[CellRecord]:
             record = CellHome(fabric, cell_id).record()
         except GrafosError as error:
             if error.code != "cell_unknown":
+                failed.append((cell_id, error))
                 terminal.note(f"note: {error.what} ({error.where})")
             continue
         if record.provider != LOCAL and _lives(record):

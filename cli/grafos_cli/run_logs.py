@@ -11,11 +11,9 @@ from grafos_cli.taught import taught, terminal_of
 from grafos_core.errors import GrafosError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from grafos_cli.everywhere import Everywhere
     from grafos_cli.gathering import Gathered
     from grafos_cli.terminal import Terminal
-    from grafos_core.fabric import Fabric
 
 TAUGHT = taught(
     examples=("grafos runs logs RUN_ID", "grafos runs logs RUN_ID -f", "grafos runs logs RUN_ID -f --json"),
@@ -41,18 +39,17 @@ def logs(
     A cell sends the log with the end of the run. With --follow the states on the way there are told as they come, then
     the log is printed and the command ends; a scheduler that does not answer meanwhile is waited for.
     """
-    from grafos_cli.fabric import open_default
+    from grafos_cli.everywhere import everywhere
     from grafos_cli.gathering import find_run
-    from grafos_cli.project import project_folder
 
     terminal = terminal_of(ctx)
-    fabric, project = open_default(terminal), project_folder()
+    around = everywhere(terminal)
     if follow:
         with until_stopped(terminal):
-            _follow(fabric, project, run_id, terminal)
+            _follow(around, run_id, terminal)
         return
-    found = find_run(fabric, project, run_id, terminal)
-    state, lines = found.view.state, _log_of(found, fabric, project, terminal)
+    found = find_run(around, run_id)
+    state, lines = found.view.state, _log_of(found, around)
     if not found.view.ended_at:
         terminal.note(f"{run_id} is {state}; its log comes with its end: grafos runs logs {run_id} -f")
     terminal.emit({"run_id": run_id, "state": state, "lines": lines}, "\n".join(lines) or _nothing(found))
@@ -62,24 +59,25 @@ def _nothing(found: Gathered) -> str:
     return f"Run {found.view.run_id} wrote nothing to its log.\n" if found.view.ended_at else ""
 
 
-def _follow(fabric: Fabric, project: Path, run_id: str, terminal: Terminal) -> None:
+def _follow(around: Everywhere, run_id: str, terminal: Terminal) -> None:
+    from grafos_cli.everywhere import Everywhere
     from grafos_cli.gathering import find_run
     from grafos_cli.terminal import silent_terminal
 
-    state = ""
+    state, quietly = "", Everywhere(around.fabric, around.project, silent_terminal())
 
     def look() -> Looked[Told]:
         nonlocal state
         try:
             # Who else cannot be asked is no news here.
-            found = find_run(fabric, project, run_id, silent_terminal() if state else terminal)
+            found = find_run(quietly if state else around, run_id)
         except GrafosError as error:
-            if not state or error.code != "run_unknown":
+            if not state:
                 raise
             raise GrafosError("scheduler_unreachable", f"Nobody who answers knows run {run_id}") from error
         fresh = [] if found.view.state == state else [Told(run_id, found.view.state)]
         if found.view.ended_at:
-            lines = _log_of(found, fabric, project, silent_terminal())
+            lines = _log_of(found, quietly)
             fresh += [Told(run_id, found.view.state, line) for line in lines]
         state = found.view.state
         return Looked(fresh, over=bool(found.view.ended_at))
@@ -97,14 +95,14 @@ def _show(told: Told, terminal: Terminal) -> None:
         terminal.emit({}, told.line + "\n")
 
 
-def _log_of(found: Gathered, fabric: Fabric, project: Path, terminal: Terminal) -> list[str]:
+def _log_of(found: Gathered, around: Everywhere) -> list[str]:
     """Its lines; none for a run that has not ended, or that never began and so left nothing."""
     from grafos_cli.gathering import find_artifacts
 
     if not found.view.ended_at:
         return []
     try:
-        return find_artifacts(fabric, project, found.view.run_id, terminal)[0].log.splitlines()
+        return find_artifacts(around, found.view.run_id)[0].log.splitlines()
     except GrafosError as error:
         if error.code != "artifact_missing":
             raise

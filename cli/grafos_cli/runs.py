@@ -37,16 +37,16 @@ def ls(
     """Lists runs, the newest first, with what each cost."""
     import msgspec
 
-    from grafos_cli.fabric import open_default
+    from grafos_cli.everywhere import everywhere
     from grafos_cli.fictional import amount_text, emulated_cells
     from grafos_cli.gathering import gather_runs
     from grafos_cli.moments import age_text, moment_text
-    from grafos_cli.project import project_folder
     from grafos_cli.tables import table
 
     terminal = terminal_of(ctx)
-    fabric = open_default(terminal)
-    found, emulated = gather_runs(fabric, project_folder(), terminal, limit), emulated_cells(fabric)
+    around = everywhere(terminal)
+    found, emulated = gather_runs(around, limit), emulated_cells(around.fabric)
+    around.check_list(found)
     rows = [
         [
             one.view.run_id,
@@ -71,7 +71,7 @@ def ls(
         {**msgspec.to_builtins(one.view), "source": one.source, "fictional": one.view.cell_id in emulated}
         for one in found
     ]
-    terminal.emit({"runs": document}, text)
+    terminal.emit({"runs": document, "silent": around.documents()}, text)
 
 
 @app.command(
@@ -88,17 +88,16 @@ def show(
     """Shows one run: what ran where, how it ended, what it used and cost."""
     import msgspec
 
-    from grafos_cli.fabric import open_default
+    from grafos_cli.everywhere import everywhere
     from grafos_cli.fictional import emulated_cells
     from grafos_cli.gathering import find_run
-    from grafos_cli.project import project_folder
     from grafos_cli.tables import facts
 
     terminal = terminal_of(ctx)
-    fabric = open_default(terminal)
-    found = find_run(fabric, project_folder(), run_id, terminal)
+    around = everywhere(terminal)
+    found = find_run(around, run_id)
     view = found.view
-    emulated = emulated_cells(fabric)
+    emulated = emulated_cells(around.fabric)
     more = [
         ("program", f"{view.program} / {view.tasklet}"),
         ("tenant", view.tenant),
@@ -129,15 +128,14 @@ def cancel(
     """
     import msgspec
 
-    from grafos_cli.fabric import open_default
+    from grafos_cli.everywhere import everywhere
     from grafos_cli.fictional import amount_text, emulated_cells
     from grafos_cli.gathering import cancel_run
-    from grafos_cli.project import project_folder
 
     terminal = terminal_of(ctx)
-    fabric = open_default(terminal)
-    view, was_under_way = cancel_run(fabric, project_folder(), run_id, terminal)
-    cost = amount_text(view.cost.micro_cents, fictional=view.cell_id in emulated_cells(fabric))
+    around = everywhere(terminal)
+    view, was_under_way = cancel_run(around, run_id)
+    cost = amount_text(view.cost.micro_cents, fictional=view.cell_id in emulated_cells(around.fabric))
     if not was_under_way:
         text = f"Run {run_id} had ended before: {view.state}. Nothing was cancelled."
     elif view.state == "cancelled":

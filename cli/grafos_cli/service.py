@@ -69,12 +69,13 @@ def deploy(
 def ls(ctx: typer.Context) -> None:
     """Lists services with how many of their replicas are healthy."""
     from grafos_cli import service_calls, service_view
-    from grafos_cli.fabric import open_default
-    from grafos_cli.project import project_folder
+    from grafos_cli.everywhere import everywhere
 
     terminal = terminal_of(ctx)
-    views = service_calls.gather(open_default(terminal), project_folder(), terminal)
-    terminal.emit({"services": service_view.documents(views)}, service_view.listed(views, terminal))
+    around = everywhere(terminal)
+    views = service_calls.gather(around)
+    document = {"services": service_view.documents(views), "silent": around.documents()}
+    terminal.emit(document, service_view.listed(views, terminal))
 
 
 @app.command(
@@ -201,11 +202,9 @@ def open_(
 def _of(ctx: typer.Context, name: str) -> ServicesClient:
     """The client of the scheduler that has the service."""
     from grafos_cli import service_calls
-    from grafos_cli.fabric import open_default
-    from grafos_cli.project import project_folder
+    from grafos_cli.everywhere import everywhere
 
-    terminal = terminal_of(ctx)
-    return service_calls.find(open_default(terminal), project_folder(), name, terminal)
+    return service_calls.find(everywhere(terminal_of(ctx)), name)
 
 
 def _told(ctx: typer.Context, view: ServiceView) -> None:

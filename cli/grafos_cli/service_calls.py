@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from grafos_cli.building import built_module
+from grafos_cli.everywhere import Everywhere
 from grafos_cli.manifest import Program
-from grafos_cli.reach import known_reaches, resolve
+from grafos_cli.reach import Reach, resolve
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_core.ids import sha256_of
@@ -59,34 +60,33 @@ def deploy(
         return views
 
 
-def find(fabric: Fabric, project: Path, name: str, terminal: Terminal) -> ServicesClient:
+def find(around: Everywhere, name: str) -> ServicesClient:
     """A client of the scheduler that has the service, to close when done; ``service_unknown``."""
-    for reach in known_reaches(fabric, project, terminal):
-        try:
-            client = reach.services()
-        except GrafosError as error:
-            terminal.note(f"note: {reach.cell_id} at {reach.url} could not be asked: {error.what}")
-            continue
+
+    def its_client(reach: Reach) -> ServicesClient:
+        client = reach.services()
         try:
             client.service(name)
-        except GrafosError as error:
+        except BaseException:
             client.close()
-            if error.code not in ("service_unknown", "not_found"):
-                terminal.note(f"note: {reach.cell_id} at {reach.url} could not be asked: {error.what}")
-            continue
+            raise
         return client
-    raise GrafosError("service_unknown", f"There is no service {name[:80]!r} in this fabric", next="grafos service ls")
+
+    for _, client in around.ask(its_client, "service_unknown", "not_found"):
+        return client
+    what = f"There is no service {name[:80]!r} in this fabric"
+    raise around.unless_silent(GrafosError("service_unknown", what, next="grafos service ls"))
 
 
-def gather(fabric: Fabric, project: Path, terminal: Terminal) -> list[ServiceView]:
-    """The services of every scheduler of the fabric that answers."""
-    found: list[ServiceView] = []
-    for reach in known_reaches(fabric, project, terminal):
-        try:
-            with reach.services() as client:
-                found += client.services()
-        except GrafosError as error:
-            terminal.note(f"note: {reach.cell_id} at {reach.url} could not be asked: {error.what}")
+def gather(around: Everywhere) -> list[ServiceView]:
+    """The services of every scheduler of the fabric that answers; why one does not, if none are found."""
+
+    def services_of(reach: Reach) -> list[ServiceView]:
+        with reach.services() as client:
+            return client.services()
+
+    found = [view for _, views in around.ask(services_of, "not_found") for view in views]
+    around.check_list(found)
     return sorted(found, key=lambda view: view.name)
 
 

@@ -37,7 +37,7 @@ def test_a_region_is_leased_shown_renewed_and_ended(resident: Person) -> None:
         (("create", "4k", "--provider", "local", "--ttl", "soon"), "usage"),
         (("create", "4g", "--provider", "local"), "placement_failed"),
         (("show", "0" * 32), "lease_unknown"),
-        (("rm", "../.."), "lease_unknown"),
+        (("rm", "../.."), "usage"),
     ],
 )
 def test_what_cannot_be_leased_or_found_is_refused_in_a_line(

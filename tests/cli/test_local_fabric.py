@@ -201,14 +201,33 @@ def test_down_after_a_crash_keeps_the_state_for_the_next_up(person: Person) -> N
     assert "1 run brought home" in person("dev", "down").out
 
 
-@pytest.mark.parametrize("words", [("runs", "ls"), ("admin", "list-fenced-leases")])
-def test_a_list_that_lacks_what_a_crashed_fabric_knows_says_so(words: tuple[str, ...], person: Person) -> None:
-    assert person(*words).err.count("next:") == 0  # where none was started there is nothing to miss
+LISTS = (("runs", "ls"), ("lease", "ls"), ("service", "ls"), ("admin", "list-tenants"), ("admin", "list-fenced-leases"))
+LOOKED_FOR = (
+    ("runs", "show", "run-000000-000000-aaaaaaaaaaaaaaaa"),
+    ("lease", "rm", "0" * 32),
+    ("service", "rm", "web"),
+    ("admin", "unfence-lease", "0" * 32),
+)
+
+
+def test_what_a_crashed_fabric_knows_is_not_told_to_be_nothing(person: Person) -> None:
+    for words in LISTS:
+        assert person(*words).err.count("next:") == 0  # where none was started there is nothing to miss
+    person("dev", "up")
+    person.write_program(HELLO)
+    person("deploy", "run")
+    person("dev", "down")  # brings the run home
     person("dev", "up")
     os.kill(pids_of(person)[0], signal.SIGKILL)
-    answer = person(*words)
-    assert answer.code == 0
-    assert re.search(r"^note: The local fabric has crashed: its scheduler ended .*; next: grafos dev up", answer.err)
+    listed = person("runs", "ls", "--json")
+    assert (listed.code, len(listed.document["runs"])) == (0, 1)
+    [silent] = listed.document["silent"]
+    assert (silent["scheduler"], silent["code"]) == ("local", "runtime_not_ready")
+    for words in (*LISTS[1:], *LOOKED_FOR):
+        answer = person(*words, "--json")
+        assert (answer.code, answer.error_code) == (6, "runtime_not_ready"), words
+        assert "local could not be asked: The local fabric has crashed" in answer.document["error"]["what"]
+    assert re.search(r"^note: The local fabric has crashed: .*; next: grafos dev up", person("lease", "ls").err)
 
 
 @pytest.mark.parametrize("content", ["{", '{"daemons": []}', "\udcff"])
