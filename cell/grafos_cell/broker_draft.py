@@ -28,6 +28,9 @@ class Draft:
         self._renewed: list[Renewed] = []
 
     def put_lease(self, lease: HeldLease) -> None:
+        known = self.leases.get(lease.lease_id)
+        may = known is None or known.state == lease.state or lease.state in holdings.NEXT_OF_LEASE[known.state]
+        assert may, f"a lease does not go from {known and known.state} to {lease.state}"
         self.leases[lease.lease_id] = lease
         self._put(holdings.LEASE, lease.lease_id, lease)
 

@@ -6,6 +6,9 @@
 The supervisor is the only one that moves the timer. It takes no end that lies past the last moment that the machine was
 born with, so no mistake of the cell's software makes a machine immortal. The daemon, the scheduler's answer to the
 operator, and the bootstrap after a reboot follow the second file: whoever dies on the way leaves the earlier end.
+
+On a baked machine the supervisor is no more than its daemons are, and asks ``grafos_cell.moving_end``, which is root,
+to move the timer (``asking``).
 """
 
 from __future__ import annotations
@@ -29,16 +32,21 @@ SYSTEMD = Path("/run/systemd/system")
 LOGINS = "systemd-logind.service"
 """Who keeps an order of ``shutdown`` for later."""
 
+Mover = Callable[[int, int, Callable[[str], object]], bool]
+"""Whether the machine switches itself off at the first moment now, and no longer at the second."""
+
 
 @dataclass
 class Ending:
-    """The supervisor's side. ``at`` is the end that holds, ``at_most`` the latest that will be taken."""
+    """The supervisor's side. ``at`` is the end that holds, ``at_most`` the latest that will be taken; ``move`` is
+    another way to move the timer than ``move_timer``."""
 
     state: Path
     at: float
     at_most: float
     say: Callable[[str], object]
     refused: int = 0
+    move: Mover | None = None
 
     def begin(self) -> None:
         """Takes up an end that was moved before the machine, or this program, started again."""
@@ -55,7 +63,7 @@ class Ending:
         if wanted > self.at_most:
             self.refused = wanted
             self.say(f"an end at {wanted} is not taken: this machine ends at {self.at_most:.0f} at the latest")
-        elif move_timer(wanted, int(self.at), self.say):
+        elif (self.move or move_timer)(wanted, int(self.at), self.say):
             self.at = float(wanted)
             self._write()
             self.say(f"the machine's end was moved to {wanted}")
@@ -71,6 +79,28 @@ def move_timer(at: int, before: int, say: Callable[[str], object]) -> bool:
     if keeps_orders(SYSTEMD, say) and _runs(["shutdown", "-P", f"+{minutes}" if minutes else "now"], say):
         return True
     return set_timer(at, before, say)
+
+
+def asking(asked: Path, told: Path) -> Mover:
+    """Asks somebody else, by one file, to move the timer; the other one tells where it stands. So it is asked again
+    and again, and moved when that is told."""
+
+    def move(at: int, before: int, say: Callable[[str], object]) -> bool:  # noqa: ARG001  the shape of a Mover
+        if read_moment(told) == at:
+            return True
+        with contextlib.suppress(OSError):
+            write_moment(asked, at)
+        return False
+
+    return move
+
+
+def write_moment(path: Path, at: float) -> None:
+    """For everybody to read, whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(moment_text(at))
+    part.chmod(0o644)
+    part.replace(path)
 
 
 def keeps_orders(systemd: Path, say: Callable[[str], object]) -> bool:

@@ -7,8 +7,9 @@ else in the machine's user data, in the form that systemd itself reads from ther
 
     {"systemd.credentials": [{"name": "grafos.cell", "text": "{...}"}]}
 
-Nothing else in the image knows where it came from. The credential is laid where systemd looks for it, and the timer
-that switches the machine off stands before the daemon starts. A machine that nobody tells what it is, or whose clock
+Nothing else in the image knows where it came from. The credential is laid where systemd looks for it, with the
+machine's own addresses beside it where it has a port, and the timer that switches the machine off stands before the
+daemon starts. A machine that nobody tells what it is, or whose clock
 nobody sets, does not stay on: ``grafos-first-boot.service`` gives up after some tries and switches it off.
 """
 
@@ -18,6 +19,7 @@ import argparse
 import base64
 import contextlib
 import http.client
+import ipaddress
 import json
 import os
 import signal
@@ -30,14 +32,16 @@ from types import FrameType
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from grafos_cell.attesting import ENDPOINT, LINK_LOCAL
-from grafos_cell.baked import CREDENTIAL, Told, read_told
+from grafos_cell.attesting import ENDPOINT, ENDPOINT_AWS, LINK_LOCAL
+from grafos_cell.baked import ADDRESSES, CREDENTIAL, Told, read_told
 from grafos_cell.ending import set_timer
+from grafos_cell.moving_end import KEPT, RUN, end_of, note_end
 from grafos_core.errors import GrafosError
 from grafos_core.paths import write_private
 from grafos_core.program import say
 
-STORE = Path("/run/credstore")
+STORE = "credstore"
+"""Where systemd looks for credentials, below ``/run``."""
 DMI = Path("/sys/class/dmi/id")
 TIMEOUT_S = 2.0
 ANSWER_S_MAX = 10.0
@@ -54,6 +58,8 @@ MEMORY_MIB_MIN, MEMORY_MIB_SOLD = 600, 768
 hundred, and a daemon without memory fails in ways that nobody understands."""
 LIFE_S_MAX = 32 * 86400
 """No cell is made for longer than thirty days: a clock by which it has more to go is wrong."""
+CLOCKS_DIFFER_S = 60
+"""How far the clock of whoever asked for the machine may be ahead of ours."""
 NO_ANSWER = (OSError, ValueError, RecursionError, http.client.HTTPException)
 UNTOLD, UNFIT = 1, 2
 """Exit codes: the first is tried again, the second would be the same again."""
@@ -70,22 +76,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="grafos_cell.first_boot", allow_abbrev=False)
     parser.add_argument("--firmware", type=Path, default=DMI, help="where the kernel shows the firmware's words")
-    parser.add_argument("--store", type=Path, default=STORE, help="where systemd looks for credentials")
+    parser.add_argument("--run", type=Path, default=RUN, help="the folder of what runs")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="the folder of what outlives a reboot")
     given = parser.parse_args(arguments)
     if little := too_little(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MIB):
         say(little)
         return UNFIT
     here = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent")) / CREDENTIAL
-    cloud = cloud_of(given.firmware)
+    cloud, store = cloud_of(given.firmware), given.run / STORE
     try:
-        told = told_of(here.read_bytes(), cloud) if here.is_file() else learn(cloud, given.store)
-        begins = beginning_of(told.ca_pem)
+        told = told_of(here.read_bytes(), cloud) if here.is_file() else learn(cloud, store)
+        begins = beginning_of(told.ca_pem) if told.serves is None else told.serves.made_at - CLOCKS_DIFFER_S
     except (GrafosError, *NO_ANSWER) as error:
         say(f"this machine was not told which cell it is: {error}")
         return UNTOLD
-    arm(told)
+    arm(end_of(told, given.kept), given.run)
     if wrong := patient_with_clock(lambda: wrong_clock(begins, told.timer_at, time.time())):
         say(f"nobody sets the clock: {wrong}")
+        return UNTOLD
+    try:
+        if told.serves is not None:
+            find_out_addresses(cloud, told.serves.names, store)
+    except NO_ANSWER as error:
+        say(f"this machine was not told its own address: {error}")
         return UNTOLD
     say(f"booted cell={told.cell_id} timer={told.timer_at or 'none'} machine=baked place={told.region or 'unknown'}")
     return 0
@@ -137,7 +150,7 @@ def wrong_clock(begins: float, timer_at: int, now: float) -> str:
     longer than it may: a clock that stands in the past would keep the machine for years, and trusts no certificate."""
     shown = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
     if now < begins:
-        return f"it says {shown}, and the orchestrator to join is younger"
+        return f"it says {shown}, and what this machine was told is younger"
     return f"it says {shown}, too long before this machine's end" if timer_at - now > LIFE_S_MAX else ""
 
 
@@ -152,9 +165,13 @@ def patient_with_clock(look: Callable[[], str]) -> str:
     return wrong
 
 
-def arm(told: Told) -> None:
-    """Sets the machine's own timer, where it is to have one."""
-    if told.timer_at and not set_timer(told.timer_at, 0, say):
+def arm(at: int, run: Path) -> None:
+    """Sets the machine's own timer, where it is to have one, and tells where it stands."""
+    if not at:
+        return
+    if set_timer(at, 0, say):
+        note_end(at, run)
+    else:
         say("no timer could be set: the cloud's own deadline and a sweep are left to end the machine")
 
 
@@ -180,7 +197,30 @@ def from_user_data(cloud: str, place: Place | None = None) -> dict[str, bytes]:
     """The credentials in the machine's user data; ``OSError`` or ``ValueError`` if there are none, or not yet."""
     if cloud not in USER_DATA:
         raise GrafosError("config_invalid", "the firmware names no cloud that is known, so there is no user data")
-    return credentials_in(USER_DATA[cloud](place or Place(os.environ.get(ENDPOINT, LINK_LOCAL))))
+    return credentials_in(USER_DATA[cloud](place or place_of(cloud)))
+
+
+def place_of(cloud: str) -> Place:
+    """Where a cloud's metadata service is."""
+    return Place(os.environ.get(ENDPOINT_AWS if cloud == AWS else ENDPOINT, LINK_LOCAL))
+
+
+def find_out_addresses(cloud: str, names: Sequence[str], store: Path) -> None:
+    """Lays the machine's own addresses where systemd looks for them, the local one first. Where no cloud is known they
+    are those that it was told."""
+    found = patiently(lambda: OWN_ADDRESSES[cloud](place_of(cloud))) if cloud else list(names)
+    if not found or not all(is_address(one) for one in found):
+        raise ValueError(f"{' '.join(found)[:80]!r} is no address")
+    keep({ADDRESSES: "\n".join(found).encode()}, store)
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an address of IPv4."""
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def credentials_in(user_data: bytes) -> dict[str, bytes]:
@@ -227,21 +267,45 @@ class Place(NamedTuple):
     answer_s: float = ANSWER_S_MAX
 
 
-def _of_aws(place: Place) -> bytes:
+def _with_token(place: Place, path: str) -> bytes:
     token = ask(place, "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}, "PUT")
-    return ask(place, "/latest/user-data", {"X-aws-ec2-metadata-token": token.decode("ascii")})
+    return ask(place, f"/latest/{path}", {"X-aws-ec2-metadata-token": token.decode("ascii")})
 
 
-def _of_gcp(place: Place) -> bytes:
-    return ask(place, "/computeMetadata/v1/instance/attributes/systemd-userdata", {"Metadata-Flavor": "Google"})
+def _of_gcp(place: Place, path: str) -> bytes:
+    return ask(place, f"/computeMetadata/v1/instance/{path}", {"Metadata-Flavor": "Google"})
 
 
-def _of_azure(place: Place) -> bytes:
-    path = "/metadata/instance/compute/userData?api-version=2021-02-01&format=text"
-    return base64.b64decode(ask(place, path, {"Metadata": "true"}), validate=True)
+def _of_azure(place: Place, path: str) -> bytes:
+    return ask(place, f"/metadata/instance/{path}?api-version=2021-02-01&format=text", {"Metadata": "true"})
 
 
-USER_DATA: Mapping[str, Callable[[Place], bytes]] = {AWS: _of_aws, GCP: _of_gcp, AZURE: _of_azure}
+USER_DATA: Mapping[str, Callable[[Place], bytes]] = {
+    AWS: lambda place: _with_token(place, "user-data"),
+    GCP: lambda place: _of_gcp(place, "attributes/systemd-userdata"),
+    AZURE: lambda place: base64.b64decode(_of_azure(place, "compute/userData"), validate=True),
+}
+
+
+def _addresses_on_aws(place: Place) -> list[str]:
+    local = _word_of(_with_token(place, "meta-data/local-ipv4"))
+    try:
+        return [local, _word_of(_with_token(place, "meta-data/public-ipv4"))]
+    except UnknownThereError:
+        return [local]
+
+
+OWN_ADDRESSES: Mapping[str, Callable[[Place], list[str]]] = {
+    AWS: _addresses_on_aws,
+    GCP: lambda place: [_word_of(_of_gcp(place, "network-interfaces/0/ip"))],
+    AZURE: lambda place: [_word_of(_of_azure(place, "network/interface/0/ipv4/ipAddress/0/privateIpAddress"))],
+}
+"""The local address, and the public one where the machine is told it. A Standard public address does not show in
+Azure's metadata, and a machine with a port on Google Cloud or Azure is told those that were reserved for it."""
+
+
+class UnknownThereError(OSError):
+    """The metadata service answers, and has nothing of that name."""
 
 
 def ask(place: Place, path: str, headers: Mapping[str, str], method: str = "GET") -> bytes:
@@ -251,6 +315,8 @@ def ask(place: Place, path: str, headers: Mapping[str, str], method: str = "GET"
     with _in_time(place.answer_s), contextlib.closing(connection):
         connection.request(method, url.path + (f"?{url.query}" if url.query else ""), headers=dict(headers))
         answer = connection.getresponse()
+        if answer.status == http.client.NOT_FOUND:
+            raise UnknownThereError(f"the metadata service knows no {path}")
         if answer.status != http.client.OK:
             raise OSError(f"the metadata service answers {answer.status}")
         data = answer.read(ANSWER_BYTES_MAX + 1)
@@ -273,6 +339,10 @@ def _in_time(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _word_of(data: bytes) -> str:
+    return data.decode("ascii").strip()
 
 
 def _word(file: Path) -> str:

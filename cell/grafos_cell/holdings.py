@@ -27,8 +27,23 @@ THE_BOOT = "boot"
 """Key of the only boot row."""
 
 BOUND, CLOSING, CLOSED, FENCED = "bound", "closing", "closed", "fenced"
+GOING, ENDED, FORGOTTEN = "going", "ended", "forgotten"
+
+NEXT_OF_LEASE: dict[str, frozenset[str]] = {
+    BOUND: frozenset({BOUND, CLOSING, CLOSED, FENCED}),
+    CLOSING: frozenset({CLOSED, FENCED}),
+    CLOSED: frozenset({BOUND, FORGOTTEN}),
+    FENCED: frozenset({CLOSING}),
+    FORGOTTEN: frozenset(),
+}
+"""Which state of a lease may follow which. ``bound`` again is the next generation; ``forgotten`` has no row."""
+NEXT_OF_TAKEN: dict[str, frozenset[str]] = {
+    GOING: frozenset({ENDED}),
+    ENDED: frozenset({FORGOTTEN}),
+    FORGOTTEN: frozenset(),
+}
+"""The same of runs and instances."""
 NOTHING = Resources()
-GOING, ENDED = "going", "ended"
 
 
 class Boot(msgspec.Struct, frozen=True):

@@ -62,7 +62,7 @@ class BesideScheduler:
         return self._settings.total
 
     def image(self) -> str:
-        return ""
+        return inventory.image_sha256(Path("/"))
 
     async def keep(self, identity: Identity, member: Member) -> None:  # noqa: ARG002  # its scheduler sees to it
         await asyncio.Event().wait()

@@ -8,7 +8,8 @@ the orchestrator (``grafos_scheduler.machine``) for what only root may do:
 * ``software-wanted``: another bundle is unpacked beside the one that runs, and the orchestrator is started from it. If
   that does not answer in time, rows and software are put back as they were, and the reason is left in a file.
 
-An order that was carried out halfway when the machine lost its power is carried out again from its beginning.
+On a baked machine the software is the image's, and another one is refused. An order that was carried out halfway when
+the machine lost its power is carried out again from its beginning.
 """
 
 from __future__ import annotations
@@ -28,14 +29,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from grafos_cell.ending import Ending
-from grafos_cell.standalone import RUN_ISOLATED, STOP_S_MAX, Program, Supervisor
+from grafos_cell import inventory
+from grafos_cell.standalone import (
+    RUN_ISOLATED,
+    STOP_S_MAX,
+    Program,
+    Supervisor,
+    add_asking,
+    ending_of,
+    switch_off_of,
+)
 from grafos_core import trust
 from grafos_core.backup_archive import unpack_backup
 from grafos_core.errors import GrafosError
 from grafos_core.machine_files import RESTORE_FILE, SOFTWARE_FILE, SOFTWARE_REFUSED_FILE, SOFTWARE_WANTED_FILE
 from grafos_core.paths import write_private
-from grafos_core.program import say
 
 ANSWER_S_MAX = 90.0
 """What an orchestrator gets to answer after its start; migrating a large store is part of it."""
@@ -49,10 +57,12 @@ KEPT = 2
 
 @dataclass
 class OrchestratorSupervisor(Supervisor):
-    """Runs the one program of ``programs``. ``state`` is the machine's folder, ``software`` the version that runs."""
+    """Runs the one program of ``programs``. ``state`` is the machine's folder, ``software`` the version that runs.
+    ``is_baked``: it is the image's, whose digest goes for its own."""
 
     state: Path = field(default_factory=Path)
     software: Path = field(default_factory=Path)
+    is_baked: bool = False
     bind: str = ""
     arguments: Sequence[str] = ()
 
@@ -60,7 +70,7 @@ class OrchestratorSupervisor(Supervisor):
         """Before the first start: what an earlier life left half done, and which software runs."""
         self._put_rows_back()
         self._restore()
-        self._note(SOFTWARE_FILE, self.software.name)
+        self._note(SOFTWARE_FILE, inventory.image_sha256(Path("/")) if self.is_baked else self.software.name)
 
     def _is_over(self) -> bool:
         if not super()._is_over():
@@ -76,7 +86,11 @@ class OrchestratorSupervisor(Supervisor):
             self._restore()
         wanted = _read(self.state / SOFTWARE_WANTED_FILE)
         refused = _read(self.state / SOFTWARE_REFUSED_FILE).partition(" ")[0]
-        if SHA256.fullmatch(wanted) and wanted not in (self.software.name, refused):
+        if not SHA256.fullmatch(wanted) or wanted in (self.software.name, refused):
+            return
+        if self.is_baked:
+            self._note(SOFTWARE_REFUSED_FILE, f"{wanted} is not in this machine's image")
+        else:
             self._change_software(wanted)
 
     # --- a backup takes the place of all there is -----------------------------------------------------------------
@@ -86,10 +100,12 @@ class OrchestratorSupervisor(Supervisor):
         if not archive.exists():
             return
         shutil.rmtree(part, ignore_errors=True)
+        self._beat()
         try:
             unpack_backup(archive, part)
             (part / "state").mkdir(exist_ok=True)  # without one when its rows are on a PostgreSQL
             os.sync()
+            self._beat()
         except (OSError, GrafosError) as error:
             self.say(f"the backup is not taken: {error}")
             archive.unlink()
@@ -240,7 +256,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     supervisor = OrchestratorSupervisor(
         [Program("orchestrator", command_of(software, words))],
         given.expires_at,
-        ending=Ending(given.state, given.expires_at, max(given.expires_at, given.ends_at_most), say),
+        switch_off_of(given),
+        ending=ending_of(given),
+        is_baked=bool(given.end_asked),
         state=given.state,
         software=software,
         bind=given.bind,
@@ -310,6 +328,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--heartbeat-every-s", type=float, required=True, metavar="S")
     add("--expires-at", type=float, required=True, metavar="UNIX")
     add("--ends-at-most", type=float, required=True, metavar="UNIX", help="the latest end that is taken")
+    add_asking(parser)
     return parser
 
 

@@ -17,6 +17,9 @@ from grafos_core.errors import AUTH, CONFLICT, USAGE
 
 WATCHDOG_S = 30
 """An event loop that does not come round for so long is stuck: nothing in the daemon may wait on it."""
+OF_THE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+"""What a unit's main process is told of its manager, and a program that it starts is not: only the first is listened
+to."""
 FINAL_EXIT_CODES = (USAGE, AUTH, CONFLICT)
 """After these the same start again can only fail the same way; somebody has to do something first."""
 

@@ -6,7 +6,8 @@ The bootstrap of a cloud machine becomes this program once it has unpacked the c
 
 It makes no decision about leases or runs. It starts both programs, starts one again when it ended (after a pause that
 doubles while it keeps ending), and when the machine's time is over it kills both and switches the machine off, over
-and over until that works. Whatever kills the supervisor kills its children too.
+and over until that works. Whatever kills the supervisor kills its children too. On a baked machine it has no right to
+switch anything off: that is done by the machine's timer, and it ends its programs alone.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from grafos_cell.ending import Ending
+from grafos_cell import service
+from grafos_cell.ending import Ending, asking
 from grafos_core.machine_files import END_FILE, END_WANTED_FILE
 from grafos_core.program import say
 
@@ -63,7 +65,8 @@ class Program:
 class Supervisor:
     """Runs ``programs`` until it is told to stop or ``expires_at`` (Unix seconds, 0 = never) is over.
 
-    ``ending`` lets the operator move that end; without it nobody does.
+    ``ending`` lets the operator move that end; without it nobody does. Without a command to ``switch_off`` the machine
+    is left to its timer. The service manager, if there is one, hears at each round that we are there.
     """
 
     programs: Sequence[Program]
@@ -78,14 +81,20 @@ class Supervisor:
         with _wakeups(self._stop) as wakeup:
             if self.ending is not None:
                 self.ending.begin()
+            service.notify("READY=1")
             while not self.stopping and not self._is_over():
                 self._start_due()
                 self._wait(wakeup)
                 self._reap()
+                self._beat()
             self._end_all(at_once=not self.stopping)
             while not self.stopping:
                 self._switch_off()
                 select.select([wakeup], [], [], SWITCH_OFF_EVERY_S)
+                self._beat()
+
+    def _beat(self) -> None:
+        service.notify("WATCHDOG=1")
 
     def _stop(self) -> None:
         self.stopping = True
@@ -105,6 +114,7 @@ class Supervisor:
                     program.process = subprocess.Popen(
                         program.command,
                         stdin=subprocess.DEVNULL,
+                        env={name: value for name, value in os.environ.items() if name not in service.OF_THE_MANAGER},
                         preexec_fn=_die_with_parent,  # noqa: PLW1509  this process has one thread only
                     )
                 except (OSError, subprocess.SubprocessError) as error:
@@ -155,6 +165,8 @@ class Supervisor:
                 process.wait()
 
     def _switch_off(self) -> None:
+        if not self.switch_off:
+            return
         self.say("the cell's time is over: switching the machine off")
         try:
             subprocess.run(self.switch_off, stdin=subprocess.DEVNULL, check=True, timeout=SWITCH_OFF_EVERY_S)
@@ -165,11 +177,21 @@ class Supervisor:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 after SIGTERM or SIGINT."""
     given = _parser().parse_args(arguments)
-    ending = None
-    if given.expires_at:
-        ending = Ending(given.state, given.expires_at, max(given.expires_at, given.ends_at_most), say)
-    Supervisor(programs_of(given), given.expires_at, ending=ending).run()
+    Supervisor(programs_of(given), given.expires_at, switch_off_of(given), ending=ending_of(given)).run()
     return 0
+
+
+def ending_of(given: argparse.Namespace) -> Ending | None:
+    """How the machine's end is moved: by the supervisor itself, or by whom it asks."""
+    if not given.expires_at:
+        return None
+    move = asking(given.end_asked, given.end_told) if given.end_asked else None
+    return Ending(given.state, given.expires_at, max(given.expires_at, given.ends_at_most), say, move=move)
+
+
+def switch_off_of(given: argparse.Namespace) -> Sequence[str]:
+    """The command that switches the machine off; none where the supervisor has no right to."""
+    return () if given.end_asked else SWITCH_OFF
 
 
 def programs_of(given: argparse.Namespace) -> list[Program]:
@@ -186,7 +208,7 @@ def programs_of(given: argparse.Namespace) -> list[Program]:
         scheduler += ["--name", name]
     cell = ["control-server", "--scheduler", f"https://{given.bind}", "--trust", str(trust)]
     cell += ["--state", str(state / "cell"), "--mem-capacity", str(given.mem_capacity)]
-    cell += ["--expires-at", f"{given.expires_at:.0f}", "--on-expiry", " ".join(SWITCH_OFF)]
+    cell += ["--expires-at", f"{given.expires_at:.0f}", "--on-expiry", " ".join(switch_off_of(given))]
     cell += ["--end-file", str(state / END_FILE)]
     return [
         Program("scheduler", _command("grafos_scheduler", scheduler)),
@@ -215,7 +237,16 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--ends-at-most", type=float, default=0.0, metavar="UNIX", help="the latest end that is taken from the operator"
     )
+    add_asking(parser)
     return parser
+
+
+def add_asking(parser: argparse.ArgumentParser) -> None:
+    """The flags of a supervisor that cannot move the machine's timer itself."""
+    parser.add_argument(
+        "--end-asked", type=Path, metavar="FILE", help="where to ask for another end; on a baked machine"
+    )
+    parser.add_argument("--end-told", type=Path, metavar="FILE", help="where it is told when the machine ends")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,12 @@ from grafos_cellimage.software import PLACE
 
 ENABLED = {
     "local-fs.target": ("var-lib-private.mount",),
-    "multi-user.target": ("grafos-cell.service", "grafos-first-boot.service", "systemd-networkd.service"),
+    "multi-user.target": (
+        "grafos-cell.service",
+        "grafos-end.path",
+        "grafos-first-boot.service",
+        "systemd-networkd.service",
+    ),
     "network-online.target": ("systemd-networkd-wait-online.service",),
     "sockets.target": ("systemd-networkd.socket",),
     "sysinit.target": ("systemd-resolved.service", "systemd-timesyncd.service"),
@@ -23,7 +28,11 @@ import runpy, sys
 sys.path.insert(0, "/{place}")
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
-RUNS = {"grafos-first-boot.service": "grafos_cell.first_boot", "grafos-cell.service": "grafos_cell.baked"}
+RUNS = {
+    "grafos-cell.service": "grafos_cell.baked",
+    "grafos-end.service": "grafos_cell.moving_end",
+    "grafos-first-boot.service": "grafos_cell.first_boot",
+}
 """The module that each of our units runs, in the place of ``@module@``."""
 DIGEST = "usr/lib/grafos/image-sha256"
 """Where the image says of which contents it is; ``grafos_cell.inventory`` reads it there."""

@@ -12,7 +12,7 @@ import pytest
 
 EXPOSURE_MAX = 1.5
 UNITS = Path(str(files("grafos_cellimage"))) / "inside" / "etc" / "systemd" / "system"
-SERVICES = ("grafos-cell.service", "grafos-first-boot.service")
+SERVICES = ("grafos-cell.service", "grafos-end.service", "grafos-first-boot.service")
 
 
 @pytest.mark.parametrize("unit", SERVICES)
