@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 
 ASKED, HELD, ENDED = "asked", "held", "ended"
 
+NEXT: dict[str, frozenset[str]] = {
+    ASKED: frozenset({HELD, ENDED}),
+    HELD: frozenset({HELD, ENDED}),
+    ENDED: frozenset(),
+}
+"""Which state may follow which; ``held`` again is a renewal."""
+
 ENDED_KEPT_MAX = 100
 """Ended regions of one tenant that can still be asked about."""
 ENDED_KEPT_S = 86400.0
@@ -83,7 +90,7 @@ def granted(draft: Draft, lease: rows.Lease) -> None:
     """The cell holds the region's lease, for the first time or for longer. Tokens are minted when a run attaches."""
     region = draft.state.regions[lease.lease_id]
     if region.state == ASKED:
-        draft.put(REGION, region.lease_id, replace(region, state=HELD))
+        draft.put(REGION, region.lease_id, moved(region, HELD))
 
 
 def refused(draft: Draft, lease: rows.Lease, frame: frames.LeaseRefused) -> None:
@@ -138,6 +145,12 @@ def let_go_of_slice(draft: Draft, slice_id: str) -> None:
             tear_down(draft, region)
 
 
+def moved(region: Region, state: str) -> Region:
+    """The region in its next state; a step that is not in the table is a bug."""
+    assert state in NEXT[region.state], f"a region does not go from {region.state} to {state}"
+    return replace(region, state=state)
+
+
 def end(draft: Draft, region: Region, code: str, what: str, *, seconds: float | None = None) -> Region:
     """Ends and settles the region, for the time that it was there or for ``seconds``. The caller sees to its lease."""
     there_s = min(draft.now, region.expires_at) - region.since
@@ -146,7 +159,7 @@ def end(draft: Draft, region: Region, code: str, what: str, *, seconds: float | 
     draft.book(ledger.settle(draft.ledger, region.lease_id, actual))
     draft.remove(ledger.HOLD, region.lease_id)
     what = what[: runs.WHAT_CHARACTERS_MAX]
-    ended = replace(region, state=ENDED, code=code, what=what, ended_at=draft.now, cost_micro_cents=actual)
+    ended = replace(moved(region, ENDED), code=code, what=what, ended_at=draft.now, cost_micro_cents=actual)
     draft.put(REGION, region.lease_id, ended)
     _forget_oldest(draft, region)
     return ended

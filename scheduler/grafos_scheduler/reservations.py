@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
     from grafos_scheduler.state import State
 
+OPEN, CLOSING, SETTLED = "open", "closing", "settled"
+
+NEXT: dict[str, frozenset[str]] = {
+    OPEN: frozenset({CLOSING, SETTLED}),
+    CLOSING: frozenset({SETTLED}),
+    SETTLED: frozenset(),
+}
+"""Which state may follow which; see ``state_of``."""
+
 PER_TENANT_MAX = 1000
 """Bounds what one tenant adds to memory; each is one program under way, or one that ended within the hour."""
 
@@ -92,6 +101,13 @@ def purse(state: State, tenant: str, key: str, until: float) -> list[Account]:
             next="reserve anew",
         )
     return [state.ledger.account(known.account)]
+
+
+def state_of(row: rows.Reservation) -> str:
+    """How far the reservation has come."""
+    if row.settled_at:
+        return SETTLED
+    return CLOSING if row.closed else OPEN
 
 
 def account_of(tenant: str, key: str) -> str:
