@@ -221,16 +221,18 @@ IMAGE_CURE = f"apt-get install --yes --no-install-recommends {' '.join(IMAGE_PAC
 
 def look_for_image() -> None:
     """The programs that bake and boot an image, and all of it that does not depend on our own code."""
-    from grafos_cellimage import booting, disk, root, tools
+    from grafos_cellimage import disk, root, tools
     from grafos_cellimage.bake import base_of
     from grafos_cellimage.lock import open_lock
     from grafos_cellimage.plan import plan_for
+    from grafos_core.virtual_machines import check_emulator
+    from grafos_stacks import bundle
 
     plan = plan_for("amd64")
     try:
         tools.check((*root.programs(plan), *disk.PROGRAMS, "depmod", *IMAGE_JUDGES))
-        booting.check_emulator(plan.arch)
-        base = base_of(plan, open_lock(plan)[1], cache_home() / "images")
+        check_emulator(plan.arch)
+        base = base_of(plan, open_lock(plan)[1], bundle.STRIPPED, cache_home() / "images")
     except GrafosError as missing:
         raise MissingError(f"{missing.what}: {missing.next}") from missing
     if not base.is_dir():
@@ -254,15 +256,16 @@ ARM64_CURE = f"apt-get install --yes --no-install-recommends {' '.join(ARM64_PAC
 
 def look_for_arm64() -> None:
     """The programs, and the packages of its lock. A bake takes minutes, and is for the deep tests alone."""
-    from grafos_cellimage import booting, disk, fetching, root, tools
+    from grafos_cellimage import disk, fetching, root, tools
     from grafos_cellimage.lock import open_lock
     from grafos_cellimage.plan import plan_for
+    from grafos_core.virtual_machines import check_emulator
 
     plan = plan_for("arm64")
     try:
         tools.check((*root.programs(plan), *disk.PROGRAMS, "depmod"))
         root.apart(plan)
-        booting.check_emulator(plan.arch)
+        check_emulator(plan.arch)
     except GrafosError as missing:
         raise MissingError(f"{missing.what}: {missing.next}") from missing
     kept = cache_home() / "images" / "packages"

@@ -52,10 +52,12 @@ class Steps(Protocol):
 
 
 class Baker:
-    """Bakes images, and keeps in ``cache`` what the next bake can use again."""
+    """Bakes images, and keeps in ``cache`` what the next bake can use again: packages, and bases unless these have a
+    folder of their own."""
 
-    def __init__(self, cache: Path, mirrors: Mapping[str, str], steps: Steps) -> None:
+    def __init__(self, cache: Path, mirrors: Mapping[str, str], steps: Steps, bases: Path | None = None) -> None:
         self._cache, self.mirrors, self._steps = private_folder(cache), mirrors, steps
+        self._bases = bases or cache
 
     def bake(
         self,
@@ -70,7 +72,7 @@ class Baker:
 
         ``tool_missing`` before anything else; ``bake_failed``, also when the disk here is full; ``lock_stale``.
         """
-        tools.check((*root.programs(plan), *disk.PROGRAMS, "depmod"))
+        check_tools(plan)
         try:
             base = self._base(plan, lock, lock_sha256, given)
             private_folder(folder)
@@ -82,6 +84,7 @@ class Baker:
                 image,
                 path=folder / image.path,
                 lock_sha256=lock_sha256,
+                settings_sha256=settings_sha256(plan, given.stripped),
                 relocked_from=relocked.stale_sha256,
                 lock_changes=relocked.changes,
             )
@@ -116,7 +119,7 @@ class Baker:
 
     def _base(self, plan: ImagePlan, lock: Lock, lock_sha256: str, given: software.Software) -> Path:
         """The folder with all that our own code does not change, made if it is not there."""
-        place = base_of(plan, lock_sha256, self._cache)
+        place = base_of(plan, lock_sha256, given.stripped, self._bases)
         bases = private_folder(place.parent)
         with locked(bases / "lock"):
             if not place.is_dir():
@@ -171,10 +174,23 @@ class Baker:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def base_of(plan: ImagePlan, lock_sha256: str, cache: Path) -> Path:
-    """Where the base of such an image is kept once it was made: under the digest of all that it is made from."""
-    inputs = f"grafos-image-{FORMAT}:{lock_sha256}:".encode() + msgspec.json.encode(plan)
+def check_tools(plan: ImagePlan) -> None:
+    """``tool_missing`` where such an image cannot be baked."""
+    tools.check((*root.programs(plan), *disk.PROGRAMS, "depmod"))
+
+
+def base_of(plan: ImagePlan, lock_sha256: str, stripped: str, cache: Path) -> Path:
+    """Where the base of such an image is kept once it was made: under the digest of all that it is made from.
+    ``stripped`` is the text of ``Software``."""
+    inputs = msgspec.json.encode(["grafos-image", FORMAT, lock_sha256, stripped, plan])
     return cache / "bases" / hashlib.sha256(inputs).hexdigest()
+
+
+def settings_sha256(plan: ImagePlan, stripped: str) -> str:
+    """What of an image comes from no lock and from no package: the plan, units and files of ours, and what is left out
+    of a wheel. With lock and packages it tells whether a bake would give the same bytes."""
+    own = [layers.digest(overlay.overlay(plan)), overlay.os_release(plan)]
+    return hashlib.sha256(msgspec.json.encode([FORMAT, stripped, plan, *own])).hexdigest()
 
 
 def _contents(plan: ImagePlan, lock: Lock, base: Path, tree: layers.Tree) -> str:

@@ -31,7 +31,7 @@ UKI, SBOM, LOCK, SOURCE, UNSIGNED_DISK, UNSIGNED_UKI, CERTIFICATE = (
     *("uki", "sbom", "lock", "source", "unsigned-disk", "unsigned-uki", "secure-boot-certificate"),
 )
 """Names of what the statement tells of, beside the disk's own file."""
-CONTENTS = "contents_sha256"
+CONTENTS, SETTINGS = "contents_sha256", "settings_sha256"
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -112,7 +112,7 @@ def statement(image: BakedImage, lock: Lock, source: Source, signer: str) -> Sta
             Definition(
                 BUILD_TYPE,
                 {"arch": image.arch, "suite": image.suite, "python": lock.python},
-                {"SOURCE_DATE_EPOCH": lock.epoch_s, CONTENTS: image.contents_sha256},
+                {"SOURCE_DATE_EPOCH": lock.epoch_s, CONTENTS: image.contents_sha256, SETTINGS: image.settings_sha256},
                 _made_from(image, lock, source),
             ),
             Details(
@@ -194,6 +194,7 @@ def _recorded(image: BakedImage, said: Statement) -> list[tuple[str, str, object
     definition = said.predicate.build_definition
     digests = {UKI: image.uki_sha256, LOCK: image.lock_sha256, SBOM: image.sbom_sha256, **_before_signing(image)}
     given = {"arch": image.arch, "suite": image.suite, CONTENTS: image.contents_sha256}
+    given[SETTINGS] = image.settings_sha256
     signed = {**definition.external_parameters, **definition.internal_parameters}
     return [
         *((name, digest, said.digest(name)) for name, digest in digests.items()),

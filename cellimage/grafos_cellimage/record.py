@@ -27,6 +27,7 @@ class BakedImage(msgspec.Struct, frozen=True, kw_only=True):
     """A raw disk and what is known of it. In the record ``path`` is the disk's bare name, so both can move.
 
     ``lock_sha256`` is of the lock with its packages and wheels, ``own_sha256`` of our own code and settings in it,
+    ``settings_sha256`` of the choices that no lock and no package has,
     ``uki_sha256`` of the one program that the firmware starts. ``contents_sha256`` is of what that program consists of:
     the image bears it inside, so that a cell can say of which image it is. ``unsigned_sha256`` and
     ``unsigned_uki_sha256`` are of the image that this one was before its program was signed for Secure Boot, with the
@@ -40,6 +41,7 @@ class BakedImage(msgspec.Struct, frozen=True, kw_only=True):
     suite: str
     lock_sha256: str = ""
     own_sha256: str = ""
+    settings_sha256: str = ""
     uki_sha256: str = ""
     uki_bytes: int = 0
     contents_sha256: str = ""

@@ -28,13 +28,15 @@ Installer = Callable[[Path, Path, str, str], None]
 
 class Software(NamedTuple):
     """What whoever bakes brings: how wheels are installed for which platform, which files of an installed package a
-    machine needs, and our own packages by their places."""
+    machine needs (and ``stripped``, a text that changes whenever these would be others), and our own packages by their
+    places."""
 
     requirements: Path
     platform: str
     install: Installer
     shipped: Callable[[Path], Iterable[Path]]
     own: Mapping[str, bytes]
+    stripped: str
 
 
 class Interpreter:

@@ -13,6 +13,7 @@ from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
+    from grafos_core.fabric import Fabric
     from grafos_scheduler.image_messages import ImageDemandView
 
 app = new_group(
@@ -66,10 +67,12 @@ def demand(
     veto `attestation`. It is the cell's own word: it finds what is old or made in error, and binds no machine that
     lies.
     """
+    from grafos_cli.fabric import open_default
     from grafos_stacks.records import OPERATOR
 
     terminal = terminal_of(ctx)
-    digests = tuple(_contents_of(image) for image in images)
+    fabric = open_default(terminal)
+    digests = tuple(_contents_of(image, fabric) for image in images)
     with known_home(terminal).client(OPERATOR) as client:
         _tell(client.demand_images(digests), terminal)
 
@@ -90,13 +93,16 @@ def lift(ctx: typer.Context) -> None:
         _tell(client.demand_images(()), terminal)
 
 
-def _contents_of(image: str) -> str:
-    """What cells of the image tell of it; ``image_invalid`` for no image, or one that bears no digest."""
+def _contents_of(image: str, fabric: Fabric) -> str:
+    """What cells of the image tell of it, for which the fabric must have vouched; ``image_invalid`` for no image, or
+    one that bears no digest."""
+    from grafos_cellimage import provenance
     from grafos_cellimage.record import invalid, read_record
 
     if re.fullmatch(r"[0-9a-f]{64}", image):
         return image
     found = read_record(Path(image))
+    provenance.check(found, fabric.key.public_key())
     if not found.contents_sha256:
         raise invalid(found.path, "it was baked before images bore a digest of their contents")
     return found.contents_sha256

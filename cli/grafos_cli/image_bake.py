@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,7 +61,7 @@ def bake(
     from grafos_cellimage.lock import open_lock
     from grafos_cellimage.mirrors import mirrors
     from grafos_cellimage.record import images_home
-    from grafos_cellimage.relock import bake_or_relock, copy_of
+    from grafos_cellimage.relock import bake_or_relock, copy_at
     from grafos_cli.image_view import image_document
     from grafos_cli.image_vouching import boot_key, signed_for_boot, vouch
     from grafos_cli.steps import show_steps
@@ -71,15 +71,15 @@ def bake(
     sources, by = mirrors(mirror, security_mirror), boot_key(secure_boot_key, secure_boot_certificate)
     with software_for(plan) as software, show_steps(terminal) as steps:
         baker = Baker(images_home(), sources, steps)
-        image = bake_or_relock(baker, plan, asked, software, place)
-        used = asked if image.lock_sha256 == asked[1] else open_lock(plan, copy_of(plan, asked, place))
-        vouch(image, used[0], software.own, terminal)
+        image, used = bake_or_relock(baker, plan, asked, software, place)
+        vouch(image, used, software.own, terminal)
         if by is not None:
             with baker.step("signed for Secure Boot"):
-                image = signed_for_boot(plan, image, used[0], software.own, by, terminal)
+                image = signed_for_boot(plan, image, used, software.own, by, terminal)
     took_s = time.monotonic() - began
     if image.relocked_from:
-        terminal.note(f"Packages of the lock are gone from Debian. Baked from a new one: {copy_of(plan, asked, place)}")
+        copy = copy_at(plan, asked[1], image.lock_sha256, place)
+        terminal.note(f"Packages of the lock are gone from Debian. Baked from a new one: {copy}")
         for line in image.lock_changes:
             terminal.note(f"  {line}")
     text = (
@@ -149,8 +149,8 @@ def software_for(plan: ImagePlan) -> Iterator[Software]:
     from grafos_stacks import bundle
 
     with bundle.lock_file() as requirements:
-        own: Mapping[str, bytes] = bundle.rooms()
-        yield Software(requirements, bundle.PLATFORMS[plan.arch], bundle.install_with_uv, bundle.shipped, own)
+        own, platform = bundle.rooms(), bundle.PLATFORMS[plan.arch]
+        yield Software(requirements, platform, bundle.install_with_uv, bundle.shipped, own, bundle.STRIPPED)
 
 
 def _write(place: Path, text: str) -> None:

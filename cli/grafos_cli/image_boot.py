@@ -79,9 +79,10 @@ def boot(
     from grafos_stacks.records import OPERATOR
 
     terminal, began = terminal_of(ctx), time.monotonic()
-    home = OrchestratorHome(open_default(terminal))
+    fabric = open_default(terminal)
+    home = OrchestratorHome(fabric)
     name = cell_id or f"booted-{secrets.token_hex(3)}"
-    asked = Boot(chosen_image(image), name, dress, memory, _dialled(home), int(time.time()) + LIFE_S)
+    asked = Boot(chosen_image(image, fabric), name, dress, memory, _dialled(home), int(time.time()) + LIFE_S)
     with home.client(OPERATOR) as client:
         granted = client.bootstrap(BootstrapRequest(dress, name, "here", 0, float(asked.expires_at)))
     with _taken_back(home, name), show_steps(terminal) as steps:

@@ -66,8 +66,8 @@ def publish(
     from grafos_stacks.publishing import publish as publish_image
 
     terminal = terminal_of(ctx)
-    baked = chosen_image(image, arch)
     fabric = open_default(terminal)
+    baked = chosen_image(image, fabric, arch)
     connector = open_account(provider_named(provider), region)
     with hands_for([connector], fabric) as (hands,):
         asked = _asked(hands, baked, region, keep)

@@ -5,27 +5,51 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from grafos_cellimage.provenance import Statement
     from grafos_cellimage.record import BakedImage
+    from grafos_core.fabric import Fabric
 
 
-def chosen_image(image: str, arch: str = "") -> BakedImage:
-    """The image of that file, else the newest here, of that architecture if one is named; its bytes are read and found
-    to be its own."""
+def chosen_image(image: str, fabric: Fabric, arch: str = "") -> BakedImage:
+    """The image of that file, else the newest here that the fabric vouches for, of that architecture if one is named;
+    what was signed of it holds, down to the disk's bytes.
+
+    ``image_invalid``, ``provenance_missing``, ``provenance_invalid``, ``fabric_mismatch``.
+    """
     from pathlib import Path
 
-    from grafos_cellimage.record import images_home, list_images, read_record, verify
+    from grafos_cellimage import provenance
+    from grafos_cellimage.record import read_record
     from grafos_core.errors import GrafosError
 
     if image:
         chosen = read_record(Path(image))
     else:
-        baked = [one for one in list_images(images_home()) if arch in ("", one.arch)]
+        baked = [one for one, _ in vouched_images(fabric) if arch in ("", one.arch)]
         if not baked:
             what, bake = (f"no image for {arch}", f" --arch {arch}") if arch else ("no image", "")
-            raise GrafosError("image_invalid", f"{what} was baked here yet", next=f"grafos cloud image bake{bake}")
-        chosen = max(baked, key=lambda one: one.path.stat().st_mtime)
-    verify(chosen)
+            why = f"fabric {fabric.id} vouches for none that is here"
+            again = f"grafos cloud image bake{bake}"
+            raise GrafosError("image_invalid", f"{what} was baked here yet", why=why, next=again)
+        chosen = baked[0]
+    provenance.check(chosen, fabric.key.public_key())
     return chosen
+
+
+def vouched_images(fabric: Fabric) -> list[tuple[BakedImage, Statement]]:
+    """Those in the cache folder about which the fabric has signed a statement, the newest first, with what that says;
+    the disks are not looked at."""
+    from grafos_cellimage import provenance
+    from grafos_cellimage.record import images_home, list_images
+    from grafos_core.errors import GrafosError
+
+    found = []
+    for image in list_images(images_home()):
+        try:
+            found.append((image, provenance.read(image, fabric.key.public_key())))
+        except GrafosError:
+            continue
+    return sorted(found, key=lambda one: one[0].path.stat().st_mtime, reverse=True)
 
 
 def image_document(image: BakedImage) -> dict[str, object]:

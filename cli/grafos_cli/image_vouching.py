@@ -173,14 +173,14 @@ def _baked_again(image: BakedImage, said: Statement, lock: Path | None, terminal
 
     plan = plan_for(image.arch, image.suite)
     if lock is None and image.relocked_from:
-        lock = copy_at(plan, image.relocked_from, image.path.parent)
+        lock = copy_at(plan, image.relocked_from, image.lock_sha256, image.path.parent)
     opened, lock_sha256 = open_lock(plan, lock)
     if lock_sha256 != image.lock_sha256:
         raise _differs(image, f"its lock has the SHA-256 {image.lock_sha256}, this one {lock_sha256}", "--lock FILE")
     with software_for(plan) as software, show_steps(terminal) as steps:
         _check_software(image, said, software.own)
         with unfinished(private_folder(images_home()), ".again-") as scratch:
-            baker = Baker(images_home(), mirrors("", ""), steps)
+            baker = Baker(images_home(), mirrors("", ""), steps, bases=scratch)  # a base that is here proves nothing
             again = baker.bake(plan, opened, lock_sha256, software, scratch / "images")
             is_same = not image.unsigned_sha256 or is_signed_from(plan, image, again, scratch)
     wanted = image.unsigned_sha256 or image.sha256

@@ -9,6 +9,7 @@ import pytest
 from baking import baked_from_nothing
 from command_line import Person
 from own_orchestrator import QUICK, OwnOrchestrator
+from vouching import vouched_again
 
 from grafos_cellimage.booting import HOST
 from grafos_cellimage.disk import UKI_BYTES_MAX
@@ -46,6 +47,7 @@ def test_the_image_for_the_other_architecture_boots_here_and_becomes_a_ready_cel
     own = Named(ada)
     try:
         assert ada("fabric", "claim", own.url).code == 0
+        vouched_again(ada, image)
         words = ("cloud", "image", "boot", "--image", str(image.path), "--cell-id", "mine", "--until-ready", "--json")
         program = ada.starts(*words)
         out, err = program.communicate(timeout=BOOT_S_MAX)

@@ -17,6 +17,7 @@ from grafos_cellimage.lock import changes, open_lock, write_lock
 from grafos_cellimage.plan import plan_for
 from grafos_cellimage.record import GIB, BakedImage, read_record, verify
 from grafos_core.errors import GrafosError
+from grafos_stacks.bundle import STRIPPED
 
 pytestmark = [pytest.mark.needs("image"), pytest.mark.timeout(900)]
 
@@ -50,12 +51,12 @@ def test_an_image_is_small_whole_and_sparse(image: BakedImage) -> None:
 
 def test_a_change_of_our_own_code_changes_the_image_and_not_its_base(image: BakedImage, tmp_path: Path) -> None:
     lock, digest = open_lock(PLAN)
-    before = (base_of(PLAN, digest, kept()) / LAYER).stat()
+    before = (base_of(PLAN, digest, STRIPPED, kept()) / LAYER).stat()
     with software_of(PLAN) as software:
         own = {**software.own, "grafos_cell/__init__.py": b"# changed\n"}
         changed = Baker(kept(), NOWHERE, Silent()).bake(PLAN, lock, digest, software._replace(own=own), tmp_path)
     assert changed.sha256 != image.sha256
-    assert (base_of(PLAN, digest, kept()) / LAYER).stat().st_mtime_ns == before.st_mtime_ns
+    assert (base_of(PLAN, digest, STRIPPED, kept()) / LAYER).stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_what_breaks_off_leaves_nothing_under_a_final_name(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_a_place_that_cannot_be_written_to_is_told_in_one_line(tmp_path: Path) -
 
 def test_the_base_holds_nothing_that_lets_somebody_in_or_installs() -> None:
     _, digest = open_lock(PLAN)
-    layer = base_of(PLAN, digest, kept()) / LAYER
+    layer = base_of(PLAN, digest, STRIPPED, kept()) / LAYER
     files = files_of(layer.read_bytes())
     programs = {name.rpartition("/")[2] for name in files if "/bin/" in name or "/sbin/" in name}
     assert {"python3.13", "systemctl"} <= programs
@@ -92,7 +93,7 @@ def test_every_unit_of_debian_that_is_started_is_in_the_base(image: BakedImage) 
     from grafos_cellimage.overlay import overlay
 
     _, digest = open_lock(PLAN)
-    layer = base_of(PLAN, digest, kept()) / LAYER
+    layer = base_of(PLAN, digest, STRIPPED, kept()) / LAYER
     files = files_of(layer.read_bytes())
     tree = overlay(PLAN)
     started = {node.link.removeprefix("/") for name, node in tree.items() if ".wants/" in name}

@@ -44,6 +44,7 @@ def made(folder: Path, disk: bytes = b"boots", key: trust.PrivateKey = KEY) -> B
         lock_sha256=LOCK_SHA256,
         uki_sha256="1" * 64,
         contents_sha256="2" * 64,
+        settings_sha256="3" * 64,
         sbom_sha256=sbom.digest(document),
         tools={"zstd": "v1"},
     )
@@ -72,7 +73,11 @@ def test_the_statement_is_one_of_in_toto_with_slsas_predicate(tmp_path: Path) ->
     assert [each["digest"]["sha256"] for each in said["subject"]] == [image.sha256, image.uki_sha256]
     definition, details = said["predicate"]["buildDefinition"], said["predicate"]["runDetails"]
     assert definition["externalParameters"] == {"arch": "amd64", "suite": "trixie", "python": "3.13"}
-    assert definition["internalParameters"] == {"SOURCE_DATE_EPOCH": LOCK.epoch_s, "contents_sha256": "2" * 64}
+    assert definition["internalParameters"] == {
+        "SOURCE_DATE_EPOCH": LOCK.epoch_s,
+        "contents_sha256": "2" * 64,
+        "settings_sha256": "3" * 64,
+    }
     made_from = {each["name"]: each["digest"] for each in definition["resolvedDependencies"]}
     assert made_from["lock"] == {"sha256": LOCK_SHA256}
     assert made_from["source"] == {"gitCommit": "c" * 40}
@@ -205,7 +210,7 @@ def test_an_image_of_another_lock_is_baked_again_from_that_one_alone(tmp_path: P
     assert (answer.error_code, "--lock FILE" in answer.err) == ("image_differs", True)
     write_record(msgspec.structs.replace(image, relocked_from="9" * 64))
     assert person(*again).error_code == "config_invalid", "its lock is one that was made beside it, and is gone"
-    copy_at(PLAN, "9" * 64, image.path.parent).write_text(shipped(PLAN).read_text())
+    copy_at(PLAN, "9" * 64, LOCK_SHA256, image.path.parent).write_text(shipped(PLAN).read_text())
     answer = person(*again)
     assert (answer.error_code, "our software" in answer.err) == ("image_differs", True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from grafos_cellimage.bake import Baker, base_of
 from grafos_cellimage.lock import Lock, changes, open_lock, write_lock
 from grafos_cellimage.plan import plan_for
 from grafos_cellimage.record import list_images, read_record
-from grafos_cellimage.relock import Locked, bake_or_relock, copy_of, relock
+from grafos_cellimage.relock import Locked, bake_or_relock, copy_at, relock
 from grafos_cellimage.resolving import KEYRING, resolve_packages
 from grafos_core.errors import GrafosError
+from grafos_stacks.bundle import STRIPPED
 
 pytestmark = [pytest.mark.needs("image"), pytest.mark.timeout(900)]
 
@@ -59,11 +61,21 @@ def test_what_debian_has_dropped_is_taken_newer_and_everything_else_as_it_was(mi
     made, addresses = mirror
     lock, _ = open_lock(PLAN)
     was, _ = asked = stale()
-    copy = copy_of(PLAN, asked, tmp_path / "images")
-    fresh, sha256 = relock(PLAN, was, addresses, copy, made.keyring)
+    fresh, sha256 = relock(PLAN, asked, addresses, tmp_path / "images", made.keyring)
+    copy = copy_at(PLAN, asked[1], sha256, tmp_path / "images")
     assert (fresh.packages, fresh.wheels, fresh.epoch_s) == (lock.packages, was.wheels, lock.epoch_s)
     assert changes(was, fresh) == newer_netbase(lock)
     assert (sha256, open_lock(PLAN, copy)) == (hashlib.sha256(copy.read_bytes()).hexdigest(), (fresh, sha256))
+
+
+def test_a_later_copy_leaves_the_earlier_one_to_the_images_that_were_baked_from_it(mirror, tmp_path: Path) -> None:
+    made, addresses = mirror
+    earlier = copy_at(PLAN, stale()[1], "0" * 64, tmp_path)
+    earlier.write_text("what another image was baked from")
+    _, sha256 = relock(PLAN, stale(), addresses, tmp_path, made.keyring)
+    assert earlier.read_text() == "what another image was baked from"
+    assert copy_at(PLAN, stale()[1], sha256, tmp_path) != earlier
+    assert len(list(tmp_path.glob("*.lock"))) == 2
 
 
 def test_a_list_that_debian_has_not_signed_is_believed_in_nothing(mirror) -> None:
@@ -84,15 +96,16 @@ def test_a_bake_goes_on_with_a_copy_says_so_and_the_next_takes_the_same_one(mirr
         folder = tmp_path / name / "images"
         if images:
             folder.mkdir(parents=True)
-            copy_of(PLAN, asked, folder).write_bytes(copy_of(PLAN, asked, tmp_path / "one" / "images").read_bytes())
+            (copy,) = images[0].path.parent.glob("*.lock")
+            shutil.copyfile(copy, folder / copy.name)
             made.publish({archive.suite: LATER for archive in asked[0].archives})
         with software_of(PLAN) as software:
             baker = Baker(tmp_path / name, addresses, Silent())
-            images.append(bake_or_relock(baker, PLAN, asked, software, folder, made.keyring))
+            images.append(bake_or_relock(baker, PLAN, asked, software, folder, made.keyring).image)
     assert differing_images(*images) == []
     for image in images:
-        copy = copy_of(PLAN, asked, image.path.parent)
         told = read_record(image.path)
+        copy = copy_at(PLAN, asked[1], told.lock_sha256, image.path.parent)
         assert (told.relocked_from, list(told.lock_changes)) == (asked[1], newer_netbase(open_lock(PLAN)[0]))
         assert told.lock_sha256 == hashlib.sha256(copy.read_bytes()).hexdigest()
 
@@ -106,10 +119,10 @@ def test_the_command_names_what_differs_and_the_record_has_it(mirror, tmp_path: 
     cache.mkdir(parents=True)
     (cache / "packages").symlink_to(kept() / "packages")
     with shown(made.folder) as url:
-        _, sha256 = relock(PLAN, was, made.addresses(url), tmp_path / "other" / "copy.lock", made.keyring)
-        base = base_of(PLAN, sha256, cache)
+        _, sha256 = relock(PLAN, stale(), made.addresses(url), tmp_path / "other", made.keyring)
+        base = base_of(PLAN, sha256, STRIPPED, cache)
         base.parent.mkdir()
-        base.symlink_to(base_of(PLAN, open_lock(PLAN)[1], kept()))
+        base.symlink_to(base_of(PLAN, open_lock(PLAN)[1], STRIPPED, kept()))
         words = ("--lock", str(asked), "--mirror", f"{url}/debian", "--folder", str(tmp_path / "images"))
         bake = ("env", f"XDG_CACHE_HOME={cache.parent.parent}", str(GRAFOS), "cloud", "image", "bake", *words)
         done = with_own_mounts(OTHER_KEY, str(made.keyring), str(KEYRING), *bake, home=tmp_path)

@@ -9,8 +9,9 @@ import pytest
 from command_line import Person
 from msgspec.structs import replace
 from own_orchestrator import OwnOrchestrator
+from vouching import vouched
 
-from grafos_cellimage.record import BakedImage, sha256_of, write_record
+from grafos_cellimage.record import read_record, write_record
 from grafos_cli import fleet_list, provider
 from grafos_cli.seen_cells import SeenCell, cell_document
 from grafos_core.resources import Resources
@@ -30,17 +31,16 @@ def ada(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     orchestrator.discard()
 
 
-def an_image(folder: Path, contents: str) -> str:
-    disk = folder / f"cell{contents[:3]}.raw"
+def an_image(person: Person, contents: str) -> str:
+    disk = person.project / f"cell{contents[:3]}.raw"
     disk.write_bytes(b"boots")
-    said = {"sha256": sha256_of(disk), "size_bytes": 5, "arch": "amd64", "suite": "trixie"}
-    write_record(BakedImage(path=disk, contents_sha256=contents, **said))
+    vouched(person, disk, contents=contents)
     return str(disk)
 
 
 def test_images_are_demanded_by_their_disks_or_digests_and_lifted(ada: Person) -> None:
     assert "any image is let in" in ada("admin", "cell-images", "show").out
-    disk = an_image(ada.project, CONTENTS)
+    disk = an_image(ada, CONTENTS)
     told = ada("admin", "cell-images", "demand", disk, "d" * 64, "--json").document["demand"]
     assert (told["digests"], told["vetoed"]) == ([CONTENTS, "d" * 64], [])
     shown = ada("admin", "cell-images", "show").out
@@ -52,7 +52,10 @@ def test_images_are_demanded_by_their_disks_or_digests_and_lifted(ada: Person) -
 
 def test_what_is_no_image_or_bears_no_digest_is_refused(ada: Person) -> None:
     assert ada("admin", "cell-images", "demand", "nothing.raw").error_code == "image_invalid"
-    assert ada("admin", "cell-images", "demand", an_image(ada.project, "")).error_code == "image_invalid"
+    assert ada("admin", "cell-images", "demand", an_image(ada, "")).error_code == "image_invalid"
+    disk = an_image(ada, CONTENTS)
+    write_record(replace(read_record(Path(disk)), contents_sha256="e" * 64))
+    assert ada("admin", "cell-images", "demand", disk).error_code == "provenance_invalid", "nobody signed that"
     assert ada("admin", "cell-images", "show", "--json").document["demand"]["digests"] == []
 
 

@@ -9,8 +9,8 @@ import pytest
 from command_line import Person
 from disks import make_disk
 from own_orchestrator import OwnOrchestrator
+from vouching import vouched
 
-from grafos_cellimage.record import BakedImage, write_record
 from grafos_connectors.uploads import MIB
 
 
@@ -39,8 +39,7 @@ def publish(operator: Person, folder: Path, seed: int) -> str:
     """A small disk; the name that its image has."""
     folder.mkdir()
     with make_disk(folder, 3 * MIB, ((5000, 70_000),), seed) as disk:
-        baked = BakedImage(path=disk.path, sha256=disk.sha256, size_bytes=disk.size_bytes, arch="amd64", suite="trixie")
-    write_record(baked)
+        baked = vouched(operator, disk.path)
     told = operator("cloud", "image", "publish", "gcp", "--image", str(baked.path), "--yes", "--json")
     assert told.code == 0, told.err
     name: str = told.document["published"]["name"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from command_line import Person, grafos
+from vouching import vouched
 
 from grafos_cellimage.record import BakedImage, sha256_of, write_record
 
@@ -40,7 +41,10 @@ def test_what_cannot_be_booted_is_told_before_anything_is_done(tmp_path: Path) -
     disk.write_bytes(b"boots")
     write_record(BakedImage(path=disk, sha256="0" * 64, size_bytes=5, arch="amd64", suite="trixie"))
     answer = person("cloud", "image", "boot", "--image", str(disk))
-    assert answer.error_code == "image_invalid", "one byte was changed"
+    assert answer.error_code == "provenance_missing"
     write_record(BakedImage(path=disk, sha256=sha256_of(disk), size_bytes=5, arch="amd64", suite="trixie"))
+    answer = person("cloud", "image", "boot", "--image", str(disk))
+    assert answer.error_code == "provenance_missing", "its record is of anybody's hand"
+    vouched(person, disk)
     answer = person("cloud", "image", "boot", "--image", str(disk))
     assert (answer.error_code, "grafos fabric init" in answer.err) == ("not_found", True)

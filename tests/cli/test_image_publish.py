@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from command_line import Person
-from disks import make_disk
+from disks import make_disk, sha256_of
+from vouching import vouched
 
+from grafos_cellimage.provenance import place_of
 from grafos_cellimage.record import BakedImage, write_record
 from grafos_connectors.uploads import MIB
 
@@ -26,12 +29,10 @@ def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> BakedImage:
+def image(person: Person, tmp_path_factory: pytest.TempPathFactory) -> BakedImage:
     folder = tmp_path_factory.mktemp("image")
     with make_disk(folder, 3 * MIB, ((5000, 70_000),)) as disk:
-        baked = BakedImage(path=disk.path, sha256=disk.sha256, size_bytes=disk.size_bytes, arch="arm64", suite="trixie")
-    write_record(baked)
-    return baked
+        return vouched(person, disk.path, "arm64")
 
 
 def words_for(provider: str, image: BakedImage) -> tuple[str, ...]:
@@ -95,11 +96,18 @@ def test_what_cannot_be_published_is_told_before_anything_is_done(person: Person
     assert person("cloud", "image", "rm", "img-aws-eu-central-1-0123456789ab", "--yes").error_code == "image_unknown"
 
 
-def test_a_changed_disk_is_not_published(person: Person, image: BakedImage, tmp_path: Path) -> None:
+def test_what_is_not_what_the_fabric_vouched_for_is_not_published(person: Person, tmp_path: Path) -> None:
+    """Whoever can change the disk can change the record beside it too; the signature of the fabric's key they have
+    not."""
+    words = ("cloud", "image", "publish", "aws", "--yes", "--image")
     with make_disk(tmp_path, 3 * MIB, ((0, 10),)) as disk:
-        write_record(
-            BakedImage(path=disk.path, sha256="0" * 64, size_bytes=disk.size_bytes, arch="arm64", suite="trixie")
-        )
-        answer = person("cloud", "image", "publish", "aws", "--image", str(disk.path), "--yes")
-    assert answer.error_code == "image_invalid"
-    assert image.sha256 not in answer.err
+        image = vouched(person, disk.path)
+    disk.path.write_bytes(b"another".ljust(3 * MIB, b"\0"))
+    assert person(*words, str(disk.path)).error_code == "image_invalid"
+    write_record(msgspec.structs.replace(image, sha256=sha256_of(disk.path)))
+    assert person(*words, str(disk.path)).error_code == "image_invalid"
+    place_of(image).unlink()
+    assert person(*words, str(disk.path)).error_code == "provenance_missing"
+    vouched(Person(tmp_path / "somebody-else"), disk.path)
+    assert person(*words, str(disk.path)).error_code == "fabric_mismatch"
+    assert person("cloud", "image", "ls", "--provider", "aws").out == "No image is published.\n"

@@ -44,7 +44,7 @@ def rooms() -> Mapping[str, bytes]:
 def software_of(plan: ImagePlan) -> Iterator[Software]:
     with bundle.lock_file() as requirements:
         platform = bundle.PLATFORMS[plan.arch]
-        yield Software(requirements, platform, bundle.install_with_uv, bundle.shipped, rooms())
+        yield Software(requirements, platform, bundle.install_with_uv, bundle.shipped, rooms(), bundle.STRIPPED)
 
 
 def bake(arch: str, folder: Path) -> BakedImage:
