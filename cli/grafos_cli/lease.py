@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,17 +13,12 @@ from grafos_core.errors import GrafosError
 if TYPE_CHECKING:
     from grafos_cli.reach import Reach
     from grafos_cli.terminal import Terminal
-    from grafos_scheduler.client import SchedulerClient
     from grafos_scheduler.region_messages import RegionView
-
-HELD_WITHIN_S = 30.0
-"""The scheduler gives a cell that long to grant the lease."""
-LOOK_EVERY_S = 0.1
 
 app = new_group(
     help="Memory of one cell, leased for a while, that all your runs may attach to, on whatever cell they are.",
-    examples=("grafos lease create 1m --provider local", "grafos lease ls", "grafos lease rm LEASE_ID"),
-    next="grafos lease create 1m --provider local",
+    examples=("grafos lease create 1m", "grafos lease ls", "grafos lease rm LEASE_ID"),
+    next="grafos lease create 1m",
 )
 
 LeaseId = Annotated[str, typer.Argument(metavar="LEASE_ID", help="as lease ls prints it")]
@@ -35,7 +29,7 @@ Ttl = Annotated[str, typer.Option(metavar="TIME", help="how long it lasts from n
     "create",
     cls=taught(
         examples=(
-            "grafos lease create 1m --provider local",
+            "grafos lease create 1m",
             "grafos lease create 64k --provider gcp --ttl 30m --json | jq -r .lease.ref",
         ),
         next="grafos lease show LEASE_ID",
@@ -44,33 +38,32 @@ Ttl = Annotated[str, typer.Option(metavar="TIME", help="how long it lasts from n
 def create(
     ctx: typer.Context,
     size: Annotated[str, typer.Argument(metavar="BYTES", help="how much memory: 4096, 64k, 1m")],
-    provider: Annotated[str, typer.Option(metavar="NAME", help="whose cell holds it: local, aws, gcp, azure")],
+    provider: Annotated[
+        str, typer.Option(metavar="NAME", help="whose cell holds it: local, aws, gcp, azure")
+    ] = "local",
     ttl: Ttl = "10m",
 ) -> None:
     """Leases memory of one cell, and prints the reference by which tasklets attach to it.
 
     Its worst case is held for the whole time, and settled when it ends. The reference is no secret: it opens the memory
-    only for runs of the same tenant. When the cell restarts, the memory is gone, and costs nothing.
+    only for runs of the same tenant. When the cell restarts, the memory is gone, and costs nothing. A command that was
+    stopped before it printed anything finds its lease when it is given again.
     """
-    import secrets
-
     from grafos_cli.fabric import open_default
     from grafos_cli.interrupts import resumable
+    from grafos_cli.lease_calls import AGAIN, lease_memory
     from grafos_cli.project import project_folder
     from grafos_cli.reach import resolve
     from grafos_cli.running import PATIENCE_S
     from grafos_cli.sizes import read_size
-    from grafos_scheduler.region_messages import RegionRequest
 
     terminal = terminal_of(ctx)
-    asked = RegionRequest(secrets.token_hex(16), provider, _bytes(read_size("BYTES", size)), _seconds(ttl))
-    reach = resolve(provider, open_default(terminal), project_folder())
-    stopped = resumable("Stopped before its cell answered; the memory may be leased", "grafos lease ls")
+    size_bytes, ttl_s = _bytes(read_size("BYTES", size)), _seconds(ttl)
+    project = project_folder()
+    reach = resolve(provider, open_default(terminal), project)
+    stopped = resumable("Stopped before its cell answered; the memory may be leased", AGAIN)
     with stopped, reach.client(PATIENCE_S) as client:
-        view = _held(client, client.create_region(asked))
-    if view.state != "held":
-        code = view.code or "placement_failed"
-        raise GrafosError(code, f"Cell {view.cell_id} did not lease the memory: {view.what}", next="grafos lease ls")
+        view = lease_memory(client, reach, project, size_bytes, ttl_s)
     _show(view, terminal)
 
 
@@ -166,15 +159,6 @@ def rm(ctx: typer.Context, lease_id: LeaseId) -> None:
     with reach.client() as client:
         view = client.end_region(lease_id)
     _show(view, terminal)
-
-
-def _held(client: SchedulerClient, view: RegionView) -> RegionView:
-    """The region once its cell has granted it, or has not."""
-    until = time.monotonic() + HELD_WITHIN_S
-    while view.state == "asked" and time.monotonic() < until:
-        time.sleep(LOOK_EVERY_S)
-        view = client.region(view.lease_id)
-    return view
 
 
 def _find(lease_id: str, terminal: Terminal) -> tuple[Reach, RegionView]:

@@ -23,7 +23,7 @@ from grafos_cli import graph
 from grafos_cli.graph import DONE, FAILED, GOING, WAITING
 from grafos_cli.interrupts import resumable
 from grafos_cli.manifest import ALL_RESPONSES
-from grafos_cli.program_keys import PendingProgram, ProgramKeys
+from grafos_cli.program_keys import PendingProgram, ProgramKeys, new_program
 from grafos_cli.run_keys import RUN_KEY_BYTES
 from grafos_cli.running import (
     NO_ANSWER,
@@ -138,7 +138,7 @@ def _to_the_end(
 
 def _with_money(client: SchedulerClient, work: Work, reach: Reach, keys: ProgramKeys) -> PendingProgram:
     """A new program under way, for which the worst case is held."""
-    pending = keys.begin(_worst_case(client, work, reach), _ttl_s(work))
+    pending = keys.begin(new_program(_worst_case(client, work, reach), _ttl_s(work)))
     try:
         _reserve(client, pending)
     except GrafosError as error:

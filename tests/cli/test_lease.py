@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Iterator
+
 import pytest
-from command_line import Person
+from agents import until
+from command_line import Person, ends_with
 
 from grafos_core.lease_refs import read_lease_ref
 
@@ -27,6 +34,41 @@ def test_a_region_is_leased_shown_renewed_and_ended(resident: Person) -> None:
     again = resident("lease", "rm", made["lease_id"], "--json").document["lease"]
     assert (again["state"], again["code"]) == ("ended", "")
     assert resident("lease", "renew", made["lease_id"]).error_code == "lease_expired"
+
+
+def test_a_command_whose_answer_was_lost_finds_its_lease_when_it_is_given_again(resident: Person) -> None:
+    kept = resident.project / ".grafos" / "runs"
+    with scheduler_that_waits(resident):
+        process = resident.starts("lease", "create", "8k", "--json")
+        until(lambda: list(kept.glob("lease-*.json")), "the key of the lease")
+        [key] = kept.glob("lease-*.json")
+        written = key.read_bytes()
+    first = ends_with(process).document["lease"]
+    assert not key.exists()
+    key.write_bytes(written)
+    again = resident("lease", "create", "8k", "--json").document["lease"]
+    assert again["lease_id"] == first["lease_id"]
+    assert not key.exists()
+    assert resident("lease", "rm", first["lease_id"]).code == 0
+    key.write_bytes(written)
+    anew = resident("lease", "create", "8k", "--json").document["lease"]
+    assert (anew["state"], anew["lease_id"] == first["lease_id"]) == ("held", False), "one that was ended is not wanted"
+    other = resident("lease", "create", "8k", "--json").document["lease"]
+    assert other["lease_id"] != anew["lease_id"], "asked on purpose it is another one"
+    for made in (anew, other):
+        assert resident("lease", "rm", made["lease_id"]).code == 0
+
+
+@contextlib.contextmanager
+def scheduler_that_waits(person: Person) -> Iterator[None]:
+    """Inside, the scheduler of the local fabric answers nobody."""
+    record = json.loads((person.project / ".grafos" / "dev" / "dev.json").read_text())
+    pid = record["daemons"][0]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize(
