@@ -33,6 +33,8 @@ from grafos_scheduler.service_frames import (
 
 SILENT_S_MAX = 0.5
 """A session whose client says nothing is offered to the guest after so long: in some protocols the service begins."""
+CLOSED = "session_closed"
+"""What a client is told that could still send when the service was done; else it would wait for room for ever."""
 ToClient = SessionData | SessionEnd | SessionCredit
 
 
@@ -322,6 +324,8 @@ class Sessions:
 
     def _end(self, session: Session, code: str) -> None:
         self._to_client(SessionEnd(session.session_id, code))
+        if not code and not session.has_ended:
+            self._to_client(SessionEnd(session.session_id, CLOSED))
         self._forget(session)
 
     def _forget(self, session: Session) -> None:

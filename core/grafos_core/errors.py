@@ -138,6 +138,7 @@ CODES: dict[str, CodeFacts] = {
     "service_fenced": CodeFacts(CONFLICT, 409, True, "The instance may not serve any more; its sessions are over."),
     "service_not_listening": CodeFacts(TIMEOUT, 504, True, "The service did not listen, or did not accept the session, in time."),
     "service_unknown": CodeFacts(USAGE, 404, False, "There is no such service of this tenant."),
+    "session_closed": CodeFacts(CONFLICT, 409, False, "The service is done with the session, and takes nothing more of it."),
     "session_idle": CodeFacts(TIMEOUT, 504, False, "Neither side of a session sent or took anything for too long."),
     "sessions_exhausted": CodeFacts(CAPACITY, 503, True, "The instance has as many sessions as it may have."),
     "signing_key_refused": CodeFacts(AUTH, 403, False, "The signing key is not proved, or the person has another one."),

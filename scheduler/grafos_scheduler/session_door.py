@@ -28,6 +28,8 @@ HELLO_S_MAX = 10.0
 HELLO_BYTES_MAX = 64 * 1024
 FAREWELL_S_MAX = 5.0
 """For the last frames to leave, to a client that may not read them."""
+LINGER_S_MAX = 2.0
+"""For a client that still sends to hear that nobody takes it: closing at once could lose what it has not read yet."""
 
 log = logging.getLogger("grafos.sessions")
 _decoder = msgspec.msgpack.Decoder(FromClient)
@@ -97,12 +99,20 @@ class SessionConnection(asyncio.Protocol):
         """What the instance says. What waits for a client that does not read is bounded by its session's window."""
         self._send(frame)
 
-    def over(self) -> None:
-        """The session is at its end; what was written still leaves."""
-        if not self._is_over:
-            self._is_over = True
-            self._transport.close()
-            self._patience = asyncio.get_running_loop().call_later(FAREWELL_S_MAX, self._transport.abort)
+    def over(self, *, lingers: bool = False) -> None:
+        """The session is at its end; what was written still leaves. ``lingers``: the client may be sending, and closes
+        the connection itself when it has read to the end."""
+        if self._is_over:
+            return
+        self._is_over = True
+        if lingers:
+            self._patience = asyncio.get_running_loop().call_later(LINGER_S_MAX, self._close)
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self._transport.close()
+        self._patience = asyncio.get_running_loop().call_later(FAREWELL_S_MAX, self._transport.abort)
 
     # --- frames ---
 

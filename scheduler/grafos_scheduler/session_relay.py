@@ -59,7 +59,7 @@ class ClientEnd(Protocol):
 
     def pass_on(self, frame: Relayed) -> None: ...
 
-    def over(self) -> None: ...
+    def over(self, *, lingers: bool = False) -> None: ...
 
 
 @dataclass(slots=True)
@@ -207,7 +207,7 @@ class SessionRelay:
 
     def _forget_if_over(self, session: Session, end: SessionEnd) -> None:
         if (end.code or (session.to_cell is None and session.to_client is None)) and self._forget(session):
-            session.client.over()
+            session.client.over(lingers=session.to_cell is not None and session.to_client is None)
 
     def _forget(self, session: Session) -> bool:
         """Whether it was still there."""

@@ -189,7 +189,18 @@ def test_what_the_guest_writes_is_cut_into_frames_and_ends_after_its_bytes(table
     parts = [frame.data for frame in table.to_client if isinstance(frame, SessionData)]
     assert b"".join(parts) == data
     assert max(map(len, parts)) == SESSION_DATA_BYTES_MAX
-    assert table.to_client[-1] == SessionEnd("a", "")
+    assert table.to_client[-2:] == [SessionEnd("a", ""), SessionEnd("a", "session_closed")]
+
+
+def test_a_client_that_could_still_send_is_told_that_nobody_takes_it(table: Table) -> None:
+    table.begin("done", "sends")
+    table.sessions.client_ended("done", "", table.now)
+    table.guest(Accepted(FIRST, 0), Accepted(FIRST + 1, 0), Closed(FIRST, 0), Closed(FIRST + 1, 0))
+    assert [end for end in table.to_client if isinstance(end, SessionEnd)] == [
+        SessionEnd("done", ""),
+        SessionEnd("sends", ""),
+        SessionEnd("sends", "session_closed"),
+    ]
 
 
 def test_a_client_that_sends_more_than_its_window_loses_its_session(table: Table) -> None:
@@ -307,6 +318,7 @@ def test_a_guest_that_listens_after_the_drain_began_hears_of_it() -> None:
 def test_a_guest_that_returns_ends_what_it_accepted_well_and_turns_away_the_rest(table: Table) -> None:
     table.begin("a", "b")
     table.guest(Accepted(FIRST, 0))
+    table.sessions.client_ended("a", "", table.now)
     table.sessions.end_in_order()
     assert table.ends == {"a": "", "b": "draining"}
 

@@ -221,7 +221,7 @@ def test_its_end_is_told_with_its_log_and_a_receipt_that_holds(house: ServiceHou
     idle.open("a")
     ended = idle.wait_ended()
     assert (ended.code, ended.log, ended.sessions_served) == ("finished", "words", 1)
-    assert idle.ends == {"a": ""}
+    assert idle.ends == {"a": "session_closed"}
     ca_pem = (house.scheduler.folder / "trust" / "ca.pem").read_text()
     receipt = open_signed_by_cell(ended.receipt, InstanceReceipt, ca_pem, at_field="ended_at")
     assert (receipt.instance_id, receipt.code, receipt.fuel_used) == (idle.instance_id, "finished", ended.fuel_used)

@@ -24,12 +24,13 @@ class HeardClient:
     def __init__(self) -> None:
         self.frames: list[Relayed] = []
         self.is_over = False
+        self.lingers = False
 
     def pass_on(self, frame: Relayed) -> None:
         self.frames.append(frame)
 
-    def over(self) -> None:
-        self.is_over = True
+    def over(self, *, lingers: bool = False) -> None:
+        self.is_over, self.lingers = True, lingers
 
 
 class Scene:
@@ -86,6 +87,15 @@ def test_an_end_that_was_said_before_is_not_passed_on() -> None:
         scene.answer(SessionData(scene.id, b"so"), SessionEnd(scene.id))
         assert scene.client.frames == [SessionData(scene.id, b"so"), SessionEnd(scene.id)]
         assert scene.client.is_over
+
+    play(story)
+
+
+def test_a_client_that_sends_to_a_service_that_is_done_is_given_time_to_read_what_was_said() -> None:
+    async def story(scene: Scene) -> None:
+        scene.answer(SessionData(scene.id, b"all"), SessionEnd(scene.id), SessionEnd(scene.id, "session_closed"))
+        assert (scene.client.is_over, scene.client.lingers) == (True, True)
+        assert scene.relay.sessions_of(scene.session.instance_id) == 0
 
     play(story)
 

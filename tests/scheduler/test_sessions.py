@@ -22,13 +22,15 @@ from grafos_scheduler.service_client import (
     Session,
 )
 from grafos_scheduler.service_door import Door
-from grafos_scheduler.service_frames import SESSION_WINDOW_BYTES, SessionData
+from grafos_scheduler.service_frames import SESSION_WINDOW_BYTES, SessionData, SessionEnd
 from grafos_scheduler.service_messages import Policy, ResourceRequirement, ServiceSpec, ServiceView
 from grafos_scheduler.service_resolver import Endpoint, resolve
 from grafos_scheduler.services_client import ServicesClient
 
 MODULE = b"\0asm a module that is only played"
 PATIENCE_S = 20.0
+ENDS = ("", "session_closed")
+"""Of a service that is done, to a client that is not."""
 
 
 def until(condition: Callable[[], Any]) -> Any:
@@ -160,6 +162,28 @@ def test_whoever_may_not_have_a_session_is_told_why(
     with pytest.raises(GrafosError) as caught:
         asyncio.run(ServiceClient(place.door(**changed)).open(name))
     assert caught.value.code == code
+
+
+def test_a_client_that_writes_when_the_service_is_done_hears_of_it_and_loses_nothing_that_was_said(
+    place: Place, played: PlayedInstances
+) -> None:
+    place.deploy()
+    played.consumes = False
+
+    async def talk() -> None:
+        session = await ServiceClient(place.door()).open("echo")
+        writing = asyncio.create_task(session.write(b"x" * 2 * SESSION_WINDOW_BYTES))
+        session_id = await asyncio.to_thread(until, lambda: list(played.sessions))
+        for said in (SessionData(session_id[-1], b"done"), *(SessionEnd(session_id[-1], code) for code in ENDS)):
+            played.say(said)
+        with pytest.raises(GrafosError) as refused:
+            await writing
+        assert refused.value.code == "session_closed"
+        assert [await session.read(), await session.read()] == [b"done", b""]
+        await session.close()
+
+    asyncio.run(talk())
+    until(lambda: place.client.service("echo").instances[0].sessions == 0)
 
 
 def test_another_tenant_knows_nothing_of_the_service(place: Place, played: PlayedInstances) -> None:
