@@ -46,6 +46,12 @@ def keep_uv_cache() -> None:
     os.environ["UV_OFFLINE"] = "1"
 
 
+def keep_bytecode() -> None:
+    """A test starts processes by the hundred: none is to compile anew what another one has compiled already."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--rewrite` takes what the code says now for golden; the diff is then for review."""
     parser.addoption("--rewrite", action="store_true", help="write golden files anew instead of comparing")
@@ -55,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before the first fixture of any scope: clean the environment, close the door to the world."""
     config.addinivalue_line("markers", "needs(part): runs only where that part of tools/parts.py is")
     keep_uv_cache()
+    keep_bytecode()
     parts.remember_caches()
     for name in list(os.environ):
         if name.startswith(FOREIGN_PREFIXES) or name.upper().endswith(FOREIGN_SUFFIXES):
