@@ -20,6 +20,7 @@ ARROWS: dict[str, set[str]] = {
     "cellimage": {"core"},
     "stacks": {"core", "connectors", "scheduler"},
     "cli": {"core", "scheduler", "cell", "cellimage", "connectors", "stacks", "emulators"},
+    "testkit": {"core", "scheduler", "cell"},
 }
 
 # From outside, all rooms but the CLI see the scheduler as a peer sees it: its wire and its client.

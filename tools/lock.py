@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("core", "scheduler", "cell", "cellimage", "connectors", "stacks", "emulators", "cli")
+ROOMS = ("core", "scheduler", "cell", "cellimage", "connectors", "stacks", "emulators", "cli", "testkit")
 
 # Which rooms, extras and groups each lock answers for. dev comes first and binds the others, so that what
 # is tested is what runs. cell.txt is also the lock of the software bundle that a bare machine receives, so

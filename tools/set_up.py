@@ -24,7 +24,7 @@ STAMP = VENV / "grafos-stamp"
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 LOCK_FILE = ROOT / "requirements" / "dev.txt"
 CELL_LOCK_FILE = ROOT / "requirements" / "cell.txt"
-ROOMS = ("core", "scheduler", "cell", "cellimage", "connectors", "stacks", "emulators", "cli")
+ROOMS = ("core", "scheduler", "cell", "cellimage", "connectors", "stacks", "emulators", "cli", "testkit")
 
 
 class StepError(Exception):

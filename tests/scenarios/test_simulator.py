@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from simulator import Faults, Scene, World
 
 from grafos_scheduler import rows
+from grafos_testkit.scenes import Faults, Scene
+from grafos_testkit.world import World
 
 SHARE_OF_SEEDS_S = 5.0
 """What `make test` spends on fresh seeds, on whatever machine."""

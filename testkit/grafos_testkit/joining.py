@@ -11,23 +11,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from simulated_network import Link
-from simulated_operator import Operator
-from simulated_processes import PROVIDER, CellProcess, SchedulerProcess
 
-from grafos_cell import broker, holdings
+from grafos_cell import broker, broker_events, holdings
 from grafos_core.audit_chain import AuditKind
-from grafos_core.changes import RowCodec
 from grafos_core.errors import GrafosError
 from grafos_core.rowfile import RowMemory
 from grafos_scheduler import effects, enrolment, events, frames, messages, rows
 from grafos_scheduler.enrolment_messages import BootstrapRequest
+from grafos_testkit.cells import CellProcess
+from grafos_testkit.network import Link
+from grafos_testkit.operating import Operator
+from grafos_testkit.processes import PROVIDER
+from grafos_testkit.scheduling import SchedulerProcess
 
 if TYPE_CHECKING:
-    from invariants import Ghost
-    from simulator import World
-
     from grafos_scheduler.state import State
+    from grafos_testkit.ghost import Ghost
+    from grafos_testkit.world import World
 
 LIFE_S = 40.0
 """Of a certificate: short, so that a story sees several."""
@@ -91,7 +91,6 @@ class JoiningCell(CellProcess):
     def __init__(self, world: World, number: int) -> None:
         super().__init__(world, number)
         self.machines = 0
-        self.cut_off_until = 0.0
         self._new_machine()
 
     @property
@@ -99,31 +98,20 @@ class JoiningCell(CellProcess):
         """Which start of which machine this is."""
         return f"{self.name}-{self.machines}-{self.life}"
 
-    @property
-    def reaches(self) -> bool:
-        """Whether the way to the orchestrator is open."""
-        return self.world.scheduler.alive and self.world.clock.now() >= self.cut_off_until
-
     def is_watched(self, state: State) -> bool:
         """Whether the scheduler's picture of its room can be held against it: not once its identity is gone, and not
         while its clock is off by hours, where its leases end by another time than the scheduler's."""
         identity, seen = state.identities.get(self.name), state.cells.get(self.name)
         is_in = identity is not None and identity.key_sha256 == self.key and not identity.revoked_at
         is_it = seen is None or seen.instance in ("", self.instance)
-        return is_in and is_it and abs(self._off_s) < HOURS_S / 2
+        return is_in and is_it and self.is_in_time
 
     def boot(self) -> None:
         self._epoch = self.disk.take()
         self.state = holdings.BrokerState.load(self.settings, self.disk.load())
-        self.handle(broker.Booted())
+        self.handle(broker_events.Booted())
         self._tick()
         self._join(self.machines)  # the last, for it may end the machine
-
-    def cut_off(self, seconds: float) -> None:
-        """Nothing gets through either way for so long."""
-        self.cut_off_until = self.world.clock.now() + seconds
-        if self.link is not None:
-            self.link.cut()
 
     def hear(self, link: Link, frame: Any) -> None:
         if isinstance(frame, frames.Goodbye):
@@ -241,7 +229,8 @@ class JoiningCell(CellProcess):
         self.machines += 1
         self.key = f"{self.name}-key-{self.machines}"
         self.token, self.not_after = "", 0.0
-        self.disk = RowMemory(RowCodec(holdings.STORED_KINDS))
+        self.disk = RowMemory(self.codec)
+        self.world.transitions.forget(self.number)
         off_s = self.world.chance.choice([0.0, 0.0, 2.0, -2.0, HOURS_S, -HOURS_S])
         self._off_s = off_s if self.world.scene.clocks_off else 0.0
 
@@ -253,7 +242,7 @@ class CopiedCell(JoiningCell):
         super().__init__(original.world, number)
         self.name, self.machines = original.name, original.machines
         self.settings, self.total = original.settings, original.total
-        self.key, self.not_after, self._off_s = original.key, original.not_after, original._off_s
+        self.key, self.not_after, self._off_s = original.key, original.not_after, original.off_s
         self.disk = original.disk.copy()
         self._ghost = original.world.ghost.of_a_copy(original)
 

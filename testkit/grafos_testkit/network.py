@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulated_processes import CellProcess, Process
-    from simulator import World
+    from grafos_testkit.cells import CellProcess
+    from grafos_testkit.processes import Process
+    from grafos_testkit.world import World
 
 
 class Channel:

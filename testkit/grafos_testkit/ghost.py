@@ -1,9 +1,9 @@
 """What must be true in a simulated fabric at each step, kept by a ghost that sees everything and is seen by nobody.
 
-* Money: spent + held is within the cap, and held is exactly what the runs under way hold; nothing durable is unspent.
-  A run costs what its cell's receipt shows, to the micro-cent, and nothing when nobody saw it end.
-* Leases: one worker holds one, a generation only grows, no cell has more bound than it has, no memory is given back
-  under a worker, and the scheduler never takes room for free that a broker still has bound.
+What is true of money stands in ``ghost_money``, and of services in ``ghost_services``. Beside that:
+
+* Leases: one worker or instance holds one, a generation only grows, no cell has more bound than it has, no memory is
+  given back under a worker, and the scheduler never takes room for free that a broker still has bound.
 * Tokens: one of an older generation, an earlier start, or an ended lease opens nothing.
 * Fences: nothing but an operator clears one, and only that gives its room back.
 * Audit: what is on the disk is one whole chain, at each commit.
@@ -11,7 +11,9 @@
 * Cells: of two machines with one identity, the older one is told nothing any more.
 * Runs: started once at most; acknowledged ones are never lost, and an end that somebody saw stays that end.
   An end that the cell made durable is not replaced by ``cell_lost``, and no run is given up while its cell listens.
-* In the end: every run has ended, nothing is held, nothing is bound but what is fenced or on a cell that is gone.
+* Regions and reservations that somebody was told of are not lost.
+* In the end: every run, region, instance and reservation has ended, nothing is held, nothing is bound but what is
+  fenced or on a cell that is gone.
 """
 
 from __future__ import annotations
@@ -19,32 +21,38 @@ from __future__ import annotations
 import random
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from simulated_processes import open_receipt
-
 from grafos_cell import broker_events, broker_tokens, holdings
-from grafos_core import ledger, tokens
-from grafos_core.audit_chain import ChainCheck
+from grafos_core import tokens
+from grafos_core.audit_chain import AuditRecord, ChainCheck
+from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
 from grafos_core.money import cost_micro_cents
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
 from grafos_core.tiers import Tier
-from grafos_scheduler import effects, frames, leases, messages, rows, runs
+from grafos_scheduler import effects, frames, leases, messages, regions, reservations, rows, runs
+from grafos_scheduler.region_rows import REGION
 from grafos_scheduler.state import State
+from grafos_testkit.ghost_money import ABOUT_MONEY, MoneyWatch
+from grafos_testkit.ghost_services import OVERDUE_S, ServiceWatch
+from grafos_testkit.receipts import open_receipt
 
 if TYPE_CHECKING:
-    from simulated_processes import CellProcess, Client
-    from simulator import World
+    from grafos_scheduler.region_messages import RegionView
+    from grafos_scheduler.reservation_messages import ReservationView
+    from grafos_scheduler.service_frames import StartInstance
+    from grafos_testkit.cells import CellProcess
+    from grafos_testkit.people import RunClient
+    from grafos_testkit.world import World
 
 PROBES_PER_STEP = 0.05
 """How often an old token is tried, per step."""
 ATTENTIVE_S = 25.0
 """A cell that was connected this long before a run was due had its leases still, and was asked all there was to ask."""
-OVERDUE_S = 1.5
-"""A broker looks at its leases every second."""
 
 
 class Minted(NamedTuple):
@@ -64,7 +72,10 @@ class Ghost:
         self._chance = random.Random(world.seed + 2)
         self._acknowledged: dict[tuple[str, str], str] = {}
         self._ended: dict[str, tuple[str, str, int]] = {}
-        self._spent: defaultdict[str, int] = defaultdict(int)
+        self._regions: dict[str, str] = {}
+        self._reservations: set[str] = set()
+        self.money = MoneyWatch(world)
+        self.services = ServiceWatch(world)
         self._asked_generation: defaultdict[str, int] = defaultdict(int)
         self._held_generation: defaultdict[str, int] = defaultdict(int)
         self._leases: dict[str, holdings.HeldLease] = {}
@@ -92,6 +103,7 @@ class Ghost:
         ghost._epochs = self._epochs.copy()
         ghost._bound[cell.name] = dict(self._bound[cell.name])
         ghost._to_clear = self._to_clear
+        ghost.services = self.services.of_a_copy()
         ghost.cell_died(cell)  # what the machine had in memory is not on the copy
         return ghost
 
@@ -103,23 +115,30 @@ class Ghost:
             assert state.run_by_key.get((tenant, key)) == run_id, f"acknowledged run {run_id} is lost"
         for run_id, end in self._ended.items():
             assert end_of(state.runs[run_id]) == end, f"run {run_id} ended as {end}, and now {state.runs[run_id]}"
-        for name, spent in self._spent.items():
-            assert state.ledger.accounts[name].spent_micro_cents >= spent, "spent money came back"
-        self._check_money(state)
+        for lease_id, region_state in self._regions.items():
+            assert lease_id in state.regions, f"region {lease_id} is lost"
+            assert state.regions[lease_id].state == region_state, f"region {lease_id} was {region_state}"
+        for name in self._reservations:
+            assert name in state.reservations, f"reservation {name} is lost"
+        self.money.loaded(state)
+        self.services.loaded(state)
 
     def decided(self, state: State, decision: effects.Decision) -> None:
         for effect in decision.effects:
             if isinstance(effect, effects.SendToCell):
                 self._check_instance(state, effect)
-        if any(change.kind in (ledger.ACCOUNT, ledger.HOLD, rows.RUN) for change in decision.batch):
-            self._check_money(state)
+        if any(change.kind in ABOUT_MONEY for change in decision.batch):
+            self.money.check(state)
         for change in decision.batch:
-            if change.kind == rows.RUN and change.row is not None:
+            if isinstance(change.row, rows.Run):
                 self._check_patience(state, change.row)
 
-    def scheduler_committed(self, batch: tuple[Any, ...]) -> None:
+    def scheduler_committed(self, batch: Batch) -> None:
         self._check_audit(batch)
-        for kind, key, row in batch:
+        self.money.committed(batch)
+        self.services.committed(batch, self._copied)
+        changed: Iterable[tuple[str, str, Any]] = batch
+        for kind, key, row in changed:
             if kind == rows.RUN and row is not None and row.state not in runs.UNDER_WAY:
                 self._check_cost(row)
             if kind == rows.RUN and row is not None and row.state in runs.ENDED:
@@ -130,8 +149,12 @@ class Ghost:
                 self._check_gives_way(row)
                 assert row.generation >= self._asked_generation[key], f"lease {key} went back to {row.generation}"
                 self._asked_generation[key] = row.generation
-            elif kind == ledger.ACCOUNT:
-                self._spent[key] = row.spent_micro_cents
+            elif kind == REGION and row is not None:
+                before = self._regions.setdefault(key, row.state)
+                assert before != regions.ENDED or row.state == before, f"region {key} has ended, and is {row.state}"
+                self._regions[key] = row.state
+            elif kind == rows.RESERVATION and row is not None:
+                self._reservations.add(key)
 
     def _check_instance(self, state: State, effect: effects.SendToCell) -> None:
         """Of two machines that are one cell, only the one that started later is spoken to."""
@@ -148,16 +171,18 @@ class Ghost:
             tier = self.world.scheduler.state.runs[lease.run_id].request.tier
             assert tier.yields_to(Tier(found[1])), f"{lease} of a run of the tier {tier}"
 
-    def _check_audit(self, batch: tuple[Any, ...]) -> None:
+    def _check_audit(self, batch: Batch) -> None:
         """What is on the disk is one chain, whose end is the head, whatever died before; each new lease is in it."""
-        records = [change.row for change in batch if change.kind == rows.AUDIT]
-        heads = [change.row for change in batch if change.kind == rows.AUDIT_HEAD]
+        records = [change.row for change in batch if isinstance(change.row, AuditRecord)]
+        heads = [change.row for change in batch if isinstance(change.row, rows.AuditHead)]
         for record in records:
             self._audit.take(record)
         assert not records or heads[-1].event_hash == self._audit.event_hash, "the head is not the last record"
-        noted = {detail for record in records for detail in record.details.values()}
+        said = [record.subject for record in records]
+        said += [str(detail) for record in records for detail in record.details.values()]
+        noted = {word for text in said for word in text.split()}
         new = {key for kind, key, row in batch if kind == rows.LEASE and row and key not in self._asked_generation}
-        assert new <= noted, f"leases {new - noted} came without a record"
+        assert new <= noted, f"leases {sorted(new - noted)} came without a record"
 
     def sent_down(self, effect: effects.SendToCell) -> None:
         """Nothing leaves the scheduler that a crash could take back."""
@@ -170,7 +195,15 @@ class Ghost:
             known = frame.run_id in self.world.scheduler.state.runs
             assert frame.run_id in self._ended or not known, f"{frame} is not durable"
 
-    def client_saw(self, client: Client, view: messages.RunView) -> None:
+    def region_shown(self, view: RegionView) -> None:
+        """Somebody was told of a region: it is durable by then."""
+        assert view.lease_id in self._regions, f"region {view.lease_id} was shown and is not durable"
+
+    def reservation_shown(self, tenant: str, view: ReservationView) -> None:
+        name = reservations.account_of(tenant, view.reservation_key)
+        assert name in self._reservations, f"{name} was shown and is not durable"
+
+    def client_saw(self, client: RunClient, view: messages.RunView) -> None:
         key = (client.tenant, client.request.run_key)
         assert self._acknowledged.setdefault(key, view.run_id) == view.run_id, "one run key, two runs"
         if view.state in runs.ENDED:
@@ -179,14 +212,16 @@ class Ghost:
 
     # --- what a cell does ---
 
-    def cell_committed(self, cell: CellProcess, batch: tuple[Any, ...]) -> None:
-        for kind, key, row in batch:
+    def cell_committed(self, cell: CellProcess, batch: Batch) -> None:
+        changed: Iterable[tuple[str, str, Any]] = batch
+        for kind, key, row in changed:
             if kind == holdings.BOOT:
                 assert row.epoch > self._epochs[cell.name], "the boot epoch did not grow"
                 self._epochs[cell.name] = row.epoch
             elif kind == holdings.LEASE:
                 self._lease_committed(cell, key, row)
-            elif row is not None and row.ended is not None:
+                self.services.lease_committed(cell, key, row)
+            elif kind == holdings.RUN and row is not None and row.ended is not None:
                 assert self._cell_ends.setdefault(key, row.ended.code) == row.ended.code, f"{key} ended anew"
                 receipt = open_receipt(row.ended.receipt)
                 self._seconds_shown[key] = receipt.ended_at - receipt.started_at
@@ -197,10 +232,12 @@ class Ghost:
         for lease_id in [lease_id for lease_id, taken in bound.items() if not taken.block_bytes]:
             del bound[lease_id]
         self._workers[cell.name].clear()
+        self.services.cell_died(cell)
 
     def machine_gone(self, cell: CellProcess) -> None:
         """The machine was torn down with its disk; another may come under the same name."""
         self.cell_died(cell)
+        self.services.machine_gone(cell)
         self._bound[cell.name].clear()
         self._epochs[cell.name] = 0
         for lease_id in cell.state.leases:
@@ -215,16 +252,29 @@ class Ghost:
         elif isinstance(frame, frames.LeaseRefused):
             self.refused_for_room += frame.code == "placement_failed"
 
-    def worker_started(self, cell: CellProcess, start: frames.StartRun) -> None:
-        assert start.run_id not in self._started, f"{start.run_id} started twice"
-        self._started.add(start.run_id)
-        used = [minted for minted in self._minted if minted.cell == cell.name and minted.text in start.tokens]
-        assert len({minted.text for minted in used}) == len(start.tokens), "a worker started on a foreign token"
-        assert all(self._opens(minted, cell.now) for minted in used), f"{start.run_id} started on a dead token"
+    def worker_started(self, cell: CellProcess, run_id: str, presented: tuple[str, ...]) -> None:
+        """A worker, or an instance's process, starts on these tokens."""
+        assert run_id not in self._started, f"{run_id} started twice"
+        self._started.add(run_id)
+        used = [minted for minted in self._minted if minted.cell == cell.name and minted.text in presented]
+        assert len({minted.text for minted in used}) == len(presented), "a worker started on a foreign token"
+        assert all(self._opens(minted, cell.now) for minted in used), f"{run_id} started on a dead token"
         mine = frozenset(minted.lease_id for minted in used)
         for other, theirs in self._workers[cell.name].items():
-            assert not mine & theirs, f"{start.run_id} and {other} hold the same lease"
-        self._workers[cell.name][start.run_id] = mine
+            assert not mine & theirs, f"{run_id} and {other} hold the same lease"
+        self._workers[cell.name][run_id] = mine
+
+    def instance_started(self, cell: CellProcess, start: StartInstance) -> None:
+        self.worker_started(cell, start.instance_id, start.tokens)
+
+    def serves(self, cell: CellProcess, start: StartInstance) -> None:
+        self.services.serves(cell, start, self._copied)
+
+    def answers(self, cell: CellProcess, start: StartInstance) -> None:
+        self.services.answers(cell, start.instance_id)
+
+    def serves_no_more(self, instance_id: str) -> None:
+        self.services.serves_no_more(instance_id)
 
     def worker_gone(self, cell: CellProcess, run_id: str) -> None:
         self._workers[cell.name].pop(run_id, None)
@@ -251,6 +301,7 @@ class Ghost:
             for cell in self.world.cells:
                 if cell.alive:
                     self._check_room(scheduler.state, cell)
+        self.services.check_step()
         if self._minted and self._chance.random() < PROBES_PER_STEP:
             self._probe(self._chance.choice(self._minted))
 
@@ -258,6 +309,11 @@ class Ghost:
         """The storm is long over: nothing may be left of it."""
         state = self.world.scheduler.state
         assert not list(state.runs_under_way()), "a run never ended"
+        assert not list(state.all_instances()), "an instance never ended"
+        assert not state.services, f"services were never removed: {list(state.services)}"
+        left_over = [region for region in state.regions.values() if region.state != regions.ENDED]
+        assert not left_over, f"regions never ended: {left_over}"
+        assert all(each.settled_at for each in state.reservations.values()), "a reservation was never settled"
         assert not state.tokens, "tokens are left in memory"
         assert all(account.held_micro_cents == 0 for account in state.ledger.accounts.values()), "money is still held"
         there = [cell for cell in self.world.cells if not cell.gone]
@@ -268,14 +324,13 @@ class Ghost:
         assert all(lease.state in leases.OUT_OF_USE for lease in lost), f"room of a lost cell is still taken: {lost}"
         assert all(lease.state == leases.FENCED for lease in left), f"a lease was never released: {left}"
         assert fenced == {lease_id for cell in there for lease_id in cell.state.fenced}, "fences differ"
-        cost = sum(run.cost_micro_cents for run in state.runs.values())
-        assert cost == sum(account.spent_micro_cents for account in state.ledger.accounts.values()), "cents are lost"
         for cell in there:
             held = [lease for lease in cell.state.leases.values() if lease.state != holdings.FENCED]
             assert not held, f"{cell.name} still has {held}"
             assert not cell.state.runs, f"{cell.name} still keeps {list(cell.state.runs)}"
-        for client in self.world.clients:
-            assert client.over, f"client {client.number} was never told how it ended"
+            assert not cell.state.instances, f"{cell.name} still keeps {list(cell.state.instances)}"
+        for person in self.world.people:
+            assert person.over, f"{person.name} was never told how it ended"
 
     def _lease_committed(self, cell: CellProcess, lease_id: str, row: holdings.HeldLease | None) -> None:
         if row is None:
@@ -364,17 +419,6 @@ class Ghost:
         paid_s = min(seconds, run.request.deadline_s)
         due = cost_micro_cents(Fraction(run.share), run.rate_micro_cents_per_hour, paid_s)
         assert run.cost_micro_cents == due, f"{run.run_id} costs {run.cost_micro_cents} where {due} is due"
-
-    def _check_money(self, state: State) -> None:
-        held: defaultdict[str, int] = defaultdict(int)
-        for hold in state.ledger.holds.values():
-            if hold.state == ledger.OPEN:
-                held[hold.account] += hold.amount_micro_cents
-        for account in state.ledger.accounts.values():
-            assert account.held_micro_cents == held[account.name], f"{account} has {held[account.name]} held"
-            assert 0 <= account.spent_micro_cents + account.held_micro_cents <= account.cap_micro_cents, f"{account}"
-        open_holds = {hold.hold_id for hold in state.ledger.holds.values() if hold.state == ledger.OPEN}
-        assert open_holds == {run.hold_id for run in state.runs_under_way()}, "a hold without a run, or a run without"
 
 
 def end_of(run: rows.Run) -> tuple[str, str, int]:

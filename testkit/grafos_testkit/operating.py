@@ -8,7 +8,7 @@ from grafos_core.errors import GrafosError
 from grafos_scheduler import events, leases
 
 if TYPE_CHECKING:
-    from simulator import World
+    from grafos_testkit.world import World
 
 VISITS_EVERY_S = 4.0
 
