@@ -5,8 +5,10 @@ What the machine consists of, and what it reaches, is in ``grafos_core.virtual_m
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -41,6 +43,10 @@ from grafos_core.virtual_machines import (
 )
 
 CONSOLE = "console.log"
+CONTROL = "control"
+"""The socket in a machine's folder by which its emulator is told what somebody does to it. It is named without the
+folder: a socket's path may have 107 bytes only."""
+ANSWER_S_MAX = 30.0
 LOOPBACK = "127.0.0.1"
 MEMORY_MB_MIN = 768
 """The root alone takes two hundred; with 512 the firmware has no room left to unpack it."""
@@ -92,7 +98,7 @@ class Machine:
     """A machine that boots an image. Its disk is a copy, which a power cycle keeps; the image stays what it is."""
 
     def __init__(self, image: BakedImage, asked: Asked, folder: Path) -> None:
-        self.image, self.asked, self.folder = image, asked, folder
+        self.image, self.asked, self.folder = image, asked, folder.absolute()
         self._process: subprocess.Popen[bytes] | None = None
         if asked.dress not in DRESSES or (asked.memory_mb < MEMORY_MB_MIN and not asked.any_memory):
             raise GrafosError(
@@ -127,12 +133,14 @@ class Machine:
     def switch_on(self) -> None:
         arch, console = self.image.arch, f"file:{escaped(str(self.folder / CONSOLE))}"
         words = command(self.asked.hardware(arch), self.folder, console, accelerated=can_accelerate(arch))
+        words += ["-qmp", f"unix:{CONTROL},server=on,wait=off"]
         with (self.folder / "emulator.log").open("ab") as log:
             self._process = subprocess.Popen(
                 words,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                cwd=self.folder,
                 start_new_session=True,
             )
 
@@ -141,6 +149,21 @@ class Machine:
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+    def press_power_button(self) -> None:
+        """As a cloud does that asks a machine to end; ``wait_off`` tells whether it heard it."""
+        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with socket.socket(socket.AF_UNIX) as way, way.makefile("rw") as said:
+                way.settimeout(ANSWER_S_MAX)
+                way.connect(f"/proc/self/fd/{folder}/{CONTROL}")
+                said.readline()
+                for order in ("qmp_capabilities", "system_powerdown"):
+                    said.write(json.dumps({"execute": order}) + "\n")
+                    said.flush()
+                    said.readline()
+        finally:
+            os.close(folder)
 
     def wait(self, until: Callable[[str], bool], seconds: float) -> bool:
         """Whether the console came to say it in time; False as soon as the machine is off without having said it."""

@@ -83,7 +83,8 @@ MODULES_DROPPED = (
     "drivers/gpu",
     "drivers/hid",
     "drivers/infiniband",
-    "drivers/input",
+    "drivers/input/rmi4",
+    "drivers/input/serio",
     "drivers/media",
     "drivers/usb",
     "drivers/video",
@@ -107,7 +108,8 @@ MODULES_DROPPED = (
     "net/wireless",
     "sound",
 )
-"""Folders of kernel modules that no machine of a cloud has a use for; storage and network cards all stay."""
+"""Folders of kernel modules that no machine of a cloud has a use for; storage, network cards and the power button's
+stay."""
 DROPPED = (
     "boot/*",
     "etc/*-",

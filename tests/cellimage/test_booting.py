@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -13,16 +14,20 @@ import msgspec
 import pytest
 from booted_cell import BOOT_S_MAX, holds_inside, identifies, ready, told_of
 from command_line import Person
-from metadata_of_a_cloud import serving
+from metadata_of_a_cloud import document, serving
 from orchestrator import Orchestrator
 from own_orchestrator import OwnOrchestrator
 from standalone import Identity
+from vouching import vouched_again
 
 from grafos_cellimage.booting import Asked, Machine, booted
+from grafos_cellimage.plan import plan_for
 from grafos_cellimage.record import BakedImage
-from grafos_core.virtual_machines import AWS, AZURE, GCP, HOST, PLAIN
+from grafos_core.virtual_machines import AWS, AZURE, DISK, GCP, HOST, PLAIN
 
 pytestmark = [pytest.mark.needs("image"), pytest.mark.timeout(900)]
+
+UNTOLD = "this machine was not told which cell it is"
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +131,7 @@ def test_on_each_cloud_the_image_learns_from_its_user_data_which_cell_it_is(
         pytest.param(Asked(GCP, memory_mb=512, any_memory=True), "this machine has too little memory", id="512 MB"),
         pytest.param(Asked(PLAIN), "the firmware names no cloud", id="told nothing"),
         pytest.param(Asked(GCP), "no user data yet: ", id="no metadata service"),
-        pytest.param(Asked(PLAIN, "{}"), "this machine was not told which cell it is", id="told nonsense"),
+        pytest.param(Asked(PLAIN, "{}"), UNTOLD, id="told nonsense"),
     ],
 )
 def test_a_machine_that_can_be_no_cell_says_why_and_runs_none(
@@ -138,6 +143,41 @@ def test_a_machine_that_can_be_no_cell_says_why_and_runs_none(
         assert "grafos: booted" not in machine.console
         if variant.memory_mb == 512 or variant.credential:
             assert machine.wait_off(BOOT_S_MAX), machine.console[-4000:]
+
+
+def lies(told: str, machine: Machine) -> Iterator[tuple[int, bytes]]:
+    """What a metadata service may say that is wrong or dead, until the machine has given up once."""
+    each = itertools.cycle(
+        [
+            (503, b"not yet"),
+            (302, b""),
+            (200, b"<html>"),
+            (200, b"[" * 50_000),
+            (200, b"{" + b" " * 70_000 + b"}"),
+            (200, document("grafos.cell", json.dumps({**json.loads(told), "provider": "aws"}))),
+            (200, document("grafos.cell", '{"cell_id": "half"}')),
+            (200, document("passwd.plaintext-password.root", "open")),
+        ]
+    )
+    return itertools.takewhile(lambda _: UNTOLD not in machine.console, each)
+
+
+@pytest.mark.deep
+def test_a_metadata_service_that_lies_gets_nothing_kept_and_the_truth_is_still_heard(
+    image: BakedImage, orchestrator: Orchestrator, operator: Identity, tmp_path: Path
+) -> None:
+    """The cell's daemon waits while its machine is told once more what it is: a try that failed does not fail it."""
+    cell = Cell(orchestrator, operator, "gcp-deceived")
+    with contextlib.ExitStack() as stack:
+        told = cell.told()
+        metadata = stack.enter_context(serving(told))
+        asked = Asked(GCP, metadata_port=metadata.server_port)
+        machine = stack.enter_context(booted(image, asked, tmp_path / "machine"))
+        metadata.lies = lies(told, machine)
+        cell.becomes(machine, ready=True)
+        for said in ("answers 503", "answers 302", "larger than any of ours", "a cell of 'aws'", "hold no grafos.cell"):
+            assert said in machine.console
+        assert UNTOLD in machine.console
 
 
 @pytest.mark.deep
@@ -155,12 +195,37 @@ def test_a_clock_that_stands_in_1970_ends_nothing_and_trusts_nobody(
 
 
 @pytest.mark.deep
+def test_a_cell_whose_power_button_is_pressed_ends_in_good_order(
+    image: BakedImage, orchestrator: Orchestrator, operator: Identity, tmp_path: Path
+) -> None:
+    """As a cloud does it that stops a machine."""
+    cell = Cell(orchestrator, operator, "gcp-pressed")
+    asked = Asked(PLAIN, cell.told(), reaches=(f"127.0.0.1:{orchestrator.port}",))
+    with booted(image, asked, tmp_path / "machine") as machine:
+        cell.becomes(machine, ready=True)
+        machine.press_power_button()
+        assert machine.wait_off(BOOT_S_MAX), machine.console[-4000:]
+        assert "Power down" in machine.console
+        assert not needs_mending(tmp_path / "machine" / DISK)
+        cell.becomes(machine, ready=False)
+
+
+def needs_mending(disk: Path) -> bool:
+    """Whether the file system of the state says that it was not taken down: a bit of ext4's superblock."""
+    sizes = plan_for("amd64").sizes
+    with disk.open("rb") as file:
+        file.seek(sizes.lead + sizes.boot + 1024 + 0x60)
+        return bool(int.from_bytes(file.read(4), "little") & 0x4)
+
+
+@pytest.mark.deep
 def test_the_command_boots_an_image_that_joins_the_fabrics_orchestrator(image: BakedImage, tmp_path: Path) -> None:
     """As a person does it; afterwards the machine is gone, and nobody can be that cell again."""
     ada = Person(tmp_path)
     own = OwnOrchestrator(ada)
     try:
         assert ada("fabric", "claim", own.url).code == 0
+        vouched_again(ada, image)
         words = ("cloud", "image", "boot", "--image", str(image.path), "--cell-id", "mine", "--until-ready", "--json")
         program = ada.starts(*words)
         out, err = program.communicate(timeout=BOOT_S_MAX)

@@ -36,6 +36,18 @@ def test_nobody_can_log_in_and_nothing_listens_but_for_what_the_cell_needs() -> 
     assert not any(name.endswith(".socket") for name in tree if "wants" in name and "networkd" not in name)
 
 
+def test_systemd_itself_waits_for_the_power_button() -> None:
+    """No process does; that it is heard, a boot shows."""
+    plan = plan_for("amd64")
+    tree = overlay.overlay(plan)
+    assert b"power-button@%k.socket" in tree["etc/udev/rules.d/90-power-button.rules"].data
+    assert b"ListenSpecial=/dev/input/%I\n" in tree["etc/systemd/system/power-button@.socket"].data
+    service = tree["etc/systemd/system/power-button@.service"].data
+    assert b"SuccessAction=poweroff\n" in service
+    assert b"Exec" not in service
+    assert not any("drivers/input/evdev.ko".startswith(f"{dropped}/") for dropped in plan.modules_dropped)
+
+
 def test_each_of_our_units_runs_a_module_of_the_cell_that_exists() -> None:
     tree = overlay.overlay(plan_for("arm64"))
     for unit, module in overlay.RUNS.items():

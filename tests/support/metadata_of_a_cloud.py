@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http
 import http.server
 import json
 import threading
@@ -16,15 +17,20 @@ USER_DATA = {
 }
 
 
+def document(name: str, text: str) -> bytes:
+    """User data with one credential."""
+    return json.dumps({"systemd.credentials": [{"name": name, "text": text}]}).encode()
+
+
 class UserData(http.server.ThreadingHTTPServer):
     """Serves one machine's user data, and keeps what was asked."""
 
     def __init__(self, credential: str) -> None:
         super().__init__(("127.0.0.1", 0), _Asked)
-        document = {"systemd.credentials": [{"name": "grafos.cell", "text": credential}]}
-        self.text = json.dumps(document).encode()
+        self.text = document("grafos.cell", credential)
         self.asked: list[str] = []
-        self.refuses = 0
+        self.lies: Iterator[tuple[int, bytes]] = iter(())
+        """What it answers as long as there is one more."""
 
 
 class _Asked(http.server.BaseHTTPRequestHandler):
@@ -36,9 +42,8 @@ class _Asked(http.server.BaseHTTPRequestHandler):
         cloud, header = USER_DATA.get(path, ("", "Host"))
         if not cloud or not self.headers.get(header):
             self._answer(403, b"")
-        elif self.server.refuses:
-            self.server.refuses -= 1
-            self._answer(503, b"not yet")
+        elif lie := next(self.server.lies, None):
+            self._answer(*lie)
         else:
             self._answer(200, base64.b64encode(self.server.text) if cloud == "azure" else self.server.text)
 
@@ -47,6 +52,8 @@ class _Asked(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, status: int, data: bytes) -> None:
         self.send_response(status)
+        if status == http.HTTPStatus.FOUND:
+            self.send_header("Location", "http://169.254.169.2/latest/user-data")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
