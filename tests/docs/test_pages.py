@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import parts
 import pytest
-from doc_pages import ANSWERS, COMMANDS, Shell, blocks_of, name_of, not_run, pages, parts_of, person_in, walk
-from forked import forks
+from doc_pages import ANSWERS, COMMANDS, Shell, blocks_of, name_of, not_run, pages, parts_of, shell_in, walk
 
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
@@ -55,18 +50,8 @@ NOT_RUN = {
 
 @pytest.fixture
 def shell(tmp_path: Path, home: Path) -> Iterator[Shell]:
-    """Whatever becomes of the page, nothing that it started goes on running."""
-    somebody = person_in(tmp_path)
-    programs = [str(forks().front()), str(Path(sys.executable).parent), somebody.environment["PATH"]]
-    somebody.environment["PATH"] = os.pathsep.join(programs)
-    somebody.environment["XDG_CACHE_HOME"] = str(Path(os.environ["GRAFOS_TEST_REFUSALS"]).with_name("cache"))
-    yield somebody
-    ends = [(path.parents[2], "dev") for path in tmp_path.rglob(".grafos/dev/dev.json")] + [(tmp_path, "emulate")]
-    for folder, what in ends:
-        subprocess.run(["grafos", what, "down"], cwd=folder, env=somebody.environment, capture_output=True, check=False)
-    for file in tmp_path.rglob("*.pid"):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(file.read_text()), signal.SIGTERM)
+    with shell_in(tmp_path) as somebody:
+        yield somebody
 
 
 @pytest.mark.timeout(600)

@@ -15,15 +15,18 @@ time. `RUN_ID` in commands stands for the id of the run that was printed last, a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from forked import forks
 from markdown_it import MarkdownIt
 from source_tree import ROOT
 
@@ -174,8 +177,26 @@ def walk(page: Path, shell: Shell) -> None:
             raise AssertionError(f"line {block.line}: nobody knows what to do with this {block.language} block")
 
 
-def person_in(folder: Path) -> Shell:
-    """A shell in an empty folder, of somebody with an empty home."""
+@contextlib.contextmanager
+def shell_in(folder: Path) -> Iterator[Shell]:
+    """A shell in an empty folder, of somebody with an empty home. Whatever becomes of the page, nothing that it started
+    goes on running."""
     place = folder / "here"
     place.mkdir()
-    return Shell(place, {**os.environ, "COLUMNS": "100"})
+    somebody = Shell(place, {**os.environ, "COLUMNS": "100"})
+    programs = [str(forks().front()), str(Path(sys.executable).parent), somebody.environment["PATH"]]
+    somebody.environment["PATH"] = os.pathsep.join(programs)
+    somebody.environment["XDG_CACHE_HOME"] = str(Path(os.environ["GRAFOS_TEST_REFUSALS"]).with_name("cache"))
+    try:
+        yield somebody
+    finally:
+        _end_all_of(somebody, folder)
+
+
+def _end_all_of(somebody: Shell, folder: Path) -> None:
+    ends = [(path.parents[2], "dev") for path in folder.rglob(".grafos/dev/dev.json")] + [(folder, "emulate")]
+    for place, what in ends:
+        subprocess.run(["grafos", what, "down"], cwd=place, env=somebody.environment, capture_output=True, check=False)
+    for file in folder.rglob("*.pid"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(file.read_text()), signal.SIGTERM)

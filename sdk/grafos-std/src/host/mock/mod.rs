@@ -78,11 +78,14 @@ impl Cell {
     }
 
     fn of(fabric: MockFabric) -> Cell {
-        let context = br#"{"provider":"local","cell_id":"local-mock","region":"here","run_id":"run-mock","tasklet":"mock","module_sha256":""}"#;
+        let number = fabric.begin();
+        let context = format!(
+            r#"{{"provider":"local","cell_id":"local-mock","region":"here","run_id":"run-mock-{number}","tasklet":"mock","module_sha256":""}}"#
+        );
         Cell {
-            context: context.to_vec(),
             input: Vec::new(),
             context_handle: (CONTEXT_HANDLE, context.len() as u32),
+            context: context.into_bytes(),
             input_handle: (INPUT_HANDLE, 0),
             response: None,
             response_refused: 0,
@@ -93,7 +96,7 @@ impl Cell {
             fail_text: String::new(),
             fuel: FUEL_DEFAULT,
             fuel_used: 0,
-            number: fabric.begin(),
+            number,
             fabric,
             memory: Vec::new(),
             attached: 0,

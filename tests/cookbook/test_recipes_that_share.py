@@ -1,0 +1,138 @@
+"""word-count, stream-pipeline, rpc-service and web-server: their own tests, and every command of their READMEs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from doc_pages import Shell, blocks_of, not_run, shell_in, walk
+from linearizability import FETCH_ADD, Operation, is_linearizable
+from rust_programs import NOT_COPIED, session_folder
+from source_tree import ROOT
+
+from grafos_cell.module import check_module
+from grafos_cli.languages import rust
+from grafos_cli.scaffolding import CRATES
+from grafos_core.paths import locked
+
+pytestmark = [pytest.mark.needs("rust"), pytest.mark.timeout(600)]
+
+MEMORY, SERVICE, TASKLET = "fabricbios_fbmu_v0", "grafos_svc_v0", "grafos_tasklet_v0"
+RECIPES = {
+    "word-count": (4, MEMORY),
+    "stream-pipeline": (4, MEMORY),
+    "rpc-service": (3, MEMORY),
+    "web-server": (5, SERVICE),
+}
+"""How many tests each has, and which calls its modules need beside those of every tasklet."""
+
+
+@cache
+def workspace() -> Path:
+    """All recipes as one workspace, which has the SDK once: so it is compiled once for all of them."""
+    place = session_folder() / "recipes-that-share"
+    with locked(session_folder() / "recipes-that-share.lock"):
+        if not place.exists():
+            lay_out_workspace(place.with_suffix(".new")).rename(place)
+    return place
+
+
+def lay_out_workspace(place: Path) -> Path:
+    for crate in CRATES:
+        shutil.copytree(ROOT / "sdk" / crate, place / "vendor" / crate, ignore=NOT_COPIED)
+    for name in RECIPES:
+        ignored = shutil.ignore_patterns(".grafos", "target", "vendor", "Cargo.lock")
+        shutil.copytree(ROOT / "cookbook" / name, place / name, ignore=ignored)
+        manifest = place / name / "Cargo.toml"
+        manifest.write_text(manifest.read_text().partition("\n# A workspace")[0].replace("vendor/", "../vendor/"))
+    (place / "Cargo.toml").write_text(f'[workspace]\nresolver = "2"\nmembers = {list(RECIPES)}\nexclude = ["vendor"]\n')
+    return place
+
+
+def tests_of(name: str) -> str:
+    """What the recipe's own tests say, every line of it."""
+    folder = workspace()
+    toolchain = rust.find(folder)
+    done = subprocess.run(
+        [*toolchain.command, "test", "--offline", "--package", name, "--", "--nocapture", "--test-threads", "1"],
+        cwd=folder,
+        env={**rust.base_environment(toolchain), "CARGO_TARGET_DIR": str(folder / "target"), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning" not in done.stderr, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipes_own_tests_pass(name: str) -> None:
+    assert rust.read_counts(tests_of(name)) == (RECIPES[name][0], 0)
+
+
+def histories(text: str, name: str) -> list[list[Operation]]:
+    """The records that the tests of word-count printed: `word called returned added before`."""
+    found = []
+    for lines in re.findall(rf"history {name} \d+\n(.*?)\nend$", text, re.MULTILINE | re.DOTALL):
+        words: dict[str, int] = {}
+        history = []
+        for line in lines.splitlines():
+            word, *numbers = line.split()
+            called, returned, added, before = map(int, numbers)
+            number = words.setdefault(word, len(words))
+            history.append(Operation(number, FETCH_ADD, called, returned, added, found=before))
+        found.append(history)
+    return found
+
+
+def test_each_word_was_counted_as_if_one_after_the_other_and_without_the_lock_it_was_not() -> None:
+    text = tests_of("word-count")
+    locked_ones, others = histories(text, "locked"), histories(text, "unlocked")
+    assert (len(locked_ones), len(others), min(map(len, locked_ones)) > 50) == (8, 8, True)
+    assert [is_linearizable(history) for history in locked_ones] == [True] * 8
+    assert [is_linearizable(history) for history in others] != [True] * 8
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    with shell_in(tmp_path) as somebody:
+        for name in RECIPES:
+            shutil.copytree(ROOT / "cookbook" / name, somebody.folder / "cookbook" / name, ignore=NOT_COPIED)
+        yield somebody
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_command_of_the_readme_does_what_it_says(name: str, shell: Shell) -> None:
+    folder = shell.folder / "cookbook" / name
+    walk(ROOT / "cookbook" / name / "README.md", shell)
+    modules = [path.read_bytes() for path in (folder / ".grafos" / "tasklets").glob("*.wasm")]
+    assert modules
+    for module in modules:
+        facts = check_module(module)
+        assert facts.findings == ()
+        assert {one.module for one in facts.imports} == {TASKLET, RECIPES[name][1]}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_carries_the_crates_that_it_names_and_locks_them(name: str) -> None:
+    folder = ROOT / "cookbook" / name
+    carried = {path.name: path.resolve() for path in (folder / "vendor").iterdir()}
+    assert carried == {crate: ROOT / "sdk" / crate for crate in carried}
+    locked_ones = re.findall(r'^name = "(.*)"$', (folder / "Cargo.lock").read_text(), re.MULTILINE)
+    assert set(locked_ones) == {name, *carried}
+    assert set(tomllib.loads((folder / "Cargo.toml").read_text())["dependencies"]) <= set(carried)
+
+
+def test_what_of_the_readmes_is_not_run_is_known_with_its_reason() -> None:
+    left_out = {name: list(not_run(ROOT / "cookbook" / name / "README.md")) for name in RECIPES}
+    two_cells = "it needs two cells; a test of this recipe has them, and runs it there"
+    assert {name: reasons for name, reasons in left_out.items() if reasons} == {"web-server": [two_cells]}
+    blocks = blocks_of(ROOT / "cookbook" / "web-server" / "README.md")
+    assert sum(block.said.get("not run") == two_cells for block in blocks) == 1
