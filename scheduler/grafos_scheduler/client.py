@@ -245,6 +245,10 @@ class SchedulerClient:
         """Holds money for the runs that name the key. Asked again with the same key it is the same reservation."""
         return self._call("POST", "/api/v1/reservations", reservation_messages.ReservationView, request)
 
+    def reservations(self) -> list[reservation_messages.ReservationView]:
+        """The reservations that the caller may see: those that stand, and those that were settled within the hour."""
+        return self._get("/api/v1/reservations", reservation_messages.ReservationList).reservations
+
     def end_reservation(self, key: str) -> reservation_messages.ReservationView:
         """Lets no more runs be held on it; what they do not need is the tenant's again."""
         return self._call("DELETE", f"/api/v1/reservations/{key}", reservation_messages.ReservationView)

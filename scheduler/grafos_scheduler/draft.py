@@ -13,6 +13,7 @@ from grafos_core.errors import GrafosError
 from grafos_core.ledger import Account, Hold, Ledger
 from grafos_scheduler import audit, frames, rows
 from grafos_scheduler.effects import CloseLink, Decision, Effect, RunMoved, SendToCell
+from grafos_scheduler.region_rows import REGION, Region
 from grafos_scheduler.service_rows import INSTANCE, SERVICE, Instance, Service
 from grafos_scheduler.state import State
 
@@ -36,6 +37,7 @@ class Draft:
         self._links: dict[str, tuple[int, int]] = {}
         self._services: dict[str, Service] = {}
         self._instances: dict[str, Instance] = {}
+        self._regions: dict[str, Region] = {}
 
     def put(self, kind: str, key: str, row: msgspec.Struct) -> None:
         self._batch.append(Change(kind, key, row))
@@ -68,6 +70,15 @@ class Draft:
     def newest(self, instance: Instance) -> Instance:
         """The instance as this decision has it so far."""
         return self._instances.get(instance.instance_id, instance)
+
+    def put_region(self, region: Region) -> None:
+        """The region as it is from now on, also for the rest of this decision."""
+        self._regions[region.lease_id] = region
+        self.put(REGION, region.lease_id, region)
+
+    def region(self, lease_id: str) -> Region | None:
+        """The region as this decision has it so far."""
+        return self._regions.get(lease_id) or self.state.regions.get(lease_id)
 
     def do(self, effect: Effect) -> None:
         """Something to be done once the decision is durable."""

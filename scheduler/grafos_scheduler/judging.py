@@ -160,15 +160,17 @@ def by_scan(
     demand: placement.Demand,
     purse: list[Account],
     now: float,
+    protocol_min: int = 0,
 ) -> placement.Candidate:
-    """The best cell by a look at each one, or the refusal that says what each one lacks."""
+    """The best cell by a look at each one, or the refusal that says what each one lacks. A cell whose link does not
+    speak ``protocol_min`` is vetoed."""
     judged = {cell.cell_id: _readiness(state, cell, asked, tenant.name, now) for cell in known_cells(state, asked)}
     ready = [state.cells[cell_id] for cell_id, signals in judged.items() if cells.is_ready(signals)]
     if not ready:
         raise _not_ready(asked, judged)
     _check_supported(ready, asked.provider, demand.wanted)
     tenants.check_quota(state, tenant, demand.wanted)
-    offers = [_candidate_of(state, cell, asked, demand.wanted) for cell in ready]
+    offers = [_candidate_of(state, cell, asked, demand.wanted, protocol_min) for cell in ready]
     cheapest = min(offer.worst_case_micro_cents for offer in offers)
     _check_allowed(asked, cheapest)
     tenants.check_affordable(tenant, purse, cheapest)
@@ -235,7 +237,9 @@ def _check_supported(ready: list[rows.Cell], provider: str, wanted: Resources) -
             )
 
 
-def _candidate_of(state: State, cell: rows.Cell, asked: messages.RunRequest, wanted: Resources) -> placement.Candidate:
+def _candidate_of(
+    state: State, cell: rows.Cell, asked: messages.RunRequest, wanted: Resources, protocol_min: int = 0
+) -> placement.Candidate:
     """The cell as it stands now, and what this run could cost there."""
     terms = state.terms[cell.cell_id]
     rate = terms.rate_micro_cents_per_hour
@@ -247,4 +251,5 @@ def _candidate_of(state: State, cell: rows.Cell, asked: messages.RunRequest, wan
         draining=state.draining(cell.cell_id),
         worst_case_micro_cents=placement.worst_case_micro_cents(cell.total, rate, wanted, asked.deadline_s),
         image_veto=image_demands.veto(state, cell),
+        is_too_old=state.protocol_of(cell.cell_id) < protocol_min,
     )

@@ -41,7 +41,8 @@ class Demand:
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A ready cell. ``ends_at`` 0 means never; ``worst_case_micro_cents`` is what this run could cost there;
-    ``image_veto`` is why its image is not let in, if it is not."""
+    ``image_veto`` is why its image is not let in, if it is not; ``is_too_old``: its software knows nothing of what is
+    asked for."""
 
     cell_id: str
     total: Resources
@@ -50,6 +51,7 @@ class Candidate:
     draining: bool
     worst_case_micro_cents: int
     image_veto: str = ""
+    is_too_old: bool = False
 
 
 def choose(candidates: Iterable[Candidate], demand: Demand, not_ready: Mapping[str, str] = NOBODY) -> Candidate:
@@ -95,6 +97,8 @@ def vetoes(candidate: Candidate, demand: Demand) -> list[str]:
     against = []
     if candidate.draining:
         against.append("draining")
+    if candidate.is_too_old:
+        against.append("its software is too old for this")
     if candidate.image_veto:
         against.append(candidate.image_veto)
     free = candidate.total - candidate.leased

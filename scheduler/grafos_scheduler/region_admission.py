@@ -15,9 +15,10 @@ from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
+from grafos_core.tiers import Tier
 from grafos_scheduler import judging, leases, messages, placement, region_events, rows, runs, tenants
 from grafos_scheduler.region_messages import RegionRequest, RegionView
-from grafos_scheduler.region_rows import REGION, Region
+from grafos_scheduler.region_rows import Region
 from grafos_scheduler.regions import ASKED, ENDED, HELD, cost, end, known, tear_down, view
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 REGIONS_PER_TENANT_MAX = 256
 """Living ones; the bytes are bounded by the quota, this bounds the rows."""
+ENDED_PER_TENANT_MAX = 1000
+"""Ended ones; each is kept for an hour, whatever it cost."""
 
 
 def decided(draft: Draft, event: region_events.OfRegions, chance: random.Random) -> RegionView:
@@ -47,15 +50,15 @@ def decided(draft: Draft, event: region_events.OfRegions, chance: random.Random)
 def _asked(draft: Draft, event: region_events.RegionAsked, chance: random.Random) -> RegionView:
     state, asked = draft.state, event.request
     tenant = tenants.living(state, event.tenant)
-    mine = [state.regions[lease_id] for lease_id in state.regions_by_tenant.get(tenant.name, ())]
-    before = next((region for region in mine if region.key == asked.key), None)
+    before = state.region_by_key.get((tenant.name, asked.key))
     if before is not None:
-        return view(state, _same(before, asked))
-    if sum(region.state != ENDED for region in mine) >= REGIONS_PER_TENANT_MAX:
+        return view(state, _same(state.regions[before], asked))
+    _check_count(state, tenant.name)
+    if tenant.highest_tier.yields_to(Tier.STANDARD):
         raise GrafosError(
-            "limit_exceeded",
-            f"tenant {tenant.name} has {REGIONS_PER_TENANT_MAX} regions, which is the most it may",
-            next="end one that is not needed: grafos lease rm LEASE_ID",
+            "quota_exceeded",
+            f"a region gives way to nobody, and what tenant {tenant.name} has is of the tier {tenant.highest_tier}",
+            next="use the leased memory of a run (grafos deploy run --mem), or have the operator raise the tier",
         )
     if tenants.must_sign(state, tenant):
         raise GrafosError(
@@ -64,6 +67,22 @@ def _asked(draft: Draft, event: region_events.RegionAsked, chance: random.Random
             next="have the operator lift the rule, or use the leased memory of a run: grafos deploy run --mem",
         )
     return _admit(draft, tenant, asked, chance)
+
+
+def _check_count(state: State, tenant: str) -> None:
+    """``limit_exceeded`` for a tenant with too many regions, of those that stand or of those that it has ended."""
+    if len(state.standing_regions.get(tenant, ())) >= REGIONS_PER_TENANT_MAX:
+        raise GrafosError(
+            "limit_exceeded",
+            f"tenant {tenant} has {REGIONS_PER_TENANT_MAX} regions, which is the most it may",
+            next="end one that is not needed: grafos lease rm LEASE_ID",
+        )
+    if len(state.ended_regions.get(tenant, ())) >= ENDED_PER_TENANT_MAX:
+        raise GrafosError(
+            "limit_exceeded",
+            f"tenant {tenant} has ended {ENDED_PER_TENANT_MAX} regions within the hour, which is the most it may",
+            next="keep a region for longer: grafos lease renew LEASE_ID",
+        )
 
 
 def _same(before: Region, asked: RegionRequest) -> Region:
@@ -91,13 +110,9 @@ def _admit(draft: Draft, tenant: rows.Tenant, asked: RegionRequest, chance: rand
     most = max((account.free_micro_cents for account in purse), default=-1)
     until = draft.now + runs.GRANT_WITHIN_S + asked.ttl_s + state.settings.clock_skew_max_s
     demand = placement.Demand(asked.provider, wanted, until, most)
-    chosen = judging.by_scan(state, tenant, _like_a_run(asked), demand, purse, draft.now)
-    if draft.protocol_of(chosen.cell_id) < messages.REGIONS_SINCE:
-        raise GrafosError(
-            "unsupported",
-            f"the software of cell {chosen.cell_id} knows no shared regions",
-            next="upgrade the cell, or name another one",
-        )
+    chosen = judging.by_scan(
+        state, tenant, _like_a_run(asked), demand, purse, draft.now, protocol_min=messages.REGIONS_SINCE
+    )
     lease_id = ids.new_lease_id("mem", chance)
     tenants.hold(draft, purse, lease_id, chosen.worst_case_micro_cents, f"region {lease_id}")
     cell = state.cells[chosen.cell_id]
@@ -115,7 +130,7 @@ def _admit(draft: Draft, tenant: rows.Tenant, asked: RegionRequest, chance: rand
         rate_micro_cents_per_hour=state.terms[cell.cell_id].rate_micro_cents_per_hour,
         share=str(wanted.share_of(cell.total)),
     )
-    draft.put(REGION, lease_id, region)
+    draft.put_region(region)
     resource = ("mem", asked.size_bytes)
     lease = leases.first(draft, cell, lease_id, resource, region.expires_at, tenant=tenant.name)
     leases.ask(draft, lease)
@@ -164,7 +179,7 @@ def _renewal_asked(draft: Draft, event: region_events.RegionRenewalAsked) -> Reg
     worst_case = cost(region, expires_at - region.since)
     draft.book(ledger.enlarge(draft.ledger, region.lease_id, worst_case))
     region = replace(region, expires_at=expires_at)
-    draft.put(REGION, region.lease_id, region)
+    draft.put_region(region)
     renewed = replace(
         leases.moved(lease, leases.ASKED),
         generation=lease.generation + 1,

@@ -11,6 +11,7 @@ Which run may attach to a region is said here (``check_call``); what it may do t
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from grafos_scheduler import frames, leases, rows, runs
 from grafos_scheduler.region_frames import ATTACH, RegionCall
 from grafos_scheduler.region_messages import RegionView
 from grafos_scheduler.region_rows import REGION, Region
+from grafos_scheduler.retention import KEY_KEPT_S
 
 if TYPE_CHECKING:
     from grafos_scheduler.draft import Draft
@@ -40,7 +42,7 @@ NEXT: dict[str, frozenset[str]] = {
 """Which state may follow which; ``held`` again is a renewal."""
 
 ENDED_KEPT_MAX = 100
-"""Ended regions of one tenant that can still be asked about."""
+"""Ended regions of one tenant that can still be asked about, once their keys are not asked for any more."""
 ENDED_KEPT_S = 86400.0
 
 
@@ -90,14 +92,14 @@ def granted(draft: Draft, lease: rows.Lease) -> None:
     """The cell holds the region's lease, for the first time or for longer. Tokens are minted when a run attaches."""
     region = draft.state.regions[lease.lease_id]
     if region.state == ASKED:
-        draft.put(REGION, region.lease_id, moved(region, HELD))
+        draft.put_region(moved(region, HELD))
 
 
 def refused(draft: Draft, lease: rows.Lease, frame: frames.LeaseRefused) -> None:
     """The cell turned the lease down: there is no region. If it was a renewal, there is none any more, and what counts
     is the time up to when that was asked for: nobody here knows how much longer it was there."""
-    region = draft.state.regions[lease.lease_id]
-    if region.state == ENDED:
+    region = draft.region(lease.lease_id)
+    if region is None or region.state == ENDED:
         return
     code = frame.code if frame.code in CODES else "answer_invalid"
     seconds = lease.asked_at - region.since if region.state == HELD else 0.0
@@ -107,7 +109,7 @@ def refused(draft: Draft, lease: rows.Lease, frame: frames.LeaseRefused) -> None
 
 def binding_gone(draft: Draft, lease: rows.Lease) -> None:
     """The bytes are gone, or out of reach for ever: so is the region, if it was not before."""
-    region = draft.state.regions.get(lease.lease_id)
+    region = draft.region(lease.lease_id)
     if region is None or region.state == ENDED:
         return
     if lease.revoke != RevokeState.ACTIVE:
@@ -123,26 +125,30 @@ def binding_gone(draft: Draft, lease: rows.Lease) -> None:
 
 def time_passed(draft: Draft) -> None:
     """Ends regions whose time is up or whose cell does not answer, and forgets the ones that ended long ago."""
-    for region in draft.state.regions.values():
-        if region.state == ENDED:
-            if region.ended_at + ENDED_KEPT_S <= draft.now and region.lease_id not in draft.state.leases:
-                draft.remove(REGION, region.lease_id)
-        elif region.expires_at <= draft.now:
+    for region in _standing(draft):
+        if region.expires_at <= draft.now:
             end(draft, region, "lease_expired", "its time ran out")
             tear_down(draft, region)
         elif region.state == ASKED and region.since + runs.GRANT_WITHIN_S <= draft.now:
             what = f"cell {region.cell_id} did not grant the lease within {runs.GRANT_WITHIN_S:g} s"
             end(draft, region, "placement_failed", what, seconds=0.0)
             tear_down(draft, region)
+    for ended in draft.state.ended_regions.values():
+        _forget(draft, ended)
 
 
 def let_go_of_slice(draft: Draft, slice_id: str) -> None:
     """The slice is to be settled: regions that are held on it end."""
-    for region in draft.state.regions.values():
+    for region in _standing(draft):
         held = draft.state.ledger.holds.get(region.lease_id)
-        if region.state != ENDED and held is not None and held.account == slice_id:
+        if held is not None and held.account == slice_id:
             end(draft, region, "draining", "the budget slice that it is held on was closed")
             tear_down(draft, region)
+
+
+def _standing(draft: Draft) -> Iterator[Region]:
+    """The regions that have not ended, in this very decision neither."""
+    return (region for region in draft.state.all_regions() if draft.region(region.lease_id) is region)
 
 
 def moved(region: Region, state: str) -> Region:
@@ -160,8 +166,7 @@ def end(draft: Draft, region: Region, code: str, what: str, *, seconds: float | 
     draft.remove(ledger.HOLD, region.lease_id)
     what = what[: runs.WHAT_CHARACTERS_MAX]
     ended = replace(moved(region, ENDED), code=code, what=what, ended_at=draft.now, cost_micro_cents=actual)
-    draft.put(REGION, region.lease_id, ended)
-    _forget_oldest(draft, region)
+    draft.put_region(ended)
     return ended
 
 
@@ -175,13 +180,18 @@ def tear_down(draft: Draft, region: Region) -> None:
     draft.send(lease.cell_id, frames.TearDownLease(lease.lease_id, lease.generation))
 
 
-def _forget_oldest(draft: Draft, region: Region) -> None:
-    state = draft.state
-    mine = (state.regions[lease_id] for lease_id in state.regions_by_tenant.get(region.tenant, ()))
-    ended = sorted((each for each in mine if each.state == ENDED), key=lambda each: (each.ended_at, each.lease_id))
-    for each in ended[: max(0, len(ended) + 1 - ENDED_KEPT_MAX)]:
-        if each.lease_id not in state.leases:
-            draft.remove(REGION, each.lease_id)
+def _forget(draft: Draft, ended: Iterable[str]) -> None:
+    """Forgets what ended long ago of these regions of one tenant, the oldest first, or is one of too many; but not in
+    its first hour, in which its asker may repeat the request, nor while its lease is there."""
+    state, ended = draft.state, list(ended)
+    surplus = len(ended) - ENDED_KEPT_MAX
+    for lease_id in ended:
+        age_s = draft.now - state.regions[lease_id].ended_at
+        if age_s < (KEY_KEPT_S if surplus > 0 else ENDED_KEPT_S):
+            break
+        if lease_id not in state.leases:
+            draft.remove(REGION, lease_id)
+            surplus -= 1
 
 
 def cost(region: Region, seconds: float) -> int:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ReservationAsked:
-    """A tenant wants so much held for the runs that will name ``key``, until ``expires_at`` (Unix seconds). Answer:
-    ``reservation_messages.ReservationView``."""
+    """A tenant wants so much held for the runs that will name ``key``, until ``expires_at`` (Unix seconds); ``program``
+    is what it calls them together. Answer: ``reservation_messages.ReservationView``."""
 
     tenant: str
     key: str
     micro_cents: int
     expires_at: float
+    program: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
-from grafos_scheduler import handlers, messages, reservation_messages
+from grafos_scheduler import handlers, messages, reservation_messages, reservations
+from grafos_scheduler.authorize import OPERATOR
 from grafos_scheduler.handlers import Request, Services
 from grafos_scheduler.reservation_events import ReservationAsked, ReservationEnded
 
@@ -12,7 +13,7 @@ from grafos_scheduler.reservation_events import ReservationAsked, ReservationEnd
 async def reserve(services: Services, request: Request) -> reservation_messages.ReservationView:
     asked: reservation_messages.ReservationRequest = request.body
     expires_at = services.shell.clock.now() + asked.ttl_s
-    event = ReservationAsked(request.who.name, asked.reservation_key, asked.micro_cents, expires_at)
+    event = ReservationAsked(request.who.name, asked.reservation_key, asked.micro_cents, expires_at, asked.program)
     answer = await services.shell.handle(event, by=request.who.text)
     assert isinstance(answer, reservation_messages.ReservationView)
     return answer
@@ -23,6 +24,12 @@ async def end(services: Services, request: Request) -> reservation_messages.Rese
     answer = await services.shell.handle(event, by=request.who.text)
     assert isinstance(answer, reservation_messages.ReservationView)
     return answer
+
+
+async def list_all(services: Services, request: Request) -> reservation_messages.ReservationList:
+    await services.shell.settled()
+    tenant = "" if request.who.kind == OPERATOR else request.who.name
+    return reservation_messages.ReservationList(reservations.listed(services.shell.state, tenant))
 
 
 async def keep_artifact(services: Services, request: Request) -> messages.BlobStored:

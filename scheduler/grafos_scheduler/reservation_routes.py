@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafos_scheduler import messages, reservation_handlers, reservation_messages
-from grafos_scheduler.authorize import TENANT
+from grafos_scheduler.authorize import OPERATOR, TENANT
 from grafos_scheduler.route import Route, gate
 
 RESERVATION_ROUTES: tuple[Route, ...] = (
@@ -15,6 +15,14 @@ RESERVATION_ROUTES: tuple[Route, ...] = (
         "Hold money for several runs at once.",
         reservation_messages.ReservationView,
         body=reservation_messages.ReservationRequest,
+    ),
+    Route(
+        "GET",
+        "/api/v1/reservations",
+        gate("runs:read", TENANT, OPERATOR),
+        reservation_handlers.list_all,
+        "Money that is held for several runs at once, and which runs it is: a tenant's own, or all.",
+        reservation_messages.ReservationList,
     ),
     Route(
         "DELETE",

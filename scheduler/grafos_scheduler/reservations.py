@@ -10,6 +10,8 @@ for what its runs came to.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -22,7 +24,7 @@ from grafos_scheduler.reservation_events import OfReservations, ReservationAsked
 from grafos_scheduler.retention import KEY_KEPT_S
 
 if TYPE_CHECKING:
-    from grafos_core.ledger import Account
+    from grafos_core.ledger import Account, Ledger
     from grafos_scheduler.draft import Draft
     from grafos_scheduler.state import State
 
@@ -58,8 +60,9 @@ def asked(draft: Draft, event: ReservationAsked) -> reservation_messages.Reserva
                 f"reservation {event.key} is one of another amount",
                 next="make a new key for each reservation",
             )
-        return view(draft, known)
-    if sum(each.tenant == event.tenant for each in state.reservations.values()) >= PER_TENANT_MAX:
+        return view(draft.ledger, known)
+    indexes = state.standing_reservations, state.settled_reservations
+    if sum(len(index.get(event.tenant, ())) for index in indexes) >= PER_TENANT_MAX:
         raise GrafosError(
             "limit_exceeded",
             f"tenant {event.tenant} has {PER_TENANT_MAX} reservations, which is the most it may",
@@ -67,11 +70,11 @@ def asked(draft: Draft, event: ReservationAsked) -> reservation_messages.Reserva
         )
     purse = tenants.purses(state, tenant, event.expires_at)
     tenants.check_affordable(tenant, purse, event.micro_cents)
-    made = rows.Reservation(name, event.tenant, event.key, event.micro_cents, event.expires_at)
+    made = rows.Reservation(name, event.tenant, event.key, event.micro_cents, event.expires_at, program=event.program)
     draft.put(rows.RESERVATION, name, made)
     tenants.hold(draft, purse, name, event.micro_cents, f"program {event.key[:8]}")
     draft.book(ledger.open_account(draft.ledger, name, event.micro_cents))
-    return view(draft, made)
+    return view(draft.ledger, made)
 
 
 def ended(draft: Draft, event: ReservationEnded) -> reservation_messages.ReservationView:
@@ -79,16 +82,21 @@ def ended(draft: Draft, event: ReservationEnded) -> reservation_messages.Reserva
     known = draft.state.reservations.get(account_of(event.tenant, event.key))
     if known is None:
         raise GrafosError("not_found", f"tenant {event.tenant} has no reservation {event.key} here")
-    return view(draft, _closed(draft, known))
+    return view(draft.ledger, _closed(draft, known))
 
 
 def time_passed(draft: Draft) -> None:
     """Closes what ran out, settles what no run holds any more, and forgets it when nobody asks again."""
-    for known in draft.state.reservations.values():
-        if not known.settled_at and (known.expires_at <= draft.now or not _is_open(draft.state, known)):
+    state = draft.state
+    for account in (account for standing in state.standing_reservations.values() for account in standing):
+        known = state.reservations[account]
+        if known.expires_at <= draft.now or not _is_open(state, known):
             _closed(draft, known)
-        elif known.settled_at and known.settled_at + KEY_KEPT_S <= draft.now:
-            draft.remove(rows.RESERVATION, known.account)
+    for settled in state.settled_reservations.values():
+        for account in settled:
+            if state.reservations[account].settled_at + KEY_KEPT_S > draft.now:
+                break
+            draft.remove(rows.RESERVATION, account)
 
 
 def purse(state: State, tenant: str, key: str, until: float) -> list[Account]:
@@ -115,8 +123,9 @@ def account_of(tenant: str, key: str) -> str:
     return f"reservation/{tenant}/{key}"
 
 
-def view(draft: Draft, row: rows.Reservation) -> reservation_messages.ReservationView:
-    account = None if row.settled_at else draft.ledger.account(row.account)
+def view(of: Ledger, row: rows.Reservation, run_ids: Iterable[str] = ()) -> reservation_messages.ReservationView:
+    """How it stands, by the ledger ``of`` that moment."""
+    account = None if row.settled_at else of.account(row.account)
     return reservation_messages.ReservationView(
         reservation_key=row.key,
         amount_micro_cents=row.amount_micro_cents,
@@ -124,7 +133,24 @@ def view(draft: Draft, row: rows.Reservation) -> reservation_messages.Reservatio
         spent_micro_cents=account.spent_micro_cents if account else row.spent_micro_cents,
         expires_at=row.expires_at,
         closed=row.closed,
+        tenant=row.tenant,
+        program=row.program,
+        state=state_of(row),
+        run_ids=tuple(run_ids),
     )
+
+
+def listed(state: State, tenant: str) -> list[reservation_messages.ReservationView]:
+    """The tenant's, or all for an operator (empty): those that stand, and those that were settled within the hour; the
+    one that is held longest first."""
+    known = [row for row in state.reservations.values() if tenant in ("", row.tenant)]
+    known.sort(key=lambda row: (-row.expires_at, row.account))
+    runs_of: defaultdict[str, list[str]] = defaultdict(list)
+    if known:
+        for run in state.runs_under_way():
+            if run.request.reservation:
+                runs_of[account_of(run.tenant, run.request.reservation)].append(run.run_id)
+    return [view(state.ledger, row, runs_of.get(row.account, ())) for row in known]
 
 
 def _is_open(state: State, known: rows.Reservation) -> bool:

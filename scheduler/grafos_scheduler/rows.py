@@ -88,7 +88,8 @@ class Slice(msgspec.Struct, frozen=True):
 
 class Reservation(msgspec.Struct, frozen=True):
     """One hold for many runs of a tenant. ``account`` names the account that they are held on, and the hold of it on
-    the tenant's; both are gone once that was settled, at ``settled_at``, for ``spent_micro_cents``."""
+    the tenant's; both are gone once that was settled, at ``settled_at``, for ``spent_micro_cents``. ``program`` is what
+    its asker calls it."""
 
     account: str
     tenant: str
@@ -98,6 +99,7 @@ class Reservation(msgspec.Struct, frozen=True):
     closed: bool = False
     settled_at: float = 0.0
     spent_micro_cents: int = 0
+    program: str = ""
 
 
 class FabricLedger(msgspec.Struct, frozen=True):

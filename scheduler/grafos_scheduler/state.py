@@ -28,6 +28,16 @@ DEFAULT_QUOTA = Resources(cpu_cores=1024, mem_bytes=1 << 40, block_bytes=1 << 44
 NOTHING_NOTED = rows.AuditHead()
 
 
+_Index = defaultdict[str, dict[str, None]]
+END_OF = {
+    rows.RUN: "ended_at",
+    service_rows.INSTANCE: "ended_at",
+    region_rows.REGION: "ended_at",
+    rows.RESERVATION: "settled_at",
+}
+"""When rows of these kinds came to their end, 0 before. What is derived of ended ones keeps that order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a scheduler is started with. ``scheduler`` is its name in run ids and certificates; seconds are wall time.
@@ -100,6 +110,7 @@ class State:
         self.services: dict[str, service_rows.Service] = {}
         self.instances: dict[str, service_rows.Instance] = {}
         self.instance_loads: dict[str, service_rows.InstanceLoad] = {}
+        self.shortages: dict[str, service_rows.Shortage] = {}
         self._by_kind = self._tables()
         self._derive_nothing()
 
@@ -138,6 +149,7 @@ class State:
             service_rows.SERVICE: self.services,
             service_rows.INSTANCE: self.instances,
             service_rows.LOAD: self.instance_loads,
+            service_rows.SHORTAGE: self.shortages,
         }
 
     def _derive_nothing(self) -> None:
@@ -147,7 +159,11 @@ class State:
         self.leases_by_cell: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self.cells_by_provider: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self.slices_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)
-        self.regions_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self.region_by_key: dict[tuple[str, str], str] = {}
+        self.standing_regions: defaultdict[str, dict[str, None]] = defaultdict(dict)  # of each tenant
+        self.ended_regions: defaultdict[str, dict[str, None]] = defaultdict(dict)  # the oldest end first
+        self.standing_reservations: defaultdict[str, dict[str, None]] = defaultdict(dict)  # of each tenant
+        self.settled_reservations: defaultdict[str, dict[str, None]] = defaultdict(dict)  # the oldest first
         self.run_by_key: dict[tuple[str, str], str] = {}
         self.runs_by_cell: defaultdict[str, dict[str, None]] = defaultdict(dict)  # those under way
         self.refused_by_tenant: defaultdict[str, dict[str, None]] = defaultdict(dict)
@@ -164,8 +180,7 @@ class State:
     def load(cls, settings: Settings, stored: Iterable[tuple[str, str, Any]], started_at: float) -> State:
         """The state whose rows are ``stored`` as ``(kind, key, row)``, in a process that started at ``started_at``."""
         state = cls(settings, started_at)
-        ends = {rows.RUN, service_rows.INSTANCE}
-        in_order = sorted(stored, key=lambda row: row[2].ended_at if row[0] in ends else 0.0)
+        in_order = sorted(stored, key=lambda row: getattr(row[2], END_OF[row[0]]) if row[0] in END_OF else 0.0)
         state.apply(Change(*row) for row in in_order)
         return state
 
@@ -259,6 +274,10 @@ class State:
         """All instances that have not ended."""
         return (self.instances[key] for members in self.standing_instances.values() for key in members)
 
+    def all_regions(self) -> Iterator[region_rows.Region]:
+        """All regions that have not ended."""
+        return (self.regions[key] for members in self.standing_regions.values() for key in members)
+
     def leases_of(self, run: rows.Run) -> list[rows.Lease]:
         """The run's leases that still have a row."""
         return [self.leases[lease_id] for lease_id in run.lease_ids if lease_id in self.leases]
@@ -274,10 +293,8 @@ class State:
         elif kind == rows.CELL:
             _regroup(self.cells_by_provider, "provider", "cell_id", before, after)
             moved[key] = None
-        elif kind in (rows.SLICE, region_rows.REGION):
-            slices = kind == rows.SLICE
-            index, key_name = (self.slices_by_tenant, "slice_id") if slices else (self.regions_by_tenant, "lease_id")
-            _regroup(index, "tenant", key_name, before, after)
+        elif kind in (rows.SLICE, rows.RESERVATION, region_rows.REGION):
+            self._derive_of_tenant(kind, before, after)
         elif kind == rows.IDENTITY:
             self._derive_identities(key, before, after)
         elif kind == IMAGE_DEMAND:
@@ -312,11 +329,27 @@ class State:
             self.leaving.pop(cell_id, None)
 
     def _derive_instances(self, before: service_rows.Instance | None, after: service_rows.Instance | None) -> None:
+        by_end = self.standing_instances, self.ended_instances
+        _regroup_by_end(service_rows.INSTANCE, by_end, "service_key", "instance_id", before, after)
         stood, stands = (row if row is not None and not row.ended_at else None for row in (before, after))
-        _regroup(self.standing_instances, "service_key", "instance_id", stood, stands)
         _regroup(self.instances_by_cell, "cell_id", "instance_id", stood, stands)
-        was_over, is_over = (row if row is not None and row.ended_at else None for row in (before, after))
-        _regroup(self.ended_instances, "service_key", "instance_id", was_over, is_over)
+
+    def _derive_of_tenant(self, kind: str, before: Any, after: Any) -> None:
+        if kind == rows.SLICE:
+            _regroup(self.slices_by_tenant, "tenant", "slice_id", before, after)
+        elif kind == rows.RESERVATION:
+            by_end = self.standing_reservations, self.settled_reservations
+            _regroup_by_end(kind, by_end, "tenant", "account", before, after)
+        else:
+            self._derive_regions(before, after)
+
+    def _derive_regions(self, before: region_rows.Region | None, after: region_rows.Region | None) -> None:
+        if after is not None:
+            self.region_by_key[after.tenant, after.key] = after.lease_id
+        elif before is not None:
+            self.region_by_key.pop((before.tenant, before.key), None)
+        by_end = self.standing_regions, self.ended_regions
+        _regroup_by_end(region_rows.REGION, by_end, "tenant", "lease_id", before, after)
 
     def _place(self, cell_id: str) -> None:
         """Lets the index know what changed with the cell, if it did; what holds only for the moment is not in it."""
@@ -350,7 +383,7 @@ def _is_linked(presence: rows.Presence | None) -> bool:
     return presence is not None and presence.link_id != 0
 
 
-def _regroup(index: defaultdict[str, dict[str, None]], group: str, key: str, before: Any, after: Any) -> None:
+def _regroup(index: _Index, group: str, key: str, before: Any, after: Any) -> None:
     """Keeps an index from a group to the keys in it, while a row comes, goes or changes its group."""
     left = before is not None and (after is None or getattr(after, group) != getattr(before, group))
     if left:
@@ -360,3 +393,12 @@ def _regroup(index: defaultdict[str, dict[str, None]], group: str, key: str, bef
             del index[getattr(before, group)]
     if after is not None:
         index[getattr(after, group)][getattr(after, key)] = None
+
+
+def _regroup_by_end(kind: str, indexes: tuple[_Index, _Index], group: str, key: str, before: Any, after: Any) -> None:
+    """The same for two indexes: of the rows of a kind that stand, and of those that have come to their end."""
+    for index, is_over in zip(indexes, (False, True), strict=True):
+        was, is_now = (
+            row if row is not None and bool(getattr(row, END_OF[kind])) is is_over else None for row in (before, after)
+        )
+        _regroup(index, group, key, was, is_now)

@@ -12,16 +12,21 @@ from desk import MIB, RATE, Desk
 from heard_link import HeardLink
 from msgspec.structs import replace
 
+from grafos_core.changes import Change
 from grafos_core.errors import GrafosError
 from grafos_core.lease_refs import read_lease_ref
 from grafos_core.resources import Resources
 from grafos_core.revoking import RevokeState
 from grafos_core.rowstore import MemoryStore
-from grafos_scheduler import events, frames, leases, regions, rows, tenant_events
+from grafos_core.tiers import Tier
+from grafos_scheduler import events, frames, leases, region_admission, regions, rows, tenant_events
+from grafos_scheduler.draft import Draft
 from grafos_scheduler.region_events import RegionAsked, RegionEndAsked, RegionRenewalAsked
 from grafos_scheduler.region_frames import ATTACH, READ, RegionAnswer, RegionCall
 from grafos_scheduler.region_messages import RegionRequest, RegionView
 from grafos_scheduler.region_relay import RegionRelay
+from grafos_scheduler.region_rows import REGION, Region
+from grafos_scheduler.retention import KEY_KEPT_S
 from grafos_scheduler.shell import Shell
 
 HALF_SECOND_COST = RATE // 3600 // 2
@@ -164,7 +169,8 @@ def test_a_cell_of_older_software_gets_no_region(desk: Desk) -> None:
     old.dial(protocol_max=2)
     with pytest.raises(GrafosError) as caught:
         ask(old)
-    assert caught.value.code == "unsupported"
+    assert caught.value.code == "placement_failed"
+    assert "too old" in caught.value.what
 
 
 def test_a_refused_lease_is_no_region_and_costs_nothing(desk: Desk) -> None:
@@ -241,10 +247,56 @@ def test_ended_regions_are_forgotten_in_the_end(desk: Desk) -> None:
         region = held(desk, key=f"a-key-of-a-region-{number:03}")
         desk.tell(RegionEndAsked("ada", region.lease_id))
         gone(desk, region.lease_id)
+    desk.wait(1, "cell-1")
+    first = ask(desk, key="a-key-of-a-region-000")
+    assert first.state == regions.ENDED, "a key is known for its first hour"
+    desk.clock.advance(KEY_KEPT_S)
+    desk.tell(events.Tick())
     assert len(desk.state.regions) == regions.ENDED_KEPT_MAX
+    assert first.lease_id not in desk.state.regions, "the oldest goes first"
+    desk.restart()
     desk.clock.advance(regions.ENDED_KEPT_S)
     desk.tell(events.Tick())
     assert not desk.state.regions
+
+
+def test_who_ends_regions_without_end_is_stopped_until_their_keys_are_forgotten(desk: Desk) -> None:
+    for number in range(region_admission.ENDED_PER_TENANT_MAX):
+        row = Region(f"{number:032x}", "ada", f"a-key-of-a-region-{number:04}", "aws", "cell-1", 8, 60.0, regions.ENDED,
+                     desk.now, desk.now, 1, "0", ended_at=desk.now)  # fmt: skip
+        desk.state.apply([Change(REGION, row.lease_id, row)])
+    with pytest.raises(GrafosError) as caught:
+        ask(desk)
+    assert caught.value.code == "limit_exceeded"
+    desk.clock.advance(KEY_KEPT_S)
+    desk.wait(1, "cell-1")
+    assert ask(desk).state == regions.ASKED
+
+
+def test_who_may_ask_for_scavenger_runs_alone_gets_no_region(desk: Desk) -> None:
+    desk.tell(tenant_events.TenantChanged("ada", highest_tier=Tier.SCAVENGER))
+    with pytest.raises(GrafosError) as caught:
+        ask(desk)
+    assert caught.value.code == "quota_exceeded"
+
+
+def test_a_region_goes_to_a_cell_whose_software_knows_regions_though_another_would_be_taken_first(desk: Desk) -> None:
+    desk.register("aaa")
+    desk.set_terms("aaa")
+    desk.dial("aaa", protocol_max=2)
+    desk.wait(60, "cell-1", "aaa")
+    assert ask(desk).cell_id == "cell-1"
+
+
+def test_a_region_that_runs_out_in_the_tick_that_ends_its_cell_ends_once(desk: Desk) -> None:
+    region = held(desk)
+    row, lease = desk.state.regions[region.lease_id], desk.state.leases[region.lease_id]
+    desk.clock.advance(60.0)
+    draft = Draft(desk.state, desk.now)
+    regions.time_passed(draft)
+    leases.strike(draft, replace(lease, revoke=RevokeState.GRACE_RUNNING))
+    [ended] = [change.row for change in draft.decision().batch if change.kind == REGION]
+    assert (ended.code, ended.cost_micro_cents) == ("lease_expired", row.ttl_s * HALF_SECOND_COST)
 
 
 def test_whoever_must_sign_is_refused_in_words(desk: Desk) -> None:

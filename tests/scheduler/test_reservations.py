@@ -7,7 +7,7 @@ from desk import RATE, Desk
 
 from grafos_core.errors import GrafosError
 from grafos_core.receipts import Settlement
-from grafos_scheduler import retention, runs
+from grafos_scheduler import reservations, retention, runs
 from grafos_scheduler.reservation_events import ReservationAsked, ReservationEnded
 from grafos_scheduler.reservation_messages import ReservationView
 from grafos_scheduler.tenant_events import SliceClosed
@@ -156,3 +156,19 @@ def test_a_run_that_could_only_wait_beyond_it_is_refused_for_the_room_that_there
     with pytest.raises(GrafosError) as refused:
         desk.start(run_key="another-key-of-a-run", deadline_s=10.0, reservation=KEY)
     assert refused.value.code == "placement_failed"
+
+
+def test_whoever_lists_them_sees_what_each_is_for_and_which_runs_of_it_go() -> None:
+    desk = ready()
+    desk.tell(ReservationAsked("ada", KEY, 2 * WORST, desk.now + 3600.0, "sums"))
+    run = desk.start(deadline_s=10.0, reservation=KEY)
+    [told] = reservations.listed(desk.state, "ada")
+    assert (told.program, told.state, told.run_ids) == ("sums", reservations.OPEN, (run.run_id,))
+    assert reservations.listed(desk.state, "") == [told]
+    assert reservations.listed(desk.state, "bob") == []
+    end(desk)
+    assert reservations.listed(desk.state, "ada")[0].state == reservations.CLOSING
+    desk.report(run, seconds=2.0)
+    end(desk)
+    [told] = reservations.listed(desk.state, "ada")
+    assert (told.state, told.run_ids, told.spent_micro_cents) == (reservations.SETTLED, (), 1000)
