@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import CODES
-from grafos_scheduler import frames, leases, rows, service_money
+from grafos_scheduler import frames, leases, rows, service_money, service_shortages
 from grafos_scheduler.effects import InstanceMoved
 from grafos_scheduler.service_frames import DrainInstance, StopInstance
 from grafos_scheduler.service_rows import INSTANCE, INSTANCE_LOG, LOAD, Instance, Service
@@ -114,7 +114,7 @@ def fence(draft: Draft, instance: Instance, code: str, what: str) -> None:
     put(draft, fenced)
     if was_serving:
         change_topology(draft, instance.service_key)
-    if not planned_out and code not in (SCALED, REMOVED):
+    if not planned_out and code not in (SCALED, REMOVED, CUTOVER):
         note(draft, AuditKind.FAILOVER_STARTED, fenced, code=code, what=words(what)[:200])
     send_stop(draft, fenced)
     tear_down(draft, fenced)
@@ -153,6 +153,7 @@ def end(
         change_topology(draft, instance.service_key)
     if not keeps_leases:
         tear_down(draft, instance)
+        service_shortages.forget_all(draft)
     note(draft, AuditKind.INSTANCE_ENDED, ended, code=ended.code or "finished")
     _forget_oldest(draft, ended)
     return ended

@@ -18,7 +18,7 @@ from grafos_core.renewal import RenewalPolicy, jitter_seed
 from grafos_core.resources import FIELD_OF_KIND, LISTENER
 from grafos_core.revoking import RevokeState
 from grafos_core.revoking import moved as revoke_moved
-from grafos_scheduler import frames, leases, rows, service_instances, service_money
+from grafos_scheduler import frames, leases, rows, service_instances, service_money, service_shortages
 from grafos_scheduler.service_frames import StartInstance
 from grafos_scheduler.service_instances import ACTIVE, ENDED, FENCED, PLANNED, STARTING
 from grafos_scheduler.service_messages import ServiceSpec
@@ -218,6 +218,7 @@ def _torn_down(draft: Draft, lease: rows.Lease, frame: frames.LeaseTornDown) -> 
     if instance is not None and instance.state != ENDED:
         _without_lease(draft, instance, lease, frame)
     leases.torn_down(draft, lease.cell_id, frame)
+    service_shortages.forget_all(draft)
 
 
 def _without_lease(draft: Draft, instance: Instance, lease: rows.Lease, frame: frames.LeaseTornDown) -> None:

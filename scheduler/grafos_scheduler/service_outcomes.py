@@ -9,7 +9,14 @@ from msgspec.structs import replace
 
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import CODES
-from grafos_scheduler import frames, service_instances, service_leases, service_provisioning, standing
+from grafos_scheduler import (
+    frames,
+    service_instances,
+    service_leases,
+    service_provisioning,
+    service_shortages,
+    standing,
+)
 from grafos_scheduler.service_events import InstanceReported, InstanceSaid
 from grafos_scheduler.service_frames import InstanceEndedNoted, InstanceListening, InstanceLoad
 from grafos_scheduler.service_instances import ACTIVE, CUTOVER, DRAINING, ENDED, FENCED, STARTING
@@ -74,6 +81,7 @@ def _ended(draft: Draft, instance: Instance, event: InstanceReported, chance: ra
 def link_opened(draft: Draft, cell_id: str, hello: frames.Hello, *, restarted: bool) -> None:
     """Says again whatever the cell may have missed, and ends what died with its daemon."""
     kept_ends = frozenset(hello.unacknowledged)
+    service_shortages.forget_all(draft)
     for instance in list(draft.state.instances_at(cell_id)):
         what = f"cell {cell_id} restarted while the instance was on it"
         if instance.instance_id in kept_ends:

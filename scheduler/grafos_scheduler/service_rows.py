@@ -8,7 +8,7 @@ from grafos_core.receipts import Signed
 from grafos_scheduler.service_messages import ServiceSpec
 
 SERVICE, INSTANCE, INSTANCE_LOG = "service", "instance", "instance_log"
-LOAD = "instance_load"
+LOAD, SHORTAGE = "instance_load", "service_shortage"
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -89,6 +89,16 @@ class InstanceLoad(msgspec.Struct, frozen=True):
     instance_id: str
     sessions: int
     fuel_used: int
+
+
+class Shortage(msgspec.Struct, frozen=True):
+    """Volatile: the service has an empty slot for which there was no cell, or no money, and ``why``. It is looked for
+    again at ``again_at``, after each of ``attempts`` in a row a while later."""
+
+    service_key: str
+    attempts: int
+    again_at: float
+    why: str
 
 
 STORED_KINDS: dict[str, type[msgspec.Struct]] = {

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grafos_core.errors import GrafosError
-from grafos_scheduler import service_instances, service_placement, tenants
+from grafos_scheduler import service_instances
 from grafos_scheduler.service_messages import InstanceView, ServiceView
 from grafos_scheduler.service_provisioning import backed_off_until, last_in_slot
 
@@ -73,10 +72,5 @@ def _why_empty(state: State, service: Service, slot: int, now: float) -> str:
     until = backed_off_until(last_in_slot(state, service, slot))
     if now < until:
         return f"the last one ended; the next is due in {until - now:.0f} s"
-    try:
-        tenant = tenants.living(state, service.tenant)
-        chosen = service_placement.choose(state, tenant, service.spec, 1, now)
-        service_placement.check_affordable(state, tenant, service.spec, chosen, now)
-    except GrafosError as refusal:
-        return f"{refusal.code}: {refusal.what}"
-    return "it is about to be placed"
+    short = state.shortages.get(service.key)
+    return short.why if short is not None else "it is about to be placed"

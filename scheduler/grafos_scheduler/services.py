@@ -1,8 +1,8 @@
 """Services: what tenants want of them, and how the instances are kept at it.
 
 What is wanted is the service's row; who serves are its instances (see ``service_instances``). Each tick compares the
-two: a slot that has nobody gets an instance, one slot of a service that has an older spec is cut over when all others
-serve, one that is too many drains. So nothing has to be remembered of what is under way, and a restart goes on with it.
+two: a slot that has nobody gets an instance, and one slot of a service that has an older spec is cut over when all
+others serve that can. So nothing has to be remembered of what is under way, and a restart goes on with it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
-from grafos_scheduler import leases, service_instances, service_leases, service_placement, tenants
+from grafos_scheduler import leases, service_instances, service_leases, service_placement, service_shortages, tenants
 from grafos_scheduler.service_events import (
     ServiceCutOver,
     ServiceDeployed,
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 SERVICES_PER_TENANT_MAX = 100
 """Bounds what one tenant adds to each tick."""
+ROLL_ON_AFTER_S = 30.0
+"""A replica for which there has been no cell for so long keeps the others on an older spec no longer."""
 
 
 def of_tenant(state: State, tenant: str, name: str) -> Service:
@@ -60,13 +62,14 @@ def deployed(draft: Draft, event: ServiceDeployed, chance: random.Random) -> Ser
         raise GrafosError("draining", f"service {spec.name} is being removed", next="wait until it is gone")
     if known is not None and known.spec == spec:
         return known
-    chosen = service_placement.choose(state, tenant, spec, spec.replica_count, draft.now, anew=True)
+    chosen = service_placement.choose(state, tenant, spec, _must_fit(state, known, spec), draft.now, anew=True)
     service_placement.check_affordable(state, tenant, spec, chosen, draft.now)
     if known is not None:
         service = replace(known, spec=spec, revision=known.revision + 1)
     else:
         service = Service(tenant.name, spec.name, spec, draft.now)
     service_instances.put_service(draft, service)
+    service_shortages.forget(draft, service)
     draft.note(
         AuditKind.SERVICE_DEPLOYED,
         spec.name,
@@ -83,6 +86,14 @@ def deployed(draft: Draft, event: ServiceDeployed, chance: random.Random) -> Ser
     return draft.service(service.key) or service
 
 
+def _must_fit(state: State, known: Service | None, spec: ServiceSpec) -> int:
+    """How many cells there must be for the spec: one for each replica. Where as many were wanted before, those that
+    are there are enough: a mended spec is not refused because a cell is down."""
+    if known is None or spec.replica_count > known.spec.replica_count:
+        return spec.replica_count
+    return max(1, min(spec.replica_count, len(state.instances_of(known.key))))
+
+
 def scaled(draft: Draft, event: ServiceScaled) -> Service:
     """As many replicas from now on. It is no new revision: those that are there stay as they are."""
     state = draft.state
@@ -96,6 +107,7 @@ def scaled(draft: Draft, event: ServiceScaled) -> Service:
     if more:
         service = replace(service, spec=spec)
         service_instances.put_service(draft, service)
+        service_shortages.forget(draft, service)
         draft.note(AuditKind.SERVICE_SCALED, service.name, tenant=service.tenant, replicas=event.replica_count)
     _drain_surplus(draft, service)
     return draft.service(service.key) or service
@@ -203,17 +215,28 @@ def _renew(draft: Draft, instance: Instance) -> None:
 def _keep_up(draft: Draft, service: Service) -> None:
     """Begins the next cutover, or lets a service go that has ended. An instance that was renewed or fenced a moment ago
     is taken as it is by now."""
+    what = f"revision {service.revision} was deployed"
     standing = {instance.slot: draft.newest(instance) for instance in draft.state.instances_of(service.key)}
     if service.removing:
         if not standing:
             _forget(draft, service)
         return
-    wanted = [standing.get(slot) for slot in range(service.spec.replica_count)]
-    if all(instance is not None and instance.state == ACTIVE for instance in wanted):
-        old = [instance for instance in wanted if instance is not None and instance.revision != service.revision]
-        if old:
-            what = f"revision {service.revision} was deployed"
-            service_instances.drain(draft, old[0], CUTOVER, what, service.spec.drain_deadline_s)
+    slots = range(service.spec.replica_count)
+    old = [each for slot in slots if (each := standing.get(slot)) is not None and each.revision != service.revision]
+    unborn = [instance for instance in old if instance.state in (PLANNED, STARTING)]
+    if unborn:  # it serves nobody, and may never: one that crashes in a circle would keep the mended spec from all
+        service_instances.drain(draft, unborn[0], CUTOVER, what, 0.0)
+    elif old and all(_lets_roll(draft, service, slot, standing.get(slot)) for slot in slots):
+        service_instances.drain(draft, old[0], CUTOVER, what, service.spec.drain_deadline_s)
+
+
+def _lets_roll(draft: Draft, service: Service, slot: int, instance: Instance | None) -> bool:
+    """Whether the slot is no reason to wait with the next cutover: it serves, or nobody can have it anyway."""
+    if instance is not None:
+        return instance.state == ACTIVE
+    last = last_in_slot(draft.state, service, slot)
+    left_at = last.ended_at if last is not None else service.created_at
+    return service.key in draft.state.shortages and draft.now >= left_at + ROLL_ON_AFTER_S
 
 
 def _fill(draft: Draft, service: Service, busy: set[str], chance: random.Random) -> str:
@@ -224,18 +247,22 @@ def _fill(draft: Draft, service: Service, busy: set[str], chance: random.Random)
     empty = [] if service.removing else [slot for slot in range(service.spec.replica_count) if slot not in taken]
     due = (slot for slot in empty if draft.now >= backed_off_until(last_in_slot(state, service, slot)))
     slot = next(due, None)
-    if slot is None:
+    if slot is None or service_shortages.holds(state, service, draft.now):
         return ""
     try:
         tenant = tenants.living(state, service.tenant)
         [cell] = service_placement.choose(state, tenant, service.spec, 1, draft.now, busy=busy)
         provision(draft, service, slot, cell, chance)
-    except GrafosError:
-        return ""  # whoever looks at the service is told why, see ``service_views``
+    except GrafosError as refusal:
+        if not busy:  # another tick may have room where this one was busy
+            service_shortages.note(draft, service, refusal)
+        return ""
+    service_shortages.forget(draft, service)
     return cell.cell_id
 
 
 def _forget(draft: Draft, service: Service) -> None:
+    service_shortages.forget(draft, service)
     for instance_id in draft.state.ended_instances.get(service.key, {}):
         draft.remove(INSTANCE, instance_id)
         draft.remove(INSTANCE_LOG, instance_id)
