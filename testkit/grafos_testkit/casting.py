@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from grafos_scheduler import service_events, service_instances
+from grafos_scheduler import service_instances
 from grafos_scheduler.region_messages import RegionRequest
 from grafos_scheduler.service_messages import (
     ActiveActive,
@@ -92,21 +92,19 @@ class FickleOwner(ServiceClient):
             return
         if self.view is None or self.asked or self.is_removing:
             return
-        name, whim = self.spec.name, chance.random()
+        whim = chance.random()
         if whim < 0.3:
-            self.want(service_events.ServiceScaled(self.tenant, name, chance.randint(1, 3)))
+            self.scale(chance.randint(1, 3))
         elif whim < 0.5:
-            version = f"0.{chance.randint(1, 99)}.0"
-            self.want(service_events.ServiceDeployed(self.tenant, replace(self.spec, version=version)))
+            self.deploy(replace(self.spec, version=f"0.{chance.randint(1, 99)}.0"))
         elif whim < 0.7:
-            self.want(service_events.ServiceCutOver(self.tenant, name, self._some_instance()))
+            self.cut_over(self._some_instance())
         elif whim < 0.9:
-            self.want(service_events.ServiceFailedOver(self.tenant, name, self._some_instance()))
+            self.fail_over(self._some_instance())
         elif whim < 0.95:
             self.remove(at_once=chance.random() < 0.5)
 
     def _some_instance(self) -> str:
         """One that it was shown; it may have ended since."""
-        standing = list(self.world.scheduler.state.instances_of(self.key))
-        there = sorted(each.instance_id for each in standing if each.state != service_instances.FENCED)
+        there = [each.instance_id for each in self.instances if each.state != service_instances.FENCED]
         return self.world.chance.choice(there) if there else ""

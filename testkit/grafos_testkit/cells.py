@@ -34,7 +34,8 @@ class CellProcess(Process):
     def __init__(self, world: World, number: int) -> None:
         super().__init__(world, f"cell-{number}", RowCodec(holdings.STORED_KINDS))
         chance = world.chance
-        self.total = Resources(cpu_cores=chance.randint(1, 3), mem_bytes=chance.randint(1, 4) * MIB, block_bytes=MIB)
+        some = Resources(cpu_cores=chance.randint(1, 3), mem_bytes=chance.randint(1, 4) * MIB, block_bytes=MIB)
+        self.total = world.scene.total or some
         self.settings = holdings.BrokerSettings(
             "fab", self.name, self.total, f"key-{number}".encode(), sign_receipt, "simulated"
         )

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, replace
 
 from grafos_core.errors import GrafosError
+from grafos_core.resources import Resources
 
 TENANTS = ("ada", "grace")
 THREE_TENANTS = (*TENANTS, "lea")
@@ -72,7 +73,8 @@ class Scene:
     takes at least ``least_share_of_deadline`` of it. With ``joins`` the cells enrol at an orchestrator; ``revokes`` and
     ``drains`` are how likely a cell is, at each visit, ``copies`` how likely somebody starts a copy of its machine, and
     with ``clocks_off`` some clocks are off by hours. ``clients`` ask for one run each, and there are so many whole
-    programs, regions and services."""
+    programs, regions and services. ``budgets`` are those of tenants that have another than the rest, ``total`` is
+    what each cell has, where that is not drawn."""
 
     cells: int
     clients: int
@@ -87,9 +89,15 @@ class Scene:
     copies: float = 0.0
     clocks_off: bool = False
     tenants: tuple[str, ...] = TENANTS
+    budgets: tuple[tuple[str, int], ...] = ()
+    total: Resources | None = None
     programs: int = 0
     regions: int = 0
     services: int = 0
+
+    def budget_of(self, tenant: str) -> int:
+        """What the tenant may spend, in micro-cents."""
+        return dict(self.budgets).get(tenant, self.budget_micro_cents)
 
     @classmethod
     def drawn(cls, chance: random.Random) -> Scene:

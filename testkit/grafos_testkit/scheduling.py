@@ -175,7 +175,7 @@ class SchedulerProcess(Process):
         for number in range(0 if self.enrols else scene.cells):
             self.handle(events.TermsSet(f"cell-{number}", 3_000_000 + number * 500_000, 0.0))
         for tenant in scene.tenants:
-            slice_id, cents = f"slice-{tenant}", scene.budget_micro_cents
+            slice_id, micro_cents = f"slice-{tenant}", scene.budget_of(tenant)
             self.handle(
-                tenant_events.TenantRegistered(tenant, None, slice_id, cents, until, f"key-of-{tenant}"),
+                tenant_events.TenantRegistered(tenant, None, slice_id, micro_cents, until, f"key-of-{tenant}"),
             )

@@ -16,7 +16,7 @@ from grafos_scheduler.reservation_events import ReservationAsked, ReservationEnd
 from grafos_scheduler.reservation_messages import ReservationView
 from grafos_scheduler.service_frames import SessionData, SessionEnd
 from grafos_scheduler.service_messages import ServiceSpec
-from grafos_scheduler.service_rows import Service
+from grafos_scheduler.service_rows import Instance, Service
 from grafos_scheduler.session_frames import SessionHello
 from grafos_scheduler.session_relay import Relayed
 from grafos_testkit.people import Person, RunClient
@@ -110,6 +110,14 @@ class RegionClient(Person):
         self.world.ghost.region_shown(view)
         self.view, self.over = view, view.state == regions.ENDED
 
+    def renew(self) -> None:
+        """Wants it to last its time once more, from when that is asked."""
+        self.renewals_left += 1
+
+    def end(self) -> None:
+        """Wants it no more, after the renewals that were asked for."""
+        self.ends = True
+
     def gives_up(self) -> None:
         """A renewal that is refused leaves the region as it is; it then runs out by itself."""
         if self.view is None:
@@ -132,9 +140,26 @@ class ServiceClient(Person):
     def key(self) -> str:
         return f"{self.tenant}/{self.spec.name}"
 
-    def want(self, event: events.Event) -> None:
-        """One more thing to be asked for, after those before it."""
-        self.asked.append(event)
+    def deploy(self, spec: ServiceSpec) -> None:
+        """Another spec, to which instance after instance is cut over."""
+        self.asked.append(service_events.ServiceDeployed(self.tenant, spec))
+
+    def scale(self, replica_count: int) -> None:
+        self.asked.append(service_events.ServiceScaled(self.tenant, self.spec.name, replica_count))
+
+    def cut_over(self, instance_id: str = "") -> None:
+        """Replaces one instance as planned; without a name each one in its turn."""
+        self.asked.append(service_events.ServiceCutOver(self.tenant, self.spec.name, instance_id))
+
+    def fail_over(self, instance_id: str = "") -> None:
+        """Fences one instance at once (the only one, where none is named), and has it replaced."""
+        self.asked.append(service_events.ServiceFailedOver(self.tenant, self.spec.name, instance_id))
+
+    @property
+    def instances(self) -> list[Instance]:
+        """Those that have not ended, by their slots, as the scheduler sees them."""
+        standing = self.world.scheduler.state.instances_of(self.key)
+        return sorted(standing, key=lambda instance: (instance.slot, instance.instance_id))
 
     def remove(self, *, at_once: bool = False) -> None:
         self.is_removing = True

@@ -16,7 +16,8 @@ import hashlib
 import heapq
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from grafos_core.changes import Batch, RowCodec
 from grafos_core.clock import VirtualClock
@@ -46,6 +47,15 @@ class Actor(Protocol):
     def begin(self) -> None: ...
 
 
+class Step(NamedTuple):
+    """One committed state change: at which process, and how many seconds into the story."""
+
+    number: int
+    at_s: float
+    process: str
+    batch: Batch
+
+
 class InvariantError(AssertionError):
     """What must be true is not. ``seed`` and ``commits`` say where; the text ends with the last lines of the trace."""
 
@@ -70,6 +80,7 @@ class World:
         self.trace: list[str] = []
         self.steps = 0
         self.commits = 0
+        self.newest = Step(0, 0.0, "", ())
         self.kill_points = 0
         self.transitions = Transitions()
         self._digest = hashlib.sha256()
@@ -107,6 +118,7 @@ class World:
     def committed(self, process: Process, batch: Batch, codec: RowCodec) -> None:
         """A process made a change durable: one step of the story."""
         self.commits += 1
+        self.newest = Step(self.commits, self.elapsed, process.name, batch)
         for kind, key, row in batch:
             body = b"-" if row is None else codec.encode(row)
             self._digest.update(b"%s %s %s %s\n" % (process.name.encode(), kind.encode(), key.encode(), body))
@@ -146,6 +158,10 @@ class World:
             self.advance()
         self.checked(self.ghost.check_all_is_over)
         return self
+
+    def end_the_storm(self) -> None:
+        """From now on nothing happens but what somebody does."""
+        self.faults = replace(self.faults, until_s=min(self.faults.until_s, self.elapsed))
 
     def advance(self) -> None:
         """The next thing happens."""
