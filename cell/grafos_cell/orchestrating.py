@@ -253,8 +253,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     software = Path(__file__).parents[1]
     words = orchestrator_arguments(given)
+    found = os.pathsep.join(sys.path) if given.end_asked else software  # an image's may be in several places
     supervisor = OrchestratorSupervisor(
-        [Program("orchestrator", command_of(software, words))],
+        [Program("orchestrator", command_of(found, words))],
         given.expires_at,
         switch_off_of(given),
         ending=ending_of(given),
@@ -282,7 +283,7 @@ def orchestrator_arguments(given: argparse.Namespace) -> list[str]:
     return words
 
 
-def command_of(software: Path, arguments: Sequence[str]) -> list[str]:
+def command_of(software: Path | str, arguments: Sequence[str]) -> list[str]:
     """The scheduler of that version, in a fresh, isolated interpreter that finds nothing else."""
     return [sys.executable, "-I", "-S", "-c", RUN_ISOLATED, str(software), "grafos_scheduler", *arguments]
 

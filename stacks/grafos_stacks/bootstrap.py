@@ -1,4 +1,5 @@
-"""User data: the bootstrap program of the cell's pattern, in one text, with a machine's settings in it.
+"""User data: the bootstrap program of the cell's pattern, in one text, with a machine's settings in it; or, for a
+machine with a baked image, what it is, in the form that its first program reads.
 
 The bytes are the same on each retry of one attempt, because everything in them is pinned by the plan or derived from
 the fabric's key: EC2 refuses a repeated request whose user data differ. A standalone cell's hold one secret, with which
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -47,27 +49,47 @@ def render(fabric: Fabric, plan: StackPlan, attempt: int, joining: Joining | Non
     """The user data of one attempt at the plan's machine. Without ``joining`` a registered cell's only says that it has
     booted. The same bytes need the same token: whoever tries an attempt again gives the one that it was begun with."""
     if plan.facts.baked:
-        assert joining is not None, "only cells that join start from a baked image"
-        return credentials(plan, joining)
+        return credentials(
+            plan, joining_told(plan, joining) if plan.spec.joins else serving_told(fabric, plan, attempt)
+        )
     if plan.spec.pattern == REGISTERED:
         return fill_in(_registered(plan) | _joining(plan, joining), REGISTERED)
     return fill_in(_standalone(fabric, plan, attempt))
 
 
-def credentials(plan: StackPlan, joining: Joining) -> str:
-    """The user data of a machine with a baked image: what it is, in the form that systemd itself reads. Nothing there
-    looks whether the cell was extended, so its ends are the latest ones; until then the orchestrator, which knows,
-    gives it nothing to do."""
+def credentials(plan: StackPlan, told: Mapping[str, object]) -> str:
+    """The user data of a machine with a baked image, in the form that systemd itself reads."""
     told = {
-        **joining._asdict(),
+        **told,
         "cell_id": plan.spec.cell_id,
         "provider": plan.spec.provider,
         "region": plan.spec.region,
-        "expires_at": plan.life.held_until,
         "timer_at": plan.timer_at,
     }
     entry = {"name": CREDENTIAL, "text": json.dumps(told, sort_keys=True)}
     return json.dumps({"systemd.credentials": [entry]})
+
+
+def joining_told(plan: StackPlan, joining: Joining | None) -> dict[str, object]:
+    """Of a cell that joins. Nothing there looks whether it was extended, so its ends are the latest ones; until then
+    the orchestrator, which knows, gives it nothing to do."""
+    assert joining is not None, "what joins nothing does not start from a baked image"
+    return {**joining._asdict(), "expires_at": plan.life.held_until}
+
+
+def serving_told(fabric: Fabric, plan: StackPlan, attempt: int, **beside: object) -> dict[str, object]:
+    """Of a machine with a port: its pattern, its claim, and its end, which its operator moves. ``beside`` is what its
+    pattern takes more."""
+    serves = {
+        "pattern": plan.spec.pattern,
+        "fabric": plan.fabric,
+        "port": plan.spec.port,
+        "claim_secret": claim_secret(fabric, plan.machine.key, attempt),
+        "ends_at_most": plan.ends_at_most + plan.timer_at - plan.expires_at,
+        "made_at": int(plan.made_at),
+        **(beside or {"mem_capacity": plan.facts.offer.mem_bytes // MEM_SHARE}),
+    }
+    return {"serves": serves, "expires_at": plan.timer_at}
 
 
 def fill_in(settings: dict[str, object], pattern: str = STANDALONE) -> str:

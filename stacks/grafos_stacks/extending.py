@@ -183,7 +183,7 @@ def planned_until(plan: StackPlan, ends_at: int) -> StackPlan:
         plan,
         expires_at=ends_at,
         held_until=held_until,
-        timer_at=max(plan.timer_at, timer_of(plan.spec.provider, plan.facts, life)),
+        timer_at=max(plan.timer_at, timer_of(plan.spec, plan.facts, life)),
         resources=layout.resources(FabricId(plan.fabric), plan.spec, plan.facts, life),
         bill=worst_case(plan.facts.price, plan.spec.disk_gib, longest_s, behind, plan.spec.provider),
     )

@@ -57,16 +57,21 @@ def layout_of(provider: str) -> Layout:
     return _LAYOUTS[provider]
 
 
-def timer_of(provider: str, facts: CellFacts, life: Lifetime) -> int:
-    """When the operating system's own timer fires (Unix seconds). On a machine with a baked image nothing looks whether
-    it was extended, so there the timer stands for its latest end from the start."""
+def timer_of(spec: CellSpec, facts: CellFacts, life: Lifetime) -> int:
+    """When the operating system's own timer fires (Unix seconds): where nobody moves it, for the latest end."""
     latest = Lifetime(life.held_until, life.held_until)
-    return layout_of(provider).timer_at(latest if facts.baked else life)
+    return layout_of(spec.provider).timer_at(latest if stands_still(spec, facts) else life)
+
+
+def stands_still(spec: CellSpec, facts: CellFacts) -> bool:
+    """Whether nothing in the machine looks if it was extended. A registered cell reads its cloud's tags for that on a
+    stock image alone; whoever has a port is told by its operator."""
+    return bool(facts.baked) and spec.joins
 
 
 def moves_end(plan: StackPlan) -> bool:
     """Whether the end of the plan's machine can be moved past what was held for from the start."""
-    return layout_of(plan.spec.provider).moves_deadline and not plan.facts.baked
+    return layout_of(plan.spec.provider).moves_deadline and not stands_still(plan.spec, plan.facts)
 
 
 def going_along(spec: CellSpec) -> Mapping[Kind, Kind]:

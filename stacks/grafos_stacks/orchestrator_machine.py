@@ -1,7 +1,8 @@
 """The machine of the fabric's orchestrator: what is asked for, and with which user data it is born.
 
 It is a stack like a cell's: behind one open port, with a hold, tags and layers of its own, so that a list, a sweep, an
-extension and a teardown know it. Its software comes through the port, as a standalone cell's does.
+extension and a teardown know it. Its software is that of a published image, or comes through the port, as a standalone
+cell's does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from grafos_connectors.contract import Kind
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_scheduler.machine_messages import MachineOrders
-from grafos_stacks.bootstrap import fill_in
+from grafos_stacks.bootstrap import credentials, fill_in, serving_told
 from grafos_stacks.creating import LateInputs, late_user_data
 from grafos_stacks.direct import Engine, Hands
 from grafos_stacks.layouts import layout_of
@@ -58,6 +59,7 @@ def orchestrator_spec(
     port: int = 8443,
     cidr: str = ANYWHERE,
     disk_gib: int = 0,
+    image: str = "",
 ) -> CellSpec:
     """What is asked for; ``cidr`` is the network from which operators and cells come."""
     return CellSpec(
@@ -72,6 +74,7 @@ def orchestrator_spec(
         disk_gib=disk_gib,
         max_ttl_s=max_ttl_s,
         orchestrates=True,
+        image=image,
     )
 
 
@@ -84,6 +87,13 @@ def render(fabric: Fabric, plan: StackPlan, attempt: int, addresses: tuple[str, 
     """The user data of one attempt. ``addresses`` are those by which the machine is dialled, as far as they are known
     before it is made; the others it learns from its metadata service."""
     emulated, timer_after_s = plan.facts.emulated, plan.timer_at - plan.expires_at
+    beside: dict[str, object] = {
+        "healthy_after_s": EMULATED_HEALTHY_AFTER_S if emulated else HEALTHY_AFTER_S,
+        "heartbeat_every_s": EMULATED_HEARTBEAT_EVERY_S if emulated else HEARTBEAT_EVERY_S,
+        "names": addresses,
+    }
+    if plan.facts.baked:
+        return credentials(plan, serving_told(fabric, plan, attempt, **beside))
     settings: dict[str, object] = {
         "fabric": plan.fabric,
         "cell_id": plan.spec.cell_id,
@@ -94,13 +104,11 @@ def render(fabric: Fabric, plan: StackPlan, attempt: int, addresses: tuple[str, 
         "bundle_bytes": plan.facts.bundle.size_bytes,
         "supervisor": SUPERVISOR,
         "told": TOLD,
-        "healthy_after_s": EMULATED_HEALTHY_AFTER_S if emulated else HEALTHY_AFTER_S,
-        "heartbeat_every_s": EMULATED_HEARTBEAT_EVERY_S if emulated else HEARTBEAT_EVERY_S,
         # The supervisor's own end is that of the machine's timer, which comes after the cloud's own deadline.
         "expires_at": plan.timer_at,
         "ends_at_most": plan.ends_at_most + timer_after_s,
         "claim_secret": claim_secret(fabric, plan.machine.key, attempt),
-        "names": addresses,
+        **beside,
     }
     if plan.spec.provider in ASKS:
         settings["asks"] = ASKS[plan.spec.provider]

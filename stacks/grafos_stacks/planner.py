@@ -83,13 +83,22 @@ def plan_cell(spec: CellSpec, facts: CellFacts, fabric: FabricId, now: float) ->
         bill=worst_case(facts.price, spec.disk_gib, spec.longest_s, behind, spec.provider),
         predicted_s=_predicted(resources, facts) + (PREDICTED_JOIN_S if spec.joins else 0.0),
         held_until=life.held_until,
-        timer_at=timer_of(spec.provider, facts, life),
+        timer_at=timer_of(spec, facts, life),
     )
 
 
 def in_zone(plan: StackPlan, offer: Offer) -> StackPlan:
     """The same cell in another zone of its region: the same key, price and end, so the next attempt at one machine."""
-    facts = msgspec.structs.replace(plan.facts, offer=offer)
+    return _with_facts(plan, msgspec.structs.replace(plan.facts, offer=offer))
+
+
+def started_from(plan: StackPlan, image: Image, baked: str, bundle: BundlePin) -> StackPlan:
+    """The same machine from another image and with other software: the same key, price and end."""
+    facts = msgspec.structs.replace(plan.facts, image=image, baked=baked, bundle=bundle)
+    return _with_facts(plan, facts)
+
+
+def _with_facts(plan: StackPlan, facts: CellFacts) -> StackPlan:
     resources = layout_of(plan.spec.provider).resources(FabricId(plan.fabric), plan.spec, facts, plan.life)
     return msgspec.structs.replace(plan, facts=facts, resources=resources)
 

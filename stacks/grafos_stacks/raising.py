@@ -33,9 +33,11 @@ from grafos_stacks.names import claim_secret
 from grafos_stacks.orchestrator_machine import STACK, addresses_of, user_data_of
 from grafos_stacks.orchestrators import OrchestratorHome, OrchestratorRecord
 from grafos_stacks.plan import StackPlan
+from grafos_stacks.planner import bundle_of, started_from
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
 from grafos_stacks.provision import keep_begun, record_of, refuse_other_account, url_of
 from grafos_stacks.records import OPERATOR, READY, CellHome, CellRecord, SchedulerHome
+from grafos_stacks.starting import start_of
 from grafos_stacks.teardown import teardown
 from grafos_stacks.unmaking import is_anything_of
 
@@ -113,7 +115,7 @@ def _planned(hands: Hands, plan: StackPlan, bundles: Bundles, *, with_backup: bo
         CellHome(hands.fabric, plan.stack).begin_anew()
         return plan
     is_lost = with_backup and _machine_state(hands, pinned) is State.GONE
-    return _with_software_of_here(pinned, bundles) if is_lost else pinned
+    return _with_software_of_here(hands, pinned, bundles) if is_lost else pinned
 
 
 def ran_out(hands: Hands) -> StackRow | None:
@@ -223,11 +225,12 @@ def _needs_backup(what: str) -> GrafosError:
     )
 
 
-def _with_software_of_here(pinned: StackPlan, bundles: Bundles) -> StackPlan:
-    """The plan of a machine that is lost, for the next one: a backup may be of newer software than that one had."""
-    facts = pinned.facts
-    bundle = bundles.pin(facts.image.arch, facts.image.python)
-    return msgspec.structs.replace(pinned, facts=msgspec.structs.replace(facts, bundle=bundle))
+def _with_software_of_here(hands: Hands, pinned: StackPlan, bundles: Bundles) -> StackPlan:
+    """The plan of a machine that is lost, for the next one: a backup may be of newer software than that one had, and
+    the image that it started from may be gone."""
+    spec = msgspec.structs.replace(pinned.spec, machine_type=pinned.facts.offer.machine_type)
+    image, _, baked = start_of(hands, spec)
+    return started_from(pinned, image, baked, bundle_of(spec, image, bundles.pin))
 
 
 # --- the steps --------------------------------------------------------------------------------------------------

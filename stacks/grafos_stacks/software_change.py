@@ -35,7 +35,8 @@ class Changed(NamedTuple):
 def change_software(hands: Hands, bundles: Bundles) -> Changed:
     """Brings the software that is installed here to the orchestrator's machine, and has it run that.
 
-    ``cell_unknown`` where grafos made no such machine, ``upgrade_failed`` when the new one did not answer and the old
+    ``cell_unknown`` where grafos made no such machine, ``unsupported`` where its software is that of a published image,
+    ``upgrade_failed`` when the new one did not answer and the old
     one runs again, ``cell_not_ready`` when neither answers in time, ``stack_busy`` while another command works on it.
     """
     with hands.journal.lock(STACK):
@@ -49,6 +50,14 @@ def _change(hands: Hands, bundles: Bundles) -> Changed:
             "cell_unknown",
             "grafos made no machine for this fabric's orchestrator",
             next="on its own machine: install the new version, and start it again",
+        )
+    if row.plan.facts.baked:
+        raise GrafosError(
+            "unsupported",
+            f"the orchestrator's software is that of the image {row.plan.facts.image.name}, which nothing changes",
+            where=OrchestratorHome(hands.fabric).known().url,
+            next=f"publish the next image: grafos cloud image publish {row.provider}; then grafos fabric backup FILE, "
+            "delete the machine in the cloud's console, and grafos fabric up --restore FILE: it starts from that",
         )
     home, image = OrchestratorHome(hands.fabric), row.plan.facts.image
     began = hands.clock.monotonic()

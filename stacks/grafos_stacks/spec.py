@@ -105,6 +105,11 @@ class CellSpec(msgspec.Struct, frozen=True):
         return self.pattern == REGISTERED and self.joining != NOT_AT_ALL
 
     @property
+    def is_told_what_it_is(self) -> bool:
+        """Whether its machine becomes anything; only such a one can start from a published image."""
+        return self.joining != NOT_AT_ALL
+
+    @property
     def longest_s(self) -> int:
         """How long the cell may live at most: its TTL, or what it may be extended to."""
         return max(self.ttl_s, self.max_ttl_s)
@@ -201,12 +206,11 @@ def _check_image(spec: CellSpec) -> None:
     if not NAMED_IMAGE.fullmatch(spec.image):
         choice = f"name one as grafos cloud image ls --provider {spec.provider} does, or its SHA-256, or {STOCK}"
         raise _invalid("image", f"{spec.image[:40]!r} is no published image", choice)
-    if not spec.joins:
+    if not spec.is_told_what_it_is:
         raise GrafosError(
             "unsupported",
-            f"a published image is for cells that join an orchestrator, and {spec.cell_id} does not",
+            f"the machine of a published image is a cell or an orchestrator, and {spec.cell_id} joins nothing",
             where="image",
-            why=f"cells on {spec.provider} are fabrics of their own" if spec.pattern == STANDALONE else "",
             next=f"leave it out, or --image {STOCK}: the machine starts from {spec.provider}'s own image",
         )
 

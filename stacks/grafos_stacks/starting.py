@@ -30,18 +30,22 @@ class Start(NamedTuple):
 
 def start_of(hands: Hands, spec: CellSpec) -> Start:
     """Of the published images that fit the machine the one that ``spec`` names, else the newest that is not past its
-    end; without any, or where none is wanted, a stock image.
+    end, of the architecture that is preferred if there is one; without any, or where none is wanted, a stock image.
 
     ``image_unknown`` when the named one is not in this account and region, ``config_invalid`` when it is for machines
     of another architecture, else what the cloud refuses with.
     """
-    if not spec.joins or spec.image == STOCK:
+    if not spec.is_told_what_it_is or spec.image == STOCK:
         return Start(*image_and_type(hands.connector, spec))
     arches, kept = arches_of(hands.connector, spec), _ready(hands, spec.region)
     if spec.image:
         return _start(named_image(kept, spec, arches), spec)
-    newest = newest_image(kept, arches[0], hands.clock.now())
-    return _start(newest, spec) if newest is not None else Start(*image_and_type(hands.connector, spec))
+    for arch in arches:
+        newest = newest_image(kept, arch, hands.clock.now())
+        # A type that nobody named is not to be one that the region has not.
+        if newest is not None and (arch == arches[0] or hands.connector.offers(spec.region, _type(spec, arch))):
+            return _start(newest, spec)
+    return Start(*image_and_type(hands.connector, spec))
 
 
 def _ready(hands: Hands, region: str) -> list[Kept]:
@@ -91,4 +95,8 @@ def named_image(kept: Sequence[Kept], spec: CellSpec, arches: Sequence[str]) -> 
 
 def _start(own: Kept, spec: CellSpec) -> Start:
     image = Image(own.image_id, own.stack, own.arch, python="", disk_gib=DISK_GIB_LEAST)
-    return Start(image, spec.machine_type or layout_of(spec.provider).default_types[own.arch], own.digest)
+    return Start(image, _type(spec, own.arch), own.digest)
+
+
+def _type(spec: CellSpec, arch: str) -> str:
+    return spec.machine_type or layout_of(spec.provider).default_types[arch]

@@ -21,7 +21,7 @@ from grafos_stacks.journal import Life
 from grafos_stacks.planner import predicted_ways
 from grafos_stacks.provision import prepare
 from grafos_stacks.publishing_end import unpublish
-from grafos_stacks.spec import NOT_AT_ALL, STOCK, CellSpec, check_spec
+from grafos_stacks.spec import NOT_AT_ALL, STOCK
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +108,6 @@ def test_an_image_for_another_architecture_or_in_another_region_is_refused(groun
     assert refused.value.code == "image_unknown"
     assert "--region europe-west1" in refused.value.next
     unpublish(operator.hands(), stack)
-
-
-def test_a_standalone_cell_stays_with_the_stock_image_and_says_so() -> None:
-    with pytest.raises(GrafosError) as refused:
-        check_spec(CellSpec("aws", "one", "us-east-1", "127.0.0.0/8", image="abcdef"))
-    assert (refused.value.code, refused.value.why) == ("unsupported", "cells on aws are fabrics of their own")
 
 
 def test_what_a_machine_is_told_holds_no_secret_when_it_joins_by_its_cloud_s_word(

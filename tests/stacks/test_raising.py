@@ -14,7 +14,7 @@ import boto3
 import msgspec
 import pytest
 from crash_sweep import Abort
-from orchestrator_operator import HOUR_S, QUICK, OrchestratorOperator, reachable_fabric
+from orchestrator_operator import HOUR_S, QUICK, OrchestratorOperator, lose_the_machine, reachable_fabric
 
 from grafos_connectors.contract import CloudError, Connector, Found, Kind, Ref
 from grafos_core.errors import GrafosError
@@ -75,17 +75,6 @@ def lower(operator: OrchestratorOperator) -> None:
     assert torn is not None
     assert torn.receipt.left == 0
     operator.home.forget()
-
-
-def lose_the_machine(operator: OrchestratorOperator) -> None:
-    """Somebody deletes it in the cloud's console."""
-    hands = operator.hands()
-    [row] = [row for row in hands.journal.resources(STACK).values() if row.kind is Kind.MACHINE]
-    assert row.ref is not None
-    assert row.life is Life.READY
-    hands.connector.begin_delete(row.ref)
-    while operator.machines():
-        time.sleep(0.05)
 
 
 def addresses(operator: OrchestratorOperator) -> list[str]:

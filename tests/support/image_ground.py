@@ -16,6 +16,7 @@ from registered_operator import QUICK, REGIONS, RegisteredOperator
 from grafos_core.clock import SystemClock
 from grafos_core.fabric import Fabric, open_fabric
 from grafos_emulators.emulator import EmulatedClouds, Settings
+from grafos_stacks.direct import Hands
 from grafos_stacks.publishing import publish
 from grafos_stacks.publishing_plan import DiskFacts, Publication
 from grafos_stacks.spec import BY_TOKEN
@@ -47,9 +48,13 @@ def image_ground(clouds_folder: Path, orchestrator_folder: Path, name: str) -> I
 
 def put_up(operator: RegisteredOperator, folder: Path, arch: str = "amd64", seed: int = 0) -> str:
     """Publishes a disk; the name that its image has."""
-    hands, region = operator.hands(), REGIONS[operator.provider]
+    return put_up_at(operator.hands(), REGIONS[operator.provider], folder, arch, seed)
+
+
+def put_up_at(hands: Hands, region: str, folder: Path, arch: str = "amd64", seed: int = 0) -> str:
+    """The same in that region of the connector's cloud."""
     with make_disk(folder, DISK_BYTES, ISLANDS, seed) as disk:
         price = hands.connector.keeping_price(region)  # type: ignore[attr-defined]
         facts, now = DiskFacts(disk.sha256, arch, disk.size_bytes), hands.clock.now()
-        asked = Publication(operator.provider, region, facts, price, now, int(now) + KEEP_S)
+        asked = Publication(hands.connector.provider, region, facts, price, now, int(now) + KEEP_S)
         return publish(hands, asked, disk).publication.stack

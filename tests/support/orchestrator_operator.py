@@ -9,6 +9,7 @@ from typing import Any
 
 from crash_sweep import Abort
 
+from grafos_connectors.contract import Kind
 from grafos_connectors.registry import open_connector
 from grafos_core import trust
 from grafos_core.clock import SystemClock
@@ -20,8 +21,8 @@ from grafos_scheduler.orchestrator_client import OrchestratorClient, enrol
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands
 from grafos_stacks.far_books import FarBooks
-from grafos_stacks.journal import Journal
-from grafos_stacks.orchestrator_machine import orchestrator_spec
+from grafos_stacks.journal import Journal, Life
+from grafos_stacks.orchestrator_machine import STACK, orchestrator_spec
 from grafos_stacks.orchestrators import OrchestratorHome
 from grafos_stacks.plan import StackPlan
 from grafos_stacks.progress import Step
@@ -92,3 +93,14 @@ class OrchestratorOperator:
 
     def states(self) -> list[str]:
         return [thing.state for thing in self.clouds.world() if thing.kind == KINDS[self.provider]]
+
+
+def lose_the_machine(operator: OrchestratorOperator) -> None:
+    """Somebody deletes it in the cloud's console."""
+    hands = operator.hands()
+    [row] = [row for row in hands.journal.resources(STACK).values() if row.kind is Kind.MACHINE]
+    assert row.ref is not None
+    assert row.life is Life.READY
+    hands.connector.begin_delete(row.ref)
+    while operator.machines():
+        time.sleep(0.05)

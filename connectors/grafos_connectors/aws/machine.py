@@ -7,6 +7,7 @@ from typing import Any
 
 from grafos_connectors.aws import tags
 from grafos_connectors.aws.client import AwsCalls
+from grafos_connectors.aws.images import ROOT_DEVICE
 from grafos_connectors.aws.kind_calls import KindCalls
 from grafos_connectors.contract import CloudError, Desired, Kind, Ref
 
@@ -59,7 +60,7 @@ def launch_parameters(desired: Desired, token: str) -> dict[str, Any]:
 
 def _root_disk(desired: Desired) -> dict[str, Any]:
     return {
-        "DeviceName": desired.inputs["root_device"],
+        "DeviceName": desired.inputs["root_device"] or ROOT_DEVICE,  # a published image has the one that we gave it
         "Ebs": {
             "VolumeSize": desired.inputs["disk_gib"],
             "VolumeType": "gp3",

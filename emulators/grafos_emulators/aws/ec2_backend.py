@@ -121,13 +121,16 @@ class RegionBackend(ElasticBackend):
         instance.security_groups = instance.security_groups or list(instance.nics[0].group_set)
         metadata = InstanceMetadata(instance, self.account)
         self.account.instances[instance.id] = metadata
+        image: Any = self.amis.get(instance.image_id)
+        disk = self._disk_of(image, metadata.user_data)
         setup = MachineSetup(
             machine_id=instance.id,
             address=address,
             user_data=metadata.user_data,
-            runs_user_data=isinstance(self.amis.get(instance.image_id), StockImage),
+            runs_user_data=isinstance(image, StockImage),
+            runs_image=AWS if disk is not None and image.architecture == self.account.architecture else "",
             environment={METADATA_VARIABLE: imds.endpoint_of(instance.id, self.account.endpoint)},
-            disk=self._disk_of(self.amis.get(instance.image_id), metadata.user_data),
+            disk=disk,
         )
         self.account.world.launch(
             Machine(

@@ -13,11 +13,12 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from grafos_emulators.boot.driver import AZURE, GCP, MachineSetup
+from grafos_emulators.boot.driver import AWS, AZURE, GCP, MachineSetup
 from grafos_emulators.boot.image_units import FIRMWARE, SOFTWARE
 from grafos_emulators.boot.orders import POWER_COMMANDS
 
 FIRMWARE_WORDS = {
+    AWS: ("bios_vendor", "Amazon EC2"),
     GCP: ("product_name", "Google Compute Engine"),
     AZURE: ("chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77"),
 }
