@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,8 +12,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from command_line import Person
 from doc_pages import Shell, blocks_of, not_run, shell_in, walk
 from linearizability import FETCH_ADD, Operation, is_linearizable
+from own_orchestrator import OwnOrchestrator
 from rust_programs import NOT_COPIED, session_folder
 from source_tree import ROOT
 
@@ -108,8 +111,8 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         yield somebody
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_command_of_the_readme_does_what_it_says(name: str, shell: Shell) -> None:
+def walked(name: str, shell: Shell) -> Path:
+    """The recipe's folder, after every command of its README; its modules are as they must be."""
     folder = shell.folder / "cookbook" / name
     walk(ROOT / "cookbook" / name / "README.md", shell)
     modules = [path.read_bytes() for path in (folder / ".grafos" / "tasklets").glob("*.wasm")]
@@ -118,6 +121,34 @@ def test_every_command_of_the_readme_does_what_it_says(name: str, shell: Shell) 
         facts = check_module(module)
         assert facts.findings == ()
         assert {one.module for one in facts.imports} == {TASKLET, RECIPES[name][1]}
+    return folder
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "web-server"])
+def test_every_command_of_the_readme_does_what_it_says(name: str, shell: Shell) -> None:
+    walked(name, shell)
+
+
+def test_the_web_server_serves_here_and_on_two_cells_as_its_readme_says(shell: Shell, tmp_path: Path) -> None:
+    folder = walked("web-server", shell)
+    [block] = [block for block in blocks_of(ROOT / "cookbook" / "web-server" / "README.md") if "not run" in block.said]
+    person = Person(tmp_path / "ada")
+    person.project = folder
+    orchestrator = OwnOrchestrator(person)
+    try:
+        assert person("fabric", "claim", orchestrator.url).code == 0
+        for provider in ("gcp", "azure"):
+            orchestrator.start_agent(orchestrator.bootstrap(provider, f"{provider}-1"))
+        ada = Shell(folder, {**os.environ, **person.env, "PATH": shell.environment["PATH"]})
+        ada.run(block)
+    finally:
+        orchestrator.discard()
+    shown, before, after = ada.printed.split("2 of 2 listen")
+    assert {cell for cell in ("gcp-1", "azure-1") if cell in shown} == {"gcp-1", "azure-1"}, shown
+    first, second = (dict(re.findall(r"^(inst-\S+) served (\d+)$", text, re.MULTILINE)) for text in (before, after))
+    for served in (first, second):
+        assert (len(served), sum(map(int, served.values()))) == (2, 6), ada.printed
+    assert len(first.keys() & second.keys()) == 1, ada.printed
 
 
 @pytest.mark.parametrize("name", RECIPES)
