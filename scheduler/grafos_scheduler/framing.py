@@ -22,18 +22,19 @@ def encode_frame(frame: msgspec.Struct) -> bytes:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into the bodies of frames, holding at most one unfinished frame."""
+    """Cuts a stream of bytes into the bodies of frames, holding at most one unfinished frame of ``bytes_max``."""
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int = FRAME_BYTES_MAX) -> None:
         self._buffer = bytearray()
+        self._bytes_max = bytes_max
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The bodies that are complete now; ``limit_exceeded`` for one that says it is over the limit."""
         self._buffer += data
         while len(self._buffer) >= FRAME_HEAD_BYTES:
             size = int.from_bytes(self._buffer[:FRAME_HEAD_BYTES], "big")
-            if size > FRAME_BYTES_MAX:
-                raise GrafosError("limit_exceeded", f"a frame says it has {size} bytes, {FRAME_BYTES_MAX} is the most")
+            if size > self._bytes_max:
+                raise GrafosError("limit_exceeded", f"a frame says it has {size} bytes, {self._bytes_max} is the most")
             end = FRAME_HEAD_BYTES + size
             if len(self._buffer) < end:
                 return

@@ -10,9 +10,10 @@ import msgspec
 from grafos_core import trust
 from grafos_core.errors import GrafosError, general_step
 from grafos_scheduler import framing
-from grafos_scheduler.authorize import BEARER, TENANT, Gate, authorize
+from grafos_scheduler.authorize import BEARER, TENANT, Caller, Gate, authorize
 from grafos_scheduler.handlers import check_standing
 from grafos_scheduler.link import LinkServices
+from grafos_scheduler.service_frames import SESSION_DATA_BYTES_MAX
 from grafos_scheduler.session_frames import (
     FromClient,
     SessionHello,
@@ -26,6 +27,10 @@ GATE = Gate(frozenset({TENANT}), "runs:write")
 HELLO_S_MAX = 10.0
 """From the connection to the end of the hello: whoever says it slower is cut off."""
 HELLO_BYTES_MAX = 64 * 1024
+FRAME_BYTES_MAX = SESSION_DATA_BYTES_MAX + 4096
+"""The most that a frame of a client needs: its data, and a head of some names. There may be thousands of clients."""
+STANDING_EVERY_S = 5.0
+"""How often it is looked at whether the one who has the session still counts."""
 FAREWELL_S_MAX = 5.0
 """For the last frames to leave, to a client that may not read them."""
 LINGER_S_MAX = 2.0
@@ -56,7 +61,7 @@ class SessionConnection(asyncio.Protocol):
         self._services = services
         self._peer = peer
         self._siblings = siblings
-        self._reader = framing.FrameReader()
+        self._reader = framing.FrameReader(FRAME_BYTES_MAX)
         self._session: Session | None = None
         self._hello_bytes = 0
         self._is_over = False
@@ -105,6 +110,7 @@ class SessionConnection(asyncio.Protocol):
         if self._is_over:
             return
         self._is_over = True
+        self._patience.cancel()
         if lingers:
             self._patience = asyncio.get_running_loop().call_later(LINGER_S_MAX, self._close)
         else:
@@ -138,8 +144,26 @@ class SessionConnection(asyncio.Protocol):
         )
         check_standing(services.shell.state, caller)
         self._session, generation = services.sessions.open(caller.name, hello, self)
-        self._patience.cancel()
         self._send(SessionOpened(self._session.session_id, self._session.instance_id, generation))
+        self._look_again_later(caller)
+
+    def _look_again_later(self, caller: Caller) -> None:
+        left_s = caller.not_after - self._services.shell.clock.now()
+        self._patience.cancel()
+        self._patience = asyncio.get_running_loop().call_later(
+            min(STANDING_EVERY_S, max(0.0, left_s)), self._look_again, caller
+        )
+
+    def _look_again(self, caller: Caller) -> None:
+        """A session is as good as a call: who is put out, or whose certificate has run out, has it no longer."""
+        try:
+            check_standing(self._services.shell.state, caller)
+            if caller.not_after <= self._services.shell.clock.now():
+                raise GrafosError("certificate_refused", f"the certificate of {caller.name} ran out")
+        except GrafosError as error:
+            self._refuse(error)
+        else:
+            self._look_again_later(caller)
 
     def _refuse(self, error: GrafosError) -> None:
         if not self._is_over:

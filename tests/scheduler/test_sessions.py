@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from played_instance import PlayedInstances
 from standalone import CELL_ID, Identity, Standalone
 
+from grafos_core import trust
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
 from grafos_scheduler import messages
@@ -184,6 +186,46 @@ def test_a_client_that_writes_when_the_service_is_done_hears_of_it_and_loses_not
 
     asyncio.run(talk())
     until(lambda: place.client.service("echo").instances[0].sessions == 0)
+
+
+def test_a_session_ends_with_the_certificate_of_whoever_has_it(place: Place, played: PlayedInstances) -> None:
+    place.deploy()
+    short = short_lived(place, 4.0)
+
+    async def talk() -> str:
+        session = await ServiceClient(place.door(short)).open("echo")
+        with pytest.raises(GrafosError) as ended:
+            await session.read()
+        await session.close()
+        return ended.value.code
+
+    assert asyncio.run(talk()) == "certificate_refused"
+    until(lambda: place.client.service("echo").instances[0].sessions == 0)
+
+
+def short_lived(place: Place, life_s: float) -> Identity:
+    """The tenant with a certificate that runs out so soon."""
+    cell, tenant = place.cell, place.tenant
+    key, ca_key = (trust.key_from_pem(file.read_bytes()) for file in (tenant.key, cell.trust / "ca-key.pem"))
+    uri = trust.spiffe_id(cell.fabric.id, "tenant", "acme")
+    pem = trust.sign_csr(cell.ca_pem, ca_key, trust.make_csr(key, "acme"), uri, time.time(), life_s)
+    certificate = cell.folder / "short.pem"
+    certificate.write_text(pem)
+    return replace(tenant, certificate=certificate)
+
+
+def test_a_client_may_say_no_more_in_one_frame_than_a_session_needs(place: Place, played: PlayedInstances) -> None:
+    place.deploy()
+
+    async def talk() -> str:
+        session = await ServiceClient(place.door()).open("echo")
+        session._writer.write((1 << 20).to_bytes(4, "big"))
+        with pytest.raises(GrafosError) as ended:
+            await session.read()
+        await session.close()
+        return ended.value.code
+
+    assert asyncio.run(talk()) == "limit_exceeded"
 
 
 def test_another_tenant_knows_nothing_of_the_service(place: Place, played: PlayedInstances) -> None:
