@@ -34,6 +34,7 @@ from grafos_scheduler.image_messages import ImageDemandView
 from grafos_scheduler.lease_messages import LeaseView
 from grafos_scheduler.messages import Admission, Conformance, RunView, TenantView
 from grafos_scheduler.region_messages import RegionView
+from grafos_scheduler.reservation_messages import ReservationView
 from grafos_scheduler.service_messages import InstanceLogView, ServiceView
 from grafos_scheduler.standing_messages import Offer
 from grafos_stacks.costs import Budget, CellCost, Sum
@@ -109,6 +110,14 @@ PROVISIONED = (
     record(PLAN, flags="resumed", counts="most_micro_cents", cell=CELL, moves=MOVES),
     record(PLAN, flags="resumed", counts="most_micro_cents made failed", cells=listed(MADE)),
 )
+FROM_BAKE = record(
+    PLAN, flags="resumed dry_run", counts="most_micro_cents",
+    image=record(
+        texts="sha256 arch published", counts="size_bytes held_micro_cents", moments="ends_at",
+        steps=listed(record(texts="name how", numbers="seconds")),
+    ),
+)  # fmt: skip
+"""What a cell takes whose image is made first."""
 BY_PULUMI = record(texts="engine stack", flags="dry_run", changes=mapped(COUNT), outputs=ANY)
 ACCOUNT = {
     "resources": listed(record(texts="state cell_id kind id region", flags="billable")),
@@ -207,6 +216,8 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
             responses=mapped(ANY),
         ),
     ),
+    "deploy ls": record(programs=listed(of(ReservationView, scheduler=TEXT)), silent=SILENT),
+    "deploy cancel": record(program=of(ReservationView), runs=listed(RUN)),
     "artifacts": record(
         texts="source output_b64 log",
         run=RUN,
@@ -238,7 +249,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "dev logs": (record(lines=listed(SAID)), SAID),
     "dev watch": record(texts="tasklet", numbers="build_s run_s", run=or_none(RUN), response=ANY, error=or_none(ERROR)),
     "dev doctor": record(flags="healthy", findings=listed(record(texts="name why next", flags="ok"))),
-    "cloud provision": (*PROVISIONED, BY_PULUMI),
+    "cloud provision": (*PROVISIONED, FROM_BAKE, BY_PULUMI),
     "cloud apply": PROVISIONED,
     "cloud teardown": (
         record(receipt=or_none(RECEIPT), inventory=INVENTORY, maybe="inventory"),

@@ -15,7 +15,9 @@ from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
     from grafos_cellimage.plan import ImagePlan
+    from grafos_cellimage.record import BakedImage
     from grafos_cellimage.software import Software
+    from grafos_cli.terminal import Terminal
 
 ARCH_HELP = "amd64 or arm64 (this machine's)"
 MIRROR_HELP = "Debian's packages are fetched from there (where this machine gets its own)"
@@ -88,6 +90,23 @@ def bake(
         f"in {took_s:.0f} s\n"
     )
     terminal.emit({"image": image_document(image), "took_s": took_s}, text)
+
+
+def bake_here(plan: ImagePlan, terminal: Terminal) -> BakedImage:
+    """The image of grafos' own lock, in the cache folder, vouched for by the fabric."""
+    from grafos_cellimage.bake import Baker
+    from grafos_cellimage.lock import open_lock
+    from grafos_cellimage.mirrors import mirrors
+    from grafos_cellimage.record import images_home
+    from grafos_cellimage.relock import bake_or_relock
+    from grafos_cli.image_vouching import vouch
+    from grafos_cli.steps import show_steps
+
+    with software_for(plan) as software, show_steps(terminal) as steps:
+        baker = Baker(images_home(), mirrors("", ""), steps)
+        image, used = bake_or_relock(baker, plan, open_lock(plan), software, images_home())
+        vouch(image, used, software.own, terminal)
+    return image
 
 
 @lock_app.command(

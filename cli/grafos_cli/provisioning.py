@@ -12,6 +12,7 @@ from grafos_core.errors import PARTIAL
 if TYPE_CHECKING:
     from grafos_cli.planning import Planned
     from grafos_cli.terminal import Terminal
+    from grafos_cli.wishes import Wish
 
 TAUGHT = taught(
     examples=(
@@ -41,7 +42,7 @@ AnyPlaceFlag = Annotated[
     bool, typer.Option("--any", help="the cheapest place that has a machine: of the named ones, else of all")
 ]
 ImageFlag = Annotated[
-    str, typer.Option(metavar="NAME", help="on azure and gcp: a published image, by name or SHA-256, or stock")
+    str, typer.Option(metavar="NAME", help="a published image, by name or SHA-256; stock; or bake: it is made first")
 ]
 EngineFlag = Annotated[str, typer.Option(metavar="NAME", help="direct, or pulumi: the same cells by Pulumi's engine")]
 PlanFileFlag = Annotated[
@@ -86,12 +87,14 @@ def provision(
 
     On aws a cell is a small fabric of its own. On azure and gcp its machine lets nobody in and joins the fabric's
     orchestrator by itself (grafos fabric init); one that never gets ready there is torn down again, and you hear why.
-    There it starts from the newest image that was published to the region, else from a stock image and the software.
+    There it starts from the newest image that was published to the region, else from a stock image and the software;
+    with --image bake the image of today's software is baked and published first, if it is not there.
     All that stands in the way is told at once; then the worst case is held in the fabric's ledger. A zone without a
     machine is followed by the next, with --any also region and cloud. Stopped or failed at any moment, the same command
     with the same --cell-id goes on, and teardown undoes.
     """
     from grafos_cli.by_pulumi import provision_by_pulumi
+    from grafos_cli.image_on_demand import BAKE, provision_from_bake
     from grafos_cli.planning import planned
     from grafos_cli.sizes import read_duration
     from grafos_cli.wishes import Wish, joining_of, markets_of, providers_of, words
@@ -115,11 +118,29 @@ def provision(
         joining=joining_of(keyless=keyless, no_join=no_join),
         image=image,
     )
+    if image == BAKE:
+        _refuse_beside_bake(plan_out, check_engine(engine, "--engine"), wish)
+        provision_from_bake(wish, terminal, dry_run=dry_run, yes=yes)
+        return
     if check_engine(engine, "--engine") == PULUMI:
         provision_by_pulumi(wish, plan_out, terminal, dry_run=dry_run, yes=yes)
         return
     with planned(wish, terminal) as work:
         _kept(work, plan_out, terminal) if plan_out else agree_and_make(work, terminal, dry_run=dry_run, yes=yes)
+
+
+def _refuse_beside_bake(plan_out: str, engine: str, wish: Wish) -> None:
+    """What is planned for another command to make is planned from an image that is there."""
+    from grafos_core.errors import GrafosError
+    from grafos_stacks.journal import DIRECT
+
+    if plan_out or engine != DIRECT:
+        provider = wish.providers[0] if wish.providers else "PROVIDER"
+        raise GrafosError(
+            "usage",
+            f"--image bake goes without {'--plan-out' if plan_out else f'--engine {engine}'}",
+            next=f"first: grafos cloud image bake, and grafos cloud image publish {provider}; then leave --image out",
+        )
 
 
 def agree_and_make(work: Planned, terminal: Terminal, *, dry_run: bool, yes: bool) -> None:
