@@ -26,6 +26,7 @@ NAMES = (
     "emulators",
     "joining",
     "shared_memory",
+    "services",
 )
 
 

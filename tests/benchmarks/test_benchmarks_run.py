@@ -21,6 +21,7 @@ NAMES = (
     "emulators",
     "joining",
     "shared_memory",
+    "services",
 )
 LONG = ("by_pulumi",)
 """Even a quick look at six runs of a real engine takes 20 s of processor time."""

@@ -116,7 +116,11 @@ def _through(
         await again.close()
         return Seen(instance, told, blind_s, again.instance_id, since, leased_until)
 
-    return asyncio.run(story())
+    seen = asyncio.run(story())
+    until(
+        lambda: instance.instance_id not in fabric.active()
+    )  # sessions are told before the scheduler has it in writing
+    return seen
 
 
 async def _ended(session: Session) -> str:

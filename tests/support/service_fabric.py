@@ -129,6 +129,10 @@ class ServiceFabric:
 
         return until(look)  # type: ignore[return-value]
 
+    def active(self, name: str = "echo") -> list[str]:
+        """The instances that serve, as the scheduler has it."""
+        return [each.instance_id for each in self.client.service(name).instances if each.state == "active"]
+
     def remove(self, name: str = "echo") -> None:
         self.client.remove_service(name, at_once=True)
         until(lambda: name not in [view.name for view in self.client.services()])
