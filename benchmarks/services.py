@@ -39,7 +39,7 @@ from grafos_scheduler.service_client import Session
 READY_WITHIN_S = 20.0
 AT_ONCE = 16
 """Connections that ask at the same time."""
-SECONDS, QUICK_SECONDS = 3.0, 0.2
+SECONDS, QUICK_SECONDS = 2.0, 0.2
 """Of each turn."""
 ASKED = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SERVED = b"hello\n"
@@ -226,7 +226,7 @@ def table_rows(*, quick: bool) -> Iterator[table.Row]:
 
 
 def _throughput(fabric: ServiceFabric, folder: Path, *, quick: bool) -> Iterator[table.Row]:
-    turns, seconds = (1, QUICK_SECONDS) if quick else (5, SECONDS)
+    turns, seconds = (1, QUICK_SECONDS) if quick else (3, SECONDS)
     fabric.deploy(replicas=1, cells=("one",), fuel_per_session=10**10, fuel_per_s_max=10**12)
     library: Load = partial(by_library, fabric)
     with nginx(folder, quick=quick) as beside, wasmtime(quick=quick) as serving, opened(fabric) as local:
@@ -268,12 +268,13 @@ def _failures(fabric: ServiceFabric, *, quick: bool) -> Iterator[table.Row]:
     )
     if quick:
         return
-    yield _blind("a cell is killed, one of two replicas", fabric, _killed, turns, at_once)
+    # Once each: a lease has to end before the next one.
+    yield _blind("a cell is killed, one of two replicas", fabric, _killed, 1, at_once)
     note = "with two cells that start again: that takes most of it"
-    yield _blind("all cells are killed", fabric, lambda it: failure_table.all_killed(it)[0], turns, None, note)
+    yield _blind("all cells are killed", fabric, lambda it: failure_table.all_killed(it)[0], 1, None, note)
     fabric.remove()
     fabric.deploy(cells=("two", CUT_OFF))
-    yield _blind("a cell falls silent, one of two replicas", fabric, _cut_off, turns, on_silence)
+    yield _blind("a cell falls silent, one of two replicas", fabric, _cut_off, 1, on_silence)
     fabric.remove()
 
 
