@@ -74,7 +74,7 @@ def _expected(plan: StackPlan) -> str:
     from grafos_stacks.planner import predicted_ways
 
     told = f"about {plan.predicted_s:.0f} s"
-    if not plan.spec.joins:
+    if not plan.spec.is_told_what_it_is:
         return told
     ways = predicted_ways(plan)
     if plan.facts.baked:
@@ -143,7 +143,7 @@ def plan_document(plan: StackPlan) -> dict[str, object]:
     found["worst_case_micro_cents"] = plan.bill.total_micro_cents
     found["cpu_credits"] = BURST_CREDITS.get(plan.spec.provider, "unknown")
     found["installs_at_first_boot"] = bool(plan.facts.bundle.sha256)
-    found["predicted_ways_s"] = predicted_ways(plan)._asdict() if plan.spec.joins else {}
+    found["predicted_ways_s"] = predicted_ways(plan)._asdict() if plan.spec.is_told_what_it_is else {}
     return found
 
 

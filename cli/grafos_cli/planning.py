@@ -274,7 +274,7 @@ def _joining(wish: Wish, spec: CellSpec) -> str:
 def _image(wish: Wish, spec: CellSpec) -> str:
     """What its machine starts from. One that joins nothing starts from a stock image whatever is said, unless no other
     cloud was named: then the flag was a mistake, and is told."""
-    if spec.joins:
+    if spec.is_told_what_it_is:
         return wish.image
     return wish.image if wish.image != STOCK and len(wish.providers) == 1 else ""
 

@@ -51,6 +51,9 @@ def up(
     allow: Annotated[
         str, typer.Option(metavar="CIDR", help="from where operators and cells come; default: from anywhere")
     ] = "",
+    image: Annotated[
+        str, typer.Option(metavar="NAME", help="a published image, or stock; default: the newest published")
+    ] = "",
     restore: Annotated[
         str, typer.Option(metavar="FILE", help="a backup, for a machine that is lost: the same orchestrator again")
     ] = "",
@@ -59,7 +62,8 @@ def up(
 ) -> None:
     """Makes the fabric's orchestrator on a cloud: plan with price and bound, machine, software, claim, ledger.
 
-    It is a stack of its own that cloud ls, show, extend, cost and sweep know, with one open port. The fabric's ledger
+    It starts from the newest image that was published to the region, else from a stock image and the software. It is a
+    stack of its own that cloud ls, show, extend, cost and sweep know, with one open port. The fabric's ledger
     moves there with all that it holds. Stopped or failed at any moment, the same command goes on; once all is done it
     changes nothing. The machine ends itself when its time is over, and what the orchestrator keeps goes with it: make
     backups, and extend it in time.
@@ -68,6 +72,7 @@ def up(
 
     terminal = terminal_of(ctx)
     given = {"zone": zone, "machine_type": machine_type, "ttl": ttl, "max_ttl": max_ttl, "port": port, "allow": allow}
+    given["image"] = image
     with _planned(terminal, on, region, given, restore) as (work, archive):
         document: dict[str, Any] = planned_document(work)
         if dry_run:
@@ -173,7 +178,7 @@ def _spec(row: StackRow | None, provider: str, region: str, given: dict[str, Any
     from grafos_cli.sizes import read_duration
     from grafos_stacks.orchestrator_machine import orchestrator_spec
 
-    asked: dict[str, Any] = {name: given[name] for name in ("zone", "machine_type", "port") if given[name]}
+    asked: dict[str, Any] = {name: given[name] for name in ("zone", "machine_type", "port", "image") if given[name]}
     for name in ("ttl", "max_ttl"):
         if given[name]:
             asked[f"{name}_s"] = read_duration(f"--{name.replace('_', '-')}", given[name])

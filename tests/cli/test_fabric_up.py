@@ -73,6 +73,9 @@ def test_a_plan_is_shown_with_its_price_and_nothing_is_made(newcomer: Orchestrat
     kinds = {what["kind"] for what in planned["plan"]["resources"]}
     assert kinds == {"network", "subnet", "address", "firewall_rule", "machine"}
     assert planned["plan"]["worst_case_micro_cents"] > 0
+    assert (planned["plan"]["installs_at_first_boot"], planned["plan"]["facts"]["baked"]) == (True, "")
+    unknown = ("--image", "img-gcp-us-central1-000000000000", "--dry-run")
+    assert newcomer.refused("fabric", "up", "--on", "gcp", "--region", "us-central1", *unknown) == "image_unknown"
     assert newcomer.resources() == []
     assert newcomer.refused("fabric", "up", "--yes") == "usage"
     assert newcomer.refused("fabric", "down", "--yes") == "not_found"
