@@ -119,7 +119,8 @@ class RunRegions:
     async def _attach(self, text: bytes) -> RegionReply:
         ref = read_lease_ref(text)
         for place, known in enumerate(self._open):
-            if (known.call.cell_id, known.call.lease_id) == (ref.cell, ref.lease_id):
+            call = known.call
+            if (call.fabric, call.cell_id, call.lease_id) == (ref.fabric, ref.cell, ref.lease_id):
                 return self._attached(place)
         if len(self._open) >= self._regions_max:
             return _refused("limit_exceeded", f"the run has all {abi.MEMORY_LEASES_MAX} memory slots that it may")

@@ -18,7 +18,7 @@ from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_scheduler import events, messages, regions
 from grafos_scheduler.authorize import TENANT, text_of
-from grafos_scheduler.region_frames import REGION_ANSWER_S_MAX, RegionAnswer, RegionCall
+from grafos_scheduler.region_frames import ATTACH, REGION_ANSWER_S_MAX, RegionAnswer, RegionCall
 from grafos_scheduler.shell import Link, Shell
 
 CALLS_AT_ONCE_MAX = 1024
@@ -28,12 +28,14 @@ log = logging.getLogger("grafos.link")
 
 
 class Asked(NamedTuple):
-    """A call that was passed on: over which link and under which number it came, and whose answer counts."""
+    """A call that was passed on: over which link and under which number it came, and whose answer counts.
+    ``size_bytes`` is how large the region is that is attached to; 0 for every other call."""
 
     link: Link
     number: int
     owner: str
     overdue: asyncio.TimerHandle
+    size_bytes: int
 
 
 class RegionRelay:
@@ -60,7 +62,7 @@ class RegionRelay:
         asked = self._asked.get(answer.number)
         if asked is not None and asked.owner == cell_id:
             self._forget(answer.number, asked)
-            asked.link.send(replace(answer, number=asked.number))
+            asked.link.send(_judged(answer, asked))
 
     def link_lost(self, cell_id: str, link: Link) -> None:
         """A link is gone: its own calls are forgotten, and those that wait for this cell have their answer."""
@@ -82,7 +84,8 @@ class RegionRelay:
         if not self._shell.send_now(lease.cell_id, replace(call, number=number)):
             raise _no_answer(lease.cell_id)
         overdue = asyncio.get_running_loop().call_later(REGION_ANSWER_S_MAX, self._give_up, number)
-        self._asked[number] = Asked(link, call.number, lease.cell_id, overdue)
+        size_bytes = lease.amount if call.operation == ATTACH else 0
+        self._asked[number] = Asked(link, call.number, lease.cell_id, overdue, size_bytes)
         self._of_link.setdefault(link, set()).add(number)
 
     def _give_up(self, number: int) -> None:
@@ -106,6 +109,15 @@ class RegionRelay:
             AuditKind.LEASE_REFUSED, text_of(TENANT, tenant), lease.lease_id, tenant, cell_id, details
         )
         await self._shell.handle(event, by=text_of(TENANT, tenant))
+
+
+def _judged(answer: RegionAnswer, asked: Asked) -> RegionAnswer:
+    """The answer for who asked. A guest counts on the size that it is told, so one that was not leased is refused."""
+    if asked.size_bytes and not answer.code and answer.size_bytes != asked.size_bytes:
+        what = f"cell {asked.owner} tells of {answer.size_bytes} bytes, and {asked.size_bytes} are leased there"
+        log.error("%s", what)
+        return _refusal(asked.number, GrafosError("answer_invalid", what))
+    return replace(answer, number=asked.number)
 
 
 def _refusal(number: int, error: GrafosError) -> RegionAnswer:

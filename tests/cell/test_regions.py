@@ -385,6 +385,12 @@ def test_the_same_region_has_one_place_and_places_are_bounded(owner: Owner) -> N
     assert [(reply.status, reply.place) for reply in replies] == [(0, 0), (0, 0), (abi.CAPACITY_EXCEEDED, 0)]
 
 
+def test_the_same_names_in_another_fabric_are_another_region(owner: Owner) -> None:
+    way = Way(owner)
+    ask(of_run(way), *(RegionWish(ATTACH, data=data) for data in (ref(), ref(fabric="another"))))
+    assert [call.fabric for call in way.said] == ["fab", "another"]
+
+
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff", b"x" * 600, b'{"fabric":"","cell":"c","lease_id":"l"}', b"[1]"])
 def test_what_is_no_reference_is_an_invalid_argument(owner: Owner, data: bytes) -> None:
     way = Way(owner)

@@ -376,3 +376,34 @@ def test_nothing_is_kept_of_a_link_whose_calls_could_not_be_passed_on(desk: Desk
         assert forgotten() is None
 
     asyncio.run(story())
+
+
+class OwnersLink:
+    """Of a shell what the relay needs: the state, and a link that takes what is for the owner."""
+
+    def __init__(self, state: object) -> None:
+        self.state = state
+        self.asked: list[RegionCall] = []
+
+    def send_now(self, _: str, call: RegionCall) -> bool:
+        self.asked.append(call)
+        return True
+
+
+@pytest.mark.parametrize(
+    ("told", "code"), [(MIB, ""), (MIB + 1, "answer_invalid"), (0, "answer_invalid"), (2**64, "answer_invalid")]
+)
+def test_who_attaches_is_told_no_other_size_than_was_leased(desk: Desk, told: int, code: str) -> None:
+    region, run = held(desk), desk.start()
+
+    async def story() -> RegionAnswer:
+        shell, link = OwnersLink(desk.state), HeardLink()
+        relay = RegionRelay(shell)  # type: ignore[arg-type]  # it needs of a shell what stands there
+        await relay.call("cell-1", link, call_of(desk, run, region))
+        relay.answered("cell-1", RegionAnswer(shell.asked[0].number, size_bytes=told, token="a token"))
+        [answer] = link.frames
+        assert isinstance(answer, RegionAnswer)
+        return answer
+
+    answer = asyncio.run(story())
+    assert (answer.code, answer.token) == (code, "" if code else "a token")
