@@ -162,13 +162,20 @@ def _is_open(state: State, known: rows.Reservation) -> bool:
     return not (state.lets_nothing_be_held if is_own else state.slices[account].closed)
 
 
+def _is_held_on(of: Ledger, account: Account) -> bool:
+    """Whether a run still holds something of the account, be it nothing, as on a cell that is free."""
+    if account.held_micro_cents:
+        return True
+    return any(held.account == account.name and held.state == ledger.OPEN for held in of.holds.values())
+
+
 def _closed(draft: Draft, known: rows.Reservation) -> rows.Reservation:
     """The reservation closed, and settled if nothing of it is held."""
     if known.settled_at:
         return known
     account = draft.ledger.account(known.account)
     now = replace(known, closed=True)
-    if account.held_micro_cents == 0:
+    if not _is_held_on(draft.ledger, account):
         now = replace(now, settled_at=draft.now, spent_micro_cents=account.spent_micro_cents)
         draft.book(ledger.settle(draft.ledger, known.account, account.spent_micro_cents))
         draft.remove(ledger.HOLD, known.account)

@@ -99,6 +99,20 @@ def test_closed_under_a_run_it_is_settled_when_that_has_ended_also_by_a_schedule
     assert end(desk).spent_micro_cents == 1000
 
 
+def test_closed_under_a_run_on_a_free_cell_it_stands_until_that_has_ended() -> None:
+    desk = ready()
+    desk.set_terms(rate=0)
+    reserve(desk, 0)
+    run = desk.start(deadline_s=10.0, reservation=KEY)
+    assert end(desk).held_micro_cents == 0
+    desk.wait(1, "cell-1")
+    desk.report(run, seconds=2.0)
+    assert desk.state.runs[run.run_id].state == runs.FINISHED
+    desk.wait(1, "cell-1")
+    assert reservations.state_of(next(iter(desk.state.reservations.values()))) == reservations.SETTLED
+    assert not desk.state.ledger.holds
+
+
 def test_nobody_ends_it_and_it_runs_out_and_is_forgotten_once_nobody_asks_again() -> None:
     desk = ready()
     reserve(desk, life_s=60.0)
