@@ -1,12 +1,14 @@
 """With what the emulated clouds sign for their machines: keys and certificates of one emulator's life.
 
 They are made when a cloud is loaded, and shown in ``identity-roots/<cloud>.json`` of the emulator's state directory, by
-name: what a verifier is to be given, and nobody else's. Each signs in the form of its cloud.
+name: what a verifier is to be given, and nobody else's. Each signs in the form of its cloud. All emulators of one
+process sign with the same keys, since making one takes as long as all else of a start.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -27,6 +29,7 @@ FOLDER = "identity-roots"
 RSA_BITS = 2048
 TOKEN_LIFE_S = 3600  # Google's
 DOCUMENT_LIFE = timedelta(hours=6)  # Azure's
+DAY_S = 86_400
 AZURE_SIGNER = "metadata.azure.com"
 _BEFORE, _LIFE = timedelta(days=1), timedelta(days=3650)
 
@@ -39,12 +42,18 @@ def show(state_dir: Path, cloud: str, roots: Mapping[str, str]) -> None:
     write_private(path, json.dumps(roots, indent=1, sort_keys=True).encode())
 
 
+@functools.cache
+def key_of_this_process(cloud: str) -> rsa.RSAPrivateKey:  # noqa: ARG001  each cloud has its own
+    """The key of all emulated clouds of this kind in this process."""
+    return _rsa()
+
+
 class AwsSigner:
     """One key with a certificate for each region; on AWS each region has a key of its own."""
 
-    def __init__(self, regions: Iterable[str], now: float) -> None:
-        self._key = _rsa()
-        self._certificates = {region: _own(self._key, f"Emulated AWS {region}", now) for region in regions}
+    def __init__(self, regions: Iterable[str], now: float, key: rsa.RSAPrivateKey | None = None) -> None:
+        self._key = key or _rsa()
+        self._certificates = _of_each_region(self._key, tuple(regions), now - now % DAY_S)
 
     @property
     def roots(self) -> dict[str, str]:
@@ -62,9 +71,9 @@ class AwsSigner:
 class GcpSigner:
     """One key under one key id; Google has several at a time, and changes them."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, key: rsa.RSAPrivateKey | None = None) -> None:
         self._clock = clock
-        self._key = _rsa()
+        self._key = key or _rsa()
         self._certificate = _own(self._key, "Emulated Google", clock.now())
         self._key_id = self._certificate.fingerprint(hashes.SHA256()).hex()[:40]
 
@@ -90,13 +99,13 @@ class GcpSigner:
 class AzureSigner:
     """A root, a certificate authority below it, and the metadata service's own certificate."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, key: rsa.RSAPrivateKey | None = None) -> None:
         self._clock = clock
         now = clock.now()
         root_key, between_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
         self._root = _own(root_key, "Emulated Azure root", now, depth=1)
         self._between = _issued(between_key, "Emulated Azure CA", (root_key, self._root), now, depth=0)
-        self._key = _rsa()
+        self._key = key or _rsa()
         self._leaf = _issued(self._key, AZURE_SIGNER, (between_key, self._between), now)
 
     @property
@@ -112,6 +121,11 @@ class AzureSigner:
         """``timeStamp`` of a document that is made now."""
         now = datetime.fromtimestamp(self._clock.now(), UTC)
         return {"createdOn": _azure_time(now), "expiresOn": _azure_time(now + DOCUMENT_LIFE)}
+
+
+@functools.lru_cache(maxsize=4)
+def _of_each_region(key: rsa.RSAPrivateKey, regions: tuple[str, ...], now: float) -> dict[str, x509.Certificate]:
+    return {region: _own(key, f"Emulated AWS {region}", now) for region in regions}
 
 
 def _azure_time(at: datetime) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from grafos_emulators import imds
 from grafos_emulators.addresses import LoopbackNetwork
-from grafos_emulators.attesting import AwsSigner
+from grafos_emulators.attesting import AwsSigner, key_of_this_process
 from grafos_emulators.aws import calls, ebs, iam, pricing, quotas, sts
 from grafos_emulators.aws.account import Account
 from grafos_emulators.aws.calls import AwsCall
@@ -71,7 +71,7 @@ class AwsFront:
         anything depends on the environment: for that time nobody's AWS settings are in it."""
         self._ec2 = _load_ec2(self.account)
         clock = self.account.world.clock
-        self._signer = AwsSigner(sorted(self._ec2.region_names), clock.now())
+        self._signer = AwsSigner(sorted(self._ec2.region_names), clock.now(), key_of_this_process("aws"))
         self._metadata = MetadataService(self.account, clock, self._signer)
         self._loaded.set()
 

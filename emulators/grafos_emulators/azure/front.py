@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from grafos_core.emulated import EMULATED_SUBSCRIPTION
 from grafos_emulators import imds
 from grafos_emulators.addresses import LoopbackNetwork
-from grafos_emulators.attesting import AzureSigner
+from grafos_emulators.attesting import AzureSigner, key_of_this_process
 from grafos_emulators.azure import calls, naming
 from grafos_emulators.azure.account import AzureAccount
 from grafos_emulators.azure.calls import ArmCall
@@ -54,7 +54,7 @@ class AzureFront:
         from grafos_emulators.azure.router import Router
 
         self._router = Router(self.account)
-        self._signer = AzureSigner(self.account.world.clock)
+        self._signer = AzureSigner(self.account.world.clock, key_of_this_process("azure"))
         self._metadata = MetadataService(self.account, self._router.machines, self._signer)
         self._loaded.set()
 

@@ -17,7 +17,7 @@ import msgspec
 from grafos_core.emulated import EMULATED_PROJECT
 from grafos_emulators import imds
 from grafos_emulators.addresses import LoopbackNetwork
-from grafos_emulators.attesting import GcpSigner
+from grafos_emulators.attesting import GcpSigner, key_of_this_process
 from grafos_emulators.census import Thing
 from grafos_emulators.faults import Fault
 from grafos_emulators.gate import CloudCall, Gate
@@ -60,7 +60,7 @@ class GcpFront:
         from grafos_emulators.gcp.compute import Compute
 
         self._compute = Compute(self.project)
-        self._signer = GcpSigner(self.project.world.clock)
+        self._signer = GcpSigner(self.project.world.clock, key_of_this_process("gcp"))
         self._loaded.set()
 
     def identity_roots(self) -> Mapping[str, str]:
