@@ -14,6 +14,7 @@ import pytest
 from agents import until
 from command_line import HELLO, Person, ends_with
 from own_orchestrator import OwnOrchestrator
+from vouching import vouched_again
 
 from grafos_cellimage.record import BakedImage
 
@@ -78,6 +79,7 @@ def test_a_provision_boots_the_published_disk_which_keeps_its_state_and_goes_wit
     own = OwnOrchestrator(ada)
     try:
         assert ada("fabric", "claim", own.url).code == 0
+        vouched_again(ada, image)
         place = ("--region", "us-central1")
         published = ada("cloud", "image", "publish", "gcp", "--image", str(image.path), *place, "--yes", "--json")
         assert published.code == 0, published.err

@@ -4,6 +4,7 @@ played here; what boots under it is in ``tests/cellimage``."""
 from __future__ import annotations
 
 import base64
+import http.server
 import io
 import json
 import os
@@ -11,13 +12,14 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
 from agents import until
 
 from grafos_core.virtual_machines import HOST, METADATA, command
-from grafos_emulators.boot import keeper, virtual
+from grafos_emulators.boot import keeper, metadata_way, virtual
 from grafos_emulators.boot.driver import AWS, AZURE, GCP, RAW, TAR_GZ, VHD, MachineDisk, MachineSetup
 from grafos_emulators.boot.metadata_way import translated
 from grafos_emulators.boot.process import START, package_root
@@ -73,6 +75,31 @@ def test_a_machine_is_told_where_it_finds_what_is_on_its_hosts_loopback() -> Non
 @pytest.mark.parametrize("body", [b"", b"us-central1-a", b"aGVsbG8=", b'{"a": "https://127.0.0.1:9"}', b"\x00\xff"])
 def test_all_else_comes_as_the_metadata_service_says_it(body: bytes) -> None:
     assert translated(body, HOST, ["127.42.1.3:8443"]) == body
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        said = f"{self.path} {self.headers['Host']} {self.headers['Metadata-Flavor']}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_machine_asks_its_metadata_service_by_its_own_name_and_the_emulator_is_asked_by_the_emulators() -> None:
+    asked = b"GET /computeMetadata/v1 HTTP/1.1\r\nHost: 169.254.169.254\r\nMetadata-Flavor: Google\r\n\r\n"
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        address = f"127.0.0.1:{server.server_port}"
+        words = [sys.executable, "-I", "-S", metadata_way.__file__, address, "/imds/i-1", HOST]
+        way = subprocess.run(words, input=asked, capture_output=True, check=True)
+        server.shutdown()
+        serving.join()
+    assert way.stdout.endswith(f"/imds/i-1/computeMetadata/v1 {address} Google".encode())
 
 
 # --- its disk --------------------------------------------------------------------------------------------------------
