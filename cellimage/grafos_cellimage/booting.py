@@ -10,17 +10,19 @@ import os
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import msgspec
 
+from grafos_cellimage import tools
 from grafos_cellimage.disk import copy_sparsely
-from grafos_cellimage.record import BakedImage
+from grafos_cellimage.record import BakedImage, images_home
+from grafos_cellimage.unfinished import unfinished
 from grafos_core.errors import GrafosError
+from grafos_core.paths import private_folder
 from grafos_core.virtual_machines import (
     CREDENTIAL,
     DISK,
@@ -43,6 +45,8 @@ from grafos_core.virtual_machines import (
 )
 
 CONSOLE = "console.log"
+COPIED = "copied"
+"""Written last: of which image the disk is."""
 CONTROL = "control"
 """The socket in a machine's folder by which its emulator is told what somebody does to it. It is named without the
 folder: a socket's path may have 107 bytes only."""
@@ -108,12 +112,7 @@ class Machine:
             )
         check_emulator(image.arch)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        disk = folder / DISK
-        if not disk.exists():
-            with disk.open("wb") as file:
-                file.truncate(image.size_bytes)
-            copy_sparsely(image.path, disk, 0)
-            (folder / FIRMWARE).write_bytes(Path(EMULATORS[image.arch].memory).read_bytes())
+        _give_disk(image, folder)
         for name, text in asked.credentials.items():
             told_file(folder, name).touch(mode=0o600)
             told_file(folder, name).write_text(told_text(name, text))
@@ -131,12 +130,13 @@ class Machine:
         return self._process is not None and self._process.poll() is None
 
     def switch_on(self) -> None:
+        """It is off again as soon as this process, or the thread that called this, has ended in whatever way."""
         arch, console = self.image.arch, f"file:{escaped(str(self.folder / CONSOLE))}"
         words = command(self.asked.hardware(arch), self.folder, console, accelerated=can_accelerate(arch))
         words += ["-qmp", f"unix:{CONTROL},server=on,wait=off"]
         with (self.folder / "emulator.log").open("ab") as log:
             self._process = subprocess.Popen(
-                words,
+                [tools.find("setpriv"), "--pdeathsig", "KILL", "--", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -193,11 +193,25 @@ class Machine:
 
 @contextmanager
 def booted(image: BakedImage, asked: Asked, folder: Path | None = None) -> Iterator[Machine]:
-    """A machine that is on, and is off and gone after the block. With ``folder`` its disk stays there."""
-    with tempfile.TemporaryDirectory(prefix="grafos-boot-") as scratch:
-        machine = Machine(image, asked, folder or Path(scratch))
+    """A machine that is on, and is off and gone after the block. With ``folder`` its disk stays there; else it is in
+    the cache, and what a killed one left there goes when the next is booted."""
+    with unfinished(private_folder(images_home()), ".boot-") if folder is None else nullcontext(folder) as place:
+        machine = Machine(image, asked, place)
         try:
             machine.switch_on()
             yield machine
         finally:
             machine.switch_off()
+
+
+def _give_disk(image: BakedImage, folder: Path) -> None:
+    """A copy of the image's disk, unless the folder has one of that image already, and all of it."""
+    told = folder / COPIED
+    if told.is_file() and told.read_text() == image.sha256:
+        return
+    told.unlink(missing_ok=True)
+    with (folder / DISK).open("wb") as file:
+        file.truncate(image.size_bytes)
+    copy_sparsely(image.path, folder / DISK, 0)
+    (folder / FIRMWARE).write_bytes(Path(EMULATORS[image.arch].memory).read_bytes())
+    told.write_text(image.sha256)

@@ -36,6 +36,7 @@ PACKAGE_OF = {
     "qemu-x86_64-static": "qemu-user-static",
     "sbsign": "sbsigntool",
     "sbverify": "sbsigntool",
+    "setpriv": "util-linux",
     "sfdisk": "fdisk",
     "systemd-analyze": "systemd",
     "unshare": "util-linux",

@@ -1,5 +1,5 @@
 """Ctrl-C: the first stops safely and says how to go on, the second leaves at once, with the command that goes on.
-SIGTERM counts as Ctrl-C.
+SIGTERM counts as Ctrl-C, and so does SIGHUP, of a terminal that was closed, unless whoever started this ignores it.
 
 Stopping is safe anywhere because whatever changes the world writes its intent down first: the first signal raises
 ``KeyboardInterrupt`` where the program stands, and the next command continues or undoes.
@@ -28,7 +28,7 @@ class _Presses:
 
 
 def install() -> None:
-    """Takes over SIGINT and SIGTERM of this process."""
+    """Takes over SIGINT, SIGTERM and SIGHUP of this process."""
 
     def pressed(_number: int, _frame: FrameType | None) -> None:
         _Presses.count += 1
@@ -42,6 +42,8 @@ def install() -> None:
 
     signal.signal(signal.SIGINT, pressed)
     signal.signal(signal.SIGTERM, pressed)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means that it goes on
+        signal.signal(signal.SIGHUP, pressed)
 
 
 def was_pressed() -> bool:

@@ -93,12 +93,9 @@ def provision(
     machine is followed by the next, with --any also region and cloud. Stopped or failed at any moment, the same command
     with the same --cell-id goes on, and teardown undoes.
     """
-    from grafos_cli.by_pulumi import provision_by_pulumi
-    from grafos_cli.image_on_demand import BAKE, provision_from_bake
-    from grafos_cli.planning import planned
     from grafos_cli.sizes import read_duration
     from grafos_cli.wishes import Wish, joining_of, markets_of, providers_of, words
-    from grafos_stacks.owners import PULUMI, check_engine
+    from grafos_stacks.owners import check_engine
 
     terminal = terminal_of(ctx)
     wish = Wish(
@@ -118,15 +115,24 @@ def provision(
         joining=joining_of(keyless=keyless, no_join=no_join),
         image=image,
     )
-    if image == BAKE:
-        _refuse_beside_bake(plan_out, check_engine(engine, "--engine"), wish)
+    _by_its_way(wish, check_engine(engine, "--engine"), plan_out, terminal, dry_run=dry_run, yes=yes)
+
+
+def _by_its_way(wish: Wish, engine: str, plan_out: str, terminal: Terminal, *, dry_run: bool, yes: bool) -> None:
+    """With an image that is made first, by Pulumi, or directly: to a file, or to the end."""
+    from grafos_cli.by_pulumi import provision_by_pulumi
+    from grafos_cli.image_on_demand import BAKE, provision_from_bake
+    from grafos_cli.planning import planned
+    from grafos_stacks.owners import PULUMI
+
+    if wish.image == BAKE:
+        _refuse_beside_bake(plan_out, engine, wish)
         provision_from_bake(wish, terminal, dry_run=dry_run, yes=yes)
-        return
-    if check_engine(engine, "--engine") == PULUMI:
+    elif engine == PULUMI:
         provision_by_pulumi(wish, plan_out, terminal, dry_run=dry_run, yes=yes)
-        return
-    with planned(wish, terminal) as work:
-        _kept(work, plan_out, terminal) if plan_out else agree_and_make(work, terminal, dry_run=dry_run, yes=yes)
+    else:
+        with planned(wish, terminal) as work:
+            _kept(work, plan_out, terminal) if plan_out else agree_and_make(work, terminal, dry_run=dry_run, yes=yes)
 
 
 def _refuse_beside_bake(plan_out: str, engine: str, wish: Wish) -> None:

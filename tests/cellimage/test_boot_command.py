@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import select
+import subprocess
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from agents import PATIENCE_S
 
-from grafos_cellimage.booting import Asked, Machine
-from grafos_cellimage.record import GIB, BakedImage
+from grafos_cellimage.booting import COPIED, Asked, Machine
+from grafos_cellimage.record import GIB, BakedImage, sha256_of, write_record
 from grafos_core.errors import GrafosError
-from grafos_core.virtual_machines import AWS, AZURE, DRESSES, GCP, HOST, METADATA, PLAIN, command, is_accelerated
+from grafos_core.virtual_machines import AWS, AZURE, DISK, DRESSES, GCP, HOST, METADATA, PLAIN, command, is_accelerated
 
 IMAGE = BakedImage(path=Path("cell.raw"), sha256="0" * 64, size_bytes=GIB, arch="amd64", suite="trixie")
 HERE = Path("/here")
@@ -87,3 +93,55 @@ def test_a_machine_that_could_not_boot_it_is_refused_before_anything_is_made(ask
         Machine(IMAGE, asked, tmp_path / "machine")
     assert refused.value.code == "config_invalid"
     assert not (tmp_path / "machine").exists()
+
+
+STARTS_ONE = """
+import sys, time
+from pathlib import Path
+from grafos_cellimage.booting import Asked, booted
+from grafos_cellimage.record import read_record
+
+with booted(read_record(Path(sys.argv[1])), Asked(reaches=()), Path(sys.argv[2])) as machine:
+    print(machine._process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def an_image(folder: Path) -> BakedImage:
+    """Nothing boots from it: the machine stays in its firmware."""
+    disk = folder / "cell.raw"
+    disk.write_bytes(bytes(1 << 20))
+    image = BakedImage(path=disk, sha256=sha256_of(disk), size_bytes=1 << 20, arch="amd64", suite="trixie")
+    write_record(image)
+    return image
+
+
+@pytest.mark.needs("image")
+def test_a_machine_does_not_outlive_the_program_that_started_it_however_that_ends(tmp_path: Path) -> None:
+    words = (sys.executable, "-c", STARTS_ONE, str(an_image(tmp_path).path), str(tmp_path / "machine"))
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        ended = os.pidfd_open(int(program.stdout.readline()))
+        try:
+            assert select.select([ended], [], [], 0)[0] == [], "it runs"
+            program.kill()
+            assert select.select([ended], [], [], PATIENCE_S)[0] == [ended]
+        finally:
+            os.close(ended)
+
+
+@pytest.mark.needs("image")
+def test_a_disk_that_was_copied_by_half_or_of_another_image_is_copied_anew(tmp_path: Path) -> None:
+    image, folder = an_image(tmp_path), tmp_path / "machine"
+    disk = Machine(image, Asked(), folder).folder / DISK
+    with disk.open("r+b") as file:
+        file.write(b"its state")
+    Machine(image, Asked(), folder)
+    assert disk.read_bytes().startswith(b"its state"), "a power cycle keeps it"
+    (folder / COPIED).unlink()
+    Machine(image, Asked(), folder)
+    assert disk.read_bytes() == bytes(1 << 20)
+    with disk.open("r+b") as file:
+        file.write(b"of the other")
+    Machine(msgspec.structs.replace(image, sha256="1" * 64), Asked(), folder)
+    assert disk.read_bytes() == bytes(1 << 20)
