@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grafos_cli import deploy_programs
 from grafos_cli.taught import new_group, taught, terminal_of
 
 if TYPE_CHECKING:
@@ -211,6 +212,10 @@ def run(
     wish = Wish(asking, where, cell_id, most)
     act = run_on_cheapest if where == ANY or most is not None else run_on_provider
     _show(act(wish, fabric, project_folder(), terminal), fabric, terminal)
+
+
+app.command("ls", cls=deploy_programs.LS)(deploy_programs.ls)
+app.command("cancel", cls=deploy_programs.CANCEL)(deploy_programs.cancel)
 
 
 def _without_services(what: Program) -> Program:

@@ -58,6 +58,7 @@ AT_ONCE_MAX = 8
 ROOM_WITHIN_S = 120.0
 """How long a tasklet whose turn it is waits for room or quota that others have, once none of the program runs."""
 ASK_AGAIN_S = 0.5
+CANCELLED = "cancelled"
 LINGER_S = 600.0
 """The money is held so much longer than the tasklets may last, for whoever has to ask again."""
 GO_ON = "run the same command again: it goes on from here, and nothing is charged twice"
@@ -102,45 +103,58 @@ def prepare_all(program: Program, tier: Tier | None, tenant: str) -> Work:
 def run_program(work: Work, reach: Reach, project: Path, terminal: Terminal) -> ProgramEnd:
     """Runs it to its end and settles it. The first tasklet that fails is the error, once none runs any more."""
     keys = ProgramKeys(project, _identity(work, reach))
-    with reach.client(PATIENCE_S) as client, resumable(f"Stopped while {work.program.name} ran", GO_ON):
-        pending, is_over = keys.find(), False
-        if pending is not None:
-            # One that is over was seen to its end by nobody: its answer was lost on the way. All its runs still answer.
-            is_over = _reserve(client, pending).closed
-        else:
-            pending = _with_money(client, work, reach, keys)
-        with show_steps(terminal) as steps:
-            try:
-                ran = _to_the_end(client, _Running(work, reach, pending, steps), pending, keys)
-            except GrafosError as error:
-                if not is_over or error.code != "not_found":
-                    raise
-                steps.note("note: what was held ran out before the program was through; it runs anew")
+    with reach.client(PATIENCE_S) as client:
+        with resumable(f"Stopped before {work.program.name} began", GO_ON):
+            pending, is_over = keys.find(), False
+            if pending is not None:
+                # One that is over was seen to its end by nobody: its answer was lost on the way. Its runs still answer.
+                is_over = _reserve(client, pending, work).closed
+            else:
                 pending = _with_money(client, work, reach, keys)
-                ran = _to_the_end(client, _Running(work, reach, pending, steps), pending, keys)
+        try:
+            return _to_the_end(client, work, reach, pending, keys, terminal)
+        except GrafosError as error:
+            if not is_over or error.code != "not_found":
+                raise
+        terminal.note("note: what was held ran out before the program was through; it runs anew")
+        with resumable(f"Stopped before {work.program.name} began", GO_ON):
+            pending = _with_money(client, work, reach, keys)
+        return _to_the_end(client, work, reach, pending, keys, terminal)
+
+
+def _to_the_end(
+    client: SchedulerClient, work: Work, reach: Reach, pending: PendingProgram, keys: ProgramKeys, terminal: Terminal
+) -> ProgramEnd:
+    """What became of each tasklet; what is held for a program that failed is free when its failure is raised."""
+    next_steps = f"{GO_ON}\nto give it up: grafos deploy cancel {pending.key}"
+    with resumable(f"Stopped while {work.program.name} ran", next_steps), show_steps(terminal) as steps:
+        try:
+            ran = _Running(work, reach, pending, steps).to_the_end()
+        except GrafosError as error:
+            if error.code not in NO_ANSWER and UNSEEN not in error.context:
+                _give_back(client, pending, keys, error)
+            raise
         money = client.end_reservation(pending.key)
         keys.done(pending.key)
     return ProgramEnd(ran, money)
 
 
-def _to_the_end(
-    client: SchedulerClient, running: _Running, pending: PendingProgram, keys: ProgramKeys
-) -> dict[str, Ran]:
-    """What became of each tasklet; what is held for a program that failed is free when its failure is raised."""
+def _give_back(client: SchedulerClient, pending: PendingProgram, keys: ProgramKeys, failure: GrafosError) -> None:
+    """Frees what is held for a program that failed. Where that fails too, it is the failure that counts, and the key is
+    kept: asked for again, the program shows its failure and frees what is held."""
     try:
-        return running.to_the_end()
+        client.end_reservation(pending.key)
     except GrafosError as error:
-        if error.code not in NO_ANSWER and UNSEEN not in error.context:
-            client.end_reservation(pending.key)
-            keys.done(pending.key)
-        raise
+        failure.why = "; ".join(filter(None, (failure.why, f"what was held for it is not free yet: {error.what}")))
+        return
+    keys.done(pending.key)
 
 
 def _with_money(client: SchedulerClient, work: Work, reach: Reach, keys: ProgramKeys) -> PendingProgram:
     """A new program under way, for which the worst case is held."""
     pending = keys.begin(new_program(_worst_case(client, work, reach), _ttl_s(work)))
     try:
-        _reserve(client, pending)
+        _reserve(client, pending, work)
     except GrafosError as error:
         if error.code not in NO_ANSWER:
             keys.done(pending.key)
@@ -148,9 +162,9 @@ def _with_money(client: SchedulerClient, work: Work, reach: Reach, keys: Program
     return pending
 
 
-def _reserve(client: SchedulerClient, pending: PendingProgram) -> ReservationView:
-    left_s = pending.asked_at + pending.ttl_s - time.time()
-    return client.reserve(ReservationRequest(pending.key, pending.micro_cents, max(1.0, left_s)))
+def _reserve(client: SchedulerClient, pending: PendingProgram, work: Work) -> ReservationView:
+    left_s = max(1.0, pending.asked_at + pending.ttl_s - time.time())
+    return client.reserve(ReservationRequest(pending.key, pending.micro_cents, left_s, work.program.name))
 
 
 def _worst_case(client: SchedulerClient, work: Work, reach: Reach) -> int:
@@ -235,14 +249,16 @@ class _Running:
     def _attempts(self, client: SchedulerClient, asking: Asking) -> Ran:
         tasklet, attempt = asking.tasklet, 1
         while True:
-            ended = self._run(client, asking, self._pending.run_key(tasklet.name, attempt))
-            if not tasklet.retry or ended.view.code not in NOT_ITS_FAULT or attempt == ATTEMPTS_MAX:
-                return Ran(ended, attempt)
-            self._steps.note(f"{tasklet.name} runs again: {ended.view.what or ended.view.code}")
+            view = self._with_room(client, asking, self._pending.run_key(tasklet.name, attempt))
+            # One that was cancelled before we asked is not what somebody wants who goes on.
+            if view.state != CANCELLED:
+                ended = self._ended(client, view, asking)
+                if not tasklet.retry or ended.view.code not in NOT_ITS_FAULT or attempt >= ATTEMPTS_MAX:
+                    return Ran(ended, attempt)
+                self._steps.note(f"{tasklet.name} runs again: {ended.view.what or ended.view.code}")
             attempt += 1
 
-    def _run(self, client: SchedulerClient, asking: Asking, run_key: str) -> Ended:
-        view = self._with_room(client, asking, run_key)
+    def _ended(self, client: SchedulerClient, view: RunView, asking: Asking) -> Ended:
         self._have_room.add(asking.tasklet.name)
         try:
             return wait_for(client, view, asking, self._steps)

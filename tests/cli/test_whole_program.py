@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from agents import until
@@ -153,6 +155,43 @@ def test_ctrl_c_says_how_to_go_on(resident: Person) -> None:
     assert (answer.code, answer.error_code) == (130, "interrupted")
     assert "run the same command again" in answer.err
     assert resident("deploy").code == 0
+
+
+def test_a_program_that_was_stopped_is_given_up_with_its_run_and_its_money(resident: Person) -> None:
+    write(resident, ("slow", slow(8_000_000_000), PATIENT), ("after", HELLO, {"needs": ["slow"]}))
+    before = len(runs(resident))
+    process = resident.starts("deploy")
+    until(lambda: len(runs(resident)) > before, "the first run")
+    process.send_signal(signal.SIGINT)
+    [key] = re.findall("grafos deploy cancel ([0-9a-f]{32})", ends_with(process).err)
+    [listed] = [each for each in programs(resident) if each["reservation_key"] == key]
+    assert (listed["program"], listed["state"], len(listed["run_ids"])) == ("whole", "open", 1)
+    assert key in resident("deploy", "ls").out
+    given_up = resident("deploy", "cancel", key, "--json").document
+    assert [(run["tasklet"], run["state"]) for run in given_up["runs"]] == [("slow", "cancelled")]
+    assert given_up["program"]["held_micro_cents"] == 0
+    [listed] = [each for each in programs(resident) if each["reservation_key"] == key]
+    assert (listed["state"], listed["run_ids"]) == ("settled", [])
+    assert not list((resident.project / ".grafos" / "runs").glob("program-*.json")), "asked for again it runs anew"
+    assert resident("deploy", "cancel", key).code == 0
+    assert resident("deploy", "cancel", "0" * 32).error_code == "not_found"
+
+
+def test_who_goes_on_after_a_run_was_cancelled_gets_another_one(resident: Person) -> None:
+    write(resident, ("slow", slow(400_000_000), PATIENT), ("after", HELLO, {"needs": ["slow"]}))
+    before = {run["run_id"] for run in runs(resident)}
+    process = resident.starts("deploy")
+    until(lambda: [run for run in runs(resident) if run["run_id"] not in before], "the first run")
+    process.send_signal(signal.SIGINT)
+    assert ends_with(process).code == 130
+    [begun] = [str(run["run_id"]) for run in runs(resident) if run["run_id"] not in before]
+    assert resident("runs", "cancel", begun).code == 0
+    answer = resident("deploy", "--json")
+    assert (answer.code, answer.document["tasklets"][0]["attempts"]) == (0, 2), answer.out
+
+
+def programs(person: Person) -> list[dict[str, Any]]:
+    return list(person("deploy", "ls", "--json").document["programs"])
 
 
 def test_what_is_for_one_tasklet_is_refused_and_one_alone_needs_its_input(resident: Person) -> None:
