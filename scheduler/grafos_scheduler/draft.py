@@ -38,6 +38,7 @@ class Draft:
         self._services: dict[str, Service] = {}
         self._instances: dict[str, Instance] = {}
         self._regions: dict[str, Region] = {}
+        self._leases: dict[str, rows.Lease] = {}
 
     def put(self, kind: str, key: str, row: msgspec.Struct) -> None:
         self._batch.append(Change(kind, key, row))
@@ -51,7 +52,13 @@ class Draft:
         self._effects.append(RunMoved(run.run_id))
 
     def put_lease(self, lease: rows.Lease) -> None:
+        """The lease as it is from now on, also for the rest of this decision."""
+        self._leases[lease.lease_id] = lease
         self.put(rows.LEASE, lease.lease_id, lease)
+
+    def newest_lease(self, lease: rows.Lease) -> rows.Lease:
+        """The lease as this decision has it so far."""
+        return self._leases.get(lease.lease_id, lease)
 
     def put_service(self, service: Service) -> None:
         """The service as it is from now on, also for the rest of this decision."""

@@ -171,9 +171,9 @@ def tear_down(draft: Draft, instance: Instance) -> None:
 
 
 def leases_of(draft: Draft, instance: Instance) -> list[rows.Lease]:
-    """Those of its leases that still have a row."""
+    """Those of its leases that still have a row, as this decision has them so far."""
     held = draft.state.leases
-    return [held[lease_id] for lease_id in instance.lease_ids if lease_id in held]
+    return [draft.newest_lease(held[lease_id]) for lease_id in instance.lease_ids if lease_id in held]
 
 
 def note(draft: Draft, kind: AuditKind, instance: Instance, **details: str | int) -> None:

@@ -10,6 +10,8 @@ from grafos_core.audit_chain import AuditKind
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
 from grafos_scheduler import service_events, service_instances, tenant_events
+from grafos_scheduler.effects import SendToCell
+from grafos_scheduler.frames import GrantLease, TearDownLease
 from grafos_scheduler.service_frames import DrainInstance, InstanceLoad, StopInstance
 
 
@@ -23,6 +25,24 @@ def test_a_cutover_that_begins_while_the_leases_are_renewed_knows_what_was_held_
     row = desk.row(old)
     assert list(desk.state.ledger.holds) == [row.hold_id]
     assert row.serves_until == max(lease.expires_at for lease in desk.leases(old))
+
+
+@pytest.mark.parametrize("served_s", range(10, 18))
+def test_an_instance_that_is_dropped_while_its_leases_are_renewed_takes_them_along_as_they_are_then(
+    served_s: int,
+) -> None:
+    desk = ServiceDesk(1)
+    desk.deploy()
+    [unborn] = desk.standing()
+    desk.grant(unborn)
+    desk.wait(served_s, "cell-1")
+    desk.deploy(version="2.0.0")
+    desk.wait(1, "cell-1")
+    told = [effect.frame for effect in desk.effects if isinstance(effect, SendToCell)]
+    granted = {frame.lease_id: frame.generation for frame in told if isinstance(frame, GrantLease)}
+    ended = {frame.lease_id: frame.generation for frame in told if isinstance(frame, TearDownLease)}
+    assert ended == {lease.lease_id: lease.generation for lease in desk.leases(unborn)}
+    assert all(ended[lease_id] >= generation for lease_id, generation in granted.items() if lease_id in ended)
 
 
 def test_an_instance_that_loses_a_lease_as_its_cutover_begins_is_fenced() -> None:
