@@ -137,7 +137,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in unforeseen(tmp_path, "--debug").err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_ctrl_c_can_be_answered_and_the_second_leaves_at_once(number: int) -> None:
     program = f"""
 import os, time
