@@ -1,4 +1,4 @@
-"""`grafos events`: what happened to cells, to what they consist of, and to runs, in the order of time.
+"""`grafos events`: what happened to cells, to what they consist of, to runs and services, in the order of time.
 
 Nothing is kept for it: every event is told from a moment that a record has anyway, so the list is the same whoever asks
 and however often, and what a lost connection hid is there at the next look.
@@ -20,6 +20,7 @@ from grafos_cli.taught import new_command_app, taught, terminal_of
 if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
     from grafos_scheduler.messages import RunView
+    from grafos_scheduler.service_messages import InstanceView, ServiceView
     from grafos_stacks.journal import ResourceRow
     from grafos_stacks.records import CellRecord
 
@@ -31,8 +32,8 @@ RUNS_LOOKED_AT = 1000
 
 
 class Event(NamedTuple):
-    """What happened to whom, and when (Unix seconds). ``kind`` is cell, resource or run; ``name`` is the cell's id, the
-    resource's name or the run's id."""
+    """What happened to whom, and when (Unix seconds). ``kind`` is cell, resource, run or service; ``name`` is the id of
+    the cell or run, or the name of the resource or service, of a replica with a slash and its number."""
 
     at: float
     kind: str
@@ -61,7 +62,7 @@ def events(
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=LIMIT_MAX, help="how many, the newest")] = LIMIT_DEFAULT,
     follow: FollowFlag = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
-    """Tells what happened to the cells of the fabric, their resources and their runs, the oldest first.
+    """Tells what happened to the cells of the fabric, their resources, runs and services, the oldest first.
 
     Of runs the newest thousand of each scheduler are looked at. A scheduler that does not answer is a remark; with
     --follow what it knew is told once it answers again.
@@ -111,8 +112,8 @@ class _Remarks:
         self.terminal = replace(terminal, err=self._said)
 
     def tell(self) -> None:
-        """Passes on what was said since the last time."""
-        said = self._said.getvalue()
+        """Passes on what was said since the last time, each line once."""
+        said = "".join(dict.fromkeys(self._said.getvalue().splitlines(keepends=True)))
         self._said.seek(0)
         self._said.truncate()
         if said != self._told:
@@ -148,6 +149,7 @@ def _all(terminal: Terminal) -> Iterator[Event]:
     from grafos_cli.fabric import open_default
     from grafos_cli.gathering import gather_runs
     from grafos_cli.project import project_folder
+    from grafos_cli.service_calls import services_that_answer
     from grafos_core.clock import SystemClock
     from grafos_stacks.journal import Journal
     from grafos_stacks.records import CellHome
@@ -164,8 +166,11 @@ def _all(terminal: Terminal) -> Iterator[Event]:
                 yield from events_of_resources(row.stack, journal.resources(row.stack).values())
         finally:
             journal.close()
-    for one in gather_runs(Everywhere(fabric, project_folder(), terminal), RUNS_LOOKED_AT):
+    around = Everywhere(fabric, project_folder(), terminal)
+    for one in gather_runs(around, RUNS_LOOKED_AT):
         yield from events_of_run(one.view)
+    for view in services_that_answer(around):
+        yield from events_of_service(view)
 
 
 def events_of_cell(record: CellRecord, now: float) -> Iterator[Event]:
@@ -193,3 +198,30 @@ def events_of_run(view: RunView) -> Iterator[Event]:
     if view.ended_at:
         why = view.code if view.code not in ("", view.state) else ""
         yield Event(view.ended_at, "run", view.run_id, view.state, view.cell_id, why or detail)
+
+
+def events_of_service(view: ServiceView) -> Iterator[Event]:
+    """Its deploying, and what its instances went through, of those that ended the newest; named as in the audit log."""
+    yield Event(view.created_at, "service", view.name, "ServiceDeployed", "", f"{view.spec.replica_count} replicas")
+    instances = [*view.instances, *view.ended]
+    restarted = {each.follows for each in instances if each.why == "restart"}
+    for instance in instances:
+        name = f"{view.name}/{instance.slot}"
+        for at, what, detail in _moments(instance, restarted=instance.instance_id in restarted):
+            if at:
+                yield Event(at, "service", name, what, instance.cell_id, detail)
+
+
+def _moments(instance: InstanceView, *, restarted: bool) -> Iterator[tuple[float, str, str]]:
+    """Those of one instance; 0 for what has not been. One that crashed and began again on its cell is no failover."""
+    yield instance.created_at, "InstanceProvisioned", instance.why
+    yield (
+        instance.active_at,
+        "CutoverCompleted" if instance.why == "cutover" else "InstanceActive",
+        instance.instance_id,
+    )
+    if instance.drain_until:
+        yield instance.left_at, "CutoverStarted" if instance.code == "cutover" else "InstanceDraining", instance.code
+    elif not restarted and instance.code not in ("cutover", "scaled", "removed"):
+        yield instance.left_at, "FailoverStarted", instance.what
+    yield instance.ended_at, "InstanceEnded", instance.code or "finished"

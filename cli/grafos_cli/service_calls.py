@@ -79,15 +79,20 @@ def find(around: Everywhere, name: str) -> ServicesClient:
 
 
 def gather(around: Everywhere) -> list[ServiceView]:
-    """The services of every scheduler of the fabric that answers; why one does not, if none are found."""
+    """As ``services_that_answer``, by name; why one does not answer, if none are found."""
+    found = services_that_answer(around)
+    around.check_list(found)
+    return sorted(found, key=lambda view: view.name)
+
+
+def services_that_answer(around: Everywhere) -> list[ServiceView]:
+    """The services of every scheduler of the fabric that answers."""
 
     def services_of(reach: Reach) -> list[ServiceView]:
         with reach.services() as client:
             return client.services()
 
-    found = [view for _, views in around.ask(services_of, "not_found") for view in views]
-    around.check_list(found)
-    return sorted(found, key=lambda view: view.name)
+    return [view for _, views in around.ask(services_of, "not_found") for view in views]
 
 
 def _until_it_serves(client: ServicesClient, name: str) -> ServiceView:

@@ -62,6 +62,8 @@ def moved(instance: Instance, state: str) -> Instance:
 
 def put(draft: Draft, instance: Instance) -> None:
     """The instance as it is now, and word to whoever has sessions in it."""
+    if instance.state in (DRAINING, FENCED, ENDED) and not instance.left_at:
+        instance = replace(instance, left_at=draft.now)
     draft.put_instance(instance)
     draft.do(InstanceMoved(instance.instance_id))
 

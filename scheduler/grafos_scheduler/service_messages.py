@@ -108,7 +108,9 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class InstanceView(msgspec.Struct, frozen=True):
     """One replica's life on one cell. ``state``: planned, starting, active, draining, fenced or ended. ``slot`` is
     which of the replicas it is; ``why`` what it was provisioned for: deploy, failover, cutover or restart.
-    ``connected``: its cell holds a link. ``code`` and ``what`` tell why it drains, is fenced or has ended."""
+    ``connected``: its cell holds a link. ``code`` and ``what`` tell why it drains, is fenced or has ended. ``follows``
+    is the one before it in its slot. Moments are Unix seconds, 0 for what has not been: ``active_at`` it began to
+    serve, from ``left_at`` on it takes no session, and ``drain_until`` those that it has may last if it drains."""
 
     instance_id: str
     slot: int
@@ -128,6 +130,10 @@ class InstanceView(msgspec.Struct, frozen=True):
     fuel_used: int
     sessions_served: int
     cost_micro_cents: int
+    follows: str = ""
+    active_at: float = 0.0
+    left_at: float = 0.0
+    drain_until: float = 0.0
 
 
 class ServiceView(msgspec.Struct, frozen=True):

@@ -114,6 +114,7 @@ def start_again(draft: Draft, before: Instance, chance: random.Random) -> bool:
         holds=0,
         active_at=0.0,
         drain_until=0.0,
+        left_at=0.0,
         code="",
         what="",
         ended_at=0.0,

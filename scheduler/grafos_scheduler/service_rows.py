@@ -34,7 +34,8 @@ class Instance(msgspec.Struct, frozen=True):
 
     ``spec`` is what it was made of. ``serves_until`` is the latest end of a lease that was ever asked for it: until
     then, by any clock, it may serve. ``again_at`` is when a planned one is to be started; ``restarts`` counts the
-    crashes in a row before it. ``drain_until`` is the end of its drain. The open hold pays for what is used since
+    crashes in a row before it. ``drain_until`` is the end of its drain, and since ``left_at`` it takes no session any
+    more. The open hold pays for what is used since
     ``billed_from``; what was settled before is in ``cost_micro_cents``. ``follows`` is the instance before it in its
     slot, and ``why`` tells what it is for.
     """
@@ -63,6 +64,7 @@ class Instance(msgspec.Struct, frozen=True):
     again_at: float = 0.0
     restarts: int = 0
     drain_until: float = 0.0
+    left_at: float = 0.0
     code: str = ""
     what: str = ""
     ended_at: float = 0.0

@@ -59,6 +59,10 @@ def _instance_view(state: State, instance: Instance, sessions_of: Callable[[str]
         fuel_used=_fuel_used(state, instance),
         sessions_served=instance.sessions_served,
         cost_micro_cents=instance.cost_micro_cents,
+        follows=instance.follows,
+        active_at=instance.active_at,
+        left_at=instance.left_at,
+        drain_until=instance.drain_until,
     )
 
 

@@ -107,6 +107,9 @@ def test_a_service_is_cut_over_failed_over_and_scaled_within_its_cells(shop: Per
     refused = shop("service", "scale", "web", "2")
     assert (refused.code, refused.error_code) == (6, "placement_failed")
     assert first in shop("service", "logs", "web").out
+    happened = [one["what"] for one in shop("events", "--json").document["events"] if one["name"] == "web/0"]
+    steps = ["CutoverStarted", "CutoverCompleted", "FailoverStarted"]
+    assert [what for what in happened if what in steps] == steps
     assert shop("service", "rm", "web", "--now").code == 0
     until(lambda: not shop("service", "ls", "--json").document["services"])
 
