@@ -40,7 +40,9 @@ def cast(world: World) -> list[Person]:
         tenant, key = world.chance.choice(scene.tenants), f"program-key-{number:04d}"
         graph = world.chance.choice(GRAPHS)
         hold = world.chance.choice([100_000, 2_000_000])
-        people.append(ProgramClient(world, f"program {number}", tenant, key, graph, a_run(world, key), hold))
+        program = ProgramClient(world, f"program {number}", tenant, key, graph, a_run(world, key), hold)
+        program.is_impatient = world.chance.random() < 0.5
+        people.append(program)
     people += [_region(world, number) for number in range(scene.regions)]
     people += [_service(world, number) for number in range(scene.services)]
     return people

@@ -56,10 +56,13 @@ class Faults:
 
     @classmethod
     def of_all_kinds(cls, chance: random.Random) -> Faults:
-        """As ``drawn``, and disks that refuse and instances that crash."""
+        """As ``drawn``, and disks that refuse and instances that crash; now and then hardly anything can be taken
+        down."""
         faults = cls.drawn(chance)
         rough = chance.choice([0.0, 1.0, 3.0])
-        return replace(faults, disk=0.002 * rough * chance.random(), crash=0.2 * rough * chance.random())
+        faults = replace(faults, disk=0.002 * rough * chance.random(), crash=0.2 * rough * chance.random())
+        is_sticky = chance.random() < 0.3
+        return replace(faults, stuck_worker=0.5, failed_unbind=0.4) if is_sticky else faults
 
 
 CALM = Faults(until_s=0.0)
@@ -73,8 +76,8 @@ class Scene:
     takes at least ``least_share_of_deadline`` of it. With ``joins`` the cells enrol at an orchestrator; ``revokes`` and
     ``drains`` are how likely a cell is, at each visit, ``copies`` how likely somebody starts a copy of its machine, and
     with ``clocks_off`` some clocks are off by hours. ``clients`` ask for one run each, and there are so many whole
-    programs, regions and services. ``budgets`` are those of tenants that have another than the rest, ``total`` is
-    what each cell has, where that is not drawn."""
+    programs, regions and services. Of each row that is committed somebody ``meddles`` with so many. ``budgets`` are
+    those of tenants that have another than the rest, ``total`` is what each cell has, where that is not drawn."""
 
     cells: int
     clients: int
@@ -88,6 +91,7 @@ class Scene:
     drains: float = 0.0
     copies: float = 0.0
     clocks_off: bool = False
+    meddles: float = 0.0
     tenants: tuple[str, ...] = TENANTS
     budgets: tuple[tuple[str, int], ...] = ()
     total: Resources | None = None
@@ -130,4 +134,5 @@ class Scene:
             programs=chance.randint(1, 3),
             regions=chance.randint(1, 5),
             services=chance.randint(1, 4),
+            meddles=chance.choice([0.0, 0.05, 0.2]),
         )

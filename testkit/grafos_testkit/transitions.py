@@ -49,6 +49,11 @@ def _is_next_generation(before: Any, after: Any) -> bool:
     return bool(after.generation > before.generation)
 
 
+def _is_asked_anew_or_put(before: Any, after: Any) -> bool:
+    """Asked again is the next generation; in any other state each word of the cell counts."""
+    return after.state != leases.ASKED or _is_next_generation(before, after)
+
+
 def _state(row: Any) -> State:
     return str(row.state)
 
@@ -57,7 +62,7 @@ REVOKING = {state.value: frozenset(later.value for later in revoking.NEXT[state]
 
 SCHEDULER_TABLES: Tables = {
     rows.RUN: (Table("run", runs.NEXT, _state, first=runs.PLANNED),),
-    rows.LEASE: (Table("lease", leases.NEXT, _state, last=leases.GONE),),
+    rows.LEASE: (Table("lease", leases.NEXT, _state, last=leases.GONE, is_again=_is_asked_anew_or_put),),
     INSTANCE: (Table("instance", service_instances.NEXT, _state, first=service_instances.PLANNED),),
     REGION: (Table("region", regions.NEXT, _state),),
     rows.RESERVATION: (Table("reservation", reservations.NEXT, reservations.state_of),),

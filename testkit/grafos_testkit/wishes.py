@@ -31,7 +31,8 @@ Graph = Mapping[str, tuple[str, ...]]
 
 class ProgramClient(Person):
     """Wants a whole program: has its worst case reserved, runs each tasklet after those that it needs, and ends the
-    reservation. When one tasklet does not finish, those that need it are not asked for."""
+    reservation. When one tasklet does not finish, those that need it are not asked for. ``is_impatient``: it ends the
+    reservation as soon as it has asked for all tasklets."""
 
     def __init__(
         self, world: World, name: str, tenant: str, key: str, graph: Graph, request: messages.RunRequest, hold: int
@@ -41,6 +42,7 @@ class ProgramClient(Person):
         self.graph = dict(graph)
         self.request = request
         self.hold_micro_cents = hold
+        self.is_impatient = False
         self.view: ReservationView | None = None
         self.tasks: dict[str, RunClient] = {}
 
@@ -52,7 +54,8 @@ class ProgramClient(Person):
             if name not in self.tasks and self._may_begin(name):
                 self.tasks[name] = self._task(name)
                 self.world.later(0.0, "", self.tasks[name].ask)
-        return ReservationEnded(self.tenant, self.key) if self._is_at_rest() else None
+        gives_up = self.is_impatient and len(self.tasks) == len(self.graph)
+        return ReservationEnded(self.tenant, self.key) if gives_up or self._is_at_rest() else None
 
     def told(self, decision: effects.Decision) -> None:
         view = decision.answer

@@ -26,6 +26,7 @@ from grafos_testkit.casting import cast, visitors
 from grafos_testkit.cells import CellProcess
 from grafos_testkit.ghost import Ghost
 from grafos_testkit.joining import JoiningCell, Landlord, OrchestratorProcess
+from grafos_testkit.meddling import Meddler
 from grafos_testkit.operating import Operator
 from grafos_testkit.processes import KilledError, Process
 from grafos_testkit.scenes import Faults, Scene
@@ -83,6 +84,7 @@ class World:
         self.newest = Step(0, 0.0, "", ())
         self.kill_points = 0
         self.transitions = Transitions()
+        self._meddler = Meddler(self)
         self._digest = hashlib.sha256()
         self._queue: list[tuple[float, int, str, Callable[[], None]]] = []
         self._queued = 0
@@ -123,6 +125,7 @@ class World:
             body = b"-" if row is None else codec.encode(row)
             self._digest.update(b"%s %s %s %s\n" % (process.name.encode(), kind.encode(), key.encode(), body))
         self.transitions.committed(process.tables, process.number, batch)
+        self._meddler.saw(process, batch)
 
     def next_number(self) -> int:
         """Of a process: no two have the same."""
