@@ -94,13 +94,15 @@ class Way(msgspec.Struct, frozen=True):
 class Hardware(msgspec.Struct, frozen=True):
     """One machine. ``credentials`` are the names of systemd's credentials that its firmware has for it, each in the
     file ``told_file`` of its folder. ``is_apart``: it reaches nothing but what its
-    ``ways`` lead to; else all that this machine does, and at ``HOST`` the loopback. ``clock`` is where its clock stands
+    ``ways`` lead to; else all that this machine does, and at ``HOST`` the loopback. ``doors`` are places on this
+    machine (address and port) at which the same port of that one is reached. ``clock`` is where its clock stands
     when it is switched on, as in ``1970-01-01``."""
 
     arch: str
     dress: str = PLAIN
     credentials: tuple[str, ...] = ()
     ways: tuple[Way, ...] = ()
+    doors: tuple[tuple[str, int], ...] = ()
     is_apart: bool = True
     memory_mb: int = MEMORY_MB
     clock: str = "utc"
@@ -159,6 +161,7 @@ def network(asked: Hardware) -> str:
     """The machine's network in QEMU's words."""
     place = f"host={GATEWAY},restrict=on" if asked.is_apart else f"host={HOST}"
     parts = ["user", "id=net", f"net={NETWORK}", place, f"dhcpstart={FIRST}"]
+    parts += [f"hostfwd=tcp:{here}:{port}-{FIRST}:{port}" for here, port in asked.doors]
     parts += [f"guestfwd=tcp:{way.address}:{way.port}-cmd:{escaped(shlex.join(way.program))}" for way in asked.ways]
     return ",".join(parts)
 

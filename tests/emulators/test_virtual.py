@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 from agents import until
 
-from grafos_core.virtual_machines import HOST, METADATA, command
+from grafos_core.virtual_machines import FIRST, HOST, METADATA, command
 from grafos_emulators.boot import keeper, metadata_way, virtual
 from grafos_emulators.boot.driver import AWS, AZURE, GCP, RAW, TAR_GZ, VHD, MachineDisk, MachineSetup
-from grafos_emulators.boot.metadata_way import translated
+from grafos_emulators.boot.metadata_way import own_address, translated
 from grafos_emulators.boot.process import START, package_root
 from grafos_emulators.boot.processes import of_machine
 from grafos_emulators.disk_files import DiskFile
@@ -51,7 +51,17 @@ def test_a_machine_reaches_its_metadata_and_what_its_user_data_name_and_nothing_
     assert f"guestfwd=tcp:{HOST}:8443-cmd:" in told
     assert "carrying.py 127.42.1.3 8443" in told
     assert f"guestfwd=tcp:{METADATA}:80-cmd:" in told
-    assert f"metadata_way.py 127.0.0.1:4566 /imds/i-1 {HOST} 127.42.1.3:8443" in told
+    assert f"metadata_way.py 127.0.0.1:4566 /imds/i-1 127.42.1.5={FIRST} {HOST} 127.42.1.3:8443" in told
+    assert "hostfwd" not in told
+
+
+def test_a_machine_with_a_port_is_reached_there_and_knows_the_address_that_it_has_inside() -> None:
+    served = json.dumps({"systemd.credentials": [{"name": "grafos.cell", "text": '{"serves": {"port": 8443}}'}]})
+    assert f"hostfwd=tcp:127.42.1.5:8443-{FIRST}:8443" in words(setup_of(AWS, served))
+    own = f"127.42.1.5={FIRST}"
+    assert own_address("/latest/meta-data/local-ipv4", b"127.42.1.5", own) == FIRST.encode()
+    assert own_address("/latest/meta-data/public-ipv4", b"127.42.1.5", own) == b"127.42.1.5"
+    assert own_address("/latest/meta-data/local-ipv4", b"127.42.1.50", own) == b"127.42.1.50"
 
 
 def test_a_machine_whose_user_data_name_nobody_reaches_its_metadata_alone() -> None:
@@ -95,7 +105,7 @@ def test_a_machine_asks_its_metadata_service_by_its_own_name_and_the_emulator_is
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         address = f"127.0.0.1:{server.server_port}"
-        words = [sys.executable, "-I", "-S", metadata_way.__file__, address, "/imds/i-1", HOST]
+        words = [sys.executable, "-I", "-S", metadata_way.__file__, address, "/imds/i-1", "127.42.1.5=127.0.0.1", HOST]
         way = subprocess.run(words, input=asked, capture_output=True, check=True)
         server.shutdown()
         serving.join()
@@ -248,7 +258,7 @@ HURRIED = (
 
 
 def test_a_request_that_never_ends_keeps_no_process() -> None:
-    words = [sys.executable, "-c", HURRIED, "127.0.0.1:9", "/imds/i-1", HOST]
+    words = [sys.executable, "-c", HURRIED, "127.0.0.1:9", "/imds/i-1", "127.42.1.5=127.0.0.1", HOST]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as way:
         assert way.stdin is not None
         way.stdin.write(b"GET / HTTP/1.1\r\n")

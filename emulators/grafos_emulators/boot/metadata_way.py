@@ -1,8 +1,9 @@
 """One request of a virtual machine to its metadata service, over this program's input and output.
 
-    python3 -I -S metadata_way.py ADDRESS:PORT /imds/ID HOST [PLACE...]
+    python3 -I -S metadata_way.py ADDRESS:PORT /imds/ID OWN=INSIDE HOST [PLACE...]
 
 A machine knows nothing of the path below which its emulator keeps its metadata, so that is put before what it asks for.
+Its address OWN on the host is INSIDE for itself, unless it asks for the one at which the public finds it.
 Each PLACE on the host's loopback (``127.0.0.1:8443``) that an answer names is at HOST for the machine. Standard library
 only; QEMU starts one for each connection.
 """
@@ -37,6 +38,12 @@ def translated(body: bytes, host: str, places: Sequence[str]) -> bytes:
     return base64.b64encode(translated(plain, host, places)) if plain and b"https://" in plain else body
 
 
+def own_address(path: str, body: bytes, own: str) -> bytes:
+    """An answer that is the machine's address, as that is inside; any other as it is."""
+    outside, _, inside = own.partition("=")
+    return inside.encode() if body.strip() == outside.encode() and "public" not in path else body
+
+
 def asked(stream: BinaryIO) -> tuple[str, str, dict[str, str], bytes]:
     """Method, path, head and body of the request; ``ValueError`` if it is none."""
     line = stream.readline(HEAD_BYTES_MAX).decode("latin-1").split()
@@ -64,14 +71,14 @@ def passed_on(
 def main() -> int:
     """Exit code 1 when there was no request, or no answer."""
     signal.alarm(WHOLE_S_MAX)
-    address, below, host, *places = sys.argv[1:]
+    address, below, own, host, *places = sys.argv[1:]
     try:
         method, path, head, body = asked(sys.stdin.buffer)
         status, told, answer = passed_on(address, method, below + path, head, body)
     except (OSError, ValueError, http.client.HTTPException) as error:
         sys.stderr.write(f"metadata: {error}\n")
         return 1
-    answer = translated(answer, host, places)
+    answer = translated(own_address(path, answer, own), host, places)
     lines = [f"HTTP/1.1 {status} .", *told, f"Content-Length: {len(answer)}", "Connection: close", "", ""]
     sys.stdout.buffer.write("\r\n".join(lines).encode("latin-1") + (b"" if method == "HEAD" else answer))
     sys.stdout.buffer.flush()

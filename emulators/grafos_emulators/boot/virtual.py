@@ -3,7 +3,8 @@
 It is in QEMU's own network, so no network namespace is made, no right is needed and no card of the host is touched. It
 reaches its own metadata service, and those places of the host's loopback that its user data name: nothing else. An
 emulated machine is told such addresses as they are on its host; from inside, the host's loopback is ``HOST``, so that
-is what the metadata service tells this machine.
+is what the metadata service tells this machine. The port that its user data name is reached at the machine's address,
+which is another one inside.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from grafos_core.virtual_machines import (
     DISK,
     EMULATORS,
     FIRMWARE,
+    FIRST,
     HOST,
     METADATA,
     METADATA_PORT,
@@ -31,6 +33,8 @@ from grafos_emulators.boot import metadata_way
 from grafos_emulators.boot.driver import MachineDisk, MachineSetup
 
 LOOPBACK = re.compile(rb"https://(127\.\d{1,3}\.\d{1,3}\.\d{1,3}):(\d{1,5})\b")
+DOOR = re.compile(rb'\\?"port\\?": ?(\d{4,5})\b')
+"""In a document within a document the quotes are escaped."""
 SETTINGS = "keeper.json"
 ON_CONSOLE = "stdio"  # which the keeper has on the machine's console
 
@@ -58,8 +62,9 @@ def hardware(setup: MachineSetup, disk: MachineDisk) -> Hardware:
     [metadata] = setup.environment.values()
     places = named(disk.user_data)
     ways = [way_to(HOST, port, address, port) for port, address in places.items()]
-    ways.append(_metadata_way(metadata, places))
-    return Hardware(disk.arch, disk.cloud, ways=tuple(ways))
+    ways.append(_metadata_way(metadata, setup.address, places))
+    doors = tuple((setup.address, int(port)) for port in DOOR.findall(disk.user_data))
+    return Hardware(disk.arch, disk.cloud, ways=tuple(ways), doors=doors)
 
 
 def named(user_data: bytes) -> dict[int, str]:
@@ -67,8 +72,9 @@ def named(user_data: bytes) -> dict[int, str]:
     return {int(port): address.decode() for address, port in LOOPBACK.findall(user_data)}
 
 
-def _metadata_way(metadata: str, places: dict[int, str]) -> Way:
+def _metadata_way(metadata: str, address: str, places: dict[int, str]) -> Way:
     """Its own metadata service, at the address where every machine has it."""
     url = urlsplit(metadata)
-    program = (sys.executable, "-I", "-S", metadata_way.__file__, url.netloc, url.path.rstrip("/"), HOST)
+    own = f"{address}={FIRST}"
+    program = (sys.executable, "-I", "-S", metadata_way.__file__, url.netloc, url.path.rstrip("/"), own, HOST)
     return Way(METADATA, METADATA_PORT, (*program, *(f"{address}:{port}" for port, address in places.items())))
