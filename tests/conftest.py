@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 GUARD_FOLDER = Path(loopback_only.__file__).parent
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
+
+GARBAGE_THRESHOLDS = (20_000, 10, 100)
+"""Python's own look at what is young after every 700 new things: an SDK's client alone is ten thousand of them."""
 
 # Whose settings must not reach a test: the clouds', our own, and proxies, which lead away from loopback.
 FOREIGN_PREFIXES = ("AWS_", "AZURE_", "ARM_", "BOTO_", "CLOUDSDK_", "GCLOUD_", "GOOGLE_", "GRAFOS_", "XDG_")
@@ -75,6 +79,14 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     os.environ["TZ"] = "UTC"
     loopback_only.install()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """All that was imported stays: the search for garbage passes it over, which took a third of some rooms' time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 @pytest.fixture(autouse=True)
