@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from grafos_cell.holdings import BOUND, FENCED, BrokerState, HeldLease
 from grafos_core.errors import GrafosError
-from grafos_core.tokens import CAPABILITY_TTL_MAX_S, CapabilityClaims, Use, check_capability, mint_capability
+from grafos_core.tokens import (
+    CAPABILITY_TTL_MAX_S,
+    CapabilityClaims,
+    OpenedCapability,
+    Use,
+    check_opened,
+    mint_capability,
+    open_capability,
+)
 
 START, LISTEN, BLOCK_READ, BLOCK_WRITE = "start", "listen", "block_read", "block_write"
 """The operations that a token is presented for."""
@@ -16,7 +24,12 @@ def check_token(state: BrokerState, token: str, use: Use, now: float) -> HeldLea
     ``capability_refused`` (not ours, altered, of an earlier start, or narrowed to something else), ``token_expired``,
     ``generation_stale``, ``lease_expired``, ``lease_revoked`` or ``fenced`` says why not.
     """
-    claims = check_capability(state.settings.token_key, token, use, now)
+    return check_opened_token(state, open_capability(state.settings.token_key, token), use, now)
+
+
+def check_opened_token(state: BrokerState, opened: OpenedCapability, use: Use, now: float) -> HeldLease:
+    """The same of a token whose MAC is known to be ours; everything that can change is looked at here."""
+    claims = check_opened(opened, use, now)
     if claims.audience != state.settings.cell_id:
         raise GrafosError("capability_refused", f"the token is for cell {claims.audience}")
     if claims.boot_epoch != state.epoch:

@@ -11,16 +11,17 @@ before its next call is answered, or never.
 
 from __future__ import annotations
 
+import hmac
 import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from grafos_cell.abi import WORD_BYTES
-from grafos_cell.broker_tokens import check_token, mint_token
+from grafos_cell.broker_tokens import check_opened_token, check_token, mint_token
 from grafos_cell.holdings import BrokerState, HeldLease
 from grafos_cell.region_calls import after_atomic
 from grafos_core.errors import GrafosError
-from grafos_core.tokens import CAPABILITY_TTL_MAX_S, Caveat, Use, narrow
+from grafos_core.tokens import CAPABILITY_TTL_MAX_S, Caveat, OpenedCapability, Use, narrow, open_capability
 from grafos_scheduler.region_frames import (
     ATTACH,
     CHANGES,
@@ -43,11 +44,14 @@ _MAY = Caveat("operation", ",".join(_USES.values()))
 
 @dataclass
 class _Attached:
-    """One run: when its newest token was minted, the number of its last call, and what that came to if it changed."""
+    """One run: when its newest token was minted, the number of its last call, and what that came to if it changed;
+    and the token that it showed last, with what it says."""
 
     at: float
     sequence: int = 0
     answer: RegionAnswer | None = None
+    token: bytes = b""
+    opened: OpenedCapability | None = None
 
 
 @dataclass
@@ -101,7 +105,7 @@ class Regions:
         if operation is None:
             raise GrafosError("request_invalid", f"{call.operation[:40]!r} is nothing that is done to a region")
         use = Use(operation, call.run_id, hardware=self._state.settings.hardware)
-        lease = check_token(self._state, call.token, use, self._now())
+        lease = check_opened_token(self._state, self._opened(call), use, self._now())
         if not lease.shared or lease.lease_id != call.lease_id:
             raise GrafosError("capability_refused", f"the token does not open region {call.lease_id}")
         region = self._region(lease)
@@ -113,6 +117,18 @@ class Regions:
         answer = _done(region, call)
         run.sequence, run.answer = call.sequence, answer if call.operation in CHANGES else None
         return answer
+
+    def _opened(self, call: RegionCall) -> OpenedCapability:
+        """What the call's token says. A run presents the same one with each call: that its MAC is ours stays true of
+        that very text; what can change is looked at with each call all the same."""
+        region, presented = self._regions.get(call.lease_id), call.token.encode()
+        run = region.runs.get(call.run_id) if region is not None else None
+        if run is not None and run.opened is not None and hmac.compare_digest(run.token, presented):
+            return run.opened
+        opened = open_capability(self._state.settings.token_key, call.token)
+        if run is not None:
+            run.token, run.opened = presented, opened
+        return opened
 
     def _region(self, lease: HeldLease) -> _Region:
         """The region's bytes, all zero at first. They are taken when the first run attaches."""

@@ -18,7 +18,7 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -123,12 +123,15 @@ def narrow(token: str, caveat: Caveat) -> str:
     return ".".join((*head, _text(body), _text(_mac(_bytes(mac), body))))
 
 
-def check_capability(key: bytes, token: str, use: Use, now: float) -> CapabilityClaims:
-    """The claims of a token of ours whose caveats all hold for ``use``.
+class OpenedCapability(NamedTuple):
+    """What a token says that is ours: true of that very text for as long as the key is."""
 
-    Else ``capability_refused``, ``token_expired`` or, for a text that is no token at all, ``token_refused``.
-    The caller still checks lease, generation and boot epoch against what it has at the moment of the effect.
-    """
+    claims: CapabilityClaims
+    caveats: tuple[Caveat, ...]
+
+
+def open_capability(key: bytes, token: str) -> OpenedCapability:
+    """What a token of ours says; ``capability_refused``, or ``token_refused`` for a text that is no token at all."""
     parts = _parts(token, _CAPABILITY)
     if not 2 <= len(parts) <= CAVEATS_MAX + 2:
         raise GrafosError("capability_refused", "the capability token has no valid form")
@@ -138,23 +141,45 @@ def check_capability(key: bytes, token: str, use: Use, now: float) -> Capability
         mac = _mac(mac, caveat)
     if not hmac.compare_digest(mac, seen):
         raise GrafosError("capability_refused", "the capability token is not one that this cell issued")
-    claims = _claims(body, CapabilityClaims)
+    return OpenedCapability(_claims(body, CapabilityClaims), tuple(map(_caveat, caveats)))
+
+
+def check_opened(opened: OpenedCapability, use: Use, now: float) -> CapabilityClaims:
+    """The claims, if the token is not over and all its caveats hold for ``use``; ``token_expired`` or
+    ``capability_refused``. The caller still checks lease, generation and boot epoch against what it has at the moment
+    of the effect."""
+    claims = opened.claims
     if claims.expires_at <= now:
         raise GrafosError("token_expired", f"the capability token of lease {claims.lease_id} ran out")
-    for caveat in caveats:
+    for caveat in opened.caveats:
         _check_caveat(caveat, use, now)
     return claims
 
 
-def _check_caveat(body: bytes, use: Use, now: float) -> None:
-    """Fails closed: a caveat that is unreadable or of an unknown kind refuses every use."""
+def check_capability(key: bytes, token: str, use: Use, now: float) -> CapabilityClaims:
+    """The claims of a token of ours whose caveats all hold for ``use``: ``open_capability``, then ``check_opened``."""
+    return check_opened(open_capability(key, token), use, now)
+
+
+def _caveat(body: bytes) -> Caveat:
     try:
-        caveat = msgspec.msgpack.decode(body, type=Caveat)
+        return msgspec.msgpack.decode(body, type=Caveat)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _unknown() from error
+
+
+def _check_caveat(caveat: Caveat, use: Use, now: float) -> None:
+    """Fails closed: a caveat of an unknown kind, or with a value that cannot be read, refuses every use."""
+    try:
         holds = CAVEATS[caveat.kind](caveat.value, use, now)
-    except (msgspec.DecodeError, KeyError, ValueError) as error:
-        raise GrafosError("capability_refused", "the token has a caveat that this cell does not know") from error
+    except (KeyError, ValueError) as error:
+        raise _unknown() from error
     if not holds:
         raise GrafosError("capability_refused", f"the token's caveat {caveat.kind}={caveat.value[:60]!r} does not hold")
+
+
+def _unknown() -> GrafosError:
+    return GrafosError("capability_refused", "the token has a caveat that this cell does not know")
 
 
 def _mint(key: bytes, form: str, claims: ApiClaims | CapabilityClaims) -> str:

@@ -24,7 +24,7 @@ from grafos_core.clock import SystemClock, VirtualClock
 from grafos_core.lease_refs import LeaseRef
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
-from grafos_core.tokens import CapabilityClaims, Caveat, mint_capability, narrow
+from grafos_core.tokens import CAPABILITY_TTL_MAX_S, CapabilityClaims, Caveat, mint_capability, narrow
 from grafos_scheduler import frames
 from grafos_scheduler.region_frames import (
     ATTACH,
@@ -181,21 +181,21 @@ def test_a_token_of_another_run_lease_or_cell_opens_nothing(owner: Owner) -> Non
     assert do(READ, length=8, token=elsewhere.call(ATTACH).token).code == "capability_refused"
 
 
-def test_a_forged_token_opens_nothing(owner: Owner) -> None:
+def test_a_forged_token_opens_nothing_also_once_a_good_one_is_known(owner: Owner) -> None:
     do = attached(owner)
+    assert not do(READ, length=8).code
     for key in (b"another key", b""):
         claims = CapabilityClaims("cell-1", "acme", "mem", LEASE, 1, 1, owner.clock.now() + 60)
         assert do(READ, length=8, token=mint_capability(key, claims)).code == "capability_refused"
     good = owner.call(ATTACH).token
     head, claims_text, *rest = good.split(".")
-    assert (
-        do(
-            READ, length=8, token=".".join((head, claims_text[:-1] + ("A" if claims_text[-1] != "A" else "Q"), *rest))
-        ).code
-        == "capability_refused"
-    )
+    altered = ".".join((head, claims_text[:-1] + ("A" if claims_text[-1] != "A" else "Q"), *rest))
+    assert do(READ, length=8, token=altered).code == "capability_refused"
     assert do(READ, length=8, token="").code == "token_refused"
     assert do(READ, length=8, token=narrow(good, Caveat("operation", "region_write"))).code == "capability_refused"
+    assert not do(READ, length=8).code
+    owner.clock.advance(CAPABILITY_TTL_MAX_S)
+    assert do(READ, length=8).code == "token_expired"
 
 
 def test_the_token_of_a_run_s_own_lease_is_none_of_a_region(owner: Owner) -> None:
