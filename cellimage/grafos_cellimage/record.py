@@ -82,7 +82,8 @@ def read_record(place: Path) -> BakedImage:
         image = msgspec.structs.replace(image, path=record.parent / image.path.name)
         size = image.path.stat().st_size
     except (OSError, msgspec.DecodeError) as error:
-        raise invalid(place, f"it has no readable disk and record: {error}") from error
+        why = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+        raise invalid(place, f"it has no readable disk and record: {why}") from error
     if size != image.size_bytes or not re.fullmatch(r"[0-9a-f]{64}", image.sha256):
         raise invalid(place, f"the record says {image.size_bytes} bytes, the disk has {size}")
     return image

@@ -20,6 +20,7 @@ from grafos_cellimage.provenance import sbom_of
 from grafos_cellimage.record import BakedImage, invalid, sha256_of, write_record
 from grafos_cellimage.unfinished import unfinished
 from grafos_core.errors import GrafosError
+from grafos_core.paths import write_private
 
 PE_OFFSET_AT, CHECKSUM_AT, SIGNATURE_ENTRY_AT = 0x3C, 88, 168
 """Of a program of the firmware's: where it says where its head is; and in that head (of 64 bits) the other two."""
@@ -40,7 +41,9 @@ def sign(plan: ImagePlan, image: BakedImage, epoch_s: int, by: BootKey) -> Baked
     """
     tools.check(PROGRAMS)
     certificate = fingerprint(by.certificate)
-    folder = image.path.parent
+    folder, before = image.path.parent, sbom_of(image)
+    if not before.is_file() or sha256_of(before) != image.sbom_sha256:
+        raise invalid(before, "the document of what is in it is not the one that its record names")
     with unfinished(folder, ".sign-") as scratch:
         signed, whole = scratch / "signed.efi", scratch / "disk.raw"
         uki = _program_on(plan, image, scratch / "cell.efi")
@@ -51,7 +54,7 @@ def sign(plan: ImagePlan, image: BakedImage, epoch_s: int, by: BootKey) -> Baked
         disk.write_disk(plan, signed, whole, epoch_s)
         sha256 = sha256_of(whole)
         path = folder / disk_name(plan, sha256)
-        document = sbom.of_disk(sbom_of(image).read_bytes(), sha256)
+        document = sbom.of_disk(before.read_bytes(), sha256)
         made = msgspec.structs.replace(
             image,
             path=path,
@@ -63,9 +66,10 @@ def sign(plan: ImagePlan, image: BakedImage, epoch_s: int, by: BootKey) -> Baked
             unsigned_uki_sha256=image.uki_sha256,
             certificate_sha256=certificate,
         )
-        sbom_of(made).write_bytes(document)
+        # The disk comes last: what a kill leaves of the others names a disk that nobody has, and is small.
+        write_private(sbom_of(made), document)
+        write_record(made)
         whole.replace(path)
-    write_record(made)
     return made
 
 

@@ -244,7 +244,7 @@ def _published_text(done: Published) -> str:
 
 def _kept_document(image: Kept) -> dict[str, object]:
     told: dict[str, object] = image._asdict()
-    ends_at = told.pop("keep_until")
+    ends_at, _ = told.pop("keep_until"), told.pop("sha256")
     return {**told, "ends_at": ends_at}
 
 

@@ -41,7 +41,7 @@ def teardown_batch(
 
     def one(own: HandsOf, target: Target) -> TornDownCell:
         if is_image(target.cell_id):
-            return unpublish(own[provider], target.cell_id, target.region)
+            return unpublish(own[provider], target.cell_id, target.region, ended=target.seen)
         return teardown(own[provider], target.cell_id, project, target.region, target.provider, seen=target.seen)
 
     came = side_by_side({provider: hands}, [(target.cell_id, target) for target in targets], one, told)

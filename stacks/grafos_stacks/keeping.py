@@ -33,7 +33,8 @@ class Longer(NamedTuple):
 
 
 def keep_longer(hands: Hands, stack: str, more_s: int) -> Longer:
-    """Moves the end of a published image by so many seconds; an extension that was interrupted is finished instead.
+    """Moves the end of a published image by so many seconds; one that was interrupted is finished by the same call, and
+    goes on to the later of both ends by another.
 
     ``image_unknown`` if the journal has none that is whole, ``stack_busy`` while it is published or removed,
     ``config_invalid`` for an end that is none, ``budget_exceeded`` before anything is moved, ``cloud_auth`` with the
@@ -42,7 +43,7 @@ def keep_longer(hands: Hands, stack: str, more_s: int) -> Longer:
     with hands.journal.lock(stack):
         row, asked = _kept(hands, stack)
         before = asked.keep_until
-        until = row.extending_to or _checked(asked, asked.keep_until + more_s)
+        until = max(row.extending_to, _checked(asked, asked.keep_until + more_s))
         longer = msgspec.structs.replace(asked, keep_until=until)
         held = _hold(hands, row, longer)
         row = row.moved(row.state, hands.clock.now(), extending_to=until)

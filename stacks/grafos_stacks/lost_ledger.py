@@ -12,6 +12,8 @@ import time
 from functools import partial
 from typing import NamedTuple
 
+import msgspec
+
 from grafos_core import ledger as ledgers
 from grafos_core.booking import Ending, ended
 from grafos_core.changes import Batch
@@ -194,7 +196,8 @@ def _held(ledger: Ledger, row: StackRow, most: int | None = None) -> Batch:
 def _bound(row: StackRow) -> tuple[Bill, float]:
     """What it may cost, and until when that is held."""
     if row.publication is not None:
-        return row.publication.bill, float(row.publication.keep_until)
+        until = max(row.publication.keep_until, row.extending_to)  # what is being moved was paid for first
+        return msgspec.structs.replace(row.publication, keep_until=until).bill, float(until)
     assert row.plan is not None, "a cell that was planned"
     return row.plan.bill, float(row.plan.life.held_until + DEAD_MAN_GRACE_S)
 

@@ -95,14 +95,16 @@ def survey(hands: Hands, spec: CellSpec, bundle_for: BundleFor, price_for: Price
             ways = pool.submit(asking.obstacles, spec.machine_type)
             failed = [outcome for outcome in (identity, chosen) if isinstance(outcome, GrafosError)]
             return _without_facts(failed, rights.result(), ways.result())
-        image, machine_type, baked = chosen
+        image, machine_type, baked, _ = chosen
         ways = pool.submit(asking.obstacles, machine_type)
         limits = pool.submit(asking.quotas, machine_type)
         bundle = pool.submit(bundle_of, spec, image, bundle_for)
         priced = pool.submit(asking.priced, identity, image, machine_type, price_for, zone)
         offers, offer, price, troubles = priced.result()
         met = [*rights.result().refusals, *ways.result().refusals, *limits.result().refusals, *troubles]
+        now = hands.clock.now()
         notes = (*rights.result().notes, *ways.result().notes, *limits.result().notes)
+        notes += chosen.notes(now + spec.longest_s, now)
         facts = None
         if offer is not None and price is not None:
             facts = CellFacts(identity.account, identity.emulated, offer, image, price, bundle.result(), baked)

@@ -35,7 +35,7 @@ class Kept(NamedTuple):
     """A published image as cloud and journal tell of it; 0 and "" for what neither does.
 
     ``state``: ready, unfinished (its publishing or removal was interrupted) or gone (the journal alone knows it).
-    ``digest`` is the beginning of the disk's SHA-256.
+    ``digest`` is the beginning of the disk's SHA-256, ``sha256`` all of it, which the journal alone knows.
     """
 
     stack: str
@@ -48,20 +48,33 @@ class Kept(NamedTuple):
     keep_until: int
     rate_micro_cents_per_hour: int
     parts: int
+    sha256: str = ""
 
 
-def unpublish(hands: Hands, stack: str, region: str = "") -> TornDownCell:
-    """Deletes it and gives the signed receipt; the same receipt if that was done before.
+def unpublish(hands: Hands, stack: str, region: str = "", *, ended: bool = False) -> TornDownCell:
+    """Deletes it and gives the signed receipt; the same receipt if that was done before. ``ended``: only if it is not
+    kept for longer since somebody looked, else ``stack_busy``.
 
     ``image_unknown`` when neither journal nor cloud shows it, ``resources_left`` (receipt and hold stay) when something
     is not proved gone, ``cloud_auth`` with another account's credentials, ``interrupted`` on Ctrl-C.
     """
     try:
         with hands.journal.lock(stack):
+            if ended:
+                _refuse_kept(hands, stack)
             return _taken_down(hands, stack, region)
     except KeyboardInterrupt:
         again = f"finish it: grafos cloud image rm {stack}"
         raise GrafosError("interrupted", f"stopped while {stack} was removed", next=again) from None
+
+
+def _refuse_kept(hands: Hands, stack: str) -> None:
+    row = hands.journal.stack(stack)
+    if row is None or row.state is not StackState.MADE or row.publication is None:
+        return
+    if max(row.publication.keep_until, row.extending_to) > hands.clock.now():
+        next_step = f"delete it all the same: grafos cloud image rm {stack}"
+        raise GrafosError("stack_busy", f"{stack} is kept for longer now", next=next_step)
 
 
 def kept_images(hands: Hands, region: str = "") -> tuple[Kept, ...]:
@@ -97,6 +110,7 @@ def _kept(hands: Hands, stack: str, row: StackRow | None, parts: list[Found]) ->
         keep_until=max([asked.keep_until if asked else 0, *(expiry_in(one.tags) for one in parts)]),
         rate_micro_cents_per_hour=asked.rate_micro_cents_per_hour if asked is not None else 0,
         parts=len(parts),
+        sha256=asked.disk.sha256 if asked is not None else "",
     )
 
 

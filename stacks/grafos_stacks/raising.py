@@ -229,8 +229,8 @@ def _with_software_of_here(hands: Hands, pinned: StackPlan, bundles: Bundles) ->
     """The plan of a machine that is lost, for the next one: a backup may be of newer software than that one had, and
     the image that it started from may be gone."""
     spec = msgspec.structs.replace(pinned.spec, machine_type=pinned.facts.offer.machine_type)
-    image, _, baked = start_of(hands, spec)
-    return started_from(pinned, image, baked, bundle_of(spec, image, bundles.pin))
+    start = start_of(hands, spec)
+    return started_from(pinned, start.image, start.baked, bundle_of(spec, start.image, bundles.pin))
 
 
 # --- the steps --------------------------------------------------------------------------------------------------

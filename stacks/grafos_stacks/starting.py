@@ -21,11 +21,22 @@ DISK_GIB_LEAST = 1
 
 
 class Start(NamedTuple):
-    """The image, the machine type that goes with it, and the beginning of the SHA-256 of one that was baked."""
+    """The image, the machine type that goes with it, and of one that was baked the beginning of its SHA-256 and until
+    when it is kept."""
 
     image: Image
     machine_type: str
     baked: str = ""
+    keep_until: int = 0
+
+    def notes(self, ends_at: float, now: float) -> tuple[str, ...]:
+        """What is to be known of the image for a cell that lives until ``ends_at``: an attempt at its machine after
+        the image's end would have none."""
+        if not self.baked or self.keep_until >= ends_at:
+            return ()
+        name = self.image.name
+        when = "is past its end, and any sweep may delete it" if self.keep_until <= now else "ends before the cell does"
+        return (f"the image {name} {when}; keep it: grafos cloud image extend {name} --keep +30d",)
 
 
 def start_of(hands: Hands, spec: CellSpec) -> Start:
@@ -64,14 +75,15 @@ def named_image(kept: Sequence[Kept], spec: CellSpec, arches: Sequence[str]) -> 
     """The one that ``spec`` names; ``image_unknown``, ``config_invalid`` for another architecture's, or for a beginning
     that several have."""
     asked = spec.image
-    found = [one for one in kept if asked == one.stack or one.digest.startswith(asked[:DIGEST_CHARACTERS])]
+    found = [one for one in kept if asked == one.stack or _is_digest_of(asked, one)]
     if not found:
         raise GrafosError(
             "image_unknown",
             f"no image {asked} is published on {spec.provider} in {spec.region}",
             where=f"{spec.provider} {spec.region}",
             next=f"grafos cloud image publish {spec.provider} --region {spec.region}; see those that are there: "
-            f"grafos cloud image ls --provider {spec.provider}; or --image {STOCK}",
+            f"grafos cloud image ls --provider {spec.provider}; or --image bake, which makes and publishes one; "
+            f"or --image {STOCK}",
         )
     fitting = [one for one in found if one.arch in arches]
     if not fitting:
@@ -93,9 +105,14 @@ def named_image(kept: Sequence[Kept], spec: CellSpec, arches: Sequence[str]) -> 
     return fitting[0]
 
 
+def _is_digest_of(asked: str, one: Kept) -> bool:
+    """Whether the image's SHA-256 begins so, as far as it is known: a cloud tells its beginning alone."""
+    return one.sha256.startswith(asked) if one.sha256 else one.digest.startswith(asked[:DIGEST_CHARACTERS])
+
+
 def _start(own: Kept, spec: CellSpec) -> Start:
     image = Image(own.image_id, own.stack, own.arch, python="", disk_gib=DISK_GIB_LEAST)
-    return Start(image, _type(spec, own.arch), own.digest)
+    return Start(image, _type(spec, own.arch), own.digest, own.keep_until)
 
 
 def _type(spec: CellSpec, arch: str) -> str:

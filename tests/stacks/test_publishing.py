@@ -275,6 +275,24 @@ def test_keeping_it_longer_is_killed_anywhere_and_finished_by_the_same_command(
     assert {int(found.tags["grafos:expires"]) for found in ours(ground, kept.stack)} == {asked_until}
 
 
+def test_another_end_than_that_of_an_interrupted_extension_is_reached_too(ground: EmulatedGround, disk: Disk) -> None:
+    before = published(ground.hands(), disk).publication.keep_until
+    with pytest.raises(Abort):
+        keep_longer(ground.hands(Fuse(1)), stack(ground.hands(), disk), LONGER_S)
+    done = keep_longer(ground.hands(), stack(ground.hands(), disk), 2 * LONGER_S)
+    assert done.publication.keep_until == before + 2 * LONGER_S
+
+
+def test_a_sweep_that_judged_it_before_it_was_kept_for_longer_leaves_it(ground: EmulatedGround, disk: Disk) -> None:
+    name = published(ground.hands(), disk).publication.stack
+    keep_longer(ground.hands(), name, LONGER_S)
+    with pytest.raises(GrafosError) as refused:
+        unpublish(ground.hands(), name, ended=True)
+    assert (refused.value.code, len(kept_images(ground.hands()))) == ("stack_busy", 1)
+    ground.pass_time(KEEP_S + LONGER_S + 60)
+    assert unpublish(ground.hands(), name, ended=True).receipt.left == 0
+
+
 def ours(ground: EmulatedGround, name: str) -> list[Found]:
     _, listed = Engine(ground.hands()).listing("")
     return [one for one in listed if one.tags.get("grafos:stack") == name and one.state is State.READY]
