@@ -58,7 +58,7 @@ def lay_out_workspace(place: Path) -> Path:
     return place
 
 
-def tests_of(name: str) -> str:
+def own_tests(name: str) -> str:
     """What the recipe's own tests say, every line of it."""
     folder = workspace()
     toolchain = rust.find(folder)
@@ -77,7 +77,7 @@ def tests_of(name: str) -> str:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_recipes_own_tests_pass(name: str) -> None:
-    assert rust.read_counts(tests_of(name)) == (RECIPES[name][0], 0)
+    assert rust.read_counts(own_tests(name)) == (RECIPES[name][0], 0)
 
 
 def histories(text: str, name: str) -> list[list[Operation]]:
@@ -96,7 +96,7 @@ def histories(text: str, name: str) -> list[list[Operation]]:
 
 
 def test_each_word_was_counted_as_if_one_after_the_other_and_without_the_lock_it_was_not() -> None:
-    text = tests_of("word-count")
+    text = own_tests("word-count")
     locked_ones, others = histories(text, "locked"), histories(text, "unlocked")
     assert (len(locked_ones), len(others), min(map(len, locked_ones)) > 50) == (8, 8, True)
     assert [is_linearizable(history) for history in locked_ones] == [True] * 8

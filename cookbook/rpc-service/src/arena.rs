@@ -12,6 +12,8 @@ pub const ECHO: u32 = 2;
 pub const REVERSE: u32 = 3;
 /// Answers `bye`, and ends the server.
 pub const STOP: u32 = 4;
+/// Times that a step is asked for when its answer is lost.
+const ATTEMPTS: u32 = 64;
 
 /// The region that the input names, with room for an arena.
 pub fn open(input: &[u8]) -> Result<MemLease, Failure> {
@@ -19,5 +21,6 @@ pub fn open(input: &[u8]) -> Result<MemLease, Failure> {
     if reference.get("lease_id").is_none() {
         return fail("missing_region");
     }
-    Ok(MemBuilder::new().min_bytes(ARENA_BYTES).attach(&LeaseRef::from_json(&reference)?)?)
+    let region = MemBuilder::new().min_bytes(ARENA_BYTES).persistent(ATTEMPTS);
+    Ok(region.attach(&LeaseRef::from_json(&reference)?)?)
 }

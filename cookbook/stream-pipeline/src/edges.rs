@@ -14,6 +14,9 @@ const SLOT_BYTES: u64 = 40;
 /// dealt with when it was stopped.
 const WAITS: u32 = 2;
 
+/// Times that a step is asked for when its answer is lost.
+const ATTEMPTS: u32 = 64;
+
 /// Which of the two edges.
 #[derive(Clone, Copy)]
 pub enum Edge {
@@ -30,7 +33,7 @@ impl Edges {
         let Some(reference) = input.get("region").filter(|region| region.get("lease_id").is_some()) else {
             return fail("missing_region");
         };
-        Ok(Edges(MemBuilder::new().attach(&LeaseRef::from_json(reference)?)?))
+        Ok(Edges(MemBuilder::new().persistent(ATTEMPTS).attach(&LeaseRef::from_json(reference)?)?))
     }
 
     /// The region's name, for the next stage.

@@ -30,10 +30,9 @@ impl Count {
         let Some(reference) = region.filter(|region| region.get("lease_id").is_some()) else {
             return fail("missing_region");
         };
-        let region = MemBuilder::new().attach(&LeaseRef::from_json(reference)?)?;
+        let region = MemBuilder::new().persistent(ATTEMPTS).attach(&LeaseRef::from_json(reference)?)?;
         let room = region.mem().arena_size().saturating_sub(MAP_AT);
-        let table = region.mem().window(MAP_AT, room)?.persistent(ATTEMPTS);
-        let words = FabricHashMap::new(table, WORD_BYTES, COUNT_BYTES)?;
+        let words = FabricHashMap::new(region.mem().window(MAP_AT, room)?, WORD_BYTES, COUNT_BYTES)?;
         Ok(Count { lock: FabricMutex::new(&region, LOCK_AT, 0)?, words, region })
     }
 

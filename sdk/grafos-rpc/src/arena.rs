@@ -61,22 +61,26 @@ impl Arena {
         status_in(self.mem.read_u64(place as u64 + WORD_AT)?)
     }
 
-    /// Moves a message on, in one step and once; whether it was where it was to be moved from.
+    /// Moves a message on, in one step and once; whether it was this call that moved it.
     ///
-    /// When the answer is lost and the message is not there any more, it was moved: nobody else moves it from there. When it
-    /// is there again, or still, `is_past` says whether it has come round.
+    /// When the answer is lost, the message tells: it was moved if it is now in one of the states `after`, into which
+    /// nobody else moves it from there. When it is where it was, `is_past` says whether it has come round.
     pub fn advance(
         &self,
         place: Place,
-        from: Status,
-        to: Status,
+        (from, to): (Status, Status),
+        after: &[Status],
         is_past: impl Fn() -> Result<bool, FabricError>,
     ) -> Result<bool, FabricError> {
         let mut is_lost = false;
         for _ in 0..ATTEMPTS {
             let word = self.mem.read_u64(place as u64 + WORD_AT)?;
-            if status_in(word)? != from || is_lost && is_past()? {
-                return Ok(is_lost);
+            let now = status_in(word)?;
+            if now != from {
+                return Ok(is_lost && after.contains(&now));
+            }
+            if is_lost && is_past()? {
+                return Ok(true);
             }
             let new = word & !(0xff << STATUS_SHIFT) | (to as u64) << STATUS_SHIFT;
             match self.mem.compare_exchange(place as u64 + WORD_AT, word, new) {
@@ -97,6 +101,12 @@ impl Arena {
         bytes.extend((message.payload.len() as u32).to_le_bytes());
         bytes.extend(&message.payload);
         self.mem.write(place as u64, &bytes)
+    }
+
+    /// Whether the request of that number is the one that the server has taken.
+    pub fn is_taken(&self, request_id: u64) -> Result<bool, FabricError> {
+        let head = self.mem.read(Place::Request as u64, HEADER_BYTES)?;
+        Ok(head[..8] == request_id.to_le_bytes() && head[12] == Status::Processing as u8)
     }
 
     pub fn read(&self, place: Place) -> Result<Message, FabricError> {

@@ -57,7 +57,8 @@ impl RpcClient {
         let message = Message { request_id, method_id, status: Status::Empty, payload };
         self.arena.write(Place::Request, &message)?;
         let is_past = || is_answered(request_id);
-        if self.arena.advance(Place::Request, Status::Empty, Status::RequestReady, is_past)? {
+        let (step, after) = ((Status::Empty, Status::RequestReady), [Status::RequestReady, Status::Processing]);
+        if self.arena.advance(Place::Request, step, &after, is_past)? {
             Ok(request_id)
         } else {
             Err(RpcError::Busy) // another client is here, against the rule
@@ -80,11 +81,18 @@ impl RpcClient {
         }
     }
 
-    /// Gives up a request whose server was stopped, so that the next one can be sent.
-    pub fn abandon(&mut self) -> Result<(), RpcError> {
-        for from in [Status::RequestReady, Status::Processing] {
-            self.arena.advance(Place::Request, from, Status::Empty, || Ok(false))?;
+    /// Gives up the request that was sent last, so that the next one can be sent, and says whether it will surely never be
+    /// handled: then no server had begun with it. One that had may have done what it was asked; its response is lost.
+    pub fn abandon(&mut self) -> Result<bool, RpcError> {
+        let request_id = self.arena.read(Place::Request)?.request_id;
+        let never = || Ok(false);
+        let was_waiting =
+            self.arena.advance(Place::Request, (Status::RequestReady, Status::Empty), &[Status::Empty], never)?;
+        if was_waiting {
+            // When our answer was lost, it may be the server that emptied it: when it was done.
+            return Ok(self.arena.read(Place::Response)?.request_id != request_id);
         }
-        Ok(())
+        self.arena.advance(Place::Request, (Status::Processing, Status::Empty), &[Status::Empty], never)?;
+        Ok(false)
     }
 }

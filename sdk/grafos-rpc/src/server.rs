@@ -25,10 +25,14 @@ impl RpcServer {
 
     /// Answers the request that is there, and says whether there was one.
     pub fn poll_once(&mut self, handler: &impl RpcHandler) -> Result<bool, RpcError> {
-        if !self.arena.advance(Place::Request, Status::RequestReady, Status::Processing, || Ok(false))? {
+        let take = (Status::RequestReady, Status::Processing);
+        if !self.arena.advance(Place::Request, take, &[Status::Processing], || Ok(false))? {
             return Ok(false);
         }
         let Message { request_id, method_id, payload, .. } = self.arena.read(Place::Request)?;
+        if !self.arena.is_taken(request_id)? {
+            return Ok(false); // given up since it was taken, and perhaps another one is there by now
+        }
         let answer = match handler.handle(method_id, &payload) {
             Ok(response) if response.len() > PAYLOAD_BYTES_MAX => Err(RpcError::MessageTooLarge),
             answer => answer,
@@ -38,7 +42,8 @@ impl RpcServer {
             Err(error) => (Status::Error, shortened(error.to_string())),
         };
         self.arena.write(Place::Response, &Message { request_id, method_id, status, payload })?;
-        self.arena.advance(Place::Request, Status::Processing, Status::Empty, || Ok(false))?;
+        let done = (Status::Processing, Status::Empty);
+        self.arena.advance(Place::Request, done, &[Status::Empty, Status::RequestReady], || Ok(false))?;
         Ok(true)
     }
 }

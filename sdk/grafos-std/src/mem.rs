@@ -151,21 +151,26 @@ impl FabricMem {
     }
 
     fn insist(&self, mut ask: impl FnMut() -> i32) -> Result<(), FabricError> {
-        let mut answer = FabricError::check(ask());
-        for _ in 1..self.attempts {
-            if answer != Err(FabricError::Disconnected) {
-                break;
-            }
-            answer = FabricError::check(ask());
-        }
-        answer.map(|_| ())
+        insist(self.attempts, || FabricError::check(ask())).map(|_| ())
     }
+}
+
+/// Asks so often at most, as long as no answer comes.
+fn insist<T>(attempts: u32, mut ask: impl FnMut() -> Result<T, FabricError>) -> Result<T, FabricError> {
+    for _ in 1..attempts {
+        match ask() {
+            Err(FabricError::Disconnected) => {}
+            answer => return answer,
+        }
+    }
+    ask()
 }
 
 /// Takes one of the run's memory leases; see the module.
 #[derive(Clone, Debug, Default)]
 pub struct MemBuilder {
     min_bytes: u64,
+    attempts: u32,
 }
 
 impl MemBuilder {
@@ -176,6 +181,13 @@ impl MemBuilder {
     /// The fewest bytes that will do.
     pub fn min_bytes(mut self, bytes: u64) -> MemBuilder {
         self.min_bytes = bytes;
+        self
+    }
+
+    /// Lets `attach` ask again after `Disconnected`, `attempts` times in all, and gives the memory as
+    /// [`FabricMem::persistent`] does. In a cell each time takes ten seconds, and as a rule the first is enough.
+    pub fn persistent(mut self, attempts: u32) -> MemBuilder {
+        self.attempts = attempts;
         self
     }
 
@@ -195,8 +207,9 @@ impl MemBuilder {
     /// The shared region of this name, wherever it lies. `Unsupported` when it is of another fabric, `IoError(-22)` when
     /// this tenant has none of that name, `CapacityExceeded` when the run has no slot left or it is smaller than it must be.
     pub fn attach(self, reference: &LeaseRef) -> Result<MemLease, FabricError> {
-        let slot = FabricError::check(host::fbmu_attach(reference.as_str().as_bytes()))? as u32;
-        let mem = FabricMem::slot(slot)?;
+        let attempts = self.attempts.max(1);
+        let slot = insist(attempts, || FabricError::check(host::fbmu_attach(reference.as_str().as_bytes())))? as u32;
+        let mem = insist(attempts, || FabricMem::slot(slot))?.persistent(attempts);
         if mem.size_bytes < self.min_bytes {
             return Err(FabricError::CapacityExceeded);
         }

@@ -45,7 +45,7 @@ mod once;
 mod semaphore;
 mod word;
 
-pub use barrier::FabricBarrier;
+pub use barrier::{FabricBarrier, PARTIES_MAX};
 pub use counter::FabricCounter;
 pub use mutex::{FabricMutex, MutexGuard};
 pub use once::FabricOnce;

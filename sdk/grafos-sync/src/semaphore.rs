@@ -15,8 +15,15 @@ pub struct FabricSemaphore {
     permits: u32,
 }
 
-/// Permits that were taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Permits that were taken. They are given back once:
+///
+/// ```compile_fail
+/// fn twice(semaphore: &grafos_sync::FabricSemaphore, permits: grafos_sync::Permits) {
+///     let _ = semaphore.release(permits);
+///     let _ = semaphore.release(permits); // these may be another one's by now
+/// }
+/// ```
+#[derive(Debug, PartialEq, Eq)]
 #[must_use = "permits that are not given back are missing until the next fence"]
 pub struct Permits {
     count: u32,
@@ -57,7 +64,7 @@ impl FabricSemaphore {
     }
 
     /// Gives permits back; `Fenced` when they are of an older generation. After `Disconnected` they were given back, or
-    /// not: given back once more they may be another one's. `fence` sets that right.
+    /// not; `fence` sets that right.
     pub fn release(&self, permits: Permits) -> Result<(), FabricError> {
         loop {
             let seen = self.word.read()?;

@@ -382,7 +382,7 @@ pub fn svc_read(session: u32, into: &mut [u8]) -> i32 {
 }
 
 pub fn svc_write(session: u32, data: &[u8]) -> i32 {
-    services::write(&here(), session, data).unwrap_or_else(|status| status)
+    services::write(&here(), session, data)
 }
 
 pub fn svc_close(session: u32) -> i32 {

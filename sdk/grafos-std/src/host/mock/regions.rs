@@ -1,7 +1,7 @@
 //! The calls on leased memory and blocks.
 
 use super::fabric::MockLease;
-use super::{status, turn, with, Cell, CAPACITY_EXCEEDED, INVALID, UNSUPPORTED};
+use super::{status, turn, with, Cell, CAPACITY_EXCEEDED, DISCONNECTED, INVALID, UNSUPPORTED};
 use crate::block::BLOCK_BYTES;
 use crate::lease::LEASES_MAX;
 use crate::mem::MOVE_BYTES_MAX;
@@ -42,25 +42,32 @@ fn move_bytes<T>(
     })
 }
 
+/// An attached region is asked for its size where it is, and what is asked there may be lost.
 pub fn fbmu_size(slot: u32) -> i64 {
-    with(|cell| size(cell, &cell.memory, slot, 1))
+    with(|cell| match cell.is_attached(slot).then(|| cell.next_fault()).flatten() {
+        Some(_) => i64::from(DISCONNECTED),
+        None => size(cell, &cell.memory, slot, 1),
+    })
 }
 
 /// Whether a call on that slot may move so many bytes.
-fn movable(slot: u32, length: usize) -> bool {
-    length <= MOVE_BYTES_MAX || with(|cell| !cell.is_attached(slot))
+fn movable(slot: u32, length: usize) -> Result<(), i32> {
+    if length <= MOVE_BYTES_MAX || with(|cell| !cell.is_attached(slot)) {
+        Ok(())
+    } else {
+        Err(CAPACITY_EXCEEDED)
+    }
 }
 
 pub fn fbmu_read(slot: u32, offset: u64, into: &mut [u8]) -> i32 {
-    if !movable(slot, into.len()) {
-        return CAPACITY_EXCEEDED;
-    }
+    let movable = movable(slot, into.len());
     status(move_bytes(
         |cell| &cell.memory,
         slot,
         offset,
         into.len(),
         |data| {
+            movable?;
             into.copy_from_slice(data);
             Ok(())
         },
@@ -68,15 +75,14 @@ pub fn fbmu_read(slot: u32, offset: u64, into: &mut [u8]) -> i32 {
 }
 
 pub fn fbmu_write(slot: u32, offset: u64, data: &[u8]) -> i32 {
-    if !movable(slot, data.len()) {
-        return CAPACITY_EXCEEDED;
-    }
+    let movable = movable(slot, data.len());
     status(move_bytes(
         |cell| &cell.memory,
         slot,
         offset,
         data.len(),
         |place| {
+            movable?;
             place.copy_from_slice(data);
             Ok(())
         },
@@ -126,6 +132,9 @@ pub fn fbmu_ref(slot: u32, into: &mut [u8]) -> i32 {
 pub fn fbmu_attach(reference: &[u8]) -> i32 {
     turn(false);
     with(|cell| {
+        if cell.next_fault().is_some() {
+            return DISCONNECTED;
+        }
         let lease = match cell.fabric.find(reference) {
             Ok(lease) => lease,
             Err(status) => return status,

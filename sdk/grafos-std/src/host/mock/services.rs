@@ -13,6 +13,8 @@ const OWN_LISTENER: u32 = 0;
 /// The listener; sessions are counted from the next number on.
 const LISTENER_HANDLE: u32 = 1;
 const FIRST_SESSION: u32 = 2;
+/// Bytes that a client has not taken, at most: then a write waits, as it does in a cell.
+const WINDOW_BYTES: usize = 256 * 1024;
 /// Bytes that one write takes at most, so that programs meet writes that take less than all.
 const WRITE_BYTES_MAX: usize = 4096;
 /// How long a thread waits for another one before it gives up; in a test nobody is this slow.
@@ -29,6 +31,8 @@ pub(super) struct Services {
 #[derive(Default)]
 struct Port {
     max_sessions: u32,
+    /// What the service said when it began to listen; 0 before.
+    open_max: usize,
     is_listening: bool,
     is_draining: bool,
 }
@@ -40,6 +44,7 @@ struct Session {
     port: u32,
     is_accepted: bool,
     is_short: bool,
+    is_refused: bool,
     peer_is_done: bool,
     peer_is_gone: bool,
     guest_is_done: bool,
@@ -66,6 +71,7 @@ impl MockFabric {
         let port = u32::from(port);
         state.services.ports.get(&port).filter(|port| !port.is_draining)?;
         state.services.sessions.push(Session { port, ..Session::default() });
+        state.services.refuse_too_many(port);
         drop(state);
         self.changed().notify_all();
         Some(MockSession { fabric: self.clone(), number })
@@ -107,6 +113,11 @@ impl MockSession {
         self.change(|session| std::mem::take(&mut session.from_guest))
     }
 
+    /// Whether it was one too many: the service had as many open as it had said.
+    pub fn is_refused(&self) -> bool {
+        self.change(|session| session.is_refused)
+    }
+
     /// Whether the service has closed the session.
     pub fn is_closed(&self) -> bool {
         self.change(|session| session.guest_is_done)
@@ -137,12 +148,19 @@ fn waited<T>(fabric: &MockFabric, mut ask: impl FnMut(&mut State) -> Option<T>) 
 }
 
 impl Session {
+    /// Whether it waits to be accepted on that port.
+    fn waits_at(&self, port: u32) -> bool {
+        self.port == port && !self.is_accepted && !self.is_refused
+    }
+
     fn is_open(&self) -> bool {
         self.is_accepted && !self.guest_is_done
     }
 
+    /// Whether a call on it would not wait: after a short write one that writes, else one that reads.
     fn is_ready(&self) -> bool {
-        self.peer_is_gone || self.is_short || self.peer_is_done || !self.to_guest.is_empty()
+        let has_room = self.from_guest.len() < WINDOW_BYTES;
+        self.peer_is_gone || if self.is_short { has_room } else { self.peer_is_done || !self.to_guest.is_empty() }
     }
 }
 
@@ -165,7 +183,18 @@ impl Services {
 
     /// The session that has waited longest to be accepted there.
     fn pending(&self, port: u32) -> Option<usize> {
-        self.sessions.iter().position(|session| session.port == port && !session.is_accepted)
+        self.sessions.iter().position(|session| session.waits_at(port))
+    }
+
+    /// Turns those away that came when as many were open as the service has said, the newest first.
+    fn refuse_too_many(&mut self, port: u32) {
+        let most = self.ports.get(&port).map_or(0, |port| port.open_max);
+        if most == 0 {
+            return; // nobody listens yet
+        }
+        let open = self.sessions.iter().filter(|session| session.port == port && session.is_open()).count();
+        let waiting = self.sessions.iter_mut().filter(|session| session.waits_at(port));
+        waiting.skip(most.saturating_sub(open)).for_each(|session| session.is_refused = true);
     }
 }
 
@@ -182,7 +211,8 @@ pub(super) fn listen(fabric: &MockFabric, cap: u32, port: u32, max_sessions: u32
     if is_listening || max_sessions > place.max_sessions {
         return Err(CAPACITY_EXCEEDED);
     }
-    place.is_listening = true;
+    (place.is_listening, place.open_max) = (true, max_sessions as usize);
+    services.refuse_too_many(port);
     Ok(LISTENER_HANDLE as i32)
 }
 
@@ -235,15 +265,21 @@ pub(super) fn read(fabric: &MockFabric, session: u32, into: &mut [u8]) -> i32 {
     })
 }
 
-pub(super) fn write(fabric: &MockFabric, session: u32, data: &[u8]) -> Result<i32, i32> {
-    let mut state = fabric.state();
-    let session = state.services.session(session)?;
-    let count = data.len().min(WRITE_BYTES_MAX);
-    session.from_guest.extend_from_slice(&data[..count]);
-    session.is_short = count < data.len();
-    drop(state);
-    fabric.changed().notify_all();
-    Ok(count as i32)
+pub(super) fn write(fabric: &MockFabric, session: u32, data: &[u8]) -> i32 {
+    waited(fabric, |state| {
+        let session = match state.services.session(session) {
+            Ok(session) => session,
+            Err(status) => return Some(status),
+        };
+        let room = WINDOW_BYTES - session.from_guest.len();
+        let count = data.len().min(WRITE_BYTES_MAX).min(room);
+        if count == 0 && !data.is_empty() {
+            return None;
+        }
+        session.from_guest.extend_from_slice(&data[..count]);
+        session.is_short = count < data.len();
+        Some(count as i32)
+    })
 }
 
 pub(super) fn close(fabric: &MockFabric, session: u32) -> i32 {

@@ -289,3 +289,39 @@ fn a_run_that_failed_gives_its_leases_back() {
     }
     assert_eq!(mock_run(|_| Output::empty(), b"").code, "finished");
 }
+
+#[test]
+fn attaching_may_find_nobody_there_and_asks_again_if_it_is_told_to() {
+    let (mut lost, fabric) = (0, MockFabric::new());
+    let region = LeaseRef::parse(&fabric.reference(fabric.lease_memory(64))).unwrap();
+    for seed in 0..50 {
+        fabric.set_faults(host::MockFaults {
+            seed,
+            refused_of_1000: 200,
+            answer_lost_of_1000: 200,
+            cut_after_calls: None,
+        });
+        let attach = |builder: MemBuilder| in_run(&fabric, &[], || builder.attach(&region).map(|lease| lease.mem()));
+        lost += u32::from(attach(MemBuilder::new()).err() == Some(FabricError::Disconnected));
+        assert_eq!(attach(MemBuilder::new().persistent(64)).unwrap().arena_size(), 64);
+    }
+    assert!((5..50).contains(&lost), "{lost} of 50 had no answer");
+    fabric.set_faults(host::MockFaults { cut_after_calls: Some(0), ..host::MockFaults::default() });
+    let answer = in_run(&fabric, &[], || MemBuilder::new().persistent(64).attach(&region).err());
+    assert_eq!(answer, Some(FabricError::Disconnected));
+}
+
+#[test]
+fn that_a_region_has_ended_is_told_before_that_a_call_moves_too_much() {
+    let fabric = MockFabric::new();
+    let lease = fabric.lease_memory(2 * MOVE_BYTES_MAX as u64);
+    let region = LeaseRef::parse(&fabric.reference(lease)).unwrap();
+    in_run(&fabric, &[], || {
+        let mem = MemBuilder::new().attach(&region).unwrap().mem();
+        let much = vec![0; MOVE_BYTES_MAX + 1];
+        assert_eq!(mem.write(0, &much), Err(FabricError::CapacityExceeded));
+        fabric.set_status(lease, -6);
+        assert_eq!(mem.write(0, &much), Err(FabricError::Revoked));
+        assert_eq!(mem.read(0, much.len()), Err(FabricError::Revoked));
+    });
+}

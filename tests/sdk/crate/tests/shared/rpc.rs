@@ -55,7 +55,8 @@ fn each_request_has_its_answer_and_a_wrong_one_its_error() {
             assert_eq!(ask(FAIL, b"").unwrap_err(), RpcError::Failed("x".repeat(PAYLOAD_BYTES_MAX)));
             assert_eq!(client.send(ECHO, &[0; PAYLOAD_BYTES_MAX + 1]).unwrap_err(), RpcError::MessageTooLarge);
             assert_eq!(client.call(PING, b"").unwrap_err(), RpcError::NoAnswer);
-            client.abandon()?;
+            assert!(client.abandon()?, "nobody had begun with it");
+            assert!(!client.abandon()?, "there is none any more");
             assert!(!server.poll_once(&Handler::default())?);
             assert_eq!(client.call(PING, b"").unwrap_err(), RpcError::NoAnswer);
             Ok(Output::empty())
@@ -121,4 +122,65 @@ fn a_request_is_handled_once_on_links_that_fail() {
         assert_eq!((ran[0].text.as_str(), ran[1].text.as_str()), ("", ""), "seed {seed}");
         assert_eq!(ran[0].response.as_deref(), Some("15"), "seed {seed}");
     }
+}
+
+/// Notes the requests that it handles.
+#[derive(Default)]
+struct Noting {
+    handled: Cell<Vec<u32>>,
+}
+
+impl RpcHandler for Noting {
+    fn handle(&self, _method_id: u32, request: &[u8]) -> Result<Vec<u8>, RpcError> {
+        let mut handled = self.handled.take();
+        handled.push(u32::from_le_bytes(request.try_into().unwrap()));
+        self.handled.set(handled);
+        Ok(request.to_vec())
+    }
+}
+
+#[test]
+fn what_was_given_up_before_a_server_began_is_never_handled_and_nothing_is_handled_twice() {
+    const CALLS: u32 = 40;
+    const LAST: u32 = u32::MAX;
+    let (mut given_up, mut begun) = (0, 0);
+    for seed in 0..20 {
+        let fabric = super::failing(seed);
+        let arena = fabric.lease_memory(ARENA_BYTES);
+        let server = |_: &[u8]| -> Tried {
+            let (mut server, noting) = (RpcServer::new(FabricMem::hello()?)?, Noting::default());
+            let mut all = Vec::new();
+            while all.last() != Some(&LAST) {
+                server.poll_once(&noting)?;
+                all = noting.handled.take();
+                noting.handled.set(all.clone());
+            }
+            Ok(Output::json(all))
+        };
+        let client = |_: &[u8]| -> Tried {
+            let mut client = RpcClient::new(FabricMem::hello()?)?.attempts(1_000_000);
+            let mut never = Vec::new();
+            for number in 0..CALLS {
+                client.send(ECHO, &number.to_le_bytes())?;
+                if client.abandon()? {
+                    never.push(number);
+                }
+            }
+            assert_eq!(client.call(ECHO, &LAST.to_le_bytes())?, LAST.to_le_bytes(), "seed {seed}");
+            Ok(Output::json(never))
+        };
+        let both = vec![MockTasklet::new(server).leases(&[arena]), MockTasklet::new(client).leases(&[arena])];
+        let ran = fabric.run_together(seed, both);
+        assert_eq!((ran[0].text.as_str(), ran[1].text.as_str()), ("", ""), "seed {seed}");
+        let numbers = |place: usize| -> Vec<u64> {
+            let told = grafos_std::Json::parse(ran[place].response.as_ref().unwrap().as_bytes()).unwrap();
+            told.as_list().unwrap().iter().map(|number| number.as_u64().unwrap()).collect()
+        };
+        let (handled, never) = (numbers(0), numbers(1));
+        assert!(handled.windows(2).all(|two| two[0] < two[1]), "seed {seed}: twice, or out of order: {handled:?}");
+        assert!(!handled.iter().any(|number| never.contains(number)), "seed {seed}: {handled:?} {never:?}");
+        given_up += never.len();
+        begun += handled.len() - 1;
+    }
+    assert!(given_up > 100 && begun > 20, "{given_up} {begun}");
 }

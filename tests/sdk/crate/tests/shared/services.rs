@@ -167,3 +167,50 @@ fn a_session_reads_and_writes_as_the_standard_library_has_it() {
     assert_eq!(ran.text, "");
     assert_eq!(client.received(), "first+second".repeat(1000).as_bytes());
 }
+
+#[test]
+fn a_client_that_takes_nothing_stops_its_own_session_and_no_other() {
+    const ALL: usize = 1 << 20;
+    let fabric = MockFabric::new();
+    fabric.allow_service(8080, 4);
+    let tasklet = |_: &[u8]| -> Tried { Ok(Output::json(Listener::bind(8080, 4)?.serve_together(|| Many(ALL))?)) };
+    std::thread::scope(|threads| {
+        let service = threads.spawn(|| fabric.run(MockTasklet::new(tasklet).fuel(1 << 30)));
+        let [slow, quick] = [(); 2].map(|()| fabric.connect(8080).unwrap());
+        slow.send(&[0]);
+        quick.send(&[0]);
+        let mut came = 0;
+        while !quick.is_closed() {
+            came += quick.received().len();
+        }
+        assert_eq!(came + quick.received().len(), ALL);
+        assert!(!slow.is_closed());
+        let waits = slow.received().len();
+        assert!(waits <= 256 * 1024, "{waits} bytes were under way");
+        came = waits;
+        while !slow.is_closed() {
+            came += slow.received().len();
+        }
+        assert_eq!(came + slow.received().len(), ALL);
+        fabric.drain(8080);
+        assert_eq!(service.join().unwrap().response.as_deref(), Some("2"));
+    });
+}
+
+#[test]
+fn whoever_is_one_too_many_is_turned_away() {
+    let fabric = MockFabric::new();
+    fabric.allow_service(8080, 4);
+    let early = [(); 3].map(|()| fabric.connect(8080).unwrap());
+    let ran = fabric.run(MockTasklet::new(|_| -> Tried {
+        let listener = Listener::bind(8080, 2)?;
+        let first = listener.accept()?.expect("a client waits");
+        assert!(fabric.connect(8080).unwrap().is_refused(), "one is open and one waits");
+        first.close()?;
+        assert!(!fabric.connect(8080).unwrap().is_refused());
+        fabric.drain(8080);
+        Ok(Output::json(listener.serve(|_| Ok(()))?))
+    }));
+    assert_eq!((ran.response.as_deref(), ran.text.as_str()), (Some("2"), ""));
+    assert_eq!(early.map(|client| client.is_refused()), [false, false, true]);
+}

@@ -162,33 +162,35 @@ fn no_more_than_the_permits_are_out() {
 }
 
 #[test]
-fn at_a_barrier_all_wait_for_the_last() {
-    let fabric = MockFabric::new();
-    let lease = fabric.lease_memory(64);
-    let tasklet = |number: u64| {
-        MockTasklet::new(move |_: &[u8]| -> Tried {
-            let mem = FabricMem::hello()?;
-            let barrier = FabricBarrier::new(mem, 0, 3)?;
+fn at_a_barrier_all_wait_for_the_last_on_links_that_fail() {
+    for seed in 0..10 {
+        together(seed, 3, |number, mem| {
+            let (barrier, own) = (FabricBarrier::new(mem, 0, 3)?, mem.persistent(64));
             for round in 1..=3 {
-                mem.write_u64(8 + number * 8, round)?;
-                barrier.wait(PATIENCE)?;
+                own.write_u64(8 + u64::from(number) * 8, round)?;
+                barrier.wait(number.into(), PATIENCE)?;
                 for other in 0..3 {
-                    assert!(mem.read_u64(8 + other * 8)? >= round, "{number} went on before {other} had come");
+                    assert!(own.read_u64(8 + other * 8)? >= round, "{number} went on before {other} had come");
                 }
-                barrier.wait(PATIENCE)?;
+                barrier.wait(number.into(), PATIENCE)?;
             }
-            Ok(Output::empty())
-        })
-        .leases(&[lease])
-    };
-    for seed in 0..5 {
-        for ran in fabric.run_together(seed, (0..3).map(tasklet).collect()) {
-            assert_eq!((ran.code, ran.text.as_str()), ("finished", ""));
-        }
+            Ok(())
+        });
     }
+}
+
+#[test]
+fn at_a_barrier_each_party_counts_once_however_often_it_comes() {
     alone(|mem| {
-        assert_eq!(FabricBarrier::new(mem, 0, 0).err(), Some(FabricError::IoError(-22)));
-        assert_eq!(FabricBarrier::new(mem, 0, 2)?.wait(3), Err(LockError::Busy { generation: 0 }));
-        Ok(())
+        for parties in [0, 33] {
+            assert_eq!(FabricBarrier::new(mem, 0, parties).err(), Some(FabricError::IoError(-22)));
+        }
+        let barrier = FabricBarrier::new(mem, 0, 2)?;
+        assert_eq!(barrier.arrive(2), Err(FabricError::IoError(-22)));
+        assert_eq!((barrier.arrive(0)?, barrier.arrive(0)?, barrier.is_open(0)?), (0, 0, false));
+        assert_eq!(barrier.wait(0, 3), Err(LockError::Busy { generation: 0 }));
+        assert_eq!((barrier.arrive(1)?, barrier.is_open(0)?, barrier.arrive(1)?), (0, true, 1));
+        assert_eq!(FabricBarrier::new(mem, 8, 32)?.arrive(31)?, 0);
+        Ok(FabricBarrier::new(mem, 16, 1)?.wait(0, 1)?)
     });
 }
