@@ -32,6 +32,7 @@ NOT_RUN = {
     "docs/tutorial/first-ten-minutes.md": [OURS],
     "docs/how-to/your-own-account.md": [MONEY, MONEY, MONEY, MONEY],
     "docs/runbooks/cell-not-ready.md": [PICTURE, CLOUD],
+    "docs/runbooks/service-routing.md": [PICTURE],
     "docs/runbooks/suspected-compromise.md": [ALL_DOWN],
     "docs/how-to/deploy-a-fleet.md": [SYSTEMD],
     "docs/how-to/postgresql.md": [FLEET, FLEET, FLEET, FLEET, BACKUP],
