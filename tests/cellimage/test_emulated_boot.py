@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -56,14 +57,14 @@ def order(person: Person, verb: str) -> None:
         for part in person("cloud", "show", "--cell-id", CELL, "--json").document["cell"]["resources"]
         if part["kind"] == "machine"
     ]
-    zone = person("cloud", "show", "--cell-id", CELL, "--json").document["cell"]["zone"]
     url = urlsplit(person.env["GRAFOS_GCP_ENDPOINT"])
     project = person.env["GOOGLE_CLOUD_PROJECT"]
-    path = f"{url.path.rstrip('/')}/compute/v1/projects/{project}/zones/{zone}/instances/{machine['id']}/{verb}"
-    connection = http.client.HTTPConnection(url.netloc, timeout=30)
-    connection.request("POST", path, b"{}", {"content-type": "application/json", "authorization": "Bearer emulated"})
-    answer = connection.getresponse()
-    assert answer.status == 200, (path, answer.status, answer.read())
+    path = f"{url.path.rstrip('/')}/compute/v1/projects/{project}/{machine['id']}/{verb}"
+    headers = {"content-type": "application/json", "authorization": "Bearer emulated"}
+    with contextlib.closing(http.client.HTTPConnection(url.netloc, timeout=30)) as connection:
+        connection.request("POST", path, b"{}", headers)
+        answer = connection.getresponse()
+        assert answer.status == 200, (path, answer.status, answer.read())
 
 
 def becomes(own: OwnOrchestrator, *, ready: bool) -> None:
