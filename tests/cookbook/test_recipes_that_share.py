@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.needs("rust"), pytest.mark.timeout(600)]
 
 MEMORY, SERVICE, TASKLET = "fabricbios_fbmu_v0", "grafos_svc_v0", "grafos_tasklet_v0"
 RECIPES = {
-    "word-count": (4, MEMORY),
+    "word-count": (5, MEMORY),
     "stream-pipeline": (4, MEMORY),
     "rpc-service": (3, MEMORY),
     "web-server": (5, SERVICE),

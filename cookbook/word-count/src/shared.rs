@@ -86,3 +86,22 @@ pub(crate) fn add_to(words: &mut FabricHashMap<String, u64>, word: &str, times: 
     words.insert(&word.to_owned(), &sum)?;
     Ok(before)
 }
+
+#[cfg(test)]
+mod tests {
+    use grafos_std::host;
+    use grafos_std::mem::FabricMem;
+
+    use super::*;
+
+    #[test]
+    fn a_count_that_would_be_too_large_stays_as_it_is() {
+        host::reset_mock();
+        host::mock_set_fbmu_arena_size(4096);
+        let mut words = FabricHashMap::new(FabricMem::hello().unwrap(), WORD_BYTES, COUNT_BYTES).unwrap();
+        assert_eq!(add_to(&mut words, "lake", u64::MAX - 1), Ok(0));
+        assert_eq!(add_to(&mut words, "lake", 1), Ok(u64::MAX - 1));
+        assert_eq!(add_to(&mut words, "lake", 1).unwrap_err().text(), "counter_overflow");
+        assert_eq!(words.get(&"lake".to_owned()), Ok(Some(u64::MAX)));
+    }
+}
