@@ -17,12 +17,15 @@ from standalone import PROVIDER, Identity, Standalone
 from grafos_core.ids import sha256_of
 from grafos_scheduler import messages
 
-SHARE_S = 12.0
+SHARE_S = 4.0
 """What each mode may take of `make test`; on a slow machine fewer requests are made, but each kind of them once."""
-DEEP_S = 600.0
+EACH, DEEP_S, DEEP_EACH = 1, 600.0, 2
 MODULE, BUNDLE = b"a module", b"a bundle"
 VICTIM = "victim"
 """The tenant and the cell that may be lost; those who ask are not named."""
+
+
+Fuzz = Callable[[Path, float, int], None]
 
 
 def known(at: Standalone, run_id: str, lease_ids: list[str], **more: object) -> Mapping[str, Callable[[], Any]]:
@@ -71,7 +74,7 @@ def held(fuzzer: Fuzzer, at: Standalone) -> None:
     at.start()
 
 
-def fuzz_a_cell(folder: Path, for_s: float) -> None:
+def fuzz_a_cell(folder: Path, for_s: float, each: int) -> None:
     at = Standalone(folder)
     try:
         at.start()
@@ -81,13 +84,13 @@ def fuzz_a_cell(folder: Path, for_s: float) -> None:
         callers = [Who("operator", operator), Who("tenant", tenant), Who("cell", at.cell())]
         budget = msgspec.to_builtins(at.fabric.slice(VICTIM))
         fuzzer = Fuzzer(at, "cell", callers, known(at, a_run(at, tenant, "nowhere"), [], budget_slice=budget))
-        fuzzer.fuzz(0, time.monotonic() + for_s)
+        fuzzer.fuzz(0, time.monotonic() + for_s, each)
         held(fuzzer, at)
     finally:
         at.discard()
 
 
-def fuzz_an_orchestrator(folder: Path, for_s: float) -> None:
+def fuzz_an_orchestrator(folder: Path, for_s: float, each: int) -> None:
     at = Orchestrator(folder)
     try:
         at.start()
@@ -101,22 +104,22 @@ def fuzz_an_orchestrator(folder: Path, for_s: float) -> None:
             boss.put_bundle(BUNDLE)
         token = at.bootstrap(operator, VICTIM, "gcp")
         fuzzer = Fuzzer(at, "orchestrator", callers, known(at, a_run(at, tenant, "aws"), [], token=token))
-        fuzzer.fuzz(0, time.monotonic() + for_s)
+        fuzzer.fuzz(0, time.monotonic() + for_s, each)
         held(fuzzer, at)
     finally:
         at.discard()
 
 
 def test_each_route_of_a_cell_answers_whatever_is_asked_as_the_document_says(tmp_path: Path) -> None:
-    fuzz_a_cell(tmp_path, SHARE_S)
+    fuzz_a_cell(tmp_path, SHARE_S, EACH)
 
 
 def test_each_route_of_an_orchestrator_answers_whatever_is_asked_as_the_document_says(tmp_path: Path) -> None:
-    fuzz_an_orchestrator(tmp_path, SHARE_S)
+    fuzz_an_orchestrator(tmp_path, SHARE_S, EACH)
 
 
 @pytest.mark.deep
 @pytest.mark.timeout(2 * DEEP_S)
 @pytest.mark.parametrize("fuzz", [fuzz_a_cell, fuzz_an_orchestrator])
-def test_each_route_answers_as_the_document_says_for_long(fuzz: Callable[[Path, float], None], tmp_path: Path) -> None:
-    fuzz(tmp_path, DEEP_S)
+def test_each_route_answers_as_the_document_says_for_long(fuzz: Fuzz, tmp_path: Path) -> None:
+    fuzz(tmp_path, DEEP_S, DEEP_EACH)

@@ -31,8 +31,6 @@ KNOWN_IN = 0.7
 ANSWERED_WITHIN_S = 20.0
 WAIT_S_MAX = 0.05
 """Of a long poll that is drawn."""
-EACH = 2
-"""Requests of one kind in a round."""
 MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 
 
@@ -57,8 +55,11 @@ class Fuzzer:
         self.seen: Counter[tuple[str, str]] = Counter()
         self.findings: dict[str, str] = {}
 
-    def fuzz(self, first_seed: int, until: float) -> None:
-        """In rounds, each with a seed of its own, until the time (monotonic) is over; at least one."""
+    def fuzz(self, first_seed: int, until: float, each: int) -> None:
+        """In rounds, each with a seed of its own, until the time (monotonic) is over; at least one.
+
+        A round has ``each`` requests of one kind.
+        """
         schema = schemathesis.openapi.from_dict(self._document)
         operations = [found.ok() for found in schema.get_all_operations()]
         strategies = [one.as_strategy(generation_mode=mode) for one in operations for mode in MODES]
@@ -68,12 +69,12 @@ class Fuzzer:
             for strategy in strategies:
                 if number > first_seed and time.monotonic() > until:
                     return
-                self._fuzz(strategy, number)
+                self._fuzz(strategy, number, each)
 
-    def _fuzz(self, strategy: Any, number: int) -> None:
+    def _fuzz(self, strategy: Any, number: int, each: int) -> None:
         @seed(number)
         @settings(
-            max_examples=EACH,
+            max_examples=each,
             phases=[Phase.generate],
             database=None,
             deadline=None,
