@@ -15,6 +15,7 @@ import ipaddress
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 REFUSALS_VARIABLE = "GRAFOS_TEST_REFUSALS"
@@ -63,7 +64,10 @@ def check_name(event: str, args: tuple[object, ...]) -> None:
         refuse(event, args[0])
 
 
-CHECKS = {
+Check = Callable[[str, tuple[object, ...]], None]
+Find = Callable[[str], "Check | None"]
+
+CHECKS: dict[str, Check] = {
     "socket.bind": check_address,
     "socket.connect": check_address,
     "socket.sendmsg": check_address,
@@ -74,9 +78,10 @@ CHECKS = {
 }
 
 
-def watch(event: str, args: tuple[object, ...]) -> None:
-    """The audit hook; called very often, so it looks at the event's name first."""
-    check = CHECKS.get(event)
+def watch(event: str, args: tuple[object, ...], find_check: Find = CHECKS.get) -> None:
+    """The audit hook; called very often, so it looks at the event's name first, and also at the very end, when a
+    module's names are gone."""
+    check = find_check(event)
     if check is not None:
         check(event, args)
 
