@@ -20,7 +20,7 @@ from grafos_scheduler import effects, enrolment, events, frames, messages, rows
 from grafos_scheduler.enrolment_messages import BootstrapRequest
 from grafos_testkit.cells import CellProcess
 from grafos_testkit.network import Link
-from grafos_testkit.operating import Operator
+from grafos_testkit.operating import CUT_OFF_S, Operator
 from grafos_testkit.processes import PROVIDER
 from grafos_testkit.scheduling import SchedulerProcess
 
@@ -265,22 +265,14 @@ class CopiedCell(JoiningCell):
 class Landlord(Operator):
     """An operator who also lets machines in and takes their identities back."""
 
-    def _visit(self) -> None:
-        super()._visit()
-        world = self.world
-        if not world.scheduler.alive:
-            return
-        for cell in world.cells:
-            assert isinstance(cell, JoiningCell)
-            self._see_to(cell)
-
-    def _see_to(self, cell: JoiningCell) -> None:
+    def _see_to(self, cell: CellProcess) -> None:
+        assert isinstance(cell, JoiningCell)
         world, chance = self.world, self.world.chance
         state = world.scheduler.state
         if not cell.gone and not cell.token and not cell.not_after:
             self._invite(cell, state.identities.get(cell.name))
         elif world.happens(world.faults.partition):
-            cell.cut_off(chance.choice([3.0, 20.0, 2 * LIFE_S]))
+            cell.cut_off(chance.choice(CUT_OFF_S))
         elif world.happens(world.scene.revokes) and cell.name in state.identities:
             self._tell(events.CellRevokeAsked(cell.name, chance.choice([0.0, 2.0, 10.0]), "why not"))
         elif world.happens(world.scene.copies) and cell.alive and cell.not_after > world.clock.now():

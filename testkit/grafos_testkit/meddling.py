@@ -1,5 +1,5 @@
-"""Whoever sees every commit, and picks the worst moment: a lease is taken back just as it is given, a run cancelled as it
-starts, a cell killed in the middle of a teardown, an instance failed over while it waits to be started again.
+"""Whoever sees every commit, and picks the worst moment: a lease is taken back just as it is given, a run cancelled
+as it starts, a cell killed in the middle of a teardown, an instance failed over while it waits to be started again.
 
 Chance alone seldom finds such moments; so the rare rows of the transition tables would hardly ever be taken.
 """

@@ -8,9 +8,12 @@ from grafos_core.errors import GrafosError
 from grafos_scheduler import events, leases
 
 if TYPE_CHECKING:
+    from grafos_testkit.cells import CellProcess
     from grafos_testkit.world import World
 
 VISITS_EVERY_S = 4.0
+CUT_OFF_S = (3.0, 20.0, 80.0)
+"""For a moment, for longer than anybody waits, and for longer than any lease lasts."""
 
 
 class Operator:
@@ -34,9 +37,16 @@ class Operator:
         if world.happens(world.scene.takes_back / 4) and state.runs:
             run = state.runs[world.chance.choice(sorted(state.runs))]
             self._tell(events.RunCancelAsked(run.tenant, run.run_id))
+        for cell in world.cells:
+            self._see_to(cell)
         for lease in list(state.leases.values()):
             if lease.state in leases.OUT_OF_USE and self._may_clear(lease.lease_id, lease.cell_id, lease.state):
                 self._tell(events.FenceClearAsked(lease.lease_id))
+
+    def _see_to(self, cell: CellProcess) -> None:
+        """What happens to one cell meanwhile."""
+        if self.world.faults.partition and self.world.happens(self.world.faults.partition):
+            cell.cut_off(self.world.chance.choice(CUT_OFF_S))
 
     def _may_clear(self, lease_id: str, cell_id: str, state: str) -> bool:
         """A fence is cleared when nothing uses the resource any more; one that was begun to be is asked for again."""

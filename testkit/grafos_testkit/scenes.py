@@ -61,6 +61,7 @@ class Faults:
         faults = cls.drawn(chance)
         rough = chance.choice([0.0, 1.0, 3.0])
         faults = replace(faults, disk=0.002 * rough * chance.random(), crash=0.2 * rough * chance.random())
+        faults = replace(faults, until_s=chance.choice([60.0, 120.0]), partition=chance.choice([0.0, 0.03, 0.1]))
         is_sticky = chance.random() < 0.3
         return replace(faults, stuck_worker=0.5, failed_unbind=0.4) if is_sticky else faults
 
@@ -128,6 +129,7 @@ class Scene:
         return replace(
             scene,
             joins=chance.random() < 0.5,
+            budget_micro_cents=chance.choice([40_000, 100_000, 400_000, 40_000_000]),
             cells=chance.randint(4, 5),
             clients=chance.randint(4, 14),
             tenants=THREE_TENANTS,

@@ -5,7 +5,6 @@ A failure names its seed; ``World(seed).run()`` plays it again to the byte.
 
 from __future__ import annotations
 
-import random
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -16,6 +15,7 @@ import pytest
 
 from grafos_scheduler import rows
 from grafos_testkit.scenes import Faults, Scene
+from grafos_testkit.stories import joining
 from grafos_testkit.world import World
 
 SHARE_OF_SEEDS_S = 5.0
@@ -179,12 +179,6 @@ def test_a_kill_at_any_place_of_a_lease_s_life_loses_nothing(scene: Scene, fault
     print(f"{points} kill points: {dict(seen)}")
     assert points > 50
     assert set(seen) <= ENDS_OF_A_LONG_RUN
-
-
-def joining(seed: int) -> World:
-    """A story in which the cells enrol first, renew, are cut off, drained, revoked, and come again."""
-    chance = random.Random(seed)
-    return World(seed, Scene.joining(chance), replace(Faults.drawn(chance), partition=chance.choice([0.0, 0.1])))
 
 
 def test_what_must_be_true_is_true_of_cells_that_join_in_every_seed() -> None:
