@@ -41,8 +41,9 @@ def roll(
     """Replaces cells by successors that start from another image, one after the other.
 
     A successor has its cell's inputs and its end, and a name of its own (web-1, then web-1-r2). It is held and made
-    while the old cell works; when it is ready, the old one is drained and torn down. One that does not get ready is
-    torn down, and the old one stays. Stopped or failed at any moment, the same command goes on.
+    while the old cell works; when it is ready, the old one is drained and torn down. One that does not get ready, or
+    that the cloud refuses, is torn down, and the old one stays. Stopped or failed at any moment, the same command goes
+    on.
     """
     from grafos_cli.accounts import hands_for, open_account, provider_named, told_by
     from grafos_cli.fabric import open_default
@@ -62,6 +63,8 @@ def roll(
         todo = [turn for turn in turns if turn.plan is not None]
         if dry_run or not todo:
             terminal.emit(_document(turns, ()), _plan_text(turns, terminal))
+            if not dry_run and any(turn.error is not None for turn in turns):
+                raise typer.Exit(PARTIAL)
             return
         terminal.note(_plan_text(turns, terminal).rstrip())
         if not yes:
@@ -80,9 +83,9 @@ def _plan_text(turns: Sequence[Turn], terminal: Terminal) -> str:
     if not turns:
         return "No cell that joined an orchestrator is there.\n"
     rows = []
-    for old, plan, begun in turns:
+    for old, plan, begun, error in turns:
         assert old.plan is not None, "cells have plans"
-        then, held = _image_of(plan) if plan else "as it is", ""
+        then, held = _image_of(plan) if plan else f"{error.code}: {error.what}" if error else "as it is", ""
         if plan is not None:
             held = amount_text(plan.bill.total_micro_cents, fictional=plan.facts.price.fictional)
             then += ", begun" if begun else ""
@@ -100,7 +103,8 @@ def _document(turns: Sequence[Turn], done: Sequence[Rolled]) -> dict[str, Any]:
 
 
 def _cell_document(turn: Turn, one: Rolled | None) -> dict[str, Any]:
-    old, plan, begun = turn
+    old, plan, begun, obstacle = turn
+    error = one.error if one is not None else obstacle
     assert old.plan is not None, "cells have plans"
     return {
         "cell_id": old.stack,
@@ -109,8 +113,8 @@ def _cell_document(turn: Turn, one: Rolled | None) -> dict[str, Any]:
         "starts_from": _image_of(plan) if plan else _image_of(old.plan),
         "held_micro_cents": plan.bill.total_micro_cents if plan else 0,
         "begun": begun,
-        "state": _state(plan, one),
-        "error": one.error.to_wire() if one is not None and one.error is not None else None,
+        "state": "stays" if obstacle is not None else _state(plan, one),
+        "error": error.to_wire() if error is not None else None,
     }
 
 

@@ -4,7 +4,8 @@
 
 A cell's machine cannot change its image, so the successor is another cell, under a name of its own, with the same
 inputs, the same end and the same way to join. It is held and made while the old one still works: both fit under the
-cap, or nothing is made; and one that does not get ready is torn down, and the old one stays. The successor's row in
+cap, or nothing is made; and one that does not get ready, or that the cloud refuses, is torn down, and the old one
+stays. The successor's row in
 the journal tells whom it replaces, so a roll that was killed anywhere goes on where it was: with the same successor, or
 with the end of the old one.
 """
@@ -21,10 +22,12 @@ import msgspec
 from grafos_core.errors import GrafosError
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands
+from grafos_stacks.failover import left_nothing
 from grafos_stacks.inviting import Patience
 from grafos_stacks.journal import DIRECT, StackRow, StackState
 from grafos_stacks.owners import check_owner
 from grafos_stacks.plan import CellFacts, StackPlan
+from grafos_stacks.preflight import MEETS_ALL
 from grafos_stacks.provision import PATIENCE, prepare, provision
 from grafos_stacks.records import CellHome, CellRecord
 from grafos_stacks.spec import CELL_ID_CHARACTERS_MAX, CellSpec
@@ -34,13 +37,18 @@ SUCCESSOR = re.compile(r"(?P<base>.+)-r(?P<number>\d+)")
 """How successors are called: ``web-1``, then ``web-1-r2``, then ``web-1-r3``."""
 
 
+REFUSED = ("cloud_capacity", "cloud_denied", "cloud_invalid", "cloud_quota")
+"""How a cloud says that it does not make a machine, and not that it does not answer."""
+
+
 class Turn(NamedTuple):
-    """One cell of a roll, and the plan of its successor; None when it starts from what is wanted already. ``begun``:
-    an earlier run of the roll came that far."""
+    """One cell of a roll, and the plan of its successor; None when it starts from what is wanted already, or when
+    ``error`` stands in the way of one. ``begun``: an earlier run of the roll came that far."""
 
     old: StackRow
     plan: StackPlan | None
     begun: bool = False
+    error: GrafosError | None = None
 
 
 class Rolled(NamedTuple):
@@ -88,34 +96,53 @@ def cells_to_roll(hands: Hands, cell_id: str = "") -> list[StackRow]:
 
 
 def plan_roll(hands: Hands, cells: Iterable[StackRow], image: str, bundles: Bundles) -> tuple[Turn, ...]:
-    """For each cell the plan of its successor; changes nothing. What stands in the way of one is raised."""
+    """For each cell the plan of its successor, or what stands in the way of it; changes nothing. Raised is what every
+    cell would meet, and what stands in the way of the first if it is in the way of all."""
     known = hands.journal.stacks()
     taken = {row.stack for row in known if row.state is not StackState.GONE}
     turns = []
     for row in cells:
-        assert row.plan is not None, "cells have plans"
         begun = successor_of(row, known)
         name = begun.stack if begun is not None else _fresh_name(hands, row.stack, taken)
         taken.add(name)
-        prepared = prepare(hands, _spec(hands, row.plan, name, image), bundles)
-        same = begun is None and starts_alike(row.plan.facts, prepared.plan.facts)
-        turns.append(Turn(row, None if same else prepared.plan, begun is not None))
+        try:
+            turns.append(_turn(hands, row, begun, _spec(hands, row, name, image), bundles))
+        except GrafosError as error:
+            if error.code in MEETS_ALL:
+                raise
+            turns.append(Turn(row, None, begun is not None, error))
+    if turns and all(turn.error is not None for turn in turns):
+        assert turns[0].error is not None, "each of them has one"
+        raise turns[0].error
     return tuple(turns)
+
+
+def _turn(hands: Hands, old: StackRow, begun: StackRow | None, wanted: CellSpec, bundles: Bundles) -> Turn:
+    assert old.plan is not None, "cells have plans"
+    plan = prepare(hands, wanted, bundles).plan
+    same = begun is None and starts_alike(old.plan.facts, plan.facts)
+    return Turn(old, None if same else plan, begun is not None)
 
 
 def roll(
     hands: Hands, turns: Sequence[Turn], bundles: Bundles, project: Path, patience: Patience = PATIENCE
 ) -> tuple[Rolled, ...]:
-    """Replaces one after the other, and stops at the first that cannot be: it and those after it stay.
+    """Replaces one after the other, and stops at the first whose turn fails: it and those after it stay. One that has
+    no plan of a successor stays, and the others go on.
 
     ``KeyboardInterrupt`` ends it where it is; the same call goes on.
     """
     outcomes: list[Rolled] = []
+    has_failed = False
     for turn in turns:
-        if any(one.error is not None for one in outcomes):
+        if turn.error is not None:
+            turn.error.what = f"{turn.old.stack} stays: {turn.error.what}"
+            outcomes.append(Rolled(turn.old.stack, error=turn.error))
+        elif has_failed:
             outcomes.append(Rolled(turn.old.stack, untried=turn.plan is not None))
         else:
             outcomes.append(_rolled(hands, turn, bundles, project, patience))
+            has_failed = outcomes[-1].error is not None
     return tuple(outcomes)
 
 
@@ -148,10 +175,12 @@ def _rolled(hands: Hands, turn: Turn, bundles: Bundles, project: Path, patience:
     if plan is None:
         return Rolled(old.stack)
     try:
+        _check_unchanged(hands, turn)
         record = provision(hands, plan, bundles, project, patience=patience, replaces=old.stack)
     except GrafosError as error:
         if error.code == "interrupted":
             raise
+        _clear_refused(hands, plan.stack, project, error)
         error.what = f"{old.stack} stays: {error.what}"
         return Rolled(old.stack, error=error)
     try:
@@ -161,6 +190,41 @@ def _rolled(hands: Hands, turn: Turn, bundles: Bundles, project: Path, patience:
             raise
         error.what = f"{record.cell_id} is ready in the place of {old.stack}, whose end failed: {error.what}"
         return Rolled(old.stack, record, error=error)
+
+
+def _check_unchanged(hands: Hands, turn: Turn) -> None:
+    """``plan_stale`` for a cell that was extended or torn down since its successor was planned: that would have another
+    end, or nobody to replace."""
+    rows = hands.journal.stacks()
+    now = next((row for row in rows if row.stack == turn.old.stack), turn.old)
+    ends = [row.plan.life for row in (now, turn.old) if row.plan is not None]
+    if is_to_roll(now, rows, hands.clock.now()) and ends[0] == ends[-1]:
+        return
+    raise GrafosError(
+        "plan_stale",
+        "it was extended or torn down after its successor was planned",
+        where=turn.old.stack,
+        next=f"grafos cloud roll {turn.old.provider}   plans anew",
+    )
+
+
+def _clear_refused(hands: Hands, stack: str, project: Path, error: GrafosError) -> None:
+    """Of a successor whose machine the cloud refused nothing stays that would bill, as an address does, and no hold.
+    One of which more is known, or may be there, stays begun: the next roll goes on with it."""
+    row = hands.journal.stack(stack)
+    if error.code not in REFUSED or row is None or row.plan is None or row.state is not StackState.MAKING:
+        return
+    if not left_nothing(hands, row.plan):
+        return
+    try:
+        teardown(hands, stack, project, row.region, row.provider)
+    except GrafosError as failed:
+        if failed.code == "interrupted":
+            raise
+        error.what += f"; what was begun of {stack} could not be removed: {failed.what}"
+        error.next = f"grafos cloud teardown {row.provider} --cell-id {stack}"
+    else:
+        error.what += f"; what was begun of {stack} was removed"
 
 
 def _joins(row: StackRow) -> bool:
@@ -187,8 +251,17 @@ def _is_somebody(hands: Hands, cell_id: str) -> bool:
     return home.is_recorded and not home.record().gone_at
 
 
-def _spec(hands: Hands, old: StackPlan, name: str, image: str) -> CellSpec:
-    """What the old one was asked for, on the machine type that it has, to its end."""
+def _spec(hands: Hands, row: StackRow, name: str, image: str) -> CellSpec:
+    """What the old one was asked for, on the machine type that it has, to its end; ``stack_busy`` where that end is
+    being moved."""
+    old = row.plan
+    assert old is not None, "cells have plans"
+    if row.extending_to:
+        raise GrafosError(
+            "stack_busy",
+            f"{row.stack} is being extended",
+            next=f"that goes on by: grafos cloud extend --cell-id {row.stack}",
+        )
     now, life = int(hands.clock.now()), old.life
     return msgspec.structs.replace(
         old.spec,

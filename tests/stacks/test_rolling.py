@@ -9,19 +9,21 @@ from pathlib import Path
 import pytest
 from crash_sweep import Abort
 from image_ground import HOUR_S, Ground, image_ground, put_up
+from msgspec.structs import replace
 from registered import plan
 from registered_operator import CELL, RegisteredOperator
 
 from grafos_core import ledger as ledgers
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import OPERATOR_ACCOUNT
+from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
 from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.inviting import Patience
 from grafos_stacks.journal import StackRow, StackState
 from grafos_stacks.publishing_end import unpublish
 from grafos_stacks.records import CellHome, project_cells
 from grafos_stacks.rolling import Rolled, cells_to_roll, is_to_roll, plan_roll, roll, successor_name, successor_of
-from grafos_stacks.spec import check_cell_id
+from grafos_stacks.spec import STOCK, check_cell_id
 
 SUCCESSOR = f"{CELL}-r2"
 
@@ -128,6 +130,63 @@ def test_a_successor_that_does_not_get_ready_is_torn_down_and_the_old_one_stays(
     assert (living(operator), held(operator)) == ([CELL], [CELL])
     with ground.orchestrator.client() as client:
         assert [view.cell_id for view in client.cells() if view.ready] == [CELL]
+
+
+def test_a_successor_whose_machine_the_cloud_refuses_leaves_no_address_and_no_hold(
+    ground: Ground, tmp_path: Path
+) -> None:
+    """On Azure that address is made before the machine, and bills; and the next roll may ask for another image."""
+    operator = ground.operator("azure", tmp_path)
+    older = put_up(operator, tmp_path, seed=next(SEEDS))
+    operator.provision(ttl_s=HOUR_S, image=older)
+    newer = put_up(operator, tmp_path, seed=next(SEEDS))
+    before = {thing.kind for thing in ground.clouds.world()}
+    count = len(ground.clouds.world())
+    ground.clouds.faults.add(
+        FaultRule(Fault(Effect.REFUSE, ErrorClass.QUOTA), operation="virtualMachines.createOrUpdate")
+    )
+    [one] = rolled(operator)
+    assert one.error is not None
+    assert one.error.code == "cloud_quota"
+    assert f"what was begun of {SUCCESSOR} was removed" in one.error.what
+    assert (living(operator), held(operator)) == ([CELL], [CELL])
+    assert ({thing.kind for thing in ground.clouds.world()}, len(ground.clouds.world())) == (before, count)
+    [one] = rolled(operator, image=STOCK)
+    assert (one.error, living(operator), held(operator)) == (None, [SUCCESSOR], [SUCCESSOR])
+    operator.teardown(SUCCESSOR)
+    for stack in (older, newer):
+        unpublish(operator.hands(), stack)
+
+
+def test_one_cells_obstacle_keeps_no_other_from_going_over(operator: RegisteredOperator) -> None:
+    operator.provision("late", ttl_s=HOUR_S)
+    hands = operator.hands()
+    row = hands.journal.stack("late")
+    assert row is not None
+    assert row.plan is not None
+    hands.journal.write(row.moved(row.state, row.changed_at, extending_to=row.plan.expires_at + 60))
+    turns = plan_roll(hands, cells_to_roll(hands), STOCK, operator.bundles)
+    assert {turn.old.stack: turn.error and turn.error.code for turn in turns} == {CELL: None, "late": "stack_busy"}
+    outcomes = {one.cell_id: one for one in roll(hands, turns, operator.bundles, operator.project, operator.patience)}
+    assert outcomes["late"].error is not None
+    assert (outcomes[CELL].error, set(living(operator))) == (None, {SUCCESSOR, "late"})
+    late = [turn for turn in turns if turn.old.stack == "late"]
+    with pytest.raises(GrafosError) as refused:
+        plan_roll(hands, [late[0].old], STOCK, operator.bundles)
+    assert refused.value.code == "stack_busy", "where nobody can go over, that is the command's end"
+
+
+def test_a_cell_that_was_extended_since_is_planned_anew(operator: RegisteredOperator) -> None:
+    hands = operator.hands()
+    turns = plan_roll(hands, cells_to_roll(hands), "", operator.bundles)
+    row = hands.journal.stack(CELL)
+    assert row is not None
+    assert row.plan is not None
+    longer = replace(row.plan, expires_at=row.plan.expires_at + 60, held_until=row.plan.life.held_until + 60)
+    hands.journal.write(row.moved(row.state, row.changed_at, plan=longer))
+    [one] = roll(hands, turns, operator.bundles, operator.project, operator.patience)
+    assert one.error is not None
+    assert (one.error.code, living(operator)) == ("plan_stale", [CELL])
 
 
 def test_a_cell_that_cannot_be_rolled_is_refused_with_the_next_step(operator: RegisteredOperator) -> None:
