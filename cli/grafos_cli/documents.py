@@ -242,7 +242,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "service failover": record(service=SERVICE),
     "service rm": record(service=SERVICE),
     "service logs": record(logs=listed(of(InstanceLogView))),
-    "service open": record(texts="url service"),
+    "service open": record(texts="url address service"),
     "runs cancel": record(run=RUN, was_under_way=YES_NO),
     "dev up": record(texts="how", local_fabric=of(LocalFabric)),
     "dev down": record(texts="set_aside discarded", flags="was_up kept", counts="runs_brought_home", left=listed(TEXT)),

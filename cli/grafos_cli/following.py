@@ -69,14 +69,14 @@ def follow(
 
 
 @contextlib.contextmanager
-def until_stopped(terminal: Terminal) -> Iterator[None]:
-    """Inside, Ctrl-C is the way to end: no error is told, and the exit code says that it was stopped."""
+def until_stopped(terminal: Terminal, words: str = "stopped following; what is followed goes on") -> Iterator[None]:
+    """Inside, Ctrl-C is the way to end: no error is told but ``words``, and the exit code says that it was stopped."""
     try:
         yield
     except BaseException:
         if not was_pressed():
             raise
-        terminal.note("\nstopped following; what is followed goes on")
+        terminal.note(f"\n{words}")
         raise typer.Exit(INTERRUPTED) from None
 
 

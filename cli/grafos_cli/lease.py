@@ -82,7 +82,7 @@ def ls(ctx: typer.Context) -> None:
     from grafos_cli.everywhere import everywhere
     from grafos_cli.moments import moment_text
     from grafos_cli.sizes import size_text
-    from grafos_cli.tables import table
+    from grafos_cli.tables import table, with_code
 
     def regions_of(reach: Reach) -> list[RegionView]:
         with reach.client() as client:
@@ -99,7 +99,7 @@ def ls(ctx: typer.Context) -> None:
             view.provider,
             view.cell_id,
             size_text(view.size_bytes),
-            _state(view),
+            with_code(view.state, view.code),
             _cost(view, terminal),
             moment_text(view.ended_at or view.expires_at),
         ]
@@ -199,10 +199,6 @@ def _seconds(ttl: str) -> float:
     return float(seconds)
 
 
-def _state(view: RegionView) -> str:
-    return f"{view.state} ({view.code})" if view.code else view.state
-
-
 def _cost(view: RegionView, terminal: Terminal) -> str:
     """What it was settled for, or what is held for it while it lasts."""
     from grafos_cli.fabric import open_default
@@ -219,11 +215,11 @@ def _show(view: RegionView, terminal: Terminal) -> None:
 
     from grafos_cli.moments import moment_text
     from grafos_cli.sizes import size_text
-    from grafos_cli.tables import facts
+    from grafos_cli.tables import facts, with_code
 
     entries = [
         ("lease", view.lease_id),
-        ("state", _state(view)),
+        ("state", with_code(view.state, view.code)),
         *([("why", view.what)] if view.what else []),
         ("where", f"{view.provider}, cell {view.cell_id}"),
         ("size", size_text(view.size_bytes)),

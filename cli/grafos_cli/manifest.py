@@ -14,17 +14,19 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from grafos_cell import abi
 from grafos_cli import service_manifest, settings
 from grafos_cli.graph import fault_in
+from grafos_cli.manifest_keys import TABLES
 from grafos_cli.nearness import nearest
 from grafos_cli.service_manifest import ServiceEntry
 from grafos_core.errors import GrafosError
 from grafos_core.tiers import Tier
+from grafos_scheduler.service_messages import Strategy
 
 FILE_NAME = "grafos.toml"
 FILE_BYTES_MAX = 256 * 1024
@@ -45,44 +47,9 @@ LEFT = ("output", "response")
 ALL_RESPONSES = ("responses", "")
 """The input of a tasklet that needs others and names none: one JSON object with their responses by name."""
 
+NAME_RULE = "use 1 to 40 characters of a-z, 0-9 and inner hyphens"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*")
-
-
-class Key(NamedTuple):
-    """One key: its TOML type, bounds for a number, and whether it must stand there."""
-
-    kind: type
-    required: bool = False
-    least: float = 0
-    most: float = 0
-
-
-TABLES: dict[str, dict[str, Key]] = {
-    "program": {
-        "name": Key(str, required=True),
-        "version": Key(str),
-        "language": Key(str, required=True),
-    },
-    "tasklets": {
-        "name": Key(str, required=True),
-        "source": Key(str, required=True),
-        "input": Key(str),
-        "needs": Key(list),
-        "retry": Key(bool),
-        "fuel": Key(int, least=1, most=abi.FUEL_MAX),
-        "memory_bytes": Key(int, least=abi.MEMORY_BYTES_MIN, most=abi.MEMORY_BYTES_MAX),
-        "deadline_s": Key(float, least=0.001, most=abi.DEADLINE_S_MAX),
-        "tier": Key(str),
-        "provider": Key(str),
-        "mem": Key(int, least=0, most=2**53),
-        "block": Key(int, least=0, most=2**52),
-    },
-    "services": {name: Key(object, required=name in ("name", "port")) for name in service_manifest.KEYS},
-    "runnable_targets": {},
-    "settings": {setting.name: Key(str) for setting in settings.SETTINGS if setting.in_project},
-}
-"""Bounds are those of the ABI and the wire; the keys of `runnable_targets` are environments, its values providers."""
 
 
 @dataclass(frozen=True)
@@ -314,18 +281,8 @@ class _Reader:
         found: dict[str, ServiceEntry] = {}
         tasklets = [entry.get("name") for entry in self._document.get("tasklets", []) if isinstance(entry, dict)]
         for index, entry in enumerate(entries):
+            service = self._service(index, entry)
             line = self._line_of_table("services", index)
-            for key in entry if isinstance(entry, dict) else ():
-                if key not in service_manifest.KEYS:
-                    line = self._line("services", index, key)
-                    raise self._unknown(key, list(service_manifest.KEYS), line, "key in [[services]]")
-            try:
-                service = service_manifest.read_service(entry)
-            except msgspec.ValidationError as error:
-                key, why = service_manifest.fault_in(error)
-                line = self._line("services", index, key) if key else line
-                what = f"{f'services.{key}' if key else 'a service'} is not as it must be: {why}"
-                raise self._wrong(what, line, "see docs/reference/grafos-toml.md for its keys") from error
             if service.name in found:
                 raise self._wrong(f"two services are called {service.name!r}", line, "rename one of them")
             if service.tasklet not in tasklets:
@@ -333,6 +290,25 @@ class _Reader:
                 raise self._unknown(service.tasklet, [str(name) for name in tasklets], line, "tasklet of a service")
             found[service.name] = service
         return tuple(found.values())
+
+    def _service(self, index: int, entry: object) -> ServiceEntry:
+        values = self._table("services", entry, index)
+        self._check_name("services", values["name"], index)
+        for key, known in (("priority", list(Tier)), ("strategy", list(Strategy))):
+            if key in values and values[key] not in known:
+                raise self._unknown(values[key], list(known), self._line("services", index, key), key)
+        for key in ("cell_ids", "anti_affinity_services"):
+            for name in values.get(key, ()):
+                if not is_name(name):
+                    what = f"services.{key} has {name[:60]!r}, which is no name"
+                    raise self._wrong(what, self._line("services", index, key), NAME_RULE)
+        try:
+            return service_manifest.read_service(values)
+        except msgspec.ValidationError as error:
+            key, why = service_manifest.fault_in(error)
+            line = self._line("services", index, key) if key else self._line_of_table("services", index)
+            what = f"{f'services.{key}' if key else 'a service'} is not as it must be: {why}"
+            raise self._wrong(what, line, "see docs/reference/grafos-toml.md for its keys") from error
 
     def _targets(self) -> dict[str, str]:
         targets = self._document.get("runnable_targets", {})
@@ -358,7 +334,7 @@ class _Reader:
     def _table(self, name: str, values: object, index: int) -> dict[str, Any]:
         """A copy of the table with each key known, of its type and within its bounds."""
         if not isinstance(values, dict):
-            header = "[[tasklets]]" if name == "tasklets" else f"[{name}]"
+            header = f"[[{name}]]" if name in ("tasklets", "services") else f"[{name}]"
             if values is None:
                 raise self._wrong(f"there is no table {header}", 0, f"add {header}")
             raise self._wrong(f"{name} is {_toml_kind(values)}", self._line_of_table(name), f"write it below {header}")
@@ -394,7 +370,7 @@ class _Reader:
             raise self._wrong(
                 f"{name[:60]!r} is no name",
                 self._line(table, index, "name"),
-                "use 1 to 40 characters of a-z, 0-9 and inner hyphens",
+                NAME_RULE,
             )
 
     def _file(self, given: str, table: str, index: int, key: str) -> Path:

@@ -12,6 +12,7 @@ from grafos_cli.tables import facts, table
 
 if TYPE_CHECKING:
     from grafos_cli.manifest import Program
+    from grafos_cli.running import Ended
     from grafos_cli.terminal import Terminal
     from grafos_cli.whole_program import ProgramEnd, Ran
     from grafos_core.fabric import Fabric
@@ -52,10 +53,13 @@ def text(program: Program, end: ProgramEnd, fabric: Fabric, terminal: Terminal) 
         ("spent", amount_text(end.money.spent_micro_cents, fictional=fictional)),
     ]
     shown = table(("TASKLET", "RUN_ID", "CELL_ID", "STATE", "COST"), rows, terminal, "    r")
-    answers = [
-        f"{name}: {left.response_json}\n" for name in _last_ones(program) if (left := end.ran[name].ended.artifacts)
-    ]
+    answers = [_answer_text(name, end.ran[name].ended) for name in _last_ones(program)]
     return "\n".join((shown, facts(said, terminal), "".join(answers)))
+
+
+def _answer_text(name: str, ended: Ended) -> str:
+    text = ended.artifacts.response_json if ended.artifacts else ""
+    return f"{name}: {text}\n" if text else f"{name} answered nothing\n"
 
 
 def _last_ones(program: Program) -> list[str]:

@@ -41,7 +41,7 @@ def ls(
     from grafos_cli.fictional import amount_text, emulated_cells
     from grafos_cli.gathering import gather_runs
     from grafos_cli.moments import age_text, moment_text
-    from grafos_cli.tables import table
+    from grafos_cli.tables import table, with_code
 
     terminal = terminal_of(ctx)
     around = everywhere(terminal)
@@ -53,7 +53,7 @@ def ls(
             one.view.tasklet,
             one.view.provider,
             one.view.cell_id,
-            _state_text(one.view),
+            with_code(one.view.state, one.view.code),
             amount_text(one.view.cost.micro_cents, fictional=one.view.cell_id in emulated),
             age_text(time.time() - one.view.created_at),
             moment_text(one.view.created_at),
@@ -153,8 +153,9 @@ app.command("logs", cls=run_logs.TAUGHT)(run_logs.logs)
 def run_facts(view: RunView, emulated: Collection[str]) -> list[tuple[str, str]]:
     """What everybody wants to know of a run, as label and value. ``emulated`` are the cells of emulators."""
     from grafos_cli.fictional import amount_text
+    from grafos_cli.tables import with_code
 
-    state = _state_text(view) + (f": {view.what}" if view.what else "")
+    state = with_code(view.state, view.code) + (f": {view.what}" if view.what else "")
     return [
         ("run_id", view.run_id),
         ("cell_id", view.cell_id or "none"),
@@ -163,8 +164,3 @@ def run_facts(view: RunView, emulated: Collection[str]) -> list[tuple[str, str]]
         ("module_sha256", view.module_sha256),
         ("cost", amount_text(view.cost.micro_cents, fictional=view.cell_id in emulated)),
     ]
-
-
-def _state_text(view: RunView) -> str:
-    """The state, with the code where that says more."""
-    return f"{view.state} ({view.code})" if view.code not in ("", view.state) else view.state

@@ -149,7 +149,10 @@ def rm(
     *,
     now: Annotated[bool, typer.Option("--now", help="without waiting for its sessions")] = False,
 ) -> None:
-    """Removes a service: its instances drain, or end at once, and their leases are torn down."""
+    """Removes a service: its instances drain, or end at once, and their leases are torn down.
+
+    Asking again is harmless while it drains. Once it is gone its name is nobody's, and asking is service_unknown.
+    """
     with _of(ctx, name) as client:
         _told(ctx, client.remove_service(name, at_once=now))
 
@@ -187,7 +190,8 @@ def open_(
 ) -> None:
     """Lets programs of this machine reach a service by a local address, until Ctrl-C.
 
-    Each connection is a session with a healthy instance, on whatever cell it is; only this machine can connect.
+    Each connection is a session with a healthy instance, on whatever cell it is; only this machine can connect. What
+    goes over it is up to the service: the URL is for one that speaks HTTP, any other is reached at the address in it.
     """
     from grafos_cli.following import until_stopped
     from grafos_cli.service_open import serve
@@ -195,7 +199,7 @@ def open_(
     terminal = terminal_of(ctx)
     with _of(ctx, name) as client:
         door = client.door
-    with until_stopped(terminal):
+    with until_stopped(terminal, f"stopped; {name} goes on, and is not reached by that address any more"):
         serve(door, name, port, terminal)
 
 

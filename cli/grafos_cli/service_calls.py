@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 
 from grafos_cli.building import built_module
 from grafos_cli.everywhere import Everywhere
+from grafos_cli.interrupts import resumable
 from grafos_cli.manifest import Program
 from grafos_cli.reach import Reach, resolve
 from grafos_core.errors import GrafosError
@@ -36,8 +38,11 @@ def specs_of(program: Program, name: str, replicas: int) -> list[tuple[ServiceSp
     chosen = [service for service in program.services if name in ("", service.name)]
     if not chosen:
         what = f"{program.name} has no service {name!r}" if name else f"{program.name} declares no services"
-        why = f"it has {', '.join(names)}" if names else ""
-        raise GrafosError("usage", what, why=why, next="add a [[services]] to grafos.toml")
+        if names:
+            raise GrafosError(
+                "usage", what, why=f"it has {', '.join(names)}", next="name one of these, or leave it out"
+            )
+        raise GrafosError("usage", what, next="add a [[services]] to grafos.toml")
     found = []
     for service in chosen:
         _, module = built_module(program, program.tasklet(service.tasklet))
@@ -49,15 +54,43 @@ def specs_of(program: Program, name: str, replicas: int) -> list[tuple[ServiceSp
 def deploy(
     specs: Sequence[tuple[ServiceSpec, bytes]], provider: str, fabric: Fabric, project: Path, terminal: Terminal
 ) -> list[ServiceView]:
-    """Deploys each at the scheduler for ``provider``, and waits until it serves."""
+    """Deploys each at the scheduler for ``provider``, and waits until they serve; the error of the first that cannot be
+    deployed, or that does not come up, says what became of the others."""
+    deployed: list[str] = []
     with resolve(provider, fabric, project).services() as client:
-        views = []
         for spec, module in specs:
-            client.put_blob(module)
-            client.deploy_service(spec)
+            with _said_of_others("deployed before it", deployed):
+                client.put_blob(module)
+                client.deploy_service(spec)
+            deployed.append(spec.name)
             terminal.note(f"{spec.name} is deployed; waiting until {spec.replica_count} of it listen")
-            views.append(_until_it_serves(client, spec.name))
-        return views
+        names = ", ".join(deployed)
+        with resumable(f"Stopped before all of them listened; deployed: {names}", "grafos service ls"):
+            return _until_they_serve(client, deployed)
+
+
+def _until_they_serve(client: ServicesClient, names: Sequence[str]) -> list[ServiceView]:
+    views, failures = [], []
+    for name in names:
+        try:
+            views.append(_until_it_serves(client, name))
+        except GrafosError as error:
+            failures.append(error)
+    if failures:
+        with _said_of_others("these serve", [view.name for view in views]):
+            raise failures[0]
+    return views
+
+
+@contextlib.contextmanager
+def _said_of_others(words: str, names: Sequence[str]) -> Iterator[None]:
+    """Inside, an error says what became of the others, if there are any."""
+    try:
+        yield
+    except GrafosError as error:
+        if names:
+            error.why = "; ".join(filter(None, (error.why, f"{words}: {', '.join(names)}")))
+        raise
 
 
 def find(around: Everywhere, name: str) -> ServicesClient:

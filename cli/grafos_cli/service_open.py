@@ -55,9 +55,10 @@ async def _serve(door: Door, name: str, port: int, terminal: Terminal) -> None:
             what = f"port {port} is not for you to listen on"
         raise GrafosError("port_taken", what, where=f"{HERE}:{port}", next="choose another --port") from error
     taken = server.sockets[0].getsockname()[1]
-    url = f"http://{HERE}:{taken}"
-    terminal.emit({"url": url, "service": name}, f"{url}\n")
-    terminal.note(f"{name} is reached at {url} from this machine, until Ctrl-C")
+    address = f"{HERE}:{taken}"
+    url = f"http://{address}"
+    terminal.emit({"url": url, "address": address, "service": name}, f"{url}\n")
+    terminal.note(f"{name} is reached at {address} from this machine, by HTTP if it speaks that, until Ctrl-C")
     async with server:
         await server.serve_forever()
 

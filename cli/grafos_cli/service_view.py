@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from grafos_cli.moments import age_text
-from grafos_cli.tables import facts, table
+from grafos_cli.tables import facts, table, with_code
 from grafos_scheduler.service_messages import InstanceView, ServiceView
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _row(instance: InstanceView) -> list[str]:
         str(instance.slot),
         instance.instance_id,
         instance.cell_id,
-        f"{state} ({instance.code})" if instance.code else state,
+        with_code(state, instance.code),
         instance.why,
         str(instance.sessions),
         age_text(time.time() - instance.created_at),

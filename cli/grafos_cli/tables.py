@@ -43,6 +43,11 @@ def table(
     return "\n".join([*(terminal.paint("dim", line) for line in lines(head)), *body]) + "\n"
 
 
+def with_code(state: str, code: str) -> str:
+    """A state, with the code where that says more."""
+    return f"{state} ({code})" if code not in ("", state) else state
+
+
 def _aligned(text: str, width: int, side: str) -> str:
     return text.rjust(width) if side == "r" else text.ljust(width)
 

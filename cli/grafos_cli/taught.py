@@ -94,7 +94,8 @@ class TaughtGroup(TyperGroup):
         width = _width_for(ctx)
         verbs = [(name, _summary(self.commands[name])) for name in self.list_commands(ctx)]
         lines = ["Examples:", *(f"  {example}" for example in self.examples), ""]
-        lines += [f"Usage: {ctx.command_path} COMMAND [OPTIONS]", "", *paragraphs(self.help or "", width), ""]
+        verb = "[COMMAND]" if self.bare else "COMMAND"
+        lines += [f"Usage: {ctx.command_path} {verb} [OPTIONS]", "", *paragraphs(self.help or "", width), ""]
         lines += ["Commands:", *catalog.rows(verbs, width), "", *wrapped(_global_line(streams=False), width), ""]
         lines += [f"Docs: {catalog.DOCS}", f"Next: {self.next_command}"]
         return _for_reader("\n".join(lines), ctx)

@@ -127,6 +127,20 @@ def instance_of(person: Person) -> dict[str, Any]:
     return dict(found)
 
 
+def test_the_refusal_of_one_says_which_were_deployed_before_it(shop: Person) -> None:
+    declare(shop, more='[[services]]\nname = "far"\ntasklet = "one"\nport = 1\nprovider = "gcp"\n')
+    answer = shop("service", "deploy")
+    assert (answer.code, answer.error_code) == (6, "no_eligible_provider_cells")
+    assert "deployed before it: web" in answer.err
+    assert [each["name"] for each in shop("service", "ls", "--json").document["services"]] == ["web"]
+    assert shop("service", "rm", "web", "--now").code == 0
+    until(lambda: not shop("service", "ls", "--json").document["services"])
+    unknown = shop("service", "deploy", "--name", "nix")
+    assert (unknown.code, unknown.error_code) == (2, "usage")
+    assert "it has web, far" in unknown.err
+    assert "name one of these" in unknown.err
+
+
 def test_more_replicas_than_cells_are_refused(shop: Person) -> None:
     declare(shop, replicas=2)
     answer = shop("service", "deploy")
@@ -140,6 +154,8 @@ def test_more_replicas_than_cells_are_refused(shop: Person) -> None:
         (0, 1, "", "services.port"),
         (8080, 1, "cpu = 0\n", "services.cpu"),
         (8080, 1, 'cell_ids = ["A B"]\n', "services.cell_ids"),
+        (70000, 1, "", "it must be 1 to 65535"),
+        (8080, 1, 'priority = "high"\n', "known are guaranteed, standard, scavenger"),
         (8080, 1, "repicas = 2\n", "replicas"),
         (8080, 1, '[[services]]\nname = "web"\nport = 1\ntasklet = "one"\n', "two services"),
         (8080, 1, '[[services]]\nname = "api"\nport = 1\ntasklet = "two"\n', "tasklet of a service"),
