@@ -2,7 +2,7 @@
 
     python3 -m grafos_cell.moving_end        as root, whenever ``end-wanted`` was written
 
-    /run/private/grafos/end-wanted     Unix seconds; the supervisor, which has no rights, asks for them
+    /run/grafos/end-wanted             Unix seconds; the supervisor, which has no rights, asks for them
     /var/lib/private/grafos-end/end    what holds, also after a reboot
     /run/grafos-end/end                the same, for the supervisor to read
 
@@ -27,8 +27,8 @@ from grafos_core.program import say
 RUN, KEPT = Path("/run"), Path("/var/lib/private")
 ENDS = "grafos-end"
 """The folder below both in which root keeps the end and tells it."""
-ASKS = "private/grafos"
-"""Below the first: systemd's folder for what the daemons of a unit with an account of its own leave there."""
+ASKS = "grafos"
+"""Below the first: the runtime folder that systemd gives the daemons' unit."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

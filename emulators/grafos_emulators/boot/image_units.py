@@ -27,15 +27,13 @@ RUN = (
 def main() -> int:
     root = Path(os.environ["STATE_DIRECTORY"]).parents[2]
     run, kept = root / "run", root / "var/lib/private"
-    asked = run / "private/grafos"
-    asked.mkdir(parents=True, exist_ok=True)
-    (run / "grafos").unlink(missing_ok=True)
-    (run / "grafos").symlink_to("private/grafos")
+    asked = run / "grafos"
+    asked.mkdir(exist_ok=True)
     places = ("--run", str(run), "--kept", str(kept))
     told = started(FIRST_BOOT, "--firmware", str(root / FIRMWARE), *places).wait()
     if told:
         return told
-    os.environ |= {"CREDENTIALS_DIRECTORY": str(run / "credstore"), "RUNTIME_DIRECTORY": str(run / "grafos")}
+    os.environ |= {"CREDENTIALS_DIRECTORY": str(run / "credstore"), "RUNTIME_DIRECTORY": str(asked)}
     while (ended := watched(asked / "end-wanted", places)) not in NOT_AGAIN:
         time.sleep(RESTART_S)
     return ended
