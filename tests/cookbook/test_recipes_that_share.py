@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,18 +15,23 @@ from pathlib import Path
 import pytest
 from command_line import Person
 from doc_pages import Shell, blocks_of, not_run, shell_in, walk
-from linearizability import FETCH_ADD, Operation, is_linearizable
+from linearizability import FETCH_ADD, NEVER, Operation, is_linearizable
 from own_orchestrator import OwnOrchestrator
+from regions import OneRegion, run_on, run_together
 from rust_programs import NOT_COPIED, session_folder
 from source_tree import ROOT
 
 from grafos_cell.module import check_module
+from grafos_cli.building import built_module
 from grafos_cli.languages import rust
+from grafos_cli.manifest import load_program
 from grafos_cli.scaffolding import CRATES
 from grafos_core.paths import locked
 
 pytestmark = [pytest.mark.needs("rust"), pytest.mark.timeout(600)]
 
+README = ROOT / "cookbook" / "word-count" / "README.md"
+FUEL = 50_000_000
 MEMORY, SERVICE, TASKLET = "fabricbios_fbmu_v0", "grafos_svc_v0", "grafos_tasklet_v0"
 RECIPES = {
     "word-count": (5, MEMORY),
@@ -124,9 +130,36 @@ def walked(name: str, shell: Shell) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name != "web-server"])
+@pytest.mark.parametrize("name", ["stream-pipeline", "rpc-service"])
 def test_every_command_of_the_readme_does_what_it_says(name: str, shell: Shell) -> None:
     walked(name, shell)
+
+
+def test_words_are_counted_right_on_two_clouds_and_where_one_call_of_seven_is_lost(shell: Shell) -> None:
+    """The first part is the README; the second has its very modules."""
+    program = load_program(walked("word-count", shell))
+    north, south, total = (built_module(program, tasklet)[1] for tasklet in program.tasklets)
+    texts = [(program.folder / "texts" / f"{name}.txt").read_text() for name in ("north", "south")]
+    for seed in range(3):
+        region = OneRegion(16 * 1024, fails=True)
+        told = json.loads(region.REFERENCE)
+        inputs = [json.dumps({"region": told, "text": text}).encode() for text in texts]
+        counted = run_together(region, seed, list(zip((north, south), inputs, strict=True)), FUEL)
+        assert [outcome.code for outcome in counted] == ["finished"] * 2, counted
+        assert is_linearizable(history_of([outcome.output for outcome in counted]))
+        left = run_on(region, total, json.dumps({"north": {"region": told}}).encode(), FUEL)
+        assert left.response.decode() in README.read_text(), left.text
+
+
+def history_of(outputs: list[bytes]) -> list[Operation]:
+    """What runs that went side by side say of each word: `word before added`."""
+    words: dict[str, int] = {}
+    history = []
+    for line in b"".join(outputs).decode().splitlines():
+        word, before, added = line.split()
+        number = words.setdefault(word, len(words))
+        history.append(Operation(number, FETCH_ADD, 0, NEVER, int(added), found=int(before)))
+    return history
 
 
 def test_the_web_server_serves_here_and_on_two_cells_as_its_readme_says(shell: Shell, tmp_path: Path) -> None:
