@@ -154,10 +154,20 @@ class Agent:
         if not self.stopped.done():
             self.stopped.set_result(fault)
 
-    def renewed(self) -> None:
-        """There is a newer certificate: tells what the machine has now, and dials with it. Runs and leases stay."""
+    def renewed(self, *, link_goes_on: bool) -> None:
+        """There is a newer certificate: tells what the machine has now, and, unless the link goes on, dials with it.
+        Runs and leases stay, sessions only on the link that goes on."""
         self._is_registered = False
-        self._link.redial()
+        if link_goes_on and not self._is_ending:
+            self.spawn(self._tell_anew())
+        else:
+            self._link.redial()
+
+    async def _tell_anew(self) -> None:
+        try:
+            await self.prepare()
+        except GrafosError as error:
+            log.info("not registered anew: %s; the next link does", error)
 
     async def close(self) -> None:
         """Ends the workers; what they ran is ended by the next start."""

@@ -1,7 +1,7 @@
 """A registered cell's certificate lives for an hour; it is renewed over itself, with the same key, about halfway.
 
 Deciding is pure: a certificate is watched by both clocks, since one may be set and the other stands still while a
-machine sleeps. Acting is thin: ask, write, and have the link dialled anew; nothing that runs notices.
+machine sleeps. Acting is thin: ask and write. An orchestrator that does not know better has the link dialled anew.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def decide(watched: Watched, tries: Tries, now: Moment) -> str:
 class Holder(Protocol):
     """The agent, as far as it has to do with its identity."""
 
-    def renewed(self) -> None:
-        """The identity was loaded anew."""
+    def renewed(self, *, link_goes_on: bool) -> None:
+        """The identity was loaded anew; ``link_goes_on``: the link that there is counts as long as it does."""
 
     async def end(self, fault: GrafosError) -> None:
         """The cell cannot go on: fences it and ends the daemon."""
@@ -105,30 +105,30 @@ class Renewer:
         watched, tries = self._watch(), Tries()
         while (step := decide(watched, tries, self._now())) != OVER:
             if step == RENEW:
-                fault = await self._renew()
-                if fault is None:
+                outcome = await self._renew()
+                if not isinstance(outcome, GrafosError):
                     watched, tries = self._watch(), Tries()
                     log.info("the certificate was renewed; it ends in %.0f s", watched.ends.wall - self._clock.now())
-                    holder.renewed()
-                elif fault.code == "cell_revoked":
-                    await holder.end(fault)
+                    holder.renewed(link_goes_on=outcome)
+                elif outcome.code == "cell_revoked":
+                    await holder.end(outcome)
                     return
                 else:
-                    tries = tries.failed(fault, self._now(), self._chance)
-                    log.warning("the certificate could not be renewed: %s (%s)", fault, fault.why)
+                    tries = tries.failed(outcome, self._now(), self._chance)
+                    log.warning("the certificate could not be renewed: %s (%s)", outcome, outcome.why)
             await asyncio.sleep(LOOK_EVERY_S)
         await holder.end(ran_out(self._bootstrap))
 
-    async def _renew(self) -> GrafosError | None:
+    async def _renew(self) -> GrafosError | bool:
+        """Whether the link goes on, or why there is no newer certificate."""
         try:
-            await asyncio.to_thread(self._ask)
+            return await asyncio.to_thread(self._ask)
         except GrafosError as error:
             return error
         except (OSError, ValueError) as error:
             return GrafosError("store_failed", "the renewed certificate could not be kept", why=str(error))
-        return None
 
-    def _ask(self) -> None:
+    def _ask(self) -> bool:
         identity, wanted = self._identity, self._bootstrap
         csr_pem = trust.make_csr(identity.private_key, wanted.cell_id)
         with OrchestratorClient(
@@ -143,6 +143,7 @@ class Renewer:
         enrolling.check(credentials, identity.ca_pem, identity.private_key, wanted.cell_id, wanted.provider)
         enrolling.keep(identity.certificate.parent, credentials)
         identity.load()
+        return credentials.link_goes_on
 
     def _watch(self) -> Watched:
         issued_at = trust.issued_at(self._identity.certificate_pem)

@@ -110,7 +110,8 @@ class RenewalRequest(msgspec.Struct, frozen=True):
 
 
 class CellCredentials(msgspec.Struct, frozen=True):
-    """What a cell shows from now on. ``certificate_pem`` and ``api_token`` both end at ``valid_until``."""
+    """What a cell shows from now on. ``certificate_pem`` and ``api_token`` both end at ``valid_until``. With
+    ``link_goes_on`` so does the link that it holds, which need not be dialled anew."""
 
     cell_id: str
     provider: str
@@ -118,6 +119,7 @@ class CellCredentials(msgspec.Struct, frozen=True):
     api_token: str
     ca_pem: str
     valid_until: float
+    link_goes_on: bool = False
 
 
 class AccountCredentials(msgspec.Struct, frozen=True):

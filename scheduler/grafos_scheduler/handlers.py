@@ -47,7 +47,8 @@ from grafos_scheduler.state import State
 
 class Services(NamedTuple):
     """What the handlers work with. ``document`` makes the OpenAPI document, which is made from the routes to them;
-    ``sessions_of`` counts the sessions of an instance, by its id."""
+    ``sessions_of`` counts the sessions of an instance, by its id; ``renew_link`` has the link of a cell count for
+    longer, by the cell, its key and until when, and says whether there is one."""
 
     settings: Settings
     shell: Shell
@@ -61,6 +62,7 @@ class Services(NamedTuple):
     sessions: Sessions
     document: Callable[[], dict[str, Any]]
     sessions_of: Callable[[str], int]
+    renew_link: Callable[[str, str, float], bool]
 
 
 class Stream(NamedTuple):

@@ -71,6 +71,8 @@ class LinkServices:
         self.credentials = credentials
         self.blobs = blobs
         self.links: set[CellLink] = set()
+        self.newest: dict[str, CellLink] = {}
+        """Of each cell, once it has said hello."""
         self.sessions = SessionRelay(shell)
         self.regions = RegionRelay(shell)
 
@@ -79,6 +81,12 @@ class LinkServices:
         link = CellLink(self, peer)
         link.connection_made(transport)
         return link
+
+    def renew(self, cell_id: str, key_sha256: str, not_after: float) -> bool:
+        """The cell has a newer certificate for its key, and with it proved that it has the key: so its link counts as
+        long, and need not be broken to be dialled with it. Whether there is one."""
+        link = self.newest.get(cell_id)
+        return link is not None and link.renew(key_sha256, not_after)
 
     async def shut_down(self, within_s: float) -> None:
         """Says goodbye on every link: the scheduler is about to end. Returns once it is written that they ended, for
@@ -118,10 +126,8 @@ class CellLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a stream's transport; uvloop's has another base class
         self._services.links.add(self)
-        loop = asyncio.get_running_loop()
-        self._silence = loop.call_later(HELLO_S_MAX, self._is_silent)
-        left_s = self._peer.not_after - self._shell.clock.now()
-        self._certificate_end = loop.call_later(max(0.0, left_s), self._has_run_out)
+        self._silence = asyncio.get_running_loop().call_later(HELLO_S_MAX, self._is_silent)
+        self._certificate_end = self._expect_its_end()
 
     def data_received(self, data: bytes) -> None:
         if self._is_over:
@@ -160,6 +166,8 @@ class CellLink(asyncio.Protocol):
         self._silence.cancel()
         self._certificate_end.cancel()
         self._services.links.discard(self)
+        if self._services.newest.get(self._peer.name) is self:
+            del self._services.newest[self._peer.name]
         if self._link_id:
             self._services.regions.link_lost(self._peer.name, self)
             self._shell.drop_link(self._peer.name, self._link_id)
@@ -173,6 +181,15 @@ class CellLink(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._has_room.set()
+
+    def renew(self, key_sha256: str, not_after: float) -> bool:
+        """As ``LinkServices.renew``, for this link."""
+        if self._is_over or self._peer.key_sha256 != key_sha256:
+            return False
+        self._peer = msgspec.structs.replace(self._peer, not_after=not_after)
+        self._certificate_end.cancel()
+        self._certificate_end = self._expect_its_end()
+        return True
 
     # --- what the shell calls ---
 
@@ -231,6 +248,7 @@ class CellLink(asyncio.Protocol):
         if isinstance(frame, frames.Hello):
             self._check_hello(frame, now)
             self._link_id = self._shell.add_link(self._peer.name, self)
+            self._services.newest[self._peer.name] = self
             heard.append(LinkOpened(self._link_id, frame, self._peer.key_sha256))
         elif isinstance(frame, frames.BlobWanted):
             self._work(self._send_blob(frame.sha256))
@@ -354,6 +372,10 @@ class CellLink(asyncio.Protocol):
         silence_max_s = self._shell.state.settings.silence_max_s
         self._silence.cancel()
         self._silence = asyncio.get_running_loop().call_later(silence_max_s, self._is_silent)
+
+    def _expect_its_end(self) -> asyncio.TimerHandle:
+        left_s = self._peer.not_after - self._shell.clock.now()
+        return asyncio.get_running_loop().call_later(max(0.0, left_s), self._has_run_out)
 
     def _has_run_out(self) -> None:
         self.say_goodbye(_ran_out())

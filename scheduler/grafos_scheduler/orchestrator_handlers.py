@@ -68,7 +68,9 @@ def _roots(services: Services, provider: str) -> AttestationRootsView:
 
 
 async def renew(services: Services, request: Request) -> CellCredentials:
-    return await services.enrolling.renew(request.who, request.body.csr_pem, request.client)
+    granted = await services.enrolling.renew(request.who, request.body.csr_pem, request.client)
+    goes_on = services.renew_link(request.who.name, request.who.key_sha256, granted.valid_until)
+    return msgspec.structs.replace(granted, link_goes_on=goes_on)
 
 
 async def renew_account(services: Services, request: Request) -> AccountCredentials:

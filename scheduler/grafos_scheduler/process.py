@@ -176,6 +176,7 @@ async def opened(settings: Settings, store: Store) -> AsyncIterator[Opened]:
             Sessions(),
             document,
             links.sessions.sessions_of,
+            links.renew,
         )
         tls = listener_context(services, [LINK_ALPN, SESSION_ALPN, HTTP_ALPN])
         connections_max = ORCHESTRATOR_CONNECTIONS_MAX if settings.is_orchestrator else CONNECTIONS_MAX

@@ -125,6 +125,27 @@ def test_a_planned_cutover_loses_no_session_that_is_under_way(fabric: ServiceFab
     fabric.whole()
 
 
+def test_a_session_outlives_the_certificate_with_which_its_cell_dialled(fabric: ServiceFabric) -> None:
+    fabric.remove()
+    agent = fabric.agents["one"]
+    agent.processes[-1].end()
+    agent.hold(life_s=10.0)
+    ends_at, old = time.time() + 10.0, agent.certificate()
+    fabric.revive("one")
+    fabric.deploy(replicas=1, cells=("one",))
+
+    async def story() -> int:
+        session = await fabric.session_at("one")
+        answered = await table.in_flight(fabric, session, lambda: time.time() > ends_at + 1.0)
+        await session.close()
+        return answered
+
+    assert asyncio.run(story()) > 0
+    assert agent.certificate() != old
+    fabric.remove()
+    fabric.deploy()
+
+
 async def _answering(fabric: ServiceFabric) -> str:
     session = await fabric.sessions().open("echo")
     assert await echoed(session, b"new") == b"new"
