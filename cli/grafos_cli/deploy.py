@@ -101,6 +101,7 @@ def plan(
 ) -> None:
     """Shows what a run would need, where it would go and what it could cost; nothing is begun.
 
+    Of a program of several tasklets it shows what is held for all of them at once, too, and whether there is so much.
     The scheduler is asked for the decision that it would make now. The exit code is that of the first obstacle.
     """
     from grafos_cli import foreseeing, plan_text
@@ -113,7 +114,7 @@ def plan(
 
     terminal = terminal_of(ctx)
     what = load_program(program_folder(program))
-    tasklets = [what.tasklet(tasklet)] if tasklet else what.tasklets
+    tasklets = [what.tasklet(tasklet)] if tasklet else _those_that_run(what).tasklets
     memory, blocks = read_size("--mem", mem) if mem else None, read_size("--block", block) if block else None
     most = read_cents(max_cents) if max_cents else None
     needs = foreseeing.needs_of(what, tasklets, memory, blocks, _tier(tier))
@@ -125,7 +126,8 @@ def plan(
             reaches = [reach._replace(tenant=tenant or reach.tenant) for reach in reaches]
             asked += foreseeing.foresee_each(what, needs, name, reaches, most)
         else:
-            asked.append(foreseeing.foresee(what, needs, name, fabric, project, cell_id, tenant))
+            is_whole = not tasklet and len(what.tasklets) > 1
+            asked.append(foreseeing.foresee(what, needs, name, fabric, project, cell_id, tenant, whole=is_whole))
     if not asked:
         raise GrafosError("runtime_not_ready", "There is no cell to ask", next="grafos provider list")
     terminal.emit(plan_text.document(what, needs, asked), plan_text.text(what, needs, asked, fabric, terminal))
@@ -190,11 +192,10 @@ def run(
     terminal = terminal_of(ctx)
     what = load_program(program_folder(program))
     where = _named(what, provider, env) or LOCAL
-    whole = _without_services(what)
     if not tasklet and len(what.tasklets) > 1:
         of_one = {"--input": input_file, "--mem": mem, "--block": block, "--max-cents": max_cents}
         refused = [flag for flag, value in of_one.items() if value] + (["--provider any"] if where == ANY else [])
-        _run_whole(whole, where, cell_id, _tier(tier), tenant, refused, terminal)
+        _run_whole(_those_that_run(what), where, cell_id, _tier(tier), tenant, refused, terminal)
         return
     chosen = what.tasklet(tasklet)
     if chosen.input_of is not None and not input_file:
@@ -218,13 +219,19 @@ app.command("ls", cls=deploy_programs.LS)(deploy_programs.ls)
 app.command("cancel", cls=deploy_programs.CANCEL)(deploy_programs.cancel)
 
 
-def _without_services(what: Program) -> Program:
-    """The program without the tasklets that only serve: these are deployed, and end at once as a run."""
+def _those_that_run(what: Program) -> Program:
+    """The program without the tasklets that only serve: these are deployed, and end at once as a run. ``usage`` where
+    there are no others."""
     from dataclasses import replace
+
+    from grafos_core.errors import GrafosError
 
     needed = {other for tasklet in what.tasklets for other in tasklet.needs}
     serving = {service.tasklet for service in what.services} - needed
-    return replace(what, tasklets=tuple(tasklet for tasklet in what.tasklets if tasklet.name not in serving))
+    tasklets = tuple(tasklet for tasklet in what.tasklets if tasklet.name not in serving)
+    if not tasklets:
+        raise GrafosError("usage", f"All tasklets of {what.name} are services", next="grafos service deploy")
+    return replace(what, tasklets=tasklets)
 
 
 def _run_whole(
@@ -239,8 +246,6 @@ def _run_whole(
     from grafos_cli.whole_program import prepare_all, run_program
     from grafos_core.errors import GrafosError
 
-    if not what.tasklets:
-        raise GrafosError("usage", f"All tasklets of {what.name} are services", next="grafos service deploy")
     if refused:
         raise GrafosError(
             "usage",

@@ -202,6 +202,7 @@ DOCUMENTS: dict[str, Schema | tuple[Schema, ...]] = {
     "deploy plan": record(
         texts="program provider",
         flags="admitted",
+        hold=or_none(of(Admission)),
         tasklets=listed(
             record(texts="name module_sha256", flags="built", requirements=REQUIRED, admission=of(Admission))
         ),

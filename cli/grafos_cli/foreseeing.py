@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from grafos_cli.building import built_module
 from grafos_cli.choosing import as_admission, ask_each
@@ -15,11 +15,16 @@ from grafos_cli.manifest import Program, Tasklet
 from grafos_cli.reach import LOCAL, Reach, resolve
 from grafos_cli.run_keys import RUN_KEY_BYTES
 from grafos_cli.sizes import whole_blocks
+from grafos_cli.whole_program import held_for_s
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import Fabric
 from grafos_core.tiers import Tier
 from grafos_scheduler import messages
+from grafos_scheduler.reservation_messages import ReservationRequest
 from grafos_scheduler.standing_messages import Offer
+
+if TYPE_CHECKING:
+    from grafos_scheduler.client import SchedulerClient
 
 NO_MODULE = "0" * 64
 """Stands for the module that is not built yet: whether a run is admitted does not depend on it."""
@@ -37,15 +42,23 @@ class Need(NamedTuple):
 
 
 class Foreseen(NamedTuple):
-    """What one provider says to every need, in their order."""
+    """What one provider says to every need, in their order; and to holding their worst cases together, where they are a
+    whole program that it lets run one by one."""
 
     provider: str
     answers: tuple[messages.Admission, ...]
+    hold: messages.Admission | None = None
 
     @property
     def admits(self) -> bool:
         """Whether all of them would be let run there."""
-        return all(answer.admitted for answer in self.answers)
+        return self.refusal is None
+
+    @property
+    def refusal(self) -> messages.Admission | None:
+        """The first, if there is one."""
+        said = (*self.answers, *([self.hold] if self.hold else []))
+        return next((answer for answer in said if not answer.admitted), None)
 
 
 def needs_of(
@@ -85,17 +98,37 @@ def foresee(
     project: Path,
     cell_id: str,
     tenant: str = "",
+    *,
+    whole: bool = False,
 ) -> Foreseen:
-    """What the provider's scheduler would say now. A provider that cannot be asked refuses all, in its own words."""
+    """What the provider's scheduler would say now; ``whole``: also to holding all of it at once. A provider that cannot
+    be asked refuses all, in its own words."""
     try:
         reach = resolve(provider, fabric, project, cell_id)
         reach = reach._replace(tenant=tenant or reach.tenant)
         with reach.client() as client:
             asked = [_request(program, need, need.tasklet.provider_of(provider)) for need in needs]
-            return Foreseen(provider, tuple(map(client.foresee, asked)))
+            answers = tuple(map(client.foresee, asked))
+            is_held = whole and all(answer.admitted for answer in answers)
+            return Foreseen(provider, answers, _hold(client, program, needs, answers) if is_held else None)
     except GrafosError as error:
         refusal = messages.Admission(admitted=False, code=error.code, what=error.what, next=error.next)
         return Foreseen(provider, tuple(refusal for _ in needs))
+
+
+def _hold(
+    client: SchedulerClient, program: Program, needs: Sequence[Need], answers: Sequence[messages.Admission]
+) -> messages.Admission | None:
+    """Whether all their worst cases would be held together; None where the scheduler cannot say."""
+    most = sum(answer.worst_case_micro_cents for answer in answers)
+    held_s = held_for_s([need.tasklet for need in needs])
+    request = ReservationRequest(secrets.token_hex(RUN_KEY_BYTES), most, held_s, program.name)
+    try:
+        return client.foresee_reservation(request)
+    except GrafosError as error:
+        if error.code != "not_found":
+            raise
+        return None
 
 
 def foresee_each(

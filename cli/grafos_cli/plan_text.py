@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -36,6 +36,7 @@ def document(program: Program, needs: Sequence[Need], asked: Sequence[Foreseen])
             }
             for need, answer in zip(needs, best.answers, strict=True)
         ],
+        "hold": msgspec.to_builtins(best.hold),
         "considered": [
             {
                 "provider": one.provider,
@@ -65,6 +66,8 @@ def text(program: Program, needs: Sequence[Need], asked: Sequence[Foreseen], fab
             *_admission_facts(answer, fictional=answer.cell_id in emulated),
         ]
         parts.append(facts(entries, terminal))
+    if best.hold is not None:
+        parts.append(facts(_hold_facts(program, best, emulated), terminal))
     others = [one for one in asked if one is not best]
     said = "".join(f"{_name(one, others)} would {_verdict(one)}\n" for one in others)
     return "\n".join([*parts, said] if said else parts)
@@ -109,9 +112,22 @@ def _admission_facts(answer: Admission, *, fictional: bool) -> list[tuple[str, s
     ]
 
 
+def _hold_facts(program: Program, best: Foreseen, emulated: Collection[str]) -> list[tuple[str, str]]:
+    """What a whole program is told of its money."""
+    assert best.hold is not None
+    fictional = any(answer.cell_id in emulated for answer in best.answers)
+    entries = [
+        ("program", f"{program.name}, all of it"),
+        ("hold", f"{amount_text(best.hold.worst_case_micro_cents, fictional=fictional)} at once, before it begins"),
+    ]
+    if best.hold.admitted:
+        return entries
+    return [*entries, ("admission", f"refused ({best.hold.code}): {best.hold.what}"), ("next", best.hold.next)]
+
+
 def _refusal(one: Foreseen) -> Admission:
     """The first refusal, or the first answer if there is none."""
-    return next((answer for answer in one.answers if not answer.admitted), one.answers[0])
+    return one.refusal or one.answers[0]
 
 
 def _name(one: Foreseen, others: Sequence[Foreseen]) -> str:

@@ -152,7 +152,7 @@ def _give_back(client: SchedulerClient, pending: PendingProgram, keys: ProgramKe
 
 def _with_money(client: SchedulerClient, work: Work, reach: Reach, keys: ProgramKeys) -> PendingProgram:
     """A new program under way, for which the worst case is held."""
-    pending = keys.begin(new_program(_worst_case(client, work, reach), _ttl_s(work)))
+    pending = keys.begin(new_program(_worst_case(client, work, reach), held_for_s(work.program.tasklets)))
     try:
         _reserve(client, pending, work)
     except GrafosError as error:
@@ -179,9 +179,9 @@ def _worst_case(client: SchedulerClient, work: Work, reach: Reach) -> int:
     return total
 
 
-def _ttl_s(work: Work) -> float:
+def held_for_s(tasklets: Sequence[Tasklet]) -> float:
     """How long the money is held at most, in seconds: where there is room for one at a time, they run one by one."""
-    lasts_s = sum(asking.tasklet.deadline_s + ROOM_WITHIN_S for asking in work.askings.values())
+    lasts_s = sum(tasklet.deadline_s + ROOM_WITHIN_S for tasklet in tasklets)
     return min(TTL_S_MAX, ATTEMPTS_MAX * lasts_s + LINGER_S)
 
 

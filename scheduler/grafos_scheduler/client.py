@@ -245,6 +245,10 @@ class SchedulerClient:
         """Holds money for the runs that name the key. Asked again with the same key it is the same reservation."""
         return self._call("POST", "/api/v1/reservations", reservation_messages.ReservationView, request)
 
+    def foresee_reservation(self, request: reservation_messages.ReservationRequest) -> messages.Admission:
+        """Whether so much would be held now; nothing is."""
+        return self._call("POST", "/api/v1/reservations:foresee", messages.Admission, request)
+
     def reservations(self) -> list[reservation_messages.ReservationView]:
         """The reservations that the caller may see: those that stand, and those that were settled within the hour."""
         return self._get("/api/v1/reservations", reservation_messages.ReservationList).reservations

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import random
+
 from grafos_core.errors import GrafosError
 from grafos_core.ids import sha256_of
 from grafos_scheduler import handlers, messages, reservation_messages, reservations
 from grafos_scheduler.authorize import OPERATOR
+from grafos_scheduler.decide import decide
 from grafos_scheduler.handlers import Request, Services
 from grafos_scheduler.reservation_events import ReservationAsked, ReservationEnded
 
 
 async def reserve(services: Services, request: Request) -> reservation_messages.ReservationView:
-    asked: reservation_messages.ReservationRequest = request.body
-    expires_at = services.shell.clock.now() + asked.ttl_s
-    event = ReservationAsked(request.who.name, asked.reservation_key, asked.micro_cents, expires_at, asked.program)
-    answer = await services.shell.handle(event, by=request.who.text)
+    answer = await services.shell.handle(_asked(services, request), by=request.who.text)
     assert isinstance(answer, reservation_messages.ReservationView)
     return answer
+
+
+async def foresee(services: Services, request: Request) -> messages.Admission:
+    """Decides as ``reserve`` would, and lets the decision go."""
+    await services.shell.settled()
+    event, now = _asked(services, request), services.shell.clock.now()
+    try:
+        decide(services.shell.state, event, now, random.Random(0))  # noqa: S311 - nothing of it is kept
+    except GrafosError as refusal:
+        return messages.Admission(
+            admitted=False,
+            code=refusal.code,
+            what=refusal.what,
+            next=refusal.next,
+            worst_case_micro_cents=event.micro_cents,
+        )
+    return messages.Admission(admitted=True, worst_case_micro_cents=event.micro_cents)
+
+
+def _asked(services: Services, request: Request) -> ReservationAsked:
+    asked: reservation_messages.ReservationRequest = request.body
+    expires_at = services.shell.clock.now() + asked.ttl_s
+    return ReservationAsked(request.who.name, asked.reservation_key, asked.micro_cents, expires_at, asked.program)
 
 
 async def end(services: Services, request: Request) -> reservation_messages.ReservationView:

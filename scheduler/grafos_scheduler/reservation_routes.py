@@ -17,6 +17,15 @@ RESERVATION_ROUTES: tuple[Route, ...] = (
         body=reservation_messages.ReservationRequest,
     ),
     Route(
+        "POST",
+        "/api/v1/reservations:foresee",
+        gate("runs:read", TENANT),
+        reservation_handlers.foresee,
+        "Whether so much would be held now; nothing is.",
+        messages.Admission,
+        body=reservation_messages.ReservationRequest,
+    ),
+    Route(
         "GET",
         "/api/v1/reservations",
         gate("runs:read", TENANT, OPERATOR),

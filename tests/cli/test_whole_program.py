@@ -143,6 +143,9 @@ def test_a_tasklet_that_only_serves_is_deployed_and_not_run(resident: Person) ->
     answer = resident("deploy", "--json")
     assert answer.code == 0, answer.out
     assert [one["name"] for one in answer.document["tasklets"]] == ["one", "two"]
+    planned = resident("deploy", "plan", "--json").document
+    assert ([one["name"] for one in planned["tasklets"]], planned["hold"]["admitted"]) == (["one", "two"], True)
+    assert "hold" in resident("deploy", "plan").out
 
 
 def test_ctrl_c_says_how_to_go_on(resident: Person) -> None:
@@ -237,6 +240,12 @@ def test_the_whole_is_held_before_anything_begins_or_nothing_does(fleet: OwnOrch
     assert person("admin", "set-tenant-budget", "--tenant", free["name"], "--cents", str(lean)).code == 0
     try:
         before = len(runs(person))
+        foreseen = person("deploy", "plan", "--provider", "gcp", "--json")
+        assert (foreseen.code, foreseen.document["admitted"]) == (7, False)
+        assert all(each["admission"]["admitted"] for each in foreseen.document["tasklets"]), "each would be by itself"
+        hold = foreseen.document["hold"]
+        assert (hold["code"], hold["worst_case_micro_cents"]) == ("budget_exceeded", told["reserved_micro_cents"])
+        assert "refused (budget_exceeded)" in person("deploy", "plan", "--provider", "gcp").out
         refused = person("deploy", "--provider", "gcp")
         assert (refused.code, refused.error_code) == (7, "budget_exceeded")
         assert len(runs(person)) == before
