@@ -67,7 +67,7 @@ class Instance:
         self._clock = clock
         self._send = send
         self._process: ServiceProcess | None = None
-        self._sessions = Sessions(start, clock.monotonic(), self._to_guest, self._to_client)
+        self._sessions = Sessions(start, clock.monotonic(), self._to_guest, self._to_client, self._is_behind)
         self._listener = next(lease for lease in start.leases if state.leases[lease].kind == LISTENER)
 
     # --- its life ---------------------------------------------------------------------------------------------------
@@ -222,6 +222,9 @@ class Instance:
     def _to_guest(self, message: ToInstance) -> None:
         if self._process is not None:
             self._process.say(message)
+
+    def _is_behind(self) -> bool:
+        return self._process is not None and self._process.is_behind
 
     def _to_client(self, frame: ToClient) -> None:
         if self._is_held():

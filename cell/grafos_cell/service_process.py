@@ -12,6 +12,9 @@ from grafos_cell.service_messages import FromInstance, Serve, ToInstance
 from grafos_cell.worker_messages import Done, ModuleCode, frame
 from grafos_cell.worker_process import PoolLimits, WorkerLostError, WorkerProcess
 
+BACKLOG_BYTES = 64 * 1024
+"""Beside what the pipe itself holds."""
+
 
 class ServiceProcess(WorkerProcess):
     """``start`` it, ``begin`` once, then ``say`` and ``hear``; ``end`` it in every case."""
@@ -30,9 +33,14 @@ class ServiceProcess(WorkerProcess):
         but its pipe."""
         await self._send(answer, has_started=True)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits for the process to read that what its clients say had better be joined first."""
+        return self._to.transport.get_write_buffer_size() > BACKLOG_BYTES
+
     def say(self, message: ToInstance) -> None:
         """Queues a message; what a process that is gone does not take any more is nobody's loss. What may wait here
-        is bounded by the windows of the sessions."""
+        is bounded by ``is_behind``, and a few words for each session."""
         if not self._to.is_closing():
             self._to.write(frame(message))
 

@@ -1,8 +1,8 @@
 """The sessions of one instance, at the daemon: who may send how much, what waits, what has had its time.
 
-Nothing acts here but through the two functions that it is given: ``to_guest`` for the instance's process, ``to_client``
-for the link. Time is an argument (seconds, of a clock that never goes back). Neither side is believed: a guest may have
-broken out of its sandbox, and a relay may be wrong.
+Nothing acts here but through the functions that it is given: ``to_guest`` for the instance's process, ``is_full`` for
+whether much waits on the way there, ``to_client`` for the link. Time is an argument (seconds, of a clock that never
+goes back). Neither side is believed: a guest may have broken out of its sandbox, and a relay may be wrong.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ from grafos_scheduler.service_frames import (
     StartInstance,
 )
 
+WAITING_BYTES_MAX = 32 * 1024 * 1024
+"""Of all sessions of an instance together, on this side of the way to its process: twice a window for each of the 64
+sessions that a service has by default. Who sends beyond it loses the session."""
 SILENT_S_MAX = 0.5
 """A session whose client says nothing is offered to the guest after so long: in some protocols the service begins."""
 CLOSED = "session_closed"
@@ -43,7 +46,8 @@ class ProtocolError(Exception):
 
 
 class Session:
-    """One session. ``handle`` is 0 until it is offered to the guest; ``kept`` is what came before that."""
+    """One session. ``handle`` is 0 until it is offered to the guest. What the client said and the guest has not been
+    told yet is joined, however small its pieces were: the bytes in ``kept``, the credit in ``kept_room``."""
 
     __slots__ = (
         "begun_at",
@@ -52,7 +56,9 @@ class Session:
         "handle",
         "has_ended",
         "is_accepted",
+        "is_end_told",
         "kept",
+        "kept_room",
         "moved_at",
         "session_id",
     )
@@ -62,10 +68,12 @@ class Session:
         self.handle = 0
         self.is_accepted = False
         self.has_ended = False  # the client's half
+        self.is_end_told = False
         self.begun_at = self.moved_at = now
         self.from_client = SESSION_WINDOW_BYTES  # how much the client may send
         self.from_guest = SESSION_WINDOW_BYTES  # how much the guest may
-        self.kept: list[bytes] = []
+        self.kept = bytearray()
+        self.kept_room = 0
 
 
 class FuelCap:
@@ -99,8 +107,12 @@ class Sessions:
         now: float,
         to_guest: Callable[[ToInstance], None],
         to_client: Callable[[ToClient], None],
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._start = start
+        self._is_full = is_full
+        self._behind: dict[int, Session] = {}  # those for which something waits
+        self._waiting_bytes = 0
         self._to_guest = to_guest
         self._to_client = to_client
         self._began_at = math.inf
@@ -179,12 +191,32 @@ class Sessions:
             self._by_handle[session.handle] = session
             self.fuel_given += self._start.fuel_per_session
             self._to_guest(Offer(session.handle))
-            for data in session.kept:
-                self._to_guest(Bytes(session.handle, data))
-            session.kept.clear()
-            if session.has_ended:
-                self._to_guest(HalfEnd(session.handle))
+            self._pass_on(session)
         self._tell_drain()
+
+    def _pass_on(self, session: Session) -> None:
+        """Tells the guest what waits for it, or, where much is under way already, remembers that it does."""
+        if self._is_full():
+            self._behind[session.handle] = session
+            return
+        self._behind.pop(session.handle, None)
+        if session.kept:
+            self._to_guest(Bytes(session.handle, bytes(session.kept)))
+            self._drop_kept(session)
+        if session.kept_room:
+            self._to_guest(Room(session.handle, session.kept_room))
+            session.kept_room = 0
+        if session.has_ended and not session.is_end_told:
+            self._to_guest(HalfEnd(session.handle))
+            session.is_end_told = True
+
+    def _catch_up(self) -> None:
+        for session in list(self._behind.values()):
+            self._pass_on(session)
+
+    def _drop_kept(self, session: Session) -> None:
+        self._waiting_bytes -= len(session.kept)
+        session.kept.clear()
 
     def _free_handle(self) -> int:
         while self._next_handle in self._by_handle or self._next_handle > abi.SESSION_HANDLE_MAX:
@@ -199,14 +231,15 @@ class Sessions:
         if session is None or session.has_ended:
             return
         session.from_client -= len(data)
-        if session.from_client < 0:
+        if session.from_client < 0 or self._waiting_bytes + len(data) > WAITING_BYTES_MAX:
             self._end(session, "limit_exceeded")
             return
         session.moved_at = now
+        session.kept += data
+        self._waiting_bytes += len(data)
         if session.handle:
-            self._to_guest(Bytes(session.handle, data))
+            self._pass_on(session)
         else:
-            session.kept.append(data)
             self.offer(now)
 
     def client_ended(self, session_id: str, code: str, now: float) -> None:
@@ -219,7 +252,7 @@ class Sessions:
         elif not session.has_ended:
             session.has_ended = True
             if session.handle:
-                self._to_guest(HalfEnd(session.handle))
+                self._pass_on(session)
             else:
                 self.offer(now)
 
@@ -232,8 +265,9 @@ class Sessions:
             self._end(session, "limit_exceeded")
             return
         session.moved_at = now
+        session.kept_room += n_bytes
         if session.handle:
-            self._to_guest(Room(session.handle, n_bytes))
+            self._pass_on(session)
 
     # --- from the guest ---------------------------------------------------------------------------------------------
 
@@ -261,6 +295,7 @@ class Sessions:
                 if is_here:
                     self._end(session, "")
                 self.offer(now)
+        self._catch_up()
 
     def _check_fuel(self, fuel_used: int) -> None:
         if not self.fuel_used <= fuel_used <= self.fuel_given:
@@ -298,6 +333,7 @@ class Sessions:
     def tick(self, now: float) -> str:
         """Ends what has had its time; the code with which the instance itself is to end, if it is."""
         self.offer(now)
+        self._catch_up()
         for session in list(self._by_id.values()):
             if now - session.moved_at >= self._start.idle_s:
                 self._end(session, "session_idle")
@@ -331,6 +367,8 @@ class Sessions:
     def _forget(self, session: Session) -> None:
         """The client's side is over; the guest's handle stays until it is closed."""
         del self._by_id[session.session_id]
+        self._behind.pop(session.handle, None)
+        self._drop_kept(session)
         if not session.handle:
             self._waiting.remove(session)
             self._tell_drain()

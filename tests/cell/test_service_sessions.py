@@ -27,7 +27,7 @@ from grafos_cell.service_messages import (
     Room,
     ToInstance,
 )
-from grafos_cell.service_sessions import SILENT_S_MAX, ProtocolError, Sessions, ToClient
+from grafos_cell.service_sessions import SILENT_S_MAX, WAITING_BYTES_MAX, ProtocolError, Sessions, ToClient
 from grafos_core.tokens import Use
 from grafos_scheduler.service_frames import (
     SESSION_DATA_BYTES_MAX,
@@ -65,7 +65,10 @@ class Table:
         self.now = 0.0
         self.to_guest: list[ToInstance] = []
         self.to_client: list[ToClient] = []
-        self.sessions = Sessions(start, self.now, self.to_guest.append, self.to_client.append)
+        self.is_full = False
+        self.sessions = Sessions(
+            start, self.now, self.to_guest.append, self.to_client.append, is_full=lambda: self.is_full
+        )
         self.sessions.has_begun(self.now)
         if is_listening:
             self.sessions.listens(int(limits["max_sessions"]))  # type: ignore[call-overload]
@@ -201,6 +204,55 @@ def test_a_client_that_could_still_send_is_told_that_nobody_takes_it(table: Tabl
         SessionEnd("sends", ""),
         SessionEnd("sends", "session_closed"),
     ]
+
+
+def test_what_a_client_says_bit_by_bit_to_a_guest_that_does_not_read_is_joined(table: Table) -> None:
+    table.begin("a")
+    table.guest(Accepted(FIRST, 0), Bytes(FIRST, bytes(600)))
+    table.is_full = True
+    before = len(table.to_guest)
+    for letter in b"bit by bit":
+        table.sessions.client_sent("a", bytes([letter]), table.now)
+        table.sessions.client_took("a", 60, table.now)
+    table.sessions.client_ended("a", "", table.now)
+    assert len(table.to_guest) == before
+    table.is_full = False
+    table.sessions.tick(table.now)
+    assert table.to_guest[before:] == [Bytes(FIRST, b"bit by bit"), Room(FIRST, 600), HalfEnd(FIRST)]
+    table.sessions.tick(table.now)
+    assert len(table.to_guest) == before + 3
+
+
+def test_a_guest_that_reads_again_is_told_what_waited_for_it(table: Table) -> None:
+    table.begin("a", "b")
+    table.guest(Accepted(FIRST, 0), Accepted(FIRST + 1, 0))
+    table.is_full = True
+    table.sessions.client_sent("a", b"waits", table.now)
+    table.is_full = False
+    table.guest(Bytes(FIRST + 1, b"anything"))
+    assert table.to_guest[-1] == Bytes(FIRST, b"waits")
+
+
+def test_what_waits_for_a_session_that_is_gone_is_dropped(table: Table) -> None:
+    table.begin("a")
+    table.guest(Accepted(FIRST, 0))
+    table.is_full = True
+    table.sessions.client_sent("a", b"nobody's", table.now)
+    table.sessions.client_ended("a", "interrupted", table.now)
+    table.is_full = False
+    table.sessions.tick(table.now)
+    assert table.to_guest[-1] == Gone(FIRST)
+
+
+def test_no_more_waits_for_a_guest_that_does_not_read_than_an_instance_may_have_waiting() -> None:
+    table = Table(max_sessions=1024)
+    table.is_full = True
+    names = [f"client-{number}" for number in range(WAITING_BYTES_MAX // SESSION_WINDOW_BYTES + 1)]
+    table.begin(*names, says=bytes(SESSION_WINDOW_BYTES))
+    assert table.ends == {names[-1]: "limit_exceeded"}
+    table.sessions.client_ended(names[0], "interrupted", table.now)
+    table.begin("later", says=bytes(SESSION_WINDOW_BYTES))
+    assert list(table.ends) == [names[-1]], "there is room again"
 
 
 def test_a_client_that_sends_more_than_its_window_loses_its_session(table: Table) -> None:
