@@ -28,6 +28,7 @@ from grafos_scheduler.service_provisioning import backed_off_until, last_in_slot
 from grafos_scheduler.service_rows import INSTANCE, INSTANCE_LOG, SERVICE, Instance, Service
 
 if TYPE_CHECKING:
+    from grafos_scheduler import rows
     from grafos_scheduler.draft import Draft
     from grafos_scheduler.state import State
 
@@ -51,12 +52,7 @@ def deployed(draft: Draft, event: ServiceDeployed, chance: random.Random) -> Ser
     tenant = tenants.living(state, event.tenant)
     _check_spec(state, tenant.name, spec)
     tenants.check_tier(tenant, spec.priority)
-    if tenants.must_sign(state, tenant):
-        raise GrafosError(
-            "order_refused",
-            f"nothing runs at the cost of tenant {tenant.name} that nobody signed, and a service cannot be signed for",
-            next="have the operator lift that, or deploy it as runs",
-        )
+    _check_need_not_sign(state, tenant)
     known = state.services.get(f"{tenant.name}/{spec.name}")
     if known is not None and known.removing:
         raise GrafosError("draining", f"service {spec.name} is being removed", next="wait until it is gone")
@@ -86,6 +82,15 @@ def deployed(draft: Draft, event: ServiceDeployed, chance: random.Random) -> Ser
     return draft.service(service.key) or service
 
 
+def _check_need_not_sign(state: State, tenant: rows.Tenant) -> None:
+    if tenants.must_sign(state, tenant):
+        raise GrafosError(
+            "order_refused",
+            f"nothing runs at the cost of tenant {tenant.name} that nobody signed, and a service cannot be signed for",
+            next="have the operator lift that, or deploy it as runs",
+        )
+
+
 def _must_fit(state: State, known: Service | None, spec: ServiceSpec) -> int:
     """How many cells there must be for the spec: one for each replica. Where as many were wanted before, those that
     are there are enough: a mended spec is not refused because a cell is down."""
@@ -102,6 +107,7 @@ def scaled(draft: Draft, event: ServiceScaled) -> Service:
     more = event.replica_count - service.spec.replica_count
     if more > 0:
         tenant = tenants.living(state, event.tenant)
+        _check_need_not_sign(state, tenant)
         chosen = service_placement.choose(state, tenant, spec, more, draft.now)
         service_placement.check_affordable(state, tenant, spec, chosen, draft.now)
     if more:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from desk import MIB, SETTINGS
+from msgspec.structs import replace
 from service_desk import ServiceDesk
 
 from grafos_core.audit_chain import AuditKind
@@ -116,3 +117,16 @@ def test_another_spec_with_fewer_replicas_drains_those_that_are_too_many() -> No
     desk.deploy(1, version="2.0.0")
     assert [instance.state for instance in desk.standing()] == ["active", "draining"]
     assert desk.standing()[1].code == service_instances.SCALED
+
+
+def test_a_tenant_that_must_sign_gets_no_more_of_a_service_that_it_has() -> None:
+    desk = ServiceDesk(2)
+    [standing] = desk.serve()
+    desk.state.tenants["ada"] = replace(desk.state.tenants["ada"], signs_since=1.0)
+    for asked in (service_events.ServiceScaled("ada", "web", 2), service_events.ServiceDeployed("ada", desk.spec(2))):
+        with pytest.raises(GrafosError) as refused:
+            desk.tell(asked)
+        assert refused.value.code == "order_refused"
+    assert desk.standing() == [standing]
+    desk.tell(service_events.ServiceCutOver("ada", "web", standing.instance_id))
+    desk.tell(service_events.ServiceRemoved("ada", "web"))
