@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from grafos_cell import inventory
+from grafos_cell import inventory, service
 from grafos_cell.standalone import (
     RUN_ISOLATED,
     STOP_S_MAX,
@@ -50,6 +50,8 @@ ANSWER_S_MAX = 90.0
 ASK_EVERY_S = 0.2
 ASK_TIMEOUT_S = 3.0
 SHA256 = re.compile(r"[0-9a-f]{64}")
+RESTORE_S_MAX = 1800.0
+"""What the largest backup may take on a slow disk; the manager would start us anew in the midst of it."""
 ROWS = ("scheduler.db", "scheduler.db-wal", "scheduler.db-shm")
 KEPT = 2
 """Versions of the software that stay: the one that runs, and the one before it."""
@@ -83,7 +85,8 @@ class OrchestratorSupervisor(Supervisor):
 
     def _follow_orders(self) -> None:
         if (self.state / RESTORE_FILE).exists():
-            self._restore()
+            with service.unwatched(RESTORE_S_MAX):
+                self._restore()
         wanted = _read(self.state / SOFTWARE_WANTED_FILE)
         refused = _read(self.state / SOFTWARE_REFUSED_FILE).partition(" ")[0]
         if not SHA256.fullmatch(wanted) or wanted in (self.software.name, refused):
@@ -100,12 +103,10 @@ class OrchestratorSupervisor(Supervisor):
         if not archive.exists():
             return
         shutil.rmtree(part, ignore_errors=True)
-        self._beat()
         try:
             unpack_backup(archive, part)
             (part / "state").mkdir(exist_ok=True)  # without one when its rows are on a PostgreSQL
             os.sync()
-            self._beat()
         except (OSError, GrafosError) as error:
             self.say(f"the backup is not taken: {error}")
             archive.unlink()

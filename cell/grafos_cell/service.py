@@ -10,7 +10,7 @@ import contextlib
 import getpass
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from grafos_core.errors import AUTH, CONFLICT, USAGE
@@ -83,6 +83,19 @@ def watchdog_s() -> float:
     wanted_of, interval_us = os.environ.get("WATCHDOG_PID", ""), os.environ.get("WATCHDOG_USEC", "")
     is_ours = wanted_of in ("", str(os.getpid()))
     return int(interval_us) / 1e6 if is_ours and interval_us.isdecimal() else 0.0
+
+
+@contextlib.contextmanager
+def unwatched(seconds: float) -> Iterator[None]:
+    """The block may take so long without a word to the manager."""
+    before_s = watchdog_s()
+    if before_s:
+        notify(f"WATCHDOG_USEC={seconds * 1e6:.0f}")
+    try:
+        yield
+    finally:
+        if before_s:
+            notify(f"WATCHDOG_USEC={before_s * 1e6:.0f}\nWATCHDOG=1")
 
 
 async def feed_watchdog() -> None:

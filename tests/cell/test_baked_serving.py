@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from grafos_cell import baked, baked_supervisors, first_boot, moving_end, orchestrating, standalone
+from grafos_cell import baked, baked_supervisors, first_boot, moving_end, orchestrating, service, standalone
 from grafos_cell.ending import Ending, asking
 from grafos_cell.moving_end import ASKS, ENDS, end_of
 from grafos_cell.standalone import Program
@@ -212,6 +212,23 @@ def test_the_manager_hears_from_the_supervisor_alone(tmp_path: Path, monkeypatch
                 running.terminate()
             assert running.wait(30.0) == 0
     assert note.read_text() == "not heard"
+
+
+def test_a_restore_gets_the_time_that_it_takes_and_no_other_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30.0)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+        with service.unwatched(60.0):
+            assert manager.recv(100) == b"WATCHDOG_USEC=60000000"
+        assert manager.recv(100) == b"WATCHDOG_USEC=30000000\nWATCHDOG=1"
+        monkeypatch.delenv("WATCHDOG_USEC")
+        with service.unwatched(60.0):
+            service.notify("nobody watches")
+        assert manager.recv(100) == b"nobody watches"
 
 
 def test_other_software_than_the_images_is_refused(tmp_path: Path) -> None:
