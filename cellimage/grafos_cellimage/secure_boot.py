@@ -24,6 +24,8 @@ from grafos_core.paths import write_private
 
 PE_OFFSET_AT, CHECKSUM_AT, SIGNATURE_ENTRY_AT = 0x3C, 88, 168
 """Of a program of the firmware's: where it says where its head is; and in that head (of 64 bits) the other two."""
+CERTIFICATE_SUFFIX = ".cer"
+"""The certificate (DER) beside a signed disk: clouds are given it for the firmware of the machines."""
 PROGRAMS = ("sbsign", "sbverify", *disk.PROGRAMS)
 
 
@@ -68,6 +70,7 @@ def sign(plan: ImagePlan, image: BakedImage, epoch_s: int, by: BootKey) -> Baked
         )
         # The disk comes last: what a kill leaves of the others names a disk that nobody has, and is small.
         write_private(sbom_of(made), document)
+        write_private(made.path.with_suffix(CERTIFICATE_SUFFIX), _der(by.certificate))
         write_record(made)
         whole.replace(path)
     return made
@@ -96,10 +99,26 @@ def _program_on(plan: ImagePlan, image: BakedImage, target: Path) -> Path:
     return target
 
 
+def certificate_beside(image: BakedImage) -> bytes:
+    """The certificate (DER) for which the image is signed, empty if it is not; ``image_invalid`` if it is gone, or is
+    not the one that the record names."""
+    if not image.certificate_sha256:
+        return b""
+    place = image.path.with_suffix(CERTIFICATE_SUFFIX)
+    data = place.read_bytes() if place.is_file() else b""
+    if hashlib.sha256(data).hexdigest() != image.certificate_sha256:
+        raise invalid(place, "it is not the certificate for which the image beside it is signed")
+    return data
+
+
 def fingerprint(certificate: Path) -> str:
     """The SHA-256 of a certificate (DER), by which firmware and clouds know it; ``config_invalid``."""
+    return hashlib.sha256(_der(certificate)).hexdigest()
+
+
+def _der(certificate: Path) -> bytes:
     try:
-        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.read_text())).hexdigest()
+        return ssl.PEM_cert_to_DER_cert(certificate.read_text())
     except (OSError, ValueError) as error:
         raise GrafosError(
             "config_invalid",

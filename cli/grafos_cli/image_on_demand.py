@@ -126,6 +126,7 @@ def _foresee(work: Planned, fabric: Fabric) -> Ahead:
     the cap, ``unsupported`` for cells that start from no image, else what the cloud refuses with."""
     from grafos_cellimage.bake import check_tools
     from grafos_cellimage.plan import plan_for
+    from grafos_cli.image_view import disk_facts
     from grafos_stacks.publishing import taker_of_images
     from grafos_stacks.publishing_plan import KEEP_S_DEFAULT, DiskFacts, Publication, check_publication
 
@@ -135,10 +136,10 @@ def _foresee(work: Planned, fabric: Fabric) -> Ahead:
     baked = newest_of_today(plan, fabric)
     if baked is None:
         check_tools(plan)
-    now, size_bytes = hands.clock.now(), baked.size_bytes if baked else plan.sizes.disk
+    now = hands.clock.now()
     price = taker_of_images(hands.connector).keeping_price(cell.spec.region)
     until = int(now) + max(KEEP_S_DEFAULT, cell.spec.longest_s)
-    disk = DiskFacts(baked.sha256 if baked else "", plan.arch, size_bytes)
+    disk = disk_facts(baked) if baked else DiskFacts("", plan.arch, plan.sizes.disk)
     asked = check_publication(Publication(cell.spec.provider, cell.spec.region, disk, price, now, until))
     _check_startable(cell, asked)
     published = _there(hands, asked) if baked else None
@@ -290,6 +291,7 @@ def _published(ahead: Ahead, work: Planned, fabric: Fabric, terminal: Terminal) 
     from grafos_cellimage import provenance
     from grafos_cli.accounts import told_by
     from grafos_cli.image_bake import bake_here
+    from grafos_cli.image_view import disk_facts
     from grafos_cli.interrupts import resumable
     from grafos_cli.steps import show_steps
     from grafos_connectors.uploads import Disk
@@ -302,8 +304,7 @@ def _published(ahead: Ahead, work: Planned, fabric: Fabric, terminal: Terminal) 
     with resumable("Stopped while the image was made", again):
         baked = ahead.baked or bake_here(ahead.plan, terminal)
     provenance.check(baked, fabric.key.public_key())
-    disk = msgspec.structs.replace(ahead.publication.disk, sha256=baked.sha256, size_bytes=baked.size_bytes)
-    asked = msgspec.structs.replace(ahead.publication, disk=disk)
+    asked = msgspec.structs.replace(ahead.publication, disk=disk_facts(baked))
     hands = work.hands_of[provider]
     with show_steps(terminal) as steps, Disk(baked.path, baked.sha256) as opened:
         return publish(replace(hands, progress=told_by(steps)), asked, opened).publication.stack

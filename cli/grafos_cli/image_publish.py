@@ -130,18 +130,18 @@ def list_published(provider: str, terminal: Terminal) -> None:
 
 def _asked(hands: Hands, baked: BakedImage, region: str, keep: str) -> Publication:
     """What is to be published, with today's price of keeping it."""
+    from grafos_cli.image_view import disk_facts
     from grafos_cli.regions import region_at_hand
     from grafos_core.durations import read_duration
-    from grafos_stacks.publishing_plan import DiskFacts, Publication, check_publication
+    from grafos_stacks.publishing_plan import Publication, check_publication
 
     provider, now = hands.connector.provider, time.time()
     where = region or region_at_hand(provider)
     if not where:
         raise GrafosError("config_invalid", "no region was given", where="region", next="name one with --region")
     price = _keeping_price(hands.connector, where)
-    facts = DiskFacts(baked.sha256, baked.arch, baked.size_bytes)
     until = int(now) + read_duration("--keep", keep)
-    return check_publication(Publication(provider, where, facts, price, now, until))
+    return check_publication(Publication(provider, where, disk_facts(baked), price, now, until))
 
 
 def _keeping_price(connector: Connector, region: str) -> Any:
@@ -244,7 +244,9 @@ def _published_text(done: Published) -> str:
 
 def _kept_document(image: Kept) -> dict[str, object]:
     told: dict[str, object] = image._asdict()
-    ends_at, _ = told.pop("keep_until"), told.pop("sha256")
+    ends_at = told.pop("keep_until")
+    for known_here_alone in ("sha256", "secure_boot"):
+        told.pop(known_here_alone)
     return {**told, "ends_at": ends_at}
 
 

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from grafos_cellimage.provenance import Statement
     from grafos_cellimage.record import BakedImage
     from grafos_core.fabric import Fabric
+    from grafos_stacks.publishing_plan import DiskFacts
 
 
 def chosen_image(image: str, fabric: Fabric, arch: str = "") -> BakedImage:
@@ -50,6 +51,17 @@ def vouched_images(fabric: Fabric) -> list[tuple[BakedImage, Statement]]:
         except GrafosError:
             continue
     return sorted(found, key=lambda one: one[0].path.stat().st_mtime, reverse=True)
+
+
+def disk_facts(image: BakedImage) -> DiskFacts:
+    """What a cloud is told of the image's disk, with the certificate for its machines' firmware if it is signed."""
+    import base64
+
+    from grafos_cellimage.secure_boot import certificate_beside
+    from grafos_stacks.publishing_plan import DiskFacts
+
+    certificate = base64.b64encode(certificate_beside(image)).decode()
+    return DiskFacts(image.sha256, image.arch, image.size_bytes, certificate)
 
 
 def image_document(image: BakedImage) -> dict[str, object]:

@@ -93,6 +93,7 @@ def _cell(fabric: FabricId, spec: CellSpec, facts: CellFacts, life: Lifetime) ->
         "disk_gib": spec.disk_gib,
         **spec.market,
         **({"baked": True} if facts.baked else {}),
+        **({"secure_boot": True} if facts.secure_boot else {}),
     }
     card_needs = {"group": "group", "subnet": "subnet", "firewall": DOOR if door else "firewall", "address": "address"}
     return (

@@ -62,6 +62,7 @@ class GcpLayout:
             **({"identity": True} if spec.joining == BY_WORD else {}),
             **({"network_tag": network_tag_of(spec)} if spec.orchestrates else {}),
             **({"baked": True} if facts.baked else {}),
+            **({"secure_boot": True} if facts.secure_boot else {}),
         }
         return (
             planned(fabric, shared, Kind.NETWORK, "network", spec),

@@ -49,7 +49,8 @@ class BundlePin(msgspec.Struct, frozen=True):
 
 class CellFacts(msgspec.Struct, frozen=True):
     """What was read from the cloud for a plan, and resolved from it. ``baked`` is the beginning of the SHA-256 of an
-    image that was published, "" for a stock image: then the machine fetches the bundle."""
+    image that was published, "" for a stock image: then the machine fetches the bundle. ``secure_boot``: that image
+    was published with the certificate for which it is signed."""
 
     account: str
     emulated: bool
@@ -58,6 +59,7 @@ class CellFacts(msgspec.Struct, frozen=True):
     price: Price
     bundle: BundlePin
     baked: str = ""
+    secure_boot: bool = False
 
 
 class Lifetime(msgspec.Struct, frozen=True):

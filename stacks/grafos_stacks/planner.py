@@ -92,9 +92,11 @@ def in_zone(plan: StackPlan, offer: Offer) -> StackPlan:
     return _with_facts(plan, msgspec.structs.replace(plan.facts, offer=offer))
 
 
-def started_from(plan: StackPlan, image: Image, baked: str, bundle: BundlePin) -> StackPlan:
+def started_from(
+    plan: StackPlan, image: Image, baked: str, bundle: BundlePin, *, secure_boot: bool = False
+) -> StackPlan:
     """The same machine from another image and with other software: the same key, price and end."""
-    facts = msgspec.structs.replace(plan.facts, image=image, baked=baked, bundle=bundle)
+    facts = msgspec.structs.replace(plan.facts, image=image, baked=baked, bundle=bundle, secure_boot=secure_boot)
     return _with_facts(plan, facts)
 
 

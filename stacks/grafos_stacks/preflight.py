@@ -95,7 +95,7 @@ def survey(hands: Hands, spec: CellSpec, bundle_for: BundleFor, price_for: Price
             ways = pool.submit(asking.obstacles, spec.machine_type)
             failed = [outcome for outcome in (identity, chosen) if isinstance(outcome, GrafosError)]
             return _without_facts(failed, rights.result(), ways.result())
-        image, machine_type, baked, _ = chosen
+        image, machine_type = chosen.image, chosen.machine_type
         ways = pool.submit(asking.obstacles, machine_type)
         limits = pool.submit(asking.quotas, machine_type)
         bundle = pool.submit(bundle_of, spec, image, bundle_for)
@@ -107,7 +107,8 @@ def survey(hands: Hands, spec: CellSpec, bundle_for: BundleFor, price_for: Price
         notes += chosen.notes(now + spec.longest_s, now)
         facts = None
         if offer is not None and price is not None:
-            facts = CellFacts(identity.account, identity.emulated, offer, image, price, bundle.result(), baked)
+            pin, baked = bundle.result(), chosen.baked
+            facts = CellFacts(identity.account, identity.emulated, offer, image, price, pin, baked, chosen.secure_boot)
     return Survey(facts, offers, limits.result().answer, distinct(met), notes)
 
 

@@ -35,7 +35,8 @@ class Kept(NamedTuple):
     """A published image as cloud and journal tell of it; 0 and "" for what neither does.
 
     ``state``: ready, unfinished (its publishing or removal was interrupted) or gone (the journal alone knows it).
-    ``digest`` is the beginning of the disk's SHA-256, ``sha256`` all of it, which the journal alone knows.
+    ``digest`` is the beginning of the disk's SHA-256. The journal alone knows ``sha256``, all of it, and whether its
+    machines start with ``secure_boot``.
     """
 
     stack: str
@@ -49,6 +50,7 @@ class Kept(NamedTuple):
     rate_micro_cents_per_hour: int
     parts: int
     sha256: str = ""
+    secure_boot: bool = False
 
 
 def unpublish(hands: Hands, stack: str, region: str = "", *, ended: bool = False) -> TornDownCell:
@@ -111,6 +113,7 @@ def _kept(hands: Hands, stack: str, row: StackRow | None, parts: list[Found]) ->
         rate_micro_cents_per_hour=asked.rate_micro_cents_per_hour if asked is not None else 0,
         parts=len(parts),
         sha256=asked.disk.sha256 if asked is not None else "",
+        secure_boot=asked is not None and bool(asked.disk.certificate),
     )
 
 

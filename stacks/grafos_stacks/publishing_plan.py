@@ -32,11 +32,13 @@ EXCLUDED = ("requests and transfers", "taxes")
 
 
 class DiskFacts(msgspec.Struct, frozen=True):
-    """The disk that is published: its identity, for which machines, and its whole size."""
+    """The disk that is published: its identity, for which machines, and its whole size. ``certificate`` (DER in
+    base64) is the one for which its program is signed for Secure Boot, if it is."""
 
     sha256: str
     arch: str
     size_bytes: int
+    certificate: str = ""
 
     @property
     def size_gib(self) -> int:
@@ -110,26 +112,28 @@ def parts_of(fabric: FabricId, asked: Publication) -> tuple[Part, ...]:
     """What it consists of, in the order in which it is made; the image is the last."""
     disk = asked.disk
     make = _Maker(fabric, asked)
+    signed: dict[str, Scalar] = {"certificate": disk.certificate} if disk.certificate else {}
     if asked.provider == "aws":
         return (
             Part(make(Kind.SNAPSHOT, inputs={"disk_gib": disk.size_gib}), takes_disk=True),
-            Part(make(Kind.IMAGE, {"snapshot": "snapshot"}, {"arch": disk.arch})),
+            Part(make(Kind.IMAGE, {"snapshot": "snapshot"}, {"arch": disk.arch, **signed})),
         )
     if asked.provider == "gcp":
         return (
             Part(make(Kind.BUCKET), takes_disk=True, passing=True),
-            Part(make(Kind.IMAGE, {"bucket": "bucket"}, {"arch": disk.arch})),
+            Part(make(Kind.IMAGE, {"bucket": "bucket"}, {"arch": disk.arch, **signed})),
         )
+    family: dict[str, Scalar] = {"arch": disk.arch, **({"secure_boot": True} if signed else {})}
     return (
         Part(make(Kind.GROUP)),
         Part(make(Kind.GALLERY, {"group": "group"})),
-        Part(make(Kind.IMAGE_FAMILY, {"gallery": "gallery"}, {"arch": disk.arch})),
+        Part(make(Kind.IMAGE_FAMILY, {"gallery": "gallery"}, family)),
         Part(
             make(Kind.DISK, {"group": "group"}, {"arch": disk.arch, "disk_bytes": disk.size_bytes}),
             takes_disk=True,
             passing=True,
         ),
-        Part(make(Kind.IMAGE, {"family": "image-family", "disk": "disk"})),
+        Part(make(Kind.IMAGE, {"family": "image-family", "disk": "disk"}, signed)),
     )
 
 

@@ -230,7 +230,8 @@ def _with_software_of_here(hands: Hands, pinned: StackPlan, bundles: Bundles) ->
     the image that it started from may be gone."""
     spec = msgspec.structs.replace(pinned.spec, machine_type=pinned.facts.offer.machine_type)
     start = start_of(hands, spec)
-    return started_from(pinned, start.image, start.baked, bundle_of(spec, start.image, bundles.pin))
+    bundle = bundle_of(spec, start.image, bundles.pin)
+    return started_from(pinned, start.image, start.baked, bundle, secure_boot=start.secure_boot)
 
 
 # --- the steps --------------------------------------------------------------------------------------------------

@@ -21,13 +21,14 @@ DISK_GIB_LEAST = 1
 
 
 class Start(NamedTuple):
-    """The image, the machine type that goes with it, and of one that was baked the beginning of its SHA-256 and until
-    when it is kept."""
+    """The image, the machine type that goes with it, and of one that was baked the beginning of its SHA-256, until
+    when it is kept, and whether it was published with the certificate for which it is signed."""
 
     image: Image
     machine_type: str
     baked: str = ""
     keep_until: int = 0
+    secure_boot: bool = False
 
     def notes(self, ends_at: float, now: float) -> tuple[str, ...]:
         """What is to be known of the image for a cell that lives until ``ends_at``: an attempt at its machine after
@@ -112,7 +113,7 @@ def _is_digest_of(asked: str, one: Kept) -> bool:
 
 def _start(own: Kept, spec: CellSpec) -> Start:
     image = Image(own.image_id, own.stack, own.arch, python="", disk_gib=DISK_GIB_LEAST)
-    return Start(image, _type(spec, own.arch), own.digest, own.keep_until)
+    return Start(image, _type(spec, own.arch), own.digest, own.keep_until, own.secure_boot)
 
 
 def _type(spec: CellSpec, arch: str) -> str:

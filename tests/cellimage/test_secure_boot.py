@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import subprocess
 import sys
 import time
@@ -19,7 +20,15 @@ from grafos_cellimage.lock import open_lock
 from grafos_cellimage.plan import plan_for
 from grafos_cellimage.provenance import CERTIFICATE, UNSIGNED_DISK, UNSIGNED_UKI, Source
 from grafos_cellimage.record import BakedImage, read_record, sha256_of
-from grafos_cellimage.secure_boot import BootKey, fingerprint, is_signature_added, is_signed_from, sign
+from grafos_cellimage.secure_boot import (
+    CERTIFICATE_SUFFIX,
+    BootKey,
+    certificate_beside,
+    fingerprint,
+    is_signature_added,
+    is_signed_from,
+    sign,
+)
 from grafos_core import trust
 from grafos_core.errors import GrafosError
 
@@ -106,6 +115,12 @@ def test_the_signed_image_is_another_disk_with_the_same_contents_and_its_provena
     assert told.digest(UNSIGNED_DISK) == image.sha256 == sha256_of(image.path)
     assert told.digest(UNSIGNED_UKI) == image.uki_sha256
     assert told.digest(CERTIFICATE) == fingerprint(by.certificate)
+    assert told.digest(CERTIFICATE) == hashlib.sha256(certificate_beside(signed)).hexdigest()
+    assert certificate_beside(image) == b""
+    signed.path.with_suffix(CERTIFICATE_SUFFIX).write_bytes(b"another")
+    with pytest.raises(GrafosError) as refused:
+        certificate_beside(signed)
+    assert refused.value.code == "image_invalid"
 
 
 def test_a_signed_program_is_the_unsigned_one_but_for_its_signature() -> None:

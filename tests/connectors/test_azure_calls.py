@@ -135,6 +135,16 @@ def test_a_machine_lets_nobody_in_and_takes_all_that_is_its_own_along(work: Work
     assert "priority" not in properties
 
 
+def test_a_baked_machine_has_secure_boot_where_its_image_came_with_its_certificate(
+    work: Work, calls: AzureCalls
+) -> None:
+    own = {"baked": True, "image": "/subscriptions/s/an/image"}
+    plain = machine_body(calls, asked_machine(work, **own))["properties"]["securityProfile"]
+    signed = machine_body(calls, asked_machine(work, **own, secure_boot=True))["properties"]["securityProfile"]
+    assert plain == {"securityType": "Standard"}
+    assert (signed["securityType"], signed["uefiSettings"]["secureBootEnabled"]) == ("TrustedLaunch", True)
+
+
 def test_nobody_holds_the_key_that_azure_demands(work: Work, calls: AzureCalls) -> None:
     desired = asked_machine(work)
     keys = [

@@ -202,6 +202,12 @@ def test_a_family_decides_on_maintenance_disk_and_architecture(
     assert body["shieldedInstanceConfig"]["enableSecureBoot"] is not arm
 
 
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_baked_machine_has_secure_boot_where_its_image_came_with_its_certificate(*, signed: bool) -> None:
+    body = machine_body(machine(machine_type="e2-small", baked=True, **({"secure_boot": True} if signed else {})), "p")
+    assert body["shieldedInstanceConfig"]["enableSecureBoot"] is signed
+
+
 def test_a_hyperdisk_is_asked_for_with_the_speed_that_costs_nothing_beside_its_size() -> None:
     """Left open, Compute Engine chooses one and bills what goes beyond, which no plan holds."""
     asked = machine_body(machine(machine_type="n4-standard-2"), "p")["disks"][0]["initializeParams"]

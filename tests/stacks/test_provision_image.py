@@ -65,7 +65,10 @@ def test_an_image_is_chosen_by_name_digest_or_not_at_all(ground: Ground, tmp_pat
     )
     assert operator.plan().facts.image.name == second
     assert operator.plan(image=first).facts.image.name == first
-    assert operator.plan(image=first[-12:] + "0" * 52).facts.image.name == first
+    assert operator.plan(image=first[-12:]).facts.image.name == first
+    with pytest.raises(GrafosError) as refused:
+        operator.plan(image=first[-12:] + "0" * 52)
+    assert refused.value.code == "image_unknown", "another image may begin so"
     assert operator.plan(machine_type="t2a-standard-1").facts.image.name == other
     assert operator.plan(image=other).facts.offer.arch == "arm64"
     stock = operator.plan(image=STOCK)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from grafos_connectors.aws import describe, tags
 from grafos_connectors.aws.client import AwsCalls
 from grafos_connectors.aws.kind_calls import KindCalls, not_shown_yet, occupied
+from grafos_connectors.aws.uefi import uefi_data
 from grafos_connectors.contract import CloudError, Desired, Found, Kind, Ref, State
 from grafos_connectors.shapes import Shape
 from grafos_connectors.uploads import FILLED, YES, Disk, Filled, Part, Sent, Told, send_parts
@@ -26,7 +27,7 @@ ARCHITECTURES = {arch: word for word, arch in describe.ARCHES.items()}
 
 IMAGE_SHAPES: dict[Kind, Shape] = {
     Kind.SNAPSHOT: Shape(inputs={"disk_gib": int}),
-    Kind.IMAGE: Shape(needs=("snapshot",), inputs={"arch": str}),
+    Kind.IMAGE: Shape(needs=("snapshot",), inputs={"arch": str}, optional={"certificate": str}),
 }
 
 
@@ -97,7 +98,10 @@ def _is_taken_over(calls: AwsCalls, ref: Ref) -> bool:
 
 
 def register_image(calls: AwsCalls, desired: Desired, _token: str) -> str:
-    """RegisterImage. A name is given once in an account and region; ours and equal is taken for what is asked for."""
+    """RegisterImage. A name is given once in an account and region; ours and equal is taken for what is asked for.
+    With a certificate the firmware of its machines starts nothing that is not signed for it."""
+    certificate = str(desired.inputs.get("certificate", ""))
+    firmware = {"UefiData": uefi_data(base64.b64decode(certificate))} if certificate else {}
     disk = {"SnapshotId": desired.needs["snapshot"], "VolumeType": "gp3", "DeleteOnTermination": True}
     try:
         answer = calls.change(
@@ -112,6 +116,7 @@ def register_image(calls: AwsCalls, desired: Desired, _token: str) -> str:
             BootMode="uefi",
             EnaSupport=True,
             ImdsSupport="v2.0",
+            **firmware,
             TagSpecifications=tags.specifications(desired, "image"),
         )
     except CloudError as refusal:

@@ -22,6 +22,7 @@ ADMINISTRATOR = "grafos"
 DISK_TYPE = "StandardSSD_LRS"
 DISK_SUFFIX = "-disk"  # after the machine's name
 URN_PARTS = 4  # publisher:offer:sku:version
+TRUSTED = {"securityType": "TrustedLaunch", "uefiSettings": {"secureBootEnabled": True, "vTpmEnabled": True}}
 AT_MOST_ON_DEMAND = -1  # a spot machine's highest price in Azure's words: what a usual one costs
 # What a console cannot be had of: a machine that is not there, not yet or not any more.
 NO_CONSOLE = frozenset({"cloud_not_found", "cloud_conflict", "cloud_in_use"})
@@ -41,8 +42,7 @@ def machine_body(calls: AzureCalls, desired: Desired) -> dict[str, Any]:
         **_told(desired.name, user_data, baked=baked),
         "networkProfile": {"networkInterfaces": [card]},
         "diagnosticsProfile": {"bootDiagnostics": {"enabled": True}},  # kept by Azure, in no storage of the account
-        # What was baked is signed by no key that Azure knows.
-        **({"securityProfile": {"securityType": "Standard"}} if baked else _security(calls, desired, image)),
+        **(_security_of_own(calls, desired) if baked else _security(calls, desired, image)),
     }
     if desired.inputs.get("spot"):
         properties |= {
@@ -98,13 +98,21 @@ def throw_away_key() -> str:
     return f"{public.decode()} nobody"
 
 
+def _security_of_own(calls: AzureCalls, desired: Desired) -> dict[str, Any]:
+    """Of a baked image: Secure Boot where it was published with its certificate and the machine type takes it; else
+    none, for Azure knows no key that signed it."""
+    type_takes = skus.takes_trusted_launch(calls, desired.region, str(desired.inputs["machine_type"]))
+    if not desired.inputs.get("secure_boot") or not type_takes:
+        return {"securityProfile": {"securityType": "Standard"}}
+    return {"securityProfile": TRUSTED}
+
+
 def _security(calls: AzureCalls, desired: Desired, image: Mapping[str, str]) -> dict[str, Any]:
     """Secure boot and a virtual TPM where both the machine type and the image are said to take them."""
     type_takes = skus.takes_trusted_launch(calls, desired.region, str(desired.inputs["machine_type"]))
     if not type_takes or not _image_takes_trusted_launch(calls, desired.region, image):
         return {}
-    settings = {"secureBootEnabled": True, "vTpmEnabled": True}
-    return {"securityProfile": {"securityType": "TrustedLaunch", "uefiSettings": settings}}
+    return {"securityProfile": TRUSTED}
 
 
 def _image_takes_trusted_launch(calls: AzureCalls, region: str, image: Mapping[str, str]) -> bool:

@@ -18,7 +18,7 @@ SHAPES: dict[Kind, Shape] = {
     Kind.MACHINE: Shape(
         needs=("group", "nic"),
         inputs={"machine_type": str, "image": str, "disk_gib": int, "user_data": str},
-        optional={"spot": bool, "baked": bool},
+        optional={"spot": bool, "baked": bool, "secure_boot": bool},
     ),
     Kind.DEADLINE: Shape(needs=("group", "machine"), inputs={"ends_at": int}),
 }

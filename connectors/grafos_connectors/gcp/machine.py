@@ -49,8 +49,9 @@ def machine_body(desired: Desired, project: str) -> dict[str, Any]:
         "metadata": {"items": [{"key": key, "value": value} for key, value in sorted(metadata.items())]},
         "scheduling": _scheduling(desired, machine_type),
         "shieldedInstanceConfig": {
-            # Compute Engine has it for x86 only; and what was baked is signed by no key that it knows.
-            "enableSecureBoot": not is_arm(machine_type) and not inputs.get("baked"),
+            # Compute Engine has it for x86 only; and what was baked is signed by our own key or by none.
+            "enableSecureBoot": not is_arm(machine_type)
+            and (not inputs.get("baked") or bool(inputs.get("secure_boot"))),
             "enableVtpm": True,
             "enableIntegrityMonitoring": True,
         },

@@ -16,7 +16,14 @@ GCP_SHAPES: dict[Kind, Shape] = {
         needs=("subnet",),
         may_need=("address",),
         inputs={"machine_type": str, "image": str, "disk_gib": int, "user_data": str, "ends_at": int},
-        optional={"public_address": bool, "spot": bool, "identity": bool, "network_tag": str, "baked": bool},
+        optional={
+            "public_address": bool,
+            "spot": bool,
+            "identity": bool,
+            "network_tag": str,
+            "baked": bool,
+            "secure_boot": bool,
+        },
         zoned=True,
     ),
 }

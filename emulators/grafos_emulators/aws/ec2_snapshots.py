@@ -11,6 +11,7 @@ from moto.ec2.models.elastic_block_store import Snapshot
 from moto.ec2.utils import random_ami_id, random_snapshot_id
 
 from grafos_emulators.aws.errors import AwsRefusalError, not_emulated
+from grafos_emulators.aws.uefi import certificates_of
 from grafos_emulators.disk_files import DiskFile
 
 BLOCK_BYTES = 512 * 1024
@@ -49,6 +50,7 @@ class ImageOrder:
     boot_mode: str
     ena: bool
     imds_support: str
+    certificates: dict[str, str]
     tags: dict[str, str] = field(default_factory=dict)
 
 
@@ -75,6 +77,7 @@ class RegisteredImage(Ami):  # type: ignore[misc,unused-ignore]
         snapshot.from_ami = self.id
         self.ena_support = order.ena
         self.imds_support = order.imds_support
+        self.certificates = order.certificates
         self._disk = order.disk
         backend.amis[self.id] = self
         self.add_tags(order.tags)
@@ -118,6 +121,7 @@ def order_of(get: Any) -> ImageOrder:
         boot_mode=str(get("BootMode") or "legacy-bios"),
         ena=str(get("EnaSupport")).lower() == "true",
         imds_support=str(get("ImdsSupport") or ""),
+        certificates=certificates_of(str(firmware)) if (firmware := get("UefiData")) else {},
         tags={pair["Key"]: pair["Value"] for pairs in wanted for pair in pairs},
     )
 

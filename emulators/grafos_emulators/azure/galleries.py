@@ -14,6 +14,7 @@ from grafos_emulators.azure.kind import Ask, Kind
 from grafos_emulators.azure.references import referenced
 from grafos_emulators.azure.store import Resource
 from grafos_emulators.azure.type_names import DISK, GALLERY, GALLERY_IMAGE, GALLERY_IMAGE_VERSION
+from grafos_emulators.certificates import fingerprint
 
 _GALLERY_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.]{0,78}[A-Za-z0-9])?")
 _VERSION_NAME = re.compile(r"\d{1,10}\.\d{1,10}\.\d{1,10}")
@@ -67,12 +68,13 @@ class GalleryImageVersions(_Holder):
     is_billable: ClassVar[bool] = True
 
     def accept(self, ask: Ask) -> dict[str, Any]:
-        self._check_parent(ask)
+        family = self._check_parent(ask)
         name = ask.call.place.name
         if not _VERSION_NAME.fullmatch(name) or any(int(each) > NUMBER_MAX for each in name.split(".")):
             raise ArmError(400, "InvalidParameter", f"The version name '{name}' is invalid: Major.Minor.Patch.")
         if ask.old is None:
             uploads.check_vhd(self._disk(ask.body, name, ask.location))
+        _check_firmware(ask.body, family)
         return ask.body
 
     def begin_make(self, resource: Resource, operation: Any, fault: Any) -> None:
@@ -83,3 +85,18 @@ class GalleryImageVersions(_Holder):
         storage = (body.get("properties") or {}).get("storageProfile") or {}
         source = ((storage.get("osDiskImage") or {}).get("source") or {}).get("id", "")
         return referenced(self.account, source, DISK, by, location)
+
+
+def _check_firmware(body: dict[str, Any], family: Resource) -> None:
+    """Certificates for the firmware go with an image that is said to take Trusted Launch."""
+    settings = ((body.get("properties") or {}).get("securityProfile") or {}).get("uefiSettings")
+    if not settings:
+        return
+    features = {each.get("name"): each.get("value") for each in family.body["properties"].get("features") or []}
+    if not str(features.get("SecurityType", "")).startswith("TrustedLaunch"):
+        what = "The security profile's UEFI settings need an image definition with a SecurityType of TrustedLaunch."
+        raise ArmError(400, "InvalidParameter", what)
+    keys = [key for group in ("kek", "db") for key in (settings.get("additionalSignatures") or {}).get(group) or []]
+    for key in keys:
+        if key.get("type") != "x509" or not all(map(fingerprint, key.get("value") or [""])):
+            raise ArmError(400, "InvalidParameter", "An additional signature is no certificate of type x509.")

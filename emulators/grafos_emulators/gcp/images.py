@@ -11,6 +11,7 @@ import tarfile
 from typing import Any
 from urllib.parse import urlsplit
 
+from grafos_emulators.certificates import fingerprint
 from grafos_emulators.disk_files import DiskFile
 from grafos_emulators.gcp.calls import ApiCall, Handler, only
 from grafos_emulators.gcp.changes import delete, make
@@ -24,8 +25,12 @@ MEMBER = "disk.raw"
 STORAGE_HOSTS = ("storage.googleapis.com", "www.googleapis.com")
 ARCHITECTURES = ("X86_64", "ARM64")
 _FIELDS = frozenset(
-    {"labels", "description", "family", "rawDisk", "architecture", "guestOsFeatures", "storageLocations"}
+    {
+        *("labels", "description", "family", "rawDisk", "architecture", "guestOsFeatures", "storageLocations"),
+        "shieldedInstanceInitialState",
+    }
 )
+_KEPT = ("description", "family", "architecture", "guestOsFeatures", "shieldedInstanceInitialState")
 
 
 def handlers(project: Project) -> dict[str, Handler]:
@@ -42,9 +47,8 @@ def handlers(project: Project) -> dict[str, Handler]:
         project.refuse_taken(path)
         archive = _archive(project, str(body.get("rawDisk", {}).get("source", "")))
         size_gib = _checked_gib(archive)
-        kept = {
-            name: body[name] for name in ("description", "family", "architecture", "guestOsFeatures") if name in body
-        }
+        _check_firmware(body.get("shieldedInstanceInitialState") or {})
+        kept = {name: body[name] for name in _KEPT if name in body}
         fields = {
             **kept,
             **checked(body.get("labels"), "resource.labels"),
@@ -69,6 +73,14 @@ def own_image(project: Project, reference: str) -> Resource | None:
     names = {path, f"projects/{project.project_id}/{path}"}
     found = project.resources.get(path) if f"/{reference}".endswith(tuple(f"/{name}" for name in names)) else None
     return found if found is not None and found.ready and not found.leaving else None
+
+
+def _check_firmware(state: dict[str, Any]) -> None:
+    """Certificates, and those in base64."""
+    for each in [state.get("pk"), *state.get("keks", []), *state.get("dbs", [])]:
+        if each is not None and (each.get("fileType") != "X509" or not fingerprint(str(each.get("content", "")))):
+            where = "resource.shieldedInstanceInitialState"
+            raise invalid(where, each.get("fileType"), "The file is no certificate of type X509.")
 
 
 def _archive(project: Project, source: str) -> DiskFile:
