@@ -29,6 +29,8 @@ HELLO_S_MAX = 10.0
 HELLO_BYTES_MAX = 64 * 1024
 FRAME_BYTES_MAX = SESSION_DATA_BYTES_MAX + 4096
 """The most that a frame of a client needs: its data, and a head of some names. There may be thousands of clients."""
+UNREAD_BYTES_MAX = 1024 * 1024
+"""What may wait for a client that does not read: a window, and as much again thrice for the frames of small pieces."""
 STANDING_EVERY_S = 5.0
 """How often it is looked at whether the one who has the session still counts."""
 FAREWELL_S_MAX = 5.0
@@ -101,8 +103,10 @@ class SessionConnection(asyncio.Protocol):
     # --- what the relay calls ---
 
     def pass_on(self, frame: Relayed) -> None:
-        """What the instance says. What waits for a client that does not read is bounded by its session's window."""
+        """What the instance says. Who does not read while that comes in very small pieces loses the session."""
         self._send(frame)
+        if self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
+            self._refuse(GrafosError("limit_exceeded", "too much waits for a client that does not read"))
 
     def over(self, *, lingers: bool = False) -> None:
         """The session is at its end; what was written still leaves. ``lingers``: the client may be sending, and closes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ from standalone import CELL_ID, Identity, Standalone
 from grafos_core import trust
 from grafos_core.errors import GrafosError
 from grafos_core.resources import Resources
-from grafos_scheduler import messages
+from grafos_scheduler import framing, messages
 from grafos_scheduler.service_client import (
     ResolvedEndpointCache,
     ServiceClient,
@@ -28,6 +29,7 @@ from grafos_scheduler.service_frames import SESSION_WINDOW_BYTES, SessionData, S
 from grafos_scheduler.service_messages import Policy, ResourceRequirement, ServiceSpec, ServiceView
 from grafos_scheduler.service_resolver import Endpoint, resolve
 from grafos_scheduler.services_client import ServicesClient
+from grafos_scheduler.session_frames import SESSION_ALPN, SessionHello
 
 MODULE = b"\0asm a module that is only played"
 PATIENCE_S = 20.0
@@ -226,6 +228,29 @@ def test_a_client_may_say_no_more_in_one_frame_than_a_session_needs(place: Place
         return ended.value.code
 
     assert asyncio.run(talk()) == "limit_exceeded"
+
+
+def test_a_client_that_does_not_read_what_comes_byte_by_byte_loses_its_session(
+    place: Place, played: PlayedInstances
+) -> None:
+    place.deploy()
+    door = place.door()
+    context = trust.client_context(door.ca_pem, door.certificate, door.key)
+    context.set_alpn_protocols([SESSION_ALPN])
+    with socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        plain.connect(("127.0.0.1", place.cell.port))
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") as client:
+            client.sendall(framing.encode_frame(SessionHello("echo", door.api_token)))
+            session_id = until(lambda: list(played.sessions))[-1]
+            assert place.client.service("echo").instances[0].sessions == 1
+            for _ in range(20):
+                for _ in range(5000):
+                    played.say(SessionData(session_id, b"x"))
+                until(lambda: played.has_said_all)
+                if not place.client.service("echo").instances[0].sessions:
+                    return
+    pytest.fail("all of it waited")
 
 
 def test_another_tenant_knows_nothing_of_the_service(place: Place, played: PlayedInstances) -> None:

@@ -60,6 +60,10 @@ class PlayedInstances:
         """Whether the scheduler has not ended the link."""
         return self._thread.is_alive()
 
+    @property
+    def has_said_all(self) -> bool:
+        return self._said.empty()
+
     def cut(self) -> None:
         """The link breaks."""
         self.is_over = True
