@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,10 +14,14 @@ if TYPE_CHECKING:
     from grafos_cli.terminal import Terminal
     from grafos_core.resources import Resources
     from grafos_scheduler.messages import TenantView
+    from grafos_scheduler.orchestrator_client import OrchestratorClient
     from grafos_stacks.orchestrators import OrchestratorHome
 
 CENTS_MAX = 100_000_000
 """As an orchestrator takes it: a million dollars."""
+CLEARED_WITHIN_S = 60.0
+"""A cell that is connected says within a second that a lease is gone; one that is silent keeps an instance's for 30."""
+LOOK_EVERY_S = 0.2
 CREATE = taught(
     examples=("grafos admin create-tenant --tenant acme", "grafos admin create-tenant --tenant acme --cents 5000"),
     next="grafos admin list-tenants",
@@ -48,7 +53,7 @@ RULES = taught(
     next="grafos admin list-tenants",
 )
 DELETE = taught(
-    examples=("grafos admin delete-tenant --tenant acme", "grafos admin delete-tenant --tenant acme --yes"),
+    examples=("grafos admin delete-tenant --tenant acme", "grafos admin delete-tenant --tenant acme --end-all --yes"),
     next="grafos admin list-tenants",
 )
 
@@ -204,11 +209,15 @@ def set_tenant_rules(
 def delete_tenant(
     ctx: typer.Context,
     tenant: TenantName,
+    end_all: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool, typer.Option("--end-all", help="end its runs, services, leases and programs before")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="agree without being asked")] = False,  # noqa: FBT002
 ) -> None:
     """Ends a tenant of the orchestrator that has no leases and no runs; its credentials are worthless at once.
 
-    Its name is never given out again, for what it ran stays told under it.
+    Its name is never given out again, for what it ran stays told under it. With --end-all what it has is ended first,
+    without waiting for anybody's sessions; a cell that is silent is waited for until its leases have run out.
     """
     from grafos_stacks.records import OPERATOR, tenant_name
 
@@ -216,11 +225,27 @@ def delete_tenant(
     home = _home(terminal)
     home.known()
     if not yes:
-        terminal.confirm(f"End tenant {tenant}? There will never be another one of that name.", "--yes")
+        what = f"all that tenant {tenant} has, and the tenant" if end_all else f"tenant {tenant}"
+        terminal.confirm(f"End {what}? There will never be another one of that name.", "--yes")
     with home.client(OPERATOR) as client:
-        view = client.delete_tenant(tenant)
+        view = _ended(client, tenant) if end_all else client.delete_tenant(tenant)
     home.forget_grant(tenant_name(tenant))
     terminal.emit({"tenant": _document(view)}, f"Tenant {tenant} is gone; its runs stay told.\n")
+
+
+def _ended(client: OrchestratorClient, tenant: str) -> TenantView:
+    """The tenant once nothing of it was left, and it was ended; ``tenant_in_use`` after ``CLEARED_WITHIN_S``."""
+    from grafos_core.errors import GrafosError
+
+    until = time.monotonic() + CLEARED_WITHIN_S
+    while True:
+        client.clear_tenant(tenant)
+        try:
+            return client.delete_tenant(tenant)
+        except GrafosError as error:
+            if error.code != "tenant_in_use" or time.monotonic() > until:
+                raise
+        time.sleep(LOOK_EVERY_S)
 
 
 _FILES = {"certificate": "cert.pem", "key": "key.pem", "token": "token"}

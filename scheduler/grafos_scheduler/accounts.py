@@ -68,7 +68,8 @@ def changed(draft: Draft, event: TenantChanged) -> TenantView:
 
 
 def deleted(draft: Draft, name: str) -> TenantView:
-    """Ends the tenant: ``tenant_in_use`` while it has leases, runs or services. Repeating it changes nothing."""
+    """Ends the tenant: ``tenant_in_use`` while it has leases, runs, services or programs that money is held for.
+    Repeating it changes nothing."""
     state = draft.state
     known = state.tenants.get(name)
     if known is not None and known.deleted_at:
@@ -77,12 +78,20 @@ def deleted(draft: Draft, name: str) -> TenantView:
     standing = sum(lease.tenant == name and leases.counts(lease) for lease in state.leases.values())
     running = sum(run.tenant == name for run in state.runs_under_way())
     services = sum(service.tenant == name for service in state.services.values())
-    if standing or running or services:
+    programs = len(state.standing_reservations.get(name, ()))
+    if standing or running or services or programs:
         raise GrafosError(
             "tenant_in_use",
-            f"tenant {name} has {standing} active leases, {running} runs under way and {services} services",
-            next="wait until its runs have ended, revoke its leases, and have it remove its services",
-            context={"tenant": name, "leases": standing, "runs": running, "services": services},
+            f"tenant {name} has {standing} active leases, {running} runs under way, {services} services and {programs} "
+            "programs that money is held for",
+            next=f"have it end them, or end all of them: grafos admin delete-tenant --tenant {name} --end-all",
+            context={
+                "tenant": name,
+                "leases": standing,
+                "runs": running,
+                "services": services,
+                "programs": programs,
+            },
         )
     draft.put(rows.TENANT, name, replace(tenants.without_keys(draft, tenant, tenant.keys), deleted_at=draft.now))
     for invitation in state.invitations.values():

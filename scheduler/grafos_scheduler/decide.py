@@ -15,6 +15,7 @@ from grafos_scheduler import (
     audit,
     cancelling,
     cells,
+    clearing,
     enrolment,
     events,
     expecting,
@@ -133,8 +134,9 @@ def _of_tenants(draft: Draft, event: tenant_events.OfTenants, chance: random.Ran
             return accounts.admitted(draft, event)
         case tenant_events.TenantChanged():
             return accounts.changed(draft, event)
-        case tenant_events.TenantDeleted():
-            return accounts.deleted(draft, event.name)
+        case tenant_events.TenantDeleted() | tenant_events.TenantCleared():
+            is_clearing = isinstance(event, tenant_events.TenantCleared)
+            return (clearing.cleared if is_clearing else accounts.deleted)(draft, event.name)
         case tenant_events.SliceClosed():
             return tenants.close_slice(draft, event)
         case tenant_events.PersonInvited():

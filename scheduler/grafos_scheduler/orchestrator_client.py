@@ -123,6 +123,10 @@ class OrchestratorClient(AccountClient, OwnerClient):
         leases or runs."""
         return self._call("DELETE", f"/api/v1/admin/tenants/{_in_path(name)}", TenantView)
 
+    def clear_tenant(self, name: str) -> TenantView:
+        """Ends all that the tenant has; it is gone once its cells have said so."""
+        return self._call("POST", f"/api/v1/admin/tenants/{_in_path(name)}/clear", TenantView)
+
     def set_quota(self, name: str, quota: Resources) -> TenantView:
         """Sets what the tenant may lease at once."""
         return self._call("PUT", f"/api/v1/admin/tenants/{_in_path(name)}/quota", TenantView, quota)

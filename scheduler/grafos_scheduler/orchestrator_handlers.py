@@ -150,6 +150,11 @@ async def delete_tenant(services: Services, request: Request) -> messages.Tenant
     return _tenant(answer)
 
 
+async def clear_tenant(services: Services, request: Request) -> messages.TenantView:
+    event = tenant_events.TenantCleared(request.path["name"])
+    return _tenant(await services.shell.handle(event, by=request.who.text))
+
+
 async def set_quota(services: Services, request: Request) -> messages.TenantView:
     event = tenant_events.TenantChanged(request.path["name"], quota=request.body)
     return _tenant(await services.shell.handle(event, by=request.who.text))

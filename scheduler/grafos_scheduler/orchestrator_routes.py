@@ -211,6 +211,15 @@ ORCHESTRATOR_ROUTES: tuple[Route, ...] = (
         only=ORCHESTRATOR,
     ),
     Route(
+        "POST",
+        "/api/v1/admin/tenants/{name}/clear",
+        gate("tenants:write", OPERATOR),
+        orchestrator_handlers.clear_tenant,
+        "End all that a tenant has: runs, services, shared regions, and what is held for programs.",
+        messages.TenantView,
+        only=ORCHESTRATOR,
+    ),
+    Route(
         "PUT",
         "/api/v1/admin/tenants/{name}/quota",
         gate("tenants:write", OPERATOR),

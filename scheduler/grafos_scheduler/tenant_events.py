@@ -46,8 +46,15 @@ class TenantChanged:
 
 @dataclass(frozen=True, slots=True)
 class TenantDeleted:
-    """An operator ends a tenant. Answer: ``messages.TenantView``; ``tenant_in_use`` while it has leases, runs or
-    services."""
+    """An operator ends a tenant. Answer: ``messages.TenantView``; ``tenant_in_use`` while it has leases, runs, services
+    or programs."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TenantCleared:
+    """An operator ends all that a tenant has. Answer: ``messages.TenantView``."""
 
     name: str
 
@@ -105,6 +112,7 @@ OfTenants = (
     | TenantAdmitted
     | TenantChanged
     | TenantDeleted
+    | TenantCleared
     | PersonInvited
     | SignInAsked
     | PersonRemoved

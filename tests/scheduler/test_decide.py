@@ -149,6 +149,7 @@ def one_of_each(desk: Desk) -> list[events.Event]:
         tenant_events.TenantAdmitted("bob", None, 5, "key-of-bob"),
         tenant_events.TenantChanged("joe", budget_cents=5),
         tenant_events.TenantDeleted("joe"),
+        tenant_events.TenantCleared("ada"),
         tenant_events.PersonInvited("joe", "carl", 60.0, "op"),
         tenant_events.SignInAsked(next(iter(desk.state.invitations)), "key-of-bea"),
         tenant_events.PersonRemoved("joe", "bea"),
