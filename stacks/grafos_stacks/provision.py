@@ -51,6 +51,7 @@ from grafos_stacks.records import (
     tenant_name,
 )
 from grafos_stacks.spec import STANDALONE, CellSpec
+from grafos_stacks.starting import check_still_there
 from grafos_stacks.teardown import teardown
 
 PATIENCE = Patience()
@@ -121,6 +122,7 @@ def provision(
             pinned = pinned_plan(hands, plan.spec)  # another command may have begun since the plan was shown
             if pinned is not None:
                 refuse_other_account(hands, pinned)
+                check_still_there(hands, pinned)
             check_way(hands.fabric, (pinned or plan).spec, emulated=plan.facts.emulated)
             if pinned is None:
                 if plan.spec.joins:

@@ -10,7 +10,9 @@ from typing import NamedTuple
 from grafos_connectors.contract import Image
 from grafos_core.errors import GrafosError
 from grafos_stacks.direct import Hands
+from grafos_stacks.journal import Life
 from grafos_stacks.layouts import layout_of
+from grafos_stacks.plan import StackPlan
 from grafos_stacks.planner import arches_of, image_and_type
 from grafos_stacks.publishing_end import READY, Kept, kept_images
 from grafos_stacks.publishing_plan import DIGEST_CHARACTERS
@@ -58,6 +60,25 @@ def start_of(hands: Hands, spec: CellSpec) -> Start:
         if newest is not None and (arch == arches[0] or hands.connector.offers(spec.region, _type(spec, arch))):
             return _start(newest, spec)
     return Start(*image_and_type(hands.connector, spec))
+
+
+def check_still_there(hands: Hands, plan: StackPlan) -> None:
+    """``image_unknown`` for a plan that an earlier run pinned, if its machine has yet to be made and the image that it
+    starts from is gone: the same bytes, published once more, are another image to the cloud."""
+    row = hands.journal.resources(plan.stack).get(plan.machine.key)
+    is_to_make = row is None or row.life in (Life.REFUSED, Life.GONE)
+    if not plan.facts.baked or not is_to_make:
+        return
+    image, spec = plan.facts.image, plan.spec
+    if any(one.image_id == image.id for one in _ready(hands, spec.region)):
+        return
+    raise GrafosError(
+        "image_unknown",
+        f"{plan.stack} was begun from the image {image.name}, which is gone since",
+        where=f"{spec.provider} {spec.region}",
+        next=f"grafos cloud teardown {spec.provider} --cell-id {plan.stack}; then ask for it again: "
+        "it starts from what is there then",
+    )
 
 
 def _ready(hands: Hands, region: str) -> list[Kept]:

@@ -16,6 +16,7 @@ from grafos_cell.baked import read_told
 from grafos_cell.first_boot import credentials_in
 from grafos_connectors.contract import Kind
 from grafos_core.errors import GrafosError
+from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
 from grafos_stacks.bootstrap import Joining, booted_in, render
 from grafos_stacks.journal import Life
 from grafos_stacks.planner import predicted_ways
@@ -111,6 +112,22 @@ def test_an_image_for_another_architecture_or_in_another_region_is_refused(groun
     assert refused.value.code == "image_unknown"
     assert "--region europe-west1" in refused.value.next
     unpublish(operator.hands(), stack)
+
+
+def test_a_cell_that_was_begun_from_an_image_that_is_gone_since_says_so(ground: Ground, tmp_path: Path) -> None:
+    operator = ground.operator("gcp", tmp_path)
+    stack = put_up(operator, tmp_path, seed=6)
+    full = Fault(Effect.REFUSE, ErrorClass.CAPACITY)
+    ground.clouds.faults.add(FaultRule(full, operation="instances.insert", times=0))
+    with pytest.raises(GrafosError) as refused:
+        operator.provision(ttl_s=HOUR_S)
+    assert refused.value.code == "cloud_capacity"
+    ground.clouds.faults.clear()
+    unpublish(operator.hands(), stack)
+    with pytest.raises(GrafosError) as refused:
+        operator.provision(ttl_s=HOUR_S)
+    assert (refused.value.code, "grafos cloud teardown" in refused.value.next) == ("image_unknown", True)
+    assert operator.teardown().receipt.left == 0
 
 
 def test_what_a_machine_is_told_holds_no_secret_when_it_joins_by_its_cloud_s_word(
