@@ -10,6 +10,7 @@ import pytest
 from console_door import text_of
 from desk import ORCHESTRATOR, RATE, Desk
 from msgspec.structs import replace
+from service_desk import ServiceDesk
 
 from grafos_core.audit_chain import AuditRecord
 from grafos_core.changes import Change
@@ -48,6 +49,7 @@ def seen(desk: Desk, records: tuple[AuditRecord, ...] = (), trouble: GrafosError
         runs=sight.runs_seen(state),
         costs=money.costs(state, state.runs.values(), now),
         events=Events(records, trouble),
+        replicas=sight.services_seen(state),
     )
 
 
@@ -73,6 +75,17 @@ def test_a_cells_image_stands_with_it_and_why_it_is_not_let_in() -> None:
     assert "attestation" not in page_of(seen(desk))
     desk.tell(ImagesDemanded(("a" * 64,), "op"))
     assert "attestation: it tells of image" in page_of(seen(desk))
+
+
+def test_services_are_told_with_those_that_have_too_few_replicas() -> None:
+    desk = ServiceDesk(2)
+    assert "Replicas of services" not in page_of(seen(desk))
+    first, _ = desk.serve(2)
+    assert "2 of 2" in text_of(page_of(seen(desk)))
+    desk.tell(events.LinkClosed(first.cell_id, desk.state.link_of(first.cell_id)))
+    told = text_of(page_of(seen(desk)))
+    assert "1 of 2" in told
+    assert "too few of ada/web" in told
 
 
 # --- links and sessions -------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from grafos_core.resources import Resources
-from grafos_scheduler import cells, providers, rows, tenants, views
+from grafos_scheduler import cells, providers, rows, service_instances, tenants, views
 from grafos_scheduler.state import State
 
 RUNS_SHOWN = 20
@@ -22,6 +22,14 @@ RUNS_SHOWN = 20
 READY, NOT_READY, DRAINING, LEAVING, ENROLLED = "ready", "not ready", "draining", "leaving", "enrolled"
 CELL_STATES = (NOT_READY, LEAVING, ENROLLED, DRAINING, READY)
 """What needs a look comes first."""
+
+
+class Replicas(NamedTuple):
+    """Of all services together; ``short`` are those that have fewer than they should, as ``TENANT/NAME``."""
+
+    healthy: int = 0
+    wanted: int = 0
+    short: tuple[str, ...] = ()
 
 
 class CellLine(NamedTuple):
@@ -147,6 +155,17 @@ def runs_seen(state: State) -> Runs:
     ended = heapq.nlargest(RUNS_SHOWN, _lately_ended(state), key=lambda run: (run.ended_at, run.run_id))
     count = sum(map(len, state.runs_by_cell.values()))
     return Runs(tuple(map(_run, under_way)), count, tuple(map(_run, ended)))
+
+
+def services_seen(state: State) -> Replicas:
+    """How many replicas services have, and of how many they should have."""
+    healthy: Counter[str] = Counter()
+    wanted = {key: service.spec.replica_count for key, service in state.services.items() if not service.removing}
+    for instance in state.all_instances():
+        if instance.state == service_instances.ACTIVE and state.link_of(instance.cell_id):
+            healthy[instance.service_key] += 1
+    short = tuple(key for key, count in sorted(wanted.items()) if healthy[key] < count)
+    return Replicas(sum(min(healthy[key], count) for key, count in wanted.items()), sum(wanted.values()), short)
 
 
 def account_lines(state: State) -> tuple[AccountLine, ...]:

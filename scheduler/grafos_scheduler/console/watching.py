@@ -21,6 +21,7 @@ from grafos_scheduler.console.sight import (
     AccountLine,
     CellLine,
     ProviderLine,
+    Replicas,
     Runs,
     account_lines,
     cell_ids,
@@ -28,6 +29,7 @@ from grafos_scheduler.console.sight import (
     in_order,
     provider_lines,
     runs_seen,
+    services_seen,
 )
 from grafos_scheduler.settings import Settings
 from grafos_scheduler.shell import Shell
@@ -111,6 +113,7 @@ class Sight(NamedTuple):
     runs: Runs
     costs: money.Costs
     events: Events
+    replicas: Replicas = Replicas()
 
     @property
     def priced(self) -> list[str]:
@@ -158,6 +161,7 @@ class Watch:
             runs=runs_seen(state),
             costs=self._costs_now(now),
             events=events,
+            replicas=services_seen(state),
         )
 
     async def _cells(self, now: float) -> list[CellLine]:
