@@ -163,7 +163,7 @@ class RunOrder(msgspec.Struct, frozen=True):
     """What a person asks for, and at whose cost; signed with the key that she registered. Seconds are wall time.
 
     ``scheduler`` is the one that was asked. The run costs at most ``max_micro_cents``; None: what the tenant may spend.
-    ``signed_at`` is by her own clock.
+    ``signed_at`` is by her own clock. With a ``reservation`` it is paid from the money that is held under that key.
     """
 
     fabric: str
@@ -187,6 +187,7 @@ class RunOrder(msgspec.Struct, frozen=True):
     max_micro_cents: int | None
     signed_at: float
     version: int = RECEIPT_VERSION
+    reservation: str = ""
 
 
 class SigningKeyProof(msgspec.Struct, frozen=True):

@@ -33,4 +33,5 @@ def order_of(fabric: str, scheduler: str, tenant: str, asked: RunRequest, signed
         tier=asked.tier.value,
         max_micro_cents=asked.max_micro_cents,
         signed_at=signed_at,
+        reservation=asked.reservation,
     )

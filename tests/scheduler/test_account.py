@@ -256,6 +256,7 @@ def test_from_the_first_signing_key_on_nothing_is_run_unsigned_at_the_tenants_co
         {"lease_mem_bytes": 1},
         {"fuel": 10**9},
         {"cell_id": "aws-1"},
+        {"reservation": "another-key-00000000"},
     ],
     ids=lambda altered: next(iter(altered)),
 )
