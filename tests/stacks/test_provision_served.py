@@ -41,7 +41,7 @@ def on_aws(tmp_path: Path, bundles: Bundles) -> Iterator[Operator]:
         yield Operator(aws, open_fabric(SystemClock()), bundles, tmp_path / "project")
 
 
-@pytest.fixture(params=["aws", "gcp", "azure"])
+@pytest.fixture(params=["aws", *(pytest.param(name, marks=pytest.mark.deep) for name in ("gcp", "azure"))])
 def operator(request: pytest.FixtureRequest, tmp_path: Path, bundles: Bundles) -> Iterator[OrchestratorOperator]:
     with EmulatedClouds(tmp_path / "cloud", Settings(clouds=(request.param,), times=QUICK)) as clouds:
         yield OrchestratorOperator(request.param, clouds, reachable_fabric(), bundles, tmp_path / "project")
