@@ -169,7 +169,7 @@ class CellLink(asyncio.Protocol):
         if self._services.newest.get(self._peer.name) is self:
             del self._services.newest[self._peer.name]
         if self._link_id:
-            self._services.regions.link_lost(self._peer.name, self)
+            self._services.regions.link_lost(self._peer.name, self, self._link_id)
             self._shell.drop_link(self._peer.name, self._link_id)
             self._services.sessions.link_lost(self._peer.name, self._link_id)
             self._work(self._closed())
@@ -219,6 +219,7 @@ class CellLink(asyncio.Protocol):
         self._is_over = True
         if self._link_id:  # a peer that is gone keeps the connection for some seconds more, and nobody waits for that
             self._shell.drop_link(self._peer.name, self._link_id)
+            self._services.regions.link_lost(self._peer.name, self, self._link_id)
             self._services.sessions.link_lost(self._peer.name, self._link_id)
         self._transport.close()
         # Closing waits until everything is sent, and a peer that is gone never takes it.

@@ -36,6 +36,7 @@ class Asked(NamedTuple):
     owner: str
     overdue: asyncio.TimerHandle
     size_bytes: int
+    owner_link_id: int
 
 
 class RegionRelay:
@@ -64,11 +65,14 @@ class RegionRelay:
             self._forget(answer.number, asked)
             asked.link.send(_judged(answer, asked))
 
-    def link_lost(self, cell_id: str, link: Link) -> None:
-        """A link is gone: its own calls are forgotten, and those that wait for this cell have their answer."""
+    def link_lost(self, cell_id: str, link: Link, link_id: int) -> None:
+        """A link is gone: its own calls are forgotten, and those that went to this cell over it have their answer. What
+        went over a newer one of the cell is answered there."""
         for number in list(self._of_link.get(link, ())):
             self._forget(number, self._asked[number])
-        for number in [number for number, asked in self._asked.items() if asked.owner == cell_id]:
+        for number in [
+            number for number, asked in self._asked.items() if (asked.owner, asked.owner_link_id) == (cell_id, link_id)
+        ]:
             self._give_up(number)
 
     def _pass_on(self, cell_id: str, link: Link, call: RegionCall) -> None:
@@ -85,7 +89,8 @@ class RegionRelay:
             raise _no_answer(lease.cell_id)
         overdue = asyncio.get_running_loop().call_later(REGION_ANSWER_S_MAX, self._give_up, number)
         size_bytes = lease.amount if call.operation == ATTACH else 0
-        self._asked[number] = Asked(link, call.number, lease.cell_id, overdue, size_bytes)
+        link_id = state.link_of(lease.cell_id)
+        self._asked[number] = Asked(link, call.number, lease.cell_id, overdue, size_bytes, link_id)
         self._of_link.setdefault(link, set()).add(number)
 
     def _give_up(self, number: int) -> None:

@@ -366,7 +366,7 @@ def test_nothing_is_kept_of_a_link_whose_calls_could_not_be_passed_on(desk: Desk
         relay = RegionRelay(Shell(desk.state, MemoryStore(desk.memory), desk.clock, desk.chance))
         link = HeardLink()
         await relay.call("cell-1", link, call)
-        relay.link_lost("cell-1", link)
+        relay.link_lost("cell-1", link, 0)
         [answer] = link.frames
         assert isinstance(answer, RegionAnswer)
         assert answer.code == "cell_lost", "the shell has no link of the owner's"
@@ -407,3 +407,21 @@ def test_who_attaches_is_told_no_other_size_than_was_leased(desk: Desk, told: in
 
     answer = asyncio.run(story())
     assert (answer.code, answer.token) == (code, "" if code else "a token")
+
+
+def test_what_went_over_a_newer_link_of_a_cell_is_not_given_up_with_the_one_before(desk: Desk) -> None:
+    region, run = held(desk), desk.start()
+
+    async def story() -> None:
+        shell, link = OwnersLink(desk.state), HeardLink()
+        relay = RegionRelay(shell)  # type: ignore[arg-type]  # it needs of a shell what stands there
+        await relay.call("cell-1", link, call_of(desk, run, region))
+        current = desk.state.link_of("cell-1")
+        relay.link_lost("cell-1", HeardLink(), current - 1)
+        assert not link.frames
+        relay.link_lost("cell-1", HeardLink(), current)
+        [answer] = link.frames
+        assert isinstance(answer, RegionAnswer)
+        assert answer.code == "cell_lost"
+
+    asyncio.run(story())

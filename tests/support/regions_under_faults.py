@@ -73,7 +73,7 @@ class Cell:
         while True:
             await asyncio.sleep(chance.expovariate(1 / self.world.steady_s))
             self.is_up, self.cut_count = False, self.cut_count + 1
-            self.world.relay.link_lost(self.cell_id, self)
+            self.world.relay.link_lost(self.cell_id, self, self.world.state.link_of(self.cell_id))
             await asyncio.sleep(chance.choice([0.1, 1.0, 15.0]) * chance.random())
             self.is_up = True
             self.link.cut()
