@@ -40,7 +40,8 @@ def cast(world: World) -> list[Person]:
         tenant, key = world.chance.choice(scene.tenants), f"program-key-{number:04d}"
         graph = world.chance.choice(GRAPHS)
         hold = world.chance.choice([100_000, 2_000_000])
-        program = ProgramClient(world, f"program {number}", tenant, key, graph, a_run(world, key), hold)
+        task = replace(a_run(world, key), deadline_s=world.chance.choice([1.0, 3.0, 10.0]))
+        program = ProgramClient(world, f"program {number}", tenant, key, graph, task, hold)
         program.is_impatient = world.chance.random() < 0.5
         people.append(program)
     people += [_region(world, number) for number in range(scene.regions)]
@@ -58,8 +59,11 @@ def _region(world: World, number: int) -> RegionClient:
     chance = world.chance
     tenant, key = chance.choice(world.scene.tenants), f"region-key-number-{number:04d}"
     request = RegionRequest(key, PROVIDER, chance.choice([4096, 65536, MIB]), chance.choice([10.0, 25.0, 60.0]))
-    renewals, ends = chance.choice([0, 0, 1, 3]), chance.random() < 0.5
-    return RegionClient(world, f"region {number}", tenant, request, renewals=renewals, ends=ends)
+    renewals, ends = chance.choice([0, 0, 1, 3]), chance.random() < 0.3
+    client = RegionClient(world, f"region {number}", tenant, request, renewals=renewals, ends=ends)
+    if chance.random() < 0.5:
+        client.renews_late, client.renewals_left = True, min(1, renewals)
+    return client
 
 
 def _service(world: World, number: int) -> FickleOwner:

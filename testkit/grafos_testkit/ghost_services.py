@@ -40,7 +40,7 @@ class ServiceWatch:
         self._serving: defaultdict[tuple[str, int], dict[str, CellProcess]] = defaultdict(dict)
         self._where: dict[str, CellProcess] = {}
         self._durable: dict[str, tuple[int, int]] = {}
-        self._promised: dict[str, int] = {}
+        self._revisions: defaultdict[str, int] = defaultdict(int)
         self._ports: dict[tuple[str, int], str] = {}
         self.answered = 0
 
@@ -73,19 +73,17 @@ class ServiceWatch:
     def _service_committed(self, key: str, row: object) -> None:
         if row is None:
             self._durable.pop(key)
-            self._promised.pop(key, None)
             return
         assert isinstance(row, Service)
         revision, generation = self._durable.get(key, (0, 0))
         assert row.revision >= revision, f"{key} went back from revision {revision} to {row.revision}"
         assert row.generation >= generation, f"{key} went back from generation {generation} to {row.generation}"
         self._durable[key] = (row.revision, row.generation)
+        self._revisions[key] = max(self._revisions[key], row.revision)
 
     def shown(self, view: Service) -> None:
-        """Somebody was told of a service: it is durable by then."""
-        key = f"{view.tenant}/{view.name}"
-        assert key in self._durable, f"{key} was shown and is not durable"
-        assert self._durable[key][0] >= view.revision, f"revision {view.revision} of {key} is not durable"
+        """Somebody was told of a service: it is durable by then, and may be gone by then as well."""
+        assert self._revisions[view.key] >= view.revision, f"revision {view.revision} of {view.key} is not durable"
 
     # --- what cells do ---
 

@@ -60,9 +60,9 @@ class Faults:
         down."""
         faults = cls.drawn(chance)
         rough = chance.choice([0.0, 1.0, 3.0])
-        faults = replace(faults, disk=0.002 * rough * chance.random(), crash=0.2 * rough * chance.random())
+        faults = replace(faults, disk=0.002 * rough * chance.random(), crash=min(1.0, 0.5 * rough * chance.random()))
         faults = replace(faults, until_s=chance.choice([60.0, 120.0]), partition=chance.choice([0.0, 0.03, 0.1]))
-        is_sticky = chance.random() < 0.3
+        is_sticky = chance.random() < 0.4
         return replace(faults, stuck_worker=0.5, failed_unbind=0.4) if is_sticky else faults
 
 
@@ -133,8 +133,8 @@ class Scene:
             cells=chance.randint(4, 5),
             clients=chance.randint(4, 14),
             tenants=THREE_TENANTS,
-            programs=chance.randint(1, 3),
-            regions=chance.randint(1, 5),
+            programs=chance.randint(2, 4),
+            regions=chance.randint(2, 6),
             services=chance.randint(1, 4),
             meddles=chance.choice([0.0, 0.05, 0.2]),
         )

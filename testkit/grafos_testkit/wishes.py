@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from grafos_scheduler.session_relay import Session
     from grafos_testkit.world import World
 
+LATE_S = 6.0
+"""Before its end a region is renewed by who renews late."""
 Graph = Mapping[str, tuple[str, ...]]
 """Which tasklets a tasklet needs, by its name."""
 
@@ -32,7 +34,7 @@ Graph = Mapping[str, tuple[str, ...]]
 class ProgramClient(Person):
     """Wants a whole program: has its worst case reserved, runs each tasklet after those that it needs, and ends the
     reservation. When one tasklet does not finish, those that need it are not asked for. ``is_impatient``: it ends the
-    reservation as soon as it has asked for all tasklets."""
+    reservation as soon as it has asked for the first one."""
 
     def __init__(
         self, world: World, name: str, tenant: str, key: str, graph: Graph, request: messages.RunRequest, hold: int
@@ -54,7 +56,7 @@ class ProgramClient(Person):
             if name not in self.tasks and self._may_begin(name):
                 self.tasks[name] = self._task(name)
                 self.world.later(0.0, "", self.tasks[name].ask)
-        gives_up = self.is_impatient and len(self.tasks) == len(self.graph)
+        gives_up = self.is_impatient and bool(self.tasks)
         return ReservationEnded(self.tenant, self.key) if gives_up or self._is_at_rest() else None
 
     def told(self, decision: effects.Decision) -> None:
@@ -93,10 +95,14 @@ class RegionClient(Person):
         self.view: RegionView | None = None
         self.renewals_left = renewals
         self.ends = ends
+        self.renews_late = False
 
     def wish(self) -> events.Event | None:
         view = self.view
         if view is None or view.state == regions.ASKED:
+            return RegionAsked(self.tenant, self.request)
+        left_s = view.expires_at - self.world.clock.now()
+        if self.renews_late and self.renewals_left > 0 and left_s > LATE_S:
             return RegionAsked(self.tenant, self.request)
         if self.renewals_left > 0:
             return RegionRenewalAsked(self.tenant, view.lease_id, self.request.ttl_s)
