@@ -25,8 +25,9 @@ BOOT = taught(
     examples=("grafos cloud image boot", "grafos cloud image boot --dress aws --until-ready --json"),
     next="grafos fabric cells",
 )
-READY_S_MAX = 600.0
-"""Without the help of the processor a boot takes half a minute, and several times that on a machine that is busy."""
+READY_S_MAX = 1800.0
+"""Without the help of the processor a boot takes a minute, one of another architecture five, and several times that on
+a machine that is busy."""
 LOOK_EVERY_S = 0.5
 LIFE_S = 8 * 3600
 """The machine ends itself then, whatever became of the command that started it."""

@@ -13,7 +13,7 @@ import looking_inside
 import msgspec
 import pytest
 from booted_cell import BOOT_S_MAX, holds_inside, identifies, ready, told_of
-from command_line import Person
+from command_line import Person, ends_with
 from metadata_of_a_cloud import document, serving
 from orchestrator import Orchestrator
 from own_orchestrator import OwnOrchestrator
@@ -25,7 +25,7 @@ from grafos_cellimage.plan import plan_for
 from grafos_cellimage.record import BakedImage
 from grafos_core.virtual_machines import AWS, AZURE, DISK, GCP, HOST, PLAIN
 
-pytestmark = [pytest.mark.needs("image"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.needs("image"), pytest.mark.timeout(2700)]
 
 UNTOLD = "this machine was not told which cell it is"
 
@@ -99,7 +99,7 @@ def test_an_image_boots_as_a_closed_cell_that_keeps_its_identity_and_ends_itself
             took_s = time.monotonic() - began
             identifies(ada, "gcp-booted")
             holds_inside(machine)
-        ends_at = int(time.time() + 1.6 * took_s + 20)
+        ends_at = int(time.time() + 2.5 * took_s + 20)  # a busy machine may take longer the second time
         again = msgspec.structs.replace(asked, credential=json.dumps({**told, "timer_at": ends_at}))
         with booted(image, again, tmp_path / "machine") as machine:
             ready(own, "gcp-booted", machine)
@@ -227,10 +227,9 @@ def test_the_command_boots_an_image_that_joins_the_fabrics_orchestrator(image: B
         assert ada("fabric", "claim", own.url).code == 0
         vouched_again(ada, image)
         words = ("cloud", "image", "boot", "--image", str(image.path), "--cell-id", "mine", "--until-ready", "--json")
-        program = ada.starts(*words)
-        out, err = program.communicate(timeout=BOOT_S_MAX)
-        assert program.returncode == 0, err
-        told = json.loads(out)
+        done = ends_with(ada.starts(*words), BOOT_S_MAX)
+        assert done.code == 0, done.out + done.err
+        told = done.document
         assert (told["cell_id"], told["image"]["sha256"]) == ("mine", image.sha256)
         assert own.cell("mine").get("ready") is not True
     finally:

@@ -32,10 +32,10 @@ from grafos_cellimage.secure_boot import (
 from grafos_core import trust
 from grafos_core.errors import GrafosError
 
-pytestmark = [pytest.mark.needs("image"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.needs("image"), pytest.mark.timeout(2700)]
 
 PLAN = plan_for("amd64")
-BOOT_S_MAX = 400.0
+BOOT_S_MAX = 800.0
 OWNER = "3f0e6f0a-0f3c-4a57-9a59-0d8f1f1c7c55"
 FIRMWARE = ("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd")
 STARTED, REFUSED = "grafos: ", "Access Denied"

@@ -13,7 +13,7 @@ from source_tree import ROOT
 from grafos_cellimage.booting import Machine
 from grafos_core.virtual_machines import HOST
 
-BOOT_S_MAX = 400.0
+BOOT_S_MAX = 800.0
 """Nobody waits for so long: software emulation on a machine that is busy with other tests."""
 
 
