@@ -112,6 +112,7 @@ class ScriptedScheduler:
         self.daemon: Process | None = None
         self._links: queue.Queue[ScriptedLink] = queue.Queue()
         self._opened: list[ScriptedLink] = []
+        self._registering: list[threading.Thread] = []
         settings = Settings(
             fabric="fab-0123456789ab",
             scheduler_id=CELL_ID,
@@ -172,11 +173,19 @@ class ScriptedScheduler:
         return link
 
     def close(self) -> None:
-        self._listening.close()
-        for link in self._opened:
-            link.close()
+        """Ends the daemon, whoever listens for it, and every link, also one that it dialled and no test took."""
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)  # a close alone leaves who waits for a connection waiting
         if self.daemon is not None:
             self.daemon.discard()
+        self._accepting.join()
+        self._listening.close()
+        for thread in self._registering:
+            thread.join()
+        while not self._links.empty():
+            self._opened.append(self._links.get())
+        for link in self._opened:
+            link.close()
 
     def _accept(self) -> None:
         while True:
@@ -184,21 +193,27 @@ class ScriptedScheduler:
                 plain, _ = self._listening.accept()
             except OSError:
                 return
+            plain.settimeout(WAIT_S)
             try:
                 tls = self._context.wrap_socket(plain, server_side=True)
             except OSError:
+                plain.close()
                 continue
             if tls.selected_alpn_protocol() == frames.LINK_ALPN:
                 self.dials.append(time.monotonic())
                 self._links.put(ScriptedLink(tls))
             else:
-                threading.Thread(target=self._register, args=[tls], daemon=True).start()
+                self._registering.append(threading.Thread(target=self._register, args=[tls], daemon=True))
+                self._registering[-1].start()
 
     def _register(self, tls: ssl.SSLSocket) -> None:
         with tls, contextlib.suppress(OSError):
             data = b""
             while b"\r\n\r\n" not in data or not data.rstrip().endswith(b"}"):
-                data += tls.recv(65536)
+                more = tls.recv(65536)
+                if not more:
+                    return
+                data += more
             body = self._renewed(data) if b"/cells/renew " in data else self._registered(data)
             tls.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
 
