@@ -70,7 +70,8 @@ def test_an_instance_without_its_listener_lease_is_fenced_and_takes_no_session(f
 def test_without_any_replica_a_client_is_told_so_and_served_when_the_cells_are_back(fabric: ServiceFabric) -> None:
     seen, refusal = table.all_killed(fabric)
     assert (seen.told, refusal) == ("cell_lost", "no_healthy_replica")
-    assert fabric.event(seen.since, AuditKind.FAILOVER_STARTED).details["code"] == "cell_lost"
+    code = fabric.event(seen.since, AuditKind.FAILOVER_STARTED).details["code"]
+    assert code in ("cell_lost", "lease_expired"), "by what came first: the cell's new start, or the lease's end"
     fabric.whole()
 
 
@@ -125,12 +126,13 @@ def test_a_planned_cutover_loses_no_session_that_is_under_way(fabric: ServiceFab
     fabric.whole()
 
 
+@pytest.mark.deep
 def test_a_session_outlives_the_certificate_with_which_its_cell_dialled(fabric: ServiceFabric) -> None:
     fabric.remove()
     agent = fabric.agents["one"]
     agent.processes[-1].end()
-    agent.hold(life_s=10.0)
-    ends_at, old = time.time() + 10.0, agent.certificate()
+    agent.hold(life_s=12.0)
+    ends_at, old = time.time() + 12.0, agent.certificate()
     fabric.revive("one")
     fabric.deploy(replicas=1, cells=("one",))
 

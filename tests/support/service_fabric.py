@@ -35,7 +35,8 @@ from grafos_scheduler.service_messages import (
 )
 from grafos_scheduler.services_client import ServicesClient
 
-LEASE_S = 3.0
+LEASE_S, HEARTBEAT_EVERY_S = 6.0, 0.7
+"""Short, and yet long enough for a machine with much else to do."""
 CELLS = ("one", "two", "three")
 CUT_OFF = "three"
 """The cell whose way can be shut."""
@@ -212,8 +213,8 @@ async def served(client: ServiceClient, name: str = "echo") -> Session:
 
 @contextmanager
 def service_fabric(folder: Path) -> Iterator[ServiceFabric]:
-    """A fabric whose cells say a heartbeat every 0.3 s, and whose instances' leases last three seconds."""
-    orchestrator = Orchestrator(folder, **{"heartbeat-every-s": 0.3, "service-lease-s": LEASE_S})
+    """A fabric with short heartbeats and leases."""
+    orchestrator = Orchestrator(folder, **{"heartbeat-every-s": HEARTBEAT_EVERY_S, "service-lease-s": LEASE_S})
     made: ServiceFabric | None = None
     try:
         orchestrator.start()
