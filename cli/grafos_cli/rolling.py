@@ -57,7 +57,8 @@ def roll(
     terminal, bundles = terminal_of(ctx), Bundles()
     fabric, began = open_default(terminal), time.monotonic()
     again = f"the same command goes on; see what there is: grafos cloud ls --provider {provider}"
-    with hands_for([open_account(provider_named(provider))], fabric) as (hands,):
+    _check_rolls(provider_named(provider))
+    with hands_for([open_account(provider)], fabric) as (hands,):
         with show_steps(terminal, waiting=f"asking {provider}"):
             turns = plan_roll(hands, cells_to_roll(hands, cell_id), image, bundles)
         todo = [turn for turn in turns if turn.plan is not None]
@@ -68,12 +69,25 @@ def roll(
             return
         terminal.note(_plan_text(turns, terminal).rstrip())
         if not yes:
-            terminal.confirm(f"Replace {len(todo)} cells, one after the other?", "--yes")
+            what = "this cell" if len(todo) == 1 else f"{len(todo)} cells, one after the other"
+            terminal.confirm(f"Replace {what}?", "--yes")
         with resumable("Stopped while cells were replaced", again), show_steps(terminal) as steps:
             done = roll_cells(replace(hands, progress=told_by(steps)), turns, bundles, project_folder())
     terminal.emit(_document(turns, done), _outcome_text(done, time.monotonic() - began, terminal))
     if any(one.error is not None for one in done):
         raise typer.Exit(PARTIAL)
+
+
+def _check_rolls(provider: str) -> None:
+    """``unsupported`` for a cloud whose cells stand alone: no orchestrator hands their runs over to a successor."""
+    from grafos_core.errors import GrafosError
+
+    if provider not in ("azure", "gcp"):
+        raise GrafosError(
+            "unsupported",
+            f"The cells of {provider} stand alone, and are not replaced one after the other",
+            next=f"end one and make another: grafos cloud teardown {provider}, then grafos cloud provision {provider}",
+        )
 
 
 def _plan_text(turns: Sequence[Turn], terminal: Terminal) -> str:
@@ -135,7 +149,8 @@ def _outcome_text(done: Sequence[Rolled], took_s: float, terminal: Terminal) -> 
         if one.record is not None or one.error is not None or one.untried
     ]
     replaced = sum(one.torn is not None for one in done)
-    summary = f"{replaced} of {len(rows)} cells were replaced after {took_s:.1f} s.\n"
+    cells = "cell was" if len(rows) == 1 else "cells were"
+    summary = f"{replaced} of {len(rows)} {cells} replaced after {took_s:.1f} s.\n"
     if replaced < len(rows):
         summary += "The others stay as they are; the same command goes on.\n"
     return table(("CELL", "SUCCESSOR", "WHY"), rows, terminal) + summary

@@ -67,7 +67,8 @@ def test_a_cell_starts_from_a_published_image_and_is_rolled_to_the_next(operator
     assert (cell["state"], cell["starts_from"], cell["successor"]) == ("to do", second, "web-r2")
     rolled = operator("cloud", "roll", "gcp", "--yes")
     assert rolled.code == 0, rolled.err + rolled.out
-    assert "1 of 1 cells were replaced" in rolled.out
+    assert "1 of 1 cell was replaced" in rolled.out
+    assert operator("cloud", "roll", "aws").error_code == "unsupported"
     states = {one["cell_id"]: one["state"] for one in operator("cloud", "ls", "--json").document["cells"]}
     assert states["web-r2"] == "live"
     assert states.get("web", "gone") == "gone"
