@@ -11,7 +11,7 @@ import msgspec
 from grafos_core.receipts import Signed
 from grafos_core.resources import Resources
 from grafos_scheduler.frame_parts import Id, Ids, LeaseId
-from grafos_scheduler.messages import PROTOCOL_MAX, PROTOCOL_MIN, Hex256, InputHash, Name, Text
+from grafos_scheduler.messages import PROTOCOL_MAX, PROTOCOL_MIN, Hex256, Hex256OrNone, Name, Text
 from grafos_scheduler.region_frames import RegionAnswer, RegionCall
 from grafos_scheduler.service_frames import ServiceDown, ServiceUp
 
@@ -137,7 +137,7 @@ class StartRun(msgspec.Struct, frozen=True, tag="start_run"):
     region: str
     tasklet: str
     module_sha256: Hex256
-    input_sha256: InputHash
+    input_sha256: Hex256OrNone
     fuel: int
     memory_bytes: int
     deadline_s: float

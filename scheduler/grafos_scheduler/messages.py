@@ -40,7 +40,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern=f"^[a-z0
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Pem = Annotated[str, msgspec.Meta(max_length=16384)]
 Hex256 = Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{64}}{END}")]
-InputHash = Annotated[str, msgspec.Meta(pattern=f"^([0-9a-f]{{64}})?{END}")]
+Hex256OrNone = Annotated[str, msgspec.Meta(pattern=f"^([0-9a-f]{{64}})?{END}")]
 """Empty: the tasklet's context is its input."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 UnixTime = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
@@ -164,7 +164,7 @@ class CellRegistration(msgspec.Struct, frozen=True):
     total: Resources
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
-    image_sha256: InputHash = ""
+    image_sha256: Hex256OrNone = ""
 
 
 class CellRegistered(msgspec.Struct, frozen=True):
@@ -249,7 +249,7 @@ class RunRequest(msgspec.Struct, frozen=True):
     program: Name
     tasklet: Name
     module_sha256: Hex256
-    input_sha256: InputHash
+    input_sha256: Hex256OrNone
     fuel: Annotated[int, msgspec.Meta(ge=1, le=10**12)] = 500_000
     memory_bytes: Annotated[int, msgspec.Meta(ge=65536, le=4 * 1024**3)] = 32 * 1024 * 1024
     lease_mem_bytes: Count = 0
