@@ -41,7 +41,7 @@ Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Pem = Annotated[str, msgspec.Meta(max_length=16384)]
 Hex256 = Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{64}}{END}")]
 Hex256OrNone = Annotated[str, msgspec.Meta(pattern=f"^([0-9a-f]{{64}})?{END}")]
-"""Empty: the tasklet's context is its input."""
+"""Empty where there is none, as of a run whose input is its context."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 UnixTime = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
