@@ -14,7 +14,7 @@ def whole(seed: int) -> World:
     dwells on something that is rare in the rest."""
     chance = random.Random(seed)
     scene, faults = Scene.whole(chance), Faults.of_all_kinds(chance)
-    dwell_on = chance.choice([_everything, _everything, _everything, _last_seconds, _sticking, _crashing])
+    dwell_on = chance.choice([_everything, _everything, _everything, _last_seconds, _sticking, _crashing, _cut_off])
     scene, faults = dwell_on(scene, faults)
     return World(seed, scene, faults)
 
@@ -40,6 +40,12 @@ def _crashing(scene: Scene, faults: Faults) -> tuple[Scene, Faults]:
     """Instances that crash again and again, and lose a lease while they wait to be started."""
     calmer = replace(faults, until_s=120.0, kill=0.0, cut=0.0, partition=0.0, crash=1.0)
     return replace(scene, services=4, meddles=0.15, budget_micro_cents=40_000_000), calmer
+
+
+def _cut_off(scene: Scene, faults: Faults) -> tuple[Scene, Faults]:
+    """Cells that are away for longer than their leases last, and serve on by clocks of their own."""
+    calmer = replace(faults, until_s=120.0, kill=0.0, cut=0.0, lose=0.0, crash=0.0, disk=0.0, partition=0.04)
+    return replace(scene, joins=False, services=4, clients=4, meddles=0.0, budget_micro_cents=40_000_000), calmer
 
 
 def joining(seed: int) -> World:
