@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from grafos_cellimage import tools
+from grafos_cellimage import tied
 from grafos_cellimage.disk import copy_sparsely
 from grafos_cellimage.record import BakedImage, images_home
 from grafos_cellimage.unfinished import unfinished
@@ -136,7 +137,7 @@ class Machine:
         words += ["-qmp", f"unix:{CONTROL},server=on,wait=off"]
         with (self.folder / "emulator.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [tools.find("setpriv"), "--pdeathsig", "KILL", "--", *words],
+                [sys.executable, "-I", "-S", tied.__file__, str(os.getpid()), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

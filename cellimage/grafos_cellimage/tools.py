@@ -36,7 +36,6 @@ PACKAGE_OF = {
     "qemu-x86_64-static": "qemu-user-static",
     "sbsign": "sbsigntool",
     "sbverify": "sbsigntool",
-    "setpriv": "util-linux",
     "sfdisk": "fdisk",
     "systemd-analyze": "systemd",
     "unshare": "util-linux",

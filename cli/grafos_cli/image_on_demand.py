@@ -33,7 +33,7 @@ BAKE = "bake"
 COLD_S, WARM_S, FOREIGN_FACTOR = 110.0, 12.0, 5.0
 """How long a bake takes on two ordinary cores: from nothing, and when its base is here; for another architecture
 Debian's scripts run in an emulator."""
-SENT_BYTES = 110 << 20
+SENT_BYTES = 90 << 20
 """What of an image is no zeros, before anybody has baked it."""
 SENT_BYTES_PER_S = 2_500_000
 """Of a line that sends 20 Mbit/s, as homes and small offices have it."""

@@ -123,7 +123,8 @@ def test_a_machine_does_not_outlive_the_program_that_started_it_however_that_end
         assert program.stdout is not None
         ended = os.pidfd_open(int(program.stdout.readline()))
         try:
-            assert select.select([ended], [], [], 0)[0] == [], "it runs"
+            log = tmp_path / "machine" / "emulator.log"
+            assert select.select([ended], [], [], 0)[0] == [], f"it runs: {log.read_text()}"
             program.kill()
             assert select.select([ended], [], [], PATIENCE_S)[0] == [ended]
         finally:
