@@ -27,8 +27,8 @@ from grafos_core.errors import GrafosError
 from grafos_core.paths import cache_home, private_folder
 
 ROOT = Path(__file__).resolve().parent.parent
-INSTALL_TIMEOUT_S = 900
-"""For a package manager on a slow network."""
+INSTALL_TIMEOUT_S = 2400
+"""For a package manager on a slow network, or the Pulumi engine's build on a busy machine: 4 minutes of two cores."""
 SHOWN_LINES = 5
 """Of what an installer said when it failed; its last words are those that help."""
 
