@@ -1,7 +1,8 @@
 """A whole fabric in one process, under a seed: for tests of what runs on it.
 
 ``SimFabric`` is the door, ``Faults`` how rough its world is, ``InvariantError`` what it raises when something is not as
-it must be, and ``whole`` a story of everything that is drawn from one integer. They are there on their first use: importing the package alone loads no engine.
+it must be, and ``whole`` a story of everything that is drawn from one integer. They are there on their first use:
+importing the package alone loads no engine.
 """
 
 from __future__ import annotations
