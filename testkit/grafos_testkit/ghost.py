@@ -92,6 +92,8 @@ class Ghost:
         self.refused_for_room = 0
         self._gave_way: set[str] = set()
         self._copied: set[str] = set()
+        self._of_copies: list[Ghost] = []
+        self._struck: set[str] = set()
         self._audit = ChainCheck()
 
     def of_a_copy(self, cell: CellProcess) -> Ghost:
@@ -103,6 +105,7 @@ class Ghost:
         ghost._epochs = self._epochs.copy()
         ghost._bound[cell.name] = dict(self._bound[cell.name])
         ghost._to_clear = self._to_clear
+        self._of_copies.append(ghost)
         ghost.services = self.services.of_a_copy()
         ghost.cell_died(cell)  # what the machine had in memory is not on the copy
         return ghost
@@ -145,7 +148,9 @@ class Ghost:
                 assert self._ended.setdefault(key, end_of(row)) == end_of(row), f"run {key} ended twice: {row}"
                 kept = self._cell_ends.get(key, "cell_lost") if row.cell_id not in self._copied else "cell_lost"
                 assert row.code != "cell_lost" or kept == "cell_lost", f"run {key} is lost, but its cell keeps: {kept}"
-            elif kind == rows.LEASE and row is not None:
+            elif kind == rows.LEASE and row is None:
+                self._struck.add(key)
+            elif kind == rows.LEASE:
                 self._check_gives_way(row)
                 assert row.generation >= self._asked_generation[key], f"lease {key} went back to {row.generation}"
                 self._asked_generation[key] = row.generation
@@ -188,7 +193,8 @@ class Ghost:
         """Nothing leaves the scheduler that a crash could take back."""
         frame = effect.frame
         if isinstance(frame, frames.GrantLease):
-            assert self._asked_generation[frame.lease_id] >= frame.generation, f"{frame} is not durable"
+            is_durable = self._asked_generation[frame.lease_id] >= frame.generation
+            assert is_durable or frame.lease_id in self._struck, f"{frame} is not durable"
         elif isinstance(frame, frames.ClearFence):
             self._to_clear.add(frame.lease_id)
         elif isinstance(frame, frames.RunEndedNoted):
@@ -286,7 +292,8 @@ class Ghost:
 
     def is_used(self, cell_name: str, lease_id: str) -> bool:
         """Whether a worker has it still, as somebody sees who looks at the machine."""
-        return any(lease_id in held for held in self._workers[cell_name].values())
+        is_here = any(lease_id in held for held in self._workers[cell_name].values())
+        return is_here or any(ghost.is_used(cell_name, lease_id) for ghost in self._of_copies)
 
     def unbound(self, cell: CellProcess, lease_id: str) -> None:
         users = [run_id for run_id, held in self._workers[cell.name].items() if lease_id in held]
