@@ -6,7 +6,7 @@ BIN := .venv/bin
 # other's way.
 TESTERS = $(shell expr $$(nproc) + 1)
 
-.PHONY: help set-up demo test lint format docs deep bench live locks clean
+.PHONY: help set-up demo test parts lint format docs deep bench live locks clean
 
 help:  ## what there is to run
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -17,9 +17,12 @@ set-up:  ## prepare .venv; instant when nothing changed
 demo: set-up  ## the whole path on an emulated cloud, no account needed
 	@$(BIN)/grafos demo
 
-test: lint  ## all checks: style, types, tests; the first time it also gets Rust ready
-	@$(BIN)/python tools/parts.py
+test: set-up  ## all checks: style, types, tests; the first time it also gets Rust ready
+	@$(MAKE) -j 2 lint parts
 	@$(BIN)/python tools/run_tests.py $(TESTERS)
+
+parts: set-up
+	@$(BIN)/python tools/parts.py
 
 lint: set-up  ## style and types
 	@$(BIN)/ruff check --quiet
