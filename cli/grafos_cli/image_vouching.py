@@ -183,18 +183,24 @@ def _baked_again(image: BakedImage, said: Statement, lock: Path | None, terminal
             baker = Baker(images_home(), mirrors("", ""), steps, bases=scratch)  # a base that is here proves nothing
             again = baker.bake(plan, opened, lock_sha256, software, scratch / "images")
             is_same = not image.unsigned_sha256 or is_signed_from(plan, image, again, scratch)
-    wanted = image.unsigned_sha256 or image.sha256
-    if again.sha256 != wanted:
-        others = [
-            f"{name} {again.tools[name]}, then {image.tools.get(name)}"
-            for name in sorted(again.tools)
-            if again.tools[name] != image.tools.get(name)
-        ]
-        why = f"it has the SHA-256 {again.sha256} in place of {wanted}"
-        hint = f"; written here by other programs: {'; '.join(others)}" if others else "; the programs are the same"
-        raise _differs(image, why + hint, "")
+    check_same(image, again)
     if not is_same:
         raise _differs(image, "what is signed on it is another program than the one that was baked", "")
+
+
+def check_same(image: BakedImage, again: BakedImage) -> None:
+    """``image_differs`` unless the second bake gave the bytes of the first, with the programs that may be why."""
+    wanted = image.unsigned_sha256 or image.sha256
+    if again.sha256 == wanted:
+        return
+    others = [
+        f"{name} {again.tools[name]}, then {image.tools.get(name)}"
+        for name in sorted(again.tools)
+        if again.tools[name] != image.tools.get(name)
+    ]
+    why = f"it has the SHA-256 {again.sha256} in place of {wanted}"
+    hint = f"; written here by other programs: {'; '.join(others)}" if others else "; the programs are the same"
+    raise _differs(image, why + hint, "")
 
 
 def _check_software(image: BakedImage, said: Statement, own: Mapping[str, bytes]) -> None:

@@ -16,6 +16,7 @@ from grafos_cellimage.plan import plan_for
 from grafos_cellimage.provenance import Source
 from grafos_cellimage.record import BakedImage, sha256_of, write_record
 from grafos_cellimage.relock import copy_at
+from grafos_cli.image_vouching import check_same
 from grafos_core import trust
 from grafos_core.errors import GrafosError
 
@@ -130,14 +131,14 @@ def test_so_is_one_whose_record_was_changed_with_it(tmp_path: Path) -> None:
 
 
 SIGNED_TOO = (
-    *("uki_sha256", "lock_sha256", "sbom_sha256", "contents_sha256", "arch"),
+    *("uki_sha256", "lock_sha256", "sbom_sha256", "contents_sha256", "settings_sha256", "arch"),
     *("unsigned_sha256", "unsigned_uki_sha256", "certificate_sha256"),
 )
 
 
 @pytest.mark.parametrize("field", SIGNED_TOO)
 def test_a_record_that_says_otherwise_is_refused(tmp_path: Path, field: str) -> None:
-    assert refusal(msgspec.structs.replace(made(tmp_path), **{field: "3" * 64})) == "provenance_invalid"
+    assert refusal(msgspec.structs.replace(made(tmp_path), **{field: "4" * 64})) == "provenance_invalid"
 
 
 def test_a_document_of_contents_that_was_changed_is_refused(tmp_path: Path) -> None:
@@ -213,6 +214,21 @@ def test_an_image_of_another_lock_is_baked_again_from_that_one_alone(tmp_path: P
     copy_at(PLAN, "9" * 64, LOCK_SHA256, image.path.parent).write_text(shipped(PLAN).read_text())
     answer = person(*again)
     assert (answer.error_code, "our software" in answer.err) == ("image_differs", True)
+
+
+def test_a_second_bake_is_held_against_the_first_and_against_what_was_signed(tmp_path: Path) -> None:
+    image = made(tmp_path)
+    other = msgspec.structs.replace(image, sha256="5" * 64)
+    check_same(image, image)
+    check_same(msgspec.structs.replace(image, unsigned_sha256=other.sha256), other)
+    for again, why in ((other, "the programs are the same"), (with_zstd(other, "v2"), "zstd v2, then v1")):
+        with pytest.raises(GrafosError) as refused:
+            check_same(image, again)
+        assert (refused.value.code, why in str(refused.value.why)) == ("image_differs", True)
+
+
+def with_zstd(image: BakedImage, version: str) -> BakedImage:
+    return msgspec.structs.replace(image, tools={"zstd": version})
 
 
 def test_a_key_without_its_certificate_is_told_before_anything_is_baked(tmp_path: Path) -> None:

@@ -44,15 +44,27 @@ def test_an_image_bears_a_digest_of_its_contents_where_its_cell_reads_it(image: 
     assert inventory.image_sha256(image.path.parent / "root") == ""
 
 
-def test_an_image_that_was_baked_is_vouched_for_and_baked_again(tmp_path: Path) -> None:
-    person = Person(tmp_path)
-    folder = tmp_path / "images"
-    baked = person("cloud", "image", "bake", "--arch", "amd64", "--folder", str(folder), "--json")
-    assert baked.code == 0, baked.err
-    disk = baked.document["image"]["path"]
-    answer = person("admin", "image-provenance", disk, "--rebake", "--json")
+def test_an_image_that_was_baked_is_vouched_for_with_all_that_belongs_to_it(tmp_path: Path) -> None:
+    person, folder = Person(tmp_path), tmp_path / "images"
+    disk = baked_by(person, folder)
+    answer = person("admin", "image-provenance", str(disk), "--json")
     assert answer.code == 0, answer.err
     told = answer.document
-    assert (told["reproduced"], told["image"]["sha256"]) == (True, read_record(Path(disk)).sha256)
+    assert (told["reproduced"], told["image"]["sha256"]) == (None, read_record(disk).sha256)
     assert sorted(told["packages"]) == ["grafos-cell", "grafos-core", "grafos-scheduler"]
     assert [path.suffix for path in sorted(folder.iterdir())] == [".json", ".jsonl", ".json", ".raw"]
+
+
+@pytest.mark.deep
+def test_an_image_that_was_baked_is_baked_again_from_nothing_that_is_here(tmp_path: Path) -> None:
+    person = Person(tmp_path)
+    disk = baked_by(person, tmp_path / "images")
+    answer = person("admin", "image-provenance", str(disk), "--rebake", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.document["reproduced"] is True
+
+
+def baked_by(person: Person, folder: Path) -> Path:
+    baked = person("cloud", "image", "bake", "--arch", "amd64", "--folder", str(folder), "--json")
+    assert baked.code == 0, baked.err
+    return Path(baked.document["image"]["path"])
