@@ -34,8 +34,8 @@ README = ROOT / "cookbook" / "word-count" / "README.md"
 FUEL = 50_000_000
 MEMORY, SERVICE, TASKLET = "fabricbios_fbmu_v0", "grafos_svc_v0", "grafos_tasklet_v0"
 RECIPES = {
-    "word-count": (5, MEMORY),
-    "stream-pipeline": (4, MEMORY),
+    "word-count": (6, MEMORY),
+    "stream-pipeline": (5, MEMORY),
     "rpc-service": (3, MEMORY),
     "web-server": (5, SERVICE),
 }

@@ -60,9 +60,17 @@ fn a_stage_that_was_stopped_anywhere_goes_on() {
 }
 
 #[test]
+fn a_region_is_for_one_pass() {
+    let (fabric, input) = prepared();
+    assert_eq!(through(&fabric, &input, &[source, double, sink]), DOUBLED);
+    assert_eq!(through(&fabric, &input, &[source, double, sink]), r#"{"values":[]}"#);
+}
+
+#[test]
 fn what_it_cannot_pass_on_ends_with_a_name() {
     let (fabric, input) = prepared();
     let many = input.replace(VALUES, &format!("[{}1]", "1,".repeat(64)));
+    let small = fabric.reference(fabric.lease_memory(1375));
     for (input, text) in [
         ("[", "invalid_input"),
         ("{}", "missing_region"),
@@ -70,6 +78,8 @@ fn what_it_cannot_pass_on_ends_with_a_name() {
         (&input.replace("[1,", "[-1,"), "invalid_input"),
         (&input.replace("[1,", "[4294967296,"), "invalid_input"),
         (&many, "stream_waited"),
+        (&format!(r#"{{"region":{small},"values":[1]}}"#), "capacity_exceeded"),
+        (r#"{"region":{"lease_id":"none"},"values":[1]}"#, "io_error -22"),
     ] {
         let ran = run(&fabric, source, input);
         assert_eq!((ran.code, ran.text.as_str()), ("program_error", text), "{input}");

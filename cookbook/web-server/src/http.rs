@@ -15,9 +15,11 @@ pub enum Asked<'a> {
 
 /// The request in these bytes; `None` while its head is not whole. What comes behind the head is not looked at.
 pub fn read(data: &[u8]) -> Option<Asked<'_>> {
-    let Some(end) = data.windows(4).position(|four| four == b"\r\n\r\n") else {
-        return (data.len() > HEAD_BYTES_MAX).then_some(Asked::Refused(431));
-    };
+    let end = data.windows(4).position(|four| four == b"\r\n\r\n");
+    if end.unwrap_or(data.len()) > HEAD_BYTES_MAX {
+        return Some(Asked::Refused(431));
+    }
+    let end = end?;
     let Ok(head) = std::str::from_utf8(&data[..end]) else { return Some(Asked::Refused(400)) };
     let words: Vec<&str> = head.lines().next().unwrap_or_default().split(' ').collect();
     let [method, target, version] = words[..] else { return Some(Asked::Refused(400)) };
@@ -61,6 +63,7 @@ mod tests {
 
     #[test]
     fn what_is_no_request_has_its_status() {
+        let long = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'x'; HEAD_BYTES_MAX], b"\r\n\r\n"].concat();
         for (data, status) in [
             (&b"POST / HTTP/1.1\r\n\r\n"[..], 405),
             (b"GET /\r\n\r\n", 400),
@@ -69,6 +72,7 @@ mod tests {
             (b"\xff\xfe\r\n\r\n", 400),
             (b"\r\n\r\n", 400),
             (&[b'x'; HEAD_BYTES_MAX + 1], 431),
+            (&long, 431),
         ] {
             assert_eq!(read(data), Some(Asked::Refused(status)));
         }

@@ -3,14 +3,14 @@
 use grafos_collections::FabricHashMap;
 use grafos_std::mem::{MemBuilder, MemLease};
 use grafos_std::{fail, FabricError, Failure, Json, LeaseRef};
-use grafos_sync::{holder_of_run, FabricMutex};
+use grafos_sync::{holder_of_run, FabricMutex, MutexGuard};
 
 /// Bytes of the longest word, with the one that says how long it is.
 const WORD_BYTES: u64 = 33;
 /// A count takes 10 bytes at most.
 const COUNT_BYTES: u64 = 10;
 const LOCK_AT: u64 = 0;
-/// The lock and the texts that it guards the number of take the bytes before it.
+/// The lock, and the number of texts that it guards, take the bytes before it.
 const MAP_AT: u64 = 64;
 /// Times that a step is asked for when its answer is lost; one tasklet at a time writes the map.
 const ATTEMPTS: u32 = 64;
@@ -25,7 +25,7 @@ pub struct Count {
 }
 
 impl Count {
-    /// The count in the region of that reference; it begins empty, where the region is.
+    /// The count in the region of that reference; in a new region it is empty.
     pub fn open(region: Option<&Json>) -> Result<Count, Failure> {
         let Some(reference) = region.filter(|region| region.get("lease_id").is_some()) else {
             return fail("missing_region");
@@ -45,11 +45,8 @@ impl Count {
     pub fn add(&mut self, word: &str, times: u64) -> Result<u64, Failure> {
         let guard = self.lock.lock(holder_of_run(), PATIENCE)?;
         let before = add_to(&mut self.words, word, times)?;
-        match guard.unlock() {
-            // The answer was lost, and another tasklet has the lock by now: so it was given back.
-            Ok(()) | Err(FabricError::Disconnected) => Ok(before),
-            Err(error) => Err(error.into()),
-        }
+        given_back(guard)?;
+        Ok(before)
     }
 
     /// Says that one more text is counted, and how many are.
@@ -57,10 +54,8 @@ impl Count {
         let mut guard = self.lock.lock(holder_of_run(), PATIENCE)?;
         let texts = guard.get()? + 1;
         guard.set(texts)?;
-        match guard.unlock() {
-            Ok(()) | Err(FabricError::Disconnected) => Ok(texts),
-            Err(error) => Err(error.into()),
-        }
+        given_back(guard)?;
+        Ok(texts)
     }
 
     /// Texts that are counted.
@@ -73,6 +68,14 @@ impl Count {
         let mut all = self.words.iter().collect::<Result<Vec<_>, _>>()?;
         all.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         Ok(all)
+    }
+}
+
+fn given_back(guard: MutexGuard<'_, u32>) -> Result<(), FabricError> {
+    match guard.unlock() {
+        // The answer was lost, and another tasklet has the lock by now: so it was given back.
+        Err(FabricError::Disconnected) => Ok(()),
+        answer => answer,
     }
 }
 

@@ -69,7 +69,12 @@ mod tests {
     fn without_a_region_there_is_nobody_to_ask() {
         let fabric = MockFabric::new();
         let small = fabric.reference(fabric.lease_memory(ARENA_BYTES - 1));
-        for (input, text) in [("{", "invalid_input"), ("{}", "missing_region"), (&small, "capacity_exceeded")] {
+        for (input, text) in [
+            ("{", "invalid_input"),
+            ("{}", "missing_region"),
+            (r#"{"lease_id":"none"}"#, "io_error -22"),
+            (&small, "capacity_exceeded"),
+        ] {
             let ran = fabric.run(MockTasklet::new(client).input(input.as_bytes()));
             assert_eq!((ran.code, ran.text.as_str()), ("program_error", text));
         }

@@ -59,7 +59,7 @@ pub fn south(input: &[u8]) -> Result<Output, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use grafos_std::host::{MockFabric, MockTasklet};
+    use grafos_std::host::{MockFabric, MockFaults, MockTasklet};
 
     use super::*;
 
@@ -75,16 +75,35 @@ mod tests {
     fn what_it_cannot_count_ends_with_a_name() {
         let fabric = MockFabric::new();
         let region = fabric.reference(fabric.lease_memory(4096));
-        let long = "x".repeat(33);
+        let small = fabric.reference(fabric.lease_memory(256));
+        let (long, many) = ("x".repeat(33), (0..100).map(|number| format!("w{number} ")).collect::<String>());
         for (input, text) in [
             ("{".to_owned(), "invalid_input"),
             ("{}".to_owned(), "missing_region"),
             (r#"{"region":{},"text":"a"}"#.to_owned(), "missing_region"),
             (format!(r#"{{"region":{region}}}"#), "missing_text"),
+            (r#"{"region":{"lease_id":"none"},"text":"a"}"#.to_owned(), "io_error -22"),
             (format!(r#"{{"region":{region},"text":"{long}"}}"#), "word_too_long"),
+            (format!(r#"{{"region":{small},"text":"{many}"}}"#), "capacity_exceeded"),
         ] {
             let ran = fabric.run(MockTasklet::new(north).input(input.as_bytes()));
             assert_eq!((ran.code, ran.text.as_str()), ("program_error", text), "{input}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_stopped_under_the_lock_keeps_it() {
+        for last in 1.. {
+            let fabric = MockFabric::new();
+            let region = fabric.reference(fabric.lease_memory(4096));
+            let input = format!(r#"{{"region":{region},"text":"a"}}"#);
+            let run = || fabric.run(MockTasklet::new(north).input(input.as_bytes()));
+            fabric.set_faults(MockFaults { cut_after_calls: Some(last), ..MockFaults::default() });
+            assert_ne!(run().code, "finished", "no run was stopped under the lock");
+            fabric.set_faults(MockFaults::default());
+            if run().text == "lock_busy" {
+                return;
+            }
         }
     }
 }
