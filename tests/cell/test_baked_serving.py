@@ -24,6 +24,7 @@ from grafos_core.machine_files import (
     read_moment,
 )
 
+PATIENCE_S = 60.0
 NOW = int(time.time())
 LATEST = NOW + 7200
 SERVES = {
@@ -201,7 +202,7 @@ def test_the_manager_hears_from_the_supervisor_alone(tmp_path: Path, monkeypatch
     note = tmp_path / "note"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(30.0)
+        manager.settimeout(PATIENCE_S)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         with subprocess.Popen([sys.executable, "-c", RUNNER, CHILD, str(note)]) as running:
             try:
@@ -210,7 +211,7 @@ def test_the_manager_hears_from_the_supervisor_alone(tmp_path: Path, monkeypatch
                     manager.recv(100)
             finally:
                 running.terminate()
-            assert running.wait(30.0) == 0
+            assert running.wait(PATIENCE_S) == 0
     assert note.read_text() == "not heard"
 
 
@@ -219,7 +220,7 @@ def test_a_restore_gets_the_time_that_it_takes_and_no_other_step(
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(30.0)
+        manager.settimeout(PATIENCE_S)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.setenv("WATCHDOG_USEC", "30000000")
         with service.unwatched(60.0):

@@ -43,9 +43,9 @@ def test_a_client_goes_on_at_once_when_a_cell_is_killed_and_the_replica_comes_wh
     fabric.revive(seen.before.cell_id)
 
 
-def check_surely_over(seen: table.Seen, provisioned: AuditRecord) -> None:
-    """There was room for the replica all the time, and yet it was not there before two could serve by no clock."""
-    assert provisioned.at_ms / 1000 >= seen.leased_until + SURELY_OVER_AFTER_S
+def check_surely_over(seen: table.Seen, record: AuditRecord) -> None:
+    """There was room for the replica all the time, and yet this did not come before two could serve by no clock."""
+    assert record.at_ms / 1000 >= seen.leased_until + SURELY_OVER_AFTER_S
 
 
 def test_a_guest_that_traps_is_started_again_on_its_cell_under_the_same_leases(fabric: ServiceFabric) -> None:
@@ -86,9 +86,9 @@ def test_a_cell_that_is_cut_off_ends_its_instance_by_itself_and_gets_another_whe
         assert seen.told == "cell_lost"
         assert seen.again != seen.before.instance_id
         until(lambda: is_gone(pid))  # the cell did that alone: nothing reaches it
-        assert AuditKind.INSTANCE_ENDED not in [record.kind for record in fabric.events(seen.since)]
         ended = fabric.event(seen.since, AuditKind.INSTANCE_ENDED)
         assert (ended.subject, ended.details["code"]) == (seen.before.instance_id, "lease_expired")
+        check_surely_over(seen, ended)
     finally:
         fabric.gate.open()
     provisioned = fabric.event(seen.since, AuditKind.INSTANCE_PROVISIONED)
@@ -102,21 +102,20 @@ def test_a_planned_cutover_loses_no_session_that_is_under_way(fabric: ServiceFab
     view = fabric.whole()
     old = view.instances[0]
 
-    async def story() -> tuple[int, str]:
+    async def story() -> str:
         session = await fabric.session_at(old.cell_id)
         since = fabric.head()
         await asyncio.to_thread(fabric.client.cut_over_service, "echo", old.instance_id)
         others = {(await _answering(fabric)) for _ in range(4)}
         assert old.instance_id not in others, "who drains takes no new session"
         ends_at = time.monotonic() + 1.0
-        answered = await table.in_flight(fabric, session, lambda: time.monotonic() > ends_at)
+        await table.in_flight(session, lambda: time.monotonic() > ends_at)
         session.end_writing()
         assert await session.read() == b""
         await session.close()
-        return answered, since
+        return since
 
-    answered, since = asyncio.run(story())
-    assert answered > 0
+    since = asyncio.run(story())
     done = fabric.event(since, AuditKind.CUTOVER_COMPLETED)
     kinds = [record.kind for record in fabric.events(since)]
     order = [AuditKind.CUTOVER_STARTED, AuditKind.INSTANCE_PROVISIONED, AuditKind.CUTOVER_COMPLETED]
@@ -136,13 +135,12 @@ def test_a_session_outlives_the_certificate_with_which_its_cell_dialled(fabric: 
     fabric.revive("one")
     fabric.deploy(replicas=1, cells=("one",))
 
-    async def story() -> int:
+    async def story() -> None:
         session = await fabric.session_at("one")
-        answered = await table.in_flight(fabric, session, lambda: time.time() > ends_at + 1.0)
+        await table.in_flight(session, lambda: time.time() > ends_at + 1.0)
         await session.close()
-        return answered
 
-    assert asyncio.run(story()) > 0
+    asyncio.run(story())
     assert agent.certificate() != old
     fabric.remove()
     fabric.deploy()
@@ -163,7 +161,7 @@ def test_a_cutover_waits_for_its_sessions_no_longer_than_the_drain_deadline(fabr
         session = await fabric.session_at(old.cell_id)
         await asyncio.to_thread(fabric.client.cut_over_service, "echo", old.instance_id)
         with pytest.raises(GrafosError) as ended:
-            await table.in_flight(fabric, session, lambda: False)
+            await table.in_flight(session, lambda: False)
         await session.close()
         return ended.value.code
 

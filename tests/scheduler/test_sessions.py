@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ from grafos_scheduler.services_client import ServicesClient
 from grafos_scheduler.session_frames import SESSION_ALPN, SessionHello
 
 MODULE = b"\0asm a module that is only played"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 ENDS = ("", "session_closed")
 """Of a service that is done, to a client that is not."""
 
@@ -192,10 +193,9 @@ def test_a_client_that_writes_when_the_service_is_done_hears_of_it_and_loses_not
 
 def test_a_session_ends_with_the_certificate_of_whoever_has_it(place: Place, played: PlayedInstances) -> None:
     place.deploy()
-    short = short_lived(place, 4.0)
 
     async def talk() -> str:
-        session = await ServiceClient(place.door(short)).open("echo")
+        session = await opened_for_a_while(place)
         with pytest.raises(GrafosError) as ended:
             await session.read()
         await session.close()
@@ -203,6 +203,14 @@ def test_a_session_ends_with_the_certificate_of_whoever_has_it(place: Place, pla
 
     assert asyncio.run(talk()) == "certificate_refused"
     until(lambda: place.client.service("echo").instances[0].sessions == 0)
+
+
+async def opened_for_a_while(place: Place) -> Session:
+    """With a certificate that runs out soon; a machine that is too busy to open it in that time gets longer."""
+    for life_s in (3.0, 12.0):
+        with contextlib.suppress(GrafosError):
+            return await ServiceClient(place.door(short_lived(place, life_s))).open("echo")
+    return await ServiceClient(place.door(short_lived(place, 48.0))).open("echo")
 
 
 def short_lived(place: Place, life_s: float) -> Identity:

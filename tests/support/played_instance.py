@@ -29,6 +29,8 @@ from grafos_scheduler.service_frames import (
 )
 
 LOOK_EVERY_S = 0.02
+WRITE_S_MAX = 60.0
+"""A scheduler on a busy machine may not read for a while."""
 
 
 class PlayedInstances:
@@ -47,7 +49,6 @@ class PlayedInstances:
         self._backlog: dict[str, list[SessionData | SessionEnd]] = {}
         self.is_over = False
         self.link.hello()
-        self.link.socket.settimeout(LOOK_EVERY_S)
         self._thread = threading.Thread(target=self._play, daemon=True)
         self._thread.start()
 
@@ -104,8 +105,10 @@ class PlayedInstances:
         if time.monotonic() >= self._beat_at:
             self._beat_at = time.monotonic() + HEARTBEAT_EVERY_S
             self.say(frames.Heartbeat(Resources()))
+        self.link.socket.settimeout(WRITE_S_MAX)
         while not self._said.empty():
             self.link.say(self._said.get())
+        self.link.socket.settimeout(LOOK_EVERY_S)
         try:
             frame = self.link.hear()
         except TimeoutError:
