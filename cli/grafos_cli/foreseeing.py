@@ -43,9 +43,11 @@ class Need(NamedTuple):
 
 class Foreseen(NamedTuple):
     """What one provider says to every need, in their order; and to holding their worst cases together, where they are a
-    whole program that it lets run one by one."""
+    whole program that it lets run one by one. A tasklet of a whole program may run on a cloud of its own: ``providers``
+    has that of each."""
 
     provider: str
+    providers: tuple[str, ...]
     answers: tuple[messages.Admission, ...]
     hold: messages.Admission | None = None
 
@@ -103,17 +105,18 @@ def foresee(
 ) -> Foreseen:
     """What the provider's scheduler would say now; ``whole``: also to holding all of it at once. A provider that cannot
     be asked refuses all, in its own words."""
+    providers = tuple(need.tasklet.provider_of(provider) if whole else provider for need in needs)
     try:
         reach = resolve(provider, fabric, project, cell_id)
         reach = reach._replace(tenant=tenant or reach.tenant)
         with reach.client() as client:
-            asked = [_request(program, need, need.tasklet.provider_of(provider)) for need in needs]
+            asked = [_request(program, need, where) for need, where in zip(needs, providers, strict=True)]
             answers = tuple(map(client.foresee, asked))
             is_held = whole and all(answer.admitted for answer in answers)
-            return Foreseen(provider, answers, _hold(client, program, needs, answers) if is_held else None)
+            return Foreseen(provider, providers, answers, _hold(client, program, needs, answers) if is_held else None)
     except GrafosError as error:
         refusal = messages.Admission(admitted=False, code=error.code, what=error.what, next=error.next)
-        return Foreseen(provider, tuple(refusal for _ in needs))
+        return Foreseen(provider, providers, tuple(refusal for _ in needs))
 
 
 def _hold(
@@ -144,7 +147,10 @@ def foresee_each(
     whole.sort(
         key=lambda offers: (not all(one.fits for one in offers), sum(one.worst_case_micro_cents for one in offers))
     )
-    return [Foreseen(offers[0].provider, tuple(map(as_admission, offers))) for offers in whole]
+    return [
+        Foreseen(offers[0].provider, tuple(one.provider for one in offers), tuple(map(as_admission, offers)))
+        for offers in whole
+    ]
 
 
 def _request(program: Program, need: Need, provider: str) -> messages.RunRequest:

@@ -55,14 +55,14 @@ def text(program: Program, needs: Sequence[Need], asked: Sequence[Foreseen], fab
     """The plan for people: a paragraph for each tasklet, then what the other providers said."""
     best, emulated = chosen(asked), emulated_cells(fabric)
     parts = []
-    for need, answer in zip(needs, best.answers, strict=True):
+    for need, where, answer in zip(needs, best.providers, best.answers, strict=True):
         entries = [
             ("tasklet", f"{program.name} / {need.tasklet.name}"),
             ("module", need.module_sha256 or f"{need.obstacle.why if need.obstacle else ''}: grafos tasklet build"),
             ("needs", _needs_text(need)),
             ("bounds", f"fuel {need.tasklet.fuel:,}, {need.tasklet.deadline_s:g} s"),
             *([] if need.tier is Tier.STANDARD else [("tier", need.tier.value)]),
-            ("provider", best.provider),
+            ("provider", where),
             *_admission_facts(answer, fictional=answer.cell_id in emulated),
         ]
         parts.append(facts(entries, terminal))

@@ -253,6 +253,18 @@ def test_the_whole_is_held_before_anything_begins_or_nothing_does(fleet: OwnOrch
         assert person("admin", "set-tenant-budget", "--tenant", free["name"], "--cents", "2000").code == 0
 
 
+def test_the_plan_says_on_whose_cell_each_tasklet_goes_and_one_alone_goes_where_it_is_asked_for(
+    fleet: OwnOrchestrator,
+) -> None:
+    person = fleet.person
+    write(person, ("here", HELLO, {}), ("there", HELLO, {"provider": "azure"}))
+    planned = person("deploy", "plan", "--provider", "gcp")
+    assert (planned.code, re.findall(r"^provider +(\w+)", planned.out, re.MULTILINE)) == (6, ["gcp", "azure"])
+    for verb in ("plan", "run"):
+        alone = person("deploy", verb, "--tasklet", "there", "--provider", "gcp")
+        assert (alone.code, "gcp-" in alone.out) == (0, True), alone.out
+
+
 def test_one_whose_cell_is_taken_away_runs_again_elsewhere(fleet: OwnOrchestrator) -> None:
     person = fleet.person
     write(person, ("slow", slow(8_000_000_000), PATIENT), ("after", HELLO, {"needs": ["slow"]}))
