@@ -42,7 +42,7 @@ def open_default(terminal: Terminal) -> Fabric:
     """The fabric `default`; made at first use, which is told in one line on stderr."""
     from grafos_cli.opening import open_home
 
-    return open_home(terminal.note)
+    return open_home(terminal.note_once)
 
 
 @app.command(

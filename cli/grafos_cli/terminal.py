@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from grafos_cli.characters import fit, harmless, is_utf8
@@ -56,6 +56,7 @@ class Terminal:
     """With ``stream`` the key of the command's list."""
     wide: bool = False
     """Tables show every column, however wide that is."""
+    _noted: set[str] = field(default_factory=set, compare=False, repr=False)
 
     def emit(self, document: Mapping[str, Any], text: str) -> None:
         """The command's result: the JSON document with ``--json``, else the text; always on stdout. With ``--stream``
@@ -84,6 +85,12 @@ class Terminal:
         if not self.json:
             self.err.write(harmless(line + "\n"))
             self.err.flush()
+
+    def note_once(self, line: str) -> None:
+        """As ``note``, for what several parts of a command may come to remark."""
+        if line not in self._noted:
+            self._noted.add(line)
+            self.note(line)
 
     def paint(self, style: str, text: str) -> str:
         """``text`` for stdout in a style when colour is wanted; the meaning is never in the colour alone."""

@@ -118,6 +118,13 @@ def test_a_table_is_aligned_and_has_no_blanks_at_its_ends() -> None:
     assert facts([("a", "1"), ("long", "")], plain()) == "a     1\nlong\n"
 
 
+def test_a_remark_of_several_parts_of_a_command_is_made_once() -> None:
+    terminal = plain()
+    for line in ("it ends soon", "it is slow", "it ends soon"):
+        terminal.note_once(line)
+    assert terminal.err.getvalue() == "it ends soon\nit is slow\n"
+
+
 def test_steps_are_lines_without_a_terminal_and_nothing_for_programs() -> None:
     for json, lines in ((False, 2), (True, 0)):
         terminal = plain(json=json)
