@@ -29,7 +29,7 @@ IN_AND_OUT = """\
   (func (export "_grafos_tasklet_finalize")))
 """
 """Answers with its input, and leaves it."""
-PATIENT = {"fuel": 10**12, "deadline_s": 60}
+PATIENT = {"fuel": 10**12, "deadline_s": 300}
 
 
 def slow(turns: int) -> str:
@@ -100,11 +100,11 @@ def test_after_a_kill_the_same_command_goes_on_and_nothing_runs_twice(resident: 
     before = {run["run_id"] for run in runs(resident)}
     write(
         resident,
-        ("slow", slow(600_000_000), PATIENT),
+        ("slow", slow(1_200_000_000), PATIENT),
         ("after", IN_AND_OUT, {"needs": ["slow"], "input": "response:slow"}),
     )
     process = resident.starts("deploy")
-    until(lambda: [run for run in runs(resident) if run["run_id"] not in before], "the first run")
+    until(lambda: runs_since(resident, before), "the first run")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     answer = resident("deploy", "--json")
@@ -148,8 +148,10 @@ def test_a_tasklet_that_only_serves_is_deployed_and_not_run(resident: Person) ->
     assert "hold" in resident("deploy", "plan").out
 
 
-def test_ctrl_c_says_how_to_go_on(resident: Person) -> None:
-    write(resident, ("slow", slow(400_000_000), PATIENT), ("after", HELLO, {"needs": ["slow"]}))
+def test_a_program_that_was_stopped_is_given_up_with_its_run_and_its_money(
+    resident: Person,
+) -> None:
+    write(resident, ("slow", FOR_EVER, PATIENT), ("after", HELLO, {"needs": ["slow"]}))
     before = len(runs(resident))
     process = resident.starts("deploy")
     until(lambda: len(runs(resident)) > before, "the first run")
@@ -157,16 +159,7 @@ def test_ctrl_c_says_how_to_go_on(resident: Person) -> None:
     answer = ends_with(process)
     assert (answer.code, answer.error_code) == (130, "interrupted")
     assert "run the same command again" in answer.err
-    assert resident("deploy").code == 0
-
-
-def test_a_program_that_was_stopped_is_given_up_with_its_run_and_its_money(resident: Person) -> None:
-    write(resident, ("slow", slow(8_000_000_000), PATIENT), ("after", HELLO, {"needs": ["slow"]}))
-    before = len(runs(resident))
-    process = resident.starts("deploy")
-    until(lambda: len(runs(resident)) > before, "the first run")
-    process.send_signal(signal.SIGINT)
-    [key] = re.findall("grafos deploy cancel ([0-9a-f]{32})", ends_with(process).err)
+    [key] = re.findall("grafos deploy cancel ([0-9a-f]{32})", answer.err)
     [listed] = [each for each in programs(resident) if each["reservation_key"] == key]
     assert (listed["program"], listed["state"], len(listed["run_ids"])) == ("whole", "open", 1)
     assert key in resident("deploy", "ls").out
@@ -181,16 +174,26 @@ def test_a_program_that_was_stopped_is_given_up_with_its_run_and_its_money(resid
 
 
 def test_who_goes_on_after_a_run_was_cancelled_gets_another_one(resident: Person) -> None:
-    write(resident, ("slow", slow(400_000_000), PATIENT), ("after", HELLO, {"needs": ["slow"]}))
+    write(resident, ("slow", FOR_EVER, PATIENT), ("after", HELLO, {"needs": ["slow"]}))
     before = {run["run_id"] for run in runs(resident)}
     process = resident.starts("deploy")
-    until(lambda: [run for run in runs(resident) if run["run_id"] not in before], "the first run")
+    until(lambda: runs_since(resident, before), "the first run")
     process.send_signal(signal.SIGINT)
-    assert ends_with(process).code == 130
-    [begun] = [str(run["run_id"]) for run in runs(resident) if run["run_id"] not in before]
+    [key] = re.findall("grafos deploy cancel ([0-9a-f]{32})", ends_with(process).err)
+    [begun] = runs_since(resident, before)
     assert resident("runs", "cancel", begun).code == 0
-    answer = resident("deploy", "--json")
-    assert (answer.code, answer.document["tasklets"][0]["attempts"]) == (0, 2), answer.out
+    process = resident.starts("deploy")
+    until(lambda: len(runs_since(resident, before)) == 2, "another run")
+    process.send_signal(signal.SIGINT)
+    assert key in ends_with(process).err, "it is the same program, and nothing more is held"
+    given_up = resident("deploy", "cancel", key, "--json").document
+    assert [run["run_id"] for run in given_up["runs"]] == [
+        each for each in runs_since(resident, before) if each != begun
+    ]
+
+
+def runs_since(person: Person, before: set[object]) -> list[str]:
+    return [str(run["run_id"]) for run in runs(person) if run["run_id"] not in before]
 
 
 def programs(person: Person) -> list[dict[str, Any]]:
