@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 app = new_group(
     help="Memory of one cell, leased for a while, that all your runs may attach to, on whatever cell they are.",
-    examples=("grafos lease create 1m", "grafos lease ls", "grafos lease rm LEASE_ID"),
-    next="grafos lease create 1m",
+    examples=("grafos lease create 64k", "grafos lease ls", "grafos lease rm LEASE_ID"),
+    next="grafos lease create 64k",
 )
 
 LeaseId = Annotated[str, typer.Argument(metavar="LEASE_ID", help="as lease ls prints it")]
@@ -29,7 +29,7 @@ Ttl = Annotated[str, typer.Option(metavar="TIME", help="how long it lasts from n
     "create",
     cls=taught(
         examples=(
-            "grafos lease create 1m",
+            "grafos lease create 64k",
             "grafos lease create 64k --provider gcp --ttl 30m --json | jq -r .lease.ref",
         ),
         next="grafos lease show LEASE_ID",

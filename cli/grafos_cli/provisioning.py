@@ -87,7 +87,7 @@ def provision(
 
     On aws a cell is a small fabric of its own. On azure and gcp its machine lets nobody in and joins the fabric's
     orchestrator by itself (grafos fabric init); one that never gets ready there is torn down again, and you hear why.
-    There it starts from the newest image that was published to the region, else from a stock image and the software;
+    A cell starts from the newest image that was published to the region, else from a stock image and the software;
     with --image bake the image of today's software is baked and published first, if it is not there.
     All that stands in the way is told at once; then the worst case is held in the fabric's ledger. A zone without a
     machine is followed by the next, with --any also region and cloud. Stopped or failed at any moment, the same command
