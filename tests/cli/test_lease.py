@@ -36,6 +36,14 @@ def test_a_region_is_leased_shown_renewed_and_ended(resident: Person) -> None:
     assert resident("lease", "renew", made["lease_id"]).error_code == "lease_expired"
 
 
+def test_the_first_example_of_the_help_fits_the_local_fabric(resident: Person) -> None:
+    example = resident("lease", "create", "--help").out.splitlines()[1].split()
+    assert example[:3] == ["grafos", "lease", "create"]
+    made = resident(*example[1:], "--json")
+    assert made.code == 0, made.err
+    assert resident("lease", "rm", made.document["lease"]["lease_id"]).code == 0
+
+
 def test_a_command_whose_answer_was_lost_finds_its_lease_when_it_is_given_again(resident: Person) -> None:
     kept = resident.project / ".grafos" / "runs"
     with scheduler_that_waits(resident):
