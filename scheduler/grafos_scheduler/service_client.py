@@ -151,7 +151,10 @@ class Session:
             if not self._credit:
                 self._has_credit.clear()
             self._send(SessionData(self._session_id, bytes(piece)))
-            await self._writer.drain()
+            try:
+                await self._writer.drain()
+            except (OSError, ssl.SSLError) as error:
+                raise self._broke(error) from error
             view = view[len(piece) :]
 
     def end_writing(self) -> None:
@@ -176,8 +179,10 @@ class Session:
                     return
                 for body in self._frames.feed(data):
                     self._take(_decoder.decode(body))
+        except GrafosError as error:
+            self._end(error)
         except (OSError, ssl.SSLError, msgspec.MsgspecError) as error:
-            self._end(GrafosError("scheduler_unreachable", "the session broke", why=str(error)))
+            self._broke(error)
 
     def _take(self, frame: ToClient) -> None:
         if isinstance(frame, SessionData):
@@ -191,12 +196,17 @@ class Session:
         elif isinstance(frame, SessionEnd | SessionRefused):
             self._end(_error(frame.code, frame.what if isinstance(frame, SessionRefused) else "the session has ended"))
 
-    def _end(self, error: GrafosError) -> None:
+    def _broke(self, error: Exception) -> GrafosError:
+        return self._end(GrafosError("scheduler_unreachable", "the session broke", why=str(error)))
+
+    def _end(self, error: GrafosError) -> GrafosError:
+        """Ends it so, if it has not ended before; gives what it ended with."""
         if self._over is None:
             # What the service has said to its end is whole, whatever becomes of the connection then.
             self._over = error
             self._inbox.put_nowait(b"")
             self._has_credit.set()
+        return self._over
 
 
 class ServiceClient:
@@ -233,8 +243,12 @@ class ServiceClient:
         try:
             async with asyncio.timeout(OPEN_S_MAX):
                 reader, writer = await asyncio.open_connection(self._address, self._port, ssl=self._context)
-                writer.write(framing.encode_frame(hello))
-                answer = await _first_frame(reader)
+                try:
+                    writer.write(framing.encode_frame(hello))
+                    answer = await _first_frame(reader)
+                except BaseException:
+                    writer.transport.abort()  # nobody else knows of it
+                    raise
         except (TimeoutError, OSError, ssl.SSLError, asyncio.IncompleteReadError) as error:
             raise GrafosError(
                 "scheduler_unreachable",
