@@ -11,7 +11,7 @@ Which run may attach to a region is said here (``check_call``); what it may do t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -180,10 +180,10 @@ def tear_down(draft: Draft, region: Region) -> None:
     draft.send(lease.cell_id, frames.TearDownLease(lease.lease_id, lease.generation))
 
 
-def _forget(draft: Draft, ended: Iterable[str]) -> None:
+def _forget(draft: Draft, ended: Collection[str]) -> None:
     """Forgets what ended long ago of these regions of one tenant, the oldest first, or is one of too many; but not in
     its first hour, in which its asker may repeat the request, nor while its lease is there."""
-    state, ended = draft.state, list(ended)
+    state = draft.state
     surplus = len(ended) - ENDED_KEPT_MAX
     for lease_id in ended:
         age_s = draft.now - state.regions[lease_id].ended_at
