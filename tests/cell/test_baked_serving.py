@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -165,6 +166,18 @@ def test_no_end_is_taken_past_the_latest_one_whoever_asks(machine: Path) -> None
     (machine / "kept" / ENDS).mkdir(parents=True)
     (machine / "kept" / ENDS / END_FILE).write_text(f"{LATEST + 1}\n")
     assert end_of(baked.read_told(told()), machine / "kept") == NOW + 600
+    assert timers(machine) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "endless"])
+def test_root_is_neither_led_nor_held_up_by_what_was_laid_there_in_place_of_a_moment(kind: str, machine: Path) -> None:
+    asked = machine / "run" / ASKS / END_WANTED_FILE
+    if kind == "pipe":
+        os.mkfifo(asked)
+    else:
+        (machine / "secret").write_text(f"{NOW + 3600}\n")
+        asked.symlink_to("/dev/zero" if kind == "endless" else machine / "secret")
+    assert roots_turn(machine) == 0
     assert timers(machine) == []
 
 
