@@ -99,7 +99,8 @@ def _vetoes(
     ends_at = state.terms[cell.cell_id].expires_at
     if ends_at and ends_at < now + state.settings.service_lease_s:
         against.append("the cell is about to end")
-    own = {instance.instance_id for instance in state.instances_of(f"{tenant}/{spec.name}")} if anew else set()
+    instances = {instance.instance_id for instance in state.instances_of(f"{tenant}/{spec.name}")}
+    own = instances if anew else set()
     own_leases = [lease for lease in state.leases_at(cell.cell_id) if lease.run_id in own]
     leased = state.leased_by_cell.get(cell.cell_id, Resources())
     for lease in own_leases:
@@ -110,7 +111,7 @@ def _vetoes(
     ]
     against += _neighbours(state, tenant, cell.cell_id, spec, own)
     for lease in state.leases_at(cell.cell_id):
-        if lease.kind == LISTENER and lease.amount == spec.listener_port and lease.run_id not in own:
+        if lease.kind == LISTENER and lease.amount == spec.listener_port and lease.run_id not in instances:
             against.append(f"{PORT_TAKEN}{spec.listener_port} is taken by another service")
             break
     return against

@@ -312,6 +312,8 @@ def test_scaling_beyond_the_cells_is_refused() -> None:
     with pytest.raises(GrafosError) as caught:
         desk.tell(service_events.ServiceScaled("ada", "web", 4))
     assert caught.value.code == "placement_failed"
+    assert "it has an instance of this service" in caught.value.what
+    assert "another service" not in caught.value.what, "the port is its own"
     assert desk.service().spec.replica_count == 1
 
 
