@@ -72,9 +72,9 @@ def main(provider: str, replicas: int, visits: int) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4 or not all(number.isdecimal() and int(number) for number in sys.argv[2:]):
+        sys.exit((__doc__ or "").splitlines()[0])
     try:
         main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
-    except (IndexError, ValueError):
-        sys.exit((__doc__ or "").splitlines()[0])
     except GrafosError as error:
         sys.exit(f"error[{error.code}]: {error.what}")

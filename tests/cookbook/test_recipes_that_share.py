@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -182,6 +183,14 @@ def test_the_web_server_serves_here_and_on_two_cells_as_its_readme_says(shell: S
     for served in (first, second):
         assert (len(served), sum(map(int, served.values()))) == (2, 6), ada.printed
     assert len(first.keys() & second.keys()) == 1, ada.printed
+
+
+@pytest.mark.parametrize("words", ["local 1", "local 1 x", "local 0 3", "local 1 -1", "local 1 3 5"])
+def test_the_web_server_s_client_says_how_it_is_called(words: str, tmp_path: Path) -> None:
+    called = [sys.executable, ROOT / "cookbook" / "web-server" / "client.py", *words.split()]
+    done = subprocess.run(called, env={"HOME": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.endswith("client.py PROVIDER REPLICAS VISITS\n")) == (1, True), done.stderr
+    assert not list(tmp_path.iterdir()), "it has begun"
 
 
 @pytest.mark.parametrize("name", RECIPES)
