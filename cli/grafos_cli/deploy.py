@@ -192,10 +192,11 @@ def run(
     terminal = terminal_of(ctx)
     what = load_program(program_folder(program))
     where = _named(what, provider, env) or LOCAL
+    running = what if tasklet else _those_that_run(what)
     if not tasklet and len(what.tasklets) > 1:
         of_one = {"--input": input_file, "--mem": mem, "--block": block, "--max-cents": max_cents}
         refused = [flag for flag, value in of_one.items() if value] + (["--provider any"] if where == ANY else [])
-        _run_whole(_those_that_run(what), where, cell_id, _tier(tier), tenant, refused, terminal)
+        _run_whole(running, where, cell_id, _tier(tier), tenant, refused, terminal)
         return
     chosen = what.tasklet(tasklet)
     if chosen.input_of is not None and not input_file:

@@ -40,7 +40,8 @@ def ls(ctx: typer.Context) -> None:
     emulated = emulated_cells(around.fabric)
     rows = []
     for reach, view in found:
-        amounts = (view.amount_micro_cents, view.spent_micro_cents)
+        held_for_it = 0 if view.state == "settled" else view.amount_micro_cents
+        amounts = (held_for_it, view.spent_micro_cents)
         held, spent = (amount_text(amount, fictional=reach.cell_id in emulated) for amount in amounts)
         until = moment_text(view.expires_at)
         rows.append([view.reservation_key, view.program or "-", reach.cell_id, view.state, held, spent,

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
 def cleared(draft: Draft, name: str) -> TenantView:
     """Nothing of the tenant's goes on: programs are closed, runs cancelled, regions ended and services removed without
-    waiting for their sessions. What has leases is gone once its cells have said so. Repeating it is harmless."""
-    state, tenant = draft.state, tenants.living(draft.state, name)
+    waiting for their sessions. What has leases is gone once its cells have said so. Repeating it is harmless, also when
+    the tenant is gone."""
+    state, known = draft.state, draft.state.tenants.get(name)
+    if known is not None and known.deleted_at:
+        return tenants.view(state, known)
+    tenant = tenants.living(state, name)
     for run in list(state.runs_under_way()):
         if run.tenant == name:
             cancelling.asked(draft, events.RunCancelAsked(name, run.run_id))

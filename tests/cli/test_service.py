@@ -106,6 +106,7 @@ def test_a_service_is_cut_over_failed_over_and_scaled_within_its_cells(shop: Per
     until(lambda: instance(shop) not in ("", first, second))
     refused = shop("service", "scale", "web", "2")
     assert (refused.code, refused.error_code) == (6, "placement_failed")
+    assert "it has an instance of this service)" in refused.err, "the port is its own"
     assert first in shop("service", "logs", "web").out
     happened = [one["what"] for one in shop("events", "--json").document["events"] if one["name"] == "web/0"]
     steps = ["CutoverStarted", "CutoverCompleted", "FailoverStarted"]
@@ -139,6 +140,14 @@ def test_the_refusal_of_one_says_which_were_deployed_before_it(shop: Person) -> 
     assert (unknown.code, unknown.error_code) == (2, "usage")
     assert "it has web, far" in unknown.err
     assert "name one of these" in unknown.err
+
+
+def test_a_program_that_only_serves_is_not_run(shop: Person) -> None:
+    declare(shop)
+    for words in (("deploy",), ("deploy", "plan")):
+        answer = shop(*words)
+        assert (answer.code, answer.error_code) == (2, "usage")
+        assert "grafos service deploy" in answer.err
 
 
 def test_more_replicas_than_cells_are_refused(shop: Person) -> None:

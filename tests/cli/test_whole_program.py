@@ -238,6 +238,7 @@ def test_the_whole_is_held_before_anything_begins_or_nothing_does(fleet: OwnOrch
     told = person("deploy", "--provider", "gcp", "--json").document
     one = told["reserved_micro_cents"] // 3
     assert one > told["spent_micro_cents"] > 0
+    assert re.search(r" settled +0¢ ", person("deploy", "ls").out), "nothing is held for it any more"
     free = person("admin", "list-tenants", "--json").document["tenants"][0]
     lean = (free["spent_micro_cents"] + 2 * one) // 10**6
     assert person("admin", "set-tenant-budget", "--tenant", free["name"], "--cents", str(lean)).code == 0

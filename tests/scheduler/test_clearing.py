@@ -42,3 +42,4 @@ def test_all_that_a_tenant_has_is_ended_and_then_it_can_be_deleted() -> None:
     assert not desk.state.ledger.holds
     desk.tell(TenantDeleted("ada"))
     assert desk.state.tenants["ada"].deleted_at
+    desk.tell(TenantCleared("ada"))  # whoever did not hear of that asks again
