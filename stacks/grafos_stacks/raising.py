@@ -37,7 +37,7 @@ from grafos_stacks.planner import bundle_of, started_from
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
 from grafos_stacks.provision import keep_begun, record_of, refuse_other_account, url_of
 from grafos_stacks.records import OPERATOR, READY, CellHome, CellRecord, SchedulerHome
-from grafos_stacks.starting import start_of
+from grafos_stacks.starting import check_still_there, start_of
 from grafos_stacks.teardown import teardown
 from grafos_stacks.unmaking import is_anything_of
 
@@ -114,8 +114,10 @@ def _planned(hands: Hands, plan: StackPlan, bundles: Bundles, *, with_backup: bo
     if pinned is None:
         CellHome(hands.fabric, plan.stack).begin_anew()
         return plan
-    is_lost = with_backup and _machine_state(hands, pinned) is State.GONE
-    return _with_software_of_here(hands, pinned, bundles) if is_lost else pinned
+    if with_backup and _machine_state(hands, pinned) is State.GONE:
+        return _with_software_of_here(hands, pinned, bundles)
+    check_still_there(hands, pinned)
+    return pinned
 
 
 def ran_out(hands: Hands) -> StackRow | None:

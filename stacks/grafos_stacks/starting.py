@@ -72,12 +72,12 @@ def check_still_there(hands: Hands, plan: StackPlan) -> None:
     image, spec = plan.facts.image, plan.spec
     if any(one.image_id == image.id for one in _ready(hands, spec.region)):
         return
+    undo = "fabric down" if spec.orchestrates else f"cloud teardown {spec.provider} --cell-id {plan.stack}"
     raise GrafosError(
         "image_unknown",
         f"{plan.stack} was begun from the image {image.name}, which is gone since",
         where=f"{spec.provider} {spec.region}",
-        next=f"grafos cloud teardown {spec.provider} --cell-id {plan.stack}; then ask for it again: "
-        "it starts from what is there then",
+        next=f"grafos {undo}; then ask for it again: it starts from what is there then",
     )
 
 
@@ -99,13 +99,13 @@ def named_image(kept: Sequence[Kept], spec: CellSpec, arches: Sequence[str]) -> 
     asked = spec.image
     found = [one for one in kept if asked == one.stack or _is_digest_of(asked, one)]
     if not found:
+        or_made = "" if spec.orchestrates else "; or --image bake, which makes and publishes one"
         raise GrafosError(
             "image_unknown",
             f"no image {asked} is published on {spec.provider} in {spec.region}",
             where=f"{spec.provider} {spec.region}",
             next=f"grafos cloud image publish {spec.provider} --region {spec.region}; see those that are there: "
-            f"grafos cloud image ls --provider {spec.provider}; or --image bake, which makes and publishes one; "
-            f"or --image {STOCK}",
+            f"grafos cloud image ls --provider {spec.provider}{or_made}; or --image {STOCK}",
         )
     fitting = [one for one in found if one.arch in arches]
     if not fitting:

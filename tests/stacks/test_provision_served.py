@@ -16,14 +16,18 @@ from grafos_core.clock import SystemClock
 from grafos_core.errors import GrafosError
 from grafos_core.fabric import open_fabric
 from grafos_emulators.emulator import EmulatedClouds, Settings
+from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
 from grafos_scheduler.client import SchedulerClient
 from grafos_stacks.bundle import Bundles
 from grafos_stacks.direct import Hands
 from grafos_stacks.extending import Wish, extend
 from grafos_stacks.lowering import bring_all_home, take_machine_down
 from grafos_stacks.orchestrator_machine import STACK
+from grafos_stacks.publishing_end import unpublish
 from grafos_stacks.records import OPERATOR, CellHome
 from grafos_stacks.software_change import change_software
+
+MAKES_MACHINES = {"aws": "RunInstances", "gcp": "instances.insert", "azure": "virtualMachines.createOrUpdate"}
 
 
 def no_installer(*_: object) -> None:
@@ -72,6 +76,28 @@ def test_a_standalone_cell_starts_from_the_published_image_runs_and_is_extended(
     with CellHome(on_aws.fabric, "aws-one").open_client(SchedulerClient, OPERATOR, longer.url, 5.0) as client:
         assert client.cells()[0].ready
     assert on_aws.teardown().receipt.left == 0
+
+
+def test_an_orchestrator_that_was_begun_from_an_image_that_is_gone_since_says_so(
+    operator: OrchestratorOperator, tmp_path: Path
+) -> None:
+    name = put_up_at(operator.hands(), REGIONS[operator.provider], tmp_path)
+    full = Fault(Effect.REFUSE, ErrorClass.CAPACITY)
+    operator.clouds.faults.add(FaultRule(full, operation=MAKES_MACHINES[operator.provider], times=0))
+    with pytest.raises(GrafosError) as refused:
+        operator.up()
+    assert refused.value.code == "cloud_capacity"
+    operator.clouds.faults.clear()
+    unpublish(operator.hands(), name)
+    with pytest.raises(GrafosError) as refused:
+        operator.up()
+    assert (refused.value.code, "grafos fabric down" in refused.value.next) == ("image_unknown", True)
+    with pytest.raises(GrafosError) as refused:
+        operator.plan(anew=True, image=name)
+    assert (refused.value.code, "bake" in refused.value.next) == ("image_unknown", False), "fabric up bakes nothing"
+    torn = take_machine_down(operator.hands(), operator.project)
+    assert torn is not None
+    assert torn.receipt.left == 0
 
 
 def test_an_orchestrator_starts_from_the_published_image_is_extended_and_made_anew_from_a_backup(
