@@ -400,7 +400,7 @@ def test_at_its_end_it_fences_itself_reports_and_leaves(scheduler: ScriptedSched
     begin_run(link, "run-1", ENDLESS)
     assert not gone.exists()
     assert link.hear_one(frames.RunEnded).code == "interrupted"
-    assert scheduler.daemon.popen.wait(20) == 0
+    assert scheduler.daemon.popen.wait(60) == 0
     assert gone.exists()
 
 
@@ -409,7 +409,7 @@ def test_an_end_that_is_moved_is_kept_at_its_new_time(scheduler: ScriptedSchedul
     moved_to = int(time.time()) + 5
     end.write_text(f"{moved_to}\n")
     daemon = scheduler.start_cell(expires_at=time.time() + 2, on_expiry=f"touch {gone}", end_file=end)
-    assert daemon.popen.wait(20) == 0
+    assert daemon.popen.wait(60) == 0
     assert time.time() >= moved_to
     assert gone.exists()
     assert "was moved" in daemon.log.read_text()
@@ -428,14 +428,14 @@ def test_its_end_comes_without_any_scheduler_too(scheduler: ScriptedScheduler) -
     daemon = scheduler.start_cell(
         scheduler="https://127.0.0.1:9", expires_at=time.time() + 1, on_expiry=f"touch {gone}"
     )
-    assert daemon.popen.wait(20) == 0
+    assert daemon.popen.wait(60) == 0
     assert gone.exists()
 
 
 def test_a_start_after_its_end_leaves_at_once(scheduler: ScriptedScheduler) -> None:
     gone = scheduler.folder / "gone"
     daemon = scheduler.start_cell(expires_at=time.time() - 5, on_expiry=f"touch {gone}")
-    assert daemon.popen.wait(20) == 0
+    assert daemon.popen.wait(60) == 0
     assert gone.exists()
     assert scheduler.dials == []
 
@@ -448,7 +448,7 @@ def test_damaged_state_is_one_clear_error(scheduler: ScriptedScheduler, link: Sc
     scheduler.daemon.discard()
     (scheduler.folder / "cell-state" / "cell.db").write_bytes(b"rubbish " * 1000)
     daemon = scheduler.start_cell()
-    assert daemon.popen.wait(20) == CODES["store_invalid"].exit_code
+    assert daemon.popen.wait(60) == CODES["store_invalid"].exit_code
     text = daemon.log.read_text()
     assert "error[store_invalid]" in text
     assert "Traceback" not in text
@@ -456,7 +456,7 @@ def test_damaged_state_is_one_clear_error(scheduler: ScriptedScheduler, link: Sc
 
 def test_an_address_that_is_none_is_one_clear_error(scheduler: ScriptedScheduler) -> None:
     daemon = scheduler.start_cell(scheduler="https://127.0.0.1:99999")
-    assert daemon.popen.wait(20) == CODES["config_invalid"].exit_code
+    assert daemon.popen.wait(60) == CODES["config_invalid"].exit_code
     assert "Traceback" not in daemon.log.read_text()
 
 

@@ -14,7 +14,7 @@ from grafos_cell.orchestrating import ROWS, OrchestratorSupervisor
 from grafos_cell.standalone import Program
 from grafos_core.machine_files import RESTORE_FILE
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 RUNNER = """
 import sys
 from pathlib import Path

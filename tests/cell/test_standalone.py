@@ -19,7 +19,7 @@ from grafos_cell.standalone import Program, Supervisor, _parser, programs_of
 from grafos_core.machine_files import END_FILE, END_WANTED_FILE, read_moment
 from grafos_stacks import machine_script
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 # A process that runs a supervisor over one program, which notes each of its starts and then does what it was told.
 RUNNER = """

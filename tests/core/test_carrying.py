@@ -9,7 +9,7 @@ import pytest
 
 from grafos_core.virtual_machines import HOST, way_to
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def begin(port: int) -> tuple[subprocess.Popen[bytes], socket.socket]:

@@ -53,7 +53,7 @@ def test_processes_that_come_first_at_once_make_one_fabric_and_never_pass_its_ca
     fabric = open_fabric(CLOCK)
     with fabric.ledger() as transaction:
         account = transaction.ledger.account(OPERATOR_ACCOUNT)
-    assert {queue.get(timeout=5) for _ in range(6)} == {fabric.id}
+    assert {queue.get(timeout=60) for _ in range(6)} == {fabric.id}
     assert account.held_micro_cents == from_cents(1800), "six of eight holds of 300 fit under 2,000"
     assert sorted(worker.exitcode or 0 for worker in workers) == [0, 0, 0, 0, 0, 0, 1, 1]
 

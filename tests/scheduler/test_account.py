@@ -385,7 +385,7 @@ def test_who_is_put_out_while_she_still_sends_has_said_nothing(
     bea = joined(orchestrator, operator, acme)
     context = trust.client_context(orchestrator.ca_pem, bea.certificate, bea.key)
     head = f"PUT /api/v1/blobs/{sha256_of(MODULE)} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {bea.token}\r\n"
-    connection = HTTPSConnection("127.0.0.1", orchestrator.port, context=context, timeout=10)
+    connection = HTTPSConnection("127.0.0.1", orchestrator.port, context=context, timeout=60)
     with contextlib.closing(connection):
         connection.connect()
         sending = connection.sock

@@ -168,7 +168,7 @@ def test_it_agrees_with_openssl(word: CloudsWord, tmp_path: Path) -> None:
     (tmp_path / "message").write_bytes(base64.b64decode(word.evidence("aws", EXPECTATION, KEY)))
     (tmp_path / "root.pem").write_text(word.aws.roots[REGIONS["aws"]])
     asked = ["openssl", "smime", "-verify", "-inform", "DER", "-in", "message", "-certfile", "root.pem", "-noverify"]
-    told = subprocess.run(asked, cwd=tmp_path, capture_output=True, check=True, timeout=30)
+    told = subprocess.run(asked, cwd=tmp_path, capture_output=True, check=True, timeout=60)
     assert told.stdout == cms.read((tmp_path / "message").read_bytes()).content
 
 

@@ -102,7 +102,7 @@ def test_the_secret_and_its_proof_for_another_server_are_never_on_the_wire(uncla
     mac = trust.claim_mac(unclaimed.secret, "operator", b"another server", csr_pem, unclaimed.fabric.pem)
     asked = messages.ClaimRequest(unclaimed.fabric.id, OPERATOR, csr_pem, unclaimed.fabric.pem, mac)
     assert unclaimed.secret.hex() not in msgspec.json.encode(asked).decode()
-    connection = HTTPSConnection("127.0.0.1", unclaimed.port, context=trust.unverified_context(), timeout=10)
+    connection = HTTPSConnection("127.0.0.1", unclaimed.port, context=trust.unverified_context(), timeout=60)
     connection.request("POST", "/api/v1/claim", msgspec.json.encode(asked))
     assert json.loads(connection.getresponse().read())["code"] == "claim_refused"
     connection.close()
@@ -329,7 +329,7 @@ def impostors(tmp_path: Path) -> Iterator[Any]:
 
     yield start
     for impostor in made:
-        impostor.join(10)
+        impostor.join(60)
         impostor.listening.close()
 
 

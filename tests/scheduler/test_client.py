@@ -61,7 +61,7 @@ def babble(town: Any) -> Iterator[Any]:
     for babbler in made:
         babbler.listening.shutdown(socket.SHUT_RDWR)
         babbler.listening.close()
-        babbler.join(10)
+        babbler.join(60)
 
 
 def client_to(town: Any, url: str, **other: Any) -> SchedulerClient:
@@ -180,7 +180,7 @@ def test_patience_waits_for_a_scheduler_that_is_on_its_way_up(unclaimed: Standal
     asking = threading.Thread(target=ask)
     asking.start()
     unclaimed.start()
-    asking.join(30)
+    asking.join(60)
     assert answers == [[]]
 
 

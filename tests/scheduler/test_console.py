@@ -219,7 +219,7 @@ def test_a_process_that_ends_lets_open_pages_go_and_a_new_one_knows_no_session(t
         assert other.scheduler is not None
         sent = visitor.stream_to_its_end(other.scheduler.popen.terminate)
         assert sent.endswith(b"\r\n0\r\n\r\n"), "the page was cut off"
-        assert other.scheduler.popen.wait(20) == 0
+        assert other.scheduler.popen.wait(60) == 0
         other.start()
         assert visitor.look().status == 401
         assert Visitor(other).sign_in(unused).status == 401

@@ -26,7 +26,7 @@ from grafos_scheduler.protocol import STRANGERS_MAX
 from grafos_scheduler.refusing import TRIES_AT_ONCE_MAX
 from grafos_scheduler.routes import ROUTES
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 _numbers = itertools.count(1)
 
 
@@ -61,7 +61,7 @@ def dial(links: list[RawLink], member: Member) -> RawLink:
 
 def anonymous(orchestrator: Orchestrator) -> HTTPSConnection:
     context = trust.client_context(orchestrator.ca_pem)
-    return HTTPSConnection("127.0.0.1", orchestrator.port, context=context, timeout=10)
+    return HTTPSConnection("127.0.0.1", orchestrator.port, context=context, timeout=60)
 
 
 def status_of(connection: HTTPSConnection, path: str) -> int:
@@ -179,7 +179,7 @@ def test_a_link_without_a_certificate_is_closed_at_once(orchestrator: Orchestrat
 
     context = trust.client_context(orchestrator.ca_pem)
     context.set_alpn_protocols([frames.LINK_ALPN])
-    plain = socket.create_connection(("127.0.0.1", orchestrator.port), timeout=10)
+    plain = socket.create_connection(("127.0.0.1", orchestrator.port), timeout=60)
     with context.wrap_socket(plain, server_hostname="127.0.0.1") as link:
         try:
             assert link.recv(1) == b""
@@ -203,7 +203,7 @@ def test_whoever_has_no_certificate_cannot_keep_those_out_who_have_one(
     opened = []
     try:
         for _ in range(STRANGERS_MAX + 8):
-            plain = socket.create_connection(("127.0.0.1", orchestrator.port), timeout=10)
+            plain = socket.create_connection(("127.0.0.1", orchestrator.port), timeout=60)
             opened.append(context.wrap_socket(plain, server_hostname="127.0.0.1"))
         with orchestrator.client(operator) as client:
             assert client.health().claimed
@@ -463,7 +463,7 @@ def test_only_the_operator_puts_a_bundle_and_only_under_its_own_hash(
     sha256 = hashlib.sha256(b"what the cell says it is").hexdigest()
     for who, code in ((member.identity, "rights_missing"), (operator, "blob_mismatch")):
         context = trust.client_context(orchestrator.ca_pem, who.certificate, who.key)
-        connection = HTTPSConnection("127.0.0.1", orchestrator.port, context=context, timeout=10)
+        connection = HTTPSConnection("127.0.0.1", orchestrator.port, context=context, timeout=60)
         headers = {"authorization": f"Bearer {who.token}"}
         connection.request("PUT", f"/api/v1/bundles/{sha256}", b"something else", headers)
         assert connection.getresponse().headers["grafos-code"] == code

@@ -330,6 +330,6 @@ def test_tls_is_what_the_url_says(disk: Database, tmp_path: Path) -> None:
 
 
 async def _until(is_so: Any) -> None:
-    async with asyncio.timeout(30.0):
+    async with asyncio.timeout(60.0):
         while not is_so():  # noqa: ASYNC110 - nobody tells when the database has come so far
             await asyncio.sleep(0.01)

@@ -35,7 +35,7 @@ def path_of(route: Route) -> str:
 def ask(cell: Standalone, route: Route, who: Identity, *, token: str | None = None) -> tuple[int, str]:
     """The status and the error code of one call by somebody, with an empty JSON object where a body is due."""
     context = trust.client_context(cell.ca_pem, who.certificate, who.key)
-    connection = HTTPSConnection("127.0.0.1", cell.port, context=context, timeout=10)
+    connection = HTTPSConnection("127.0.0.1", cell.port, context=context, timeout=60)
     headers = {"authorization": f"Bearer {who.token if token is None else token}"}
     try:
         connection.request(route.method, path_of(route), b"{}" if route.body else None, headers)
@@ -61,7 +61,7 @@ def minted(town: Any, who: Identity, kind: str, **changes: object) -> str:
 @pytest.fixture(scope="module")
 def published(town: Any) -> dict[str, Any]:
     context = trust.client_context(town.cell.ca_pem, town.acme.certificate, town.acme.key)
-    connection = HTTPSConnection("127.0.0.1", town.cell.port, context=context, timeout=10)
+    connection = HTTPSConnection("127.0.0.1", town.cell.port, context=context, timeout=60)
     connection.request("GET", "/openapi.json", headers={"authorization": f"Bearer {town.acme.token}"})
     answer = msgspec.json.decode(connection.getresponse().read())
     connection.close()
@@ -154,7 +154,7 @@ def test_a_certificate_of_another_ca_or_none_gets_no_answer(town: Any, route: Ro
     make_stranger(stranger, town.cell.fabric.id, kind)
     with pytest.raises(OSError):
         ask(town.cell, route, stranger)
-    anonymous = HTTPSConnection("127.0.0.1", town.cell.port, context=trust.client_context(town.cell.ca_pem), timeout=10)
+    anonymous = HTTPSConnection("127.0.0.1", town.cell.port, context=trust.client_context(town.cell.ca_pem), timeout=60)
     with pytest.raises(OSError):
         answer_of(anonymous, route)
     anonymous.close()

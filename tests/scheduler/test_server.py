@@ -35,7 +35,7 @@ class Caller:
 
     def __init__(self, cell: Standalone, who: Identity) -> None:
         context = trust.client_context(cell.ca_pem, who.certificate, who.key)
-        self.connection = HTTPSConnection("127.0.0.1", cell.port, context=context, timeout=10)
+        self.connection = HTTPSConnection("127.0.0.1", cell.port, context=context, timeout=60)
         self.token = who.token
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, Any]]:
@@ -235,7 +235,7 @@ def test_what_is_not_http_gets_our_shape_of_error(acme: Caller) -> None:
 
 
 def test_plain_http_on_the_tls_port_is_closed(town: Any) -> None:
-    with socket.create_connection(("127.0.0.1", town.cell.port), timeout=10) as plain:
+    with socket.create_connection(("127.0.0.1", town.cell.port), timeout=60) as plain:
         plain.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
         assert b"HTTP" not in plain.recv(1000)
 
@@ -352,7 +352,7 @@ def test_a_port_that_is_taken_is_told_and_nothing_is_started(unclaimed: Standalo
     second = Standalone(tmp_path / "two")
     second.port = unclaimed.port
     process = Process("grafos_scheduler", second.arguments(), tmp_path / "second.log")
-    assert process.popen.wait(20) == CODES["port_taken"].exit_code
+    assert process.popen.wait(60) == CODES["port_taken"].exit_code
     assert "error[port_taken]" in process.log.read_text()
     assert not second.state.exists()
     process.discard()
@@ -363,7 +363,7 @@ def test_a_second_scheduler_on_the_same_state_fences_the_first(unclaimed: Standa
     second = Process("grafos_scheduler", arguments, unclaimed.folder / "second.log")
     try:
         second.wait_ready()
-        assert unclaimed.scheduler.popen.wait(20) == CODES["store_fenced"].exit_code
+        assert unclaimed.scheduler.popen.wait(60) == CODES["store_fenced"].exit_code
         assert "error[store_fenced]" in unclaimed.scheduler.log.read_text()
     finally:
         second.discard()
@@ -374,7 +374,7 @@ def test_a_damaged_database_is_one_clear_error(unclaimed: Standalone) -> None:
     database = unclaimed.state / "scheduler.db"
     database.write_bytes(b"not a database, " * 512)
     process = Process("grafos_scheduler", unclaimed.arguments(), unclaimed.folder / "again.log")
-    assert process.popen.wait(20) == CODES["store_invalid"].exit_code
+    assert process.popen.wait(60) == CODES["store_invalid"].exit_code
     text = process.log.read_text()
     assert "error[store_invalid]" in text
     assert str(database) in text
@@ -404,7 +404,7 @@ def test_private_files_are_private(unclaimed: Standalone) -> None:
 
 def test_an_answer_is_never_an_internal_error_for_an_unclaimed_cell(unclaimed: Standalone) -> None:
     context = trust.unverified_context()
-    connection = HTTPSConnection("127.0.0.1", unclaimed.port, context=context, timeout=10)
+    connection = HTTPSConnection("127.0.0.1", unclaimed.port, context=context, timeout=60)
     connection.request("GET", "/api/v1/runs", headers={"authorization": "Bearer x"})
     answer = connection.getresponse()
     error = GrafosError.from_wire(json.loads(answer.read()))

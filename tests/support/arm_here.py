@@ -104,7 +104,7 @@ class ArmHere:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, sent, method=method)  # noqa: S310  loopback only
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
                 return _answer(response.status, response.read(), response.headers)
         except urllib.error.HTTPError as refusal:
             with refusal:

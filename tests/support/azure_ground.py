@@ -147,6 +147,6 @@ class AzureCloud(EmulatedCloud):
 
     def _send(self, path: str, body: dict[str, Any]) -> None:
         version = SCHEDULES_API if TYPES[Kind.DEADLINE] in path else API_VERSION
-        answer = self._http.put(f"{self.clouds.endpoint}{path}?api-version={version}", json=body, timeout=30)
+        answer = self._http.put(f"{self.clouds.endpoint}{path}?api-version={version}", json=body, timeout=60)
         assert answer.ok, answer.text
         self.clock.advance(1.0)  # what was begun is done by the next call

@@ -88,7 +88,7 @@ class AzurePlace:
         tags = {name: value for name, value in ((TAG_FABRIC, fabric), (TAG_KEY, key)) if value}
         path = f"/subscriptions/{EMULATED_SUBSCRIPTION}/resourceGroups/theirs-{next(self._names)}"
         url = f"{self.clouds.endpoint}{path}?api-version={API_VERSION}"
-        answer = requests.put(url, json={"location": self.region, "tags": tags}, timeout=10)
+        answer = requests.put(url, json={"location": self.region, "tags": tags}, timeout=60)
         assert answer.status_code == requests.codes.created
         return path
 

@@ -42,7 +42,7 @@ class Follower:
 
     def end(self) -> tuple[int, str]:
         code = self._process.wait(UNTIL_S)
-        self._reader.join(10)
+        self._reader.join(60)
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         err = self._process.stderr.read()

@@ -7,7 +7,7 @@ import contextlib
 import threading
 
 PIECE_BYTES = 64 * 1024
-READY_S_MAX = 10.0
+READY_S_MAX = 60.0
 
 
 class Gate:

@@ -56,7 +56,7 @@ class Gce:
         for name, value in headers.items():
             request.add_header(name.replace("_", "-"), value)
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
                 return response.status, _parsed(response.read())
         except urllib.error.HTTPError as refusal:
             with refusal:

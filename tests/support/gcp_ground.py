@@ -80,7 +80,7 @@ class GcpCloud(EmulatedCloud):
 
     def _insert(self, collection: str, body: dict[str, Any]) -> None:
         url = f"{self.clouds.endpoint}/compute/v1/projects/{EMULATED_PROJECT}/{collection}"
-        with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=10) as answer:  # noqa: S310  loopback
+        with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=60) as answer:  # noqa: S310  loopback
             assert answer.status == HTTPStatus.OK
         self.clock.advance(OPERATION_S)
 

@@ -82,7 +82,7 @@ class GcpPlace:
             "description": json.dumps({**tags, "region": self.region}),
         }
         url = f"{self.clouds.endpoint}/compute/v1/projects/{EMULATED_PROJECT}/global/networks"
-        with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=10) as answer:  # noqa: S310  loopback
+        with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=60) as answer:  # noqa: S310  loopback
             assert answer.status == HTTPStatus.OK
         self.clock.advance(OPERATION_S)
         return f"global/networks/{name}"

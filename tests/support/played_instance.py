@@ -68,7 +68,7 @@ class PlayedInstances:
     def cut(self) -> None:
         """The link breaks."""
         self.is_over = True
-        self._thread.join(10)
+        self._thread.join(WRITE_S_MAX)
         self.link.close()
 
     def end(self, start: StartInstance, code: str) -> None:

@@ -20,7 +20,7 @@ import parts
 
 from grafos_core import trust
 
-READY_S_MAX = 30.0
+READY_S_MAX = 60.0
 USER, PASSWORD = "grafos", "pass:word/4711"
 NOBODY = 65534
 # What a crash of the machine would need, and no crash of a process does.

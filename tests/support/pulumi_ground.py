@@ -184,7 +184,7 @@ class Spoken:
         assert self.process.stdout
         self.process.stdin.close()
         self.process.stdout.close()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 # --- the engine ---------------------------------------------------------------------------------------------------

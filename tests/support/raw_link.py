@@ -12,7 +12,7 @@ from standalone import CELL_ID, Identity, Standalone
 from grafos_core import trust
 from grafos_scheduler import frames, framing
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 Frame = TypeVar("Frame")
 

@@ -15,7 +15,7 @@ from typing import Any
 from grafos_stacks.bootstrap import fill_in
 from grafos_stacks.spec import REGISTERED
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Metadata(http.server.ThreadingHTTPServer):

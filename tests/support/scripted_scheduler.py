@@ -22,7 +22,7 @@ from grafos_scheduler.credentials import open_credentials
 from grafos_scheduler.enrolment_messages import CellCredentials, RenewalRequest
 from grafos_scheduler.settings import Settings
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 HEARTBEAT_EVERY_S = 0.2
 
 Frame = TypeVar("Frame")

@@ -20,7 +20,7 @@ from grafos_scheduler import messages
 from grafos_scheduler.claiming_client import claim
 from grafos_scheduler.client import SchedulerClient
 
-READY_S_MAX = 30.0
+READY_S_MAX = 60.0
 HEARTBEAT_EVERY_S = 0.5
 CELL_ID, PROVIDER, OPERATOR = "cell-1", "local", "ada"
 
