@@ -195,7 +195,9 @@ def _seconds(ttl: str) -> float:
     seconds = read_duration("--ttl", ttl)
     if not REGION_TTL_S_MIN <= seconds <= REGION_TTL_S_MAX:
         what = f"{ttl} is not between {REGION_TTL_S_MIN:g} s and {REGION_TTL_S_MAX / 3600:g} h"
-        raise GrafosError("usage", what, where="--ttl", next="renew it when it is needed longer: grafos lease renew")
+        raise GrafosError(
+            "usage", what, where="--ttl", next="name a time in between; grafos lease renew makes it longer"
+        )
     return float(seconds)
 
 

@@ -29,6 +29,7 @@ REGIONS_PER_TENANT_MAX = 256
 """Living ones; the bytes are bounded by the quota, this bounds the rows."""
 ENDED_PER_TENANT_MAX = 1000
 """Ended ones; each is kept for an hour, whatever it cost."""
+ANOTHER = "lease another one: grafos lease create"
 
 
 def decided(draft: Draft, event: region_events.OfRegions, chance: random.Random) -> RegionView:
@@ -163,9 +164,10 @@ def _renewal_asked(draft: Draft, event: region_events.RegionRenewalAsked) -> Reg
     lease = state.leases.get(region.lease_id)
     expires_at = draft.now + event.ttl_s
     if region.state != HELD or lease is None or lease.state not in (leases.ASKED, leases.HELD):
-        raise GrafosError("lease_expired", f"region {region.lease_id} is {region.state}, and cannot be renewed")
+        what = f"region {region.lease_id} is {region.state}, and cannot be renewed"
+        raise GrafosError("lease_expired", what, next=ANOTHER)
     if lease.revoke != RevokeState.ACTIVE:
-        raise GrafosError("lease_revoked", f"region {region.lease_id} is being taken back")
+        raise GrafosError("lease_revoked", f"region {region.lease_id} is being taken back", next=ANOTHER)
     if expires_at <= region.expires_at or lease.state == leases.ASKED:
         return view(state, region)
     held, tenant = draft.ledger.holds[region.lease_id], tenants.living(state, region.tenant)

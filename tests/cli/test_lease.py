@@ -33,7 +33,11 @@ def test_a_region_is_leased_shown_renewed_and_ended(resident: Person) -> None:
     assert "state      ended\n" in ended.out
     again = resident("lease", "rm", made["lease_id"], "--json").document["lease"]
     assert (again["state"], again["code"]) == ("ended", "")
-    assert resident("lease", "renew", made["lease_id"]).error_code == "lease_expired"
+    refused = resident("lease", "renew", made["lease_id"])
+    assert (refused.error_code, "next:  lease another one: grafos lease create" in refused.err) == (
+        "lease_expired",
+        True,
+    )
 
 
 def test_the_first_example_of_the_help_fits_the_local_fabric(resident: Person) -> None:
