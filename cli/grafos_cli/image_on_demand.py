@@ -72,7 +72,7 @@ def provision_from_bake(wish: Wish, terminal: Terminal, *, dry_run: bool, yes: b
 
     _refuse_unmeant(wish)
     fabric = open_default(terminal)
-    if image := _begun_with(wish, fabric):
+    if (image := _begun_with(wish, fabric)) is not None:
         with planned(replace(wish, image=image), terminal) as work:
             agree_and_make(work, terminal, dry_run=dry_run, yes=yes)
         return
@@ -103,19 +103,20 @@ def _refuse_unmeant(wish: Wish) -> None:
         )
 
 
-def _begun_with(wish: Wish, fabric: Fabric) -> str:
-    """The image from which the cell was begun that is gone on with; "" for one that was not, or not from any."""
+def _begun_with(wish: Wish, fabric: Fabric) -> str | None:
+    """The image that was asked for when the cell that is gone on with was begun; None for one that was not."""
     from contextlib import closing
 
     from grafos_core.clock import SystemClock
     from grafos_stacks.journal import Journal, StackState
 
     if not wish.cell_id:
-        return ""
+        return None
     with closing(Journal(fabric, SystemClock())) as journal:
         row = journal.stack(names_of(wish.cell_id, wish.count)[0])
-    is_begun = row is not None and row.plan is not None and row.state in (StackState.MAKING, StackState.MADE)
-    return row.plan.spec.image if is_begun and row is not None and row.plan is not None else ""
+    if row is None or row.plan is None or row.state not in (StackState.MAKING, StackState.MADE):
+        return None
+    return row.plan.spec.image
 
 
 # --- what is ahead ----------------------------------------------------------------------------------------------------

@@ -85,6 +85,18 @@ def test_the_image_is_published_once_and_the_cells_start_from_it(operator: Perso
         assert operator("cloud", *gone, "--yes").code == 0
 
 
+def test_a_cell_that_was_begun_from_no_image_in_particular_goes_on_as_it_began(operator: Person) -> None:
+    full = ("--provider", "gcp", "--operation", "instances.insert", "--error", "capacity", "--times", "0")
+    assert operator("emulate", "fault", "add", *full).code == 0
+    words = ("cloud", "provision", "gcp", "--ttl", "1h", "--cell-id", "plain", "--yes")
+    assert operator(*words).error_code == "cloud_capacity"
+    assert operator("emulate", "fault", "clear").code == 0
+    goes_on = operator(*ASKED, "--cell-id", "plain", "--dry-run", "--json")
+    assert (goes_on.code, goes_on.document["resumed"]) == (0, True), goes_on.err
+    assert "image" not in goes_on.document, "none is baked and published for it"
+    assert operator("cloud", "teardown", "gcp", "--cell-id", "plain", "--yes").code == 0
+
+
 def test_killed_while_it_publishes_the_same_command_goes_on_and_nothing_is_there_twice(
     operator: Person, baked: BakedImage
 ) -> None:
