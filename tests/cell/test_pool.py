@@ -22,6 +22,8 @@ from grafos_core.errors import GrafosError
 
 QUICK = tasklet("(i32.const 0)")
 ENDLESS = tasklet("(loop (br 0)) (i32.const 0)")
+ASKS = tasklet("(drop (call $fbbu_get_num_blocks (i32.const 0))) (loop (br 0)) (i32.const 0)")
+"""Asks the desk once, and then never ends."""
 LONG_S = 60.0
 
 
@@ -64,11 +66,21 @@ def in_a_pool(story: Story, workers: int = 1, limits: PoolLimits | None = None) 
 
 async def under_way(pool: WorkerPool) -> asyncio.Task[RunOutcome]:
     """An endless run, and the pool's worker is busy with it."""
-    assert (await endless(pool, 0.05)).code == "deadline_exceeded"  # so its code is there
-    run = endless(pool)
-    await asyncio.sleep(0.1)
-    assert not run.done()
+    has_begun = asyncio.Event()
+
+    def desk(_: LeaseCall) -> LeaseAnswer:
+        has_begun.set()
+        return LeaseAnswer(abi.OK, LONG_S)
+
+    run = asyncio.create_task(asks(pool, desk))
+    async with asyncio.timeout(LONG_S):
+        await has_begun.wait()
     return run
+
+
+async def asks(pool: WorkerPool, desk: Callable[[LeaseCall], LeaseAnswer], deadline_s: float = LONG_S) -> RunOutcome:
+    spec = spec_of(ASKS, fuel=abi.FUEL_MAX, deadline_s=deadline_s, block_leases=(BlockLease(4),))
+    return await pool.run(ASKS, spec, desk)
 
 
 def test_a_pool_runs_without_having_been_started() -> None:
@@ -166,8 +178,6 @@ def test_a_worker_killed_while_idle_is_not_noticed_by_the_next_run() -> None:
 
 
 def test_a_worker_that_hangs_is_killed_after_the_deadline_and_replaced() -> None:
-    module = tasklet("(drop (call $fbbu_get_num_blocks (i32.const 0))) (loop (br 0)) (i32.const 0)")
-
     async def story(pool: WorkerPool) -> None:
         assert await quick(pool) == "finished"
         before = pool.pids
@@ -176,8 +186,7 @@ def test_a_worker_that_hangs_is_killed_after_the_deadline_and_replaced() -> None
             os.kill(before[0], signal.SIGSTOP)  # its run has begun, and it waits for this answer
             return LeaseAnswer(abi.OK, LONG_S)
 
-        spec = spec_of(module, fuel=abi.FUEL_MAX, deadline_s=1.0, block_leases=(BlockLease(4),))
-        outcome = await pool.run(module, spec, desk)
+        outcome = await asks(pool, desk, deadline_s=1.0)
         assert outcome.code == "deadline_exceeded"
         assert "worker was ended" in outcome.text
         assert await quick(pool) == "finished"

@@ -390,10 +390,11 @@ def test_a_scheduler_that_is_told_to_stop_answers_who_waits_and_says_goodbye(
     played = PlayedCell(Town(unclaimed, operator, acme, acme, agent), links[-1])
     view = played.request_run("played-run-number-3")
     with unclaimed.client(acme) as client, ThreadPoolExecutor() as threads:
+        client.run(view.run_id)  # the connection is made
         waiting = threads.submit(client.run, view.run_id, wait_s=30.0)
         links[-1].hear_one(frames.GrantLease)
-        time.sleep(0.2)
+        time.sleep(0.5)
         assert not waiting.done()
         assert unclaimed.scheduler.end(signal.SIGTERM) == 0
-        assert waiting.result(10).run_id == view.run_id
+        assert waiting.result(60).run_id == view.run_id
     assert links[-1].hear_goodbye() == "interrupted"
