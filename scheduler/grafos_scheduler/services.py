@@ -318,4 +318,8 @@ def _check_spec(state: State, tenant: str, spec: ServiceSpec) -> None:
         )
     others = sum(key.startswith(f"{tenant}/") for key in state.services)
     if f"{tenant}/{spec.name}" not in state.services and others >= SERVICES_PER_TENANT_MAX:
-        raise GrafosError("limit_exceeded", f"tenant {tenant} has {others} services, which is the most it may")
+        raise GrafosError(
+            "limit_exceeded",
+            f"tenant {tenant} has {others} services, which is the most it may",
+            next="remove one that is not needed: grafos service rm NAME",
+        )

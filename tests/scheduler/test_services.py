@@ -22,6 +22,7 @@ from grafos_scheduler import (
 )
 from grafos_scheduler.service_frames import DrainInstance, InstanceEndedNoted, InstanceLoad, StartInstance, StopInstance
 from grafos_scheduler.service_messages import NodeConstraint, ResourceRequirement
+from grafos_scheduler.services import SERVICES_PER_TENANT_MAX
 
 LEASE_S = 30
 SURELY_OVER_S = LEASE_S + 5 + 1
@@ -96,6 +97,16 @@ def test_a_service_without_money_for_its_first_period_is_refused() -> None:
 def test_a_service_needs_the_right_to_listen_and_no_other() -> None:
     assert refused(ServiceDesk(1), required_rights=()).code == "request_invalid"
     assert refused(ServiceDesk(1), required_rights=("RIGHTS_SVC_LISTEN", "RIGHTS_ROOT")).code == "request_invalid"
+
+
+def test_a_tenant_has_so_many_services_at_most_and_is_told_what_helps() -> None:
+    desk = ServiceDesk(1)
+    desk.serve(name="first")
+    row = desk.service("first")
+    desk.state.services |= {f"ada/more-{number}": row for number in range(SERVICES_PER_TENANT_MAX - 1)}
+    told = refused(desk, listener_port=8081)
+    assert (told.code, told.next) == ("limit_exceeded", "remove one that is not needed: grafos service rm NAME")
+    assert desk.deploy(name="first") == row
 
 
 def test_what_no_cell_has_is_refused() -> None:
