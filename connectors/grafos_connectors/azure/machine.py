@@ -101,10 +101,10 @@ def throw_away_key() -> str:
 def _security_of_own(calls: AzureCalls, desired: Desired) -> dict[str, Any]:
     """Of a baked image: Secure Boot where it was published with its certificate and the machine type takes it; else
     none, for Azure knows no key that signed it."""
-    type_takes = skus.takes_trusted_launch(calls, desired.region, str(desired.inputs["machine_type"]))
-    if not desired.inputs.get("secure_boot") or not type_takes:
-        return {"securityProfile": {"securityType": "Standard"}}
-    return {"securityProfile": TRUSTED}
+    machine_type = str(desired.inputs["machine_type"])
+    if desired.inputs.get("secure_boot") and skus.takes_trusted_launch(calls, desired.region, machine_type):
+        return {"securityProfile": TRUSTED}
+    return {"securityProfile": {"securityType": "Standard"}}
 
 
 def _security(calls: AzureCalls, desired: Desired, image: Mapping[str, str]) -> dict[str, Any]:
