@@ -31,8 +31,11 @@ def read_moment(path: Path) -> int:
     """The Unix seconds in the file; 0 if there is none, or something else in it. Root reads what a program without
     rights wrote: it waits for nobody at a pipe, follows no link, and reads no more than a moment takes."""
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            text = file.read(DIGITS_MAX + 1).decode("ascii", "replace").strip()
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            text = os.read(file, DIGITS_MAX + 1).decode("ascii", "replace").strip()
+        finally:
+            os.close(file)
     except OSError:
         return 0
     return int(text) if text.isdecimal() and len(text) <= DIGITS_MAX else 0

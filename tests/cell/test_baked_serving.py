@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -169,15 +170,19 @@ def test_no_end_is_taken_past_the_latest_one_whoever_asks(machine: Path) -> None
     assert timers(machine) == []
 
 
-@pytest.mark.parametrize("kind", ["link", "pipe", "endless"])
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "endless"])
 def test_root_is_neither_led_nor_held_up_by_what_was_laid_there_in_place_of_a_moment(kind: str, machine: Path) -> None:
-    asked = machine / "run" / ASKS / END_WANTED_FILE
+    asked, held_open = machine / "run" / ASKS / END_WANTED_FILE, contextlib.ExitStack()
     if kind == "pipe":
         os.mkfifo(asked)
+        held_open.callback(os.close, os.open(asked, os.O_RDWR))  # somebody may write, and nobody does
+    elif kind == "folder":
+        asked.mkdir()
     else:
         (machine / "secret").write_text(f"{NOW + 3600}\n")
         asked.symlink_to("/dev/zero" if kind == "endless" else machine / "secret")
-    assert roots_turn(machine) == 0
+    with held_open:
+        assert roots_turn(machine) == 0
     assert timers(machine) == []
 
 
