@@ -37,7 +37,7 @@ from service_fabric import CUT_OFF, LEASE_S, ServiceFabric, echoed, service_fabr
 
 from grafos_scheduler.service_client import Session
 
-READY_WITHIN_S = 20.0
+READY_WITHIN_S = 60.0
 AT_ONCE = 16
 """Connections that ask at the same time."""
 SECONDS, QUICK_SECONDS = 2.0, 0.2
