@@ -37,6 +37,7 @@ from grafos_stacks.planner import bundle_of, started_from
 from grafos_stacks.progress import BEGUN, DONE, WAITING, Step
 from grafos_stacks.provision import keep_begun, record_of, refuse_other_account, url_of
 from grafos_stacks.records import OPERATOR, READY, CellHome, CellRecord, SchedulerHome
+from grafos_stacks.spec import STOCK
 from grafos_stacks.starting import check_still_there, start_of
 from grafos_stacks.teardown import teardown
 from grafos_stacks.unmaking import is_anything_of
@@ -229,8 +230,9 @@ def _needs_backup(what: str) -> GrafosError:
 
 def _with_software_of_here(hands: Hands, pinned: StackPlan, bundles: Bundles) -> StackPlan:
     """The plan of a machine that is lost, for the next one: a backup may be of newer software than that one had, and
-    the image that it started from may be gone."""
-    spec = msgspec.structs.replace(pinned.spec, machine_type=pinned.facts.offer.machine_type)
+    the image that it started from, named or not, may be gone."""
+    image = STOCK if pinned.spec.image == STOCK else ""
+    spec = msgspec.structs.replace(pinned.spec, machine_type=pinned.facts.offer.machine_type, image=image)
     start = start_of(hands, spec)
     bundle = bundle_of(spec, start.image, bundles.pin)
     return started_from(pinned, start.image, start.baked, bundle, secure_boot=start.secure_boot)

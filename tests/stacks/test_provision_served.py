@@ -105,7 +105,7 @@ def test_an_orchestrator_starts_from_the_published_image_is_extended_and_made_an
 ) -> None:
     region = REGIONS[operator.provider]
     first = put_up_at(operator.hands(), region, tmp_path, seed=1)
-    raised = operator.up(max_ttl_s=3 * HOUR_S)
+    raised = operator.up(max_ttl_s=3 * HOUR_S, image=first)
     hands = operator.hands()
     assert operator.plan().facts.image.name == first
     assert "machine=baked" in console_of(hands, STACK)
@@ -117,6 +117,7 @@ def test_an_orchestrator_starts_from_the_published_image_is_extended_and_made_an
     with operator.client() as client:
         archive = client.backup()
     second = put_up_at(operator.hands(), region, tmp_path, seed=2)
+    unpublish(operator.hands(), first)
     lose_the_machine(operator)
     again = operator.up(archive)
     assert (again.filled, again.orchestrator.url) == (True, raised.orchestrator.url)
