@@ -166,7 +166,7 @@ class Agent:
     async def _tell_anew(self) -> None:
         try:
             await self.prepare()
-        except GrafosError as error:
+        except (GrafosError, OSError) as error:
             log.info("not registered anew: %s; the next link does", error)
 
     async def close(self) -> None:
