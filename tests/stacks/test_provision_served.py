@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from agents import PATIENCE_S, until
 from aws_operator import REGION, Operator
 from image_ground import HOUR_S, put_up_at
 from orchestrator_operator import QUICK, REGIONS, OrchestratorOperator, lose_the_machine, reachable_fabric
@@ -73,8 +74,8 @@ def test_a_standalone_cell_starts_from_the_published_image_runs_and_is_extended(
     assert on_aws.run().state == "finished"
     longer = extend(hands, "aws-one", Wish(more_s=HOUR_S), on_aws.project).record
     assert longer.expires_at == record.expires_at + HOUR_S
-    with CellHome(on_aws.fabric, "aws-one").open_client(SchedulerClient, OPERATOR, longer.url, 5.0) as client:
-        assert client.cells()[0].ready
+    with CellHome(on_aws.fabric, "aws-one").open_client(SchedulerClient, OPERATOR, longer.url, PATIENCE_S) as client:
+        until(lambda: client.cells()[0].ready)
     assert on_aws.teardown().receipt.left == 0
 
 
