@@ -17,6 +17,8 @@ from vouching import vouched
 from grafos_cellimage.record import BakedImage
 from grafos_connectors.uploads import MIB
 
+pytestmark = pytest.mark.timeout(300)  # dozens of commands, each of which loads a cloud's library
+
 MICRO = 1_000_000
 ASKED = ("cloud", "provision", "gcp", "--ttl", "1h", "--image", "bake")
 
@@ -50,6 +52,11 @@ def baked(operator: Person) -> BakedImage:
 def images(operator: Person) -> list[str]:
     found = operator("cloud", "image", "ls", "--provider", "gcp", "--json").document["images"]
     return [one["stack"] for one in found]
+
+
+def uploads(operator: Person) -> int:
+    calls = operator("emulate", "journal", "--provider", "gcp", "--limit", "100000", "--json").document["calls"]
+    return [call["action"] for call in calls].count("objects.upload")
 
 
 def test_what_does_not_go_together_is_told_before_anything_is_done(operator: Person) -> None:
@@ -103,8 +110,9 @@ def test_killed_while_it_publishes_the_same_command_goes_on_and_nothing_is_there
     words = (*ASKED, "--cell-id", "late", "--yes", "--json")
     slow = ("--provider", "gcp", "--operation", "images.insert", "--effect", "delay", "--after", "3s")
     assert operator("emulate", "fault", "add", *slow).code == 0
+    before = uploads(operator)
     program = operator.starts(*words)
-    until(lambda: images(operator) != [] or program.poll() is not None)
+    until(lambda: uploads(operator) > before or program.poll() is not None, "the image's bytes")
     program.kill()
     _, said = program.communicate()
     assert program.returncode == -signal.SIGKILL, said
