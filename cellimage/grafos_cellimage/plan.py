@@ -238,8 +238,9 @@ class ImagePlan(msgspec.Struct, frozen=True):
 def plan_for(arch: str, suite: str = SUITE) -> ImagePlan:
     """The plan of an image; ``unsupported`` for an architecture or suite that nobody has tried."""
     if arch not in MACHINES or suite not in PYTHONS:
-        known = f"{', '.join(MACHINES)} with {', '.join(PYTHONS)}"
         raise GrafosError(
-            "unsupported", f"there is no image for {arch[:40]!r} with {suite[:40]!r}", why=f"known: {known}"
+            "unsupported",
+            f"there is no image for {arch[:40]!r} with {suite[:40]!r}",
+            next=f"choose one for {' or '.join(MACHINES)} with {' or '.join(PYTHONS)}",
         )
     return ImagePlan(suite, arch, PYTHONS[suite])

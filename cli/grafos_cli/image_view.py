@@ -28,10 +28,9 @@ def chosen_image(image: str, fabric: Fabric, arch: str = "") -> BakedImage:
     else:
         baked = [one for one, _ in vouched_images(fabric) if arch in ("", one.arch)]
         if not baked:
-            what, bake = (f"no image for {arch}", f" --arch {arch}") if arch else ("no image", "")
-            why = f"fabric {fabric.id} vouches for none that is here"
-            again = f"grafos cloud image bake{bake}"
-            raise GrafosError("image_invalid", f"{what} was baked here yet", why=why, next=again)
+            of, bake = (f" for {arch}", f" --arch {arch}") if arch else ("", "")
+            what = f"fabric {fabric.id} vouches for no image{of} that is here"
+            raise GrafosError("image_invalid", what, next=f"grafos cloud image bake{bake}")
         chosen = baked[0]
     provenance.check(chosen, fabric.key.public_key())
     return chosen

@@ -88,7 +88,8 @@ def test_what_cannot_be_published_is_told_before_anything_is_done(person: Person
     words = ("cloud", "image", "publish")
     here = ("--image", str(image.path), "--yes")
     assert person(*words, "oracle", *here).error_code == "usage"
-    assert person(*words, "aws", "--arch", "amd64", "--yes").error_code == "image_invalid"
+    nothing = person(*words, "aws", "--arch", "amd64", "--yes")
+    assert (nothing.error_code, "vouches for no image for amd64 that is here" in nothing.err) == ("image_invalid", True)
     assert person(*words, "aws", *here, "--keep", "5m").error_code == "config_invalid"
     assert person(*words, "aws", *here, "--keep", "soon").error_code == "usage"
     assert person(*words, "aws", *here, "--region", "eu-centrl-1").error_code == "cloud_invalid"
