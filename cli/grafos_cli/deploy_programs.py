@@ -62,7 +62,7 @@ def cancel(
     """
     import msgspec
 
-    from grafos_cli.cancelling import cancel_and_wait
+    from grafos_cli.cancelling import cancel_all_and_wait
     from grafos_cli.everywhere import everywhere
     from grafos_cli.fictional import amount_text, emulated_cells
     from grafos_cli.program_keys import forget_program
@@ -79,7 +79,7 @@ def cancel(
         client.end_reservation(key)
         # Those that began until then.
         still = next((each.run_ids for each in client.reservations() if each.reservation_key == key), ())
-        ended = [cancel_and_wait(client, run_id) for run_id in still]
+        ended = cancel_all_and_wait(client, still)
         money = client.end_reservation(key)
     forget_program(around.project, key)
     spent = amount_text(money.spent_micro_cents, fictional=reach.cell_id in emulated_cells(around.fabric))
