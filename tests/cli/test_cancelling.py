@@ -7,11 +7,13 @@ from msgspec.structs import replace
 from grafos_cli.cancelling import cancel_all_and_wait
 from grafos_scheduler.messages import Cost, RunView
 
-RUN = RunView("", "ada", "gcp", "gcp-1", "here", "whole", "one", "m", "i", "", "", "", 1.0, 0.0, 0, Cost(0, 0.0, 0, 0.0, "0"))  # fmt: skip
+RUN = RunView(
+    "", "ada", "gcp", "gcp-1", "here", "whole", "one", "m", "i", "", "", "", 1.0, 0.0, 0, Cost(0, 0.0, 0, 0.0, "0")
+)
 
 
 class SlowToEnd:
-    """Of a scheduler's client what cancelling needs; its runs end while they are waited for. It writes down the order."""
+    """Of a client what cancelling needs; its runs end while they are waited for. It writes down the order."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
