@@ -77,18 +77,20 @@ class Baker:
             base = self._base(plan, lock, lock_sha256, given)
             private_folder(folder)
             with unfinished(folder, ".bake-") as scratch:
-                image = self._finish(plan, lock, base, given, scratch)
-                for name in (image.path.with_suffix(sbom.SUFFIX), image.path):
-                    (scratch / name).replace(folder / name)
-            image = msgspec.structs.replace(
-                image,
-                path=folder / image.path,
-                lock_sha256=lock_sha256,
-                settings_sha256=settings_sha256(plan, given.stripped),
-                relocked_from=relocked.stale_sha256,
-                lock_changes=relocked.changes,
-            )
-            write_record(image)
+                made = self._finish(plan, lock, base, given, scratch)
+                image = msgspec.structs.replace(
+                    made,
+                    path=folder / made.path,
+                    lock_sha256=lock_sha256,
+                    settings_sha256=settings_sha256(plan, given.stripped),
+                    relocked_from=relocked.stale_sha256,
+                    lock_changes=relocked.changes,
+                )
+                # The disk comes last: what a kill leaves of the others names a disk that nobody has, and is small.
+                document = made.path.with_suffix(sbom.SUFFIX)
+                (scratch / document).replace(folder / document)
+                write_record(image)
+                (scratch / made.path).replace(image.path)
         except OSError as error:
             raise tools.failed("the bake", str(error)) from error
         return image

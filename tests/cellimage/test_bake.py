@@ -68,6 +68,16 @@ def test_what_breaks_off_leaves_nothing_under_a_final_name(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.deep
+def test_no_disk_is_left_without_its_record(image: BakedImage, tmp_path: Path) -> None:
+    """The record's place is taken, so it cannot be written."""
+    (tmp_path / image.record.name).mkdir()
+    with pytest.raises(GrafosError) as refused:
+        bake("amd64", tmp_path)
+    assert refused.value.code == "bake_failed"
+    assert not list(tmp_path.glob("*.raw"))
+
+
 def test_a_place_that_cannot_be_written_to_is_told_in_one_line(tmp_path: Path) -> None:
     lock, digest = open_lock(PLAN)
     (tmp_path / "file").touch()
