@@ -120,6 +120,13 @@ def plan_roll(hands: Hands, cells: Iterable[StackRow], image: str, bundles: Bund
 def _turn(hands: Hands, old: StackRow, begun: StackRow | None, wanted: CellSpec, bundles: Bundles) -> Turn:
     assert old.plan is not None, "cells have plans"
     plan = prepare(hands, wanted, bundles).plan
+    if begun is not None and plan.expires_at < old.plan.expires_at:
+        raise GrafosError(
+            "plan_stale",
+            f"{old.stack} was extended after {plan.stack} was begun in its place, which would end earlier",
+            where=old.stack,
+            next=f"grafos cloud teardown {old.provider} --cell-id {plan.stack}; then roll once more",
+        )
     same = begun is None and starts_alike(old.plan.facts, plan.facts)
     return Turn(old, None if same else plan, begun is not None)
 

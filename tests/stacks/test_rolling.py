@@ -20,6 +20,7 @@ from grafos_emulators.faults import Effect, ErrorClass, Fault, FaultRule
 from grafos_stacks.cell_holds import open_hold
 from grafos_stacks.inviting import Patience
 from grafos_stacks.journal import StackRow, StackState
+from grafos_stacks.making import opened
 from grafos_stacks.publishing_end import unpublish
 from grafos_stacks.records import CellHome, project_cells
 from grafos_stacks.rolling import Rolled, cells_to_roll, is_to_roll, plan_roll, roll, successor_name, successor_of
@@ -187,6 +188,20 @@ def test_a_cell_that_was_extended_since_is_planned_anew(operator: RegisteredOper
     [one] = roll(hands, turns, operator.bundles, operator.project, operator.patience)
     assert one.error is not None
     assert (one.error.code, living(operator)) == ("plan_stale", [CELL])
+
+
+def test_a_successor_that_was_begun_before_an_extension_does_not_take_that_away(operator: RegisteredOperator) -> None:
+    hands = operator.hands()
+    [turn] = plan_roll(hands, cells_to_roll(hands), STOCK, operator.bundles)
+    assert turn.plan is not None
+    assert turn.old.plan is not None
+    begun = opened(hands, turn.plan, replaces=CELL)
+    longer = replace(turn.old.plan, expires_at=turn.plan.expires_at + 60, held_until=turn.plan.life.held_until + 60)
+    hands.journal.write(turn.old.moved(turn.old.state, turn.old.changed_at, plan=longer))
+    with pytest.raises(GrafosError) as refused:
+        plan_roll(hands, cells_to_roll(hands), STOCK, operator.bundles)
+    assert (refused.value.code, f"--cell-id {SUCCESSOR}" in refused.value.next) == ("plan_stale", True)
+    hands.journal.write(begun.moved(StackState.GONE, begun.changed_at))
 
 
 def test_a_cell_that_cannot_be_rolled_is_refused_with_the_next_step(operator: RegisteredOperator) -> None:
