@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from grafos_cli.planning import Planned, planned
+from grafos_cli.planning import Planned, base_of, going_on, planned
 from grafos_core.errors import GrafosError
 from grafos_stacks.fleet import names_of
 from grafos_stacks.spec import STOCK
@@ -87,8 +87,7 @@ def provision_from_bake(wish: Wish, terminal: Terminal, *, dry_run: bool, yes: b
         if not yes:
             terminal.confirm(_question(ahead, work), "--yes")
         name = _published(ahead, work, fabric, terminal)
-    base = work.names[0] if wish.count == 1 else work.names[0].rpartition("-")[0]
-    with planned(replace(wish, image=name, cell_id=base), terminal) as made:
+    with planned(replace(wish, image=name, cell_id=base_of(work.names)), terminal) as made:
         _refuse_dearer(work, made)
         agree_and_make(made, terminal, dry_run=False, yes=True)
 
@@ -300,13 +299,11 @@ def _published(ahead: Ahead, work: Planned, fabric: Fabric, terminal: Terminal) 
 
     if ahead.published is not None:
         return ahead.published.stack
-    provider = ahead.publication.provider
-    again = f"grafos cloud provision {provider} --image {BAKE} --cell-id {work.names[0]}   goes on"
-    with resumable("Stopped while the image was made", again):
+    with resumable("Stopped while the image was made", going_on(work.names)):
         baked = ahead.baked or bake_here(ahead.plan, terminal)
     provenance.check(baked, fabric.key.public_key())
     asked = msgspec.structs.replace(ahead.publication, disk=disk_facts(baked))
-    hands = work.hands_of[provider]
+    hands = work.hands_of[ahead.publication.provider]
     with show_steps(terminal) as steps, Disk(baked.path, baked.sha256) as opened:
         return publish(replace(hands, progress=told_by(steps)), asked, opened).publication.stack
 

@@ -130,11 +130,20 @@ def _with_way_back(error: GrafosError, work: Planned) -> GrafosError:
     return error
 
 
+def base_of(names: Sequence[str]) -> str:
+    """The cell id that was asked for, of whose cells these are the names."""
+    return names[0] if len(names) == 1 else names[0].rpartition("-")[0]
+
+
+def going_on(names: Sequence[str]) -> str:
+    """How to go on with cells that were stopped: whatever else was asked for counts again."""
+    return f"the same command with --cell-id {base_of(names)} goes on"
+
+
 def carry_out_many(work: Planned, terminal: Terminal) -> tuple[tuple[Made, ...], float]:
     """Makes all cells at once; what came of each and the seconds that it took."""
     began = time.monotonic()
-    base = work.names[0].rpartition("-")[0]
-    again = f"the same command with --cell-id {base} goes on; teardown undoes"
+    again = f"{going_on(work.names)}; teardown undoes"
     cells = plans_for([one.plan for one in work.places], work.names)
     with resumable("Stopped while the cells were made", again), show_steps(terminal) as steps:
         made = provision_fleet(

@@ -15,7 +15,9 @@ from own_orchestrator import OwnOrchestrator
 from vouching import vouched
 
 from grafos_cellimage.record import BakedImage
+from grafos_cli.planning import going_on
 from grafos_connectors.uploads import MIB
+from grafos_stacks.fleet import names_of
 
 pytestmark = pytest.mark.timeout(300)  # dozens of commands, each of which loads a cloud's library
 
@@ -57,6 +59,11 @@ def images(operator: Person) -> list[str]:
 def uploads(operator: Person) -> int:
     calls = operator("emulate", "journal", "--provider", "gcp", "--limit", "100000", "--json").document["calls"]
     return [call["action"] for call in calls].count("objects.upload")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_who_is_stopped_is_told_to_repeat_all_that_was_asked_for_with_the_name_of_the_cells(count: int) -> None:
+    assert going_on(names_of("web-a", count)) == "the same command with --cell-id web-a goes on"
 
 
 def test_what_does_not_go_together_is_told_before_anything_is_done(operator: Person) -> None:
