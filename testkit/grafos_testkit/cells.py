@@ -188,7 +188,7 @@ class CellProcess(Process):
 
     def _start_worker(self, start: frames.StartRun) -> None:
         """What the program does: it ends well, fails, or goes on until it is stopped."""
-        self.ghost.worker_started(self, start.run_id, start.tokens)
+        self.ghost.run_started(self, start)
         chance = self.world.chance
         fate = 0.5 if self.world.scene.well_behaved else chance.random()
         if fate < 0.15:

@@ -11,7 +11,7 @@ What is true of money stands in ``ghost_money``, and of services in ``ghost_serv
 * Cells: of two machines with one identity, the older one is told nothing any more.
 * Runs: started once at most; acknowledged ones are never lost, and an end that somebody saw stays that end.
   An end that the cell made durable is not replaced by ``cell_lost``, and no run is given up while its cell listens.
-* Regions and reservations that somebody was told of are not lost.
+* Regions and reservations that somebody was told of are not lost, nor how long a region lasts, nor that one was closed.
 * In the end: every run, region, instance and reservation has ended, nothing is held, nothing is bound but what is
   fenced or on a cell that is gone.
 """
@@ -31,11 +31,11 @@ from grafos_core.audit_chain import AuditRecord, ChainCheck
 from grafos_core.changes import Batch
 from grafos_core.errors import GrafosError
 from grafos_core.money import cost_micro_cents
-from grafos_core.resources import Resources
+from grafos_core.resources import LISTENER, Resources
 from grafos_core.revoking import RevokeState
 from grafos_core.tiers import Tier
 from grafos_scheduler import effects, frames, leases, messages, regions, reservations, rows, runs
-from grafos_scheduler.region_rows import REGION
+from grafos_scheduler.region_rows import REGION, Region
 from grafos_scheduler.state import State
 from grafos_testkit.ghost_money import ABOUT_MONEY, MoneyWatch
 from grafos_testkit.ghost_services import OVERDUE_S, ServiceWatch
@@ -72,8 +72,8 @@ class Ghost:
         self._chance = random.Random(world.seed + 2)
         self._acknowledged: dict[tuple[str, str], str] = {}
         self._ended: dict[str, tuple[str, str, int]] = {}
-        self._regions: dict[str, str] = {}
-        self._reservations: set[str] = set()
+        self._regions: dict[str, Region] = {}
+        self._reservations: dict[str, rows.Reservation] = {}
         self.money = MoneyWatch(world)
         self.services = ServiceWatch(world)
         self._asked_generation: defaultdict[str, int] = defaultdict(int)
@@ -83,6 +83,7 @@ class Ghost:
         self._bound: defaultdict[str, dict[str, Resources]] = defaultdict(dict)
         self._workers: defaultdict[str, dict[str, frozenset[str]]] = defaultdict(dict)
         self._started: set[str] = set()
+        self._starts: dict[str, frames.StartRun] = {}
         self._to_clear: set[str] = set()
         self._minted: list[Minted] = []
         self._cell_ends: dict[str, str] = {}
@@ -118,11 +119,10 @@ class Ghost:
             assert state.run_by_key.get((tenant, key)) == run_id, f"acknowledged run {run_id} is lost"
         for run_id, end in self._ended.items():
             assert end_of(state.runs[run_id]) == end, f"run {run_id} ended as {end}, and now {state.runs[run_id]}"
-        for lease_id, region_state in self._regions.items():
-            assert lease_id in state.regions, f"region {lease_id} is lost"
-            assert state.regions[lease_id].state == region_state, f"region {lease_id} was {region_state}"
-        for name in self._reservations:
-            assert name in state.reservations, f"reservation {name} is lost"
+        for lease_id, region in self._regions.items():
+            assert state.regions.get(lease_id) == region, f"{region} is lost: {state.regions.get(lease_id)}"
+        for name, reservation in self._reservations.items():
+            assert state.reservations.get(name) == reservation, f"{reservation} is lost"
         self.money.loaded(state)
         self.services.loaded(state)
 
@@ -155,11 +155,12 @@ class Ghost:
                 assert row.generation >= self._asked_generation[key], f"lease {key} went back to {row.generation}"
                 self._asked_generation[key] = row.generation
             elif kind == REGION and row is not None:
-                before = self._regions.setdefault(key, row.state)
-                assert before != regions.ENDED or row.state == before, f"region {key} has ended, and is {row.state}"
-                self._regions[key] = row.state
+                before = self._regions.get(key, row)
+                assert before.state != regions.ENDED or row.state == before.state, f"region {key} was {before}: {row}"
+                assert row.expires_at >= before.expires_at, f"region {key} was {before} and has less time: {row}"
+                self._regions[key] = row
             elif kind == rows.RESERVATION and row is not None:
-                self._reservations.add(key)
+                self._reservations[key] = row
 
     def _check_instance(self, state: State, effect: effects.SendToCell) -> None:
         """Of two machines that are one cell, only the one that started later is spoken to."""
@@ -202,12 +203,15 @@ class Ghost:
             assert frame.run_id in self._ended or not known, f"{frame} is not durable"
 
     def region_shown(self, view: RegionView) -> None:
-        """Somebody was told of a region: it is durable by then."""
-        assert view.lease_id in self._regions, f"region {view.lease_id} was shown and is not durable"
+        """Somebody was told of a region, and until when: it is durable by then."""
+        durable = self._regions.get(view.lease_id)
+        is_kept = durable is not None and durable.expires_at >= view.expires_at
+        assert is_kept, f"{view} was shown, and durable is {durable}"
 
     def reservation_shown(self, tenant: str, view: ReservationView) -> None:
-        name = reservations.account_of(tenant, view.reservation_key)
-        assert name in self._reservations, f"{name} was shown and is not durable"
+        durable = self._reservations.get(reservations.account_of(tenant, view.reservation_key))
+        is_kept = durable is not None and durable.closed >= view.closed
+        assert is_kept, f"{view} was shown, and durable is {durable}"
 
     def client_saw(self, client: RunClient, view: messages.RunView) -> None:
         key = (client.tenant, client.request.run_key)
@@ -227,10 +231,13 @@ class Ghost:
             elif kind == holdings.LEASE:
                 self._lease_committed(cell, key, row)
                 self.services.lease_committed(cell, key, row)
+            elif kind == holdings.INSTANCE:
+                self.services.instance_committed(cell, key, row)
             elif kind == holdings.RUN and row is not None and row.ended is not None:
                 assert self._cell_ends.setdefault(key, row.ended.code) == row.ended.code, f"{key} ended anew"
                 receipt = open_receipt(row.ended.receipt)
-                self._seconds_shown[key] = receipt.ended_at - receipt.started_at
+                seconds = self._seconds_shown[key] = receipt.ended_at - receipt.started_at
+                assert receipt.code != "cell_lost" or not seconds, f"nobody saw {key}, which shows {seconds} s"
 
     def cell_died(self, cell: CellProcess) -> None:
         """Its bindings and its workers are gone with it, but for what lies on its disk."""
@@ -269,6 +276,10 @@ class Ghost:
         for other, theirs in self._workers[cell.name].items():
             assert not mine & theirs, f"{run_id} and {other} hold the same lease"
         self._workers[cell.name][run_id] = mine
+
+    def run_started(self, cell: CellProcess, start: frames.StartRun) -> None:
+        self._starts[start.run_id] = start
+        self.worker_started(cell, start.run_id, start.tokens)
 
     def instance_started(self, cell: CellProcess, start: StartInstance) -> None:
         self.worker_started(cell, start.instance_id, start.tokens)
@@ -310,7 +321,9 @@ class Ghost:
                     self._check_room(scheduler.state, cell)
         self.services.check_step()
         if self._minted and self._chance.random() < PROBES_PER_STEP:
-            self._probe(self._chance.choice(self._minted))
+            minted = self._chance.choice(self._minted)
+            self._probe(minted)
+            self._probe_again(minted.cell)
 
     def check_all_is_over(self) -> None:
         """The storm is long over: nothing may be left of it."""
@@ -394,6 +407,23 @@ class Ghost:
             self._probes += 1
             run_id, sha256 = f"run-forged-{self._probes}", "0" * 64
             forged = frames.StartRun(run_id, "ada", "aws", "", "main", sha256, sha256, 1, 65536, 1.0, (minted.text,))
+            cell.guarded(lambda: cell.handle(broker_events.Told(forged)))()
+
+    def _probe_again(self, cell_name: str) -> None:
+        """A scheduler that was restored from an older state, say, tells a run that has ended there to start, and asks
+        for a port that the cell has leased."""
+        cell = next(cell for cell in self.world.cells if cell.name == cell_name)
+        if not (cell.alive and self.world.stormy):
+            return
+        ended = [
+            self._starts[run.run_id] for run in cell.state.runs.values() if run.ended and run.run_id in self._starts
+        ]
+        if ended:
+            cell.guarded(lambda: cell.handle(broker_events.Told(ended[0])))()
+        taken = [each for each in cell.state.leases.values() if each.kind == LISTENER and each.state != holdings.CLOSED]
+        if taken:
+            port, until = taken[0].amount, cell.now + 30.0
+            forged = frames.GrantLease("lease-forged", 1, "ada", LISTENER, port, until)
             cell.guarded(lambda: cell.handle(broker_events.Told(forged)))()
 
     def _check_room(self, state: State, cell: CellProcess) -> None:

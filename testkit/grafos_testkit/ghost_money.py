@@ -3,9 +3,10 @@
 * No account has more spent and held than its cap, and held is exactly what runs, regions, instances and reservations
   that are under way hold: no hold without one of them, and none of them without its hold.
 * At each commit all that was spent is all that ended runs, regions and instances cost, to the micro-cent.
-* A run costs what its cell's receipt shows, and nothing when nobody saw it end; a region no more than for the time that
-  it was there; an instance no more than from the moment it was placed to now. A cost never shrinks, and the cost of
-  what has ended never grows, so nobody is charged twice.
+* A run costs what its cell's receipt shows, and nothing when nobody saw it end; a region the time that it was there; an
+  instance each period that was renewed, and the last one up to what its cell's receipt shows. A cost never shrinks, and
+  the cost of what has ended never grows, so nobody is charged twice.
+* No hold is for less than what it is held for may come to.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from grafos_core.changes import Batch
 from grafos_core.money import cost_micro_cents
 from grafos_scheduler import regions, rows, runs, service_instances
 from grafos_scheduler.region_rows import REGION, Region
-from grafos_scheduler.service_rows import INSTANCE, Instance
+from grafos_scheduler.service_rows import INSTANCE, Instance, InstanceLog
+from grafos_testkit.receipts import open_instance_receipt
 
 if TYPE_CHECKING:
     from grafos_scheduler.state import State
@@ -29,6 +31,8 @@ PAID_FOR = frozenset({rows.RUN, REGION, INSTANCE})
 ABOUT_MONEY = PAID_FOR | {ledger.ACCOUNT, ledger.HOLD, rows.RESERVATION}
 CLOCKS_OFF_S = 5.0
 """An instance may be billed by its cell's clock, which may be ahead."""
+NOTHING_IS_DUE = frozenset({"cell_lost", "placement_failed"})
+"""Ends of a region that nobody has had, or that its cell lost."""
 CLOSED_STATES = frozenset({*runs.ENDED, regions.ENDED, service_instances.ENDED})
 
 
@@ -40,6 +44,9 @@ class MoneyWatch:
         self._spent: dict[str, int] = {}
         self._cost: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._is_final: set[tuple[str, str]] = set()
+        self._held: dict[str, int] = {}
+        self._instances: dict[str, Instance] = {}
+        self._ends_shown: dict[str, float] = {}
         self._total_spent = 0
         self._total_cost = 0
 
@@ -75,6 +82,10 @@ class MoneyWatch:
                 self._total_spent += spent - self._spent.pop(key, 0)
                 if row is not None:
                     self._spent[key] = spent
+            elif isinstance(row, ledger.Hold):
+                self._held[key] = row.amount_micro_cents
+            elif isinstance(row, InstanceLog):
+                self._ends_shown[key] = open_instance_receipt(row.receipt).ended_at
             elif kind in PAID_FOR and row is not None:
                 self._paid(kind, key, row)
         assert self._total_spent == self._total_cost, f"{self._total_spent} spent on what costs {self._total_cost}"
@@ -90,11 +101,38 @@ class MoneyWatch:
         self._total_cost += cost - self._cost[place]
         self._cost[place] = cost
         if isinstance(row, Region):
-            most = _worth(row, min(self._now, row.expires_at) - row.since)
-            assert cost <= most, f"{row} costs more than {most}"
+            self._region_paid(row)
         elif isinstance(row, Instance):
-            most = _worth(row, self._now - row.created_at + CLOCKS_OFF_S) + row.holds
-            assert cost <= most, f"{row} costs more than {most}"
+            self._instance_paid(self._instances.get(key), row)
+            self._instances[key] = row
+
+    def _region_paid(self, row: Region) -> None:
+        if row.state != regions.ENDED:
+            most = _worth(row, row.expires_at - row.since)
+            assert self._held[row.lease_id] >= most, f"{self._held[row.lease_id]} is held for {row}"
+            return
+        due = _worth(row, min(row.ended_at, row.expires_at) - row.since)
+        if "refused the lease" in row.what:  # nobody knows how much longer it was there than when that was asked for
+            assert row.cost_micro_cents <= due, f"{row} costs more than {due}"
+            return
+        due = 0 if row.code in NOTHING_IS_DUE else due
+        assert row.cost_micro_cents == due, f"{row} costs {row.cost_micro_cents} where {due} is due"
+
+    def _instance_paid(self, before: Instance | None, row: Instance) -> None:
+        most = _worth(row, self._now - row.created_at + CLOCKS_OFF_S) + row.holds
+        assert row.cost_micro_cents <= most, f"{row} costs more than {most}"
+        due = before.cost_micro_cents if before is not None else 0
+        if before is not None and row.holds > before.holds:
+            due += self._period(before, row.billed_from)
+        shown = self._ends_shown.get(row.instance_id)
+        is_over = row.state == service_instances.ENDED
+        if is_over and shown is not None and before is not None and before.state != row.state:
+            due += self._period(row, shown)
+        assert row.cost_micro_cents == due, f"{row} costs {row.cost_micro_cents} where {due} is due"
+
+    def _period(self, row: Instance, until: float) -> int:
+        """What the period that the row was in cost, if it lasted so long."""
+        return min(_worth(row, until - row.billed_from), self._held[f"{row.instance_id}/{row.holds}"])
 
     @property
     def _now(self) -> float:

@@ -4,7 +4,9 @@
 * Who serves has its listener lease: bound at its cell, in time by that cell's clock, and not taken back.
 * An instance that has ended at the scheduler serves nowhere.
 * No port of a cell is leased twice.
-* A service that somebody was told of is not lost, and neither its revision nor its generation goes back.
+* A service that somebody was told of is not lost, nor anything that was said of it, and neither its revision nor its
+  generation goes back.
+* No instance is given up as lost while its cell keeps its end.
 
 Two things void the promise, and are left out: a machine that was copied, and a clock that is further off than clocks
 may be.
@@ -19,7 +21,8 @@ from grafos_cell import holdings
 from grafos_core.changes import Batch
 from grafos_core.resources import LISTENER
 from grafos_scheduler import service_instances
-from grafos_scheduler.service_rows import INSTANCE, SERVICE, Instance, Service
+from grafos_scheduler.service_rows import INSTANCE, INSTANCE_LOG, SERVICE, Instance, Service
+from grafos_testkit.receipts import open_instance_receipt
 
 if TYPE_CHECKING:
     from grafos_scheduler.service_frames import StartInstance
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 OVERDUE_S = 1.5
 """A broker looks at its leases every second."""
+NOT_LEAVING = frozenset({service_instances.PLANNED, service_instances.STARTING, service_instances.ACTIVE})
 
 
 class ServiceWatch:
@@ -39,8 +43,10 @@ class ServiceWatch:
         self._slots: dict[str, tuple[str, int]] = {}
         self._serving: defaultdict[tuple[str, int], dict[str, CellProcess]] = defaultdict(dict)
         self._where: dict[str, CellProcess] = {}
-        self._durable: dict[str, tuple[int, int]] = {}
-        self._revisions: defaultdict[str, int] = defaultdict(int)
+        self._durable: dict[str, Service] = {}
+        self._were: defaultdict[str, list[Service]] = defaultdict(list)
+        self._instances: dict[str, Instance] = {}
+        self._kept_ends: dict[str, str] = {}
         self._ports: dict[tuple[str, int], str] = {}
         self.answered = 0
 
@@ -54,18 +60,19 @@ class ServiceWatch:
 
     def loaded(self, state: State) -> None:
         """It came back from its disk."""
-        for key, (revision, generation) in self._durable.items():
-            service = state.services.get(key)
-            assert service is not None, f"service {key} is lost"
-            assert (service.revision, service.generation) == (revision, generation), f"{key} went back to {service}"
+        for key, service in self._durable.items():
+            assert state.services.get(key) == service, f"{service} is lost, and there is {state.services.get(key)}"
 
     def committed(self, batch: Batch, copied: set[str]) -> None:
         """What became durable at the scheduler."""
+        told = {key for kind, key, _ in batch if kind == INSTANCE_LOG}
         for kind, key, row in batch:
             if kind == SERVICE:
                 self._service_committed(key, row)
             elif kind == INSTANCE and isinstance(row, Instance):
                 self._slots[key] = (row.service_key, row.slot)
+                self._check_is_lost(self._instances.get(key), row, has_log=key in told)
+                self._instances[key] = row
                 if row.state == service_instances.ENDED and (cell := self._where.get(key)) is not None:
                     is_void = cell.name in copied or not cell.is_in_time
                     assert is_void, f"{key} has ended ({row.code}), and serves on {cell.name}"
@@ -75,15 +82,22 @@ class ServiceWatch:
             self._durable.pop(key)
             return
         assert isinstance(row, Service)
-        revision, generation = self._durable.get(key, (0, 0))
-        assert row.revision >= revision, f"{key} went back from revision {revision} to {row.revision}"
-        assert row.generation >= generation, f"{key} went back from generation {generation} to {row.generation}"
-        self._durable[key] = (row.revision, row.generation)
-        self._revisions[key] = max(self._revisions[key], row.revision)
+        before = self._durable.get(key, row)
+        has_gone_back = row.revision < before.revision or row.generation < before.generation
+        assert not has_gone_back, f"{before} went back to {row}"
+        self._durable[key] = row
+        self._were[key].append(row)
+
+    def _check_is_lost(self, before: Instance | None, row: Instance, *, has_log: bool) -> None:
+        """Whoever ends as lost at its cell's new start had no end there."""
+        is_new = before is not None and before.state in NOT_LEAVING and row.state == service_instances.ENDED
+        if is_new and row.code == "cell_lost" and not has_log:
+            keeps = self._kept_ends.get(row.instance_id)
+            assert keeps is None, f"{row.instance_id} is lost, but {keeps} keeps its end"
 
     def shown(self, view: Service) -> None:
         """Somebody was told of a service: it is durable by then, and may be gone by then as well."""
-        assert self._revisions[view.key] >= view.revision, f"revision {view.revision} of {view.key} is not durable"
+        assert view in self._were[view.key], f"{view} was shown and is not durable"
 
     # --- what cells do ---
 
@@ -112,6 +126,16 @@ class ServiceWatch:
         for instance_id in [instance_id for instance_id, where in self._where.items() if where is cell]:
             self.serves_no_more(instance_id)
 
+    def instance_committed(self, cell: CellProcess, instance_id: str, row: holdings.TakenInstance | None) -> None:
+        """The end of an instance is kept until the scheduler has noted it; one that a restart made shows no time."""
+        if row is None:
+            self._kept_ends.pop(instance_id, None)
+        elif row.ended is not None:
+            self._kept_ends[instance_id] = cell.name
+            receipt = open_instance_receipt(row.ended.receipt)
+            seconds = receipt.ended_at - receipt.started_at
+            assert receipt.code != "cell_lost" or not seconds, f"nobody saw {instance_id}, which shows {seconds} s"
+
     def lease_committed(self, cell: CellProcess, lease_id: str, row: holdings.HeldLease | None) -> None:
         """A port is of one lease alone, until that is closed."""
         if row is None or row.kind != LISTENER:
@@ -129,6 +153,8 @@ class ServiceWatch:
         self.cell_died(cell)
         for place in [place for place in self._ports if place[0] == cell.name]:
             del self._ports[place]
+        for instance_id in [instance_id for instance_id, name in self._kept_ends.items() if name == cell.name]:
+            del self._kept_ends[instance_id]
 
     # --- at each step ---
 

@@ -294,7 +294,7 @@ class Landlord(Operator):
             if isinstance(decision.answer, rows.Enrolment) and machine == cell.machines and not cell.token:
                 cell.token = decision.answer.token_id
 
-        rate = 3_000_000 + 500_000 * self.world.cells.index(cell)
+        rate = self.world.scene.rate_of(self.world.cells.index(cell))
         asked = BootstrapRequest(PROVIDER, cell.name, "here", rate, valid_s=TOKEN_S)
         world, scheduler = self.world, self.world.scheduler
 

@@ -78,7 +78,8 @@ class Scene:
     ``drains`` are how likely a cell is, at each visit, ``copies`` how likely somebody starts a copy of its machine, and
     with ``clocks_off`` some clocks are off by hours. ``clients`` ask for one run each, and there are so many whole
     programs, regions and services. Of each row that is committed somebody ``meddles`` with so many. ``budgets`` are
-    those of tenants that have another than the rest, ``total`` is what each cell has, where that is not drawn."""
+    those of tenants that have another than the rest, ``total`` is what each cell has, where that is not drawn. Where
+    ``some_are_free`` every other cell costs nothing."""
 
     cells: int
     clients: int
@@ -99,10 +100,15 @@ class Scene:
     programs: int = 0
     regions: int = 0
     services: int = 0
+    some_are_free: bool = False
 
     def budget_of(self, tenant: str) -> int:
         """What the tenant may spend, in micro-cents."""
         return dict(self.budgets).get(tenant, self.budget_micro_cents)
+
+    def rate_of(self, number: int) -> int:
+        """What the cell of that number costs, in micro-cents an hour."""
+        return 0 if self.some_are_free and number % 2 == 0 else 3_000_000 + 500_000 * number
 
     @classmethod
     def drawn(cls, chance: random.Random) -> Scene:

@@ -173,7 +173,7 @@ class SchedulerProcess(Process):
         scene, until = self.world.scene, self.world.start + 10 * 86400
         self.handle(events.ClaimAccepted("fab", "op", "op-key"))
         for number in range(0 if self.enrols else scene.cells):
-            self.handle(events.TermsSet(f"cell-{number}", 3_000_000 + number * 500_000, 0.0))
+            self.handle(events.TermsSet(f"cell-{number}", scene.rate_of(number), 0.0))
         for tenant in scene.tenants:
             slice_id, micro_cents = f"slice-{tenant}", scene.budget_of(tenant)
             self.handle(

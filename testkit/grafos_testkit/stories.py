@@ -8,6 +8,9 @@ from dataclasses import replace
 from grafos_testkit.scenes import Faults, Scene
 from grafos_testkit.world import World
 
+FREE = 0.2
+"""How likely every other cell costs nothing."""
+
 
 def whole(seed: int) -> World:
     """Four cells or more, three tenants, everything that can be asked for, and faults of all kinds. Every other story
@@ -16,6 +19,7 @@ def whole(seed: int) -> World:
     scene, faults = Scene.whole(chance), Faults.of_all_kinds(chance)
     dwell_on = chance.choice([_everything, _everything, _everything, _last_seconds, _sticking, _crashing, _cut_off])
     scene, faults = dwell_on(scene, faults)
+    scene = replace(scene, some_are_free=chance.random() < FREE)
     return World(seed, scene, faults)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from mutants import MUTANTS, Mutant, hunt
+from mutants_by_another import BY_SOMEBODY_ELSE
 
 SEEDS = range(120)
 """The stories that are played on each mutant, in this order."""
@@ -17,7 +18,7 @@ STEPS_MAX = 100_000
 SOON = ("what is held already does not", "a slot is filled anew", "the end of a run is in memory alone")
 """One of each promise, which die within seconds."""
 FIRST = [mutant for mutant in MUTANTS if mutant.name.startswith(SOON)]
-OTHERS = [mutant for mutant in MUTANTS if mutant not in FIRST]
+OTHERS = [mutant for mutant in (*MUTANTS, *BY_SOMEBODY_ELSE) if mutant not in FIRST]
 
 
 def by_name(mutant: Mutant) -> str:
@@ -35,7 +36,10 @@ def check_it_is_found(mutant: Mutant, folder: Path) -> None:
 def test_there_are_mistakes_in_each_promise_and_one_of_each_is_looked_for_always() -> None:
     promises = {"money", "fence", "acknowledgement"}
     assert {mutant.promise for mutant in FIRST} == {mutant.promise for mutant in MUTANTS} == promises
+    assert {mutant.promise for mutant in BY_SOMEBODY_ELSE} == promises
     assert len(FIRST) == len(SOON)
+    names = [mutant.name for mutant in (*FIRST, *OTHERS)]
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("mutant", FIRST, ids=by_name)
