@@ -140,8 +140,9 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_ctrl_c_can_be_answered_and_the_second_leaves_at_once(number: int) -> None:
     program = f"""
-import os, time
+import os, signal, time
 from grafos_cli import interrupts
+signal.signal({int(number)}, signal.SIG_DFL)  # under nohup it would be ignored
 interrupts.install()
 try:
     os.kill(os.getpid(), {int(number)})
